@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench openapi requirements
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+# Settings for the checks: every route is described, those of the optional clusters too.
+CHECK := ENVIRONMENT=test JWT_SECRET_KEY=only-for-checks-that-contact-nothing REDIS_URL=redis://redis \
+	SQLITE_PATH=var/check.sqlite3 RDP_SERVICES_URL=http://rdp NODE_MANAGEMENT_URL=http://nodes \
+	STORAGE_DATABASE_URL=http://storage
+SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on-warn
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## install everything into .venv
+
+.venv/.installed: requirements/test.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+run: setup ## start the gateway and all it needs on http://127.0.0.1:8080, until Ctrl-C
+	@exec $(BIN)/python -m demo
+
+test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
+	$(BIN)/pytest
+	$(BIN)/pytest --database mongodb
+
+lint: setup ## check style, types, import directions, migrations and the committed OpenAPI document
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(CHECK) $(BIN)/mypy
+	$(CHECK) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/lint-imports --no-timing
+	$(SPECTACULAR) | diff -u docs/openapi.yaml - || { echo "docs/openapi.yaml is old: run make openapi"; exit 1; }
+
+format: setup ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+openapi: setup ## write docs/openapi.yaml anew
+	$(SPECTACULAR) --file docs/openapi.yaml
+
+bench: setup ## run the load harness
+	$(BIN)/python -m benchmarks
+
+requirements: setup ## compile requirements/*.in to hashed *.txt
+	cd requirements && for name in base production local test; do $(COMPILE) -o $$name.txt $$name.in || exit 1; done

@@ -1,0 +1,90 @@
+"""The keys that sign and verify tokens, and the simplejwt backend that picks them by `kid`."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jwt
+from django.conf import settings
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
+
+# Header fields that point at keys or change what is signed: a token of ours has none (RFC 7515, section 4.1).
+FOREIGN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip"})
+REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "jti", "type", "user_id", "role"]
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A key with its id and the one algorithm that it is for."""
+
+    kid: str
+    algorithm: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The key that signs, and all that may verify."""
+
+    active: SigningKey
+    verifying: tuple[SigningKey, ...]
+
+    def find(self, kid: object) -> SigningKey | None:
+        """Return the key of that id, None if there is none."""
+        return next((key for key in self.verifying if key.kid == kid), None)
+
+
+@cache
+def keyring() -> Keyring:
+    """Return the keyring of JWT_SECRET_KEY: one key, whose id tells nothing of the secret."""
+    secret: str = settings.ENV.JWT_SECRET_KEY
+    kid = hashlib.sha256(b"kid " + secret.encode()).hexdigest()[:16]
+    key = SigningKey(kid, settings.ENV.JWT_ALGORITHM, secret)
+    return Keyring(key, (key,))
+
+
+class KeyringBackend(TokenBackend):
+    """Signs with the active key, verifies with the one that the token names; algorithms cannot be confused."""
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        """Return the signed token, with `kid` in its header and `iss` and `aud` among its claims."""
+        key = keyring().active
+        claims = payload | {"iss": self.issuer, "aud": self.audience}
+        return jwt.encode(claims, key.secret, algorithm=key.algorithm, headers={"kid": key.kid})
+
+    def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
+        """Return the claims; raise TokenBackendExpiredToken or TokenBackendError."""
+        try:
+            key = key_for(jwt.get_unverified_header(token))
+            claims = jwt.decode(
+                token, key.secret, algorithms=[key.algorithm], audience=self.audience, issuer=self.issuer,
+                options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+            )  # fmt: skip
+        except jwt.ExpiredSignatureError as error:
+            raise TokenBackendExpiredToken("Token expired") from error
+        except (jwt.InvalidTokenError, ValueError, TypeError) as error:
+            raise TokenBackendError("Token invalid") from error
+        if not all(type(claims[name]) is int for name in ("exp", "iat")):
+            raise TokenBackendError("Token has times that are no integers")
+        return claims
+
+
+def key_for(header: dict[str, Any]) -> SigningKey:
+    """Return the key that the header names; raise InvalidTokenError for anything that we would not have signed."""
+    key = keyring().find(header.get("kid"))
+    if key is None or header.get("alg") != key.algorithm or FOREIGN_HEADERS & header.keys():
+        raise jwt.InvalidTokenError("header is not ours")
+    return key
+
+
+@cache
+def token_backend() -> KeyringBackend:
+    """Return the backend that all of the gateway's tokens use."""
+    return KeyringBackend(
+        settings.ENV.JWT_ALGORITHM,
+        settings.ENV.JWT_SECRET_KEY,
+        audience=settings.JWT_AUDIENCE,
+        issuer=settings.JWT_ISSUER,
+    )

@@ -1,0 +1,33 @@
+"""Prints tokens for a user, for scripts and for a first look."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+
+from accounts.answers import tokens_answer
+from accounts.models import User
+from accounts.tokens import Device, issue_tokens
+
+
+class Command(BaseCommand):
+    help = "Issue an access and a refresh token to a user, as a login would."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--email", required=True, help="the user's email address")
+        parser.add_argument("--json", action="store_true", help="print what auth/verify answers")
+
+    def handle(self, *args: Any, email: str, **options: Any) -> None:
+        """Print the access token, or all of the answer as JSON."""
+        user = User.objects.filter(email=email.lower(), is_active=True).first()
+        if user is None:
+            raise CommandError(f"no active user has the email {email}")
+        if user.is_locked:
+            raise CommandError(f"{email} is locked: {user.lock_reason or 'no reason given'}")
+        pair = issue_tokens(user, device=Device(user_agent="manage.py issue_token"))
+        if options["json"]:
+            self.stdout.write(json.dumps(tokens_answer(user, pair), cls=DjangoJSONEncoder, indent=2))
+        else:
+            self.stdout.write(f"access_token  {pair.access}\nrefresh_token {pair.refresh}")

@@ -1,0 +1,135 @@
+"""What the contenders forward to: nginx with fixed answers, a sink for uploads, a cluster that never answers."""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from benchmarks.processes import MEBIBYTE, Process, Stage, free_port
+
+GET_PATH = "/api/v1/chain/info"
+ANSWER = (
+    '{"network": "lucid_blocks", "version": "1.0.0", "height": 5888616, "block_time_seconds": 10, '
+    '"latest_block_hash": "b3757883b843173437e5e6651506052018b17f2d8a4b4ab4b3757883b81acd5c"}'
+)
+BODY_MIB = 1024
+NGINX = """
+daemon off;
+master_process off;
+pid {directory}/{name}.pid;
+error_log stderr error;
+{user}
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    server_tokens off;
+    tcp_nodelay on;
+    sendfile on;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    client_body_temp_path {directory}/{name}-body;
+    proxy_temp_path {directory}/{name}-proxy;
+    fastcgi_temp_path {directory}/{name}-fastcgi;
+    uwsgi_temp_path {directory}/{name}-uwsgi;
+    scgi_temp_path {directory}/{name}-scgi;
+    {upstreams}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        {locations}
+    }}
+}}
+"""
+
+
+def start_nginx(
+    stage: Stage, name: str, *, locations: str, upstreams: str = "", cores: tuple[int, ...]
+) -> tuple[Process, str]:
+    """A single nginx process with these locations; returns it and its base URL. FileNotFoundError without nginx."""
+    binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        raise FileNotFoundError("nginx is not installed")
+    port, user = free_port(), "user root;" if os.geteuid() == 0 else ""
+    text = NGINX.format(
+        directory=stage.directory, name=name, user=user, port=port, upstreams=upstreams, locations=locations
+    )
+    configuration = stage.directory / f"{name}.conf"
+    configuration.write_text(text)
+    command = [binary, "-p", stage.directory, "-c", configuration, "-e", "stderr"]
+    process = stage.start(name, command, cores=cores)
+    url = f"http://127.0.0.1:{port}"
+    stage.wait(name, process, f"{url}/health")
+    return process, url
+
+
+def fixed_backend(stage: Stage) -> str:
+    """nginx on the load's core: a small JSON answer at GET_PATH, 1 GiB of zeros below `/blob`; its base URL."""
+    with (stage.directory / "blob").open("wb") as blob:
+        blob.truncate(BODY_MIB * MEBIBYTE)
+    locations = f"""
+        default_type application/json;
+        location = /health {{ return 200 '{{"status": "healthy"}}'; }}
+        location = {GET_PATH} {{ return 200 '{ANSWER}'; }}
+        location / {{ default_type application/octet-stream; try_files /blob =404; }}
+        root {stage.directory};
+    """
+    return start_nginx(stage, "backend", locations=locations, cores=(1,))[1]
+
+
+@contextmanager
+def hung_cluster() -> Iterator[str]:
+    """A cluster that takes connections and never answers; its base URL."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def sink() -> Iterator[str]:
+    """A cluster that reads request bodies of known length as fast as it can and forgets them; its base URL."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def _accept(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_swallow, args=(connection,), daemon=True).start()
+
+
+def _swallow(connection: socket.socket) -> None:
+    buffer = bytearray(MEBIBYTE)
+    with connection, suppress(OSError):
+        while head := _read_head(connection):
+            lines, _, start = head.partition(b"\r\n\r\n")
+            left = _content_length(lines) - len(start)
+            while left > 0:
+                size = connection.recv_into(buffer, min(left, len(buffer)))
+                if not size:
+                    return
+                left -= size
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}")
+
+
+def _read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = connection.recv(65_536)
+        if not piece:
+            return b""
+        head += piece
+    return head
+
+
+def _content_length(lines: bytes) -> int:
+    for line in lines.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0

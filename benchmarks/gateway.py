@@ -1,0 +1,107 @@
+"""The gateway as a contender: the real gunicorn with the real configuration, its database and a token."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import Target
+from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage, free_port, workers_of
+
+PYTHON = Path(sys.executable)
+SECRET = "a-benchmark-key-that-guards-nothing-0123456789"
+USER_EMAIL = "user@lucid.example"
+PLENTY = "1000000000"
+HEALTH = "/api/v1/meta/health"
+NO_CLUSTER = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class Upstreams:
+    """Base URLs of the clusters behind the gateway."""
+
+    blockchain_core: str
+    tron_payment: str = NO_CLUSTER
+    storage: str = NO_CLUSTER
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway and a token that it accepts."""
+
+    process: Process
+    base: str
+    token: str
+    start_seconds: float
+
+    def target(self, path: str) -> Target:
+        """That path, asked for with the token."""
+        return Target(self.base + path, self.token)
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        return workers_of(self.process)
+
+
+class GatewayKit:
+    """A migrated database with a user and a token in it; starts gateways on them."""
+
+    def __init__(self, stage: Stage, redis_url: str) -> None:
+        self._stage, self._redis_url, self._started = stage, redis_url, 0
+        manage = [PYTHON, "manage.py"]
+        self._run([*manage, "migrate", "--verbosity", "0"])
+        self._run([*manage, "seed_demo"])
+        issued = json.loads(self._run([*manage, "issue_token", "--email", USER_EMAIL, "--json"]))
+        self.token: str = issued["access_token"]
+
+    def start(
+        self,
+        upstreams: Upstreams,
+        *,
+        workers: int = 1,
+        cores: Sequence[int] = (SERVER_CORE,),
+        options: Sequence[str] = (),
+    ) -> Gateway:
+        """A gateway that answers its health endpoint; `options` are gunicorn's and win over the configuration."""
+        self._started += 1
+        name, port = f"gateway-{self._started}", free_port()
+        variables = {"HTTP_PORT": str(port), "WEB_CONCURRENCY": str(workers)}
+        command = [PYTHON, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *options, "lucid_gateway.wsgi"]
+        env = self._environment(upstreams) | variables
+        process = self._stage.start(name, command, cores=cores, env=env)
+        base = f"http://127.0.0.1:{port}"
+        seconds = self._stage.wait(name, process, base + HEALTH)
+        return Gateway(process, base, self.token, seconds)
+
+    def _run(self, command: Sequence[str | Path]) -> bytes:
+        env = self._environment(Upstreams(NO_CLUSTER))
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{command[2]} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+        return done.stdout
+
+    def _environment(self, upstreams: Upstreams) -> dict[str, str]:
+        limits = ("", "_AUTHENTICATED", "_ADMIN", "_BLOCKCHAIN_QUERY")
+        return {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": os.environ.get("HOME", "/"),
+            "TMPDIR": str(self._stage.directory),
+            "ENVIRONMENT": "development",
+            "SSL_ENABLED": "false",
+            "SECRET_KEY": SECRET,
+            "JWT_SECRET_KEY": SECRET,
+            "JWT_ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
+            "SQLITE_PATH": str(self._stage.directory / "gateway.sqlite3"),
+            "REDIS_URL": self._redis_url,
+            "BLOCKCHAIN_CORE_URL": upstreams.blockchain_core,
+            "SESSION_MANAGEMENT_URL": NO_CLUSTER,
+            "AUTH_SERVICE_URL": NO_CLUSTER,
+            "TRON_PAYMENT_URL": upstreams.tron_payment,
+            "STORAGE_DATABASE_URL": upstreams.storage,
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "CORS_ORIGINS": "http://localhost:3000",
+            **{f"RATE_LIMIT{tier}_REQUESTS_PER_MINUTE": PLENTY for tier in limits},
+        }

@@ -1,0 +1,81 @@
+"""wrk as the load generator, and what it measured."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import LOAD_CORE
+
+SCRIPT = Path(__file__).with_name("report.lua")
+PATIENCE_SECONDS = 60  # how long wrk waits for one answer before it counts it as late
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run of wrk: how many requests were answered in how many seconds, and how fast.
+
+    `refused` counts answers of status 400 and above, `broken` connections that failed.
+    """
+
+    requests: int
+    seconds: float
+    refused: int
+    broken: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Answers per second."""
+        return self.requests / self.seconds
+
+    @property
+    def all_served(self) -> bool:
+        """Whether there were answers and each of them was a good one."""
+        return self.requests > 0 and not self.refused and not self.broken
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked for: the URL, and the access token when one is needed."""
+
+    url: str
+    token: str | None = None
+
+
+class RunningLoad:
+    """A wrk that runs beside something else; `result` waits for its end."""
+
+    def __init__(self, target: Target, *, connections: int, seconds: float, pause_ms: int = 0) -> None:
+        self._process = subprocess.Popen(
+            _command(target, connections, seconds, pause_ms), stdout=subprocess.PIPE, start_new_session=True
+        )
+
+    def result(self) -> Load:
+        """What it measured."""
+        output, _ = self._process.communicate()
+        return Load(**json.loads(output.splitlines()[-1]))
+
+    def __enter__(self) -> "RunningLoad":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:
+            self._process.kill()
+
+
+def load(target: Target, *, connections: int, seconds: float, pause_ms: int = 0) -> Load:
+    """Ask again and again on each connection for so many seconds, with a pause between if one is given."""
+    with RunningLoad(target, connections=connections, seconds=seconds, pause_ms=pause_ms) as running:
+        return running.result()
+
+
+def _command(target: Target, connections: int, seconds: float, pause_ms: int) -> list[str]:
+    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "--latency", "--threads", "1"]
+    command += ["--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"]
+    command += ["--timeout", f"{PATIENCE_SECONDS}s", "--script", str(SCRIPT)]
+    if target.token:
+        command += ["--header", f"Authorization: Bearer {target.token}"]
+    return [*command, target.url, str(pause_ms)]

@@ -1,0 +1,83 @@
+"""What the gateway is compared with: nginx, the guide's own design, django-revproxy."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import jwt
+
+from benchmarks.backends import start_nginx
+from benchmarks.gateway import SECRET
+from benchmarks.load import Target
+from benchmarks.processes import ROOT, SERVER_CORE, Stage, free_port
+from benchmarks.stores import start_mongod
+
+HERE = Path(__file__).parent
+VENV = ROOT / "var" / "bench-venv"
+REQUIREMENTS = HERE / "requirements.txt"
+
+
+def prepare_environment() -> Path:
+    """The `bin` folder of the peers' own virtual environment, made anew when their requirements changed."""
+    stamp, wanted = VENV / "requirements.sha256", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print("Setting up var/bench-venv for the peers ...", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+        install = [VENV / "bin" / "pip", "install", "-qq", "--require-hashes", "--requirement", REQUIREMENTS]
+        subprocess.run(install, check=True)
+        stamp.write_text(wanted)
+    return VENV / "bin"
+
+
+def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> str:
+    """nginx as a proxy with kept-alive connections and no buffering, on the server's core; its base URL."""
+    upstreams = f"upstream backend {{ server {backend.removeprefix('http://')}; keepalive 64; }}"
+    passing = (
+        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_request_buffering off;'
+    )
+    locations = f"{passing} location / {{ proxy_pass http://backend; }}"
+    if storage:
+        upstreams += f" upstream storage {{ server {storage.removeprefix('http://')}; keepalive 64; }}"
+        locations += " location /api/v1/storage { proxy_pass http://storage; }"
+    return start_nginx(stage, "nginx-proxy", locations=locations, upstreams=upstreams, cores=(SERVER_CORE,))[1]
+
+
+def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Target:
+    """The guide's design under uvicorn, with a token that it accepts."""
+    bin_folder, user_id = prepare_environment(), str(uuid.uuid4())
+    env = {
+        "JWT_SECRET_KEY": SECRET,
+        "REDIS_URL": redis_url,
+        "MONGODB_URI": start_mongod(stage),
+        "BLOCKCHAIN_CORE_URL": backend,
+        "RATE_LIMIT_REQUESTS_PER_MINUTE": "1000000000",
+        "USER_ID": user_id,
+    }
+    port = free_port()
+    command = [bin_folder / "uvicorn", "benchmarks.guide_design:app", "--port", str(port), "--no-access-log"]
+    base = _serve(stage, "guide", [*command, "--log-level", "info"], env, port, "/api/v1/meta/health")
+    claims = {"user_id": user_id, "role": "user", "jti": str(uuid.uuid4()), "exp": int(time.time()) + 86_400}
+    return Target(base + path, jwt.encode(claims, SECRET, algorithm="HS256"))
+
+
+def revproxy(stage: Stage, backend: str, path: str) -> Target:
+    """django-revproxy under gunicorn with the gateway's worker class."""
+    bin_folder, port = prepare_environment(), free_port()
+    command = [bin_folder / "gunicorn", "-k", "gevent", "--keep-alive", "75", "-b", f"127.0.0.1:{port}"]
+    command += ["benchmarks.revproxy_project"]
+    return Target(_serve(stage, "revproxy", command, {"BLOCKCHAIN_CORE_URL": backend}, port, "/health") + path)
+
+
+def _serve(
+    stage: Stage, name: str, command: list[str | Path], env: Mapping[str, str], port: int, health: str
+) -> str:
+    known = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = stage.start(name, command, cores=(SERVER_CORE,), env=known | dict(env))
+    base = f"http://127.0.0.1:{port}"
+    stage.wait(name, process, base + health)
+    return base

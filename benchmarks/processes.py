@@ -1,0 +1,143 @@
+"""Child processes of a run: started on one core, waited for, measured, and gone at the end."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER_CORE = 0
+LOAD_CORE = 1
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+MEBIBYTE = 1024 * 1024
+
+Process = subprocess.Popen[bytes]
+
+
+class DidNotStart(Exception):
+    """A server ended, or did not answer in time; the text carries the end of its log."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run: a temporary directory, and the children that end with it."""
+
+    directory: Path
+    _children: ExitStack
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        cores: Sequence[int] = (LOAD_CORE,),
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a server on the given cores; what it prints goes to `NAME.log` in the directory."""
+        pinned = ["taskset", "-c", ",".join(map(str, cores)), *map(str, command)]
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                pinned,
+                cwd=ROOT,
+                env=dict(env) if env is not None else None,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._children.callback(stop, process)
+        return process
+
+    def log(self, name: str) -> Path:
+        """Where the server of that name writes what it has to say."""
+        return self.directory / f"{name}.log"
+
+    def wait(self, name: str, process: Process, url: str) -> float:
+        """Seconds until `url` answers 200; raises `DidNotStart` when the process ends or 30 s pass."""
+        began = time.monotonic()
+        while time.monotonic() - began < START_SECONDS:
+            if process.poll() is not None:
+                break
+            if answers(url):
+                return time.monotonic() - began
+            time.sleep(0.02)
+        tail = "".join(self.log(name).read_text(errors="replace").splitlines(keepends=True)[-15:])
+        raise DidNotStart(f"{name} did not answer at {url}; the end of its log:\n{tail}")
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """A new stage; its children are stopped and its directory is removed, whatever happens inside."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lucid-bench-", ignore_cleanup_errors=True) as directory,
+        ExitStack() as children,
+    ):
+        yield Stage(Path(directory), children)
+
+
+def stop(process: Process) -> None:
+    """End a child and all that it started: SIGTERM first, SIGKILL after 5 seconds."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered 200 within a second."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=1)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def workers_of(process: Process) -> list[int]:
+    """The process ids of a server's children, oldest first."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return sorted(int(pid) for pid in children.split())
+
+
+def resident_mib(pid: int) -> float:
+    """The memory that a process has in RAM now, in MiB."""
+    return _status_kib(pid, "VmRSS") / 1024
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process had in RAM since its start or since `forget_peak`, in MiB."""
+    return _status_kib(pid, "VmHWM") / 1024
+
+
+def forget_peak(pid: int) -> None:
+    """Start the measurement of `peak_mib` anew (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _status_kib(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

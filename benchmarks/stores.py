@@ -1,0 +1,48 @@
+"""The Redis and the MongoDB of a run, on the load's core."""
+
+import shutil
+import socket
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from benchmarks.processes import START_SECONDS, DidNotStart, Stage, free_port
+
+PACKAGED_MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
+
+
+def start_redis(stage: Stage) -> str:
+    """A private redis-server that writes nothing to disk; its URL."""
+    beside_python = Path(sys.executable).parent / "redis-server"
+    binary = str(beside_python) if beside_python.exists() else shutil.which("redis-server")
+    if binary is None:
+        raise FileNotFoundError("redis-server is not installed")
+    port = free_port()
+    stage.start("redis", [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", stage.directory])
+    _wait(port, "redis")
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def start_mongod(stage: Stage) -> str:
+    """A private mongod, for the guide's design; its URL."""
+    binary = shutil.which("mongod") or (str(PACKAGED_MONGOD) if PACKAGED_MONGOD.exists() else None)
+    if binary is None:
+        raise FileNotFoundError("mongod is not installed")
+    port, data = free_port(), stage.directory / "mongo"
+    data.mkdir()
+    Path(binary).chmod(0o755)
+    stage.start("mongod", [binary, "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", data])
+    _wait(port, "mongod")
+    return f"mongodb://127.0.0.1:{port}"
+
+
+def _wait(port: int, name: str) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < START_SECONDS:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise DidNotStart(f"{name} does not listen")

@@ -1,0 +1,1 @@
+"""Demo clusters: small real HTTP servers for the gateway to forward to."""

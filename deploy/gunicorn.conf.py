@@ -1,0 +1,35 @@
+"""gunicorn's configuration, everything from the environment. The choices are measured: docs/decisions/0002."""
+
+from lucid_gateway.env import environment
+from lucid_gateway.logs import logging_config
+
+env = environment()
+
+bind = f"0.0.0.0:{env.HTTP_PORT}"
+workers = env.WEB_CONCURRENCY
+worker_class = "lucid_gateway.gunicorn_worker.GatewayWorker"
+worker_connections = 4000
+backlog = 4096
+
+# Seconds for the next request's header block to arrive, the first one included; nginx keeps its connections for less.
+keepalive = 15
+graceful_timeout = 30
+timeout = 60
+
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 16380
+
+# Nobody but the gateway's own middleware decides whom to believe (TRUSTED_PROXIES).
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+header_map = "drop"
+
+control_socket_disable = True
+accesslog = None
+logconfig_dict = logging_config(env.LOG_LEVEL, env.LOG_FORMAT)
+logconfig_dict["loggers"] |= {
+    "gunicorn.error": {"level": env.LOG_LEVEL, "handlers": [], "propagate": True},
+    "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+}

@@ -1,0 +1,195 @@
+"""docker-compose.yml: that its parts fit each other and the gateway's settings, and that its inline scripts work."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.tests.conftest import DEPLOY, free_port, is_listening, stop, tool, wait_until
+
+FILE = DEPLOY / "docker-compose.yml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+GATEWAY = SERVICES["api-gateway"]
+OWN_IMAGE = "lucid-api-gateway:"
+
+every_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def default_of(value: str) -> str:
+    """Return what a value becomes when no variable is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+# The parts fit each other
+
+
+@every_service
+def test_names_follow_the_convention(name: str) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)+", name)
+    assert SERVICES[name]["container_name"] == f"lucid-{name}"
+
+
+@every_service
+def test_what_a_service_waits_for_exists_and_can_come_true(name: str) -> None:
+    for other, wait in SERVICES[name].get("depends_on", {}).items():
+        if wait["condition"] == "service_completed_successfully":
+            assert SERVICES[other]["restart"] == "no"
+        if wait["condition"] == "service_healthy":
+            own_check = SERVICES[other].get("healthcheck", {})
+            assert own_check.get("test") or SERVICES[other]["image"].startswith(OWN_IMAGE)
+
+
+def test_the_gateway_waits_for_the_migration() -> None:
+    assert GATEWAY["depends_on"]["api-migrate"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["api-migrate"]["command"][:2] == ["manage.py", "migrate"]
+
+
+@every_service
+def test_secrets_networks_and_volumes_are_defined(name: str) -> None:
+    service = SERVICES[name]
+    assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
+    assert set(service["networks"]) <= set(COMPOSE["networks"])
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+
+
+@every_service
+def test_a_service_is_given_the_secrets_that_it_reads_and_no_others(name: str) -> None:
+    read = set(re.findall(r"/run/secrets/(\w+)", yaml.safe_dump(SERVICES[name])))
+    assert read == set(SERVICES[name].get("secrets", []))
+
+
+def test_no_secret_is_a_variable() -> None:
+    text = FILE.read_text()
+    assert not re.findall(r"\$\{\w*(?:PASSWORD|SECRET_KEY|MONGODB_URI|REDIS_URL)\w*", text)
+
+
+@every_service
+def test_images_are_pinned(name: str) -> None:
+    tag = default_of(SERVICES[name]["image"]).partition(":")[2]
+    assert tag not in ("", "latest")
+
+
+@every_service
+def test_a_service_has_no_right_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "network_mode", "pid"} & set(service)
+
+
+@every_service
+def test_resources_are_limited(name: str) -> None:
+    assert set(SERVICES[name]["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+
+
+def test_only_nginx_is_reached_from_outside_and_only_with_tls() -> None:
+    published = {name: [default_of(port) for port in service.get("ports", [])] for name, service in SERVICES.items()}
+    assert published.pop("api-nginx") == ["0.0.0.0:8081:8081", "127.0.0.1:8080:8080"]
+    assert not any(published.values())
+
+
+def test_databases_have_no_way_out() -> None:
+    assert COMPOSE["networks"]["data"]["internal"] is True
+    assert SERVICES["api-mongodb"]["networks"] == SERVICES["api-redis"]["networks"] == ["data"]
+
+
+# nginx and the gateway fit each other
+
+
+def test_the_gateway_trusts_the_network_of_nginx_and_nothing_else() -> None:
+    assert SERVICES["api-nginx"]["networks"] == ["edge"]
+    subnet = COMPOSE["networks"]["edge"]["ipam"]["config"][0]["subnet"]
+    assert GATEWAY["environment"]["TRUSTED_PROXIES"] == subnet
+
+
+def test_nginx_gets_every_value_of_its_template() -> None:
+    wanted = set(re.findall(r"\$\{([A-Z_]+)\}", (DEPLOY / "nginx" / "nginx.conf.template").read_text()))
+    assert wanted - {"UPPER_CASE"} <= set(SERVICES["api-nginx"]["environment"])
+
+
+def test_nginx_finds_the_gateway_at_its_port() -> None:
+    port = GATEWAY["environment"]["HTTP_PORT"]
+    assert SERVICES["api-nginx"]["environment"]["GATEWAY_SERVER"].split() == [f"api-gateway:{port}", "resolve"]
+
+
+# The gateway's settings
+
+
+def test_every_variable_of_the_gateway_is_one_of_its_settings() -> None:
+    env = pytest.importorskip("lucid_gateway.env")
+    fields = env.Environment.model_fields
+    for name in GATEWAY["environment"]:
+        setting = name.removesuffix("_FILE")
+        assert setting in fields, f"{name} is no setting of the gateway"
+        assert name == setting or fields[setting].annotation is str, f"{name}: only texts can come from a file"
+
+
+def test_the_gateway_accepts_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env = pytest.importorskip("lucid_gateway.env")
+    for name in env.Environment.model_fields:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in GATEWAY["environment"].items():
+        monkeypatch.setenv(name, default_of(value).replace("/run/secrets", str(tmp_path)))
+    write_secrets(tmp_path)
+    loaded = env.load()
+    assert loaded.in_production
+    assert (loaded.RATE_LIMIT_REQUESTS_PER_MINUTE, loaded.RATE_LIMIT_BURST_SIZE) == (100, 200)
+    assert loaded.EMAIL_HOST_PASSWORD == ""
+
+
+def write_secrets(folder: Path) -> None:
+    """Write a value for each of the gateway's secrets."""
+    values = {
+        "secret_key": "0123456789abcdef" * 2,
+        "jwt_secret_key": "fedcba9876543210" * 2,
+        "mongodb_uri": "mongodb://u:p@api-mongodb:27017/lucid_gateway?replicaSet=rs0",
+        "redis_url": "redis://:p@api-redis:6379/0",
+        "email_host_password": "",
+    }
+    for name in GATEWAY["secrets"]:
+        (folder / name).write_text(values[name])
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    docker = tool("docker")
+    if subprocess.run([docker, "compose", "version"], capture_output=True, timeout=10).returncode:
+        pytest.skip("docker compose is not installed")
+    command = [docker, "compose", "--file", str(FILE), "config", "--quiet"]
+    checked = subprocess.run(command, env=os.environ | {"EMAIL_HOST": "smtp"}, capture_output=True, text=True, timeout=10)
+    assert checked.returncode == 0, checked.stderr
+
+
+# The inline scripts
+
+
+def in_folder(words: list[str], folder: Path) -> list[str]:
+    """Return a service's command line for a run outside a container: its folders lie in the test's, `$$` is `$`."""
+    moved = [word.replace("$$", "$") for word in words]
+    return [re.sub(r"/(run/secrets|tmp|data)\b", str(folder), word) for word in moved]
+
+
+def test_redis_starts_with_its_password_and_passes_its_own_health_check(tmp_path: Path) -> None:
+    redis, port = SERVICES["api-redis"], free_port()
+    cli = [tool("redis-cli"), "-p", str(port)]
+    (tmp_path / "redis_password").write_text("open-sesame")
+    command = in_folder(redis["entrypoint"] + redis["command"], tmp_path) + ["--port", str(port), "--bind", "127.0.0.1"]
+    path = f"{Path(tool('redis-server')).parent}:{os.environ['PATH']}"
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PATH": path})
+    try:
+        assert wait_until(lambda: is_listening(port))
+        refused = subprocess.run([*cli, "ping"], capture_output=True, text=True, timeout=5)
+        assert "NOAUTH" in refused.stdout + refused.stderr
+        check = in_folder(redis["healthcheck"]["test"][1:], tmp_path)[0].replace("redis-cli", " ".join(cli))
+        assert subprocess.run(["sh", "-c", check], timeout=5).returncode == 0
+        assert b"open-sesame" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        assert (tmp_path / "password.conf").stat().st_mode & 0o777 == 0o600
+    finally:
+        stop(server)

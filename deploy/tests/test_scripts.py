@@ -1,0 +1,215 @@
+"""build.sh and deploy.sh: real runs, with a stand-in for the Docker client, which cannot be had everywhere."""
+
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy.tests.conftest import DEPLOY, tool
+
+SCRIPTS = sorted(path.name for path in DEPLOY.glob("*.sh"))
+SECRETS = {"secret_key", "jwt_secret_key", "mongodb_root_password", "mongodb_uri", "redis_password", "redis_url",
+           "email_host_password"}  # fmt: skip
+
+STAND_IN = """#!/bin/sh
+echo "$*" >> "$LOG"
+case "$*" in
+    *"$FAILS_AT"*) exit 1 ;;
+    inspect*) echo "$HEALTH" ;;
+    *"compose "*logs*) echo "a line of a service" ;;
+esac
+"""
+
+
+class Host:
+    """A machine to deploy on: a folder for secrets, and a `docker` that notes what it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.secrets, self.log = folder / "secrets", folder / "docker.log"
+        self.log.touch()
+        (folder / "bin").mkdir()
+        (folder / "bin" / "docker").write_text(STAND_IN)
+        (folder / "bin" / "docker").chmod(0o755)
+        self.variables = os.environ | {
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "SECRETS_DIR": str(self.secrets),
+            "LOG": str(self.log),
+            "HEALTH": "healthy",
+            "FAILS_AT": "(never)",
+        }
+
+    def run(self, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the scripts."""
+        command = [str(DEPLOY / script), *arguments]
+        return subprocess.run(command, env=self.variables | variables, capture_output=True, text=True, timeout=20)
+
+    @property
+    def asked(self) -> list[str]:
+        """What docker was asked for, a line each."""
+        return self.log.read_text().splitlines()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.fixture
+def ready(host: Host) -> Host:
+    """A host with every secret and a certificate, on which nothing was started yet."""
+    tool("openssl")
+    host.run("deploy.sh", "--init", "--self-signed", "api.example.org,127.0.0.1", FAILS_AT="compose version")
+    host.log.write_text("")
+    return host
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace a secret, which is read-only for everyone."""
+    path.chmod(0o644)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_shellcheck_has_nothing_to_say(script: str) -> None:
+    checked = subprocess.run([tool("shellcheck"), str(DEPLOY / script)], capture_output=True, text=True, timeout=30)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_explains_and_does_nothing(script: str, host: Host) -> None:
+    result = host.run(script, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"Usage: deploy/{script}")
+    assert host.asked == [] and not host.secrets.exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_unknown_option_is_refused(script: str, host: Host) -> None:
+    result = host.run(script, "--frobnicate")
+    assert result.returncode == 1
+    assert "--frobnicate" in result.stderr
+    assert host.asked == []
+
+
+# build.sh
+
+
+def test_the_build_passes_the_version_and_the_date_and_tries_the_image(host: Host) -> None:
+    result = host.run("build.sh", "--version", "2.3.4")
+    assert result.returncode == 0, result.stderr
+    build, run = host.asked
+    assert "--build-arg VERSION=2.3.4" in build and "--tag lucid-api-gateway:2.3.4" in build
+    assert re.search(r"--build-arg BUILD_DATE=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", build)
+    assert run.startswith("run --rm lucid-api-gateway:2.3.4 -c ")
+
+
+@pytest.mark.parametrize(("step", "message"), [("build --file", "build failed"), ("run --rm", "cannot be imported")])
+def test_a_failed_build_says_which_step_failed(step: str, message: str, host: Host) -> None:
+    result = host.run("build.sh", FAILS_AT=step)
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+def test_a_version_that_is_no_tag_is_refused(host: Host) -> None:
+    assert host.run("build.sh", "--version", "1.0 beta").returncode == 1
+    assert host.asked == []
+
+
+# deploy.sh: secrets
+
+
+def test_init_creates_every_secret_that_is_missing(ready: Host) -> None:
+    assert {path.name for path in ready.secrets.iterdir()} == SECRETS | {"api-gateway.crt", "api-gateway.key"}
+    assert len((ready.secrets / "jwt_secret_key").read_text()) == 64
+    assert (ready.secrets / "redis_password").read_text() in (ready.secrets / "redis_url").read_text()
+    values = [(ready.secrets / name).read_text() for name in SECRETS]
+    assert len(set(values)) == len(SECRETS)
+
+
+def test_only_the_owner_of_the_folder_and_the_containers_can_read_them(ready: Host) -> None:
+    assert stat.S_IMODE(ready.secrets.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in ready.secrets.iterdir()} == {0o444}
+
+
+def test_init_leaves_what_is_there(ready: Host) -> None:
+    before = {path.name: path.read_text() for path in ready.secrets.iterdir()}
+    assert ready.run("deploy.sh", "--init", "--self-signed", "other.example.org").returncode == 0
+    assert {path.name: path.read_text() for path in ready.secrets.iterdir()} == before
+
+
+def test_the_self_signed_certificate_is_for_the_names_that_were_given(ready: Host) -> None:
+    command = [tool("openssl"), "x509", "-noout", "-ext", "subjectAltName", "-in", str(ready.secrets / "api-gateway.crt")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "DNS:api.example.org" in shown and "IP Address:127.0.0.1" in shown
+
+
+def test_nothing_is_created_unasked(host: Host) -> None:
+    result = host.run("deploy.sh")
+    assert result.returncode == 1
+    assert "--init" in result.stderr
+    assert not host.secrets.exists() and host.asked == []
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_missing_secret_is_named_before_anything_starts(name: str, ready: Host) -> None:
+    (ready.secrets / name).unlink()
+    result = ready.run("deploy.sh")
+    assert result.returncode == 1
+    assert f"/{name} is missing" in result.stderr
+    assert ready.asked == []
+
+
+@pytest.mark.parametrize("name", ["secret_key", "jwt_secret_key"])
+def test_a_short_secret_is_refused_without_showing_it(name: str, ready: Host) -> None:
+    rewrite(ready.secrets / name, "x" * 31 + "\n")
+    result = ready.run("deploy.sh")
+    assert result.returncode == 1
+    assert f"{name} has 31 characters; expected at least 32" in result.stderr
+    assert "xxx" not in result.stderr
+
+
+def test_a_redis_url_with_another_password_is_refused(ready: Host) -> None:
+    rewrite(ready.secrets / "redis_password", "something-else")
+    assert "redis_url does not have the password" in ready.run("deploy.sh").stderr
+
+
+def test_an_open_folder_is_refused(ready: Host) -> None:
+    ready.secrets.chmod(0o755)
+    assert "expected mode 0700" in ready.run("deploy.sh").stderr
+
+
+# deploy.sh: start
+
+
+def test_a_deployment_starts_the_services_and_ends_when_they_are_healthy(ready: Host) -> None:
+    result = ready.run("deploy.sh")
+    assert result.returncode == 0, result.stderr
+    assert any(line.endswith("up --detach --remove-orphans") for line in ready.asked)
+    assert "The gateway is up" in result.stdout
+
+
+def test_the_network_of_the_clusters_is_created_if_nobody_has(ready: Host) -> None:
+    assert ready.run("deploy.sh", FAILS_AT="network inspect").returncode == 0
+    assert "network create lucid-network" in ready.asked
+
+
+def test_recreate_replaces_the_containers(ready: Host) -> None:
+    assert ready.run("deploy.sh", "--recreate").returncode == 0
+    assert any(line.endswith("--force-recreate") for line in ready.asked)
+
+
+@pytest.mark.parametrize("variables", [{"HEALTH": "starting"}, {"FAILS_AT": "up --detach"}])
+def test_a_failed_deployment_prints_the_logs_and_fails(variables: dict[str, str], ready: Host) -> None:
+    result = ready.run("deploy.sh", "--timeout", "1", **variables)
+    assert result.returncode == 1
+    assert "a line of a service" in result.stderr
+
+
+@pytest.mark.parametrize(("fails_at", "message"), [("compose version", "version 2"), ("info", "does not answer")])
+def test_a_missing_engine_is_said_plainly(fails_at: str, message: str, ready: Host) -> None:
+    result = ready.run("deploy.sh", FAILS_AT=fails_at)
+    assert result.returncode == 1
+    assert message in result.stderr

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class LucidGatewayConfig(AppConfig):
+    name = "lucid_gateway"
+    verbose_name = "Gateway"

@@ -1,0 +1,22 @@
+"""The one shape of an error: the JSON envelope of the contract. Free of Django, so that the server can use it, too."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lucid_gateway.env import environment
+from lucid_gateway.errors import GatewayError
+
+
+def envelope(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Return the envelope as the contract has it, ready to be dumped as JSON."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "details": error.details,
+            "request_id": request_id,
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "service": environment().SERVICE_NAME,
+            "version": environment().API_VERSION,
+        }
+    }

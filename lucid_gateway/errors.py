@@ -1,0 +1,231 @@
+"""Every error that the gateway can answer: a class with its code, status and text.
+
+    GatewayError
+    ├── InvalidRequest 1001 ─ MalformedJSON 1009, RequestTooLarge 1010, ...
+    ├── Unauthenticated 2001 ─ TokenExpired 2002, TokenInvalid 2003, AccountLocked 2005, ...
+    ├── InsufficientPermissions 2004
+    ├── RateLimited 3001 ─ TooManyAttempts 3003
+    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003
+    └── InternalError 5001, DatabaseUnavailable 5002, BadUpstreamAnswer 5003, UpstreamUnreachable 5005,
+        UpstreamTimeout 5006, ServiceUnavailable 5008
+
+Domain code raises them and knows nothing of HTTP beyond that; `lucid_gateway.envelope` turns them into answers.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """An error with the code, HTTP status and text that the caller sees; `details` is JSON, `headers` are extra."""
+
+    number: ClassVar[int] = 5001
+    status: ClassVar[int] = 500
+    text: ClassVar[str] = "Internal server error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or self.text)
+        self.message = message or self.text
+        self.details = dict(details or {})
+        self.headers = dict(headers or {})
+
+    @property
+    def code(self) -> str:
+        """The code in the envelope, such as LUCID_ERR_1001."""
+        return f"LUCID_ERR_{self.number}"
+
+
+class InternalError(GatewayError):
+    """A fault of the gateway itself."""
+
+
+class InvalidRequest(GatewayError):
+    """Request data that does not fit; `details.validation_errors` lists field, message and code."""
+
+    number, status, text = 1001, 422, "Invalid request data"
+
+
+class BadRequest(InvalidRequest):
+    """A request that is no well-formed HTTP request to this gateway (RFC 9110, section 15.5.1)."""
+
+    status, text = 400, "Bad request"
+
+
+class NotAcceptable(InvalidRequest):
+    """No representation that the client accepts (RFC 9110, section 15.5.7)."""
+
+    status, text = 406, "Not acceptable"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """A body in a media type that the endpoint does not read (RFC 9110, section 15.5.16)."""
+
+    status, text = 415, "Unsupported media type"
+
+
+class FieldMissing(InvalidRequest):
+    """The one thing wrong is a required field that is not there."""
+
+    number, text = 1002, "Required field missing"
+
+
+class WrongFormat(InvalidRequest):
+    """The one thing wrong is the format of a field."""
+
+    number, text = 1003, "Wrong field format"
+
+
+class OutOfRange(InvalidRequest):
+    """The one thing wrong is a value or length out of its range."""
+
+    number, text = 1004, "Value out of range"
+
+
+class NotAUUID(InvalidRequest):
+    """The one thing wrong is an identifier that is not a UUID."""
+
+    number, text = 1005, "Not a UUID"
+
+
+class NotAnEmail(InvalidRequest):
+    """The one thing wrong is an email address."""
+
+    number, text = 1006, "Not an email address"
+
+
+class WeakPassword(InvalidRequest):
+    """The one thing wrong is a password that is too weak."""
+
+    number, text = 1007, "Password too weak"
+
+
+class InvalidDate(InvalidRequest):
+    """The one thing wrong is a date or time."""
+
+    number, text = 1008, "Invalid date"
+
+
+class MalformedJSON(InvalidRequest):
+    """A body that is not JSON as RFC 8259 has it, or JSON built to hurt a parser."""
+
+    number, status, text = 1009, 400, "Malformed JSON"
+
+
+class RequestTooLarge(InvalidRequest):
+    """A body over the limit of its endpoint or route; `details.limit_bytes` says the limit."""
+
+    number, status, text = 1010, 413, "Request too large"
+
+
+class Unauthenticated(GatewayError):
+    """No credentials, or wrong ones (RFC 9110, section 15.5.2)."""
+
+    number, status, text = 2001, 401, "Authentication required"
+
+
+class TokenExpired(Unauthenticated):
+    """An access token past its `exp`."""
+
+    number, text = 2002, "Token expired"
+
+
+class TokenInvalid(Unauthenticated):
+    """A token that is not ours, not an access token, or revoked."""
+
+    number, text = 2003, "Token invalid or revoked"
+
+
+class InsufficientPermissions(GatewayError):
+    """A known caller without the permission."""
+
+    number, status, text = 2004, 403, "Insufficient permissions"
+
+
+class AccountLocked(Unauthenticated):
+    """The caller's account was locked."""
+
+    number, text = 2005, "Account locked"
+
+
+class CodeExpired(Unauthenticated):
+    """No login is waiting for this code: it was used, guessed at too often or has run out."""
+
+    number, text = 2006, "Login link or code expired"
+
+
+class CodeInvalid(Unauthenticated):
+    """A login code that is not the mailed one."""
+
+    number, text = 2007, "Code invalid"
+
+
+class RefreshTokenInvalid(Unauthenticated):
+    """A refresh token that is not ours, expired, revoked or already used."""
+
+    number, text = 2010, "Refresh token invalid or reused"
+
+
+class RateLimited(GatewayError):
+    """A tier's limit is used up; `Retry-After` says when a request will pass."""
+
+    number, status, text = 3001, 429, "Rate limit exceeded"
+
+
+class TooManyAttempts(RateLimited):
+    """Too many failed attempts at a login."""
+
+    number, text = 3003, "Too many failed attempts"
+
+
+class NotFound(GatewayError):
+    """Nothing here, or nothing that this caller may know of."""
+
+    number, status, text = 4001, 404, "Not found"
+
+
+class AlreadyExists(GatewayError):
+    """A unique value is taken."""
+
+    number, status, text = 4002, 409, "Already exists"
+
+
+class OperationNotAllowed(GatewayError):
+    """The method is not offered here; `Allow` lists those that are."""
+
+    number, status, text = 4003, 405, "Operation not allowed"
+
+
+class DatabaseUnavailable(GatewayError):
+    """The database does not answer."""
+
+    number, status, text = 5002, 503, "Database unavailable"
+
+
+class BadUpstreamAnswer(GatewayError):
+    """A cluster answered something that is not well-formed HTTP."""
+
+    number, status, text = 5003, 502, "Bad answer from a cluster"
+
+
+class UpstreamUnreachable(GatewayError):
+    """No instance of a cluster takes a connection."""
+
+    number, status, text = 5005, 502, "Cannot reach a cluster"
+
+
+class UpstreamTimeout(GatewayError):
+    """A cluster did not answer in time."""
+
+    number, status, text = 5006, 504, "Cluster timed out"
+
+
+class ServiceUnavailable(GatewayError):
+    """Something that this request needs is down or not configured."""
+
+    number, status, text = 5008, 503, "Service unavailable"

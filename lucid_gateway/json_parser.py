@@ -1,0 +1,98 @@
+"""A JSON parser for hostile clients: RFC 8259 with limits, in time that grows with the size alone."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import IO, Any
+
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+MAX_DEPTH = 32
+MAX_KEYS = 10_000
+MAX_NUMBER_LENGTH = 64
+TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|[\[{{]|[\]}}]|[-+0-9.eE]{{{MAX_NUMBER_LENGTH + 1},}}', re.DOTALL)
+
+
+class StrictJSONParser(BaseParser):
+    """Parses a JSON object; raises ParseError (answered as 400 LUCID_ERR_1009) for anything else."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the object that the stream holds; its size was limited by BodyLimitMiddleware."""
+        if media_type and not is_utf8(media_type):
+            raise ParseError("JSON must be UTF-8")
+        return parse_object(stream.read())
+
+
+def is_utf8(media_type: str) -> bool:
+    """Return whether the media type's charset, if it names one, is UTF-8."""
+    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", media_type, re.IGNORECASE)
+    return charset is None or charset[1].lower() in ("utf-8", "utf8")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body; raise ParseError with what is wrong."""
+    try:
+        text = body.decode("utf-8")
+        check_shape(text)
+        value = json.loads(
+            text, object_pairs_hook=KeyCounter(), parse_constant=refuse_constant, parse_float=finite_float
+        )
+    except ParseError:
+        raise
+    except UnicodeDecodeError as error:
+        raise ParseError("JSON must be UTF-8") from error
+    except ValueError as error:
+        raise ParseError(f"Malformed JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ParseError("JSON must be an object")
+    return value
+
+
+def check_shape(text: str) -> None:
+    """Refuse what is too deep or holds a number of absurd length, before the real parser recurses into it."""
+    depth = 0
+    for token in TOKENS.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ParseError(f"JSON is nested deeper than {MAX_DEPTH}")
+        elif first in "]}":
+            depth -= 1
+        elif first != '"':
+            raise ParseError(f"JSON holds a number longer than {MAX_NUMBER_LENGTH} characters")
+
+
+class KeyCounter:
+    """Builds the objects of one document; refuses duplicate keys and too many keys in all."""
+
+    def __init__(self) -> None:
+        self.keys = 0
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self.keys += len(pairs)
+        if self.keys > MAX_KEYS:
+            raise ParseError(f"JSON has more than {MAX_KEYS} keys")
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            raise ParseError("JSON has a duplicate key")
+        return built
+
+
+def refuse_constant(name: str) -> None:
+    """NaN and Infinity are Python's, not JSON's."""
+    raise ParseError(f"JSON has no {name}")
+
+
+def finite_float(text: str) -> float:
+    """Return the number; refuse one that only fits as infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ParseError("JSON holds a number out of range")
+    return value

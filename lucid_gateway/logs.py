@@ -1,0 +1,83 @@
+"""Structured logs: one JSON object a line on standard output, or readable lines for a terminal."""
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+# Without local variables: they hold tokens, codes and passwords.
+TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
+SECRET_NAMES = frozenset(
+    {"authorization", "cookie", "password", "token", "access_token", "refresh_token", "code", "secret", "x-api-key"}
+)
+
+
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace the value of every field that is named like a secret."""
+    for name in event.keys() & SECRET_NAMES:
+        event[name] = "[redacted]"
+    return event
+
+
+def shared_processors() -> list[Processor]:
+    """Return what every line goes through, whoever wrote it."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        redact,
+    ]
+
+
+def to_json(event: EventDict, **_: Any) -> str:
+    """Return the event as one line of JSON; what JSON does not know is written as its text."""
+    return orjson.dumps(event, default=str).decode()
+
+
+def renderer(log_format: str) -> list[Processor]:
+    """Return the last steps for `json` or `console`."""
+    if log_format == "json":
+        return [TRACEBACKS, structlog.processors.JSONRenderer(serializer=to_json)]
+    return [
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]
+
+
+def configure_structlog(log_level: str, log_format: str) -> None:
+    """Set structlog up to write straight to standard output, past the standard library's handlers."""
+    structlog.configure(
+        processors=[*shared_processors(), *renderer(log_format)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(log_level)),
+        logger_factory=structlog.PrintLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def logging_config(log_level: str, log_format: str) -> dict[str, Any]:
+    """Return Django's LOGGING: the standard library's loggers in the same form on the same stream."""
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [structlog.stdlib.add_logger_name, *shared_processors()],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer(log_format)],
+    }
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"structured": formatter},
+        "handlers": {
+            "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "structured"}
+        },
+        "root": {"handlers": ["stdout"], "level": log_level},
+        "loggers": {
+            # The access log has a line for each 4xx and 5xx already.
+            "django.request": {"level": "ERROR"},
+            "django.security": {"level": "ERROR"},
+            "django.server": {"handlers": [], "propagate": False},
+            "urllib3": {"level": "ERROR"},
+        },
+    }

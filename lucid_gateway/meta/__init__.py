@@ -1,0 +1,1 @@
+"""The endpoints about the gateway itself: info, version, health."""

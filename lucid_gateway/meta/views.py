@@ -1,0 +1,138 @@
+"""What the gateway says of itself."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import django
+from django.conf import settings
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from lucid_gateway import __version__
+from lucid_gateway.meta import health
+from ratelimit.throttling import PublicThrottle
+
+STARTED = time.monotonic()
+
+
+class MetaView(APIView):
+    """An endpoint for anyone, limited by address."""
+
+    authentication_classes = []
+    permission_classes = []
+    throttle_classes = [PublicThrottle]
+
+
+class ProbeView(MetaView):
+    """An endpoint for orchestrators, that no limit may make look down."""
+
+    throttle_classes = []
+
+
+class InfoSerializer(serializers.Serializer[None]):
+    """The answer to GET /meta/info."""
+
+    service = serializers.CharField()
+    description = serializers.CharField()
+    version = serializers.CharField()
+    environment = serializers.CharField()
+    documentation = serializers.CharField(allow_null=True)
+
+
+class VersionSerializer(serializers.Serializer[None]):
+    """The answer to GET /meta/version."""
+
+    service = serializers.CharField()
+    version = serializers.CharField(help_text="Of the API")
+    release = serializers.CharField(help_text="Of the gateway")
+    django = serializers.CharField()
+
+
+class HealthSerializer(serializers.Serializer[None]):
+    """The answer to GET /meta/health."""
+
+    status = serializers.ChoiceField(choices=["healthy", "degraded", "unhealthy"])
+    timestamp = serializers.DateTimeField()
+    service = serializers.CharField()
+    version = serializers.CharField()
+    dependencies = serializers.DictField(child=serializers.ChoiceField(choices=["healthy", "unhealthy", "unknown"]))
+    uptime = serializers.FloatField(help_text="Seconds since this worker started")
+    response_time = serializers.FloatField(help_text="Milliseconds that the check took")
+
+
+class StatusSerializer(serializers.Serializer[None]):
+    """The answer to the liveness and readiness probes."""
+
+    status = serializers.CharField()
+
+
+class InfoView(MetaView):
+    """What this is."""
+
+    @extend_schema(responses=InfoSerializer, tags=["meta"])
+    def get(self, request: Request) -> Response:
+        """Say what this service is and where its documents are."""
+        env = settings.ENV
+        return Response(
+            {
+                "service": env.SERVICE_NAME,
+                "description": "Primary entry point for all Lucid blockchain system APIs",
+                "version": env.API_VERSION,
+                "environment": env.ENVIRONMENT,
+                "documentation": f"{env.PUBLIC_BASE_URL}/docs" if env.docs_enabled else None,
+            }
+        )
+
+
+class VersionView(MetaView):
+    """Which release this is."""
+
+    @extend_schema(responses=VersionSerializer, tags=["meta"])
+    def get(self, request: Request) -> Response:
+        """Say which versions run here."""
+        env = settings.ENV
+        versions = {"version": env.API_VERSION, "release": __version__, "django": django.get_version()}
+        return Response({"service": env.SERVICE_NAME, **versions})
+
+
+class HealthView(MetaView):
+    """How the gateway and what it depends on are."""
+
+    @extend_schema(responses={200: HealthSerializer, 503: HealthSerializer}, tags=["meta"])
+    def get(self, request: Request) -> Response:
+        """Ask each dependency and answer within a second; 503 only when nobody could be served."""
+        started = time.perf_counter()
+        found = health.check()
+        answer: dict[str, Any] = {
+            "status": found.status,
+            "timestamp": datetime.now(UTC),
+            "service": settings.ENV.SERVICE_NAME,
+            "version": settings.ENV.API_VERSION,
+            "dependencies": found.dependencies,
+            "uptime": round(time.monotonic() - STARTED, 3),
+            "response_time": round((time.perf_counter() - started) * 1000, 2),
+        }
+        return Response(answer, status=503 if found.status == health.UNHEALTHY else 200)
+
+
+class LiveView(ProbeView):
+    """Whether this worker runs."""
+
+    @extend_schema(responses=StatusSerializer, tags=["meta"])
+    def get(self, request: Request) -> Response:
+        """Answer, and ask nothing of anyone."""
+        return Response({"status": "alive"})
+
+
+class ReadyView(ProbeView):
+    """Whether requests should be sent here."""
+
+    @extend_schema(responses={200: StatusSerializer, 503: StatusSerializer}, tags=["meta"])
+    def get(self, request: Request) -> Response:
+        """Answer 200 while the gateway can serve, 503 when it cannot."""
+        ready = health.check().status != health.UNHEALTHY
+        return Response({"status": "ready" if ready else "not ready"}, status=200 if ready else 503)

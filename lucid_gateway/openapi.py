@@ -1,0 +1,49 @@
+"""What the OpenAPI document says of every endpoint: the error envelope, the request id and the limits."""
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+
+ERROR_SCHEMA = {
+    "type": "object",
+    "description": "The envelope of every error that the gateway makes.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "details", "request_id", "timestamp", "service", "version"],
+            "properties": {
+                "code": {"type": "string", "pattern": "^LUCID_ERR_[0-9]{4}$", "example": "LUCID_ERR_1001"},
+                "message": {"type": "string"},
+                "details": {"type": "object", "additionalProperties": True},
+                "request_id": {"type": "string"},
+                "timestamp": {"type": "string", "format": "date-time"},
+                "service": {"type": "string"},
+                "version": {"type": "string"},
+            },
+        }
+    },
+}
+ERROR_ANSWER = {
+    "description": "An error; the envelope's code says which.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
+
+class GatewaySchema(AutoSchema):
+    """drf-spectacular's own, with the first line of a method's docstring as its summary."""
+
+    def get_summary(self) -> str | None:
+        """Return the summary of the operation."""
+        lines = (self.get_description() or "").strip().splitlines()
+        return lines[0] if lines else None
+
+
+def describe_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add the error answer to every operation (a postprocessing hook of drf-spectacular)."""
+    result["components"].setdefault("schemas", {})["Error"] = ERROR_SCHEMA
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            if isinstance(operation, dict) and "responses" in operation:
+                operation["responses"].setdefault("default", ERROR_ANSWER)
+    return result

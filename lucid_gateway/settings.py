@@ -1,0 +1,246 @@
+"""Django's settings, all derived from `lucid_gateway.env`; the same for every way to start the gateway."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from lucid_gateway.env import BASE_DIR, environment
+from lucid_gateway.logs import configure_structlog, logging_config
+
+ENV = environment()
+
+# Django's own DEBUG would answer errors with HTML and tracebacks; the variable DEBUG switches the API documents on.
+DEBUG = False
+SECRET_KEY = ENV.SECRET_KEY or hashlib.sha256(b"django " + ENV.JWT_SECRET_KEY.encode()).hexdigest()
+ALLOWED_HOSTS = list(ENV.ALLOWED_HOSTS) or ["127.0.0.1", "localhost", "[::1]"]
+ROOT_URLCONF = "lucid_gateway.urls"
+WSGI_APPLICATION = "lucid_gateway.wsgi.application"
+
+ON_MONGODB = bool(ENV.MONGODB_URI)
+INSTALLED_APPS = [
+    "lucid_gateway.mongodb.apps.MongoAdminConfig" if ON_MONGODB else "django.contrib.admin",
+    "lucid_gateway.mongodb.apps.MongoAuthConfig" if ON_MONGODB else "django.contrib.auth",
+    "lucid_gateway.mongodb.apps.MongoContentTypesConfig" if ON_MONGODB else "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "lucid_gateway",
+    "ratelimit",
+    "accounts",
+    "proxy",
+]
+
+MIDDLEWARE = [
+    "lucid_gateway.access_log.AccessLogMiddleware",
+    "ratelimit.middleware.TrustedProxyMiddleware",
+    "lucid_gateway.request_id.RequestIDMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "proxy.middleware.RequestTargetMiddleware",
+    "ratelimit.middleware.RateLimitHeadersMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "lucid_gateway.body.BodyLimitMiddleware",
+    "lucid_gateway.admin_middleware.AdminSessionMiddleware",
+    "lucid_gateway.admin_middleware.AdminCsrfMiddleware",
+    "lucid_gateway.admin_middleware.AdminAuthenticationMiddleware",
+    "lucid_gateway.admin_middleware.AdminMessageMiddleware",
+    "lucid_gateway.admin_middleware.AdminClickjackingMiddleware",
+]
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def sqlite() -> dict[str, Any]:
+    """The embedded default: WAL so that readers never wait, a busy timeout so that writers queue."""
+    ENV.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
+    options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": ENV.sqlite_file, "OPTIONS": options}
+
+
+def mongodb() -> dict[str, Any]:
+    """MongoDB, with every wait bounded: a dead server costs a request seconds, not the driver's half minute."""
+    waits = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTimeoutMS": 10000}
+    pool = {"maxPoolSize": 50, "waitQueueTimeoutMS": 2000}
+    return {
+        "ENGINE": "django_mongodb_backend",
+        "HOST": ENV.MONGODB_URI,
+        "NAME": ENV.MONGODB_DATABASE,
+        "OPTIONS": {**waits, **pool, "retryWrites": True, "tz_aware": False},
+    }
+
+
+DATABASES = {"default": mongodb() if ON_MONGODB else sqlite()}
+DEFAULT_AUTO_FIELD = (
+    "django_mongodb_backend.fields.ObjectIdAutoField" if ON_MONGODB else "django.db.models.BigAutoField"
+)
+MIGRATION_MODULES = (
+    {app: f"lucid_gateway.mongodb.{app}_migrations" for app in ("admin", "auth", "contenttypes")} if ON_MONGODB else {}
+)
+
+
+def redis_options() -> dict[str, Any]:
+    """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
+    return {
+        "CLIENT_CLASS": "django_redis.client.DefaultClient",
+        "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
+        "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": 2, "protocol": 2},
+        "SOCKET_CONNECT_TIMEOUT": 0.5,
+        "SOCKET_TIMEOUT": 0.5,
+    }
+
+
+def sentinel_cache() -> dict[str, Any]:
+    """The cache for sentinel://host:port,host:port/master-name[/database]."""
+    hosts, _, rest = ENV.REDIS_URL.removeprefix("sentinel://").partition("/")
+    credentials, _, hosts = hosts.rpartition("@")
+    name, _, database = rest.partition("/")
+    sentinels = [(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in hosts.split(",")]
+    password = credentials.rpartition(":")[2] or None
+    options = redis_options() | {
+        "CLIENT_CLASS": "django_redis.client.SentinelClient",
+        "CONNECTION_POOL_CLASS": "redis.sentinel.SentinelConnectionPool",
+        "CONNECTION_POOL_KWARGS": {"max_connections": 1024, "protocol": 2},
+        "SENTINELS": sentinels,
+        "PASSWORD": password,
+    }
+    location = f"redis://{name}/{database or 0}"
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location, "OPTIONS": options}
+
+
+ON_SENTINEL = urlsplit(ENV.REDIS_URL).scheme == "sentinel"
+if ON_SENTINEL:
+    DJANGO_REDIS_CONNECTION_FACTORY = "django_redis.pool.SentinelConnectionFactory"
+CACHES = {
+    "default": sentinel_cache()
+    if ON_SENTINEL
+    else {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": ENV.REDIS_URL, "OPTIONS": redis_options()}
+}
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+    "django.contrib.auth.hashers.BCryptPasswordHasher",
+]
+VALIDATION = "django.contrib.auth.password_validation."
+AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
+    {"NAME": f"{VALIDATION}MinimumLengthValidator", "OPTIONS": {"min_length": 8}},
+    {"NAME": f"{VALIDATION}UserAttributeSimilarityValidator",
+     "OPTIONS": {"user_attributes": ("email", "username", "first_name", "last_name")}},
+    {"NAME": f"{VALIDATION}CommonPasswordValidator"},
+    {"NAME": f"{VALIDATION}NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.CharacterClassesValidator"},
+    {"NAME": "accounts.passwords.MaximumLengthValidator"},
+]  # fmt: skip
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["ratelimit.throttling.AuthenticatedThrottle"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["lucid_gateway.json_parser.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "lucid_gateway.negotiation.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "lucid_gateway.openapi.GatewaySchema",
+    "EXCEPTION_HANDLER": "lucid_gateway.error_responses.drf_exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+JWT_ISSUER = "lucid-api-gateway"
+JWT_AUDIENCE = "lucid-api"
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=ENV.JWT_REFRESH_TOKEN_EXPIRE_DAYS),
+    "ALGORITHM": ENV.JWT_ALGORITHM,
+    "SIGNING_KEY": ENV.JWT_SECRET_KEY,
+    "ISSUER": JWT_ISSUER,
+    "AUDIENCE": JWT_AUDIENCE,
+    "TOKEN_TYPE_CLAIM": "type",
+    "USER_ID_CLAIM": "user_id",
+    "USER_ID_FIELD": "user_id",
+    "UPDATE_LAST_LOGIN": False,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Lucid API Gateway",
+    "DESCRIPTION": "The public entry point of the Lucid system: accounts, tokens, and the clusters behind it.",
+    "VERSION": ENV.API_VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": ["lucid_gateway.openapi.describe_errors"],
+}
+
+CORS_ALLOWED_ORIGINS = list(ENV.CORS_ORIGINS)
+CORS_ALLOW_CREDENTIALS = True
+CORS_URLS_REGEX = r"^/(api|\.well-known)/"
+CORS_PREFLIGHT_MAX_AGE = 3600
+CORS_EXPOSE_HEADERS = [
+    "X-Request-ID", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "RateLimit-Policy",
+    "Retry-After", "ETag", "Location",
+]  # fmt: skip
+CORS_ALLOW_HEADERS = [
+    "accept", "authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "traceparent",
+    "x-api-key", "x-chunk-index", "x-chunk-sha256", "x-requested-with",
+]  # fmt: skip
+
+# nginx terminates TLS and redirects; RequestTargetMiddleware and TrustedProxyMiddleware decide whom to believe.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 31_536_000 if ENV.SSL_ENABLED else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENV.SSL_ENABLED
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.SSL_ENABLED
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = "/admin"
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "lucid_gateway.error_responses.permission_denied"
+CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # SECURE_SSL_REDIRECT: nginx answers plain HTTP from outside, the container network stays plain.
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if ENV.EMAIL_HOST else 'console'}.EmailBackend"
+EMAIL_HOST = ENV.EMAIL_HOST
+EMAIL_PORT = ENV.EMAIL_PORT
+EMAIL_HOST_USER = ENV.EMAIL_HOST_USER
+EMAIL_HOST_PASSWORD = ENV.EMAIL_HOST_PASSWORD
+EMAIL_USE_TLS = ENV.EMAIL_USE_TLS
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = ENV.DEFAULT_FROM_EMAIL
+
+configure_structlog(ENV.LOG_LEVEL, ENV.LOG_FORMAT)
+LOGGING = logging_config(ENV.LOG_LEVEL, ENV.LOG_FORMAT)

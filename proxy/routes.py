@@ -1,0 +1,95 @@
+"""The route table: data, one row a route. The view, the OpenAPI document, the log and the tests read the same rows."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import quote
+
+from proxy.clusters import configured
+
+SAFE_IN_PATH = "/!$&'()*+,;=:@-._~"
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, between two reads, and in all for requests that are no event stream."""
+
+    connect: float = 2.0
+    read: float = 30.0
+    total: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where requests go. `path` is below /api/v1 in Django's syntax, `upstream` the path at the cluster;
+    `permission` None asks for a caller and nothing more; `body_limit` is bytes.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    cluster: str
+    upstream: str
+    permission: str | None = None
+    tier: str = "authenticated"
+    body_limit: int = 100 * MIB
+    timeouts: Timeouts = Timeouts()
+
+    def target(self, parameters: Mapping[str, str], query: str) -> str:
+        """Return the request target at the cluster (RFC 9112, section 3.2.1) for canonical path parameters."""
+        path = self.upstream.format(**{name: quote(value, safe=SAFE_IN_PATH) for name, value in parameters.items()})
+        return f"{path}?{printable(query)}" if query else path
+
+
+def printable(query: str) -> str:
+    """Return the query with what a request line cannot hold percent-encoded, all else untouched."""
+    return re.sub(r"[^\x21-\x7e]", lambda match: quote(match[0].encode("latin-1", "replace")), query)
+
+
+READ = ("GET", "HEAD")
+ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+BLOCKCHAIN, TRON = "blockchain_core", "tron_payment"
+
+
+def subtree(path: str, methods: tuple[str, ...], cluster: str, upstream: str, **more: str | None) -> tuple[Route, ...]:
+    """Return the rows for a path and all below it."""
+    return (
+        Route(path, methods, cluster, upstream, **more),  # type: ignore[arg-type]
+        Route(f"{path}/<path:rest>", methods, cluster, f"{upstream}/{{rest}}", **more),  # type: ignore[arg-type]
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("chain/info", READ, BLOCKCHAIN, "/api/v1/chain/info", "blockchain:read"),
+    Route("blockchain-info", READ, BLOCKCHAIN, "/api/v1/chain/info", "blockchain:read"),
+    Route("chain/status", READ, BLOCKCHAIN, "/api/v1/chain/status", "blockchain:read"),
+    Route("chain/height", READ, BLOCKCHAIN, "/api/v1/chain/height", "blockchain:read"),
+    Route("chain/network", READ, BLOCKCHAIN, "/api/v1/chain/network", "blockchain:read"),
+    *subtree("chain/blocks", READ, BLOCKCHAIN, "/api/v1/blocks", permission="blockchain:read", tier="blockchain_query"),
+    Route("chain/transactions", ("POST",), BLOCKCHAIN, "/api/v1/transactions", "blockchain:write"),
+    *subtree("chain/transactions", READ, BLOCKCHAIN, "/api/v1/transactions", permission="blockchain:read"),
+    *subtree("chain/anchoring", READ, BLOCKCHAIN, "/api/v1/anchoring", permission="blockchain:read"),
+    *subtree("chain/consensus", READ, BLOCKCHAIN, "/api/v1/consensus", permission="blockchain:read"),
+    *subtree("chain/merkle", READ, BLOCKCHAIN, "/api/v1/merkle", permission="blockchain:read"),
+    *subtree("wallets", ANY, TRON, "/api/v1/wallets"),
+    *subtree("rdp", ANY, "rdp_services", "/api/v1/rdp"),
+    *subtree("nodes", ANY, "node_management", "/api/v1/nodes"),
+    *subtree("storage", ANY, "storage_database", "/api/v1/storage"),
+)
+OPTIONAL_CLUSTERS = frozenset({"rdp_services", "node_management", "storage_database"})
+
+
+@cache
+def active_routes() -> tuple[Route, ...]:
+    """Return the rows that are served: those of an optional cluster appear when it has an address."""
+    return tuple(route for route in ROUTES if route.cluster not in OPTIONAL_CLUSTERS or route.cluster in configured())
+
+
+def by_path(routes: tuple[Route, ...]) -> dict[str, dict[str, Route]]:
+    """Return path -> method -> route."""
+    table: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        for method in route.methods:
+            table.setdefault(route.path, {})[method] = route
+    return table

@@ -1,0 +1,44 @@
+"""How the OpenAPI document describes forwarded routes: from the rows of the route table."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+
+from lucid_gateway.openapi import GatewaySchema
+from proxy.routes import Route
+
+
+class ForwardSchema(GatewaySchema):
+    """Describes an operation by its row; bodies are the cluster's business."""
+
+    @property
+    def route(self) -> Route:
+        """Return the row of the operation's method."""
+        row: Route = self.view.routes[self.method]  # type: ignore[attr-defined]  # a ForwardView
+        return row
+
+    def get_operation_id(self) -> str:
+        """Return an id that is unique among the forwarded routes."""
+        words = self.route.path.replace("<path:rest>", "below").replace("/", "_").replace("-", "_")
+        return f"{words}_{self.method.lower()}"
+
+    def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular's own signature
+        """Return what the row says."""
+        row = self.route
+        needs = f"the permission {row.permission}" if row.permission else "a signed-in caller"
+        return (
+            f"Forwarded to {row.cluster} as {row.upstream}.\n\n"
+            f"Needs {needs}; counted in the tier {row.tier}; bodies up to {row.body_limit} bytes."
+        )
+
+    def get_tags(self) -> list[str]:
+        """Return the first part of the path."""
+        return [self.route.path.partition("/")[0]]
+
+    def get_request_serializer(self) -> Any:
+        """Return any JSON for methods that carry a body."""
+        return OpenApiTypes.OBJECT if self.method in ("POST", "PUT", "PATCH") else None
+
+    def get_response_serializers(self) -> Any:
+        """Return any answer."""
+        return {"2XX": OpenApiTypes.OBJECT}

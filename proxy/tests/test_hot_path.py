@@ -1,0 +1,39 @@
+"""What a proxied request with a valid access token may cost: no database query, one round trip to Redis."""
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from redis import Redis
+
+from accounts.tokens import TokenPair
+from conftest import ApiClient, error_code
+
+
+@pytest.fixture
+def warm(api: ApiClient, tokens: TokenPair) -> ApiClient:
+    """A client whose first request has loaded the script and built the copy of the blacklist."""
+    api.send("get", "/chain/info", token=tokens.access)
+    return api
+
+
+def test_a_proxied_request_makes_no_database_query(warm: ApiClient, tokens: TokenPair) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        response = warm.send("get", "/chain/info", token=tokens.access)
+
+    assert error_code(response) == "5005"  # nothing listens there: it came as far as the cluster
+    assert len(queries) == 0
+
+
+def test_a_proxied_request_makes_one_round_trip_to_redis(
+    warm: ApiClient, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    with Redis.from_url(settings.ENV.REDIS_URL) as watcher, watcher.monitor() as monitor:
+        warm.send("get", "/chain/blocks", token=tokens.access)
+        empty_redis.echo("end")
+        sent = []
+        while (command := monitor.next_command())["command"] != "ECHO end":
+            sent.append(command)
+
+    from_clients = [command["command"].split()[0] for command in sent if command["client_type"] != "lua"]
+    assert from_clients == ["EVALSHA"]

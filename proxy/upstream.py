@@ -1,0 +1,224 @@
+"""A connection to an instance of a cluster: one request at a time, framed exactly once, answers read strictly.
+
+The grammar is llhttp's (through httptools). A connection is used again only after an answer that was read to its
+end with nothing left over; whatever else happens, it is closed.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from functools import cache
+from types import TracebackType
+from typing import Self
+
+import httptools
+
+from lucid_gateway.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
+from proxy.clusters import Instance
+from proxy.routes import Timeouts
+
+RECEIVE = 64 * 1024
+MAX_HEAD = 64 * 1024
+
+
+class NoAnswer(BadUpstreamAnswer):
+    """The connection ended before the first byte of an answer."""
+
+
+class AnswerCut(ConnectionResetError):
+    """An answer broke off after its head was passed on: the client's connection has to be cut as well."""
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Return the context for https instances: certificates and names are verified."""
+    return ssl.create_default_context()
+
+
+class Answer:
+    """What the parser has found so far; httptools calls the `on_` methods."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.reason = ""
+        self.headers: list[tuple[str, str]] = []
+        self.body: list[bytes] = []
+        self.head_size = 0
+        self.messages = 0
+        self.head_done = False
+        self.complete = False
+
+    def feed(self, data: bytes) -> None:
+        """Parse more bytes; raise BadUpstreamAnswer for what is not HTTP, or too much of it."""
+        if not self.head_done:
+            self.head_size += len(data)
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise BadUpstreamAnswer(details={"reason": "not well-formed HTTP"}) from error
+        if not self.head_done and self.head_size > MAX_HEAD:
+            raise BadUpstreamAnswer(details={"reason": "header fields too large"})
+
+    def on_message_begin(self) -> None:
+        self.messages += 1
+
+    def on_status(self, reason: bytes) -> None:
+        if self.messages == 1 or not self.head_done:
+            self.reason += reason.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.head_done:
+            self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        if not self.head_done:
+            self.status = self.parser.get_status_code()
+            self.head_done = self.status >= 200
+
+    def on_body(self, data: bytes) -> None:
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.head_done:
+            self.complete = True
+        else:
+            # An interim answer (1xx): the real one follows.
+            self.headers, self.reason = [], ""
+
+    def fields(self, name: str) -> list[str]:
+        """Return the values of all fields of that (lower-case) name."""
+        return [value for field, value in self.headers if field.lower() == name]
+
+
+class Connection:
+    """A socket to an instance, and the state of the one exchange that uses it."""
+
+    def __init__(self, instance: Instance, timeouts: Timeouts) -> None:
+        """Connect; raise UpstreamUnreachable or UpstreamTimeout."""
+        self.instance = instance
+        self.reused = False
+        self.idle_since = 0.0
+        self.timeouts = timeouts
+        self.deadline: float | None = None
+        self.answer = Answer()
+        self.bodyless = False
+        try:
+            self.sock = connect(instance, timeouts.connect)
+        except TimeoutError as error:
+            raise UpstreamTimeout("Cluster timed out while connecting") from error
+        except (OSError, UnicodeError) as error:
+            raise UpstreamUnreachable() from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection if the exchange failed."""
+        if kind is not None:
+            self.close()
+
+    def start(self, method: str, timeouts: Timeouts) -> None:
+        """Begin an exchange: `timeouts.total` starts to run."""
+        self.timeouts = timeouts
+        self.deadline = time.monotonic() + timeouts.total
+        self.answer = Answer()
+        self.bodyless = method == "HEAD"
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; raise UpstreamTimeout when the cluster does not take them, OSError when it is gone."""
+        try:
+            self.sock.settimeout(self.timeouts.read)
+            self.sock.sendall(data)
+        except TimeoutError as error:
+            raise UpstreamTimeout("Cluster does not read the request") from error
+
+    def receive(self) -> bytes:
+        """Return the next bytes, none at the end; raise UpstreamTimeout or OSError."""
+        left = self.timeouts.read
+        if self.deadline is not None:
+            left = min(left, self.deadline - time.monotonic())
+        if left <= 0:
+            raise UpstreamTimeout()
+        try:
+            self.sock.settimeout(left)
+            return self.sock.recv(RECEIVE)
+        except TimeoutError as error:
+            raise UpstreamTimeout() from error
+
+    def read_head(self) -> Answer:
+        """Read up to the end of the final answer's head; raise NoAnswer, BadUpstreamAnswer or UpstreamTimeout."""
+        while not self.answer.head_done:
+            try:
+                data = self.receive()
+            except OSError as error:
+                raise self.broken_off() from error
+            if not data:
+                raise self.broken_off()
+            self.answer.feed(data)
+        check_framing(self.answer)
+        return self.answer
+
+    def broken_off(self) -> GatewayError:
+        """Return the error for an end of the connection before the head was there."""
+        if self.answer.head_size:
+            return BadUpstreamAnswer(details={"reason": "the answer broke off"})
+        return NoAnswer(details={"reason": "the connection closed without an answer"})
+
+    def read_body(self) -> Iterator[bytes]:
+        """Yield the body's bytes as they come, undecoded; raise AnswerCut if it does not come whole."""
+        answer = self.answer
+        if self.bodyless:
+            return
+        until_close = not answer.fields("content-length") and not answer.fields("transfer-encoding")
+        while True:
+            if answer.body:
+                data, answer.body = b"".join(answer.body), []
+                yield data
+            if answer.complete:
+                return
+            try:
+                data = self.receive()
+                answer.feed(data)
+            except (OSError, GatewayError) as error:
+                raise AnswerCut(f"the cluster's answer broke off: {error}") from error
+            if not data:
+                if until_close:
+                    return
+                raise AnswerCut("the cluster's answer broke off")
+
+    def is_reusable(self) -> bool:
+        """Return whether the next request may use this connection: nothing is left over, nothing is missing."""
+        answer = self.answer
+        at_end = answer.head_done and not answer.body and (answer.complete or self.bodyless)
+        return at_end and answer.messages == 1 and answer.parser.should_keep_alive()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.sock.close()
+
+
+def connect(instance: Instance, timeout: float) -> socket.socket:
+    """Return a connected socket, with TLS for https; raise OSError."""
+    sock = socket.create_connection((instance.host, instance.port), timeout=timeout)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if instance.scheme == "https":
+            return tls_context().wrap_socket(sock, server_hostname=instance.host)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def check_framing(answer: Answer) -> None:
+    """Raise BadUpstreamAnswer if it is not clear where the answer ends (RFC 9112, section 6.3)."""
+    codings = [coding.strip().lower() for value in answer.fields("transfer-encoding") for coding in value.split(",")]
+    lengths = answer.fields("content-length")
+    if (codings and codings != ["chunked"]) or len(lengths) > 1 or (codings and lengths):
+        raise BadUpstreamAnswer(details={"reason": "unclear framing"})
+    if not 200 <= answer.status <= 599:
+        raise BadUpstreamAnswer(details={"reason": f"status {answer.status}"})

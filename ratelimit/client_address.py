@@ -1,0 +1,58 @@
+"""Whose request it is, as an address: the one that no client can forge."""
+
+import ipaddress
+from collections.abc import Sequence
+
+from django.http import HttpRequest
+
+from lucid_gateway.env import Network
+
+UNIX_SOCKET = ""
+IPV6_PREFIX = 64
+
+
+def parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address, an IPv4-mapped IPv6 address as IPv4, or None if the text is none."""
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def is_trusted(text: str, networks: Sequence[Network]) -> bool:
+    """Return whether the peer may speak for others: it is in TRUSTED_PROXIES, or reached us over a unix socket."""
+    if text == UNIX_SOCKET:
+        return True
+    address = parse(text)
+    return address is not None and any(address in network for network in networks)
+
+
+def resolve(peer: str, forwarded_for: str, networks: Sequence[Network]) -> str:
+    """Return the rightmost address of the chain that is no trusted proxy; what stands left of it is hearsay."""
+    if not is_trusted(peer, networks):
+        return peer
+    client = peer
+    for hop in reversed(forwarded_for.split(",")):
+        address = parse(hop)
+        if address is None:
+            break
+        client = str(address)
+        if not is_trusted(client, networks):
+            break
+    return client
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the client's address as TrustedProxyMiddleware found it."""
+    address: str = request.client_address  # type: ignore[attr-defined]
+    return address
+
+
+def address_bucket(address: str) -> str:
+    """Return what an address counts as: itself, or the /64 of an IPv6 address."""
+    parsed = parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
+    return str(parsed) if parsed else "unknown"

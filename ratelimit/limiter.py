@@ -1,0 +1,116 @@
+"""The limiter: one atomic script on Redis decides for all workers and gateways (DESIGN, section 7)."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from redis import Redis
+
+from lucid_gateway.errors import RateLimited
+from lucid_gateway.redis_access import RedisUnavailable, redis_call, redis_client
+from ratelimit.local import LocalLimiter
+from ratelimit.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS, Tier
+
+SCRIPT = (Path(__file__).parent / "admit.lua").read_text(encoding="utf-8")
+fallback = LocalLimiter()
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A key that closes the door before anything is counted: when it is missing (`above` None), or above a number."""
+
+    key: str
+    above: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the limiter says of one request; times are seconds, `resets_at` since the epoch."""
+
+    tier: Tier
+    admitted: bool
+    remaining: int
+    burst_remaining: int
+    resets_in: int
+    resets_at: int
+    exact: bool = True
+
+    def headers(self) -> dict[str, str]:
+        """Return X-RateLimit-* and the IETF draft's RateLimit fields (draft-ietf-httpapi-ratelimit-headers)."""
+        name, burst = self.tier.name, f"{self.tier.name}-burst"
+        return {
+            "X-RateLimit-Limit": str(self.tier.requests_per_minute),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(self.resets_at),
+            "RateLimit-Policy": f'"{name}";q={self.tier.requests_per_minute};w={WINDOW_SECONDS}, '
+            f'"{burst}";q={self.tier.burst_size};w={BURST_RENEWS_AFTER_SECONDS}',
+            "RateLimit": f'"{name}";r={self.remaining};t={self.resets_in}, '
+            f'"{burst}";r={self.burst_remaining};t={BURST_RENEWS_AFTER_SECONDS}',
+        }
+
+    def error(self) -> RateLimited:
+        """Return the refusal: at the turn of the window the next request does pass."""
+        details = {"tier": self.tier.name, "retry_after": self.resets_in}
+        return RateLimited(details=details, headers={"Retry-After": str(self.resets_in)})
+
+
+class GateClosed(Exception):
+    """A gate was closed: `index` is its place in the sequence that was asked."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+@cache
+def script() -> Any:
+    """Return the script bound to this process's client; it is sent by its hash, once in full after a Redis restart."""
+    return redis_client().register_script(SCRIPT)
+
+
+def bucket_key(tier: Tier, subject: str) -> str:
+    """Return the key that counts `subject` (such as `user:<id>` or `ip:<address>`) in the tier."""
+    return f"rate_limit:{tier.name}:{subject}"
+
+
+def admit(tier: Tier, subject: str, *, gates: Sequence[Gate] = (), now: int | None = None) -> Decision:
+    """Count one request of the subject and say whether it may pass, in one round trip.
+
+    Raises GateClosed, with nothing counted, for the first closed gate, and RedisUnavailable when Redis cannot be had.
+    """
+    limit = tier.requests_per_minute if settings.ENV.RATE_LIMIT_ENABLED else 0
+    keys = [bucket_key(tier, subject), *(gate.key for gate in gates)]
+    rules = ["required" if gate.above is None else gate.above for gate in gates]
+    arguments = [limit, tier.burst_size, "" if now is None else now, *rules]
+
+    def run(redis: Redis) -> list[int]:
+        answer: list[int] = script()(keys=keys, args=arguments, client=redis)
+        return answer
+
+    answer = redis_call(run)
+    if answer[0] < 0:
+        raise GateClosed(-answer[0] - 1)
+    admitted, left, burst_left, resets_in, at = answer
+    return Decision(tier, bool(admitted), left, burst_left, resets_in, at + resets_in)
+
+
+def admit_or_fall_back(tier: Tier, subject: str) -> Decision:
+    """Count one request; without Redis the process counts on its own (DESIGN, section 5: served, and bounded)."""
+    try:
+        return admit(tier, subject)
+    except RedisUnavailable:
+        return admit_locally(tier, subject)
+
+
+def admit_locally(tier: Tier, subject: str) -> Decision:
+    """Count one request in this process alone."""
+    now = int(time.time())
+    resets_in = WINDOW_SECONDS - now % WINDOW_SECONDS
+    if not settings.ENV.RATE_LIMIT_ENABLED:
+        return Decision(tier, True, 0, 0, resets_in, now + resets_in, exact=False)
+    admitted, left, burst_left = fallback.admit(bucket_key(tier, subject), tier, now)
+    return Decision(tier, admitted, left, burst_left, resets_in, now + resets_in, exact=False)

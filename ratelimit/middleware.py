@@ -1,0 +1,48 @@
+"""Middleware of the rate limiter: who is asking, and what the limits told them."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from ratelimit.client_address import is_trusted, resolve
+from ratelimit.throttling import decision_of
+
+Handler = Callable[[HttpRequest], HttpResponseBase]
+FORWARDED_FIELDS = (
+    "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
+    "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_REQUEST_ID",
+)  # fmt: skip
+
+
+class TrustedProxyMiddleware:
+    """Sets `request.client_address`, and removes what an untrusted peer says about other hops."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+        self.networks = settings.ENV.trusted_networks
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        peer = request.META.get("REMOTE_ADDR", "")
+        forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR", "")
+        request.client_address = resolve(peer, forwarded_for, self.networks)  # type: ignore[attr-defined]
+        if not is_trusted(peer, self.networks):
+            for field in FORWARDED_FIELDS:
+                request.META.pop(field, None)
+        return self.get_response(request)
+
+
+class RateLimitHeadersMiddleware:
+    """Writes the limiter's decision into every answer that was limited, admitted or refused."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        decision = decision_of(request)
+        if decision is not None and settings.ENV.RATE_LIMIT_ENABLED:
+            for name, value in decision.headers().items():
+                response[name] = value
+        return response

@@ -1,0 +1,1 @@
+"""What the tests share: real servers that they start and stop themselves, and the cast."""

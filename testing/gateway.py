@@ -1,0 +1,71 @@
+"""A real gateway for tests: gunicorn with the production configuration, on a free port."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testing.servers import BIN, ROOT, child, folder, free_port, wait_for_port
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway: its address, its environment and its log."""
+
+    port: int
+    env: Mapping[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def url(self) -> str:
+        """Return the base of the API, such as http://127.0.0.1:1234/api/v1."""
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command beside the gateway and return what it printed."""
+        return manage(self.env, *arguments)
+
+    def issue_token(self, email: str) -> str:
+        """Return an access token for the user."""
+        token: str = json.loads(self.manage("issue_token", "--email", email, "--json"))["access_token"]
+        return token
+
+    def access_lines(self) -> list[dict[str, Any]]:
+        """Return the access log's lines so far."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("event") == "request"]
+
+
+def manage(env: Mapping[str, str], *arguments: str) -> str:
+    """Run manage.py and return what it printed; raise CalledProcessError."""
+    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=dict(env), check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def running_gateway(**settings: str) -> Iterator[Gateway]:
+    """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run.
+
+    It has its own database file, unless MONGODB_URI is given; demo users are there (seed_demo).
+    """
+    port = free_port()
+    with folder() as path:
+        env = os.environ | {
+            "HTTP_PORT": str(port), "WEB_CONCURRENCY": "2", "LOG_LEVEL": "INFO",
+            "SQLITE_PATH": str(path / "db.sqlite3"),
+        } | settings  # fmt: skip
+        manage(env, "migrate", "--verbosity", "0")
+        manage(env, "seed_demo")
+        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+        with child(command, path / "log", env) as process:
+            wait_for_port(port, process)
+            gateway = Gateway(port, env, path / "log", process)
+            with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=20):
+                yield gateway

@@ -1,0 +1,63 @@
+"""The pytest plugin that gives the whole run its Redis, and with `--database mongodb` its MongoDB.
+
+Loaded with `-p`, so that the environment is there before pytest-django reads the settings.
+"""
+
+import contextlib
+import os
+from collections.abc import Generator
+
+import pytest
+
+from testing.servers import free_port, running_mongod, running_redis
+
+servers = contextlib.ExitStack()
+JWT_SECRET_KEY = "a-secret-for-tests-only-0123456789-abcdef"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=["sqlite", "mongodb"], default="sqlite",
+        help="what the data tests run on; with mongodb nothing but the data tests runs",
+    )  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Start the servers and set the environment, before anything of the project is imported."""
+    for name in [name for name in os.environ if name.endswith("_URL") or name.startswith(("RATE_LIMIT_", "MONGODB_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "ENVIRONMENT": "test",
+        "SSL_ENABLED": "false",
+        "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "SQLITE_PATH": "var/test.sqlite3",
+        "REDIS_URL": servers.enter_context(running_redis()).url,
+        "BLOCKCHAIN_CORE_URL": f"http://127.0.0.1:{free_port()}",
+        "TRON_PAYMENT_URL": f"http://127.0.0.1:{free_port()}",
+        "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
+        "CORS_ORIGINS": "https://app.example.org",
+        "LOG_LEVEL": "WARNING",
+    }
+    if early_config.known_args_namespace.database == "mongodb":
+        os.environ["MONGODB_URI"] = servers.enter_context(running_mongod())
+    return (yield)
+
+
+def pytest_unconfigure() -> None:
+    """Stop the servers, after an interrupt, too."""
+    servers.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On MongoDB keep the tests that touch the database: the others would only say the same again."""
+    if config.getoption("--database") == "mongodb":
+        kept = [item for item in items if needs_database(item)]
+        config.hook.pytest_deselected(items=[item for item in items if not needs_database(item)])
+        items[:] = kept
+
+
+def needs_database(item: pytest.Item) -> bool:
+    """Return whether the test works with the run's database."""
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("django_db") is not None or "db" in fixtures or "transactional_db" in fixtures

