@@ -49,6 +49,7 @@ class Answer:
         self.messages = 0
         self.head_done = False
         self.complete = False
+        self.keep_alive = False
 
     def feed(self, data: bytes) -> None:
         """Parse more bytes; raise BadUpstreamAnswer for what is not HTTP, or too much of it."""
@@ -76,6 +77,8 @@ class Answer:
         if not self.head_done:
             self.status = self.parser.get_status_code()
             self.head_done = self.status >= 200
+            # llhttp forgets it with the end of the message.
+            self.keep_alive = self.parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         self.body.append(data)
@@ -194,7 +197,7 @@ class Connection:
         """Return whether the next request may use this connection: nothing is left over, nothing is missing."""
         answer = self.answer
         at_end = answer.head_done and not answer.body and (answer.complete or self.bodyless)
-        return at_end and answer.messages == 1 and answer.parser.should_keep_alive()
+        return at_end and answer.messages == 1 and answer.keep_alive
 
     def close(self) -> None:
         """Close the connection."""
