@@ -1,7 +1,7 @@
 """The keys that sign and verify tokens, and the simplejwt backend that picks them by `kid`."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -9,6 +9,8 @@ import jwt
 from django.conf import settings
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
+
+from accounts.key_material import KeyMaterial, key_material
 
 # Header fields that point at keys or change what is signed: a token of ours has none (RFC 7515, section 4.1).
 FOREIGN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip"})
@@ -21,7 +23,7 @@ class SigningKey:
 
     kid: str
     algorithm: str
-    secret: str = field(repr=False)
+    material: KeyMaterial
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def keyring() -> Keyring:
     """Return the keyring of JWT_SECRET_KEY: one key, whose id tells nothing of the secret."""
     secret: str = settings.ENV.JWT_SECRET_KEY
     kid = hashlib.sha256(b"kid " + secret.encode()).hexdigest()[:16]
-    key = SigningKey(kid, settings.ENV.JWT_ALGORITHM, secret)
+    algorithm: str = settings.ENV.JWT_ALGORITHM
+    key = SigningKey(kid, algorithm, key_material(secret, algorithm))
     return Keyring(key, (key,))
 
 
@@ -52,14 +55,14 @@ class KeyringBackend(TokenBackend):
         """Return the signed token, with `kid` in its header and `iss` and `aud` among its claims."""
         key = keyring().active
         claims = payload | {"iss": self.issuer, "aud": self.audience}
-        return jwt.encode(claims, key.secret, algorithm=key.algorithm, headers={"kid": key.kid})
+        return jwt.encode(claims, key.material.signing, algorithm=key.algorithm, headers={"kid": key.kid})
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
         """Return the claims; raise TokenBackendExpiredToken or TokenBackendError."""
         try:
             key = key_for(jwt.get_unverified_header(token))
             claims = jwt.decode(
-                token, key.secret, algorithms=[key.algorithm], audience=self.audience, issuer=self.issuer,
+                token, key.material.verifying, algorithms=[key.algorithm], audience=self.audience, issuer=self.issuer,
                 options={"require": REQUIRED_CLAIMS, "strict_aud": True},
             )  # fmt: skip
         except jwt.ExpiredSignatureError as error:

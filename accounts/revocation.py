@@ -4,7 +4,9 @@ The copy counts only while its marker is there. After a flush, a restart or an o
 database before the next authenticated request is let through, so that nothing revoked comes back.
 """
 
+import itertools
 import threading
+from contextlib import suppress
 from datetime import datetime
 
 from django.db.models import QuerySet
@@ -23,11 +25,24 @@ CHUNK = 1000
 
 
 class Copy:
-    """What this process knows of the copy in Redis."""
+    """What this process knows of the copy in Redis. At first nothing: an earlier process may not have got to write
+    what it revoked, so that each doubts the copy until it has built it once.
+    """
 
     def __init__(self) -> None:
-        self.suspect = False
         self.building = threading.Lock()
+        self._doubts = itertools.count(1)
+        self.doubted = self.settled = 0
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Note that the copy may lack something; a build that has begun already does not settle this."""
+        self.doubted = next(self._doubts)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the copy must be built anew before it is believed."""
+        return self.settled < self.doubted
 
 
 copy = Copy()

@@ -56,7 +56,7 @@ def start_nginx(
     )
     configuration = stage.directory / f"{name}.conf"
     configuration.write_text(text)
-    command = [binary, "-p", stage.directory, "-c", configuration, "-e", "stderr"]
+    command = [binary, "-p", str(stage.directory), "-c", str(configuration), "-e", "stderr"]
     process = stage.start(name, command, cores=cores)
     url = f"http://127.0.0.1:{port}"
     stage.wait(name, process, f"{url}/health")

@@ -6,14 +6,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.load import Target
 from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage, free_port, workers_of
 
-PYTHON = Path(sys.executable)
+PYTHON = sys.executable
 SECRET = "a-benchmark-key-that-guards-nothing-0123456789"
-USER_EMAIL = "user@lucid.example"
 PLENTY = "1000000000"
 HEALTH = "/api/v1/meta/health"
 NO_CLUSTER = "http://127.0.0.1:9"
@@ -53,8 +51,8 @@ class GatewayKit:
         self._stage, self._redis_url, self._started = stage, redis_url, 0
         manage = [PYTHON, "manage.py"]
         self._run([*manage, "migrate", "--verbosity", "0"])
-        self._run([*manage, "seed_demo"])
-        issued = json.loads(self._run([*manage, "issue_token", "--email", USER_EMAIL, "--json"]))
+        accounts = json.loads(self._run([*manage, "seed_demo", "--json"]))
+        issued = json.loads(self._run([*manage, "issue_token", "--email", accounts["user"], "--json"]))
         self.token: str = issued["access_token"]
 
     def start(
@@ -76,7 +74,7 @@ class GatewayKit:
         seconds = self._stage.wait(name, process, base + HEALTH)
         return Gateway(process, base, self.token, seconds)
 
-    def _run(self, command: Sequence[str | Path]) -> bytes:
+    def _run(self, command: Sequence[str]) -> bytes:
         env = self._environment(Upstreams(NO_CLUSTER))
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
         if done.returncode:

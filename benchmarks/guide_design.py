@@ -53,13 +53,15 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/api/v1/meta/"):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         request = Request(scope, receive)
         payload = await self._caller(request.headers.get("authorization", ""))
         if payload is None:
-            return await JSONResponse({"error": "not let in"}, 401)(scope, receive, send)
+            await JSONResponse({"error": "not let in"}, 401)(scope, receive, send)
+            return
         request.state.user_id, request.state.user_role = payload.user_id, payload.role
-        return await self.app(scope, receive, send)
+        await self.app(scope, receive, send)
 
     async def _caller(self, authorization: str) -> TokenPayload | None:
         try:
@@ -81,11 +83,13 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/api/v1/meta/"):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         request = Request(scope, receive)
         if not await self._admits(f"user:{request.state.user_id}"):
-            return await JSONResponse({"error": "too often"}, 429)(scope, receive, send)
-        return await self.app(scope, receive, send)
+            await JSONResponse({"error": "too often"}, 429)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
     async def _admits(self, who: str) -> bool:
         window = int(time.time()) // 60 * 60
@@ -121,24 +125,24 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-app = FastAPI(lifespan=lifespan)
-app.add_middleware(TrustedHostMiddleware, allowed_hosts=["*"])
-app.add_middleware(CORSMiddleware, allow_origins=["http://localhost:3000"], allow_credentials=True)
-app.add_middleware(LoggingMiddleware)
-app.add_middleware(RateLimitMiddleware)
-app.add_middleware(AuthMiddleware)
-
-
-@app.get("/api/v1/meta/health")
 async def health() -> dict[str, str]:
     """Say that it runs."""
     return {"status": "healthy"}
 
 
-@app.get("/api/v1/chain/{path:path}")
 async def chain(request: Request, path: str) -> Response:
     """Forward to the blockchain core."""
     headers = {name: value for name in PASSED_ON if (value := request.headers.get(name))}
     headers["x-user-id"] = request.state.user_id
     answer = await cluster.get(f"/api/v1/chain/{path}", params=request.query_params, headers=headers)
     return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+
+
+app = FastAPI(lifespan=lifespan)
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=["*"])
+app.add_middleware(CORSMiddleware, allow_origins=["http://localhost:3000"], allow_credentials=True)
+app.add_middleware(LoggingMiddleware)
+app.add_middleware(RateLimitMiddleware)
+app.add_middleware(AuthMiddleware)
+app.add_api_route("/api/v1/meta/health", health)
+app.add_api_route("/api/v1/chain/{path:path}", chain, response_class=Response)

@@ -32,9 +32,9 @@ class Load:
         return self.requests / self.seconds
 
     @property
-    def all_served(self) -> bool:
-        """Whether there were answers and each of them was a good one."""
-        return self.requests > 0 and not self.refused and not self.broken
+    def failed(self) -> int:
+        """Requests that got no good answer."""
+        return self.refused + self.broken
 
 
 @dataclass(frozen=True)

@@ -27,19 +27,25 @@ def prepare_environment() -> Path:
     stamp, wanted = VENV / "requirements.sha256", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         print("Setting up var/bench-venv for the peers ...", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        install = [VENV / "bin" / "pip", "install", "-qq", "--require-hashes", "--requirement", REQUIREMENTS]
-        subprocess.run(install, check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+        install = ["install", "-qq", "--require-hashes", "--requirement", str(REQUIREMENTS)]
+        subprocess.run([VENV / "bin" / "pip", *install], check=True)
         stamp.write_text(wanted)
     return VENV / "bin"
 
 
 def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> str:
-    """nginx as a proxy with kept-alive connections and no buffering, on the server's core; its base URL."""
+    """nginx as a proxy that buffers nothing and reads pieces as large as the gateway's, on its core; its base URL."""
     upstreams = f"upstream backend {{ server {backend.removeprefix('http://')}; keepalive 64; }}"
-    passing = (
-        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_request_buffering off;'
-    )
+    passing = """
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_buffering off;
+        proxy_buffer_size 64k;
+        proxy_buffers 8 64k;
+        proxy_request_buffering off;
+        client_body_buffer_size 64k;
+    """
     locations = f"{passing} location / {{ proxy_pass http://backend; }}"
     if storage:
         upstreams += f" upstream storage {{ server {storage.removeprefix('http://')}; keepalive 64; }}"
@@ -59,8 +65,8 @@ def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Targe
         "USER_ID": user_id,
     }
     port = free_port()
-    command = [bin_folder / "uvicorn", "benchmarks.guide_design:app", "--port", str(port), "--no-access-log"]
-    base = _serve(stage, "guide", [*command, "--log-level", "info"], env, port, "/api/v1/meta/health")
+    command = [f"{bin_folder}/uvicorn", "benchmarks.guide_design:app", "--port", str(port), "--no-access-log"]
+    base = _serve(stage, command, env, port, health="/api/v1/meta/health")
     claims = {"user_id": user_id, "role": "user", "jti": str(uuid.uuid4()), "exp": int(time.time()) + 86_400}
     return Target(base + path, jwt.encode(claims, SECRET, algorithm="HS256"))
 
@@ -68,14 +74,13 @@ def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Targe
 def revproxy(stage: Stage, backend: str, path: str) -> Target:
     """django-revproxy under gunicorn with the gateway's worker class."""
     bin_folder, port = prepare_environment(), free_port()
-    command = [bin_folder / "gunicorn", "-k", "gevent", "--keep-alive", "75", "-b", f"127.0.0.1:{port}"]
-    command += ["benchmarks.revproxy_project"]
-    return Target(_serve(stage, "revproxy", command, {"BLOCKCHAIN_CORE_URL": backend}, port, "/health") + path)
+    command = [f"{bin_folder}/gunicorn", "-k", "gevent", "--keep-alive", "75", "--no-control-socket"]
+    command += ["-b", f"127.0.0.1:{port}", "benchmarks.revproxy_project"]
+    return Target(_serve(stage, command, {"BLOCKCHAIN_CORE_URL": backend}, port, health="/health") + path)
 
 
-def _serve(
-    stage: Stage, name: str, command: list[str | Path], env: Mapping[str, str], port: int, health: str
-) -> str:
+def _serve(stage: Stage, command: list[str], env: Mapping[str, str], port: int, *, health: str) -> str:
+    name = Path(command[0]).name
     known = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     process = stage.start(name, command, cores=(SERVER_CORE,), env=known | dict(env))
     base = f"http://127.0.0.1:{port}"

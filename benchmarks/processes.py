@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +21,7 @@ SERVER_CORE = 0
 LOAD_CORE = 1
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
+QUIET_LOAD = 0.5
 MEBIBYTE = 1024 * 1024
 
 Process = subprocess.Popen[bytes]
@@ -73,6 +76,17 @@ class Stage:
             time.sleep(0.02)
         tail = "".join(self.log(name).read_text(errors="replace").splitlines(keepends=True)[-15:])
         raise DidNotStart(f"{name} did not answer at {url}; the end of its log:\n{tail}")
+
+
+def begin_run() -> None:
+    """Make SIGTERM end the run like Ctrl-C, with everything put away; say so when the machine is busy already."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    if (busy := os.getloadavg()[0]) > QUIET_LOAD:
+        print(f"the machine is busy (load {busy:.1f}): the figures may be wrong", file=sys.stderr)
 
 
 @contextmanager

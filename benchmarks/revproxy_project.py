@@ -18,6 +18,4 @@ settings.configure(
 # Its own pool keeps a single connection; with more it is faster under load, and it is to be compared at its best.
 revproxy.views.HTTP_POOLS = urllib3.PoolManager(maxsize=64)
 application = get_wsgi_application()
-urlpatterns = [
-    re_path(r"^(?P<path>.*)$", revproxy.views.ProxyView.as_view(upstream=os.environ["BLOCKCHAIN_CORE_URL"]))
-]
+urlpatterns = [re_path(r"^(?P<path>.*)$", revproxy.views.ProxyView.as_view(upstream=os.environ["BLOCKCHAIN_CORE_URL"]))]

@@ -153,7 +153,7 @@ def wait_until_healthy(base: str, gateway: "subprocess.Popen[bytes]") -> None:
 def welcome(var: Path, environment: dict[str, str], base: str) -> str:
     """Return what to print: the addresses, the admin's password, and three lines to paste."""
     accounts = json.loads(manage(environment, "seed_demo", "--json"))
-    token = json.loads(manage(environment, "issue_token", "--email", accounts["user"], "--json"))["access_token"]
+    token = accounts["user_access_token"]
     local = os.path.relpath(var / "local.env")
     return f"""
 Lucid API Gateway   {base}

@@ -234,6 +234,13 @@ class Environment(BaseSettings):
         return secret
 
     @model_validator(mode="after")
+    def a_key_for_the_algorithm(self) -> Self:
+        """An RSA key cannot be derived from a text: RS256 takes the key itself."""
+        if self.JWT_ALGORITHM == "RS256" and "PRIVATE KEY-----" not in self.JWT_SECRET_KEY:
+            raise ConfigurationError("JWT_SECRET_KEY: is no RSA key; expected a private key in PEM for RS256")
+        return self
+
+    @model_validator(mode="after")
     def secure_in_production(self) -> Self:
         """Refuse to start insecurely in production."""
         if self.in_production:

@@ -113,14 +113,12 @@ class Backend(ThreadingHTTPServer):
     def handle_error(self, *_: Any) -> None:
         """A client that goes away in the middle is part of the tests."""
 
-    def start(self) -> None:
-        """Begin to answer."""
+    def __enter__(self) -> "Backend":
         self.thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Stop answering and give the port back."""
+    def __exit__(self, *_: object) -> None:
         self.released.set()
-        with contextlib.suppress(OSError):
-            self.shutdown()
+        self.shutdown()
+        self.thread.join(WAIT_SECONDS)
         self.server_close()
-        self.thread.join(5)

@@ -1,18 +1,18 @@
-"""Real processes for the tests of what is deployed: nginx, a small HTTP server behind it, and free ports."""
+"""The real nginx for the tests of what is deployed, and a small HTTP server behind it."""
 
+import contextlib
 import os
 import shutil
 import socket
 import ssl
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.tests.backend import Backend
+from testing.servers import BIN, child, free_port, wait_for_port
 
 DEPLOY = Path(__file__).resolve().parent.parent
 TEMPLATE = DEPLOY / "nginx" / "nginx.conf.template"
@@ -20,45 +20,16 @@ TEMPLATE = DEPLOY / "nginx" / "nginx.conf.template"
 
 def tool(name: str) -> str:
     """Return the path of a program; skip the test where it is not installed."""
-    beside_python = str(Path(sys.executable).parent)
-    found = shutil.which(name, path=os.pathsep.join([beside_python, os.environ["PATH"], "/usr/sbin", "/sbin"]))
+    found = shutil.which(name, path=os.pathsep.join([str(BIN), os.environ["PATH"], "/usr/sbin", "/sbin"]))
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    """Return whether the condition came true within the time."""
-    give_up_at = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def is_listening(port: int) -> bool:
-    """Return whether something accepts connections on the port."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process and wait for it, whatever state it is in."""
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return what it printed; variables are added to the environment."""
+    environment = os.environ | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
 
 class Nginx:
@@ -93,16 +64,12 @@ class Nginx:
         globals_ = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
         return [tool("nginx"), "-p", str(self.folder), "-c", str(self.config), "-e", "stderr", "-g", globals_]
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start nginx and return it once it answers."""
-        errors = self.folder / "error.log"
-        with errors.open("wb") as stream:
-            process = subprocess.Popen(self.command, stderr=stream, env=os.environ | {"TZ": "UTC"})
-        wait_until(lambda: process.poll() is not None or is_listening(self.https_port))
-        if process.poll() is not None or not is_listening(self.https_port):
-            stop(process)
-            pytest.fail(f"nginx did not start: {errors.read_text()}")
-        return process
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run nginx until the block ends."""
+        with child(self.command, self.folder / "error.log", os.environ | {"TZ": "UTC"}) as process:
+            wait_for_port(self.https_port, process)
+            yield
 
     def connect(self) -> ssl.SSLSocket:
         """Return a TLS connection that trusts only the test's certificate."""
@@ -115,22 +82,20 @@ class Nginx:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A throwaway certificate for localhost; its key lies beside it."""
     path = tmp_path_factory.mktemp("tls") / "localhost.crt"
-    subprocess.run(
-        [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", str(path.with_suffix(".key")), "-out", str(path)],
-        check=True, capture_output=True,
+    made = run(
+        tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-keyout", str(path.with_suffix(".key")), "-out", str(path),
     )  # fmt: skip
+    assert made.returncode == 0, made.stderr
     return path
 
 
 @pytest.fixture(scope="session")
 def backend() -> Iterator[Backend]:
     """A small HTTP server in the gateway's place."""
-    server = Backend()
-    server.start()
-    yield server
-    server.stop()
+    with Backend() as server:
+        yield server
 
 
 StartNginx = Callable[..., Nginx]
@@ -139,16 +104,14 @@ StartNginx = Callable[..., Nginx]
 @pytest.fixture(scope="session")
 def start_nginx(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[StartNginx]:
     """Start an nginx in front of an address, with changes to the template's text; all end with the session."""
-    running: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as started:
 
-    def start(upstream: str, changes: dict[str, str] | None = None) -> Nginx:
-        server = Nginx(tmp_path_factory.mktemp("nginx"), certificate, upstream, changes or {})
-        running.append(server.start())
-        return server
+        def start(upstream: str, changes: dict[str, str] | None = None) -> Nginx:
+            server = Nginx(tmp_path_factory.mktemp("nginx"), certificate, upstream, changes or {})
+            started.enter_context(server.running())
+            return server
 
-    yield start
-    for process in running:
-        stop(process)
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,15 @@
 
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy.tests.conftest import DEPLOY, free_port, is_listening, stop, tool, wait_until
+from deploy.tests.conftest import DEPLOY, run, tool
+from lucid_gateway.env import Environment, load
+from testing.servers import child, free_port, redis_binary, wait_for_port
 
 FILE = DEPLOY / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -124,8 +125,7 @@ def test_nginx_finds_the_gateway_at_its_port() -> None:
 
 
 def test_every_variable_of_the_gateway_is_one_of_its_settings() -> None:
-    env = pytest.importorskip("lucid_gateway.env")
-    fields = env.Environment.model_fields
+    fields = Environment.model_fields
     for name in GATEWAY["environment"]:
         setting = name.removesuffix("_FILE")
         assert setting in fields, f"{name} is no setting of the gateway"
@@ -133,13 +133,12 @@ def test_every_variable_of_the_gateway_is_one_of_its_settings() -> None:
 
 
 def test_the_gateway_accepts_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    env = pytest.importorskip("lucid_gateway.env")
-    for name in env.Environment.model_fields:
+    for name in Environment.model_fields:
         monkeypatch.delenv(name, raising=False)
     for name, value in GATEWAY["environment"].items():
         monkeypatch.setenv(name, default_of(value).replace("/run/secrets", str(tmp_path)))
     write_secrets(tmp_path)
-    loaded = env.load()
+    loaded = load()
     assert loaded.in_production
     assert (loaded.RATE_LIMIT_REQUESTS_PER_MINUTE, loaded.RATE_LIMIT_BURST_SIZE) == (100, 200)
     assert loaded.EMAIL_HOST_PASSWORD == ""
@@ -160,10 +159,9 @@ def write_secrets(folder: Path) -> None:
 
 def test_docker_compose_accepts_the_file() -> None:
     docker = tool("docker")
-    if subprocess.run([docker, "compose", "version"], capture_output=True, timeout=10).returncode:
+    if run(docker, "compose", "version").returncode:
         pytest.skip("docker compose is not installed")
-    command = [docker, "compose", "--file", str(FILE), "config", "--quiet"]
-    checked = subprocess.run(command, env=os.environ | {"EMAIL_HOST": "smtp"}, capture_output=True, text=True, timeout=10)
+    checked = run(docker, "compose", "--file", str(FILE), "config", "--quiet", EMAIL_HOST="smtp")
     assert checked.returncode == 0, checked.stderr
 
 
@@ -180,16 +178,12 @@ def test_redis_starts_with_its_password_and_passes_its_own_health_check(tmp_path
     redis, port = SERVICES["api-redis"], free_port()
     cli = [tool("redis-cli"), "-p", str(port)]
     (tmp_path / "redis_password").write_text("open-sesame")
-    command = in_folder(redis["entrypoint"] + redis["command"], tmp_path) + ["--port", str(port), "--bind", "127.0.0.1"]
-    path = f"{Path(tool('redis-server')).parent}:{os.environ['PATH']}"
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PATH": path})
-    try:
-        assert wait_until(lambda: is_listening(port))
-        refused = subprocess.run([*cli, "ping"], capture_output=True, text=True, timeout=5)
-        assert "NOAUTH" in refused.stdout + refused.stderr
+    command = [*in_folder(redis["entrypoint"] + redis["command"], tmp_path), "--port", str(port), "--bind", "127.0.0.1"]
+    environment = os.environ | {"PATH": f"{Path(redis_binary()).parent}:{os.environ['PATH']}"}
+    with child(command, tmp_path / "log", environment) as server:
+        wait_for_port(port, server)
+        assert "NOAUTH" in run(*cli, "ping").stdout
         check = in_folder(redis["healthcheck"]["test"][1:], tmp_path)[0].replace("redis-cli", " ".join(cli))
-        assert subprocess.run(["sh", "-c", check], timeout=5).returncode == 0
+        assert run("sh", "-c", check).returncode == 0
         assert b"open-sesame" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
-        assert (tmp_path / "password.conf").stat().st_mode & 0o777 == 0o600
-    finally:
-        stop(server)
+    assert (tmp_path / "password.conf").stat().st_mode & 0o777 == 0o600

@@ -1,12 +1,8 @@
 """The Dockerfile and what may enter the image, read without an engine."""
 
 import re
-import shutil
-import subprocess
 
-import pytest
-
-from deploy.tests.conftest import DEPLOY
+from deploy.tests.conftest import DEPLOY, run, tool
 
 ROOT = DEPLOY.parent
 Instruction = tuple[str, str]
@@ -74,14 +70,16 @@ def test_both_stages_are_pinned_to_the_same_python_and_debian() -> None:
 
 def test_requirements_are_checked_against_their_hashes() -> None:
     install = next(command for command in values(BUILDER, "RUN") if "pip install" in command)
-    assert "--require-hashes" in install and "--only-binary=:all:" in install
+    assert "--require-hashes" in install
+    assert "--only-binary=:all:" in install
     assert "--hash=sha256:" in (ROOT / "requirements" / "production.txt").read_text()
 
 
 def test_the_packages_are_where_python_looks_for_them() -> None:
     target = re.search(r"--target (\S+)", values(BUILDER, "RUN")[0])
     python_path = re.search(r"PYTHONPATH=(\S+)", values(FINAL, "ENV")[0])
-    assert target and python_path
+    assert target
+    assert python_path
     assert python_path[1].split(":") == ["/app", target[1]]
     assert f"--from=builder {target[1]} {target[1]}" in values(FINAL, "COPY")
 
@@ -110,8 +108,5 @@ def test_what_the_build_script_passes_is_declared_and_labelled() -> None:
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    hadolint = shutil.which("hadolint")
-    if hadolint is None:
-        pytest.skip("hadolint is not installed")
-    checked = subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, timeout=30)
+    checked = run(tool("hadolint"), str(DEPLOY / "Dockerfile"))
     assert checked.returncode == 0, checked.stdout

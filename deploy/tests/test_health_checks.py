@@ -1,41 +1,40 @@
 """health_check.py (inside the image) and health_check.sh (from outside), against a real server."""
 
-import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from deploy import health_check
 from deploy.tests.backend import Backend
-from deploy.tests.conftest import DEPLOY, free_port, tool
+from deploy.tests.conftest import DEPLOY, run, tool
+from testing.servers import free_port
 
 Result = subprocess.CompletedProcess[str]
+Check = Callable[[int], Result]
 
 
 def run_inside(port: int, **environment: str) -> Result:
     """Run the image's script as the image does."""
-    variables = {"PATH": os.environ["PATH"], "HTTP_PORT": str(port)} | environment
-    command = [sys.executable, str(DEPLOY / "health_check.py")]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=10)
+    return run(sys.executable, str(DEPLOY / "health_check.py"), **({"HTTP_PORT": str(port)} | environment))
 
 
 def run_outside(port: int) -> Result:
     """Run the operator's script."""
     tool("curl")
-    command = [str(DEPLOY / "health_check.sh"), f"http://127.0.0.1:{port}/api/v1/meta/health"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10)
+    return run(str(DEPLOY / "health_check.sh"), f"http://127.0.0.1:{port}/api/v1/meta/health")
 
 
-both = pytest.mark.parametrize("run", [run_inside, run_outside])
+both = pytest.mark.parametrize("check", [run_inside, run_outside])
 
 
 @both
 @pytest.mark.parametrize("status", ["healthy", "degraded"])
-def test_a_gateway_that_can_serve_passes_and_its_answer_is_printed(run, status: str, backend: Backend) -> None:
+def test_a_gateway_that_can_serve_passes_and_its_answer_is_printed(check: Check, status: str, backend: Backend) -> None:
     backend.health = (200, f'{{"status": "{status}", "dependencies": {{"redis": "unhealthy"}}}}'.encode())
-    result = run(backend.port)
+    result = check(backend.port)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == backend.health[1].decode()
 
@@ -52,14 +51,14 @@ def test_a_gateway_that_can_serve_passes_and_its_answer_is_printed(run, status: 
         (200, b"[]"),
     ],
 )
-def test_any_other_answer_fails(run, health: tuple[int, bytes], backend: Backend) -> None:
+def test_any_other_answer_fails(check: Check, health: tuple[int, bytes], backend: Backend) -> None:
     backend.health = health
-    assert run(backend.port).returncode == 1
+    assert check(backend.port).returncode == 1
 
 
 @both
-def test_a_closed_port_fails_with_one_line(run) -> None:
-    result = run(free_port())
+def test_a_closed_port_fails_with_one_line(check: Check) -> None:
+    result = check(free_port())
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "no answer" in result.stderr
@@ -67,7 +66,12 @@ def test_a_closed_port_fails_with_one_line(run) -> None:
 
 @pytest.mark.parametrize(
     ("allowed", "host"),
-    [("api.example.org, localhost", "api.example.org"), (".example.org", "example.org"), ("", "127.0.0.1"), ("*", "127.0.0.1")],
+    [
+        ("api.example.org, localhost", "api.example.org"),
+        (".example.org", "example.org"),
+        ("", "127.0.0.1"),
+        ("*", "127.0.0.1"),
+    ],
 )
 def test_the_check_inside_asks_for_a_host_that_the_gateway_accepts(allowed: str, host: str, backend: Backend) -> None:
     backend.health = (200, b'{"status": "healthy"}')

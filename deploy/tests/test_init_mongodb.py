@@ -1,61 +1,43 @@
 """The way from an empty MongoDB to the gateway's user, against a real mongod with a key file and authentication."""
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from deploy.tests.conftest import DEPLOY, free_port, is_listening, stop, wait_until
+from deploy.tests.conftest import DEPLOY, run
 from deploy.tests.test_compose import SERVICES, in_folder
+from testing.servers import child, free_port, mongod_binary, wait_for_port
 
+Document = dict[str, object]
+Result = subprocess.CompletedProcess[str]
 ROOT_PASSWORD = "root-password"
-
-
-def mongod() -> str:
-    """Return the path of a mongod: the machine's, or the one that the test requirements bring."""
-    found = shutil.which("mongod")
-    if found is None and (package := importlib.util.find_spec("fiftyone")) and package.submodule_search_locations:
-        found = shutil.which("mongod", path=f"{package.submodule_search_locations[0]}/db/bin")
-    if found is None:
-        pytest.skip("mongod is not installed")
-    return found
-
-
-@contextmanager
-def running(command: list[str], port: int, **variables: str) -> Iterator[None]:
-    """Run a mongod on the port until the block ends."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | variables)
-    try:
-        assert wait_until(lambda: is_listening(port), 15), "mongod did not start"
-        yield
-    finally:
-        stop(server)
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A mongod that was started as the image does it: first without authentication for the root user, then for good."""
     folder, port = tmp_path_factory.mktemp("mongodb"), free_port()
-    place = ["--dbpath", str(folder), "--port", str(port), "--unixSocketPrefix", str(folder)]
-    with running([mongod(), *place, "--bind_ip", "127.0.0.1"], port):
-        with MongoClient[dict[str, object]]("127.0.0.1", port) as client:
+    place = ["--dbpath", str(folder), "--port", str(port), "--nounixsocket", "--oplogSize", "16"]
+    with child([mongod_binary(), *place, "--bind_ip", "127.0.0.1"], folder / "log") as process:
+        wait_for_port(port, process)
+        with MongoClient[Document]("127.0.0.1", port) as client:
             client.admin.command("createUser", "root", pwd=ROOT_PASSWORD, roles=["root"])
-    with running(deployed_command(folder) + place, port, PATH=f"{folder}:{os.environ['PATH']}"):
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    with child(deployed_command(folder) + place, folder / "log", environment) as process:
+        wait_for_port(port, process)
         yield port
 
 
 def deployed_command(folder: Path) -> list[str]:
     """Return the service's own entry point and command, with a stand-in for the image's script that only goes on."""
     stand_in = folder / "docker-entrypoint.sh"
-    stand_in.write_text(f'#!/bin/sh\nshift\nexec {mongod()} "$@"\n')
+    stand_in.write_text(f'#!/bin/sh\nshift\nexec {mongod_binary()} "$@"\n')
     stand_in.chmod(0o755)
     service = SERVICES["api-mongodb"]
     words = in_folder(service["entrypoint"] + service["command"], folder)
@@ -67,19 +49,20 @@ def uri(port: int, password: str) -> str:
     return f"mongodb://lucid_gateway:{password}@127.0.0.1:{port}/lucid_gateway?replicaSet=rs0"
 
 
-def initialise(port: int, password: str, folder: Path, root_password: str = ROOT_PASSWORD) -> subprocess.CompletedProcess[str]:
+def initialise(
+    port: int, password: str, folder: Path, root_password: str = ROOT_PASSWORD
+) -> subprocess.CompletedProcess[str]:
     """Run the script as the service does, with its secrets in files."""
     secrets = {"MONGODB_URI": uri(port, password), "MONGODB_ROOT_PASSWORD": root_password}
     for name, value in secrets.items():
         (folder / name).write_text(value)
     variables = {f"{name}_FILE": str(folder / name) for name in secrets}
-    command = [sys.executable, str(DEPLOY / "init_mongodb.py")]
-    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=30)
+    return run(sys.executable, str(DEPLOY / "init_mongodb.py"), **variables)
 
 
 def insert(port: int, password: str, database: str = "lucid_gateway") -> None:
     """Write as the gateway would."""
-    with MongoClient[dict[str, object]](uri(port, password), serverSelectionTimeoutMS=3000) as client:
+    with MongoClient[Document](uri(port, password), serverSelectionTimeoutMS=3000) as client:
         client[database]["things"].insert_one({"a": 1})
 
 
@@ -103,10 +86,13 @@ def test_a_wrong_root_password_fails_with_one_line_that_holds_no_secret(port: in
     failed = initialise(port, "gateway-password", tmp_path, root_password="not-the-password")
     assert failed.returncode == 1
     assert len(failed.stderr.splitlines()) == 1
-    assert "gateway-password" not in failed.stderr and "not-the-password" not in failed.stderr
+    assert "gateway-password" not in failed.stderr
+    assert "not-the-password" not in failed.stderr
 
 
 def test_nobody_gets_in_without_a_password(port: int) -> None:
-    with MongoClient[dict[str, object]]("127.0.0.1", port, directConnection=True) as client:
-        with pytest.raises(OperationFailure, match="requires authentication"):
-            client.admin.command("listDatabases")
+    with (
+        MongoClient[Document]("127.0.0.1", port, directConnection=True) as client,
+        pytest.raises(OperationFailure, match="requires authentication"),
+    ):
+        client.admin.command("listDatabases")

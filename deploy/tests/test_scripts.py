@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.tests.conftest import DEPLOY, tool
+from deploy.tests.conftest import DEPLOY, run, tool
 
 SCRIPTS = sorted(path.name for path in DEPLOY.glob("*.sh"))
 SECRETS = {"secret_key", "jwt_secret_key", "mongodb_root_password", "mongodb_uri", "redis_password", "redis_url",
@@ -33,7 +33,7 @@ class Host:
         (folder / "bin").mkdir()
         (folder / "bin" / "docker").write_text(STAND_IN)
         (folder / "bin" / "docker").chmod(0o755)
-        self.variables = os.environ | {
+        self.variables = {
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "SECRETS_DIR": str(self.secrets),
             "LOG": str(self.log),
@@ -43,8 +43,7 @@ class Host:
 
     def run(self, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run one of the scripts."""
-        command = [str(DEPLOY / script), *arguments]
-        return subprocess.run(command, env=self.variables | variables, capture_output=True, text=True, timeout=20)
+        return run(str(DEPLOY / script), *arguments, **(self.variables | variables))
 
     @property
     def asked(self) -> list[str]:
@@ -74,7 +73,7 @@ def rewrite(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_shellcheck_has_nothing_to_say(script: str) -> None:
-    checked = subprocess.run([tool("shellcheck"), str(DEPLOY / script)], capture_output=True, text=True, timeout=30)
+    checked = run(tool("shellcheck"), str(DEPLOY / script))
     assert checked.returncode == 0, checked.stdout
 
 
@@ -83,7 +82,8 @@ def test_help_explains_and_does_nothing(script: str, host: Host) -> None:
     result = host.run(script, "--help")
     assert result.returncode == 0
     assert result.stdout.startswith(f"Usage: deploy/{script}")
-    assert host.asked == [] and not host.secrets.exists()
+    assert host.asked == []
+    assert not host.secrets.exists()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -94,14 +94,15 @@ def test_an_unknown_option_is_refused(script: str, host: Host) -> None:
     assert host.asked == []
 
 
-# build.sh
+# What build.sh asks of Docker
 
 
 def test_the_build_passes_the_version_and_the_date_and_tries_the_image(host: Host) -> None:
     result = host.run("build.sh", "--version", "2.3.4")
     assert result.returncode == 0, result.stderr
     build, run = host.asked
-    assert "--build-arg VERSION=2.3.4" in build and "--tag lucid-api-gateway:2.3.4" in build
+    assert "--build-arg VERSION=2.3.4" in build
+    assert "--tag lucid-api-gateway:2.3.4" in build
     assert re.search(r"--build-arg BUILD_DATE=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", build)
     assert run.startswith("run --rm lucid-api-gateway:2.3.4 -c ")
 
@@ -118,7 +119,7 @@ def test_a_version_that_is_no_tag_is_refused(host: Host) -> None:
     assert host.asked == []
 
 
-# deploy.sh: secrets
+# The secrets that deploy.sh checks and creates
 
 
 def test_init_creates_every_secret_that_is_missing(ready: Host) -> None:
@@ -141,16 +142,17 @@ def test_init_leaves_what_is_there(ready: Host) -> None:
 
 
 def test_the_self_signed_certificate_is_for_the_names_that_were_given(ready: Host) -> None:
-    command = [tool("openssl"), "x509", "-noout", "-ext", "subjectAltName", "-in", str(ready.secrets / "api-gateway.crt")]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "DNS:api.example.org" in shown and "IP Address:127.0.0.1" in shown
+    certificate = str(ready.secrets / "api-gateway.crt")
+    shown = run(tool("openssl"), "x509", "-noout", "-ext", "subjectAltName", "-in", certificate).stdout
+    assert "DNS:api.example.org, IP Address:127.0.0.1" in shown
 
 
 def test_nothing_is_created_unasked(host: Host) -> None:
     result = host.run("deploy.sh")
     assert result.returncode == 1
     assert "--init" in result.stderr
-    assert not host.secrets.exists() and host.asked == []
+    assert not host.secrets.exists()
+    assert host.asked == []
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -181,7 +183,7 @@ def test_an_open_folder_is_refused(ready: Host) -> None:
     assert "expected mode 0700" in ready.run("deploy.sh").stderr
 
 
-# deploy.sh: start
+# What deploy.sh starts
 
 
 def test_a_deployment_starts_the_services_and_ends_when_they_are_healthy(ready: Host) -> None:

@@ -1,0 +1,43 @@
+"""From JWT_SECRET_KEY to keys: the text itself for HMAC, a key derived from it for curves, a PEM for RSA."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@dataclass(frozen=True)
+class KeyMaterial:
+    """What signs and what verifies; the same for HMAC."""
+
+    signing: Any = field(repr=False)
+    verifying: Any = field(repr=False)
+
+
+def derive(secret: str, purpose: bytes, length: int) -> bytes:
+    """Return `length` bytes that follow from the secret and the purpose alone (HKDF, RFC 5869)."""
+    return HKDF(hashes.SHA256(), length, salt=None, info=b"lucid jwt " + purpose).derive(secret.encode())
+
+
+def key_material(secret: str, algorithm: str) -> KeyMaterial:
+    """Return the keys for an algorithm; every worker and gateway with the same secret gets the same ones.
+
+    Raises ValueError for RS256 with a secret that is no PEM: an RSA key cannot be derived.
+    """
+    if algorithm.startswith("HS"):
+        return KeyMaterial(secret, secret)
+    private: Any
+    if algorithm == "EdDSA":
+        private = ed25519.Ed25519PrivateKey.from_private_bytes(derive(secret, b"EdDSA", 32))
+    elif algorithm == "ES256":
+        # 48 bytes, so that the remainder is as good as uniform (FIPS 186-5, A.2.1).
+        scalar = int.from_bytes(derive(secret, b"ES256", 48), "big") % (P256_ORDER - 1) + 1
+        private = ec.derive_private_key(scalar, ec.SECP256R1())
+    else:
+        private = load_pem_private_key(secret.encode(), password=None)
+    return KeyMaterial(private, private.public_key())

@@ -1,0 +1,73 @@
+"""Runs the measurements and prints their figures beside the targets: `python -m benchmarks --help`."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.bench import Bench
+from benchmarks.bodies import bodies
+from benchmarks.figures import Figure, table
+from benchmarks.footprint import memory, start
+from benchmarks.hung import hung
+from benchmarks.in_flight import in_flight
+from benchmarks.processes import DidNotStart, begin_run, stage
+from benchmarks.proxied import latency, throughput
+from benchmarks.transfer import Broken
+
+MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
+    "get": throughput,
+    "latency": latency,
+    "in-flight": in_flight,
+    "hung": hung,
+    "bodies": bodies,
+    "memory": memory,
+    "start": start,
+}
+HEADING = ("measurement", "figure", "value", "target", "")
+FAILURES = (DidNotStart, Broken, FileNotFoundError, RuntimeError, subprocess.CalledProcessError)
+
+
+def measure(name: str, seconds: float) -> list[Figure]:
+    """One measurement on a stage of its own."""
+    print(f"{name}: {MEASUREMENTS[name].__doc__}", file=sys.stderr, flush=True)
+    with stage() as own:
+        return list(MEASUREMENTS[name](Bench(own, seconds)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Status 0 when every figure with a target meets it, 1 when one misses it or could not be measured."""
+    options = _arguments(arguments)
+    if missing := [tool for tool in ("wrk", "taskset") if shutil.which(tool) is None]:
+        print(f"benchmarks: {' and '.join(missing)} must be installed", file=sys.stderr)
+        return 1
+    begin_run()
+    figures, failed = [], False
+    for name in options.only or MEASUREMENTS:
+        try:
+            figures += measure(name, options.seconds)
+        except FAILURES as error:
+            print(f"{name}: not measured: {error}", file=sys.stderr)
+            failed = True
+    if options.json:
+        print(json.dumps([figure.as_json() for figure in figures], indent=2))
+    else:
+        print(table(HEADING, [figure.cells() for figure in figures]))
+    return int(failed or any(figure.verdict == "miss" for figure in figures))
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--seconds", type=float, default=8, help="length of each load (default: %(default)g)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

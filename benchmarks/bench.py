@@ -1,0 +1,32 @@
+"""What every measurement works with: the stage, the stores, the fixed backend and the gateway kit of one run."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from benchmarks.backends import fixed_backend
+from benchmarks.gateway import GatewayKit
+from benchmarks.processes import Stage
+from benchmarks.stores import start_redis
+
+
+@dataclass
+class Bench:
+    """One run; what a measurement does not ask for is never started."""
+
+    stage: Stage
+    seconds: float
+
+    @cached_property
+    def redis_url(self) -> str:
+        """The run's Redis."""
+        return start_redis(self.stage)
+
+    @cached_property
+    def backend(self) -> str:
+        """The base URL of nginx with fixed answers."""
+        return fixed_backend(self.stage)
+
+    @cached_property
+    def kit(self) -> GatewayKit:
+        """Starts gateways."""
+        return GatewayKit(self.stage, self.redis_url)

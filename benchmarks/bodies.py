@@ -1,0 +1,54 @@
+"""1 GiB up and 1 GiB down through one worker, beside nginx that buffers nothing."""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator
+
+from benchmarks import peers
+from benchmarks.backends import BODY_MIB, GET_PATH, sink
+from benchmarks.bench import Bench
+from benchmarks.figures import Aim, Figure
+from benchmarks.gateway import Upstreams
+from benchmarks.load import Target, load
+from benchmarks.processes import LOAD_CORE, MEBIBYTE, forget_peak, peak_mib, resident_mib
+from benchmarks.transfer import download, upload
+
+ROUNDS = 3
+UPLOAD_MIB = 64  # of one request: the gateway takes at most 100 MiB in one
+UPLOAD_PATH = "/api/v1/storage/upload"
+DOWNLOAD_PATH = "/api/v1/chain/merkle/blob"
+
+
+def bodies(bench: Bench) -> Iterator[Figure]:
+    """Throughput over that of nginx, and how much the worker grows meanwhile."""
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with sink() as storage:
+        gateway = bench.kit.start(Upstreams(bench.backend, storage=storage))
+        nginx = Target(peers.nginx_proxy(bench.stage, bench.backend, storage))
+        load(gateway.target(GET_PATH), connections=4, seconds=1)
+        (worker,) = gateway.workers()
+        for way, measure in (("upload", _upload(bench)), ("download", _download)):
+            before = resident_mib(worker)
+            forget_peak(worker)
+            through, beside = _in_turn(measure, gateway.target(""), nginx)
+            yield Figure("bodies", f"{way}: gateway", through, "MiB/s")
+            yield Figure("bodies", f"{way}: nginx", beside, "MiB/s")
+            yield Figure("bodies", f"{way}: gateway / nginx", through / beside, "x", Aim(at_least=0.5))
+            yield Figure("bodies", f"{way}: worker grows", peak_mib(worker) - before, "MiB", Aim(at_most=20))
+
+
+def _in_turn(measure: Callable[[Target], float], *targets: Target) -> list[float]:
+    rounds = [[measure(target) for target in targets] for _ in range(ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def _upload(bench: Bench) -> Callable[[Target], float]:
+    part = bench.stage.directory / "part"
+    with part.open("wb") as file:
+        file.truncate(UPLOAD_MIB * MEBIBYTE)
+    return lambda target: upload(Target(target.url + UPLOAD_PATH, target.token), part, times=BODY_MIB // UPLOAD_MIB)
+
+
+def _download(target: Target) -> float:
+    path = DOWNLOAD_PATH if target.token else DOWNLOAD_PATH.replace("/chain", "")  # nginx does not rewrite
+    return download(Target(target.url + path, target.token), size=BODY_MIB * MEBIBYTE)

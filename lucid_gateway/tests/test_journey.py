@@ -1,0 +1,189 @@
+"""The main job, end to end, on what `make run` starts: log in, be let in, be forwarded, be limited."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testing.mail import Mailbox, running_smtp_server
+from testing.servers import ROOT, die_with_parent, free_port, running_mongod
+
+START_SECONDS = 60
+EMAIL, PASSWORD = "ada@example.org", "Correct-Horse-7"
+LIMIT, BURST = 500, 1000  # of the tier blockchain_query
+PROCESSES = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """A running `make run`."""
+
+    port: int
+    output: Path
+    mailbox: Mailbox
+    process: "subprocess.Popen[bytes]"
+
+    def call(self, method: str, path: str, data: Any = None, token: str | None = None) -> tuple[int, Any, Any]:
+        """Send one request below /api/v1; return status, headers and JSON."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        connection.request(method, f"/api/v1{path}", json.dumps(data) if data is not None else None, headers)
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        connection.close()
+        return response.status, response.headers, body
+
+    def access_lines(self) -> list[dict[str, Any]]:
+        """Return the access log's lines so far."""
+        lines = [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith('{"')]
+        return [line for line in lines if line.get("event") == "request"]
+
+
+@contextlib.contextmanager
+def make_run(folder: Path, **settings: str) -> Iterator[Run]:
+    """Start what `make run` starts, in a folder and on a port of its own, mailing to a real SMTP server."""
+    port, output = free_port(), folder / "output"
+    inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    with running_smtp_server() as (mailbox, smtp_port), open(output, "wb") as file:
+        env = inherited | {"HTTP_PORT": str(port), "EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(smtp_port)} | settings
+        process = subprocess.Popen(
+            [sys.executable, "-m", "demo", "--folder", str(folder / "var")], cwd=ROOT, env=env,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=die_with_parent,
+        )  # fmt: skip
+        try:
+            wait_for_text(output, "Ctrl-C stops everything", process)
+            yield Run(port, output, mailbox, process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(40) == 0
+
+
+def wait_for_text(output: Path, text: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while text not in output.read_text():
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(0.05)
+
+
+@pytest.fixture(params=["sqlite", "mongodb"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
+    """`make run` on each database."""
+    with contextlib.ExitStack() as stack:
+        uri = {"MONGODB_URI": stack.enter_context(running_mongod())} if request.param == "mongodb" else {}
+        yield stack.enter_context(make_run(tmp_path, **uri))
+
+
+def log_in(run: Run, email: str, mail: int = 1) -> dict[str, Any]:
+    """Log in with the code of the mail; return the tokens."""
+    status, _, answer = run.call("POST", "/auth/login", {"email": email})
+    assert (status, answer["expires_in"]) == (200, 300)
+    code = re.search(r"\b[0-9]{6}\b", run.mailbox.wait_for(email, mail).get_content())
+    assert code is not None
+    status, _, tokens = run.call("POST", "/auth/verify", {"email": email, "code": code[0]})
+    assert status == 200
+    return dict(tokens)
+
+
+def statuses(port: int, token: str, count: int) -> list[int]:
+    """Ask for the blocks `count` times over one connection; return the statuses (runs in a process of its own)."""
+    connection, found = HTTPConnection("127.0.0.1", port, timeout=30), []
+    for _ in range(count):
+        connection.request("GET", "/api/v1/chain/blocks?limit=1", headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        response.read()
+        found.append(response.status)
+    return found
+
+
+def wait_for_room_in_the_minute(seconds: int) -> None:
+    """Return when the minute of the clock has that many seconds left."""
+    left = 60 - time.time() % 60
+    if left < seconds:
+        time.sleep(left)
+
+
+def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
+    # Registers and logs in.
+    account = {"email": EMAIL, "username": "ada", "password": PASSWORD}
+    status, _, user = run.call("POST", "/users", account)
+    assert (status, user["role"]) == (201, "user")
+    tokens = log_in(run, EMAIL)
+    token = tokens["access_token"]
+    assert run.call("GET", "/users/me", token=token)[2]["user_id"] == user["user_id"]
+
+    # Is let in and forwarded: without a token, not.
+    assert run.call("GET", "/chain/info")[0] == 401
+    status, headers, info = run.call("GET", "/chain/info", token=token)
+    assert (status, info["network"]) == (200, "lucid_blocks")
+    seen = run.call("GET", "/chain/consensus/echo", token=token)[2]
+    sent = {name.lower(): value for name, value in seen["headers"]}
+    assert (sent["x-user-id"], sent["x-user-role"]) == (user["user_id"], "user")
+    assert "authorization" not in sent
+
+    # Is limited after exactly the allowed number, under parallel requests of several processes.
+    wait_for_room_in_the_minute(25)
+    each = (LIMIT + BURST) // PROCESSES + 25
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(statuses, run.port, token, each) for _ in range(PROCESSES)]
+        found = Counter(status for job in jobs for status in job.result())
+    assert found == {200: LIMIT + BURST, 429: PROCESSES * 25}
+    status, refused, answer = run.call("GET", "/chain/blocks", token=token)
+    assert (status, answer["error"]["code"]) == (429, "LUCID_ERR_3001")
+    assert 1 <= int(refused["Retry-After"]) <= 60
+    assert refused["X-RateLimit-Limit"] == str(LIMIT)
+
+    # Is refused with a revoked token.
+    assert run.call("POST", "/auth/logout", {}, token=token)[0] == 200
+    status, _, answer = run.call("GET", "/chain/info", token=token)
+    assert (status, answer["error"]["code"]) == (401, "LUCID_ERR_2003")
+    assert run.call("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]})[0] == 401
+
+    # The log says the same things.
+    lines = run.access_lines()
+    served = next(line for line in lines if line["request_id"] == headers["X-Request-ID"])
+    assert (served["method"], served["route"], served["status"]) == ("GET", "api/v1/chain/info", 200)
+    assert (served["cluster"], served["upstream_status"]) == ("blockchain_core", 200)
+    assert served["user_id"] == user["user_id"]
+    limited = [line for line in lines if line["route"] == "api/v1/chain/blocks"]
+    assert Counter(line["status"] for line in limited) == {200: LIMIT + BURST, 429: PROCESSES * 25 + 1}
+    assert all(line["cluster"] is None for line in limited if line["status"] == 429)
+    output = run.output.read_text().partition("Lucid API Gateway")[0] + "".join(map(str, lines))
+    for secret in (token, tokens["refresh_token"], PASSWORD):
+        assert secret not in output
+
+
+def test_the_printed_lines_work_when_pasted(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        lines = [line for line in run.output.read_text().splitlines() if line.startswith("curl ")]
+        answers = [subprocess.run(["sh", "-c", line], capture_output=True, text=True).stdout for line in lines]
+
+    assert json.loads(answers[0])["status"] == "healthy"
+    assert json.loads(answers[1])["network"] == "lucid_blocks"
+    assert answers[2].startswith("HTTP/1.1 200 OK")
+    assert "X-RateLimit-Limit: 500" in answers[2]
+
+
+def test_a_second_start_is_quick_and_finds_the_data(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        assert run.call("POST", "/users", {"email": EMAIL, "username": "ada", "password": PASSWORD})[0] == 201
+    started = time.monotonic()
+    with make_run(tmp_path) as run:
+        took = time.monotonic() - started
+        assert log_in(run, EMAIL)["user"]["username"] == "ada"
+
+    assert took < 20  # five seconds on a machine with nothing else to do; the figure is in the benchmark
