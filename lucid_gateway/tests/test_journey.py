@@ -62,7 +62,8 @@ def make_run(folder: Path, **settings: str) -> Iterator[Run]:
         env = inherited | {"HTTP_PORT": str(port), "EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(smtp_port)} | settings
         process = subprocess.Popen(
             [sys.executable, "-m", "demo", "--folder", str(folder / "var")], cwd=ROOT, env=env,
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=die_with_parent,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  # it makes one system call
         )  # fmt: skip
         try:
             wait_for_text(output, "Ctrl-C stops everything", process)
@@ -170,7 +171,7 @@ def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
 def test_the_printed_lines_work_when_pasted(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         lines = [line for line in run.output.read_text().splitlines() if line.startswith("curl ")]
-        answers = [subprocess.run(["sh", "-c", line], capture_output=True, text=True).stdout for line in lines]
+        answers = [subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout for line in lines]
 
     assert json.loads(answers[0])["status"] == "healthy"
     assert json.loads(answers[1])["network"] == "lucid_blocks"
