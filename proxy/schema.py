@@ -3,6 +3,7 @@
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse
 
 from lucid_gateway.openapi import GatewaySchema
 from proxy.routes import Route
@@ -40,5 +41,6 @@ class ForwardSchema(GatewaySchema):
         return OpenApiTypes.OBJECT if self.method in ("POST", "PUT", "PATCH") else None
 
     def get_response_serializers(self) -> Any:
-        """Return any answer."""
-        return {"2XX": OpenApiTypes.OBJECT}
+        """Return any answer: the cluster's own pass unchanged, errors too."""
+        error = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or the cluster's own answer.")
+        return {"2XX": OpenApiResponse(OpenApiTypes.OBJECT, "The cluster's answer."), "default": error}
