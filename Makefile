@@ -33,7 +33,7 @@ lint: setup ## check style, types, import directions, migrations and the committ
 	$(BIN)/ruff format --check .
 	$(CHECK) $(BIN)/mypy
 	$(CHECK) $(BIN)/python manage.py makemigrations --check --dry-run
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports
 	$(SPECTACULAR) | diff -u docs/openapi.yaml - || { echo "docs/openapi.yaml is old: run make openapi"; exit 1; }
 
 format: setup ## format the code

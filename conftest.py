@@ -1,8 +1,13 @@
 """Fixtures for all tests: the cast (owner, operator, admin), an empty Redis, a client."""
 
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+import hypothesis
 import pytest
+from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.test import Client
 from redis import Redis
 
@@ -10,9 +15,22 @@ from accounts.models import User
 from accounts.revocation import copy
 from accounts.roles import Role
 from accounts.tokens import Device, TokenPair, issue_tokens
+from demo.launch import running_clusters
 from lucid_gateway.redis_access import breaker, redis_client
+from testing.gateway import Gateway, running_gateway
+
+# A busy machine is no failure: the time of an example is not limited.
+hypothesis.settings.register_profile("lucid", deadline=None)
+hypothesis.settings.load_profile("lucid")
 
 PASSWORD = "Correct-Horse-7"  # noqa: S105  # of the cast
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """SQLite in a file, as in service: threads wait for one another's locks, which in memory they do not."""
+    if not settings.ON_MONGODB:
+        settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +39,18 @@ def empty_redis() -> Redis:
     redis = redis_client()
     redis.flushall()
     breaker._blocked_until = 0.0
-    copy.suspect = False
+    copy.settled = copy.doubts
     return redis
 
 
+@cache
+def password_hash() -> str:
+    """Hash the cast's password once: argon2 is slow by design."""
+    return make_password(PASSWORD)
+
+
 def make_user(name: str, role: Role) -> User:
-    return User.objects.create_user(f"{name}@example.org", name, PASSWORD, role=role)
+    return User.objects.create(email=f"{name}@example.org", username=name, password=password_hash(), role=role)
 
 
 @pytest.fixture
@@ -51,6 +75,25 @@ def super_admin(db: None) -> User:
 def tokens(owner: User) -> TokenPair:
     """The owner's tokens, as from a login."""
     return issue_tokens(owner, device=Device("192.0.2.1", "pytest"))
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    """A real gateway with the demo clusters behind it. It shares the run's Redis, which each test empties."""
+    with running_clusters() as clusters:
+        addresses = {
+            "BLOCKCHAIN_CORE_URL": clusters.blockchain_core,
+            "SESSION_MANAGEMENT_URL": clusters.session_management,
+            "TRON_PAYMENT_URL": clusters.tron_payment,
+        }
+        with running_gateway(**addresses, API_DOCS_ENABLED="true", HEALTH_CHECK_INTERVAL="1") as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def gateway_token(gateway: Gateway) -> str:
+    """An access token of the session gateway's demo user."""
+    return gateway.issue_token("demo@lucid.test")
 
 
 class ApiClient(Client):

@@ -3,22 +3,27 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.revocation import revoke
+from accounts.roles import STAFF
 from accounts.tokens import end_all
 
 admin.site.site_header = admin.site.site_title = "Lucid API Gateway"
 admin.site.index_title = "Operations"
+admin.site.site_url = None  # "/" has no page
+admin.site.unregister(Group)  # what a user may do follows from the role alone
 
 
 @admin.register(User)
 class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     list_display = ("email", "username", "role", "is_active", "locked_until", "last_login", "created_at")
-    list_filter = ("role", "is_active", "email_verified", "created_at")
+    list_filter = ("role", "is_active", "created_at")
+    sortable_by = ("email", "username", "role", "locked_until", "created_at")
     search_fields = ("email", "username", "first_name", "last_name")
     fields = (
         "user_id", "email", "username", "first_name", "last_name", "role", "is_active", "email_verified",
@@ -40,42 +45,58 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
         """Accounts are opened through the API or the command line."""
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """An admin looks after users; other staff is for super admins: whose email one sets, their code one gets."""
+        operator = request.user
+        above = obj is not None and obj.role in STAFF and obj.pk != operator.pk
+        return super().has_change_permission(request, obj) and (operator.is_superuser or not above)
+
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         """Users are locked or deactivated: tokens that live on must find whose they are."""
         return False
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Save; a changed role or a deactivation ends the tokens that still say otherwise."""
-        super().save_model(request, obj, form, change)
+        if "email" in form.changed_data:
+            obj.email_verified = False
+        # Only what changed: a lock set meanwhile stays.
+        obj.save(update_fields=[*form.changed_data, "email_verified", "updated_at"])
         if {"role", "is_active"} & set(form.changed_data):
             end_all(obj)
+
+    def within_reach(self, request: HttpRequest, users: QuerySet[User]) -> list[User]:
+        """Return those whom the operator may change."""
+        return [user for user in users if self.has_change_permission(request, user)]
 
     @admin.action(description="Lock the selected users", permissions=["change"])
     def lock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Lock each but the operator's own account."""
-        operator = request.user
-        for user in queryset.exclude(email=str(operator)):
-            lock_user(user, reason="locked in the admin", by=str(operator))
-        self.message_user(request, "Locked; their tokens stop working with the next request.", messages.SUCCESS)
+        users = self.within_reach(request, queryset.exclude(email=str(request.user)))
+        for user in users:
+            lock_user(user, reason="locked in the admin", by=str(request.user))
+        text = f"{len(users)} users locked; their tokens stop working with the next request."
+        self.message_user(request, text, messages.SUCCESS)
 
     @admin.action(description="Unlock the selected users", permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Unlock each."""
-        for user in queryset:
+        users = self.within_reach(request, queryset)
+        for user in users:
             unlock_user(user)
-        self.message_user(request, "Unlocked.", messages.SUCCESS)
+        self.message_user(request, f"{len(users)} users unlocked.", messages.SUCCESS)
 
     @admin.action(description="End all sessions of the selected users", permissions=["change"])
     def end_sessions(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Revoke the tokens of each."""
-        ended = sum(end_all(user) for user in queryset)
+        ended = sum(end_all(user) for user in self.within_reach(request, queryset))
         self.message_user(request, f"{ended} tokens revoked.", messages.SUCCESS)
 
 
 @admin.register(IssuedToken)
 class IssuedTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
-    list_display = ("jti", "user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address")
+    list_display = ("user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address", "jti")
     list_filter = ("kind", "issued_at", "expires_at", "revoked_at")
+    sortable_by = ("issued_at", "expires_at")
     list_select_related = ("user",)
     search_fields = ("jti", "user__email", "user__username", "address")
     actions = ("revoke",)
@@ -98,5 +119,13 @@ class IssuedTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subsc
 
     @admin.action(description="Revoke the selected tokens", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> None:
-        """Revoke each that is live."""
-        self.message_user(request, f"{revoke(queryset)} tokens revoked.", messages.SUCCESS)
+        """Revoke each that is live; the tokens of other staff are for super admins."""
+        operator = request.user
+        tokens = queryset.select_related("user")
+        within_reach = [
+            token.pk for token in tokens
+            if operator.is_superuser or token.user.role not in STAFF or token.user == operator
+        ]  # fmt: skip
+        # By key: a search joins users, and MongoDB updates no join.
+        ended = revoke(IssuedToken.objects.filter(pk__in=within_reach))
+        self.message_user(request, f"{ended} tokens revoked.", messages.SUCCESS)

@@ -9,12 +9,13 @@ from accounts.roles import PERMISSIONS, STAFF, Role
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: `user_id` (UUID as text), role, and the token's `jti` and family."""
+    """Who calls: `user_id` (UUID as text), role, and the token's `jti`, family and `exp`."""
 
     user_id: str
     role: Role
     jti: str
     family: str
+    expires_at: int
     is_authenticated: bool = True
     is_active: bool = True
 

@@ -3,20 +3,22 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt.algorithms import get_default_algorithms
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @dataclass(frozen=True)
 class KeyMaterial:
-    """What signs and what verifies; the same for HMAC."""
+    """What signs, and what verifies: prepared once, so that no check parses a key."""
 
     signing: Any = field(repr=False)
-    verifying: Any = field(repr=False)
+    verifying: jwt.PyJWK = field(repr=False)
 
 
 def derive(secret: str, purpose: bytes, length: int) -> bytes:
@@ -30,7 +32,7 @@ def key_material(secret: str, algorithm: str) -> KeyMaterial:
     Raises ValueError for RS256 with a secret that is no PEM: an RSA key cannot be derived.
     """
     if algorithm.startswith("HS"):
-        return KeyMaterial(secret, secret)
+        return KeyMaterial(secret, public_jwk(secret.encode(), algorithm))
     private: Any
     if algorithm == "EdDSA":
         private = ed25519.Ed25519PrivateKey.from_private_bytes(derive(secret, b"EdDSA", 32))
@@ -40,4 +42,9 @@ def key_material(secret: str, algorithm: str) -> KeyMaterial:
         private = ec.derive_private_key(scalar, ec.SECP256R1())
     else:
         private = load_pem_private_key(secret.encode(), password=None)
-    return KeyMaterial(private, private.public_key())
+    return KeyMaterial(private, public_jwk(private.public_key(), algorithm))
+
+
+def public_jwk(key: Any, algorithm: str) -> jwt.PyJWK:
+    """Return what verifies as a JSON Web Key (RFC 7517) that is for this algorithm alone."""
+    return jwt.PyJWK(get_default_algorithms()[algorithm].to_jwk(key, as_dict=True), algorithm)

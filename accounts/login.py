@@ -2,9 +2,7 @@
 
 import hmac
 import secrets
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -14,11 +12,12 @@ from accounts.mail import send_login_code
 from accounts.models import User
 from accounts.tokens import Device, TokenPair, issue_tokens
 from lucid_gateway.errors import AccountLocked, CodeExpired, CodeInvalid
-from lucid_gateway.redis_access import redis_call, redis_client
+from lucid_gateway.redis_access import redis_call
+from lucid_gateway.redis_script import RedisScript
 
 CODE_LIFETIME_SECONDS = 300
 MAX_GUESSES = 5
-SCRIPT = (Path(__file__).parent / "guess.lua").read_text(encoding="utf-8")
+check_guess = RedisScript(Path(__file__).parent / "guess.lua")
 
 
 def keyed_hash(purpose: str, text: str) -> str:
@@ -29,12 +28,6 @@ def keyed_hash(purpose: str, text: str) -> str:
 def challenge_key(email: str) -> str:
     """Return the key of the challenge that waits for this address."""
     return f"login_challenge:{keyed_hash('email', email)}"
-
-
-@cache
-def guess_script() -> Any:
-    """Return the script that checks and counts a guess in one step."""
-    return redis_client().register_script(SCRIPT)
 
 
 def start_login(email: str) -> None:
@@ -62,12 +55,7 @@ def start_login(email: str) -> None:
 def finish_login(email: str, code: str, *, device: Device) -> tuple[User, TokenPair]:
     """Use the code up and return the user with new tokens; raise CodeInvalid, CodeExpired or AccountLocked."""
     guess = keyed_hash("code", f"{email} {code}")
-
-    def run(redis: Redis) -> int:
-        verdict: int = guess_script()(keys=[challenge_key(email)], args=[guess, MAX_GUESSES], client=redis)
-        return verdict
-
-    verdict = redis_call(run)
+    verdict: int = check_guess([challenge_key(email)], [guess, MAX_GUESSES])
     if verdict < 0:
         raise CodeExpired()
     if verdict == 0:

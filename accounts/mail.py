@@ -4,6 +4,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from smtplib import SMTPRecipientsRefused
 from threading import BoundedSemaphore
 
 from django.core.mail import EmailMessage
@@ -38,12 +39,17 @@ def send_later(message: EmailMessage) -> None:
 
 def deliver(message: EmailMessage) -> None:
     """Send the mail, trying again after a while; log the failure of the last try, without the mail's text."""
+    failure: Exception
     try:
         for delay in RETRY_DELAYS_SECONDS:
             time.sleep(delay)
             try:
                 message.send()
                 return
+            except (SMTPRecipientsRefused, ValueError) as error:
+                # Nobody is there, or there is no writing the address: another try would only hold up other mails.
+                failure = error
+                break
             except OSError as error:
                 # smtplib's exceptions are OSErrors, as are those of the network.
                 failure = error

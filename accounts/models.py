@@ -48,7 +48,7 @@ class User(AbstractBaseUser):
     first_name = models.CharField(max_length=100, blank=True)
     last_name = models.CharField(max_length=100, blank=True)
     role = models.CharField(max_length=20, choices=Role.choices, default=Role.USER, db_index=True)
-    is_active = models.BooleanField(default=True)
+    is_active = models.BooleanField(default=True, db_index=True)
     email_verified = models.BooleanField(default=False)
     hardware_wallet_enabled = models.BooleanField(default=False)
     totp_enabled = models.BooleanField(default=False)
@@ -69,6 +69,11 @@ class User(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.email
+
+    def clean(self) -> None:
+        """Keep the email in lower case, whatever form it was typed into."""
+        super().clean()
+        self.email = self.email.lower()
 
     @property
     def is_staff(self) -> bool:
@@ -138,6 +143,7 @@ class IssuedToken(models.Model):
         indexes = [
             models.Index(fields=["user", "expires_at"], name="token_user_expires"),
             models.Index(fields=["revoked_at", "expires_at"], name="token_revoked_expires"),
+            models.Index(fields=["kind", "issued_at"], name="token_kind_issued"),
         ]
 
     def __str__(self) -> str:

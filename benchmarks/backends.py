@@ -3,11 +3,12 @@
 import os
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from benchmarks.processes import MEBIBYTE, Process, Stage, free_port
+from benchmarks.processes import LOAD_CORE, MEBIBYTE, Process, Stage, free_port
 
 GET_PATH = "/api/v1/chain/info"
 ANSWER = (
@@ -15,6 +16,7 @@ ANSWER = (
     '"latest_block_hash": "b3757883b843173437e5e6651506052018b17f2d8a4b4ab4b3757883b81acd5c"}'
 )
 BODY_MIB = 1024
+DOWNLOAD_PATH = f"/api/v1/consensus/demo/bytes/{BODY_MIB * MEBIBYTE}"
 NGINX = """
 daemon off;
 master_process off;
@@ -43,11 +45,16 @@ http {{
 """
 
 
+def nginx_binary() -> str | None:
+    """The nginx of this machine, None without one."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 def start_nginx(
     stage: Stage, name: str, *, locations: str, upstreams: str = "", cores: tuple[int, ...]
 ) -> tuple[Process, str]:
     """A single nginx process with these locations; returns it and its base URL. FileNotFoundError without nginx."""
-    binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    binary = nginx_binary()
     if binary is None:
         raise FileNotFoundError("nginx is not installed")
     port, user = free_port(), "user root;" if os.geteuid() == 0 else ""
@@ -64,17 +71,25 @@ def start_nginx(
 
 
 def fixed_backend(stage: Stage) -> str:
-    """nginx on the load's core: a small JSON answer at GET_PATH, 1 GiB of zeros below `/blob`; its base URL."""
+    """A backend on the load's core that answers GET_PATH and DOWNLOAD_PATH; its base URL.
+
+    nginx with fixed answers where it is installed, else the demo cluster, which is slower.
+    """
+    if nginx_binary() is None:
+        port = free_port()
+        demo = stage.start("backend", [sys.executable, "-m", "demo.clusters", "--blockchain-core", f"127.0.0.1:{port}"])
+        stage.wait("backend", demo, f"http://127.0.0.1:{port}/health")
+        return f"http://127.0.0.1:{port}"
     with (stage.directory / "blob").open("wb") as blob:
         blob.truncate(BODY_MIB * MEBIBYTE)
     locations = f"""
         default_type application/json;
         location = /health {{ return 200 '{{"status": "healthy"}}'; }}
         location = {GET_PATH} {{ return 200 '{ANSWER}'; }}
-        location / {{ default_type application/octet-stream; try_files /blob =404; }}
+        location = {DOWNLOAD_PATH} {{ default_type application/octet-stream; try_files /blob =404; }}
         root {stage.directory};
     """
-    return start_nginx(stage, "backend", locations=locations, cores=(1,))[1]
+    return start_nginx(stage, "backend", locations=locations, cores=(LOAD_CORE,))[1]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterator
 
 from benchmarks import peers
-from benchmarks.backends import BODY_MIB, GET_PATH, sink
+from benchmarks.backends import BODY_MIB, DOWNLOAD_PATH, GET_PATH, sink
 from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
 from benchmarks.gateway import Upstreams
@@ -16,7 +16,6 @@ from benchmarks.transfer import download, upload
 ROUNDS = 3
 UPLOAD_MIB = 64  # of one request: the gateway takes at most 100 MiB in one
 UPLOAD_PATH = "/api/v1/storage/upload"
-DOWNLOAD_PATH = "/api/v1/chain/merkle/blob"
 
 
 def bodies(bench: Bench) -> Iterator[Figure]:
@@ -50,5 +49,6 @@ def _upload(bench: Bench) -> Callable[[Target], float]:
 
 
 def _download(target: Target) -> float:
-    path = DOWNLOAD_PATH if target.token else DOWNLOAD_PATH.replace("/chain", "")  # nginx does not rewrite
+    # The gateway rewrites the path, nginx does not.
+    path = DOWNLOAD_PATH.replace("/consensus", "/chain/consensus") if target.token else DOWNLOAD_PATH
     return download(Target(target.url + path, target.token), size=BODY_MIB * MEBIBYTE)

@@ -1,5 +1,6 @@
 """What was measured, what was aimed at, and how both are shown."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ class Figure:
         return {
             "measurement": self.measurement,
             "name": self.name,
-            "value": round(self.value, 3),
+            "value": round(self.value, 3) if math.isfinite(self.value) else None,
             "unit": self.unit,
             "target": str(self.aim) if self.aim else None,
             "verdict": self.verdict or None,

@@ -78,7 +78,8 @@ class GatewayKit:
         env = self._environment(Upstreams(NO_CLUSTER))
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{command[2]} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+            end = done.stderr.decode(errors="replace").splitlines()[-4:]
+            raise RuntimeError("\n".join([f"{command[2]} failed:", *end]))
         return done.stdout
 
     def _environment(self, upstreams: Upstreams) -> dict[str, str]:

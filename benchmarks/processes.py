@@ -48,7 +48,7 @@ class Stage:
     ) -> Process:
         """Start a server on the given cores; what it prints goes to `NAME.log` in the directory."""
         pinned = ["taskset", "-c", ",".join(map(str, cores)), *map(str, command)]
-        with self.log(name).open("ab") as log:
+        with self.log(name).open("ab") as log, _uninterrupted():
             process = subprocess.Popen(
                 pinned,
                 cwd=ROOT,
@@ -58,7 +58,7 @@ class Stage:
                 stderr=log,
                 start_new_session=True,
             )
-        self._children.callback(stop, process)
+            self._children.callback(stop, process)
         return process
 
     def log(self, name: str) -> Path:
@@ -97,6 +97,24 @@ def stage() -> Iterator[Stage]:
         ExitStack() as children,
     ):
         yield Stage(Path(directory), children)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM, so that no child is started and then forgotten."""
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    handlers = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def stop(process: Process) -> None:

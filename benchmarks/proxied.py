@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from benchmarks import peers
-from benchmarks.backends import GET_PATH
+from benchmarks.backends import GET_PATH, nginx_binary
 from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
 from benchmarks.gateway import Upstreams
@@ -30,9 +30,10 @@ def throughput(bench: Bench) -> Iterator[Figure]:
         "gateway": bench.kit.start(Upstreams(bench.backend)).target(GET_PATH),
         "guide's design": peers.guide_design(bench.stage, bench.backend, bench.redis_url, GET_PATH),
         "django-revproxy": peers.revproxy(bench.stage, bench.backend, GET_PATH),
-        "nginx": Target(peers.nginx_proxy(bench.stage, bench.backend) + GET_PATH),
         "direct": Target(bench.backend + GET_PATH),
     }
+    if nginx_binary():
+        targets["nginx"] = Target(peers.nginx_proxy(bench.stage, bench.backend) + GET_PATH)
     loads = in_rounds(targets, connections=32, seconds=bench.seconds)
     rates = {name: statistics.median(one.rate for one in runs) for name, runs in loads.items()}
     for name, runs in loads.items():
@@ -41,9 +42,8 @@ def throughput(bench: Bench) -> Iterator[Figure]:
         yield Figure("get", f"{name}: p99", statistics.median(one.p99_ms for one in runs), "ms")
     failed = sum(one.failed for runs in loads.values() for one in runs)
     yield Figure("get", "requests that failed", failed, aim=Aim(at_most=0))
-    versus_guide, versus_revproxy = (rates["gateway"] / rates[name] for name in list(targets)[1:3])
-    yield Figure("get", "gateway / guide's design", versus_guide, "x", Aim(at_least=3))
-    yield Figure("get", "gateway / django-revproxy", versus_revproxy, "x", Aim(at_least=0.9))
+    for peer, aim in (("guide's design", Aim(at_least=3)), ("django-revproxy", Aim(at_least=0.9))):
+        yield Figure("get", f"gateway / {peer}", rates["gateway"] / rates[peer], "x", aim)
 
 
 def latency(bench: Bench) -> Iterator[Figure]:

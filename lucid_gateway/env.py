@@ -5,10 +5,11 @@ Nothing else in the project reads `os.environ`.
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -18,7 +19,11 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 BASE_DIR = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 32
 MIN_DISTINCT_CHARACTERS = 8
+HMAC_KEY_LENGTHS = {"HS256": 32, "HS384": 48, "HS512": 64}
 PLACEHOLDERS = ("changeme", "change-me", "change_me", "your-secret", "placeholder", "insecure")
+
+HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+SENTINEL_GROUP = re.compile(r"sentinel://([^/]*@)?[^/@,]+:[0-9]+(,[^/@,]+:[0-9]+)*/[^/]+(/[0-9]+)?")
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -38,7 +43,7 @@ class EnvironmentSource(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return (value or None, field name, False): the values are plain text, never JSON."""
         value, path = os.environ.get(field_name), os.environ.get(f"{field_name}_FILE")
-        if value is not None and path:
+        if value and path:
             raise ConfigurationError(f"{field_name}: is set both directly and as {field_name}_FILE; expected one")
         return (read_secret_file(field_name, path) if path else value), field_name, False
 
@@ -188,7 +193,15 @@ class Environment(BaseSettings):
         """Credentials are allowed across origins, so each origin must be named."""
         if not all(is_origin(origin) for origin in origins):
             raise ValueError("expected origins such as https://app.example.org, separated by commas; `*` is refused")
-        return origins
+        return tuple(origin.rstrip("/").lower() for origin in origins)
+
+    @field_validator("ALLOWED_HOSTS")
+    @classmethod
+    def host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """A host is a name alone: with a scheme or a port it would match no request."""
+        if not all(HOST.fullmatch(host) for host in hosts):
+            raise ValueError("expected host names such as api.example.org, without scheme or port")
+        return hosts
 
     @field_validator("TRUSTED_PROXIES")
     @classmethod
@@ -213,15 +226,20 @@ class Environment(BaseSettings):
     @classmethod
     def redis_url(cls, url: str) -> str:
         """One server, or a Sentinel group as sentinel://host:port,host:port/master-name[/database]."""
-        if urlsplit(url).scheme not in ("redis", "rediss", "unix", "sentinel"):
+        scheme = url.partition("://")[0]
+        if scheme not in ("redis", "rediss", "unix", "sentinel"):
             raise ValueError("expected redis://, rediss://, unix:// or sentinel://")
+        if scheme == "sentinel" and not SENTINEL_GROUP.fullmatch(url):
+            raise ValueError("expected sentinel://host:port,host:port/master-name[/database]")
+        if scheme in ("redis", "rediss") and not has_valid_port(url):
+            raise ValueError("expected a port of 1 to 65535, and a password with its special characters escaped")
         return url
 
     @field_validator("MONGODB_URI")
     @classmethod
     def mongodb_uri(cls, uri: str) -> str:
         """A MongoDB connection string."""
-        if uri and urlsplit(uri).scheme not in ("mongodb", "mongodb+srv"):
+        if uri and uri.partition("://")[0] not in ("mongodb", "mongodb+srv"):
             raise ValueError("expected mongodb:// or mongodb+srv://")
         return uri
 
@@ -235,7 +253,12 @@ class Environment(BaseSettings):
 
     @model_validator(mode="after")
     def a_key_for_the_algorithm(self) -> Self:
-        """An RSA key cannot be derived from a text: RS256 takes the key itself."""
+        """An HMAC key is as long as the hash (RFC 7518, section 3.2); an RSA key cannot be derived from a text."""
+        needed = HMAC_KEY_LENGTHS.get(self.JWT_ALGORITHM, 0)
+        if len(self.JWT_SECRET_KEY.encode()) < needed:
+            raise ConfigurationError(
+                f"JWT_SECRET_KEY: is too short; expected at least {needed} for {self.JWT_ALGORITHM}"
+            )
         if self.JWT_ALGORITHM == "RS256" and "PRIVATE KEY-----" not in self.JWT_SECRET_KEY:
             raise ConfigurationError("JWT_SECRET_KEY: is no RSA key; expected a private key in PEM for RS256")
         return self
@@ -251,13 +274,19 @@ class Environment(BaseSettings):
 
 def is_origin(url: str) -> bool:
     """Return whether the text is scheme://host[:port] and nothing more."""
+    if not has_valid_port(url):
+        return False
+    parts = urlsplit(url)
+    bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and bare and "*" not in url
+
+
+def has_valid_port(url: str) -> bool:
+    """Return whether the text can be split as a URL and its port, if it names one, is a port."""
     try:
-        parts = urlsplit(url)
-        port_is_right = parts.port is None or parts.port > 0
+        return urlsplit(url).port != 0
     except ValueError:
         return False
-    bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and port_is_right and bare and "*" not in url
 
 
 def production_problems(env: Environment) -> list[str]:
@@ -306,8 +335,13 @@ def describe(error: ValidationError) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return this process's environment; end the process with one line if it is wrong (LUCID_ERR_5004)."""
+    """Return this process's environment; end the process if it is wrong."""
     try:
         return load()
     except ConfigurationError as error:
-        raise SystemExit(f"LUCID_ERR_5004 configuration error: {error}") from None
+        stop(error)
+
+
+def stop(error: ConfigurationError) -> NoReturn:
+    """End the process with one line (LUCID_ERR_5004)."""
+    raise SystemExit(f"LUCID_ERR_5004 configuration error: {error}") from None

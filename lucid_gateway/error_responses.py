@@ -2,12 +2,13 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core import exceptions as django
 from django.db import DatabaseError, InterfaceError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 
 from lucid_gateway import errors
@@ -61,7 +62,10 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError) -> H
 def drf_exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse:
     """Answer whatever a DRF view raised (the setting EXCEPTION_HANDLER)."""
     request: HttpRequest = context["request"]._request
-    return error_response(request, translate(exc))
+    response = error_response(request, translate(exc))
+    if isinstance(exc, drf.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
 
 
 def translate(exc: Exception) -> errors.GatewayError:
@@ -73,8 +77,12 @@ def translate(exc: Exception) -> errors.GatewayError:
             return translate_drf(exc)
         case Http404():
             return errors.NotFound()
-        case PermissionDenied():
+        case django.PermissionDenied():
             return errors.InsufficientPermissions()
+        case django.RequestDataTooBig():
+            return errors.RequestTooLarge()
+        case django.SuspiciousOperation() | django.BadRequest() | UnreadablePostError():
+            return errors.BadRequest()
         case DatabaseError() | InterfaceError():
             logger.error("database unavailable", exc_info=exc)
             return errors.DatabaseUnavailable()
@@ -105,6 +113,8 @@ def translate_drf(exc: drf.APIException) -> errors.GatewayError:
             return errors.NotAcceptable()
         case drf.UnsupportedMediaType():
             return errors.UnsupportedMediaType(str(exc.detail))
+        case drf.Throttled():
+            return errors.RateLimited(headers={"Retry-After": str(math.ceil(getattr(exc, "wait", None) or 1))})
     return errors.InternalError()
 
 
@@ -115,8 +125,9 @@ def field_problems(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
             at = "" if name == "non_field_errors" else str(name)
             yield from field_problems(inner, ".".join(part for part in (field, at) if part))
     elif isinstance(detail, list):
-        for inner in detail:
-            yield from field_problems(inner, field)
+        for index, inner in enumerate(detail):
+            at = f"{field}.{index}" if isinstance(inner, Mapping) else field
+            yield from field_problems(inner, at)
     else:
         yield {"field": field, "message": str(detail), "code": getattr(detail, "code", "invalid")}
 

@@ -12,7 +12,9 @@ from rest_framework.parsers import BaseParser
 MAX_DEPTH = 32
 MAX_KEYS = 10_000
 MAX_NUMBER_LENGTH = 64
-TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|[\[{{]|[\]}}]|[-+0-9.eE]{{{MAX_NUMBER_LENGTH + 1},}}', re.DOTALL)
+# Possessive, and with an optional end: an unterminated string is one token, too, so that nothing is read twice.
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+'
+TOKENS = re.compile(rf"{STRING}|[\[{{]|[\]}}]|[-+0-9.eE]{{{MAX_NUMBER_LENGTH + 1},}}", re.DOTALL)
 
 
 class StrictJSONParser(BaseParser):
@@ -43,15 +45,22 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = json.loads(
             text, object_pairs_hook=KeyCounter(), parse_constant=refuse_constant, parse_float=finite_float
         )
+        if "\\u" in text:
+            refuse_half_pairs(value)
     except ParseError:
         raise
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise ParseError("JSON must be UTF-8") from error
     except ValueError as error:
         raise ParseError(f"Malformed JSON: {error}") from error
     if not isinstance(value, dict):
         raise ParseError("JSON must be an object")
     return value
+
+
+def refuse_half_pairs(value: Any) -> None:
+    """Raise UnicodeError if a text holds half a surrogate pair, such as "\\ud800": no store and no cluster takes it."""
+    json.dumps(value, ensure_ascii=False).encode()
 
 
 def check_shape(text: str) -> None:

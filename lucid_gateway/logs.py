@@ -12,6 +12,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
+# What our own calls of the standard library's loggers give as `extra`; Django's extras hold whole requests.
+EXTRAS = ("client", "error")
 SECRET_NAMES = frozenset(
     {"authorization", "cookie", "password", "token", "access_token", "refresh_token", "code", "secret", "x-api-key"}
 )
@@ -19,8 +21,9 @@ SECRET_NAMES = frozenset(
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Replace the value of every field that is named like a secret."""
-    for name in event.keys() & SECRET_NAMES:
-        event[name] = "[redacted]"
+    for name in event:
+        if name.lower() in SECRET_NAMES:
+            event[name] = "[redacted]"
     return event
 
 
@@ -53,7 +56,7 @@ def configure_structlog(log_level: str, log_format: str) -> None:
     structlog.configure(
         processors=[*shared_processors(), *renderer(log_format)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(log_level)),
-        logger_factory=structlog.PrintLoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(),
         cache_logger_on_first_use=True,
     )
 
@@ -62,7 +65,11 @@ def logging_config(log_level: str, log_format: str) -> dict[str, Any]:
     """Return Django's LOGGING: the standard library's loggers in the same form on the same stream."""
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
-        "foreign_pre_chain": [structlog.stdlib.add_logger_name, *shared_processors()],
+        "foreign_pre_chain": [
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(EXTRAS),
+            *shared_processors(),
+        ],
         "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer(log_format)],
     }
     return {

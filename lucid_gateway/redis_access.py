@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 T = TypeVar("T")
-RETRY_AFTER_SECONDS = 0.5
+RETRY_AFTER_SECONDS = 0.9
 
 
 class RedisUnavailable(Exception):

@@ -5,7 +5,10 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from lucid_gateway.env import BASE_DIR, environment
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from lucid_gateway.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.logs import configure_structlog, logging_config
 
 ENV = environment()
@@ -43,7 +46,7 @@ MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
     "proxy.middleware.RequestTargetMiddleware",
     "ratelimit.middleware.RateLimitHeadersMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "lucid_gateway.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
     "lucid_gateway.body.BodyLimitMiddleware",
     "lucid_gateway.admin_middleware.AdminSessionMiddleware",
@@ -71,7 +74,10 @@ TEMPLATES: list[dict[str, Any]] = [
 
 def sqlite() -> dict[str, Any]:
     """The embedded default: WAL so that readers never wait, a busy timeout so that writers queue."""
-    ENV.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        ENV.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        stop(ConfigurationError(f"SQLITE_PATH: its folder cannot be made ({type(error).__name__})"))
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
     options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": ENV.sqlite_file, "OPTIONS": options}
@@ -98,14 +104,18 @@ MIGRATION_MODULES = (
 )
 
 
+# The breaker of `lucid_gateway.redis_access` decides when to try again.
+NO_RETRY = Retry(NoBackoff(), 0)
+
+
 def redis_options() -> dict[str, Any]:
     """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
     return {
         "CLIENT_CLASS": "django_redis.client.DefaultClient",
         "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
-        "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": 2, "protocol": 2},
-        "SOCKET_CONNECT_TIMEOUT": 0.5,
-        "SOCKET_TIMEOUT": 0.5,
+        "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY},
+        "SOCKET_CONNECT_TIMEOUT": 0.3,
+        "SOCKET_TIMEOUT": 0.3,
     }
 
 
@@ -119,7 +129,7 @@ def sentinel_cache() -> dict[str, Any]:
     options = redis_options() | {
         "CLIENT_CLASS": "django_redis.client.SentinelClient",
         "CONNECTION_POOL_CLASS": "redis.sentinel.SentinelConnectionPool",
-        "CONNECTION_POOL_KWARGS": {"max_connections": 1024, "protocol": 2},
+        "CONNECTION_POOL_KWARGS": {"max_connections": 1024, "protocol": 2, "retry": NO_RETRY},
         "SENTINELS": sentinels,
         "PASSWORD": password,
     }
@@ -217,7 +227,10 @@ X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "lucid_gateway.error_responses.permission_denied"
 CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
 SILENCED_SYSTEM_CHECKS = [
+    "security.W002",  # Clickjacking: AdminClickjackingMiddleware, where there are pages.
+    "security.W003",  # CSRF: AdminCsrfMiddleware, where there are cookies.
     "security.W008",  # SECURE_SSL_REDIRECT: nginx answers plain HTTP from outside, the container network stays plain.
+    "security.W009",  # SECRET_KEY: `lucid_gateway.env` has refused the weak ones.
 ]
 
 LANGUAGE_CODE = "en-us"

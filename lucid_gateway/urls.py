@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 handler400 = "lucid_gateway.error_responses.bad_request"
 handler403 = "lucid_gateway.error_responses.permission_denied"
@@ -17,9 +17,14 @@ api = [
     path("", include("accounts.urls")),
     path("", include("proxy.urls")),
 ]
-open_view: dict[str, Any] = {"authentication_classes": [], "permission_classes": [], "throttle_classes": []}
+open_view: dict[str, Any] = {
+    "authentication_classes": [],
+    "permission_classes": [],
+    "throttle_classes": [],
+    "http_method_names": ["get", "head"],
+}
 docs = [
-    path("openapi.json", SpectacularAPIView.as_view(**open_view), name="openapi"),
+    path("openapi.json", SpectacularJSONAPIView.as_view(**open_view), name="openapi"),
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi", **open_view), name="docs"),
     path("redoc", SpectacularRedocView.as_view(url_name="openapi", **open_view), name="redoc"),
 ]

@@ -1,6 +1,8 @@
 """The forwarder: one client request becomes exactly one upstream request, its answer flows back as it comes."""
 
 import itertools
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +16,10 @@ from proxy.clusters import Cluster, Instance
 from proxy.headers import Identity, request_headers
 from proxy.pool import Pool, pool_for
 from proxy.routes import Route
-from proxy.upstream import Answer, Connection, NoAnswer
+from proxy.upstream import Answer, AnswerCut, Connection, NoAnswer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-READ_SIZE = 64 * 1024
+READ_SIZE = 128 * 1024
 
 
 class BodySource(Protocol):
@@ -88,8 +90,8 @@ def body_of(request: HttpRequest, limit: int) -> RequestBody:
 class AnswerBody:
     """The body of an answer on its way to the client; closing it frees the connection, whole or not."""
 
-    def __init__(self, connection: Connection, pool: Pool) -> None:
-        self.connection, self.pool = connection, pool
+    def __init__(self, connection: Connection, pool: Pool, client: socket.socket | None) -> None:
+        self.connection, self.pool, self.client = connection, pool, client
         self.pieces = connection.read_body()
         self.closed = False
 
@@ -102,12 +104,21 @@ class AnswerBody:
         except StopIteration:
             self.close()
             raise
+        except AnswerCut:
+            reset_at_close(self.client)
+            raise
 
     def close(self) -> None:
         """Give the connection back if the answer was read to its end, else close it."""
         if not self.closed:
             self.closed = True
             self.pool.give_back(self.connection)
+
+
+def reset_at_close(client: socket.socket | None) -> None:
+    """Let the client's connection end with a reset: nothing else tells an HTTP/1.0 client of a cut answer."""
+    if client is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @dataclass(frozen=True)
@@ -144,13 +155,17 @@ def forward(
     body = body_of(request, route.body_limit)
     failure: GatewayError = UpstreamUnreachable()
     started = time.perf_counter()
+    unreachable: set[Instance] = set()
     for instance, fresh in candidates(cluster, method):
+        if instance in unreachable:
+            continue
         pool = pool_for(instance)
         head = request_head(request, caller, instance, target, body)
         try:
             connection = pool.take(route.timeouts, fresh=fresh)
         except GatewayError as error:
             failure = error
+            unreachable.add(instance)
             continue
         try:
             with connection:
@@ -162,9 +177,9 @@ def forward(
             break
         exchange.status = answer.status
         exchange.milliseconds = round((time.perf_counter() - started) * 1000, 2)
-        if "text/event-stream" in ",".join(answer.fields("content-type")):
-            connection.deadline = None
-        return Forwarded(answer, AnswerBody(connection, pool))
+        if "text/event-stream" in ",".join(answer.fields("content-type")).lower():
+            connection.time_left = None
+        return Forwarded(answer, AnswerBody(connection, pool, request.META.get("gunicorn.socket")))
     raise failure
 
 
@@ -180,26 +195,24 @@ def request_head(request: HttpRequest, caller: Identity, instance: Instance, tar
 
 
 def send_and_read(connection: Connection, method: str, route: Route, head: bytes, body: RequestBody) -> Answer:
-    """Send the request and return the head of its answer; an early answer wins over a broken send."""
+    """Send the request and return the head of its answer; an early answer wins over a broken send.
+
+    The total time runs from the end of the sending: an upload takes as long as it flows.
+    """
     connection.start(method, route.timeouts)
     try:
         connection.send(head)
         send_body(connection, body)
     except OSError:
         # The cluster stopped reading: it may have said why before it closed.
-        answer = connection.read_head()
         connection.answer.messages += 1  # not to be used again
-        return answer
+    connection.start_clock()
     return connection.read_head()
 
 
 def send_body(connection: Connection, body: RequestBody) -> None:
-    """Send the body in the framing that the head announced; uploads have no deadline while they flow."""
-    if body.is_empty():
-        return
-    total, connection.deadline = connection.timeouts.total, None
+    """Send the body in the framing that the head announced."""
     for piece in body.pieces():
         connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if body.length is None else piece)
     if body.length is None:
         connection.send(b"0\r\n\r\n")
-    connection.deadline = time.monotonic() + total

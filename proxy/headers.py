@@ -18,11 +18,15 @@ FRAMING = frozenset({"content-length", "expect", "host"})
 # Never the client's to say: its credentials stay here, and who it is the gateway says.
 GATEWAY_OWNED = frozenset(
     {
-        "authorization", "x-api-key", "x-request-id", "x-user-id", "x-user-role", "x-user-permissions",
-        "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded", "x-real-ip", "via",
+        "authorization", "x-api-key", "x-request-id", "forwarded", "x-real-ip", "via",
+        # Other names for method and path, which the gateway has judged already.
+        "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
     }
 )  # fmt: skip
+GATEWAY_OWNED_PREFIXES = ("x-user-", "x-forwarded-")
 NOT_FORWARDED = HOP_BY_HOP | FRAMING | GATEWAY_OWNED
+# Never a cluster's to say: what other origins may read (CORS), and what the gateway's limits are.
+NOT_RETURNED_PREFIXES = ("access-control-", "x-ratelimit-", "ratelimit")
 VIA = "1.1 lucid-api-gateway"
 
 
@@ -48,7 +52,9 @@ def request_headers(request: HttpRequest, caller: Identity, instance: Instance) 
     passed = [
         (name, value)
         for key, value in request.META.items()
-        if key.startswith("HTTP_") and (name := key[5:].replace("_", "-").lower()) not in dropped
+        if key.startswith("HTTP_")
+        and (name := key[5:].replace("_", "-").lower()) not in dropped
+        and not name.startswith(GATEWAY_OWNED_PREFIXES)
     ]
     if content_type := request.META.get("CONTENT_TYPE"):
         passed.append(("content-type", content_type))
@@ -70,15 +76,12 @@ def own_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]
 
 
 def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the fields that go back to the client, in order, repeated ones each on its own.
-
-    The gateway alone says what other origins may read (CORS), how it limits and what the request is called.
-    """
+    """Return the fields that go back to the client, in order, repeated ones each on its own."""
     headers = list(headers)
     named = named_in_connection(",".join(value for name, value in headers if name.lower() == "connection"))
     dropped = HOP_BY_HOP | named | {"x-request-id"}
     return [
         (name, value)
         for name, value in headers
-        if name.lower() not in dropped and not name.lower().startswith("access-control-")
+        if name.lower() not in dropped and not name.lower().startswith(NOT_RETURNED_PREFIXES)
     ]

@@ -21,6 +21,7 @@ class RequestTargetMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         try:
             check_host(request)
+            check_framing(request)
             path = canonical_path(raw_path(request))
         except AmbiguousPath as error:
             return error_response(request, BadRequest(f"Bad request: {error}"))
@@ -40,11 +41,18 @@ def check_host(request: HttpRequest) -> None:
         raise AmbiguousPath("the target and the Host field differ")
 
 
+def check_framing(request: HttpRequest) -> None:
+    """Raise AmbiguousPath for a body in a coding beyond `chunked`: the server accepts gzip, but does not decode it."""
+    if request.META.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
+        raise AmbiguousPath("the only transfer coding is chunked")
+
+
 def raw_path(request: HttpRequest) -> str:
     """Return the path as it was on the request line; a server that does not tell it has decoded it once."""
     target: str | None = request.META.get("RAW_URI")
     if target is None:
         return quote(request.path_info, safe=SAFE_IN_PATH)
-    if not target.startswith("/"):
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    return target.partition("?")[0]
+    path = target.partition("?")[0]
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return path

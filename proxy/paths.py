@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-FORBIDDEN = re.compile(r"[\x00-\x1f\x7f/\\]")
+FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 DECODINGS = 3
 
 

@@ -4,6 +4,7 @@ The grammar is llhttp's (through httptools). A connection is used again only aft
 end with nothing left over; whatever else happens, it is closed.
 """
 
+import errno
 import socket
 import ssl
 import time
@@ -27,7 +28,13 @@ class NoAnswer(BadUpstreamAnswer):
 
 
 class AnswerCut(ConnectionResetError):
-    """An answer broke off after its head was passed on: the client's connection has to be cut as well."""
+    """An answer broke off after its head was passed on: the client's connection has to be cut as well.
+
+    With the number of a reset the server closes the connection and makes no more of it; the access log tells.
+    """
+
+    def __init__(self, reason: object = "the connection closed") -> None:
+        super().__init__(errno.ECONNRESET, f"the cluster's answer broke off: {reason}")
 
 
 @cache
@@ -37,10 +44,14 @@ def tls_context() -> ssl.SSLContext:
 
 
 class Answer:
-    """What the parser has found so far; httptools calls the `on_` methods."""
+    """What the parser has found so far; httptools calls the `on_` methods.
 
-    def __init__(self) -> None:
+    `messages` counts interim answers and whatever follows the end, too: more than one costs the connection.
+    """
+
+    def __init__(self, method: str = "GET") -> None:
         self.parser = httptools.HttpResponseParser(self)
+        self.bodyless = method == "HEAD"
         self.status = 0
         self.reason = ""
         self.headers: list[tuple[str, str]] = []
@@ -58,7 +69,9 @@ class Answer:
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise BadUpstreamAnswer(details={"reason": "not well-formed HTTP"}) from error
+            if not self.complete:
+                raise BadUpstreamAnswer(details={"reason": "not well-formed HTTP"}) from error
+            self.messages += 1
         if not self.head_done and self.head_size > MAX_HEAD:
             raise BadUpstreamAnswer(details={"reason": "header fields too large"})
 
@@ -66,7 +79,7 @@ class Answer:
         self.messages += 1
 
     def on_status(self, reason: bytes) -> None:
-        if self.messages == 1 or not self.head_done:
+        if not self.head_done:
             self.reason += reason.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -76,12 +89,16 @@ class Answer:
     def on_headers_complete(self) -> None:
         if not self.head_done:
             self.status = self.parser.get_status_code()
-            self.head_done = self.status >= 200
+            self.head_done = not 100 <= self.status <= 199
+            self.complete = self.head_done and self.bodyless
             # llhttp forgets it with the end of the message.
             self.keep_alive = self.parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
-        self.body.append(data)
+        if self.complete:
+            self.messages += 1
+        else:
+            self.body.append(data)
 
     def on_message_complete(self) -> None:
         if self.head_done:
@@ -104,9 +121,8 @@ class Connection:
         self.reused = False
         self.idle_since = 0.0
         self.timeouts = timeouts
-        self.deadline: float | None = None
+        self.time_left: float | None = None
         self.answer = Answer()
-        self.bodyless = False
         try:
             self.sock = connect(instance, timeouts.connect)
         except TimeoutError as error:
@@ -125,32 +141,39 @@ class Connection:
             self.close()
 
     def start(self, method: str, timeouts: Timeouts) -> None:
-        """Begin an exchange: `timeouts.total` starts to run."""
+        """Begin an exchange."""
         self.timeouts = timeouts
-        self.deadline = time.monotonic() + timeouts.total
-        self.answer = Answer()
-        self.bodyless = method == "HEAD"
+        self.answer = Answer(method)
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Let the answer come within `timeouts.total` seconds of waiting for it: a slow client is not counted."""
+        self.time_left = self.timeouts.total
 
     def send(self, data: bytes) -> None:
         """Send bytes; raise UpstreamTimeout when the cluster does not take them, OSError when it is gone."""
         try:
             self.sock.settimeout(self.timeouts.read)
-            self.sock.sendall(data)
+            sent = self.sock.send(data)
+            if sent < len(data):
+                self.sock.sendall(memoryview(data)[sent:])
         except TimeoutError as error:
             raise UpstreamTimeout("Cluster does not read the request") from error
 
     def receive(self) -> bytes:
         """Return the next bytes, none at the end; raise UpstreamTimeout or OSError."""
-        left = self.timeouts.read
-        if self.deadline is not None:
-            left = min(left, self.deadline - time.monotonic())
+        left = self.timeouts.read if self.time_left is None else min(self.timeouts.read, self.time_left)
         if left <= 0:
             raise UpstreamTimeout()
+        started = time.monotonic()
         try:
             self.sock.settimeout(left)
             return self.sock.recv(RECEIVE)
         except TimeoutError as error:
             raise UpstreamTimeout() from error
+        finally:
+            if self.time_left is not None:
+                self.time_left -= time.monotonic() - started
 
     def read_head(self) -> Answer:
         """Read up to the end of the final answer's head; raise NoAnswer, BadUpstreamAnswer or UpstreamTimeout."""
@@ -172,10 +195,13 @@ class Connection:
         return NoAnswer(details={"reason": "the connection closed without an answer"})
 
     def read_body(self) -> Iterator[bytes]:
-        """Yield the body's bytes as they come, undecoded; raise AnswerCut if it does not come whole."""
+        """Yield the body's bytes as they come, undecoded; raise AnswerCut if it does not come whole.
+
+        The first piece is empty if the body did not come with the head: so the head need not wait for it.
+        """
         answer = self.answer
-        if self.bodyless:
-            return
+        if not answer.body and not answer.complete:
+            yield b""
         until_close = not answer.fields("content-length") and not answer.fields("transfer-encoding")
         while True:
             if answer.body:
@@ -187,17 +213,16 @@ class Connection:
                 data = self.receive()
                 answer.feed(data)
             except (OSError, GatewayError) as error:
-                raise AnswerCut(f"the cluster's answer broke off: {error}") from error
+                raise AnswerCut(error) from error
             if not data:
                 if until_close:
                     return
-                raise AnswerCut("the cluster's answer broke off")
+                raise AnswerCut()
 
     def is_reusable(self) -> bool:
         """Return whether the next request may use this connection: nothing is left over, nothing is missing."""
         answer = self.answer
-        at_end = answer.head_done and not answer.body and (answer.complete or self.bodyless)
-        return at_end and answer.messages == 1 and answer.keep_alive
+        return answer.complete and not answer.body and answer.messages == 1 and answer.keep_alive
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from django.urls import path
+from django.urls import URLPattern, URLResolver, include, path
 
 from proxy.routes import Route, active_routes, by_path
 from proxy.views import ForwardView
@@ -17,4 +17,17 @@ def view_for(methods: Mapping[str, Route]) -> type[ForwardView]:
     return type("ForwardView", (ForwardView,), {"routes": methods, "throttle_classes": [throttle]})
 
 
-urlpatterns = [path(route, view_for(methods).as_view()) for route, methods in by_path(active_routes()).items()]
+def tree(paths: Mapping[str, Mapping[str, Route]]) -> list[URLPattern | URLResolver]:
+    """Return the URLs grouped by their first segment, so that a request is matched against a few patterns, not all."""
+    branches: dict[str, list[URLPattern]] = {}
+    urls: list[URLPattern | URLResolver] = []
+    for route, methods in paths.items():
+        head, slash, rest = route.partition("/")
+        if slash:
+            branches.setdefault(head, []).append(path(rest, view_for(methods).as_view()))
+        else:
+            urls.append(path(route, view_for(methods).as_view()))
+    return [path(f"{head}/", include(branch)) for head, branch in branches.items()] + urls
+
+
+urlpatterns = tree(by_path(active_routes()))

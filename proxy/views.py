@@ -21,7 +21,9 @@ class ForwardedResponse(StreamingHttpResponse):
 
     def __init__(self, forwarded: Forwarded) -> None:
         answer = forwarded.answer
-        super().__init__(forwarded.body, status=answer.status, reason=answer.reason or None)
+        # RFC 9112, section 4: nobody needs the reason, and the server would refuse control characters in it.
+        reason = answer.reason if answer.reason.isprintable() else ""
+        super().__init__(forwarded.body, status=answer.status, reason=reason or None)
         del self.headers["Content-Type"]
         self.repeated: list[tuple[str, str]] = []
         for name, value in response_headers(answer.headers):

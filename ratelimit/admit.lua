@@ -5,7 +5,8 @@
 -- ARGV[1]    requests a minute; 0 counts nothing
 -- ARGV[2]    burst size
 -- ARGV[3]    seconds since the epoch, or '' to ask the server (one clock for all gateways)
--- ARGV[4..]  for each gate: 'required' (closed unless the key exists) or a number (closed when the value is above it)
+-- ARGV[4..]  for each gate: a number (closed when the value is above it) or this server's run id, which is no number
+--            (closed unless the value is the same: what an earlier run or another server wrote does not count)
 --
 -- Returns {admitted, window left, burst left, seconds to the next window, now}, or {-i} when gate i is closed.
 
@@ -15,9 +16,10 @@ if #KEYS > 1 then
   local values = redis.call('MGET', unpack(KEYS, 2))
   for i = 1, #KEYS - 1 do
     local rule = ARGV[3 + i]
-    if rule == 'required' then
-      if not values[i] then return {-i} end
-    elseif values[i] and tonumber(values[i]) > tonumber(rule) then
+    local above = #rule < 40 and tonumber(rule)
+    if above then
+      if values[i] and tonumber(values[i]) > above then return {-i} end
+    elseif values[i] ~= rule then
       return {-i}
     end
   end

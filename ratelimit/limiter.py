@@ -3,25 +3,25 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
-from redis import Redis
 
 from lucid_gateway.errors import RateLimited
-from lucid_gateway.redis_access import RedisUnavailable, redis_call, redis_client
+from lucid_gateway.redis_access import RedisUnavailable
+from lucid_gateway.redis_script import SERVER_RUN_ID, RedisScript
 from ratelimit.local import LocalLimiter
 from ratelimit.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS, Tier
 
-SCRIPT = (Path(__file__).parent / "admit.lua").read_text(encoding="utf-8")
+script = RedisScript(Path(__file__).parent / "admit.lua")
 fallback = LocalLimiter()
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A key that closes the door before anything is counted: when it is missing (`above` None), or above a number."""
+    """A key that closes the door before anything is counted: when its value is above a number or, with `above` None,
+    when it is not the run id of the Redis server that is asked.
+    """
 
     key: str
     above: int | None
@@ -66,12 +66,6 @@ class GateClosed(Exception):
         self.index = index
 
 
-@cache
-def script() -> Any:
-    """Return the script bound to this process's client; it is sent by its hash, once in full after a Redis restart."""
-    return redis_client().register_script(SCRIPT)
-
-
 def bucket_key(tier: Tier, subject: str) -> str:
     """Return the key that counts `subject` (such as `user:<id>` or `ip:<address>`) in the tier."""
     return f"rate_limit:{tier.name}:{subject}"
@@ -84,14 +78,8 @@ def admit(tier: Tier, subject: str, *, gates: Sequence[Gate] = (), now: int | No
     """
     limit = tier.requests_per_minute if settings.ENV.RATE_LIMIT_ENABLED else 0
     keys = [bucket_key(tier, subject), *(gate.key for gate in gates)]
-    rules = ["required" if gate.above is None else gate.above for gate in gates]
-    arguments = [limit, tier.burst_size, "" if now is None else now, *rules]
-
-    def run(redis: Redis) -> list[int]:
-        answer: list[int] = script()(keys=keys, args=arguments, client=redis)
-        return answer
-
-    answer = redis_call(run)
+    rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
+    answer: list[int] = script(keys, [limit, tier.burst_size, "" if now is None else now, *rules])
     if answer[0] < 0:
         raise GateClosed(-answer[0] - 1)
     admitted, left, burst_left, resets_in, at = answer

@@ -1,6 +1,7 @@
 """What the gateway says of itself."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from lucid_gateway import __version__
+from lucid_gateway.error_responses import RETRY_AFTER_SECONDS
 from lucid_gateway.meta import health
 from ratelimit.throttling import PublicThrottle
 
@@ -70,6 +72,13 @@ class StatusSerializer(serializers.Serializer[None]):
     status = serializers.CharField()
 
 
+def answer_of(found: health.Health, body: Mapping[str, Any]) -> Response:
+    """Return the body with 200, or with 503 and when to ask again."""
+    if found.status == health.UNHEALTHY:
+        return Response(body, status=503, headers={"Retry-After": RETRY_AFTER_SECONDS})
+    return Response(body)
+
+
 class InfoView(MetaView):
     """What this is."""
 
@@ -116,7 +125,7 @@ class HealthView(MetaView):
             "uptime": round(time.monotonic() - STARTED, 3),
             "response_time": round((time.perf_counter() - started) * 1000, 2),
         }
-        return Response(answer, status=503 if found.status == health.UNHEALTHY else 200)
+        return answer_of(found, answer)
 
 
 class LiveView(ProbeView):
@@ -134,5 +143,5 @@ class ReadyView(ProbeView):
     @extend_schema(responses={200: StatusSerializer, 503: StatusSerializer}, tags=["meta"])
     def get(self, request: Request) -> Response:
         """Answer 200 while the gateway can serve, 503 when it cannot."""
-        ready = health.check().status != health.UNHEALTHY
-        return Response({"status": "ready" if ready else "not ready"}, status=200 if ready else 503)
+        found = health.check()
+        return answer_of(found, {"status": "not ready" if found.status == health.UNHEALTHY else "ready"})

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says is what the gateway does: schemathesis calls every operation with good and bad data."""
+"""What the OpenAPI document says is what the gateway does: schemathesis calls all with good and bad data."""
 
 from collections.abc import Iterator
 from typing import Any

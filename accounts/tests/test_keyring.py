@@ -1,0 +1,64 @@
+"""The keys that sign, and how a token names its own."""
+
+from collections.abc import Iterator
+
+import jwt
+import pytest
+from django.conf import settings
+
+from accounts import keyring as module
+from accounts.key_material import key_material
+from accounts.keyring import Keyring, SigningKey, keyring, token_backend
+from accounts.models import User
+from accounts.tests.forge import forge
+from accounts.tokens import AccessToken, TokenPair
+from testing.plugin import JWT_SECRET_KEY
+
+
+@pytest.fixture
+def two_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
+    """A new key that signs, beside the environment's, which still verifies."""
+    old = keyring().active
+    new = SigningKey("new", "HS512", key_material("n" * 64, "HS512"))
+    ring = Keyring(new, (new, old))
+    monkeypatch.setattr(module, "keyring", lambda: ring)
+    return ring
+
+
+def test_tokens_name_their_key_and_algorithm(tokens: TokenPair) -> None:
+    for token in (tokens.access, tokens.refresh):
+        assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", "kid": keyring().active.kid}
+
+
+def test_tokens_say_who_made_them_and_for_whom(owner: User, tokens: TokenPair) -> None:
+    claims = token_backend().decode(tokens.access)
+
+    assert (claims["iss"], claims["aud"]) == (settings.JWT_ISSUER, settings.JWT_AUDIENCE)
+    assert claims["user_id"] == claims["sub"] == str(owner.pk)
+    assert claims["exp"] - claims["iat"] == 900
+    assert set(claims) == {"type", "exp", "iat", "jti", "user_id", "sub", "role", "family", "iss", "aud"}
+
+
+def test_the_key_id_tells_nothing_of_the_secret() -> None:
+    assert keyring().active.kid not in JWT_SECRET_KEY
+    assert JWT_SECRET_KEY not in repr(keyring())
+
+
+def test_the_key_id_is_the_same_in_every_process() -> None:
+    before = keyring().active.kid
+    keyring.cache_clear()
+
+    assert keyring().active.kid == before
+
+
+def test_a_key_that_signs_no_more_still_verifies(two_keys: Keyring, owner: User) -> None:
+    assert AccessToken(forge(owner))["user_id"] == str(owner.pk)  # type: ignore[arg-type]
+    assert jwt.get_unverified_header(token_backend().encode({}))["kid"] == "new"
+
+
+def test_a_key_is_for_one_algorithm_alone(two_keys: Keyring) -> None:
+    assert two_keys.key_named_by({"kid": "new", "alg": "HS512"}) is two_keys.active
+    with pytest.raises(jwt.InvalidTokenError):
+        two_keys.key_named_by({"kid": "new", "alg": "HS256"})
+    with pytest.raises(jwt.InvalidTokenError):
+        two_keys.key_named_by({"kid": two_keys.verifying[1].kid, "alg": "HS512"})

@@ -1,0 +1,68 @@
+"""Staff locks: they stop a user everywhere at once, and lift without a trace."""
+
+import time
+from datetime import timedelta
+
+from django.utils import timezone
+from redis import Redis
+
+from accounts.locks import FOREVER, lock_user, unlock_user
+from accounts.models import User
+from accounts.revocation import lock_key
+from accounts.tokens import TokenPair
+from conftest import ApiClient, error_code
+
+
+def test_a_lock_stops_tokens_that_were_issued_before(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    assert api.send("get", "/users/me", token=tokens.access).status_code == 200
+    lock_user(owner, reason="stolen laptop", by="admin@example.org")
+
+    response = api.send("get", "/users/me", token=tokens.access)
+
+    assert response.status_code == 401
+    assert error_code(response) == "2005"
+
+
+def test_a_lock_says_nothing_of_its_reason(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    lock_user(owner, reason="stolen laptop", by="admin@example.org")
+
+    body = api.send("get", "/users/me", token=tokens.access).content.decode()
+    assert "stolen" not in body
+    assert "admin" not in body
+
+
+def test_an_unlock_lets_the_same_tokens_in_again(
+    api: ApiClient, owner: User, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    lock_user(owner, reason="", by="")
+    unlock_user(owner)
+
+    assert api.send("get", "/users/me", token=tokens.access).status_code == 200
+    assert not empty_redis.exists(lock_key(owner.pk))
+
+
+def test_a_lock_ends_at_its_time(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    lock_user(owner, reason="", by="", until=timezone.now() + timedelta(milliseconds=200))
+    assert error_code(api.send("get", "/users/me", token=tokens.access)) == "2005"
+    while owner.is_locked:
+        time.sleep(0.01)
+
+    assert api.send("get", "/users/me", token=tokens.access).status_code == 200
+
+
+def test_who_locked_and_why_is_kept_until_the_unlock(owner: User) -> None:
+    lock_user(owner, reason="stolen laptop", by="admin@example.org")
+    owner.refresh_from_db()
+    assert (owner.lock_reason, owner.locked_by, owner.locked_until) == ("stolen laptop", "admin@example.org", FOREVER)
+    assert list(User.objects.locked()) == [owner]
+
+    unlock_user(owner)
+    owner.refresh_from_db()
+    assert (owner.lock_reason, owner.locked_by, owner.locked_until) == ("", "", None)
+    assert not User.objects.locked().exists()
+
+
+def test_a_lock_is_for_one_user_alone(api: ApiClient, node_operator: User, tokens: TokenPair) -> None:
+    lock_user(node_operator, reason="", by="")
+
+    assert api.send("get", "/users/me", token=tokens.access).status_code == 200

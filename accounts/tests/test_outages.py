@@ -1,0 +1,120 @@
+"""Real gateways whose Redis or database goes away and comes back (DESIGN, section 5)."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.conf import settings
+from redis import Redis
+
+from testing.gateway import Gateway, running_gateway
+from testing.servers import RedisServer, child, free_port, redis_binary, running_mongod, running_redis, wait_for_port
+
+pytestmark = pytest.mark.usefixtures("db")
+USER = "demo@lucid.test"
+
+
+def call(gateway: Gateway, method: str, path: str, token: str, **data: Any) -> tuple[int, str]:
+    """Return status and error code (or an empty text)."""
+    headers = {"Authorization": f"Bearer {token}"}
+    with requests.request(method, gateway.url + path, headers=headers, json=data or None, timeout=20) as response:
+        return response.status_code, response.json().get("error", {}).get("code", "")[-4:]
+
+
+def me(gateway: Gateway, token: str) -> str:
+    """Return `in`, or the code of the refusal."""
+    status, code = call(gateway, "GET", "/users/me", token)
+    return "in" if status == 200 else code
+
+
+def on_every_worker(gateway: Gateway, token: str) -> set[str]:
+    return {me(gateway, token) for _ in range(12)}
+
+
+@contextlib.contextmanager
+def redis_on_disk(folder: Path, port: int) -> Iterator[RedisServer]:
+    """Run a redis-server that starts with what was saved in the folder."""
+    command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    with child(command, folder / "log") as process:
+        wait_for_port(port, process)
+        yield RedisServer(port, process)
+
+
+@contextlib.contextmanager
+def database_that_can_stop(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
+    """Yield the settings of a database of its own, of the run's kind, and what takes it away."""
+    if settings.ON_MONGODB:
+        with contextlib.ExitStack() as stack:
+            yield {"MONGODB_URI": stack.enter_context(running_mongod())}, stack.close
+        return
+    path = folder / "gateway.sqlite3"
+    yield {"SQLITE_PATH": str(path)}, lambda: path.rename(folder / "away.sqlite3")
+
+
+@contextlib.contextmanager
+def stalled(server: RedisServer) -> Iterator[None]:
+    """Stop the server where it stands: connections stay open, nothing answers."""
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_path: Path) -> None:
+    with database_that_can_stop(tmp_path) as (database, stop_database), contextlib.ExitStack() as redis:
+        server = redis.enter_context(running_redis())
+        with running_gateway(REDIS_URL=server.url, **database) as gateway:
+            live, revoked, later = (gateway.issue_token(USER) for _ in range(3))
+            call(gateway, "POST", "/auth/logout", revoked)
+            assert (me(gateway, live), me(gateway, revoked)) == ("in", "2003")
+
+            with stalled(server):
+                started = time.monotonic()
+                assert me(gateway, live) == "in"
+                assert me(gateway, revoked) == "2003"
+                assert time.monotonic() - started < 3
+
+            redis.close()
+            assert on_every_worker(gateway, live) == {"in"}
+            assert on_every_worker(gateway, revoked) == {"2003"}
+            assert call(gateway, "POST", "/auth/logout", later) == (200, "")
+            assert on_every_worker(gateway, later) == {"2003"}
+
+            with running_redis(server.port):
+                time.sleep(0.6)
+                assert on_every_worker(gateway, live) == {"in"}
+                assert on_every_worker(gateway, revoked) == on_every_worker(gateway, later) == {"2003"}
+                with Redis.from_url(server.url) as client:
+                    keys = [key for key in client.scan_iter("blacklist:*") if key != b"blacklist:complete"]
+                    assert len(keys) == 2
+                    assert all(0 < client.ttl(key) <= 960 for key in keys)
+
+                stop_database()
+                assert call(gateway, "GET", "/chain/info", live) == (502, "5005")  # let in: Redis answers
+                assert call(gateway, "GET", "/users/me", live) == (503, "5002")
+            for token in (live, revoked):
+                assert call(gateway, "GET", "/chain/info", token) == (503, "5002")
+
+
+def test_a_crash_of_redis_that_loses_the_last_writes_brings_nothing_back(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as redis:
+        server = redis.enter_context(redis_on_disk(tmp_path, free_port()))
+        with running_gateway(REDIS_URL=server.url) as gateway:
+            token = gateway.issue_token(USER)
+            assert on_every_worker(gateway, token) == {"in"}
+            with Redis.from_url(server.url) as client:
+                client.save()
+            call(gateway, "POST", "/auth/logout", token)
+            server.process.kill()
+            redis.close()
+
+            with redis_on_disk(tmp_path, server.port):
+                time.sleep(0.6)
+                assert on_every_worker(gateway, token) == {"2003"}

@@ -1,0 +1,254 @@
+"""The copy of the blacklist in Redis: built from the database, believed only while it is whole."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from redis import Redis
+
+from accounts import revocation
+from accounts.locks import lock_user, unlock_user
+from accounts.models import IssuedToken, User
+from accounts.revocation import COPY_MARKER, blacklist_key, copy, lock_key, rebuild, revoke
+from accounts.tokens import Device, TokenPair, end_all, issue_tokens
+from conftest import ApiClient, error_code
+from lucid_gateway.redis_access import breaker
+from testing.parallel import in_parallel
+
+FAR = 1e12
+
+
+@pytest.fixture(autouse=True)
+def redis_is_told_in_the_end() -> Iterator[None]:
+    """What could not be written during a test is written before the next one."""
+    yield
+    redis_back()
+    for thread in threading.enumerate():
+        if thread.name == "revocation":
+            thread.join()
+
+
+@pytest.fixture
+def others(owner: User) -> TokenPair:
+    """Tokens of another login of the owner."""
+    return issue_tokens(owner, device=Device())
+
+
+def outcome(api: ApiClient, access: str) -> str:
+    """Return what became of a request that needs no database: `in`, or the code of the refusal."""
+    code = error_code(api.send("get", "/chain/info", token=access))
+    return "in" if code == "5005" else code
+
+
+def another_worker() -> None:
+    """Forget what this process knows: another worker has seen neither outage nor revocation."""
+    copy.settled = copy.doubts
+
+
+def redis_away() -> None:
+    breaker._blocked_until = FAR
+
+
+def redis_back() -> None:
+    breaker._blocked_until = 0.0
+
+
+def test_a_flush_brings_nothing_back(api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis) -> None:
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    empty_redis.flushall()
+
+    assert outcome(api, tokens.access) == "2003"
+    assert outcome(api, others.access) == "in"
+
+
+def test_a_flush_opens_no_lock(api: ApiClient, owner: User, tokens: TokenPair, empty_redis: Redis) -> None:
+    lock_user(owner, reason="", by="")
+    empty_redis.flushall()
+
+    assert outcome(api, tokens.access) == "2005"
+
+
+def test_what_an_earlier_run_of_redis_wrote_does_not_count(
+    api: ApiClient, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    row = IssuedToken.objects.get(kind="access")
+    empty_redis.delete(blacklist_key(row.jti))
+    empty_redis.set(COPY_MARKER, "0" * 40)
+
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_each_key_of_the_copy_ends_with_what_it_is_for(
+    owner: User, node_operator: User, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    end_all(owner)
+    lock_user(owner, reason="", by="", until=timezone.now() + timedelta(hours=1))
+    empty_redis.flushall()
+
+    assert rebuild() == 2
+    keys = set(empty_redis.keys()) - {COPY_MARKER.encode()}
+    row = IssuedToken.objects.get(kind="access")
+    assert keys == {blacklist_key(row.jti).encode(), lock_key(owner.pk).encode()}
+    life = settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60
+    assert life < empty_redis.ttl(blacklist_key(row.jti)) <= life + 60
+    assert 3600 < empty_redis.ttl(lock_key(owner.pk)) <= 3660
+
+
+def test_the_copy_holds_neither_refresh_tokens_nor_what_has_expired(
+    owner: User, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    end_all(owner)
+    past = timezone.now() - timedelta(seconds=1)
+    IssuedToken.objects.update(expires_at=past)
+    User.objects.update(locked_until=past)
+    empty_redis.flushall()
+
+    assert rebuild() == 0
+
+
+def test_a_large_copy_is_built_whole(owner: User, empty_redis: Redis) -> None:
+    later = timezone.now() + timedelta(minutes=5)
+    rows = [
+        IssuedToken(jti=f"{n:032d}", family=owner.pk, user=owner, kind="access", issued_at=later, expires_at=later)
+        for n in range(2 * revocation.CHUNK + 1)
+    ]
+    IssuedToken.objects.bulk_create(rows)
+
+    assert end_all(owner) == len(rows)
+    empty_redis.flushall()
+    assert rebuild() == len(rows)
+    assert len(empty_redis.keys("blacklist:0*")) == len(rows)
+
+
+def test_a_new_process_builds_the_copy_before_it_believes_it(
+    api: ApiClient, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    empty_redis.delete(blacklist_key(IssuedToken.objects.get(kind="access").jti))
+    fresh = revocation.Copy()
+    assert fresh.suspect
+
+    copy.settled = fresh.settled
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = revocation.publish
+
+    def publish_meanwhile(entries: object) -> None:
+        copy.doubt()
+        real([])
+
+    copy.doubt()
+    lock_user(owner, reason="", by="")
+    monkeypatch.setattr(revocation, "publish", publish_meanwhile)
+    rebuild()
+
+    assert copy.suspect
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_many_requests_after_a_flush_build_the_copy_once(tokens: TokenPair, empty_redis: Redis) -> None:
+    with Redis.from_url(settings.ENV.REDIS_URL) as watcher, watcher.monitor() as monitor:
+        outcomes = in_parallel(8, lambda _: outcome(ApiClient(HTTP_HOST="testserver"), tokens.access))
+        empty_redis.echo("end")
+        sent = []
+        while (command := monitor.next_command()["command"]) != "ECHO end":
+            sent.append(command)
+
+    assert outcomes == ["in"] * 8
+    assert len([command for command in sent if command.startswith(f"SET {COPY_MARKER}")]) == 1
+
+
+def test_without_redis_the_database_is_asked(
+    api: ApiClient, owner: User, node_operator: User, tokens: TokenPair, others: TokenPair
+) -> None:
+    locked = issue_tokens(node_operator, device=Device())
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    lock_user(node_operator, reason="", by="")
+    redis_away()
+
+    with CaptureQueriesContext(connection) as queries:
+        assert outcome(api, others.access) == "in"
+    assert len(queries) == 1
+    assert outcome(api, tokens.access) == "2003"
+    assert outcome(api, locked.access) == "2005"
+
+
+def test_without_redis_an_unrecorded_token_and_a_deactivated_user_are_refused(
+    api: ApiClient, owner: User, tokens: TokenPair, others: TokenPair
+) -> None:
+    redis_away()
+    IssuedToken.objects.filter(kind="access").first().delete()
+    assert sorted([outcome(api, tokens.access), outcome(api, others.access)]) == ["2003", "in"]
+
+    User.objects.update(is_active=False)
+    assert outcome(api, tokens.access) == outcome(api, others.access) == "2003"
+
+
+def test_without_redis_nobody_waits_for_a_build(api: ApiClient, tokens: TokenPair) -> None:
+    redis_away()
+    copy.doubt()
+
+    with copy.building:
+        assert outcome(api, tokens.access) == "in"
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_revocation_made_without_redis_reaches_workers_that_noticed_nothing(
+    api: ApiClient, tokens: TokenPair, empty_redis: Redis
+) -> None:
+    assert outcome(api, tokens.access) == "in"
+    redis_away()
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    redis_back()
+    another_worker()
+
+    key = blacklist_key(IssuedToken.objects.get(kind="access").jti)
+    deadline = time.monotonic() + 5
+    while not empty_redis.exists(key):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_a_revocation_made_without_redis_holds_here_as_soon_as_it_is_back(api: ApiClient, tokens: TokenPair) -> None:
+    assert outcome(api, tokens.access) == "in"
+    redis_away()
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    redis_back()
+
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_an_unlock_made_without_redis_counts_for_every_worker(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    lock_user(owner, reason="", by="")
+    assert outcome(api, tokens.access) == "2005"
+    redis_away()
+    unlock_user(owner)
+    redis_back()
+    another_worker()
+
+    assert outcome(api, tokens.access) == "in"
+
+
+def test_revoking_counts_what_was_live(owner: User, tokens: TokenPair, others: TokenPair) -> None:
+    IssuedToken.objects.filter(kind="refresh").update(expires_at=timezone.now())
+
+    assert revoke(IssuedToken.objects.all()) == 2
+    assert revoke(IssuedToken.objects.all()) == 0
+
+
+def test_a_revocation_keeps_its_first_time(owner: User, tokens: TokenPair) -> None:
+    end_all(owner)
+    first = set(IssuedToken.objects.values_list("revoked_at", flat=True))
+    end_all(owner)
+
+    assert set(IssuedToken.objects.values_list("revoked_at", flat=True)) == first

@@ -1,0 +1,78 @@
+"""The permissions of the roles, exactly as in the contract, section 6, and what follows from them."""
+
+from typing import Any
+
+import pytest
+
+from accounts.callers import Caller
+from accounts.models import User
+from accounts.permissions import HasRoutePermission
+from accounts.roles import PERMISSIONS, Role
+
+USER = {
+    "user:read", "user:update", "session:create", "session:read", "session:update", "session:delete",
+    "blockchain:read",
+}  # fmt: skip
+NODE_OPERATOR = USER | {"blockchain:write", "system:monitor"}
+ADMIN = NODE_OPERATOR | {"user:delete", "admin:read", "admin:write"}
+SUPER_ADMIN = ADMIN | {"admin:delete", "system:manage"}
+TABLE = {"user": USER, "node_operator": NODE_OPERATOR, "admin": ADMIN, "super_admin": SUPER_ADMIN}
+
+
+def test_the_table_is_the_contracts() -> None:
+    assert {role.value: set(permissions) for role, permissions in PERMISSIONS.items()} == TABLE
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_caller_has_the_permissions_of_the_role(role: Role) -> None:
+    caller = Caller("id", role, "jti", "family", 0)
+
+    assert caller.permissions == TABLE[role.value]
+    assert caller.is_staff is (role in ("admin", "super_admin"))
+
+
+@pytest.mark.parametrize(
+    ("role", "staff", "superuser"),
+    [("user", False, False), ("node_operator", False, False), ("admin", True, False), ("super_admin", True, True)],
+)
+def test_the_django_admin_is_for_admins_and_above(role: str, staff: bool, superuser: bool) -> None:
+    user = User(role=role)
+
+    assert (user.is_staff, user.is_superuser, user.has_module_perms("accounts")) == (staff, superuser, staff)
+    assert user.has_perm("accounts.change_user") is user.has_perm("accounts.view_user") is staff
+    assert user.has_perms(["accounts.add_user", "accounts.delete_user"]) is superuser
+
+
+def test_a_deactivated_super_admin_may_nothing() -> None:
+    assert not User(role=Role.SUPER_ADMIN, is_active=False).has_perm("accounts.view_user")
+
+
+class View:
+    """A view that asks for a permission."""
+
+    def __init__(self, needed: str | None) -> None:
+        self.needed = needed
+
+    def permission_for(self, request: Any) -> str | None:
+        return self.needed
+
+
+@pytest.mark.parametrize(
+    ("needed", "allowed"), [("blockchain:write", False), ("blockchain:read", True), (None, True), ("", False)]
+)
+def test_a_route_asks_for_its_permission(rf: Any, needed: str | None, allowed: bool) -> None:
+    from rest_framework.request import Request
+
+    request = Request(rf.get("/"))
+    request.user = request._request.caller = Caller("id", Role.USER, "jti", "family", 0)
+
+    assert HasRoutePermission().has_permission(request, View(needed)) is allowed
+
+
+def test_without_a_caller_no_route_is_open(rf: Any) -> None:
+    from rest_framework.request import Request
+
+    request = Request(rf.get("/"))
+    request.user = None
+
+    assert HasRoutePermission().has_permission(request, View(None)) is False

@@ -1,0 +1,175 @@
+"""POST /auth/verify: the mailed code works once, and bears five guesses however they come."""
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from accounts.locks import lock_user
+from accounts.models import IssuedToken, User
+from accounts.tests.conftest import code_in, wrong
+from conftest import ApiClient, error_code
+from testing.mail import Mailbox
+from testing.parallel import in_parallel
+
+
+def verify(api: ApiClient, code: Any, email: str = "owner@example.org", **extra: Any) -> Any:
+    return api.send("post", "/auth/verify", {"email": email, "code": code}, **extra)
+
+
+def test_the_code_gives_tokens_and_the_user(api: ApiClient, owner: User, code: str) -> None:
+    response = verify(api, code)
+
+    assert response.status_code == 200
+    body = response.json()
+    assert set(body) == {"access_token", "refresh_token", "token_type", "expires_in", "user"}
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
+    assert body["user"]["user_id"] == str(owner.pk)
+    assert api.send("get", "/users/me", token=body["access_token"]).status_code == 200
+
+
+def test_a_login_is_noted_and_proves_the_address(api: ApiClient, owner: User, code: str) -> None:
+    user = verify(api, code).json()["user"]
+
+    owner.refresh_from_db()
+    assert user["email_verified"] is owner.email_verified is True
+    assert user["last_login"] is not None
+    assert owner.last_login is not None
+
+
+def test_the_tokens_are_recorded_as_one_family_with_the_device(api: ApiClient, owner: User, code: str) -> None:
+    verify(api, code, headers={"User-Agent": "browser " * 50})
+
+    rows = list(IssuedToken.objects.filter(user=owner))
+    assert {row.kind for row in rows} == {"access", "refresh"}
+    assert len({row.family for row in rows}) == 1
+    assert {row.address for row in rows} == {"127.0.0.1"}
+    assert {row.user_agent for row in rows} == {("browser " * 50)[:200]}
+
+
+def test_the_code_works_once(api: ApiClient, code: str) -> None:
+    assert verify(api, code).status_code == 200
+
+    assert error_code(verify(api, code)) == "2006"
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_of_parallel_uses_of_the_code_one_succeeds(api: ApiClient, code: str) -> None:
+    statuses = in_parallel(8, lambda _: verify(ApiClient(HTTP_HOST="testserver"), code).status_code)
+
+    assert sorted(statuses) == [200] + [401] * 7
+
+
+def test_a_wrong_code_is_refused_and_the_right_one_still_works(api: ApiClient, code: str) -> None:
+    response = verify(api, wrong(code))
+
+    assert response.status_code == 401
+    assert response["WWW-Authenticate"] == "Bearer"
+    assert error_code(response) == "2007"
+    assert verify(api, code).status_code == 200
+
+
+def test_the_fifth_guess_may_be_right(api: ApiClient, code: str) -> None:
+    for _ in range(4):
+        verify(api, wrong(code))
+
+    assert verify(api, code).status_code == 200
+
+
+def test_after_five_wrong_guesses_the_code_is_gone(api: ApiClient, code: str) -> None:
+    codes = [error_code(verify(api, wrong(code))) for _ in range(5)]
+
+    assert codes == ["2007"] * 5
+    assert error_code(verify(api, code)) == "2006"
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_of_parallel_guesses_five_are_looked_at(api: ApiClient, code: str) -> None:
+    codes = in_parallel(20, lambda _: error_code(verify(ApiClient(HTTP_HOST="testserver"), wrong(code))))
+
+    assert sorted(codes) == ["2006"] * 15 + ["2007"] * 5
+    assert error_code(verify(api, code)) == "2006"
+
+
+def test_guesses_do_not_make_the_code_last_longer(api: ApiClient, code: str, empty_redis: Redis) -> None:
+    (key,) = empty_redis.keys("login_challenge:*")
+    empty_redis.expire(key, 100)
+    verify(api, wrong(code))
+
+    assert 0 < empty_redis.ttl(key) <= 100
+
+
+def test_an_expired_code_is_refused(api: ApiClient, code: str, empty_redis: Redis) -> None:
+    (key,) = empty_redis.keys("login_challenge:*")
+    empty_redis.pexpire(key, 1)
+    while empty_redis.exists(key):
+        pass
+
+    assert error_code(verify(api, code)) == "2006"
+
+
+def test_a_new_login_replaces_the_code_and_the_guesses(api: ApiClient, code: str, mailbox: Mailbox) -> None:
+    for _ in range(4):
+        verify(api, wrong(code))
+    api.send("post", "/auth/login", {"email": "owner@example.org"})
+    new = code_in(mailbox, "owner@example.org", 2)
+
+    if new != code:
+        assert error_code(verify(api, code)) == "2007"
+    assert verify(api, new).status_code == 200
+
+
+def test_the_code_is_for_its_address_alone(api: ApiClient, code: str, node_operator: User, mailbox: Mailbox) -> None:
+    api.send("post", "/auth/login", {"email": node_operator.email})
+    others = code_in(mailbox, node_operator.email)
+
+    if others != code:
+        assert error_code(verify(api, code, node_operator.email)) == "2007"
+
+
+def test_the_address_is_read_without_case(api: ApiClient, code: str) -> None:
+    assert verify(api, code, "Owner@EXAMPLE.org").status_code == 200
+
+
+def test_a_code_without_a_login_is_refused(api: ApiClient, owner: User) -> None:
+    assert error_code(verify(api, "123456")) == "2006"
+
+
+def test_guesses_at_known_unknown_and_locked_accounts_get_the_same_answers(
+    api: ApiClient, code: str, node_operator: User, mailbox: Mailbox
+) -> None:
+    lock_user(node_operator, reason="", by="")
+
+    def guesses(email: str) -> list[tuple[str, str]]:
+        api.send("post", "/auth/login", {"email": email})
+        bodies = [verify(api, "000000", email).json()["error"] for _ in range(7)]
+        return [(body["code"], body["message"]) for body in bodies]
+
+    locked, unknown = guesses(node_operator.email), guesses("nobody@example.org")
+    assert locked == unknown
+    assert [code.removeprefix("LUCID_ERR_") for code, _ in unknown] == ["2007"] * 5 + ["2006"] * 2
+
+
+def test_a_lock_after_the_mail_keeps_the_user_out(api: ApiClient, owner: User, code: str) -> None:
+    lock_user(owner, reason="", by="")
+
+    assert error_code(verify(api, code)) == "2005"
+    assert not IssuedToken.objects.exists()
+
+
+def test_a_deactivation_after_the_mail_keeps_the_user_out(api: ApiClient, owner: User, code: str) -> None:
+    User.objects.filter(pk=owner.pk).update(is_active=False)
+
+    assert error_code(verify(api, code)) == "2006"
+    assert not IssuedToken.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "code", ["", "12345", "1234567", "12345a", "\uff11\uff12\uff13\uff14\uff15\uff16", "123456\n1", None, [], {}]
+)
+def test_what_is_no_code_is_refused_and_costs_no_guess(api: ApiClient, db: None, code: Any) -> None:
+    assert verify(api, code).status_code == 422
+
+
+def test_a_code_sent_as_a_number_without_its_zeros_is_refused(api: ApiClient, db: None) -> None:
+    assert error_code(verify(api, 1234)) == "1003"

@@ -1,0 +1,129 @@
+"""GET /meta/health and its probes, with dependencies that are stopped, hung and broken for real."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lucid_gateway.meta.health import overall
+from testing.gateway import Gateway, running_gateway
+from testing.raw_http import RawAnswer, ask, request_bytes
+from testing.servers import RedisServer, free_port, running_redis
+
+REMEMBERED = 1.1
+
+
+def get(gateway: Gateway, probe: str = "") -> RawAnswer:
+    """Return the answer of a probe, which has to come within a second."""
+    started = time.monotonic()
+    answer = ask(gateway.port, request_bytes("GET", f"/api/v1/meta/health{probe}"))
+    assert time.monotonic() - started < 1.2  # and a little for a busy machine
+    return answer
+
+
+def health(gateway: Gateway) -> dict[str, Any]:
+    """Return the answer's JSON, with its `http` status."""
+    answer = get(gateway)
+    return json.loads(answer.body) | {"http": answer.status}
+
+
+@pytest.fixture
+def redis_of_its_own() -> Iterator[RedisServer]:
+    with running_redis() as redis:
+        yield redis
+
+
+@pytest.fixture
+def hung_cluster() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def failing(hung_cluster: str, redis_of_its_own: RedisServer) -> Iterator[Gateway]:
+    """A gateway with a cluster that hangs and one that is stopped."""
+    with running_gateway(
+        BLOCKCHAIN_CORE_URL=",".join([hung_cluster] * 3),  # asked one after the other
+        TRON_PAYMENT_URL=f"http://127.0.0.1:{free_port()}",
+        REDIS_URL=redis_of_its_own.url,
+        HEALTH_CHECK_INTERVAL="1",
+    ) as gateway:
+        yield gateway
+
+
+@contextmanager
+def broken_database(gateway: Gateway) -> Iterator[None]:
+    """Put a folder where the database file was."""
+    path = Path(gateway.env["SQLITE_PATH"])
+    path.rename(path.with_suffix(".away"))
+    path.mkdir()
+    yield
+    path.rmdir()
+    path.with_suffix(".away").rename(path)
+
+
+def test_all_is_healthy(gateway: Gateway) -> None:
+    answer = health(gateway)
+
+    assert (answer["http"], answer["status"]) == (200, "healthy")
+    assert answer["dependencies"] == dict.fromkeys(
+        ["database", "redis", "blockchain_core", "session_management", "tron_payment"], "healthy"
+    )
+    assert answer.keys() >= {"timestamp", "service", "version", "uptime", "response_time"}
+    assert answer["uptime"] > 0
+
+
+def test_what_is_down_degrades_and_only_both_stores_gone_is_unhealthy(
+    failing: Gateway, redis_of_its_own: RedisServer
+) -> None:
+    first = health(failing)
+    assert (first["http"], first["status"]) == (200, "degraded")
+    assert first["dependencies"]["tron_payment"] == "unhealthy"
+    assert first["dependencies"]["blockchain_core"] == "unknown"
+    assert first["dependencies"]["database"] == first["dependencies"]["redis"] == "healthy"
+
+    with broken_database(failing):
+        time.sleep(REMEMBERED)
+        answer = health(failing)
+        assert (answer["http"], answer["status"], answer["dependencies"]["database"]) == (200, "degraded", "unhealthy")
+
+        redis_of_its_own.process.kill()
+        redis_of_its_own.process.wait()
+        time.sleep(REMEMBERED)
+        answer = health(failing)
+        assert (answer["http"], answer["status"], answer["dependencies"]["redis"]) == (503, "unhealthy", "unhealthy")
+        ready = get(failing, "/ready")
+        assert (ready.status, json.loads(ready.body)) == (503, {"status": "not ready"})
+        assert ready.header("Retry-After")
+        assert get(failing, "/live").status == 200
+
+    time.sleep(REMEMBERED)
+    answer = health(failing)
+    assert (answer["http"], answer["status"], answer["dependencies"]["database"]) == (200, "degraded", "healthy")
+
+
+@pytest.mark.parametrize(("probe", "status"), [("/live", "alive"), ("/ready", "ready")])
+def test_a_probe_answers_in_a_word(gateway: Gateway, probe: str, status: str) -> None:
+    answer = get(gateway, probe)
+
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": status})
+
+
+@pytest.mark.parametrize(
+    ("database", "redis", "cluster", "status"),
+    [
+        ("healthy", "healthy", "healthy", "healthy"),
+        ("healthy", "healthy", "unknown", "degraded"),
+        ("unhealthy", "healthy", "healthy", "degraded"),
+        ("healthy", "unknown", "unhealthy", "degraded"),
+        ("unhealthy", "unknown", "healthy", "unhealthy"),
+    ],
+)
+def test_the_overall_status_follows_from_the_dependencies(database: str, redis: str, cluster: str, status: str) -> None:
+    assert overall({"database": database, "redis": redis, "blockchain_core": cluster}) == status

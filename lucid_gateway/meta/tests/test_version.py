@@ -1,0 +1,18 @@
+"""GET /meta/version."""
+
+import django
+
+from conftest import ApiClient
+from lucid_gateway import __version__
+
+
+def test_it_says_which_versions_run(api: ApiClient) -> None:
+    response = api.send("get", "/meta/version")
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "service": "api-gateway",
+        "version": "v1",
+        "release": __version__,
+        "django": django.get_version(),
+    }

@@ -1,0 +1,116 @@
+"""The access log of a real gateway: one line a request, with what an operator asks for and no secrets."""
+
+import time
+from typing import Any
+
+import pytest
+
+from testing.gateway import Gateway
+from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
+
+ANSWERED = {"outcome": "complete", "client": "127.0.0.1"}
+
+
+def lines_of(gateway: Gateway, request_id: str | None) -> list[dict[str, Any]]:
+    """Return the lines of a request, once there is one."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if found := [line for line in gateway.access_lines() if line["request_id"] == request_id]:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("no line was written")
+
+
+def line_of(gateway: Gateway, answer: RawAnswer) -> dict[str, Any]:
+    """Return the one line of an answered request."""
+    found = lines_of(gateway, answer.header("X-Request-ID"))
+    assert len(found) == 1
+    return found[0]
+
+
+def get(gateway: Gateway, path: str, token: str = "", method: str = "GET") -> RawAnswer:
+    fields = [f"Authorization: Bearer {token}"] if token else []
+    with RawConnection(gateway.port) as connection:
+        connection.send(request_bytes(method, f"/api/v1{path}", *fields))
+        return connection.read(head_only=method == "HEAD")
+
+
+def test_a_request_writes_one_line(gateway: Gateway) -> None:
+    answer = get(gateway, "/meta/info")
+    line = line_of(gateway, answer)
+
+    assert line.items() >= (ANSWERED | {"event": "request", "level": "info"}).items()
+    assert line["method"], line["path"] == ("GET", "/api/v1/meta/info")
+    assert (line["route"], line["status"]) == ("api/v1/meta/info", 200)
+    assert line["response_bytes"] == len(answer.body)
+    assert 0 < line["duration_ms"] < 10_000
+    assert (line["user_id"], line["cluster"], line["error_code"]) == (None, None, None)
+
+
+def test_an_error_writes_its_code(gateway: Gateway) -> None:
+    line = line_of(gateway, get(gateway, "/chain/info"))
+
+    assert (line["status"], line["error_code"], line["user_id"]) == (401, "LUCID_ERR_2001", None)
+
+
+def test_a_refused_path_writes_a_line_too(gateway: Gateway) -> None:
+    line = line_of(gateway, get(gateway, "/../admin"))
+
+    assert (line["status"], line["route"]) == (400, None)
+
+
+def test_a_forwarded_request_tells_user_cluster_and_upstream(gateway: Gateway, gateway_token: str) -> None:
+    answer = get(gateway, "/chain/consensus/demo/bytes/200000", gateway_token)
+    line = line_of(gateway, answer)
+
+    assert len(answer.body) == line["response_bytes"] == 200_000
+    assert (line["cluster"], line["upstream_status"], line["status"]) == ("blockchain_core", 200, 200)
+    assert len(line["user_id"]) == 36
+    assert 0 < line["upstream_ms"] <= line["duration_ms"]
+    assert line["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("path", ["/chain/consensus/demo/status/204", "/chain/consensus/demo/status/304"])
+def test_an_answer_without_a_body_is_complete(gateway: Gateway, gateway_token: str, path: str) -> None:
+    line = line_of(gateway, get(gateway, path, gateway_token))
+
+    assert (line["response_bytes"], line["outcome"]) == (0, "complete")
+
+
+def test_a_head_request_is_complete(gateway: Gateway, gateway_token: str) -> None:
+    line = line_of(gateway, get(gateway, "/chain/info", gateway_token, "HEAD"))
+
+    assert (line["status"], line["outcome"], line["response_bytes"]) == (200, "complete", 0)
+
+
+def test_a_client_that_leaves_is_noted(gateway: Gateway, gateway_token: str) -> None:
+    with RawConnection(gateway.port) as connection:
+        path = "/api/v1/chain/consensus/demo/events?count=1000&interval=0.05"
+        connection.send(request_bytes("GET", path, f"Authorization: Bearer {gateway_token}"))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.reader.readline()
+    request_id = head.lower().partition(b"x-request-id: ")[2].partition(b"\r\n")[0].decode()
+    line = lines_of(gateway, request_id)[0]
+
+    assert (line["status"], line["outcome"]) == (200, "client_left")
+
+
+def test_neither_query_nor_token_is_written(gateway: Gateway, gateway_token: str) -> None:
+    line_of(gateway, get(gateway, "/chain/consensus/echo?code=123456&q=hush", gateway_token))
+    line_of(gateway, get(gateway, "/chain/info?code=123456&q=hush", "not.a.token-hush"))
+
+    log = gateway.log.read_text()
+    assert "hush" not in log
+    assert "123456" not in log
+    assert gateway_token not in log
+
+
+def test_a_malformed_request_is_logged_with_its_client(gateway: Gateway) -> None:
+    written = len(gateway.log.read_text())
+    ask(gateway.port, b"nonsense\r\n\r\n")
+
+    lines = [line for line in gateway.log.read_text()[written:].splitlines() if "malformed request" in line]
+    assert len(lines) == 1
+    assert '"client":"127.0.0.1"' in lines[0]
+    assert '"error":"InvalidRequestLine"' in lines[0]

@@ -1,0 +1,72 @@
+"""The operator pages have sessions and CSRF tokens; the API keeps no cookies."""
+
+import pytest
+from django.test import Client
+
+from accounts.models import User
+from accounts.tokens import TokenPair
+from conftest import PASSWORD, ApiClient, error_code
+
+LOGIN = "/admin/login/"
+
+
+@pytest.fixture
+def browser() -> Client:
+    """A client that checks what a browser would have to send."""
+    return Client(enforce_csrf_checks=True, HTTP_HOST="testserver", raise_request_exception=False)
+
+
+def test_the_api_sets_no_cookie(api: ApiClient, tokens: TokenPair) -> None:
+    for path in ("/meta/info", "/users/me", "/nothing-here"):
+        assert not api.send("get", path, token=tokens.access).cookies
+
+
+def test_a_session_is_nothing_to_the_api(browser: Client, super_admin: User) -> None:
+    browser.force_login(super_admin)
+
+    assert browser.get("/api/v1/users/me").status_code == 401
+    assert browser.post("/api/v1/auth/login", data="{}", content_type="application/json").status_code == 422
+
+
+def test_an_operator_logs_in(browser: Client, super_admin: User) -> None:
+    page = browser.get(LOGIN)
+    form = {
+        "username": super_admin.email,
+        "password": PASSWORD,
+        "csrfmiddlewaretoken": page.cookies["csrftoken"].value,
+    }
+
+    response = browser.post(LOGIN, form)
+
+    assert (response.status_code, response["Location"]) == (302, "/accounts/profile/")
+    assert response.cookies["sessionid"]["httponly"]
+    assert response.cookies["sessionid"]["path"] == "/admin"
+    assert browser.get("/admin/").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+def test_a_failed_csrf_check_is_the_envelope(browser: Client, method: str) -> None:
+    response = getattr(browser, method)(LOGIN)
+
+    assert (response.status_code, error_code(response)) == (403, "2004")
+
+
+def test_a_plain_user_is_not_let_in(browser: Client, owner: User) -> None:
+    browser.force_login(owner)
+
+    response = browser.get("/admin/")
+
+    assert (response.status_code, response["Location"]) == (302, "/admin/login/?next=/admin/")
+
+
+@pytest.mark.django_db
+def test_the_pages_cannot_be_framed(browser: Client) -> None:
+    assert browser.get(LOGIN)["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.django_db
+def test_a_path_that_only_begins_alike_is_no_operator_page(browser: Client) -> None:
+    response = browser.get("/administration")
+
+    assert error_code(response) == "4001"
+    assert not response.cookies

@@ -1,0 +1,123 @@
+"""The real gateway of these tests, with raw clusters behind it, shared by all files."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.tests.raw_cluster import RawCluster
+from proxy.tests.wire import Ask, Connect, GatewayClient
+from testing.gateway import Gateway, running_gateway
+from testing.servers import child, folder, free_port, wait_for_port
+
+CLUSTERS = {
+    "chain": "BLOCKCHAIN_CORE_URL",
+    "wallets": "TRON_PAYMENT_URL",
+    "rdp": "RDP_SERVICES_URL",
+    "nodes": "NODE_MANAGEMENT_URL",
+    "storage": "STORAGE_DATABASE_URL",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The gateway, the clusters behind it, and a plain user's token."""
+
+    gateway: Gateway
+    clusters: dict[str, RawCluster]
+    token: str
+
+    def connect(self, token: str | None = None) -> GatewayClient:
+        """Return a new connection to the gateway."""
+        return GatewayClient(self.gateway.port, self.token if token is None else token)
+
+
+@pytest.fixture(scope="session")
+def whole_stage() -> Iterator[Stage]:
+    clusters = {name: RawCluster().__enter__() for name in CLUSTERS}
+    urls = {CLUSTERS[name]: cluster.url for name, cluster in clusters.items()}
+    with running_gateway(RATE_LIMIT_ENABLED="false", **urls) as gateway:
+        yield Stage(gateway, clusters, gateway.issue_token("demo@lucid.test"))
+    for cluster in clusters.values():
+        cluster.__exit__()
+
+
+@pytest.fixture
+def stage(whole_stage: Stage) -> Stage:
+    """The gateway and its clusters, which have forgotten the last test."""
+    for cluster in whole_stage.clusters.values():
+        cluster.forget()
+    return whole_stage
+
+
+@pytest.fixture
+def wallets(stage: Stage) -> RawCluster:
+    """The cluster behind /wallets, which takes every method of every user."""
+    return stage.clusters["wallets"]
+
+
+@pytest.fixture
+def connect(stage: Stage) -> Iterator[Connect]:
+    """Opens connections to the gateway, which are closed after the test."""
+    opened: list[GatewayClient] = []
+
+    def open_one(token: str | None = None) -> GatewayClient:
+        opened.append(stage.connect(token))
+        return opened[-1]
+
+    yield open_one
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def ask(connect: Connect) -> Ask:
+    """Sends one request on a connection of its own and returns the answer."""
+    return lambda *arguments, token=None, **more: connect(token).ask(*arguments, **more)
+
+
+@pytest.fixture
+def raw_cluster() -> Iterator[RawCluster]:
+    """A cluster's server of its own, for tests without a gateway."""
+    with RawCluster() as cluster:
+        yield cluster
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """A gateway with httpbin behind /wallets, a dead and two living instances behind /chain, and few block queries."""
+
+    gateway: Gateway
+    instances: tuple[RawCluster, RawCluster]
+    httpbin_port: int
+    token: str
+    operator: str
+
+    def connect(self, token: str | None = None) -> GatewayClient:
+        """Return a new connection to the gateway."""
+        return GatewayClient(self.gateway.port, token or self.token)
+
+
+@pytest.fixture(scope="session")
+def whole_second_stage() -> Iterator[SecondStage]:
+    port = free_port()
+    command = [sys.executable, "-m", "proxy.tests.httpbin_server", str(port)]
+    with folder() as path, child(command, path / "log") as httpbin, RawCluster() as first, RawCluster() as second:
+        wait_for_port(port, httpbin)
+        with running_gateway(
+            BLOCKCHAIN_CORE_URL=f"http://127.0.0.1:{free_port()},{first.url},{second.url}",
+            TRON_PAYMENT_URL=f"http://127.0.0.1:{port}",
+            RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE="1",
+            RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE="0",
+        ) as gateway:
+            tokens = [gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "operator")]
+            yield SecondStage(gateway, (first, second), port, *tokens)
+
+
+@pytest.fixture
+def second_stage(whole_second_stage: SecondStage) -> SecondStage:
+    """The second gateway, whose raw clusters have forgotten the last test."""
+    for cluster in whole_second_stage.instances:
+        cluster.forget()
+    return whole_second_stage

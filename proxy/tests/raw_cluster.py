@@ -1,0 +1,165 @@
+"""A cluster's server that keeps every request as it came, and answers, or fails, just as a test says."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from proxy.clusters import Instance
+from proxy.tests.wire import Cut, Ended, Message, Wire
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Visit(Wire):
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        super().__init__(sock)
+        self.sock.settimeout(None)
+        self.number = number
+        self.request = Message()
+        self.over = threading.Event()
+
+
+Behaviour = Callable[[Visit], None]
+
+
+def saying(*pieces: bytes) -> Behaviour:
+    """Return the behaviour of a server that sends these bytes and waits for the next request."""
+
+    def behave(visit: Visit) -> None:
+        for piece in pieces:
+            visit.send(piece)
+
+    return behave
+
+
+def saying_and_closing(*pieces: bytes) -> Behaviour:
+    """Return the behaviour of a server that sends these bytes and closes."""
+
+    def behave(visit: Visit) -> None:
+        saying(*pieces)(visit)
+        visit.sock.shutdown(socket.SHUT_RDWR)
+        raise Ended
+
+    return behave
+
+
+def saying_and_resetting(*pieces: bytes) -> Behaviour:
+    """Return the behaviour of a server that sends these bytes and resets the connection."""
+
+    def behave(visit: Visit) -> None:
+        saying(*pieces)(visit)
+        visit.reset()
+        raise Ended
+
+    return behave
+
+
+class RawCluster:
+    """The server, on a free port, a thread for each connection. A context manager.
+
+    `behaviour` is called for each whole request, `on_head` (if there is one) instead, before the body is read.
+    """
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port: int = self.listener.getsockname()[1]
+        self.visits: list[Visit] = []
+        self.accepted = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Close what is open and start anew."""
+        self.hang_up()
+        self.requests: list[Message] = []
+        self.broken: list[Message] = []
+        self.behaviour: Behaviour = saying(OK)
+        self.on_head: Behaviour | None = None
+        self.changed = threading.Condition()
+
+    def hang_up(self) -> None:
+        """Close all connections, as a server does with idle ones."""
+        for visit in self.visits:
+            with contextlib.suppress(OSError):
+                visit.sock.shutdown(socket.SHUT_RDWR)
+            visit.close()
+        self.visits = []
+
+    @property
+    def instance(self) -> Instance:
+        return Instance("http", "127.0.0.1", self.port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def request(self) -> Message:
+        """Return the one request that came."""
+        (request,) = self.requests
+        return request
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 5) -> bool:
+        """Wait until the condition holds, which is asked anew after each request; return whether it does."""
+        with self.changed:
+            return self.changed.wait_for(condition, seconds)
+
+    def __enter__(self) -> "RawCluster":
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.hang_up()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self.listener.accept()
+                self.accepted += 1
+                visit = Visit(sock, self.accepted)
+                self.visits.append(visit)
+                threading.Thread(target=self.serve, args=[visit], daemon=True).start()
+
+    def serve(self, visit: Visit) -> None:
+        """Serve a connection until either side has enough."""
+        with visit, contextlib.suppress(OSError, Ended):
+            try:
+                while True:
+                    self.serve_one(visit)
+            except Cut as cut:
+                self.note(self.broken, cut.message)
+            finally:
+                visit.over.set()
+
+    def serve_one(self, visit: Visit) -> None:
+        visit.request = visit.read_head()
+        visit.request.connection = visit.number
+        if self.on_head is not None:
+            self.note(self.requests, visit.request)
+            self.on_head(visit)
+        else:
+            self.note(self.requests, visit.read_body(visit.request))
+            self.behaviour(visit)
+
+    def note(self, where: list[Message], message: Message) -> None:
+        with self.changed:
+            where.append(message)
+            self.changed.notify_all()
+
+
+@contextlib.contextmanager
+def deaf_server() -> Iterator[int]:
+    """Yield the port of a server whose backlog is full: connections to it come to nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        yield port
+        for sock in waiting:
+            sock.close()

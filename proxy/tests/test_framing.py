@@ -1,0 +1,295 @@
+"""One client request is exactly one upstream request with exactly one framing field (RFC 9112, section 6)."""
+
+import io
+
+import pytest
+
+from lucid_gateway.errors import BadRequest, RequestTooLarge
+from proxy.forwarder import READ_SIZE, RequestBody
+from proxy.tests.conftest import SecondStage
+from proxy.tests.raw_cluster import RawCluster, Visit, saying
+from proxy.tests.wire import Ask, Connect, Ended, GatewayClient
+
+SMUGGLED = b"0\r\n\r\nGET /api/v1/admin HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = "Transfer-Encoding: chunked"
+TOO_LARGE = 100 * 1024 * 1024 + 1
+
+
+def chunks(*pieces: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+
+
+def test_a_body_with_a_length_keeps_its_length(ask: Ask, wallets: RawCluster) -> None:
+    assert ask("POST", "/wallets", body=b"12345").status == 200
+    assert wallets.request.framing() == [("content-length", "5")]
+    assert wallets.request.body == b"12345"
+
+
+def test_a_chunked_body_stays_chunked(ask: Ask, wallets: RawCluster) -> None:
+    assert ask("POST", "/wallets", CHUNKED, body=chunks(b"123", b"45")).status == 200
+    assert wallets.request.framing() == [("transfer-encoding", "chunked")]
+    assert wallets.request.body == b"12345"
+
+
+def test_an_empty_chunked_body_stays_a_body(ask: Ask, wallets: RawCluster) -> None:
+    assert ask("POST", "/wallets", CHUNKED, body=chunks()).status == 200
+    assert wallets.request.framing() == [("transfer-encoding", "chunked")]
+    assert wallets.request.body == b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_a_method_that_means_a_body_says_that_there_is_none(ask: Ask, wallets: RawCluster, method: str) -> None:
+    assert ask(method, "/wallets").status == 200
+    assert wallets.request.framing() == [("content-length", "0")]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_a_method_that_means_no_body_says_nothing(ask: Ask, wallets: RawCluster, method: str) -> None:
+    assert ask(method, "/wallets", "Content-Length: 0").status == 200
+    assert wallets.request.framing() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_unusual_body_is_forwarded_like_any(ask: Ask, wallets: RawCluster, method: str) -> None:
+    assert ask(method, "/wallets", body=b"12345").status == 200
+    assert wallets.request.framing() == [("content-length", "5")]
+    assert wallets.request.body == b"12345"
+
+
+@pytest.mark.parametrize("fields", [(), (CHUNKED,)])
+def test_a_request_inside_a_body_stays_inside(ask: Ask, wallets: RawCluster, fields: tuple[str, ...]) -> None:
+    body = chunks(SMUGGLED) if fields else SMUGGLED
+    assert ask("POST", "/wallets", *fields, body=body).status == 200
+    assert wallets.request.body == SMUGGLED
+
+
+def test_the_trailers_of_a_request_are_dropped(ask: Ask, wallets: RawCluster) -> None:
+    body = b"2\r\nhi\r\n0\r\nX-User-Id: root\r\n\r\n"
+    assert ask("POST", "/wallets", CHUNKED, body=body).status == 200
+    assert wallets.request.body == b"hi"
+    assert wallets.request.trailers == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "status"),
+    [
+        (("Content-Length: 5", CHUNKED), b"0\r\n\r\n", 400),
+        (("Content-Length: 5", "Content-Length: 5"), b"12345", 400),
+        (("Content-Length: 5, 5",), b"12345", 400),
+        (("Content-Length: +5",), b"12345", 400),
+        (("Content-Length: \xb2",), b"12", 400),
+        (("Transfer-Encoding: magic",), b"0\r\n\r\n", 501),
+        (("Transfer-Encoding: gzip, chunked",), chunks(b"\x1f\x8b"), 400),
+        (("Transfer-Encoding: chunked, chunked",), b"0\r\n\r\n", 400),
+        (("Transfer-Encoding: identity",), b"hi", 400),
+    ],
+)
+def test_unclear_framing_is_refused_before_any_cluster(
+    ask: Ask, wallets: RawCluster, fields: tuple[str, ...], body: bytes, status: int
+) -> None:
+    answer = ask("POST", "/wallets", *fields, body=body)
+    assert (answer.status, answer.code) == (status, "1001")
+    assert wallets.requests == wallets.broken == []
+
+
+def test_a_body_shorter_than_announced_is_never_completed(connect: Connect, wallets: RawCluster) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", "Content-Length: 100") + b"only this")
+    client.sock.shutdown(1)
+    assert client.read_answer().status == 400
+    assert wallets.wait_for(lambda: bool(wallets.broken))
+    assert wallets.requests == []
+
+
+@pytest.mark.parametrize("rest", [b"", b"zz\r\nhi\r\n", b"5\r\nhi"])
+def test_a_chunked_body_that_breaks_off_is_never_completed(connect: Connect, wallets: RawCluster, rest: bytes) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", CHUNKED) + b"2\r\nhi\r\n" + rest)
+    client.sock.shutdown(1)
+    assert client.read_answer().status == 400
+    assert client.has_ended()
+    assert wallets.wait_for(lambda: bool(wallets.broken))
+    assert wallets.requests == []
+
+
+def test_a_body_over_the_limit_is_refused_before_it_comes(connect: Connect, wallets: RawCluster) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", f"Content-Length: {TOO_LARGE}"))
+    answer = client.read_answer()
+    assert (answer.status, answer.code) == (413, "1010")
+    assert wallets.requests == wallets.broken == []
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
+    body = RequestBody(io.BytesIO(b"x" * 2500), None, limit=2000)
+    with pytest.raises(RequestTooLarge):
+        list(body.pieces())
+
+
+def test_a_body_of_just_the_limit_passes() -> None:
+    assert b"".join(RequestBody(io.BytesIO(b"x" * 2000), None, limit=2000).pieces()) == b"x" * 2000
+
+
+def test_a_body_is_read_no_further_than_its_length() -> None:
+    source = io.BytesIO(b"x" * 100 + b"the next request")
+    assert b"".join(RequestBody(source, 100, limit=100).pieces()) == b"x" * 100
+    assert source.read() == b"the next request"
+
+
+def test_a_body_is_never_held_whole() -> None:
+    body = RequestBody(io.BytesIO(b"x" * 1_000_000), 1_000_000, limit=1_000_000)
+    assert max(len(piece) for piece in body.pieces()) == READ_SIZE
+
+
+def test_a_body_that_ends_early_is_an_error() -> None:
+    with pytest.raises(BadRequest):
+        list(RequestBody(io.BytesIO(b"x"), 2, limit=2).pieces())
+
+
+def test_a_client_that_waits_for_100_continue_is_told_to_go_on(connect: Connect, wallets: RawCluster) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", "Content-Length: 5", "Expect: 100-continue"))
+    assert client.read_answer().status == 100
+    client.send(b"12345")
+    assert client.read_answer().status == 200
+    assert wallets.request.body == b"12345"
+    assert wallets.request.all("expect") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "status"),
+    [
+        ("POST", "/wallets", ("Authorization: Bearer nothing",), 401),
+        ("POST", "/nowhere", (), 404),
+        ("POST", "/chain/info", (), 405),
+        ("POST", "/chain/transactions", (), 403),
+    ],
+)
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_after_a_refused_request_the_next_is_read_right_or_the_connection_closes(
+    *, connect: Connect, wallets: RawCluster, method: str, path: str, fields: tuple[str, ...], status: int, framing: str
+) -> None:
+    client = connect()
+    if framing == "chunks":
+        fields, body = (*fields, CHUNKED), chunks(SMUGGLED, b"x" * 200_000, SMUGGLED)
+    else:
+        body = SMUGGLED * 1000
+    assert client.ask(method, path, *fields, body=body).status == status
+    assert_next_is_read_right(client, wallets)
+
+
+def test_after_a_request_over_the_limit_the_next_is_read_right_or_the_connection_closes(
+    second_stage: SecondStage,
+) -> None:
+    with second_stage.connect() as client:
+        statuses = [client.ask("GET", "/chain/blocks", body=SMUGGLED * 100).status for _ in range(2)]
+        assert statuses == [200, 429]
+        assert client.ask("GET", "/chain/info").body == b"ok"
+    targets = [request.target for cluster in second_stage.instances for request in cluster.requests]
+    assert sorted(targets) == ["/api/v1/blocks", "/api/v1/chain/info"]
+
+
+def test_after_a_body_that_is_too_large_no_part_of_it_is_taken_for_a_request(
+    connect: Connect, wallets: RawCluster
+) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", f"Content-Length: {TOO_LARGE}") + SMUGGLED)
+    assert client.read_answer().status == 413
+    client.sock.shutdown(1)
+    assert client.has_ended()
+    assert wallets.requests == []
+
+
+def assert_next_is_read_right(client: GatewayClient, wallets: RawCluster) -> None:
+    """Check that the connection is closed, or that the next request on it is what arrives, and nothing else."""
+    try:
+        answer = client.ask("GET", "/wallets/next")
+    except (Ended, OSError):
+        assert wallets.requests == []
+    else:
+        assert answer.body == b"ok"
+        assert [request.target for request in wallets.requests] == ["/api/v1/wallets/next"]
+
+
+def test_a_head_answer_has_the_length_and_no_body(connect: Connect, wallets: RawCluster) -> None:
+    wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
+    client = connect()
+    answer = client.ask("HEAD", "/wallets")
+    assert answer.framing() == [("Content-Length", "1234")]
+    wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
+    assert client.ask("GET", "/wallets").body == b"next"
+
+
+def test_a_head_answer_that_would_be_chunked_has_no_body(connect: Connect, wallets: RawCluster) -> None:
+    wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client = connect()
+    assert client.ask("HEAD", "/wallets").status == 200
+    wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
+    assert client.ask("GET", "/wallets").body == b"next"
+
+
+@pytest.mark.parametrize("head", [b"204 No Content\r\n", b"304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n"])
+def test_204_and_304_have_no_body(connect: Connect, wallets: RawCluster, head: bytes) -> None:
+    wallets.behaviour = saying(b"HTTP/1.1 " + head + b"\r\n")
+    client = connect()
+    for _ in range(2):
+        assert client.ask("GET", "/wallets").status == int(head[:3])
+    wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
+    assert client.ask("GET", "/wallets").body == b"next"
+    assert len({request.connection for request in wallets.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)
+def test_connections_are_kept_on_both_sides(connect: Connect, wallets: RawCluster, answer: bytes) -> None:
+    wallets.behaviour = saying(answer)
+    client = connect()
+    for _ in range(3):
+        assert client.ask("POST", "/wallets", body=b"x").body == b"hello"
+    assert len(wallets.requests) == 3
+    assert len({request.connection for request in wallets.requests}) == 1
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK\r\nConnection: close", b"HTTP/1.0 200 OK"])
+def test_a_cluster_that_closes_does_not_close_the_client_connection(
+    connect: Connect, wallets: RawCluster, line: bytes
+) -> None:
+    wallets.behaviour = saying(line + b"\r\nContent-Length: 5\r\n\r\nhello")
+    client = connect()
+    for _ in range(2):
+        assert client.ask("GET", "/wallets").body == b"hello"
+    assert len({request.connection for request in wallets.requests}) == 2
+
+
+def test_pipelined_requests_are_answered_in_order(connect: Connect, wallets: RawCluster) -> None:
+    def echo(visit: Visit) -> None:
+        target = visit.request.target.encode()
+        visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target))
+
+    wallets.behaviour = echo
+    client = connect()
+    posts = [client.head("POST", f"/wallets/{n}", "Content-Length: 3") + b"abc" for n in range(5)]
+    client.send(b"".join(posts))
+    answers = [client.read_answer().body for _ in range(5)]
+    assert answers == [f"/api/v1/wallets/{n}".encode() for n in range(5)]
+    assert [request.body for request in wallets.requests] == [b"abc"] * 5
+
+
+def test_http_1_0_clients_get_an_answer_that_ends_with_the_connection(ask: Ask, wallets: RawCluster) -> None:
+    wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    answer = ask("GET", "/wallets", version="1.0")
+    assert answer.framing() == []
+    assert answer.body == b"hello"
+
+
+def test_what_follows_a_body_is_the_clients_next_request(connect: Connect, wallets: RawCluster) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", "Content-Length: 2") + b"hi" + client.head("GET", "/nowhere"))
+    assert [client.read_answer().status, client.read_answer().status] == [200, 404]
+    assert wallets.request.body == b"hi"

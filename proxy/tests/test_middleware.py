@@ -1,0 +1,103 @@
+"""The front door: one Host, one canonical path, one way to frame a body."""
+
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+
+from conftest import ApiClient, error_code
+from proxy.middleware import RequestTargetMiddleware
+from testing.gateway import Gateway
+from testing.raw_http import ask, request_bytes
+
+
+def path_seen(target: str, **meta: Any) -> str | None:
+    """Return the path that inner layers see for a request target, None if the request is refused."""
+    seen = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(request.path_info)
+        assert request.path == request.path_info == request.META["PATH_INFO"]
+        return HttpResponse()
+
+    request = RequestFactory().get("/", **({"HTTP_HOST": "localhost", "RAW_URI": target} | meta))
+    response = RequestTargetMiddleware(view)(request)
+    assert bool(seen) == (response.status_code == 200)
+    assert seen or response.status_code == 400
+    return seen[0] if seen else None
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/api/v1/chain/info", "/api/v1/chain/info"),
+        ("/api/v1/chain/info/", "/api/v1/chain/info"),
+        ("/api/v1/chain/info?next=/admin/../x", "/api/v1/chain/info"),
+        ("/api/v1/%63hain/info", "/api/v1/chain/info"),
+        ("/admin/login/", "/admin/login/"),
+        ("/api/", "/api/"),
+        ("/", "/"),
+        ("http://localhost/api/v1/users/", "/api/v1/users"),
+        ("http://localhost", "/"),
+        ("http://LOCALHOST/x", "/x"),
+        ("http://localhost?x=/admin", "/"),
+        ("http://localhost?x=http://localhost/admin", "/"),
+        ("*", "/"),
+    ],
+)
+def test_inner_layers_see_one_path(target: str, path: str) -> None:
+    assert path_seen(target) == path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/v1/../admin",
+        "/api/v1/%2e%2e/admin",
+        "//evil.example/x",
+        "/api/v1//users",
+        "/api/v1/users//",
+        "/%00",
+        "/%ff",
+    ],
+)
+def test_an_ambiguous_path_is_refused(target: str) -> None:
+    assert path_seen(target) is None
+
+
+@pytest.mark.parametrize("host", ["", "localhost,localhost"])
+def test_exactly_one_host_is_needed(host: str) -> None:
+    assert path_seen("/", HTTP_HOST=host) is None
+
+
+@pytest.mark.parametrize(
+    "target", ["http://evil.example/x", "http://localhost:81/x", "http://user@localhost/x", "localhost:80", "evil"]
+)
+def test_the_target_must_not_name_another_host(target: str) -> None:
+    assert path_seen(target) is None
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity", "chunked, chunked"])
+def test_the_only_transfer_coding_is_chunked(coding: str) -> None:
+    assert path_seen("/", HTTP_TRANSFER_ENCODING=coding) is None
+    assert path_seen("/", HTTP_TRANSFER_ENCODING="Chunked") == "/"
+
+
+def test_a_server_that_decodes_the_path_is_judged_by_the_same_rules(api: ApiClient) -> None:
+    assert error_code(api.get("/api/v1/%2e%2e/admin")) == "1001"
+    assert error_code(api.get("/api/v1/nothing-here")) == "4001"
+
+
+def test_the_path_in_the_query_of_an_absolute_target_is_not_served(gateway: Gateway) -> None:
+    answer = ask(gateway.port, request_bytes("GET", "http://localhost?x=/api/v1/meta/info"))
+
+    assert (answer.status, answer.code) == (404, "4001")
+
+
+def test_a_compressed_transfer_coding_is_refused(gateway: Gateway) -> None:
+    request = request_bytes("POST", "/api/v1/auth/login", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n"
+
+    answer = ask(gateway.port, request)
+
+    assert (answer.status, answer.code) == (400, "1001")

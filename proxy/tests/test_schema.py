@@ -1,0 +1,55 @@
+"""The OpenAPI document describes the forwarded routes as the table has them."""
+
+from typing import Any
+
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+
+from proxy.routes import Route, active_routes
+
+
+@pytest.fixture(scope="module")
+def paths() -> dict[str, Any]:
+    document: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    described: dict[str, Any] = document["paths"]
+    return described
+
+
+def operations(paths: dict[str, Any], route: Route) -> dict[str, Any]:
+    found: dict[str, Any] = paths["/api/v1/" + route.path.replace("<path:rest>", "{rest}")]
+    return found
+
+
+@pytest.mark.parametrize("route", active_routes(), ids=lambda route: f"{route.methods[0]} {route.path}")
+def test_a_row_is_described(paths: dict[str, Any], route: Route) -> None:
+    described = operations(paths, route)
+    for method in route.methods:
+        if method == "HEAD":  # which OpenAPI takes for granted
+            continue
+        operation = described[method.lower()]
+        assert f"Forwarded to {route.cluster} as {route.upstream}" in operation["description"]
+        assert (route.permission or "a signed-in caller") in operation["description"]
+        assert operation["tags"] == [route.path.partition("/")[0]]
+
+
+def test_no_method_without_a_row_is_described(paths: dict[str, Any]) -> None:
+    for route in active_routes():
+        described = {method.upper() for method in operations(paths, route) if method != "parameters"}
+        allowed = {method for row in active_routes() if row.path == route.path for method in row.methods}
+        assert described <= allowed
+
+
+def test_bodies_are_described_where_methods_have_them(paths: dict[str, Any]) -> None:
+    assert "requestBody" in paths["/api/v1/wallets"]["post"]
+    assert "requestBody" not in paths["/api/v1/wallets"]["get"]
+
+
+def test_every_operation_has_an_id_of_its_own(paths: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for found in paths.values() for operation in found.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_rows_operation_asks_for_a_token(paths: dict[str, Any]) -> None:
+    for route in active_routes():
+        for method, operation in operations(paths, route).items():
+            assert operation["security"], (route.path, method)

@@ -1,0 +1,255 @@
+"""Bodies flow both ways as they come: nothing is held whole, and who leaves frees the other side."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.tests.conftest import Stage
+from proxy.tests.raw_cluster import Behaviour, RawCluster, Visit, saying_and_closing
+from proxy.tests.wire import Ask, Connect, Cut, GatewayClient
+
+MIB = 1024 * 1024
+SIZE = 64 * MIB
+MAX_GROWTH_MIB = 20
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def workers(stage: Stage) -> list[int]:
+    master = stage.gateway.process.pid
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def peak_mib(pid: int) -> float:
+    """Return the most memory that the process has had since its peak was reset."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def no_worker_grows(stage: Stage) -> Iterator[None]:
+    """Check that no worker takes more than MAX_GROWTH_MIB at any moment of the block."""
+    for pid in workers(stage):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak (proc(5))
+    before = {pid: peak_mib(pid) for pid in workers(stage)}
+    assert len(before) == 2
+    yield
+    growth = {pid: peak_mib(pid) - before[pid] for pid in before}
+    assert max(growth.values()) < MAX_GROWTH_MIB
+
+
+# Down.
+
+
+def send_much(framed: bool) -> Behaviour:
+    def behave(visit: Visit) -> None:
+        piece = b"x" * MIB
+        framing = b"Content-Length: %d" % SIZE if framed else b"Transfer-Encoding: chunked"
+        visit.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n")
+        for _ in range(SIZE // MIB):
+            visit.send(piece if framed else chunk(piece))
+        if not framed:
+            visit.send(chunk(b""))
+
+    return behave
+
+
+def discard(client: GatewayClient, size: int) -> int:
+    """Receive at least so many bytes and return how many they were."""
+    count = len(client.buffer)
+    client.buffer = b""
+    while count < size and (data := client.sock.recv(MIB)):
+        count += len(data)
+    return count
+
+
+@pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
+def test_a_large_download_is_not_held(connect: Connect, stage: Stage, wallets: RawCluster, framed: bool) -> None:
+    wallets.behaviour = send_much(framed)
+    client = connect()
+    with no_worker_grows(stage):
+        client.send(client.head("GET", "/wallets"))
+        assert client.read_head().status == 200
+        assert discard(client, SIZE) >= SIZE
+
+
+def test_a_download_waits_for_a_slow_client(connect: Connect, stage: Stage, wallets: RawCluster) -> None:
+    wallets.behaviour = send_much(True)
+    client = connect()
+    with no_worker_grows(stage):
+        client.send(client.head("GET", "/wallets"))
+        client.read_head()
+        time.sleep(0.5)
+        assert discard(client, SIZE) >= SIZE
+
+
+def test_a_slow_client_does_not_stop_others(connect: Connect, wallets: RawCluster, ask: Ask, stage: Stage) -> None:
+    wallets.behaviour = send_much(True)
+    for _ in range(4):
+        client = connect()
+        client.send(client.head("GET", "/wallets"))
+        client.read_head()
+    started = time.monotonic()
+    for _ in range(4):
+        assert ask("GET", "/chain/info").status == 200
+    assert time.monotonic() - started < 2
+
+
+def test_a_client_that_leaves_frees_the_clusters_connection(connect: Connect, wallets: RawCluster) -> None:
+    wallets.behaviour = send_much(True)
+    client = connect()
+    client.send(client.head("GET", "/wallets"))
+    client.read_head()
+    (visit,) = wallets.visits
+    client.close()
+    assert visit.over.wait(5)
+
+
+# Event streams.
+
+
+def test_events_arrive_one_by_one(connect: Connect, wallets: RawCluster) -> None:
+    go_on = threading.Event()
+
+    def events(visit: Visit) -> None:
+        visit.send(EVENTS)
+        for number in range(3):
+            go_on.wait(5)
+            go_on.clear()
+            visit.send(chunk(b"data: %d\n\n" % number))
+        visit.send(chunk(b""))
+
+    wallets.behaviour = events
+    client = connect()
+    client.send(client.head("GET", "/wallets", "Accept: text/event-stream"))
+    head = client.read_head()  # before the first event
+    assert head.all("content-type") == ["text/event-stream"]
+    for number in range(3):
+        go_on.set()
+        assert client.read_until(b"\r\n", head) == b"9"
+        assert client.read_until(b"\r\n", head) == b"data: %d\n\n" % number
+    assert client.read_until(b"\r\n\r\n", head) == b"0"
+
+
+def test_a_client_that_leaves_an_event_stream_frees_the_clusters_connection(
+    connect: Connect, wallets: RawCluster
+) -> None:
+    def events(visit: Visit) -> None:
+        visit.send(EVENTS)
+        while True:
+            visit.send(chunk(b"data: x\n\n"))
+            time.sleep(0.05)
+
+    wallets.behaviour = events
+    client = connect()
+    client.send(client.head("GET", "/wallets"))
+    client.read_head()
+    (visit,) = wallets.visits
+    client.close()
+    assert visit.over.wait(5)
+
+
+# Up.
+
+
+def count_body(visit: Visit) -> None:
+    """Receive an upload without keeping it, and answer with its size."""
+    length = int(visit.request.all("content-length")[0]) if visit.request.all("content-length") else None
+    count = discard_visit(visit, length)
+    body = json.dumps(count).encode()
+    visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def discard_visit(visit: Visit, length: int | None) -> int:
+    """Receive a body of that length, or in chunks, and return its size."""
+    end, count, tail = b"\r\n0\r\n\r\n", len(visit.buffer), visit.buffer[-7:]
+    visit.buffer = b""
+    while count < length if length is not None else not tail.endswith(end):
+        data = visit.sock.recv(MIB)
+        if not data:
+            break
+        count, tail = count + len(data), (tail + data)[-7:]
+    return count
+
+
+@pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
+def test_a_large_upload_is_not_held(connect: Connect, stage: Stage, wallets: RawCluster, framed: bool) -> None:
+    wallets.on_head = count_body
+    client = connect()
+    piece = b"x" * MIB
+    with no_worker_grows(stage):
+        client.send(
+            client.head("POST", "/wallets", f"Content-Length: {SIZE}" if framed else "Transfer-Encoding: chunked")
+        )
+        for _ in range(SIZE // MIB):
+            client.send(piece if framed else chunk(piece))
+        if not framed:
+            client.send(chunk(b""))
+        assert client.read_answer().json() >= SIZE
+
+
+def test_an_upload_reaches_the_cluster_before_its_end(connect: Connect, wallets: RawCluster) -> None:
+    first_piece = threading.Event()
+
+    def note(visit: Visit) -> None:
+        while len(visit.buffer) < 100_000:
+            assert visit.more()
+        first_piece.set()
+        count_body(visit)
+
+    wallets.on_head = note
+    client = connect()
+    client.send(client.head("POST", "/wallets", "Content-Length: 300000") + b"x" * 200_000)
+    assert first_piece.wait(5)
+    client.send(b"x" * 100_000)
+    assert client.read_answer().json() == 300_000
+
+
+@pytest.mark.parametrize("fields", [(f"Content-Length: {SIZE}",), ("Transfer-Encoding: chunked",)])
+def test_an_early_answer_of_the_cluster_is_relayed(
+    connect: Connect, wallets: RawCluster, fields: tuple[str, ...]
+) -> None:
+    wallets.on_head = saying_and_closing(b"HTTP/1.1 413 Too much\r\nContent-Length: 4\r\n\r\nmine")
+    client = connect()
+    client.send(client.head("POST", "/wallets", *fields))
+    sender = threading.Thread(target=keep_sending, args=[client])
+    sender.start()
+    answer = client.read_answer()
+    assert (answer.status, answer.body) == (413, b"mine")
+    client.close()
+    sender.join(5)
+
+
+def keep_sending(client: GatewayClient) -> None:
+    """Upload until the gateway has enough."""
+    try:
+        for _ in range(SIZE // MIB):
+            client.send(chunk(b"x" * MIB))
+    except OSError:
+        return
+
+
+def test_a_client_that_leaves_an_upload_frees_the_clusters_connection(connect: Connect, wallets: RawCluster) -> None:
+    client = connect()
+    client.send(client.head("POST", "/wallets", f"Content-Length: {SIZE}") + b"x" * MIB)
+    client.close()
+    assert wallets.wait_for(lambda: bool(wallets.broken))
+    assert wallets.requests == []
+
+
+def test_a_cut_answer_is_one_line_of_the_log(connect: Connect, stage: Stage, wallets: RawCluster) -> None:
+    before = len(stage.gateway.log.read_text())
+    wallets.behaviour = saying_and_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+    with pytest.raises(Cut):
+        connect().ask("GET", "/wallets/cut")
+    (text,) = stage.gateway.log.read_text()[before:].splitlines()
+    line = json.loads(text)
+    assert (line["status"], line["upstream_status"], line["outcome"]) == (200, 200, "upstream_cut")

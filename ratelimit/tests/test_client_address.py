@@ -1,0 +1,81 @@
+"""Whose request it is: the rightmost address that no client can forge."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelimit.client_address import UNIX_SOCKET, address_bucket, is_trusted, parse, resolve
+
+PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "fd00::/8")]
+CLIENT, PROXY = "203.0.113.7", "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "client"),
+    [
+        (CLIENT, "", CLIENT),
+        (CLIENT, "198.51.100.1", CLIENT),
+        (CLIENT, "10.0.0.9", CLIENT),
+        (PROXY, "", PROXY),
+        (PROXY, CLIENT, CLIENT),
+        (PROXY, f"198.51.100.1, {CLIENT}", CLIENT),
+        (PROXY, f"198.51.100.1, {CLIENT}, 10.0.0.2", CLIENT),
+        (PROXY, f"{CLIENT},10.0.0.3 ,fd00::2", CLIENT),
+        (PROXY, "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("::ffff:10.0.0.1", CLIENT, CLIENT),
+        (PROXY, "::ffff:203.0.113.7", CLIENT),
+        (PROXY, "2001:DB8::1", "2001:db8::1"),
+        (UNIX_SOCKET, CLIENT, CLIENT),
+        (UNIX_SOCKET, f"198.51.100.1, {CLIENT}", CLIENT),
+        (UNIX_SOCKET, "", UNIX_SOCKET),
+        (PROXY, "unknown", PROXY),
+        (PROXY, f"{CLIENT}, unknown", PROXY),
+        (PROXY, f"{CLIENT}, ", PROXY),
+        (PROXY, f"unknown, {CLIENT}", CLIENT),
+        ("garbage", CLIENT, "garbage"),
+    ],
+)
+def test_the_rightmost_untrusted_address_is_the_client(peer: str, forwarded_for: str, client: str) -> None:
+    assert resolve(peer, forwarded_for, PROXIES) == client
+
+
+@given(st.text())
+def test_what_a_client_forges_on_the_left_changes_nothing(forged: str) -> None:
+    assert resolve(PROXY, f"{forged}, {CLIENT}, 10.0.0.2", PROXIES) == CLIENT
+    assert resolve(CLIENT, forged, PROXIES) == CLIENT
+
+
+def test_nobody_is_trusted_without_trusted_proxies() -> None:
+    assert not is_trusted("127.0.0.1", [])
+    assert resolve("127.0.0.1", CLIENT, []) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "_hidden", "1.2.3", "1.2.3.4:80", "[::1]", "010.0.0.1", "1.2.3.4/32"])
+def test_garbage_is_no_address(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "bucket"),
+    [
+        (CLIENT, CLIENT),
+        ("::ffff:203.0.113.7", CLIENT),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (UNIX_SOCKET, "unknown"),
+        ("garbage", "unknown"),
+    ],
+)
+def test_an_ipv6_address_counts_as_its_64(address: str, bucket: str) -> None:
+    assert address_bucket(address) == bucket
+
+
+@given(st.ip_addresses(v=6))
+def test_every_address_has_a_bucket_of_its_network(address: ipaddress.IPv6Address) -> None:
+    bucket = address_bucket(str(address))
+
+    assert address.ipv4_mapped or address in ipaddress.ip_network(bucket)

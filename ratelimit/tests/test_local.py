@@ -1,0 +1,65 @@
+"""The limiter without Redis: the same rules, in one process, in bounded memory."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelimit import local
+from ratelimit.local import LocalLimiter
+from ratelimit.tests.model import PlainLimit
+from ratelimit.tiers import Tier
+
+SMALL = Tier("small", requests_per_minute=3, burst_size=2)
+START = 1_700_000_050
+
+
+@given(
+    limit=st.integers(1, 5),
+    burst=st.integers(0, 4),
+    steps=st.lists(st.tuples(st.sampled_from([0, 1, 20, 59, 60, 61, 240, 299, 300, 301]), st.integers(1, 8))),
+)
+def test_it_decides_as_the_rules_say(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
+    tier = Tier("model", limit, burst)
+    plain, limiter, now = PlainLimit(tier), LocalLimiter(), START
+
+    for seconds, requests in steps:
+        now += seconds
+        for _ in range(requests):
+            assert limiter.admit("key", tier, now) == plain.admit(now)
+
+
+def test_each_key_has_its_own_bucket() -> None:
+    limiter = LocalLimiter()
+
+    assert sum(limiter.admit("one", SMALL, START)[0] for _ in range(10)) == 5
+    assert sum(limiter.admit("two", SMALL, START)[0] for _ in range(10)) == 5
+
+
+def test_threads_are_admitted_exactly_to_the_limit() -> None:
+    limiter, tier = LocalLimiter(), Tier("busy", 300, 100)
+    admitted: list[bool] = []
+
+    def knock() -> None:
+        for _ in range(100):
+            admitted.append(limiter.admit("key", tier, START)[0])
+
+    threads = [threading.Thread(target=knock) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(admitted) == 400
+
+
+def test_the_least_recently_used_bucket_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "MAX_BUCKETS", 3)
+    limiter = LocalLimiter()
+    for key in ("one", "two", "three", "one", "four"):
+        limiter.admit(key, SMALL, START)
+
+    assert limiter.admit("one", SMALL, START)[1] == 0
+    assert limiter.admit("two", SMALL, START)[1] == 2
+    assert len(limiter._buckets) == 3

@@ -1,0 +1,43 @@
+"""The servers of the tests leave nothing behind, however a run ends."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from testing.servers import ROOT
+
+SLEEPER = """
+import time
+from testing.servers import running_mongod, running_redis
+with running_redis() as redis, running_mongod() as mongodb:
+    print(redis.port, mongodb.split(":")[2].split("/")[0], flush=True)
+    time.sleep(60)
+"""
+
+
+def is_taken(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_redis_and_mongod_end_with_the_run_that_started_them(end: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as run:
+        assert run.stdout is not None
+        ports = [int(port) for port in run.stdout.readline().split()]
+        assert all(is_taken(port) for port in ports)
+        run.send_signal(end)
+        run.wait(20)
+
+    deadline = time.monotonic() + 10
+    while any(is_taken(port) for port in ports) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_taken(port) for port in ports)
