@@ -336,7 +336,7 @@ def test_a_body_without_a_deadline_may_drip(connection: Connection, raw_cluster:
 
 
 def test_the_time_that_a_slow_client_takes_is_not_counted(connection: Connection, raw_cluster: RawCluster) -> None:
-    raw_cluster.behaviour = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"x", seconds=0.3)
+    raw_cluster.behaviour = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"x", seconds=0.31)
     connection.start("GET", SHORT)
     connection.send(GET)
     connection.read_head()
