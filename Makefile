@@ -48,3 +48,4 @@ bench: setup ## run the load harness
 
 requirements: setup ## compile requirements/*.in to hashed *.txt
 	cd requirements && for name in base production local test; do $(COMPILE) -o $$name.txt $$name.in || exit 1; done
+	cd benchmarks && $(COMPILE) -o requirements.txt requirements.in

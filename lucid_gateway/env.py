@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -67,6 +67,8 @@ class Environment(BaseSettings):
     """Every variable of the environment that the gateway knows."""
 
     model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", frozen=True)
+    # Django's settings ask each value for this name; where it is missing, pydantic searches long on each request.
+    _mask_wrapped: ClassVar[bool] = True
 
     SERVICE_NAME: str = "api-gateway"
     API_VERSION: Literal["v1"] = "v1"

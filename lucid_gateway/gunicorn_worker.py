@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 from django.utils.http import parse_header_parameters
+from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import write_nonblock
@@ -43,6 +44,13 @@ def check_content_type(headers: Iterable[tuple[str, str]]) -> None:
                 parse_header_parameters(value)
             except ValueError as error:
                 raise http_errors.InvalidHeader(name) from error
+
+
+class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's logger without its access log, whose lines it prepares even where nobody reads them."""
+
+    def access(self, *_: Any) -> None:
+        """Do nothing: AccessLogMiddleware writes the line."""
 
 
 class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types

@@ -1,11 +1,10 @@
 """A Lua script on Redis at the least cost: one round trip on a connection that is kept for scripts alone."""
 
 import hashlib
-import threading
-from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -40,19 +39,20 @@ class Connections:
     """The connections of one process: a burst of requests waits a moment for one instead of failing."""
 
     def __init__(self) -> None:
-        self.idle: deque[ScriptConnection] = deque()
-        self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.idle: SimpleQueue[ScriptConnection] = SimpleQueue()
+        for _ in range(MAX_CONNECTIONS):
+            self.idle.put(ScriptConnection())
 
     def take(self) -> ScriptConnection:
-        """Return a connection, connected or not; raise redis.exceptions.TimeoutError when all stay busy."""
-        if not self.slots.acquire(timeout=WAIT_SECONDS):
-            raise RedisTimeoutError("all connections are busy")
-        return self.idle.pop() if self.idle else ScriptConnection()
+        """Return a connection, open or not; raise redis.exceptions.TimeoutError when all stay busy."""
+        try:
+            return self.idle.get(timeout=WAIT_SECONDS)
+        except Empty:
+            raise RedisTimeoutError("all connections are busy") from None
 
     def give_back(self, connection: ScriptConnection) -> None:
         """Keep the connection for the next script."""
-        self.idle.append(connection)
-        self.slots.release()
+        self.idle.put(connection)
 
 
 @cache

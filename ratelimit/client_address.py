@@ -25,6 +25,8 @@ def is_trusted(text: str, networks: Sequence[Network]) -> bool:
     """Return whether the peer may speak for others: it is in TRUSTED_PROXIES, or reached us over a unix socket."""
     if text == UNIX_SOCKET:
         return True
+    if not networks:
+        return False
     address = parse(text)
     return address is not None and any(address in network for network in networks)
 
