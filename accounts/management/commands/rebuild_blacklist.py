@@ -1,0 +1,26 @@
+"""Writes the copy of the blacklist in Redis anew."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.revocation import copy, rebuild
+from lucid_gateway.redis_access import RedisUnavailable
+
+
+class Command(BaseCommand):
+    help = "Write revoked tokens and locked accounts from the database to Redis, as every worker does after an outage."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print the number as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Rebuild and print the number of entries."""
+        copy.doubt()
+        try:
+            entries = rebuild()
+        except RedisUnavailable as error:
+            raise CommandError(f"Redis cannot be had: {error}") from error
+        self.stdout.write(json.dumps({"entries": entries}) if options["json"] else f"{entries} entries written")

@@ -1,0 +1,48 @@
+"""Revokes tokens: of a user, of everyone, or a single one."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.management.users import user_of
+from accounts.models import IssuedToken, IssuedTokenQuerySet
+from accounts.revocation import revoke
+
+
+def chosen(email: str | None, jti: str | None) -> IssuedTokenQuerySet:
+    """Return the tokens that the arguments name; raise CommandError for a user or token that is not there."""
+    if email:
+        return IssuedToken.objects.filter(user=user_of(email))
+    if jti:
+        tokens = IssuedToken.objects.filter(jti=jti)
+        if not tokens.exists():
+            raise CommandError(f"no token has the jti {jti}")
+        return tokens
+    return IssuedToken.objects.all()
+
+
+class Command(BaseCommand):
+    help = "Revoke live tokens; they stop working with their next request."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--email", help="all tokens of this user")
+        which.add_argument("--jti", help="the token of this id")
+        which.add_argument("--all", action="store_true", help="all tokens of all users: everybody has to log in again")
+        parser.add_argument("--no-input", action="store_true", help="do not ask before --all")
+        parser.add_argument("--json", action="store_true", help="print the number as JSON")
+
+    def handle(self, *args: Any, email: str | None, jti: str | None, **options: Any) -> None:
+        """Revoke them and print how many were live."""
+        tokens = chosen(email, jti)
+        if options["all"] and not options["no_input"]:
+            self.confirm(tokens.live().count())
+        ended = revoke(tokens)
+        self.stdout.write(json.dumps({"revoked": ended}) if options["json"] else f"{ended} tokens revoked")
+
+    def confirm(self, live: int) -> None:
+        """Ask; raise CommandError unless the answer is yes."""
+        if input(f"{live} live tokens will stop working. Type yes to go on: ").strip() != "yes":
+            raise CommandError("nothing was revoked")

@@ -1,0 +1,22 @@
+"""Lets a locked user in again."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from accounts.locks import unlock_user
+from accounts.management.users import user_of
+
+
+class Command(BaseCommand):
+    help = "Unlock a user: tokens that were not revoked work again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--email", required=True, help="the user's email address")
+
+    def handle(self, *args: Any, email: str, **options: Any) -> None:
+        """Unlock the user."""
+        user = user_of(email)
+        unlock_user(user)
+        self.stdout.write(f"{user.email} is not locked")

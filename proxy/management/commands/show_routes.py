@@ -1,0 +1,36 @@
+"""Prints the route table."""
+
+import json
+from argparse import ArgumentParser
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from proxy.routes import Route, active_routes
+
+COLUMNS = ("methods", "path", "cluster", "upstream", "permission", "tier")
+
+
+def row(route: Route) -> tuple[str, ...]:
+    """Return the route's cells."""
+    methods, permission = ",".join(route.methods), route.permission or "signed in"
+    return methods, f"/api/v1/{route.path}", route.cluster, route.upstream, permission, route.tier
+
+
+class Command(BaseCommand):
+    help = "Print the routes that are forwarded, in the order in which they are matched."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print every field as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print a table, or JSON."""
+        routes = active_routes()
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(route) for route in routes], indent=2))
+            return
+        cells = [COLUMNS, *(row(route) for route in routes)]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+        for line in cells:
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
