@@ -193,7 +193,7 @@ def run(var: Path) -> int:
 
 
 def interrupted(*_: object) -> None:
-    """Turn SIGTERM into what Ctrl-C does."""
+    """Turn a signal into what Ctrl-C does."""
     raise KeyboardInterrupt
 
 
@@ -201,7 +201,9 @@ def main() -> int:
     """Return the exit status: 0 after Ctrl-C, 1 when something failed."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "var", help="where data and secrets are kept")
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # SIGINT, too: a shell that starts us in the background has it ignored.
+        signal.signal(number, interrupted)
     try:
         return run(parser.parse_args().folder.resolve())
     except KeyboardInterrupt:

@@ -12,8 +12,10 @@ import pytest
 from testing.servers import ROOT
 
 SLEEPER = """
+import signal
 import time
 from testing.servers import running_mongod, running_redis
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a background job runs the tests
 with running_redis() as redis, running_mongod() as mongodb:
     print(redis.port, mongodb.split(":")[2].split("/")[0], flush=True)
     time.sleep(60)
