@@ -11,10 +11,15 @@ from django.contrib.auth.hashers import make_password
 from django.test import Client
 from redis import Redis
 
+from accounts.api_keys import remembered
+from accounts.audit import Origin, origin
+from accounts.key_material import key_material
+from accounts.keyring import Keyring, SigningKey, holder
 from accounts.models import User
 from accounts.revocation import copy
 from accounts.roles import Role
-from accounts.tokens import Device, TokenPair, issue_tokens
+from accounts.signing_keys import bootstrap_kid
+from accounts.tokens import TokenPair, issue_tokens
 from demo.launch import running_clusters
 from lucid_gateway.redis_access import breaker, redis_client
 from testing.gateway import Gateway, running_gateway
@@ -41,6 +46,17 @@ def empty_redis() -> Redis:
     breaker._blocked_until = 0.0
     copy.settled = copy.doubts
     return redis
+
+
+@pytest.fixture(autouse=True)
+def ring() -> Iterator[Keyring]:
+    """Each test has the keyring of a new installation, made from JWT_SECRET_KEY, without asking the database."""
+    secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
+    key = SigningKey(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
+    holder.ring, holder.rows = Keyring(key, (key,)), [(key.kid, "active")]
+    remembered.clear()
+    yield holder.ring
+    holder.ring = None
 
 
 @cache
@@ -74,7 +90,11 @@ def super_admin(db: None) -> User:
 @pytest.fixture
 def tokens(owner: User) -> TokenPair:
     """The owner's tokens, as from a login."""
-    return issue_tokens(owner, device=Device("192.0.2.1", "pytest"))
+    noted = origin.set(Origin("192.0.2.1", "pytest"))
+    try:
+        return issue_tokens(owner)
+    finally:
+        origin.reset(noted)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from accounts.models import User
-from accounts.serializers import UserSerializer
+from accounts.serializers.users import UserSerializer
 from accounts.tokens import TokenPair
 
 

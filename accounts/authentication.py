@@ -1,4 +1,4 @@
-"""DRF authentication by access token: signature, revocation, lock and limit, without the database."""
+"""DRF authentication by access token or API key: signature, revocation, lock and limit, without the database."""
 
 import re
 import time
@@ -10,38 +10,38 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from accounts.api_keys import caller_of_key
 from accounts.callers import Caller
 from accounts.keyring import Keyring, keyring
-from accounts.revocation import admit_caller
+from accounts.revocation import EpochOver, admit_caller
 from accounts.roles import Role
 from accounts.tokens import read_access_token
 from lucid_gateway.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
-from ratelimit.throttling import charge_address, remember
-from ratelimit.tiers import tier
+from ratelimit.limiter import Decision
+from ratelimit.throttling import TierThrottle, charge_address, remember
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 
 CACHED_TOKENS = 10_000
 
 
-class BearerAuthentication(BaseAuthentication):
-    """Accepts `Authorization: Bearer <access token>` (RFC 6750, section 2.1)."""
+class CallerAuthentication(BaseAuthentication):
+    """Accepts `Authorization: Bearer <access token>` (RFC 6750, section 2.1) or `X-API-Key: <key>`, one of the two."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        """Return (caller, None), or None without a token; raise what is wrong with it.
+        """Return (caller, None), or None without a credential; raise what is wrong with it.
 
-        The request is counted here, in the same round trip as the revocation check; one without a valid token
-        counts against its address, so that a flood of bad tokens meets a limit.
+        The request is counted here, in the same round trip as the revocation check; one without a valid credential
+        counts against its address, so that a flood of bad ones meets a limit.
         """
         http_request = request._request
-        header = http_request.META.get("HTTP_AUTHORIZATION")
-        if header is None:
+        header, api_key = http_request.META.get("HTTP_AUTHORIZATION"), http_request.META.get("HTTP_X_API_KEY")
+        if header is None and api_key is None:
             refuse_flood(http_request)
             return None
         throttle = request.parser_context["view"].throttle_classes[0]
         try:
-            caller = read_caller(header)
-            decision = admit_caller(caller, tier(throttle.tier_name))
+            caller, decision = let_in(header, api_key, throttle)
         except GatewayError:
             refuse_flood(http_request)
             raise
@@ -52,6 +52,22 @@ class BearerAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for 401 answers."""
         return "Bearer"
+
+
+def let_in(header: str | None, api_key: str | None, throttle: type[TierThrottle]) -> tuple[Caller, Decision]:
+    """Return the caller and what the limiter says; raise BadRequest for two credentials, or what is wrong with one."""
+    if header is not None and api_key is not None:
+        raise BadRequest("Both Authorization and X-API-Key")
+    if api_key is None:
+        caller = read_caller(header or "")
+        return caller, admit_caller(caller, throttle.tier_for(caller))
+    caller = caller_of_key(api_key)
+    try:
+        return caller, admit_caller(caller, throttle.tier_for(caller))
+    except EpochOver:
+        # The owner's tokens were ended, the role may be another: keys live on, with what holds now.
+        caller = caller_of_key(api_key, fresh=True)
+        return caller, admit_caller(caller, throttle.tier_for(caller))
 
 
 def read_caller(header: str) -> Caller:
@@ -89,6 +105,8 @@ def caller_from(token: dict[str, Any]) -> Caller:
     """Return the caller that the claims describe; raise TokenInvalid if they are not of the right kind."""
     try:
         user_id, family = uuid.UUID(token["user_id"]), uuid.UUID(token["family"])
-        return Caller(str(user_id), Role(token["role"]), token["jti"], str(family), token["exp"])
+        if type(token["epoch"]) is not int:
+            raise TokenInvalid()
+        return Caller(str(user_id), Role(token["role"]), token["jti"], str(family), token["exp"], token["epoch"])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise TokenInvalid() from error

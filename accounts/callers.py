@@ -9,13 +9,18 @@ from accounts.roles import PERMISSIONS, STAFF, Role
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: `user_id` (UUID as text), role, and the token's `jti`, family and `exp`."""
+    """Who calls: `user_id` (UUID as text), role, and the token's `jti`, family, `exp` and epoch.
+
+    With an API key `jti` is the key's id, `family` is empty, and `key_permissions` narrow the role's.
+    """
 
     user_id: str
     role: Role
     jti: str
     family: str
     expires_at: int
+    epoch: int = 0
+    key_permissions: frozenset[str] | None = None
     is_authenticated: bool = True
     is_active: bool = True
 
@@ -30,9 +35,20 @@ class Caller:
         return self.role in STAFF
 
     @property
+    def by_api_key(self) -> bool:
+        """Whether an API key speaks, and nobody has signed in."""
+        return self.key_permissions is not None
+
+    @property
+    def bucket(self) -> str:
+        """Whom the rate limits count: each user, and each API key on its own."""
+        return f"key:{self.jti}" if self.by_api_key else f"user:{self.user_id}"
+
+    @property
     def permissions(self) -> frozenset[str]:
         """What the caller may do."""
-        return PERMISSIONS[self.role]
+        allowed = PERMISSIONS[self.role]
+        return allowed if self.key_permissions is None else allowed & self.key_permissions
 
 
 def caller_of(request: HttpRequest) -> Caller:

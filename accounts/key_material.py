@@ -19,6 +19,7 @@ class KeyMaterial:
 
     signing: Any = field(repr=False)
     verifying: jwt.PyJWK = field(repr=False)
+    public: dict[str, Any] | None = None  # the JSON Web Key, if there is a public one
 
 
 def derive(secret: str, purpose: bytes, length: int) -> bytes:
@@ -32,7 +33,7 @@ def key_material(secret: str, algorithm: str) -> KeyMaterial:
     Raises ValueError for RS256 with a secret that is no PEM: an RSA key cannot be derived.
     """
     if algorithm.startswith("HS"):
-        return KeyMaterial(secret, public_jwk(secret.encode(), algorithm))
+        return KeyMaterial(secret, jwt.PyJWK(jwk_of(secret.encode(), algorithm), algorithm))
     private: Any
     if algorithm == "EdDSA":
         private = ed25519.Ed25519PrivateKey.from_private_bytes(derive(secret, b"EdDSA", 32))
@@ -42,9 +43,10 @@ def key_material(secret: str, algorithm: str) -> KeyMaterial:
         private = ec.derive_private_key(scalar, ec.SECP256R1())
     else:
         private = load_pem_private_key(secret.encode(), password=None)
-    return KeyMaterial(private, public_jwk(private.public_key(), algorithm))
+    public = jwk_of(private.public_key(), algorithm)
+    return KeyMaterial(private, jwt.PyJWK(public, algorithm), public | {"alg": algorithm})
 
 
-def public_jwk(key: Any, algorithm: str) -> jwt.PyJWK:
-    """Return what verifies as a JSON Web Key (RFC 7517) that is for this algorithm alone."""
-    return jwt.PyJWK(get_default_algorithms()[algorithm].to_jwk(key, as_dict=True), algorithm)
+def jwk_of(key: Any, algorithm: str) -> dict[str, Any]:
+    """Return what verifies as a JSON Web Key (RFC 7517)."""
+    return dict(get_default_algorithms()[algorithm].to_jwk(key, as_dict=True))

@@ -1,7 +1,9 @@
 """The keys that sign and verify tokens, and the simplejwt backend that picks them by `kid`."""
 
-import hashlib
+import logging
+import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -9,16 +11,25 @@ from typing import Any
 
 import jwt
 from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
 
+from accounts.encryption import CannotDecrypt, decrypt
 from accounts.key_material import KeyMaterial, key_material
+from accounts.models import SigningKey as StoredKey
+from accounts.signing_keys import bootstrap
+from lucid_gateway.errors import ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+FOLLOW_SECONDS = 2.0
 
 # Header fields that point at keys or change what is signed: a token of ours has none (RFC 7515, section 4.1).
 FOREIGN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip"})
 CLOCK_SKEW_SECONDS = 60
 LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
-REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "jti", "type", "user_id", "role"]
+REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "jti", "type", "user_id", "role", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class Keyring:
     active: SigningKey
     verifying: tuple[SigningKey, ...]
 
+    def public_keys(self) -> list[dict[str, Any]]:
+        """Return the public keys as JSON Web Keys (RFC 7517): none of a symmetric algorithm."""
+        return [key.material.public | {"kid": key.kid, "use": "sig"} for key in self.verifying if key.material.public]
+
     def key_named_by(self, header: dict[str, Any]) -> SigningKey:
         """Return the key that a token's header names; raise InvalidTokenError for one that we would not have made."""
         key = next((key for key in self.verifying if key.kid == header.get("kid")), None)
@@ -45,14 +60,68 @@ class Keyring:
         return key
 
 
-@cache
+class KeyringHolder:
+    """This process's keyring, read from the database on first use and, in a worker, again every two seconds."""
+
+    def __init__(self) -> None:
+        self.ring: Keyring | None = None
+        self.rows: list[tuple[str, str]] = []
+
+    def load(self) -> Keyring:
+        """Read the keys; keep the keyring as it is if they have not changed. Raise ServiceUnavailable without any."""
+        keys = list(StoredKey.objects.usable())
+        if not keys:
+            bootstrap()
+            keys = list(StoredKey.objects.usable())
+        rows = sorted((key.kid, key.state) for key in keys)
+        if self.ring is None or rows != self.rows:
+            self.ring, self.rows = ring_of(keys), rows
+        return self.ring
+
+    def follow(self) -> None:
+        """Keep up with rotations, for as long as the process lives; without the database the keyring stays."""
+        while True:
+            try:
+                self.load()
+            except (DatabaseError, ServiceUnavailable) as error:
+                logger.warning("signing keys not read", extra={"error": type(error).__name__})
+            finally:
+                connection.close()
+            time.sleep(FOLLOW_SECONDS)
+
+
+holder = KeyringHolder()
+
+
 def keyring() -> Keyring:
-    """Return the keyring of JWT_SECRET_KEY: one key, whose id tells nothing of the secret."""
-    secret: str = settings.ENV.JWT_SECRET_KEY
-    kid = hashlib.sha256(b"kid " + secret.encode()).hexdigest()[:16]
-    algorithm: str = settings.ENV.JWT_ALGORITHM
-    key = SigningKey(kid, algorithm, key_material(secret, algorithm))
-    return Keyring(key, (key,))
+    """Return the keyring; the first call reads it from the database."""
+    return holder.ring or holder.load()
+
+
+def follow_rotations() -> None:
+    """Start reading the keys in the background (called once in each worker, after the fork)."""
+    threading.Thread(target=holder.follow, name="keyring", daemon=True).start()
+
+
+def ring_of(stored: Iterable[StoredKey]) -> Keyring:
+    """Return the keyring of the rows; raise ServiceUnavailable if none of them can sign."""
+    readable = [(row, key) for row in stored if (key := readable_key(row)) is not None]
+    # A rotation that was cut short leaves no active key for a moment: then the last one goes on signing.
+    signers = [row for row, _ in readable if row.state != StoredKey.State.NEXT and row.activated_at is not None]
+    signers.sort(key=lambda row: (row.state == StoredKey.State.ACTIVE, row.activated_at), reverse=True)
+    if not signers:
+        raise ServiceUnavailable("No signing key can be read")
+    keys = {row.kid: key for row, key in readable}
+    return Keyring(keys[signers[0].kid], tuple(keys.values()))
+
+
+def readable_key(row: StoredKey) -> SigningKey | None:
+    """Return the key of a row, None (and a line in the log) if SECRET_KEY is not the one it was encrypted under."""
+    try:
+        return SigningKey(row.kid, row.algorithm, key_material(decrypt(row.secret), row.algorithm))
+    except CannotDecrypt:
+        logger.error("signing key %s cannot be decrypted: SECRET_KEY_FALLBACKS lacks the old SECRET_KEY", row.kid)  # noqa: TRY400
+        return None
 
 
 class KeyringBackend(TokenBackend):

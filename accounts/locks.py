@@ -3,20 +3,26 @@
 from datetime import UTC, datetime
 
 from accounts import revocation
+from accounts.audit import record
 from accounts.models import User
+from accounts.tokens import end_all
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-def lock_user(user: User, *, reason: str, by: str, until: datetime = FOREVER) -> None:
-    """Lock the account until the given time; tokens already issued stop working with the next request."""
-    user.locked_until, user.lock_reason, user.locked_by = until, reason, by
+def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FOREVER) -> None:
+    """Lock the account until the given time: tokens end, the admin and API keys stop with the next request."""
+    user.locked_until, user.lock_reason, user.locked_by = until, reason, str(by)
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
     revocation.publish_lock(user)
+    end_all(user)
+    ends = None if until == FOREVER else until.isoformat()
+    record("user.locked", subject=user, actor=by, reason=reason, until=ends)
 
 
-def unlock_user(user: User) -> None:
-    """Open the account again."""
+def unlock_user(user: User, *, by: User | str) -> None:
+    """Open the account again: the user may log in, and API keys work."""
     user.locked_until, user.lock_reason, user.locked_by = None, "", ""
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
     revocation.publish_unlock(user)
+    record("user.unlocked", subject=user, actor=by)

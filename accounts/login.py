@@ -1,75 +1,249 @@
-"""Login by a mailed code: one challenge, one use, five guesses, five minutes; all of it in Redis."""
+"""The journey of a login: a mailed code or link, or the password where the account has a second factor; then the
+second factors that the account asks for.
+"""
 
-import hmac
 import secrets
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
-from django.conf import settings
+from django.db.models import F
 from django.utils import timezone
-from redis import Redis
 
-from accounts.mail import send_login_code
+from accounts import challenges
+from accounts.audit import BLOCKED, FAILURE, record
+from accounts.digests import keyed_hash
+from accounts.hardware_wallet import new_challenge, signed_by
+from accounts.lockouts import Attempt, Subject, account, here, second_factor
+from accounts.mail import send_login
 from accounts.models import User
-from accounts.tokens import Device, TokenPair, issue_tokens
-from lucid_gateway.errors import AccountLocked, CodeExpired, CodeInvalid
-from lucid_gateway.redis_access import redis_call
-from lucid_gateway.redis_script import RedisScript
+from accounts.passwords import check_password
+from accounts.recovery import use_recovery_code
+from accounts.tokens import TokenPair, issue_tokens
+from accounts.totp import use_code
+from lucid_gateway.errors import (
+    AccountLocked,
+    CodeExpired,
+    CodeInvalid,
+    GatewayError,
+    SecondFactorNeeded,
+    TooManyAttempts,
+    Unauthenticated,
+    WalletSignatureInvalid,
+)
+from lucid_gateway.redis_access import RedisUnavailable
 
-CODE_LIFETIME_SECONDS = 300
-MAX_GUESSES = 5
-check_guess = RedisScript(Path(__file__).parent / "guess.lua")
+MESSAGE = "If the address has an account, a code is on its way."
 
 
-def keyed_hash(purpose: str, text: str) -> str:
-    """Return a hash that only this gateway can make: six digits are not to be found out from Redis."""
-    return hmac.digest(settings.SECRET_KEY.encode(), f"{purpose} {text}".encode(), "sha256").hex()
+class WrongCredentials(Unauthenticated):
+    """A password that is wrong, or what came with it: which of them is not told."""
+
+    text = "Invalid credentials"
 
 
-def challenge_key(email: str) -> str:
-    """Return the key of the challenge that waits for this address."""
-    return f"login_challenge:{keyed_hash('email', email)}"
+WRONG = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
 
 
-def start_login(email: str) -> None:
-    """Start a challenge and mail its code. Unknown and locked accounts get a challenge that nobody can answer,
-    so that neither the answer nor the work done for it tells them apart.
+@dataclass(frozen=True)
+class Credentials:
+    """What is shown to finish a login: one of `code`, `token` (of the link) and `password`, and second factors."""
+
+    email: str
+    code: str | None = None
+    token: str | None = None
+    password: str | None = None
+    totp: str | None = None
+    recovery_code: str | None = None
+    signature: str | None = None
+
+    def missing(self, user: User) -> list[str]:
+        """Return the second factors that the account asks for and that are not here."""
+        if self.recovery_code is not None:
+            return []
+        return sorted(name for name in user.second_factors if getattr(self, name) is None)
+
+
+@contextmanager
+def charged(*subjects: Subject) -> Iterator[None]:
+    """Charge an attempt, and settle it by how the block ends: right, wrong, or nothing was guessed."""
+    attempt = Attempt(*subjects)
+    try:
+        yield
+    except WRONG:
+        attempt.fail()
+        raise
+    except BaseException:
+        with suppress(RedisUnavailable):
+            attempt.take_back()
+        raise
+    attempt.forgive()
+
+
+def start_login(*, email: str, password: str | None = None, hardware_wallet: bool = False) -> dict[str, object]:
+    """Start a login and mail its code and link; return the answer, which is the same for every address.
+
+    Unknown and locked accounts get a login that nobody can finish, so that neither the answer nor the work done for it
+    tells them apart. A password is not needed; a wrong one means that no mail goes out. Raises TooManyAttempts.
     """
-    code = f"{secrets.randbelow(10**6):06d}"
-    user = User.objects.filter(email=email, is_active=True).first()
-    welcome = user is not None and not user.is_locked
-    secret = keyed_hash("code", f"{email} {code}") if welcome else secrets.token_hex(32)
-    key = challenge_key(email)
-
-    def store(redis: Redis) -> None:
-        pipeline = redis.pipeline(transaction=True)
-        pipeline.delete(key)
-        pipeline.hset(key, mapping={"hash": secret, "guesses": 0})
-        pipeline.expire(key, CODE_LIFETIME_SECONDS)
-        pipeline.execute()
-
-    redis_call(store)
-    if user is not None and welcome:
-        send_login_code(user, code, minutes=CODE_LIFETIME_SECONDS // 60)
+    user = User.objects.welcome(email=email)
+    welcome = user if user and not user.is_locked else None
+    if password is not None and not password_fits(email, user, password):
+        welcome = None
+    code, token = f"{secrets.randbelow(10**6):06d}", secrets.token_urlsafe(32)
+    challenge = new_challenge(f"Log in as {email}") if hardware_wallet else ""
+    stored_code = code if welcome else secrets.token_hex(32)
+    stored_token = token if welcome else secrets.token_hex(32)
+    challenges.start(email, code=stored_code, token=stored_token, wallet_challenge=challenge)
+    send_login(welcome, code=code, token=token, minutes=challenges.LIFETIME_SECONDS // 60)
+    answer: dict[str, object] = {"message": MESSAGE, "expires_in": challenges.LIFETIME_SECONDS}
+    return answer | ({"challenge": challenge} if challenge else {})
 
 
-def finish_login(email: str, code: str, *, device: Device) -> tuple[User, TokenPair]:
-    """Use the code up and return the user with new tokens; raise CodeInvalid, CodeExpired or AccountLocked."""
-    guess = keyed_hash("code", f"{email} {code}")
-    verdict: int = check_guess([challenge_key(email)], [guess, MAX_GUESSES])
-    if verdict < 0:
-        raise CodeExpired()
-    if verdict == 0:
+def password_fits(email: str, user: User | None, password: str) -> bool:
+    """Return whether it is the user's password, and count a wrong one as a guess; raise TooManyAttempts."""
+    try:
+        with recorded(Credentials(email, password=password)), charged(account(email), here()):
+            if not check_password(user, password):
+                raise WrongCredentials()
+    except WrongCredentials:
+        return False
+    return True
+
+
+def finish_login(shown: Credentials) -> tuple[User, TokenPair]:
+    """Let the user in and return them with new tokens; raise what is wrong with what is shown.
+
+    CodeInvalid, CodeExpired, WalletSignatureInvalid, WrongCredentials, SecondFactorNeeded, AccountLocked,
+    TooManyAttempts.
+    """
+    with recorded(shown):
+        user = prove_by_mail(shown) if shown.password is None else prove_by_password(shown)
+        if user.is_locked:
+            raise AccountLocked()
+    user.last_login, user.login_attempts = timezone.now(), 0
+    user.email_verified = user.email_verified or shown.password is None
+    user.save(update_fields=["last_login", "login_attempts", "email_verified"])
+    pair = issue_tokens(user)
+    record("login.succeeded", subject=user, method=method_of(shown))
+    return user, pair
+
+
+def log_in_staff(shown: Credentials) -> User:
+    """Return the staff member whose password it is, with the second factors that the account asks for.
+
+    The operator pages have the same lockouts as the API. Raises WrongCredentials, AccountLocked, TooManyAttempts.
+    """
+    with recorded(shown):
+        user = prove_by_password(shown, alone=True)
+        if user.is_locked:
+            raise AccountLocked()
+        if not user.is_staff:
+            raise WrongCredentials()
+    record("admin.login", subject=user, method=method_of(shown))
+    return user
+
+
+def prove_by_mail(shown: Credentials) -> User:
+    """Return the user who has the code or the link, and the second factors. A link is never locked out."""
+    proof = challenges.Proof("code", shown.code) if shown.code else challenges.Proof("link", shown.token or "")
+    guessable = (account(shown.email), here()) if proof.kind == "code" else ()
+    with charged(*guessable):
+        guess = challenges.Guess(shown.email, proof)
+        with taken_back(guess):
+            user = User.objects.welcome(email=shown.email)
+            if user is None:
+                raise CodeExpired()
+            if missing := shown.missing(user):
+                raise SecondFactorNeeded(details={"required": missing})
+            prove_after_mail(user, shown, guess)
+            guess.use()
+    return user
+
+
+def prove_after_mail(user: User, shown: Credentials, guess: challenges.Guess) -> None:
+    """Check the second factors; guesses that follow a link are counted on their own, and recovery codes, which cannot
+    be guessed, are never locked out.
+    """
+    countable = guess.kind == "link" and user.second_factors and shown.recovery_code is None
+    with charged(*([second_factor(user.email)] if countable else [])):
+        prove_second_factors(user, shown, guess.wallet_challenge)
+
+
+@contextmanager
+def taken_back(guess: challenges.Guess) -> Iterator[None]:
+    """Give the guess back if the block ends in anything but a wrong second factor."""
+    try:
+        yield
+    except WRONG:
+        raise
+    except BaseException:
+        with suppress(RedisUnavailable):
+            guess.take_back()
+        raise
+
+
+def prove_by_password(shown: Credentials, *, alone: bool = False) -> User:
+    """Return the user who knows the password and has the second factors: without any the password does not count,
+    unless it may stand `alone`. Raises WrongCredentials, whichever is wrong.
+    """
+    with charged(account(shown.email), here()):
+        user = User.objects.welcome(email=shown.email)
+        right = check_password(user, shown.password or "")
+        if user is None or not right or shown.missing(user) or not (alone or user.second_factors):
+            raise WrongCredentials()
+        needs_wallet = user.hardware_wallet_enabled and shown.recovery_code is None
+        try:
+            prove_second_factors(user, shown, challenges.take_wallet_challenge(user.email) if needs_wallet else "")
+        except (CodeInvalid, WalletSignatureInvalid) as error:
+            raise WrongCredentials() from error
+    return user
+
+
+def prove_second_factors(user: User, shown: Credentials, wallet_challenge: str) -> None:
+    """Check what the account asks for; a recovery code stands in for all. Raises CodeInvalid or WalletSignatureInvalid.
+
+    The signature comes first: checking it uses nothing up.
+    """
+    if not user.second_factors:
+        return
+    if shown.recovery_code is not None:
+        if not use_recovery_code(user, shown.recovery_code):
+            raise CodeInvalid()
+        return
+    signature = shown.signature or ""
+    if user.hardware_wallet_enabled and not signed_by(user.hardware_wallet_address, wallet_challenge, signature):
+        raise WalletSignatureInvalid()
+    if user.totp_enabled and not use_code(user, shown.totp or ""):
         raise CodeInvalid()
-    return log_in(email, device=device)
 
 
-def log_in(email: str, *, device: Device) -> tuple[User, TokenPair]:
-    """Issue tokens to a user who has proved the address."""
-    user = User.objects.filter(email=email, is_active=True).first()
-    if user is None:
-        raise CodeExpired()
-    if user.is_locked:
-        raise AccountLocked()
-    user.last_login, user.email_verified = timezone.now(), True
-    user.save(update_fields=["last_login", "email_verified"])
-    return user, issue_tokens(user, device=device)
+def method_of(shown: Credentials) -> str:
+    """Return what was shown, such as `code+totp`."""
+    names = ("code", "token", "password", "totp", "recovery_code", "signature")
+    return "+".join(name for name in names if getattr(shown, name) is not None)
+
+
+@contextmanager
+def recorded(shown: Credentials) -> Iterator[None]:
+    """Record a failed or blocked login, with the same work for known and unknown addresses."""
+    try:
+        yield
+    except SecondFactorNeeded:
+        raise
+    except (Unauthenticated, TooManyAttempts) as error:
+        record_failure(shown, error)
+        raise
+
+
+def record_failure(shown: Credentials, error: GatewayError) -> None:
+    """Record how a login ended; an address without an account is recorded as a hash."""
+    known = User.objects.filter(email=shown.email)
+    subject = str(known.values_list("pk", flat=True).first() or "")
+    blocked = isinstance(error, TooManyAttempts)
+    known.update(login_attempts=F("login_attempts") + (not blocked))
+    record(
+        "login.blocked" if blocked else "login.failed",
+        subject=subject, outcome=BLOCKED if blocked else FAILURE, method=method_of(shown), code=error.code,
+        email_hash=keyed_hash("email", shown.email)[:16],
+    )  # fmt: skip

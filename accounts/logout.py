@@ -1,10 +1,10 @@
 """Ending logins."""
 
+from accounts.audit import record
 from accounts.callers import Caller
-from accounts.models import IssuedToken
-from accounts.revocation import revoke
-from accounts.tokens import end_family, read_refresh_token
-from lucid_gateway.errors import RefreshTokenInvalid
+from accounts.models import User
+from accounts.tokens import end_all, end_family, read_refresh_token
+from lucid_gateway.errors import RefreshTokenInvalid, TokenInvalid
 
 
 def log_out(caller: Caller, *, refresh_token: str | None = None, everywhere: bool = False) -> None:
@@ -16,8 +16,10 @@ def log_out(caller: Caller, *, refresh_token: str | None = None, everywhere: boo
     if claims and claims["user_id"] != caller.user_id:
         raise RefreshTokenInvalid()
     if everywhere:
-        revoke(IssuedToken.objects.filter(user_id=caller.user_id))
-        return
-    end_family(caller.family)
-    if claims:
-        end_family(claims["family"])
+        user = User.objects.welcome(pk=caller.user_id)
+        if user is None:
+            raise TokenInvalid()
+        ended = end_all(user)
+    else:
+        ended = end_family(caller.family) + (end_family(claims["family"]) if claims else 0)
+    record("logout", subject=caller.user_id, everywhere=everywhere, tokens=ended)

@@ -2,49 +2,96 @@
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from smtplib import SMTPRecipientsRefused
 from threading import BoundedSemaphore
+from typing import Any
+from urllib.parse import urlencode
 
+from django.conf import settings
 from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
 
 from accounts.models import User
 
 logger = logging.getLogger(__name__)
-RETRY_DELAYS_SECONDS = (0.0, 2.0, 10.0)
+RETRY_DELAYS_SECONDS = (0.1, 2.0, 10.0)
 waiting = BoundedSemaphore(1000)
 
 
 @cache
 def senders() -> ThreadPoolExecutor:
     """Return the threads that talk to the mail server; made on first use, after the worker was forked."""
-    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="mail")
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="mail")
 
 
-def send_login_code(user: User, code: str, *, minutes: int) -> None:
-    """Mail the login code."""
-    body = render_to_string("accounts/login_code.txt", {"user": user, "code": code, "minutes": minutes})
-    send_later(EmailMessage("Your Lucid login code", body, to=[user.email]))
+def send_login(user: User | None, *, code: str, token: str, minutes: int) -> None:
+    """Mail the login code and the link; for nobody do as much as can be seen from outside."""
+    write = login_mail(user.email, user.username, code=code, token=token, minutes=minutes) if user else None
+    send_later(write)
 
 
-def send_later(message: EmailMessage) -> None:
-    """Queue the mail; when a thousand are waiting already, drop it and say so in the log."""
+def login_mail(email: str, username: str, **facts: Any) -> Callable[[], EmailMessage]:
+    """Return what writes the mail of a login."""
+    link = page_link("login", email=email, token=facts["token"])
+    return lambda: message("Your Lucid login code", "login_code", email, username=username, link=link, **facts)
+
+
+def send_password_reset(user: User | None, *, token: str, minutes: int) -> None:
+    """Mail the link that sets a new password; for nobody do as much as can be seen from outside."""
+    if user is None:
+        return send_later(None)
+    facts = {"username": user.username, "link": page_link("reset-password", token=token), "minutes": minutes}
+    return send_later(lambda: message("Set a new Lucid password", "password_reset", user.email, **facts))
+
+
+def send_email_confirmation(user: User, email: str, *, token: str, hours: int) -> None:
+    """Mail the link that confirms the new address, to that address."""
+    facts = {"username": user.username, "link": page_link("confirm-email", token=token), "hours": hours}
+    send_later(lambda: message("Confirm your new email address", "email_confirmation", email, **facts))
+
+
+def send_notice(user: User, text: str, *, to: str | None = None) -> None:
+    """Mail what happened to the account, for the owner to notice what they did not do."""
+    email, username = to or user.email, user.username
+    send_later(lambda: message("Your Lucid account", "notice", email, username=username, text=text))
+
+
+def page_link(page: str, **parameters: str) -> str:
+    """Return the address of a page. The secret is in the fragment, which browsers send to nobody: no log, no proxy
+    and no mail scanner that follows the link sees it.
+    """
+    return f"{settings.ENV.PUBLIC_BASE_URL}/{page}#{urlencode(parameters)}"
+
+
+def message(subject: str, template: str, email: str, **facts: Any) -> EmailMessage:
+    """Return the mail."""
+    return EmailMessage(subject, render_to_string(f"accounts/{template}.txt", facts), to=[email])
+
+
+def send_later(write: Callable[[], EmailMessage] | None) -> None:
+    """Queue a mail, or nothing in its place; when a thousand are waiting already, drop it and say so in the log."""
     if not waiting.acquire(blocking=False):
         logger.error("mail dropped: too many are waiting")
         return
-    senders().submit(deliver, message)
+    senders().submit(deliver, write)
 
 
-def deliver(message: EmailMessage) -> None:
-    """Send the mail, trying again after a while; log the failure of the last try, without the mail's text."""
+def deliver(write: Callable[[], EmailMessage] | None) -> None:
+    """Send the mail, trying again after a while; log the failure of the last try, without the mail's text.
+
+    The first try waits until the answer to the request is out, so that its time tells nothing of the mail.
+    """
     failure: Exception
     try:
         for delay in RETRY_DELAYS_SECONDS:
             time.sleep(delay)
+            if write is None:
+                return
             try:
-                message.send()
+                write().send()
                 return
             except (SMTPRecipientsRefused, ValueError) as error:
                 # Nobody is there, or there is no writing the address: another try would only hold up other mails.

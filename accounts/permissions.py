@@ -17,3 +17,34 @@ class HasRoutePermission(BasePermission):
             return False
         needed: str | None = view.permission_for(request)
         return needed is None or needed in caller_of(request._request).permissions
+
+
+class SignedIn(BasePermission):
+    """Asks for an access token: what manages credentials, an API key may not do."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether a user has signed in."""
+        return bool(request.user) and not caller_of(request._request).by_api_key
+
+
+class HasPermission(BasePermission):
+    """Asks for what the view's `permissions` name for the method (the contract, section 6)."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the caller may; a method that the view does not have is 405 for everyone signed in."""
+        if not request.user:
+            return False
+        needed: str | None = view.permissions.get(request.method)
+        return needed is None or needed in caller_of(request._request).permissions
+
+
+class IsSelfOrReadsUsers(BasePermission):
+    """Lets users read their own account, and staff everyone's: others learn nothing, not even who exists."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the caller may read the user of the path."""
+        if not request.user:
+            return False
+        caller = caller_of(request._request)
+        own = str(view.kwargs["user_id"]).lower() == caller.user_id
+        return ("user:read" if own else "admin:read") in caller.permissions

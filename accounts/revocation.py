@@ -8,23 +8,47 @@ revoked comes back.
 import threading
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from django.conf import settings
+from django.db.models import F, QuerySet
 from django.utils import timezone
 from redis import Redis
 
 from accounts.callers import Caller
-from accounts.models import IssuedToken, IssuedTokenQuerySet, User
+from accounts.models import ApiKey, IssuedToken, IssuedTokenQuerySet, User
 from lucid_gateway.errors import AccountLocked, TokenInvalid
 from lucid_gateway.redis_access import RedisUnavailable, ping, redis_call
 from ratelimit.limiter import Decision, Gate, GateClosed, admit, admit_locally
 from ratelimit.tiers import Tier
 
 COPY_MARKER = "blacklist:complete"
-REVOKED_GATE, LOCK_GATE = 1, 2
+BUILDER = "blacklist:builder"
+BUILDER_LIFE_MS = 5000
+BUILDER_POLL_SECONDS = 0.05
+MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 CHUNK = 1000
+# An epoch that a slow writer read a moment ago never replaces a later one.
+SET_UNLESS_LOWER = """
+if (tonumber(redis.call('GET', KEYS[1])) or 0) > tonumber(ARGV[1]) then return end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+"""
 RETRY_SECONDS = 0.5
+API_KEY_REMEMBERED = timedelta(seconds=60)  # for which a worker trusts what it has read of a key
 CLOCKS_DIFFER_SECONDS = 60  # a key outlives what it blocks, on a gateway whose clock is behind, too
+
+
+class EpochOver(TokenInvalid):
+    """A token from before the user's password or role changed, or before all of the user's logins were ended."""
+
+
+class Entry(NamedTuple):
+    """A key of the copy: it blocks until `ends`; its value is above what the gate lets pass."""
+
+    key: str
+    ends: datetime
+    value: int = 1
 
 
 class Copy:
@@ -60,13 +84,25 @@ def lock_key(user_id: object) -> str:
     return f"account_lock:{user_id}"
 
 
-def gates(caller: Caller) -> tuple[Gate, ...]:
-    """Return what must be open: the copy is of this server's run, the token not revoked, the account not locked."""
-    return (Gate(COPY_MARKER, None), Gate(blacklist_key(caller.jti), 0), Gate(lock_key(caller.user_id), 0))
+def epoch_key(user_id: object) -> str:
+    """Return the key that holds the user's token epoch, for as long as tokens of an earlier one could live."""
+    return f"token_epoch:{user_id}"
+
+
+def gates(caller: Caller, *, unlocked: bool = False) -> tuple[Gate, ...]:
+    """Return what must be open: the copy is of this server's run, the account not locked (or known not to be), the
+    token not revoked and of the current epoch.
+    """
+    return (
+        Gate(COPY_MARKER, None),
+        Gate(lock_key(caller.user_id), 1 if unlocked else 0),
+        Gate(blacklist_key(caller.jti), 0),
+        Gate(epoch_key(caller.user_id), caller.epoch),
+    )
 
 
 def admit_caller(caller: Caller, tier: Tier) -> Decision:
-    """Check the token and count the request in one round trip; raise TokenInvalid or AccountLocked.
+    """Check the credential and count the request in one round trip; raise TokenInvalid, AccountLocked or EpochOver.
 
     Without Redis the database is asked, and this process alone counts (DESIGN, section 5).
     """
@@ -77,74 +113,123 @@ def admit_caller(caller: Caller, tier: Tier) -> Decision:
     except RedisUnavailable:
         copy.doubt()
         check_in_database(caller)
-        return admit_locally(tier, f"user:{caller.user_id}")
+        return admit_locally(tier, caller.bucket)
 
 
 def admit_known(caller: Caller, tier: Tier, *, rebuilt: bool = False, unlocked: bool = False) -> Decision:
     """Ask Redis; build the copy first if it is gone."""
-    asked = gates(caller)[:LOCK_GATE] if unlocked else gates(caller)
     try:
-        return admit(tier, f"user:{caller.user_id}", gates=asked)
+        return admit(tier, caller.bucket, gates=gates(caller, unlocked=unlocked))
     except GateClosed as error:
         closed = error.index
-    if closed == REVOKED_GATE:
-        raise TokenInvalid()
     if closed == LOCK_GATE:
         # The lock may have been lifted when Redis could not be told.
-        check_in_database(caller)
+        refuse_locked(caller)
         return admit_known(caller, tier, rebuilt=rebuilt, unlocked=True)
+    if closed == REVOKED_GATE:
+        raise TokenInvalid()
+    if closed == EPOCH_GATE:
+        raise EpochOver()
     if rebuilt:
         raise RedisUnavailable("the copy does not stay")
     rebuild()
     return admit_known(caller, tier, rebuilt=True, unlocked=unlocked)
 
 
+def refuse_locked(caller: Caller) -> None:
+    """Raise AccountLocked if the database says so, TokenInvalid if the user is gone."""
+    user = User.objects.filter(pk=caller.user_id).first()
+    if user is None or not user.is_active:
+        raise TokenInvalid()
+    if user.is_locked:
+        raise AccountLocked()
+
+
 def check_in_database(caller: Caller) -> None:
     """Raise TokenInvalid or AccountLocked by what the database says; a database error means nobody is let in."""
-    token = IssuedToken.objects.filter(jti=caller.jti, revoked_at=None).select_related("user").first()
-    if token is None or not token.user.is_active:
+    known: ApiKey | IssuedToken | None
+    if caller.by_api_key:
+        known = ApiKey.objects.filter(key_id=caller.jti).select_related("user").first()
+    else:
+        known = IssuedToken.objects.filter(jti=caller.jti).select_related("user").first()
+    if known is None or not known.user.is_active:
         raise TokenInvalid()
-    if token.user.is_locked:
+    if known.user.is_locked:
         raise AccountLocked()
+    if known.revoked_at is not None:
+        raise TokenInvalid()
+    if known.user.token_epoch > caller.epoch:
+        raise EpochOver()
 
 
 def rebuild() -> int:
     """Write the whole copy from the database and mark it complete; return the number of entries.
 
-    Requests that come meanwhile wait, then find it done. Without Redis none waits: its breaker lets one try.
+    Requests that come meanwhile wait, then find it done, on all workers and gateways: one of them builds. Without
+    Redis none waits: its breaker lets one try.
     """
     ping()
     with copy.building:
         doubts = copy.doubts
-        run_id = redis_call(lambda redis: redis.info("server")["run_id"])
-        if not copy.suspect and redis_call(lambda redis: redis.get(COPY_MARKER)) == run_id.encode():
-            return 0
-        tokens = IssuedToken.objects.to_blacklist().values_list("jti", "expires_at")
-        locks = User.objects.locked().values_list("user_id", "locked_until")
-        entries = [(blacklist_key(jti), expires) for jti, expires in tokens.iterator()]
-        entries += [(lock_key(user_id), until) for user_id, until in locks.iterator() if until]
-        for start in range(0, len(entries), CHUNK):
-            publish(entries[start : start + CHUNK])
-        redis_call(lambda redis: redis.set(COPY_MARKER, run_id))
+        run_id = redis_call(lambda redis: redis.info("server")["run_id"]).encode()
+        if not copy.suspect:
+            wait_for_builder(run_id)
+            if redis_call(lambda redis: redis.get(COPY_MARKER)) == run_id:
+                return 0
+        try:
+            entries = entries_to_copy()
+            for start in range(0, len(entries), CHUNK):
+                publish(entries[start : start + CHUNK])
+            redis_call(lambda redis: redis.set(COPY_MARKER, run_id))
+        finally:
+            redis_call(lambda redis: redis.delete(BUILDER))
         copy.settled = doubts
         return len(entries)
 
 
-def publish(entries: list[tuple[str, datetime]]) -> None:
+def wait_for_builder(run_id: bytes) -> None:
+    """Return as the one that builds, or when another worker has built; one that died is waited for no longer."""
+    while not redis_call(lambda redis: redis.set(BUILDER, 1, nx=True, px=BUILDER_LIFE_MS)):
+        if redis_call(lambda redis: redis.get(COPY_MARKER)) == run_id:
+            return
+        time.sleep(BUILDER_POLL_SECONDS)
+
+
+def entries_to_copy() -> list[Entry]:
+    """Return what the database knows to be revoked, locked or of an ended epoch."""
+    tokens = IssuedToken.objects.to_blacklist().values_list("jti", "expires_at")
+    entries = [Entry(blacklist_key(jti), expires) for jti, expires in tokens.iterator()]
+    now = timezone.now()
+    keys = ApiKey.objects.filter(revoked_at__gt=now - API_KEY_REMEMBERED).values_list("key_id", "revoked_at")
+    entries += [Entry(blacklist_key(key_id), at + API_KEY_REMEMBERED) for key_id, at in keys.iterator() if at]
+    locks = User.objects.locked().values_list("user_id", "locked_until")
+    entries += [Entry(lock_key(user_id), until) for user_id, until in locks.iterator() if until]
+    life = access_token_life()
+    epochs = User.objects.with_new_epoch(now - life).values_list("user_id", "token_epoch", "token_epoch_at")
+    return entries + [Entry(epoch_key(user_id), at + life, epoch) for user_id, epoch, at in epochs.iterator() if at]
+
+
+def access_token_life() -> timedelta:
+    """Return for how long an access token, or what a worker remembers of an API key, may live on."""
+    return max(timedelta(minutes=settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES), API_KEY_REMEMBERED)
+
+
+def publish(entries: list[Entry]) -> None:
     """Write keys that end soon after the given times, in one round trip; raise RedisUnavailable."""
     now = timezone.now()
 
     def write(redis: Redis) -> None:
         pipeline = redis.pipeline(transaction=False)
-        for key, ends in entries:
-            pipeline.set(key, 1, ex=max(0, int((ends - now).total_seconds())) + CLOCKS_DIFFER_SECONDS)
+        for entry in entries:
+            life = max(0, int((entry.ends - now).total_seconds())) + CLOCKS_DIFFER_SECONDS
+            pipeline.eval(SET_UNLESS_LOWER, 1, entry.key, entry.value, life)
         pipeline.execute()
 
     if entries:
         redis_call(write)
 
 
-def try_to_publish(entries: list[tuple[str, datetime]]) -> None:
+def try_to_publish(entries: list[Entry]) -> None:
     """Write keys; without Redis do so when it is back, for the workers that did not notice the outage.
 
     This process does not wait for that: it builds the copy anew before it believes it again.
@@ -156,9 +241,9 @@ def try_to_publish(entries: list[tuple[str, datetime]]) -> None:
         threading.Thread(target=publish_when_back, args=(entries,), name="revocation", daemon=True).start()
 
 
-def publish_when_back(entries: list[tuple[str, datetime]]) -> None:
+def publish_when_back(entries: list[Entry]) -> None:
     """Try to write the keys until it works or none is needed any more."""
-    while any(ends > timezone.now() for _, ends in entries):
+    while any(entry.ends > timezone.now() for entry in entries):
         time.sleep(RETRY_SECONDS)
         with suppress(RedisUnavailable):
             publish(entries)
@@ -173,14 +258,31 @@ def revoke(tokens: IssuedTokenQuerySet) -> int:
     now = timezone.now()
     ended = tokens.live(now).update(revoked_at=now)
     access = tokens.to_blacklist().filter(revoked_at=now).values_list("jti", "expires_at")
-    try_to_publish([(blacklist_key(jti), expires) for jti, expires in access])
+    try_to_publish([Entry(blacklist_key(jti), expires) for jti, expires in access])
     return ended
+
+
+def revoke_api_keys(keys: QuerySet[ApiKey]) -> int:
+    """Revoke API keys; return how many were not yet."""
+    now = timezone.now()
+    ids = list(keys.filter(revoked_at=None).values_list("key_id", flat=True))
+    ended = ApiKey.objects.filter(key_id__in=ids, revoked_at=None).update(revoked_at=now)
+    try_to_publish([Entry(blacklist_key(key_id), now + API_KEY_REMEMBERED) for key_id in ids])
+    return ended
+
+
+def end_epoch(user: User) -> None:
+    """End all that was issued to the user until now, known or not, in one step."""
+    now = timezone.now()
+    User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1, token_epoch_at=now)
+    user.refresh_from_db(fields=["token_epoch", "token_epoch_at"])
+    try_to_publish([Entry(epoch_key(user.pk), now + access_token_life(), user.token_epoch)])
 
 
 def publish_lock(user: User) -> None:
     """Tell the hot path that the account is locked until `user.locked_until`."""
     if user.locked_until is not None:
-        try_to_publish([(lock_key(user.pk), user.locked_until)])
+        try_to_publish([Entry(lock_key(user.pk), user.locked_until)])
 
 
 def publish_unlock(user: User) -> None:

@@ -39,7 +39,12 @@ logconfig_dict["loggers"] |= {
 
 
 def post_worker_init(worker: Any) -> None:
-    """Take what the application loaded out of garbage collection: walking through it stopped requests for 100 ms."""
+    """Follow the rotations of the signing keys, and take what the application loaded out of garbage collection:
+    walking through it stopped requests for 100 ms.
+    """
+    from accounts.keyring import follow_rotations  # noqa: PLC0415  # Django is set up by now, and was not before
+
+    follow_rotations()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

@@ -79,6 +79,7 @@ class Environment(BaseSettings):
     WEB_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
 
     SECRET_KEY: str = ""
+    SECRET_KEY_FALLBACKS: CommaList = ()
     JWT_SECRET_KEY: str
     JWT_ALGORITHM: Literal["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"] = "HS256"
     JWT_ACCESS_TOKEN_EXPIRE_MINUTES: Annotated[int, Field(ge=1, le=1440)] = 15
@@ -107,6 +108,9 @@ class Environment(BaseSettings):
     RATE_LIMIT_ADMIN_BURST_SIZE: Count = 20_000
     RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE: Positive = 500
     RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE: Count = 1_000
+    RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE: Positive = 10
+    RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE: Count = 0
+    LOGINS_PER_ACCOUNT: Positive = 5
     RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND: Positive = 10_485_760
     RATE_LIMIT_CHUNK_UPLOAD_BURST_BYTES: Count = 20_971_520
 
@@ -129,6 +133,7 @@ class Environment(BaseSettings):
     LOG_FORMAT: Literal["json", "console"] = "json"
     METRICS_ENABLED: bool = True
     HEALTH_CHECK_INTERVAL: Annotated[int, Field(ge=1, le=3600)] = 30
+    AUDIT_RETENTION_DAYS: Annotated[int, Field(ge=1, le=3650)] = 90
     API_DOCS_ENABLED: bool = False
 
     @classmethod
@@ -169,7 +174,7 @@ class Environment(BaseSettings):
     @field_validator(
         "ALLOWED_HOSTS", "CORS_ORIGINS", "TRUSTED_PROXIES", "BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL",
         "AUTH_SERVICE_URL", "TRON_PAYMENT_URL", "RDP_SERVICES_URL", "NODE_MANAGEMENT_URL", "ADMIN_INTERFACE_URL",
-        "STORAGE_DATABASE_URL", mode="before",
+        "STORAGE_DATABASE_URL", "SECRET_KEY_FALLBACKS", mode="before",
     )  # fmt: skip
     @classmethod
     def split_commas(cls, value: Any) -> Any:

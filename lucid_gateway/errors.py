@@ -165,6 +165,18 @@ class CodeInvalid(Unauthenticated):
     number, text = 2007, "Code invalid"
 
 
+class WalletSignatureInvalid(Unauthenticated):
+    """A signature that the account's hardware wallet did not make over the challenge."""
+
+    number, text = 2008, "Hardware wallet signature invalid"
+
+
+class SecondFactorNeeded(Unauthenticated):
+    """The first factor was right; `details.required` names what the account asks for beside it."""
+
+    text = "A second factor is needed"
+
+
 class RefreshTokenInvalid(Unauthenticated):
     """A refresh token that is not ours, expired, revoked or already used."""
 

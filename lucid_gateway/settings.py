@@ -16,13 +16,14 @@ ENV = environment()
 # Django's own DEBUG would answer errors with HTML and tracebacks; the variable DEBUG switches the API documents on.
 DEBUG = False
 SECRET_KEY = ENV.SECRET_KEY or hashlib.sha256(b"django " + ENV.JWT_SECRET_KEY.encode()).hexdigest()
+SECRET_KEY_FALLBACKS = list(ENV.SECRET_KEY_FALLBACKS)
 ALLOWED_HOSTS = list(ENV.ALLOWED_HOSTS) or ["127.0.0.1", "localhost", "[::1]"]
 ROOT_URLCONF = "lucid_gateway.urls"
 WSGI_APPLICATION = "lucid_gateway.wsgi.application"
 
 ON_MONGODB = bool(ENV.MONGODB_URI)
 INSTALLED_APPS = [
-    "lucid_gateway.mongodb.apps.MongoAdminConfig" if ON_MONGODB else "django.contrib.admin",
+    "lucid_gateway.mongodb.apps.MongoAdminConfig" if ON_MONGODB else "lucid_gateway.admin_app.GatewayAdminConfig",
     "lucid_gateway.mongodb.apps.MongoAuthConfig" if ON_MONGODB else "django.contrib.auth",
     "lucid_gateway.mongodb.apps.MongoContentTypesConfig" if ON_MONGODB else "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -45,6 +46,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "proxy.middleware.RequestTargetMiddleware",
+    "accounts.middleware.OriginMiddleware",
     "ratelimit.middleware.RateLimitHeadersMiddleware",
     "lucid_gateway.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -52,6 +54,7 @@ MIDDLEWARE = [
     "lucid_gateway.admin_middleware.AdminSessionMiddleware",
     "lucid_gateway.admin_middleware.AdminCsrfMiddleware",
     "lucid_gateway.admin_middleware.AdminAuthenticationMiddleware",
+    "ratelimit.middleware.OperatorPagesLimitMiddleware",
     "lucid_gateway.admin_middleware.AdminMessageMiddleware",
     "lucid_gateway.admin_middleware.AdminClickjackingMiddleware",
 ]
@@ -164,7 +167,7 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_THROTTLE_CLASSES": ["ratelimit.throttling.AuthenticatedThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

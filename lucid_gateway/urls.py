@@ -7,6 +7,8 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
 
+from accounts.urls import root_urlpatterns as account_pages
+
 handler400 = "lucid_gateway.error_responses.bad_request"
 handler403 = "lucid_gateway.error_responses.permission_denied"
 handler404 = "lucid_gateway.error_responses.page_not_found"
@@ -29,6 +31,10 @@ docs = [
     path("redoc", SpectacularRedocView.as_view(url_name="openapi", **open_view), name="redoc"),
 ]
 
-urlpatterns: list[URLPattern | URLResolver] = [path("api/v1/", include(api)), path("admin/", admin.site.urls)]
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v1/", include(api)),
+    path("admin/", admin.site.urls),
+    *account_pages,
+]
 if settings.ENV.docs_enabled:
     urlpatterns += docs

@@ -6,8 +6,12 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from lucid_gateway.admin_middleware import is_admin
+from lucid_gateway.error_responses import error_response
 from ratelimit.client_address import is_trusted, resolve
-from ratelimit.throttling import decision_of
+from ratelimit.limiter import admit_or_fall_back
+from ratelimit.throttling import charge_address, decision_of, remember
+from ratelimit.tiers import tier
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 FORWARDED_FIELDS = (
@@ -46,3 +50,22 @@ class RateLimitHeadersMiddleware:
             for name, value in decision.headers().items():
                 response[name] = value
         return response
+
+
+class OperatorPagesLimitMiddleware:
+    """Limits the operator pages as the API is: staff in the admin tier, all others by address.
+
+    Runs after AdminAuthenticationMiddleware, which knows who is asking.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_admin(request):
+            return self.get_response(request)
+        if request.user.is_staff:
+            decision = remember(request, admit_or_fall_back(tier("admin"), f"user:{request.user.pk}"))
+        else:
+            decision = charge_address(request)
+        return self.get_response(request) if decision.admitted else error_response(request, decision.error())

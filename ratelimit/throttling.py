@@ -1,6 +1,6 @@
 """DRF's throttle classes for the tiers; one decision a request, kept on the request for its headers."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from django.http import HttpRequest
 from rest_framework.request import Request
@@ -8,7 +8,14 @@ from rest_framework.throttling import BaseThrottle
 
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.limiter import Decision, admit_or_fall_back
-from ratelimit.tiers import tier
+from ratelimit.tiers import Tier, tier
+
+
+class Staff(Protocol):
+    """As much of a caller as a throttle asks for."""
+
+    @property
+    def is_staff(self) -> bool: ...
 
 
 def decision_of(request: HttpRequest) -> Decision | None:
@@ -39,6 +46,11 @@ class TierThrottle(BaseThrottle):
 
     tier_name: ClassVar[str]
 
+    @classmethod
+    def tier_for(cls, caller: Staff) -> Tier:
+        """Return the tier that counts the caller's requests."""
+        return tier(cls.tier_name)
+
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited with the tier that refused."""
         decision = decision_of(request._request) or charge_address(request._request)
@@ -57,3 +69,28 @@ class AuthenticatedThrottle(TierThrottle):
 
 class BlockchainQueryThrottle(TierThrottle):
     tier_name = "blockchain_query"
+
+
+class AdminThrottle(TierThrottle):
+    """For staff endpoints; who is no staff is refused there, and counted like everybody else."""
+
+    tier_name = "admin"
+
+    @classmethod
+    def tier_for(cls, caller: Staff) -> Tier:
+        """Return the admin tier for staff alone."""
+        return tier(cls.tier_name if caller.is_staff else AuthenticatedThrottle.tier_name)
+
+
+class LoginAttemptThrottle(TierThrottle):
+    """For logins, their verification and password resets: each counts on its own, by address."""
+
+    tier_name = "login_attempt"
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Return True, or raise RateLimited."""
+        subject = f"{address_subject(request._request)}:{type(view).__name__}"
+        decision = remember(request._request, admit_or_fall_back(tier(self.tier_name), subject))
+        if not decision.admitted:
+            raise decision.error()
+        return True

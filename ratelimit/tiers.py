@@ -33,5 +33,8 @@ def tier(name: str) -> Tier:
             env.RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE,
             env.RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE,
         ),
+        "login_attempt": Tier(
+            "login_attempt", env.RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE, env.RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE
+        ),
     }
     return tiers[name]

@@ -26,7 +26,7 @@ def right_claims(user: User) -> dict[str, Any]:
     return {
         "type": "access", "exp": now + 600, "iat": now, "jti": uuid.uuid4().hex, "user_id": str(user.pk),
         "sub": str(user.pk), "role": "user", "family": str(uuid.uuid4()), "iss": "lucid-api-gateway",
-        "aud": "lucid-api",
+        "aud": "lucid-api", "epoch": 0,
     }  # fmt: skip
 
 

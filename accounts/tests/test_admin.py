@@ -8,7 +8,7 @@ from django.test import Client
 from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.roles import Role
-from accounts.tokens import Device, TokenPair, issue_tokens
+from accounts.tokens import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, error_code, make_user
 
 PAGES = [
@@ -56,7 +56,7 @@ def form_of(client: Client, user: User, **changes: str) -> dict[str, str]:
 
 def act(client: Client, action: str, *rows: Any, model: str = "user", query: str = "") -> str:
     """Run an action on rows; return the page that follows."""
-    data = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
+    data = {"action": action, "_selected_action": [str(row.pk) for row in rows], "_confirmed": "yes", "reason": "why"}
     response = client.post(f"/admin/accounts/{model}/{query}", data, follow=True)
     return str(response.content.decode())
 
@@ -252,7 +252,7 @@ def test_an_admin_does_not_change_other_staff(page: Client, super_admin: User, a
 
 @pytest.mark.parametrize("action", ["lock", "end_sessions"])
 def test_an_admin_does_not_shut_other_staff_out(page: Client, api: ApiClient, super_admin: User, action: str) -> None:
-    tokens = issue_tokens(super_admin, device=Device())
+    tokens = issue_tokens(super_admin)
     act(page, action, super_admin)
 
     assert me(api, tokens) == "in"
@@ -319,7 +319,7 @@ def test_a_lock_is_noted_with_its_author_and_works_at_once(
     assert (owner.locked_by, owner.is_locked) == (admin.email, True)
     assert me(api, tokens) == "2005"
     assert "1 user" in act(page, "unlock", owner)
-    assert me(api, tokens) == "in"
+    assert me(api, issue_tokens(owner)) == "in"
 
 
 def test_nobody_locks_themselves_out(above: Client, super_admin: User, owner: User) -> None:
@@ -331,9 +331,9 @@ def test_nobody_locks_themselves_out(above: Client, super_admin: User, owner: Us
 def test_all_sessions_of_a_user_are_ended(
     page: Client, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
 ) -> None:
-    others = issue_tokens(node_operator, device=Device())
+    others = issue_tokens(node_operator)
 
-    assert "2 tokens revoked" in act(page, "end_sessions", owner)
+    assert "1 users: sessions ended" in act(page, "end_sessions", owner)
     assert (me(api, tokens), me(api, others)) == ("2003", "in")
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from accounts.tokens import TokenPair
+from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 
@@ -19,7 +19,7 @@ def test_a_locked_user_is_out_with_the_next_request_and_in_again_when_unlocked(
     assert error_code(api.send("get", "/users/me", token=tokens.access)) == "2005"
 
     call_command("unlock_user", email=owner.email)
-    assert api.send("get", "/users/me", token=tokens.access).status_code == 200
+    assert api.send("get", "/users/me", token=issue_tokens(User.objects.get()).access).status_code == 200
 
 
 def test_a_lock_can_end_by_itself(owner: User) -> None:

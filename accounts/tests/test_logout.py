@@ -7,14 +7,14 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.models import IssuedToken, User
-from accounts.tokens import Device, TokenPair, issue_tokens
+from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 
 @pytest.fixture
 def elsewhere(owner: User) -> TokenPair:
     """The owner's tokens of another login."""
-    return issue_tokens(owner, device=Device("192.0.2.2", "phone"))
+    return issue_tokens(owner)
 
 
 def log_out(api: ApiClient, token: str | None, **data: Any) -> Any:
@@ -67,7 +67,7 @@ def test_other_logins_go_on(api: ApiClient, tokens: TokenPair, elsewhere: TokenP
 def test_everywhere_ends_all_of_the_callers_logins(
     api: ApiClient, tokens: TokenPair, elsewhere: TokenPair, node_operator: User
 ) -> None:
-    others = issue_tokens(node_operator, device=Device())
+    others = issue_tokens(node_operator)
     assert log_out(api, tokens.access, everywhere=True).status_code == 200
 
     assert is_live(api, tokens) == is_live(api, elsewhere) == (False, False)
@@ -84,7 +84,7 @@ def test_the_login_of_a_given_refresh_token_ends_too(api: ApiClient, tokens: Tok
 def test_another_users_refresh_token_is_refused_and_nothing_ends(
     api: ApiClient, tokens: TokenPair, node_operator: User, everywhere: bool
 ) -> None:
-    others = issue_tokens(node_operator, device=Device())
+    others = issue_tokens(node_operator)
 
     response = log_out(api, tokens.access, refresh_token=others.refresh, everywhere=everywhere)
 

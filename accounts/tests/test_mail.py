@@ -48,7 +48,7 @@ def test_the_log_tells_of_a_mail_that_was_not_sent_without_its_text(
     monkeypatch.setattr(mail, "RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
     with caplog.at_level(logging.DEBUG):
-        mail.send_later(EmailMessage("Subject", "your login code is 424242", to=["owner@example.org"]))
+        mail.send_later(lambda: EmailMessage("Subject", "your login code is 424242", to=["owner@example.org"]))
         wait_for_record(caplog)
 
     (record,) = caplog.records
@@ -60,7 +60,7 @@ def test_the_log_tells_of_a_mail_that_was_not_sent_without_its_text(
 def test_an_address_that_cannot_be_written_is_logged_not_swallowed(
     mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mail.send_later(EmailMessage("Subject", "text", to=["a@" + "ü" * 60 + ".org"]))
+    mail.send_later(lambda: EmailMessage("Subject", "text", to=["a@" + "ü" * 60 + ".org"]))
     wait_for_record(caplog)
 
     assert caplog.records[0].getMessage() == "mail not sent"
@@ -73,7 +73,7 @@ def test_a_refused_recipient_is_not_tried_again(settings: Settings, caplog: pyte
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
     controller = Controller(nobody, hostname="127.0.0.1", port=settings.EMAIL_PORT)
     controller.start()
-    mail.send_later(EmailMessage("Subject", "text", to=["nobody@example.org"]))
+    mail.send_later(lambda: EmailMessage("Subject", "text", to=["nobody@example.org"]))
     wait_for_record(caplog)
     controller.stop()
 
@@ -87,7 +87,7 @@ def test_a_thousand_waiting_mails_are_enough(
     waiting = mail.BoundedSemaphore(1)
     monkeypatch.setattr(mail, "waiting", waiting)
     waiting.acquire()
-    mail.send_later(EmailMessage("Subject", "text", to=["owner@example.org"]))
+    mail.send_later(lambda: EmailMessage("Subject", "text", to=["owner@example.org"]))
 
     assert [record.getMessage() for record in caplog.records] == ["mail dropped: too many are waiting"]
 

@@ -15,8 +15,8 @@ from redis import Redis
 from accounts import revocation
 from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
-from accounts.revocation import COPY_MARKER, blacklist_key, copy, lock_key, rebuild, revoke
-from accounts.tokens import Device, TokenPair, end_all, issue_tokens
+from accounts.revocation import COPY_MARKER, blacklist_key, copy, epoch_key, lock_key, rebuild, revoke
+from accounts.tokens import TokenPair, end_all, issue_tokens
 from conftest import ApiClient, error_code
 from lucid_gateway.redis_access import breaker
 from testing.parallel import in_parallel
@@ -37,7 +37,7 @@ def redis_is_told_in_the_end() -> Iterator[None]:
 @pytest.fixture
 def others(owner: User) -> TokenPair:
     """Tokens of another login of the owner."""
-    return issue_tokens(owner, device=Device())
+    return issue_tokens(owner)
 
 
 def outcome(api: ApiClient, access: str) -> str:
@@ -92,13 +92,15 @@ def test_each_key_of_the_copy_ends_with_what_it_is_for(
     lock_user(owner, reason="", by="", until=timezone.now() + timedelta(hours=1))
     empty_redis.flushall()
 
-    assert rebuild() == 2
+    assert rebuild() == 3
     keys = set(empty_redis.keys()) - {COPY_MARKER.encode()}
     row = IssuedToken.objects.get(kind="access")
-    assert keys == {blacklist_key(row.jti).encode(), lock_key(owner.pk).encode()}
+    assert keys == {key.encode() for key in (blacklist_key(row.jti), lock_key(owner.pk), epoch_key(owner.pk))}
     life = settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60
     assert life < empty_redis.ttl(blacklist_key(row.jti)) <= life + 60
     assert 3600 < empty_redis.ttl(lock_key(owner.pk)) <= 3660
+    assert life < empty_redis.ttl(epoch_key(owner.pk)) <= life + 60
+    assert empty_redis.get(epoch_key(owner.pk)) == b"2"
 
 
 def test_the_copy_holds_neither_refresh_tokens_nor_what_has_expired(
@@ -107,7 +109,7 @@ def test_the_copy_holds_neither_refresh_tokens_nor_what_has_expired(
     end_all(owner)
     past = timezone.now() - timedelta(seconds=1)
     IssuedToken.objects.update(expires_at=past)
-    User.objects.update(locked_until=past)
+    User.objects.update(locked_until=past, token_epoch_at=past - timedelta(days=1))
     empty_redis.flushall()
 
     assert rebuild() == 0
@@ -121,7 +123,7 @@ def test_a_large_copy_is_built_whole(owner: User, empty_redis: Redis) -> None:
     ]
     IssuedToken.objects.bulk_create(rows)
 
-    assert end_all(owner) == len(rows)
+    assert revoke(IssuedToken.objects.filter(user=owner)) == len(rows)
     empty_redis.flushall()
     assert rebuild() == len(rows)
     assert len(empty_redis.keys("blacklist:0*")) == len(rows)
@@ -170,7 +172,7 @@ def test_many_requests_after_a_flush_build_the_copy_once(tokens: TokenPair, empt
 def test_without_redis_the_database_is_asked(
     api: ApiClient, owner: User, node_operator: User, tokens: TokenPair, others: TokenPair
 ) -> None:
-    locked = issue_tokens(node_operator, device=Device())
+    locked = issue_tokens(node_operator)
     api.send("post", "/auth/logout", {}, token=tokens.access)
     lock_user(node_operator, reason="", by="")
     redis_away()
@@ -232,11 +234,11 @@ def test_an_unlock_made_without_redis_counts_for_every_worker(api: ApiClient, ow
     lock_user(owner, reason="", by="")
     assert outcome(api, tokens.access) == "2005"
     redis_away()
-    unlock_user(owner)
+    unlock_user(owner, by="")
     redis_back()
     another_worker()
 
-    assert outcome(api, tokens.access) == "in"
+    assert outcome(api, issue_tokens(owner).access) == "in"
 
 
 def test_revoking_counts_what_was_live(owner: User, tokens: TokenPair, others: TokenPair) -> None:

@@ -9,7 +9,7 @@ from redis import Redis
 
 from accounts.keyring import token_backend
 from accounts.models import User
-from accounts.tokens import Device, TokenPair, issue_tokens
+from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 
@@ -28,7 +28,7 @@ def is_let_in(api: ApiClient, token: str) -> bool:
 def test_the_tokens_of_a_user_end_and_those_of_others_do_not(
     api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
 ) -> None:
-    others = issue_tokens(node_operator, device=Device())
+    others = issue_tokens(node_operator)
 
     assert revoked(email=owner.email) == 2
     assert not is_let_in(api, tokens.access)
@@ -41,7 +41,7 @@ def test_a_single_token_ends(api: ApiClient, tokens: TokenPair) -> None:
 
 
 def test_all_tokens_end(api: ApiClient, tokens: TokenPair, node_operator: User) -> None:
-    others = issue_tokens(node_operator, device=Device())
+    others = issue_tokens(node_operator)
 
     assert revoked(all=True, no_input=True) == 4
     assert not is_let_in(api, tokens.access)

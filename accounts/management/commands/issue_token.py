@@ -8,8 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
 from accounts.answers import tokens_answer
+from accounts.audit import Origin, origin, record
 from accounts.models import User
-from accounts.tokens import Device, issue_tokens
+from accounts.tokens import issue_tokens
 
 
 class Command(BaseCommand):
@@ -26,7 +27,9 @@ class Command(BaseCommand):
             raise CommandError(f"no active user has the email {email}")
         if user.is_locked:
             raise CommandError(f"{email} is locked: {user.lock_reason or 'no reason given'}")
-        pair = issue_tokens(user, device=Device(user_agent="manage.py issue_token"))
+        origin.set(Origin(user_agent="manage.py issue_token", actor="manage.py"))
+        pair = issue_tokens(user)
+        record("token.issued", subject=user, actor="manage.py")
         if options["json"]:
             self.stdout.write(json.dumps(tokens_answer(user, pair), cls=DjangoJSONEncoder, indent=2))
         else:

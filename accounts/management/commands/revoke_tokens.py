@@ -6,9 +6,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.audit import record
 from accounts.management.users import user_of
 from accounts.models import IssuedToken, IssuedTokenQuerySet
 from accounts.revocation import revoke
+from accounts.staff import end_sessions
 
 
 def chosen(email: str | None, jti: str | None) -> IssuedTokenQuerySet:
@@ -39,8 +41,14 @@ class Command(BaseCommand):
         tokens = chosen(email, jti)
         if options["all"] and not options["no_input"]:
             self.confirm(tokens.live().count())
-        ended = revoke(tokens)
+        ended = end_sessions(user_of(email), by="manage.py") if email else self.revoke(tokens)
         self.stdout.write(json.dumps({"revoked": ended}) if options["json"] else f"{ended} tokens revoked")
+
+    def revoke(self, tokens: IssuedTokenQuerySet) -> int:
+        """Revoke tokens of nobody in particular; return how many were live."""
+        ended = revoke(tokens)
+        record("token.revoked", actor="manage.py", tokens=ended)
+        return ended
 
     def confirm(self, live: int) -> None:
         """Ask; raise CommandError unless the answer is yes."""

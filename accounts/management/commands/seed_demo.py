@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
 from accounts.roles import Role
-from accounts.tokens import Device, issue_tokens
+from accounts.tokens import issue_tokens
 
 ADMIN, OPERATOR, USER = "admin@lucid.test", "operator@lucid.test", "demo@lucid.test"
 
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         admin.set_password(password)
         admin.save(update_fields=["password"])
         ensure_user(OPERATOR, Role.NODE_OPERATOR)
-        tokens = issue_tokens(ensure_user(USER, Role.USER), device=Device(user_agent="manage.py seed_demo"))
+        tokens = issue_tokens(ensure_user(USER, Role.USER))
         accounts = {"admin": ADMIN, "admin_password": password, "operator": OPERATOR, "user": USER}
         accounts["user_access_token"] = tokens.access
         if options["json"]:

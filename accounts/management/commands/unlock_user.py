@@ -18,5 +18,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, email: str, **options: Any) -> None:
         """Unlock the user."""
         user = user_of(email)
-        unlock_user(user)
+        unlock_user(user, by="manage.py")
         self.stdout.write(f"{user.email} is not locked")

@@ -1,6 +1,7 @@
-"""Users and the tokens issued to them."""
+"""Users."""
 
 import uuid
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from accounts.roles import STAFF, Role
 
@@ -34,9 +36,17 @@ class UserManager(BaseUserManager["User"]):
         """Return the user of that email, in any case."""
         return self.get(email=(username or "").lower())
 
+    def welcome(self, **who: Any) -> "User | None":
+        """Return the one active user of that email or key, None if there is none."""
+        return self.filter(is_active=True, **who).first()
+
     def locked(self) -> "models.QuerySet[User]":
         """Return the users whom a staff lock keeps out now."""
         return self.filter(locked_until__gt=timezone.now())
+
+    def with_new_epoch(self, since: datetime) -> "models.QuerySet[User]":
+        """Return the users whose tokens were all ended since then."""
+        return self.filter(token_epoch_at__gt=since)
 
 
 class User(AbstractBaseUser):
@@ -51,10 +61,17 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(default=True, db_index=True)
     email_verified = models.BooleanField(default=False)
     hardware_wallet_enabled = models.BooleanField(default=False)
+    hardware_wallet_address = models.CharField(max_length=34, blank=True)
     totp_enabled = models.BooleanField(default=False)
+    totp_secret = models.CharField(max_length=255, blank=True, editable=False)  # encrypted
+    totp_last_step = models.BigIntegerField(default=0, editable=False)  # a step works once (RFC 6238, section 5.2)
+    login_attempts = models.PositiveIntegerField(default=0, editable=False)  # failed ones since the last login
     locked_until = models.DateTimeField(null=True, blank=True, db_index=True)
     lock_reason = models.CharField(max_length=200, blank=True)
     locked_by = models.CharField(max_length=254, blank=True)
+    token_epoch = models.PositiveIntegerField(default=0, editable=False)  # tokens of an earlier one are dead
+    token_epoch_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -90,6 +107,21 @@ class User(AbstractBaseUser):
         """Whether a staff lock keeps the user out now."""
         return self.locked_until is not None and self.locked_until > timezone.now()
 
+    @property
+    def second_factors(self) -> frozenset[str]:
+        """What a login needs beside its first factor: `totp`, `signature`, both or none."""
+        factors = {"totp": self.totp_enabled, "signature": self.hardware_wallet_enabled}
+        return frozenset(name for name, enabled in factors.items() if enabled)
+
+    def get_session_auth_hash(self) -> str:
+        """Bind the admin's session to the password and the epoch: what ends all tokens ends it, too."""
+        bound_to = f"{self.password} {self.token_epoch}"
+        return salted_hmac("accounts.User.session", bound_to, algorithm="sha256").hexdigest()
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        """Yield none: after a new SECRET_KEY staff sign in again."""
+        yield from ()
+
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Django's permission check: admins look and change, super admins also add and delete."""
         if not self.has_module_perms(""):
@@ -104,47 +136,3 @@ class User(AbstractBaseUser):
     def has_module_perms(self, app_label: str) -> bool:
         """Whether the admin shows the app at all."""
         return self.is_active and self.is_staff
-
-
-class IssuedTokenQuerySet(models.QuerySet["IssuedToken"]):
-    """Reads over the tokens that were issued."""
-
-    def live(self, now: datetime | None = None) -> "IssuedTokenQuerySet":
-        """Return those neither expired nor revoked."""
-        return self.filter(expires_at__gt=now or timezone.now(), revoked_at=None)
-
-    def to_blacklist(self) -> "IssuedTokenQuerySet":
-        """Return the access tokens that were revoked and would still be accepted for what is left of them."""
-        return self.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__isnull=False, expires_at__gt=timezone.now())
-
-
-class IssuedToken(models.Model):
-    """A token that was issued: its id and fate, never the token. The tokens of one login are a family."""
-
-    class Kind(models.TextChoices):
-        ACCESS = "access", "Access"
-        REFRESH = "refresh", "Refresh"
-
-    jti = models.CharField(primary_key=True, max_length=32, editable=False)
-    family = models.UUIDField(db_index=True)
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="issued_tokens")
-    kind = models.CharField(max_length=10, choices=Kind.choices)
-    issued_at = models.DateTimeField(db_index=True)
-    expires_at = models.DateTimeField(db_index=True)
-    used_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    address = models.CharField(max_length=45, blank=True)
-    user_agent = models.CharField(max_length=200, blank=True)
-
-    objects: ClassVar[models.Manager["IssuedToken"]] = IssuedTokenQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-issued_at"]
-        indexes = [
-            models.Index(fields=["user", "expires_at"], name="token_user_expires"),
-            models.Index(fields=["revoked_at", "expires_at"], name="token_revoked_expires"),
-            models.Index(fields=["kind", "issued_at"], name="token_kind_issued"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.jti}"

@@ -1,0 +1,43 @@
+"""The operator page for automatic lockouts."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from accounts import lockouts
+from accounts.admin.confirmation import ReadOnlyAdmin
+from accounts.admin.users import operator_of
+from accounts.audit import record
+from accounts.models import AutomaticLockout
+from lucid_gateway.redis_access import RedisUnavailable
+
+
+@admin.register(AutomaticLockout)
+class LockoutAdmin(ReadOnlyAdmin):
+    """The list is read from Redis; each row has a button that lifts it."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the lockouts in force, or lift one."""
+        try:
+            if request.method == "POST":
+                self.lift(request)
+                return HttpResponseRedirect(request.path)
+            found = lockouts.in_force()
+        except RedisUnavailable:
+            self.message_user(request, "Redis cannot be had: nothing is known of lockouts.", messages.ERROR)
+            found = []
+        context = {
+            **self.admin_site.each_context(request), "title": "Lockouts in force", "opts": self.opts, "lockouts": found,
+        }  # fmt: skip
+        return TemplateResponse(request, "admin/accounts/lockouts.html", context)
+
+    def lift(self, request: HttpRequest) -> None:
+        """Lift the lockout that the form names."""
+        subject = lockouts.subject_of(request.POST.get("subject", ""))
+        if subject.kind not in lockouts.RULES:
+            return
+        lockouts.lift(subject)
+        record("lockout.lifted", subject=subject.key[:64], actor=operator_of(request), counted=subject.kind)
+        self.message_user(request, f"The lockout of {subject.name} was lifted.", messages.SUCCESS)

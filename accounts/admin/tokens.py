@@ -1,0 +1,153 @@
+"""The operator pages for tokens, signed-in devices and signing keys."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+
+from accounts.admin.confirmation import ReadOnlyAdmin, ask
+from accounts.admin.users import operator_of
+from accounts.audit import record
+from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey
+from accounts.revocation import revoke
+from accounts.signing_keys import RotationUnderway, rotate
+from accounts.staff import may_manage
+from accounts.tokens import end_family
+
+
+class FateFilter(admin.SimpleListFilter):
+    """What became of a token."""
+
+    title = parameter_name = "fate"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("live", "Live"), ("blacklist", "On the blacklist"), ("used", "Used"), ("expired", "Expired")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> QuerySet[IssuedToken]:
+        """Return the tokens of that fate."""
+        now = timezone.now()
+        fates: dict[str | None, dict[str, Any]] = {
+            "live": {"expires_at__gt": now, "revoked_at": None, "used_at": None},
+            "blacklist": {"expires_at__gt": now, "revoked_at__isnull": False},
+            "used": {"used_at__isnull": False},
+            "expired": {"expires_at__lte": now},
+        }
+        return queryset.filter(**fates.get(self.value(), {}))
+
+
+def within_reach(request: HttpRequest, tokens: QuerySet[IssuedToken]) -> IssuedTokenQuerySet:
+    """Return those whose users the operator may act on. By key: a search joins users, and MongoDB updates no join."""
+    operator = operator_of(request)
+    rows = tokens.select_related("user")
+    reached = [token.pk for token in rows if may_manage(operator.role, operator.pk, token.user)]
+    return IssuedTokenQuerySet(IssuedToken).filter(pk__in=reached)
+
+
+@admin.register(IssuedToken)
+class IssuedTokenAdmin(ReadOnlyAdmin):
+    list_display: tuple[str, ...] = (
+        "user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address", "jti",
+    )  # fmt: skip
+    list_filter: ClassVar[tuple[Any, ...]] = (FateFilter, "kind", "issued_at", "expires_at", "revoked_at")
+    sortable_by: ClassVar[tuple[str, ...]] = ("issued_at", "expires_at")
+    list_select_related = ("user",)
+    search_fields = ("jti", "family", "user__email", "user__username", "address")
+    actions: tuple[str, ...] = ("revoke", "end_families")
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow the links of a user's page."""
+        return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+    @admin.action(description="Revoke the selected tokens", permissions=["operate"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> HttpResponseBase | None:
+        """Revoke each that is live; the tokens of other staff are for super admins."""
+        tokens = within_reach(request, queryset)
+        data, page = ask(self, request, tokens, title="Revoke tokens", warning="They stop with their next request.")
+        if data is None:
+            return page
+        jtis = list(tokens.values_list("jti", flat=True))
+        ended = revoke(tokens)
+        record("token.revoked", actor=operator_of(request), jtis=jtis, tokens=ended)
+        self.message_user(request, f"{ended} tokens revoked.", messages.SUCCESS)
+        return None
+
+    @admin.action(description="End the logins of the selected tokens", permissions=["operate"])
+    def end_families(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> HttpResponseBase | None:
+        """End the token family of each."""
+        tokens = within_reach(request, queryset)
+        data, page = ask(
+            self, request, tokens, title="End logins", warning="All tokens of these logins stop with the next request."
+        )
+        if data is None:
+            return page
+        families = set(tokens.values_list("family", "user_id"))
+        for family, user_id in families:
+            ended = end_family(family)
+            record("token.revoked", subject=str(user_id), actor=operator_of(request), family=str(family), tokens=ended)
+        self.message_user(request, f"{len(families)} logins ended.", messages.SUCCESS)
+        return None
+
+
+@admin.register(SignIn)
+class SignInAdmin(IssuedTokenAdmin):
+    list_display = ("user", "signed_in_at", "issued_at", "expires_at", "address", "user_agent", "family")
+    list_filter = ("issued_at",)
+    sortable_by = ("issued_at",)
+    actions = ("end_families",)
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnlyAdmin):
+    list_display = (
+        "kid", "algorithm", "state", "created_at", "activated_at", "retired_at", "verify_until", "live_tokens",
+    )  # fmt: skip
+    list_filter = ("state", "algorithm")
+    fields = ("kid", "algorithm", "state", "created_at", "activated_at", "retired_at", "verify_until", "revoked_at")
+    sortable_by = ()
+    change_list_template = "admin/accounts/signing_keys.html"
+
+    @admin.display(description="Live tokens")
+    def live_tokens(self, key: SigningKey) -> int:
+        """Return how many tokens that it signed are live."""
+        return IssuedToken.objects.filter(kid=key.kid).live().count()
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that rotates."""
+        rotation = path("rotate/", self.admin_site.admin_view(self.rotate), name="accounts_signingkey_rotate")
+        return [rotation, *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Show the buttons to super admins alone."""
+        return super().changelist_view(request, {"may_rotate": self.has_govern_permission(request)})
+
+    def rotate(self, request: HttpRequest) -> HttpResponseBase:
+        """Ask, then make the next key the active one; with `?retire_now=1` every earlier key is revoked at once."""
+        back = HttpResponseRedirect(reverse("admin:accounts_signingkey_changelist"))
+        if not self.has_govern_permission(request):
+            self.message_user(request, "Keys are rotated by super admins.", messages.ERROR)
+            return back
+        now = "retire_now" in request.GET
+        doomed = IssuedToken.objects.all().live().count()
+        warning = (
+            f"Every key is revoked at once, and {doomed} live tokens with them: everybody has to log in again."
+            if now
+            else "A new key signs from now on. The one before verifies until its last token has expired."
+        )
+        data, page = ask(self, request, [], title="Rotate the signing keys", warning=warning)
+        if data is None and page is not None:
+            return page
+        try:
+            rotation = rotate(settings.ENV.JWT_ALGORITHM, retire_now=now)
+        except RotationUnderway:
+            self.message_user(request, "Somebody else rotates the keys at this moment.", messages.ERROR)
+            return back
+        self.message_user(
+            request, f"{rotation.active} signs now; {rotation.tokens_ended} tokens ended.", messages.SUCCESS
+        )
+        return back

@@ -1,0 +1,206 @@
+"""The operator pages for users."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from accounts import lockouts
+from accounts.admin.confirmation import Reason, ask
+from accounts.audit import record
+from accounts.locks import lock_user, unlock_user
+from accounts.models import User
+from accounts.profile import delete_account
+from accounts.roles import Role
+from accounts.staff import change_role, end_sessions, may_manage, reset_second_factors
+from accounts.tokens import end_all
+from lucid_gateway.redis_access import RedisUnavailable
+
+admin.site.unregister(Group)  # what a user may do follows from the role alone
+
+
+class NewRole(forms.Form):
+    """Asks for a role."""
+
+    role = forms.ChoiceField(choices=Role.choices)
+
+
+@admin.register(User)
+class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+    list_display = ("email", "username", "role", "is_active", "locked_until", "last_login", "created_at")
+    list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", "locked_until", "created_at")
+    sortable_by = ("email", "username", "role", "locked_until", "created_at")
+    search_fields = ("email", "username", "first_name", "last_name")
+    fields = (
+        "user_id", "email", "username", "first_name", "last_name", "role", "is_active", "email_verified",
+        "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address", "locked_until", "lock_reason",
+        "locked_by", "login_attempts", "token_epoch", "last_login", "created_at", "updated_at", "deleted_at",
+        "see_also",
+    )  # fmt: skip
+    readonly_fields = (
+        "user_id", "email_verified", "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address",
+        "locked_until", "lock_reason", "locked_by", "login_attempts", "token_epoch", "last_login", "created_at",
+        "updated_at", "deleted_at", "see_also",
+    )  # fmt: skip
+    actions = ("lock", "unlock", "lift_lockouts", "change_role", "end_sessions", "reset_factors", "delete_accounts")
+
+    @admin.display(description="See also")
+    def see_also(self, user: User) -> SafeString:
+        """Link to what belongs to the user."""
+        tokens, devices = reverse("admin:accounts_issuedtoken_changelist"), reverse("admin:accounts_signin_changelist")
+        keys, events = reverse("admin:accounts_apikey_changelist"), reverse("admin:accounts_auditevent_changelist")
+        return format_html(
+            '<a href="{}?q={id}">audit events</a> · <a href="{}?user__user_id__exact={id}">signed-in devices</a> · '
+            '<a href="{}?user__user_id__exact={id}">tokens</a> · <a href="{}?user__user_id__exact={id}">API keys</a>',
+            events, devices, tokens, keys, id=user.pk,
+        )  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Only a super admin changes roles, and nobody their own."""
+        may_change_role = getattr(request.user, "is_superuser", False) and (obj is None or obj.pk != request.user.pk)
+        return self.readonly_fields if may_change_role else (*self.readonly_fields, "role", "is_active")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Accounts are opened through the API or the command line."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """An admin looks after users, other staff is for super admins; what was deleted stays so."""
+        operator: Any = request.user
+        if not super().has_change_permission(request, obj):
+            return False
+        return obj is None or (obj.deleted_at is None and may_manage(operator.role, operator.pk, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Rows stay: tokens that live on must find whose they are. The action deletes what is personal."""
+        return False
+
+    def has_govern_permission(self, request: HttpRequest) -> bool:
+        """Return whether the operator may use the actions of super admins."""
+        return bool(getattr(request.user, "is_superuser", False))
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Save; a changed role or a deactivation ends the tokens that still say otherwise."""
+        changed = set(form.changed_data)
+        if "email" in changed:
+            obj.email_verified = False
+        # Only what changed: a lock set meanwhile stays.
+        obj.save(update_fields=[*(changed - {"role"}), "email_verified", "updated_at"])
+        if "role" in changed:
+            role, obj.role = Role(obj.role), form.initial["role"]
+            change_role(obj, role, by=operator_of(request))
+        if "is_active" in changed:
+            end_all(obj)
+        if others := sorted(changed - {"role"}):
+            record("user.updated", subject=obj, actor=operator_of(request), fields=others)
+
+    def within_reach(self, request: HttpRequest, users: QuerySet[User]) -> list[User]:
+        """Return those whom the operator may change."""
+        return [user for user in users if self.has_change_permission(request, user)]
+
+    def act(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[User],
+        *,
+        title: str,
+        warning: str,
+        done: str,
+        does: Callable[..., Any],
+        form: type[forms.Form] = forms.Form,
+    ) -> HttpResponseBase | None:
+        """Ask, then do it to each user within reach with what the form says; never to the operator."""
+        users = self.within_reach(request, queryset.exclude(pk=operator_of(request).pk))
+        data, page = ask(self, request, users, title=title, warning=warning, form=form)
+        if data is None:
+            return page
+        for user in users:
+            does(user, **data)
+        self.message_user(request, f"{len(users)} users: {done}", messages.SUCCESS)
+        return None
+
+    @admin.action(description="Lock the selected users", permissions=["change"])
+    def lock(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Lock each but the operator's own account."""
+        return self.act(
+            request, queryset, title="Lock users", form=Reason, done="locked.",
+            warning="Their tokens end, and API, API keys and operator pages stop, with the next request.",
+            does=lambda user, reason: lock_user(user, reason=reason, by=operator_of(request)),
+        )  # fmt: skip
+
+    @admin.action(description="Unlock the selected users", permissions=["change"])
+    def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Unlock each."""
+        users = self.within_reach(request, queryset)
+        for user in users:
+            unlock_user(user, by=operator_of(request))
+        self.message_user(request, f"{len(users)} users: unlocked.", messages.SUCCESS)
+
+    @admin.action(description="Lift automatic lockouts of the selected users", permissions=["change"])
+    def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Let them guess again."""
+        users = self.within_reach(request, queryset)
+        try:
+            for user in users:
+                lift_lockouts(user, by=operator_of(request))
+        except RedisUnavailable:
+            self.message_user(request, "Redis cannot be had: nothing was lifted.", messages.ERROR)
+            return
+        self.message_user(request, f"{len(users)} users: lockouts lifted.", messages.SUCCESS)
+
+    @admin.action(description="Change the role of the selected users", permissions=["govern"])
+    def change_role(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Give each another role."""
+        return self.act(
+            request, queryset, title="Change roles", form=NewRole, done="role changed.",
+            warning="Their tokens end: they say the role.",
+            does=lambda user, role: change_role(user, Role(role), by=operator_of(request)),
+        )  # fmt: skip
+
+    @admin.action(description="End all sessions of the selected users", permissions=["change"])
+    def end_sessions(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Revoke the tokens of each."""
+        return self.act(
+            request, queryset, title="End sessions", done="sessions ended.",
+            warning="All of their tokens end, and their sessions here. API keys live on.",
+            does=lambda user: end_sessions(user, by=operator_of(request)),
+        )  # fmt: skip
+
+    @admin.action(description="Reset TOTP and wallet of the selected users", permissions=["change"])
+    def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Switch the second factors of each off."""
+        return self.act(
+            request, queryset, title="Reset second factors", done="second factors reset.",
+            warning="Whoever reads their mail can log in from now on. Make sure that it was they who asked.",
+            does=lambda user: reset_second_factors(user, by=operator_of(request)),
+        )  # fmt: skip
+
+    @admin.action(description="Delete the selected accounts", permissions=["govern"])
+    def delete_accounts(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Delete the personal data of each."""
+        return self.act(
+            request, queryset, title="Delete accounts", done="deleted.",
+            warning="Their personal data is gone for good, their tokens and API keys end. This cannot be undone.",
+            does=lambda user: delete_account(user, by=operator_of(request)),
+        )  # fmt: skip
+
+
+def operator_of(request: HttpRequest) -> User:
+    """Return the operator."""
+    user: User = request.user  # type: ignore[assignment]
+    return user
+
+
+def lift_lockouts(user: User, *, by: User) -> None:
+    """Lift the automatic lockouts of a user's account; raise RedisUnavailable."""
+    for subject in (lockouts.account(user.email), lockouts.second_factor(user.email)):
+        lockouts.lift(subject)
+    record("lockout.lifted", subject=user, actor=by)

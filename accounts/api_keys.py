@@ -1,0 +1,121 @@
+"""API keys: a prefix that finds them, a secret that is shown once, and some of their owner's permissions."""
+
+import hmac
+import re
+import secrets
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.utils import timezone
+
+from accounts.audit import record
+from accounts.callers import Caller
+from accounts.digests import secret_hash
+from accounts.models import ApiKey, User
+from accounts.revocation import API_KEY_REMEMBERED, revoke_api_keys
+from accounts.roles import PERMISSIONS, Role
+from lucid_gateway.errors import NotFound, OperationNotAllowed, TokenExpired, TokenInvalid
+
+PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
+MAX_KEYS = 50
+REMEMBERED_KEYS = 10_000
+ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class TooManyKeys(OperationNotAllowed):
+    """A user has as many live keys as one may have."""
+
+    status, text = 409, f"No more than {MAX_KEYS} API keys"
+
+
+def create_api_key(
+    user: User,
+    *,
+    name: str,
+    permissions: Sequence[str],
+    expires_at: datetime | None = None,
+    by: User | str | None = None,
+) -> tuple[ApiKey, str]:
+    """Create a key with those of the permissions that the user has; return it and its text, which is shown this once.
+
+    Raises TooManyKeys.
+    """
+    if ApiKey.objects.owned_by(user.pk).live().count() >= MAX_KEYS:
+        raise TooManyKeys()
+    key_id = "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
+    text = f"lk_{key_id}_{secrets.token_urlsafe(32)}"
+    allowed = sorted(PERMISSIONS[Role(user.role)].intersection(permissions))
+    key = ApiKey.objects.create(
+        key_id=key_id, user=user, name=name, secret_hash=secret_hash(text), permissions=allowed, expires_at=expires_at
+    )
+    record("api_key.created", subject=user, actor=by, key_id=key_id, permissions=allowed)
+    return key, text
+
+
+def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | None = None) -> None:
+    """Revoke a key of the user; it stops with its next request. Raises NotFound for one that is not theirs."""
+    if not revoke_api_keys(ApiKey.objects.owned_by(user_id).filter(key_id=key_id)):
+        raise NotFound()
+    record("api_key.revoked", subject=str(user_id), actor=by, key_id=key_id)
+
+
+class RememberedKeys:
+    """What this process has read of keys lately, by the hash of their text; the least recently used go first."""
+
+    def __init__(self) -> None:
+        self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, text_hash: str) -> Caller | None:
+        """Return the caller, None if the key is not known or was read too long ago."""
+        with self._lock:
+            caller, until = self._callers.get(text_hash, (None, 0.0))
+            return caller if until > time.monotonic() else None
+
+    def put(self, text_hash: str, caller: Caller) -> None:
+        """Remember the caller for a minute."""
+        with self._lock:
+            self._callers[text_hash] = caller, time.monotonic() + API_KEY_REMEMBERED.total_seconds()
+            self._callers.move_to_end(text_hash)
+            if len(self._callers) > REMEMBERED_KEYS:
+                self._callers.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._callers.clear()
+
+
+remembered = RememberedKeys()
+
+
+def caller_of_key(text: str, *, fresh: bool = False) -> Caller:
+    """Return the caller whose key it is; raise TokenInvalid, or TokenExpired past its end.
+
+    What was read of a key is remembered for a minute; revocation, lock and epoch are asked of Redis each time.
+    """
+    text_hash = secret_hash(text)
+    caller = None if fresh else remembered.get(text_hash)
+    if caller is None:
+        caller = read_key(text, text_hash)
+        remembered.put(text_hash, caller)
+    if caller.expires_at and caller.expires_at <= time.time():
+        raise TokenExpired()
+    return caller
+
+
+def read_key(text: str, text_hash: str) -> Caller:
+    """Return the caller by what the database says, and note that the key is in use; raise TokenInvalid."""
+    match = PATTERN.fullmatch(text)
+    found = ApiKey.objects.filter(key_id=match[1], revoked_at=None).select_related("user") if match else None
+    key = found.first() if found is not None else None
+    if key is None or not hmac.compare_digest(key.secret_hash, text_hash) or not key.user.is_active:
+        raise TokenInvalid()
+    ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
+    ends = int(key.expires_at.timestamp()) if key.expires_at else 0
+    user = key.user
+    return Caller(str(user.pk), Role(user.role), key.key_id, "", ends, user.token_epoch, frozenset(key.permissions))

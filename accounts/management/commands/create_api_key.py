@@ -1,0 +1,48 @@
+"""Creates an API key for a user."""
+
+import json
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+
+from accounts.api_keys import TooManyKeys, create_api_key
+from accounts.management.users import user_of
+from accounts.roles import PERMISSIONS, Role
+from accounts.serializers.credentials import ApiKeySerializer
+
+
+class Command(BaseCommand):
+    help = "Create an API key; it is printed this once, and kept as a hash."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--email", required=True, help="the owner's email address")
+        parser.add_argument("--name", required=True, help="what it is for")
+        parser.add_argument(
+            "--permission", action="append", dest="permissions", choices=sorted(PERMISSIONS[Role.SUPER_ADMIN]),
+            help="one of the owner's permissions; may be repeated; default: all of them",
+        )  # fmt: skip
+        parser.add_argument("--expires-in-days", type=int, metavar="DAYS", help="without it, never")
+        parser.add_argument("--json", action="store_true", help="print what the API answers")
+
+    def handle(self, *args: Any, email: str, name: str, permissions: list[str] | None, **options: Any) -> None:
+        """Create the key and print it."""
+        user = user_of(email)
+        theirs = PERMISSIONS[Role(user.role)]
+        if beyond := sorted(set(permissions or ()) - theirs):
+            raise CommandError(f"{email} does not have {', '.join(beyond)}")
+        days = options["expires_in_days"]
+        if days is not None and days < 1:
+            raise CommandError("--expires-in-days: expected 1 or more")
+        expires_at = timezone.now() + timedelta(days=days) if days else None
+        try:
+            key, text = create_api_key(
+                user, name=name, permissions=permissions or sorted(theirs), expires_at=expires_at, by="manage.py"
+            )
+        except TooManyKeys as error:
+            raise CommandError(error.message) from error
+        answer = ApiKeySerializer(key).data | {"api_key": text}
+        self.stdout.write(json.dumps(answer, cls=DjangoJSONEncoder, indent=2) if options["json"] else text)

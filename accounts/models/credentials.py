@@ -1,0 +1,60 @@
+"""What users prove themselves with beside tokens: recovery codes and API keys."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from accounts.models.users import User
+
+
+class RecoveryCode(models.Model):
+    """A code that stands in for a lost second factor, once; kept as its hash."""
+
+    code_hash = models.CharField(primary_key=True, max_length=64, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="recovery_codes")
+    created_at = models.DateTimeField(default=timezone.now)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["created_at"]
+
+    def __str__(self) -> str:
+        return f"recovery code of {self.user_id}"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    """Reads over API keys."""
+
+    def owned_by(self, user_id: uuid.UUID | str) -> "ApiKeyQuerySet":
+        """Return the user's keys."""
+        return self.filter(user_id=user_id)
+
+    def live(self) -> "ApiKeyQuerySet":
+        """Return those neither revoked nor expired."""
+        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        return self.filter(unexpired, revoked_at=None)
+
+
+class ApiKey(models.Model):
+    """A key for scripts: its id finds it, its secret is kept as a hash; `permissions` are some of the role's."""
+
+    key_id = models.CharField(primary_key=True, max_length=16, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=100)
+    secret_hash = models.CharField(max_length=64, editable=False)
+    permissions = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    objects: ClassVar[models.Manager["ApiKey"]] = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.key_id})"

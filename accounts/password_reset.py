@@ -1,0 +1,64 @@
+"""A new password: by a mailed link for who forgot the old one, or with the old one."""
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.utils import timezone
+from rest_framework.serializers import ValidationError
+
+from accounts import mail_links
+from accounts.audit import record
+from accounts.lockouts import account, here
+from accounts.login import WrongCredentials, charged
+from accounts.mail import send_notice, send_password_reset
+from accounts.models import User
+from accounts.passwords import check_password, hash_password
+from accounts.tokens import TokenPair, end_all, issue_tokens
+
+PURPOSE = "password"
+LIFETIME_SECONDS = 1800
+MESSAGE = "If the address has an account, a link is on its way."
+
+
+def start_reset(*, email: str) -> dict[str, object]:
+    """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
+    user = User.objects.welcome(email=email)
+    welcome = user if user and not user.is_locked else None
+    token = mail_links.create(PURPOSE, email, user=welcome, lifetime=LIFETIME_SECONDS)
+    send_password_reset(welcome, token=token, minutes=LIFETIME_SECONDS // 60)
+    return {"message": MESSAGE, "expires_in": LIFETIME_SECONDS}
+
+
+def confirm_reset(*, token: str, password: str) -> None:
+    """Set the password; all tokens end. Raises CodeExpired for a link that was used or is over, ValidationError."""
+    link = mail_links.look_up(PURPOSE, token)
+    refuse_weak(password, link.user)
+    mail_links.use(link)
+    set_password(link.user, password)
+    record("user.password_reset", subject=link.user)
+
+
+def change_password(user: User, *, current_password: str, password: str) -> TokenPair:
+    """Set a new password; all tokens end, and the caller gets new ones. Raises WrongCredentials, TooManyAttempts."""
+    refuse_weak(password, user)
+    with charged(account(user.email), here()):
+        if not check_password(user, current_password):
+            raise WrongCredentials()
+    set_password(user, password)
+    record("user.password_changed", subject=user)
+    return issue_tokens(user)
+
+
+def refuse_weak(password: str, user: User) -> None:
+    """Raise ValidationError unless the password keeps the rules."""
+    try:
+        validate_password(password, user)
+    except DjangoValidationError as error:
+        raise ValidationError({"password": error.messages}, code="weak_password") from error
+
+
+def set_password(user: User, password: str) -> None:
+    """Store the password, end all tokens, and tell the owner."""
+    user.password = hash_password(password)
+    user.save(update_fields=["password", "updated_at"])
+    end_all(user)
+    send_notice(user, f"The password was changed on {timezone.now():%Y-%m-%d at %H:%M} UTC.")

@@ -1,0 +1,127 @@
+"""The shapes of second factors and API keys."""
+
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import serializers
+
+from accounts.models import ApiKey
+from accounts.roles import PERMISSIONS, Role
+from accounts.serializers.fields import SixDigits
+from accounts.tron_message import is_address
+
+
+class EnrolmentSerializer(serializers.Serializer[None]):
+    """The answer to POST /auth/totp."""
+
+    secret = serializers.CharField(help_text="Base32, for typing it in")
+    otpauth_url = serializers.CharField()
+    qr_code = serializers.CharField(help_text="The URL as a data URI of an SVG picture")
+
+
+class TotpSerializer(serializers.Serializer[None]):
+    """POST /auth/totp/confirm."""
+
+    totp = SixDigits()
+
+
+class RecoveryCodesSerializer(serializers.Serializer[None]):
+    """The answer that shows recovery codes, this once."""
+
+    recovery_codes = serializers.ListField(child=serializers.CharField(), help_text="Empty if there are unused ones")
+
+
+class SecondFactorSerializer(serializers.Serializer[None]):
+    """DELETE /auth/totp and /auth/hardware-wallet: the factor itself, or a recovery code in its place."""
+
+    totp = SixDigits(required=False)
+    recovery_code = serializers.CharField(max_length=40, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Ask for one of the two."""
+        if len(attrs) != 1:
+            raise serializers.ValidationError({"totp": "Give a code of the app or a recovery code."}, code="required")
+        return attrs
+
+
+class RecoveryCodeSerializer(serializers.Serializer[None]):
+    """DELETE /auth/hardware-wallet."""
+
+    recovery_code = serializers.CharField(max_length=40)
+
+
+class WalletSerializer(serializers.Serializer[None]):
+    """POST /auth/hardware-wallet."""
+
+    address = serializers.CharField(max_length=34, help_text="A TRON address")
+
+    def validate_address(self, address: str) -> str:
+        """Refuse what is no address: its checksum tells."""
+        if not is_address(address):
+            raise serializers.ValidationError("Not a TRON address.", code="invalid")
+        return address
+
+
+class WalletChallengeSerializer(serializers.Serializer[None]):
+    """The answer to POST /auth/hardware-wallet."""
+
+    challenge = serializers.CharField(help_text="To be signed as a TRON message, version 2")
+    expires_in = serializers.IntegerField(help_text="Seconds")
+
+
+class SignatureSerializer(serializers.Serializer[None]):
+    """POST /auth/hardware-wallet/confirm."""
+
+    signature = serializers.CharField(max_length=140, help_text="65 bytes in hexadecimal digits")
+
+
+class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
+    """An API key as its owner sees it: never its secret."""
+
+    permissions = serializers.ListField(child=serializers.CharField())
+
+    class Meta:
+        model = ApiKey
+        fields: tuple[str, ...] = ("key_id", "name", "permissions", "created_at", "expires_at", "last_used_at")
+        read_only_fields = fields
+
+
+class CreatedApiKeySerializer(ApiKeySerializer):
+    """The answer to POST /users/me/api-keys."""
+
+    api_key = serializers.CharField(help_text="The key, shown this once")
+
+    class Meta(ApiKeySerializer.Meta):
+        fields = (*ApiKeySerializer.Meta.fields, "api_key")
+        read_only_fields = fields
+
+
+class ApiKeysSerializer(serializers.Serializer[None]):
+    """The answer to GET /users/me/api-keys."""
+
+    api_keys = ApiKeySerializer(many=True)
+
+
+class NewApiKeySerializer(serializers.Serializer[None]):
+    """POST /users/me/api-keys."""
+
+    name = serializers.CharField(max_length=100)
+    permissions = serializers.ListField(
+        child=serializers.ChoiceField(sorted(PERMISSIONS[Role.SUPER_ADMIN])), min_length=1, max_length=20,
+        help_text="Some of the owner's",
+    )  # fmt: skip
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+
+    def validate_expires_at(self, moment: datetime | None) -> datetime | None:
+        """Refuse a time that is past."""
+        if moment is not None and moment <= timezone.now():
+            raise serializers.ValidationError("This time is past.", code="invalid_date")
+        return moment
+
+    def validate_permissions(self, permissions: list[str]) -> list[str]:
+        """Refuse what the owner does not have."""
+        beyond = sorted(set(permissions) - self.context["permissions"])
+        if beyond:
+            raise serializers.ValidationError(f"Not yours to give: {', '.join(beyond)}.", code="invalid_choice")
+        return permissions

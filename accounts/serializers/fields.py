@@ -1,0 +1,33 @@
+"""Fields that several shapes share."""
+
+from typing import Any
+
+from django.core.validators import EmailValidator
+from rest_framework import serializers
+
+
+class EmailField(serializers.CharField):
+    """An email address, in lower case."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=254, **kwargs)
+        self.validators.append(EmailValidator(code="invalid_email"))
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the address as it is stored."""
+        text: str = super().to_internal_value(data)
+        return text.lower()
+
+
+class PasswordField(serializers.CharField):
+    """A password, spaces included; its rules are checked elsewhere."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=1024, trim_whitespace=False, **kwargs)
+
+
+class SixDigits(serializers.RegexField):
+    """A code of six ASCII digits."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(r"\A[0-9]{6}\Z", **kwargs)

@@ -1,0 +1,1 @@
+"""The account endpoints: each parses, makes one call and answers."""

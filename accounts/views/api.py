@@ -1,0 +1,87 @@
+"""What the endpoints have in common: parsing, the caller's account, and who is let in."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts.callers import Caller, caller_of
+from accounts.models import User
+from accounts.permissions import HasPermission, SignedIn
+from lucid_gateway.errors import NotAUUID, NotFound, Unauthenticated
+from ratelimit.throttling import LoginAttemptThrottle, PublicThrottle
+
+
+class PublicView(APIView):
+    """An endpoint for anyone, limited by address."""
+
+    authentication_classes = []
+    permission_classes = []
+    throttle_classes = [PublicThrottle]
+
+
+class LoginView(PublicView):
+    """An endpoint that somebody could guess at."""
+
+    throttle_classes = [LoginAttemptThrottle]
+
+
+class CallerView(APIView):
+    """An endpoint for callers with the permission that the method's entry in `permissions` names, if it names one."""
+
+    permission_classes = [HasPermission]
+    permissions: ClassVar[Mapping[str, str]] = {}
+
+
+class SignedInView(CallerView):
+    """An endpoint for users who have signed in, not for API keys."""
+
+    permission_classes = [SignedIn, HasPermission]
+
+
+def parse(shape: type[Any], request: Request, **context: Any) -> dict[str, Any]:
+    """Return the valid data of the request's body; raise DRF's ValidationError."""
+    return valid(shape(data=request.data, context=context))
+
+
+def parse_query(shape: type[Any], request: Request) -> dict[str, Any]:
+    """Return the valid data of the request's query; raise DRF's ValidationError."""
+    return valid(shape(data=request.query_params))
+
+
+def valid(serializer: Any) -> dict[str, Any]:
+    """Return the serializer's data; raise DRF's ValidationError."""
+    serializer.is_valid(raise_exception=True)
+    data: dict[str, Any] = serializer.validated_data
+    return data
+
+
+def uuid_of(text: str) -> uuid.UUID:
+    """Return the UUID of a path's segment; raise NotAUUID."""
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise NotAUUID() from error
+
+
+def caller(request: Request) -> Caller:
+    """Return who calls."""
+    return caller_of(request._request)
+
+
+def account_of(request: Request) -> User:
+    """Return the caller's account; raise Unauthenticated if it is gone."""
+    user = User.objects.welcome(pk=caller(request).user_id)
+    if user is None:
+        raise Unauthenticated()
+    return user
+
+
+def user_or_404(text: str) -> User:
+    """Return the user of that id; raise NotAUUID or NotFound."""
+    user = User.objects.filter(pk=uuid_of(text)).first()
+    if user is None:
+        raise NotFound()
+    return user

@@ -1,0 +1,7 @@
+"""Django's admin app, with the gateway's own site."""
+
+from django.contrib.admin.apps import AdminConfig
+
+
+class GatewayAdminConfig(AdminConfig):
+    default_site = "accounts.admin_site.GatewayAdminSite"

@@ -1,0 +1,46 @@
+"""Lists: `page`, `limit` and `sort` of the query, and the shape of the answer (the contract, section 4)."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from rest_framework import serializers
+
+MAX_LIMIT = 100
+LAST_PAGE = 1_000_000
+
+
+class ListQuery(serializers.Serializer[None]):
+    """The query of a list. Subclasses add filters as fields, and name in `sortable` what may be sorted by."""
+
+    sortable: ClassVar[tuple[str, ...]] = ()
+    default_sort: ClassVar[str] = ""
+
+    page = serializers.IntegerField(min_value=1, max_value=LAST_PAGE, default=1, help_text="From 1")
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_LIMIT, default=20, help_text="Rows of a page")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Add the field `sort`."""
+        choices = [sign + name for name in self.sortable for sign in ("", "-")]
+        sort = serializers.ChoiceField(choices, default=self.default_sort, help_text="A minus sign sorts downwards")
+        return super().get_fields() | {"sort": sort}
+
+
+class PaginationSerializer(serializers.Serializer[None]):
+    """Which part of the list an answer holds."""
+
+    page = serializers.IntegerField()
+    limit = serializers.IntegerField()
+    total = serializers.IntegerField(help_text="Rows in all")
+    pages = serializers.IntegerField(help_text="Pages in all")
+
+
+def page_of(
+    rows: QuerySet[Any], query: dict[str, Any], *, name: str, show: Callable[[QuerySet[Any]], Any]
+) -> dict[str, Any]:
+    """Return a page of the rows as `show` makes them, under `name`, with `pagination`; ties are broken by the key."""
+    page, limit = query["page"], query["limit"]
+    total = rows.count()
+    found = rows.order_by(query["sort"], "pk")[(page - 1) * limit : page * limit]
+    pagination = {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
+    return {name: show(found), "pagination": pagination}
