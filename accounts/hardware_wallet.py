@@ -6,6 +6,7 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.audit import record
+from accounts.mail import send_notice
 from accounts.models import User
 from accounts.recovery import ensure_recovery_codes
 from accounts.tron_message import InvalidSignature, signer
@@ -72,6 +73,7 @@ def confirm_registration(user: User, signature: str) -> list[str]:
     if not free.update(hardware_wallet_enabled=True, hardware_wallet_address=address):
         raise AlreadyExists("A hardware wallet is registered already")
     record("wallet.enabled", subject=user, address=address)
+    send_notice(user, f"Logins ask for the signature of the hardware wallet {address} from now on.")
     return ensure_recovery_codes(user)
 
 
@@ -80,5 +82,6 @@ def remove(user: User) -> None:
     user.hardware_wallet_enabled, user.hardware_wallet_address = False, ""
     user.save(update_fields=["hardware_wallet_enabled", "hardware_wallet_address", "updated_at"])
     record("wallet.removed", subject=user)
+    send_notice(user, "Logins ask for no signature of a hardware wallet any more.")
     if not user.second_factors:
         user.recovery_codes.all().delete()

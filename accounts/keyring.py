@@ -11,7 +11,6 @@ from typing import Any
 
 import jwt
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.db import connection
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
@@ -83,7 +82,7 @@ class KeyringHolder:
         while True:
             try:
                 self.load()
-            except (DatabaseError, ServiceUnavailable) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next rotation must be noticed
                 logger.warning("signing keys not read", extra={"error": type(error).__name__})
             finally:
                 connection.close()

@@ -37,6 +37,8 @@ RULES = {
     "address": Rule(free=20, first=60, longest=3600),
     # The second factor after a mailed link: only who reads the account's mail gets as far as that.
     "second-factor": Rule(free=10, first=60, longest=3600),
+    # The second factor by somebody who has signed in already: on its own, so that a stolen token locks no login out.
+    "signed-in": Rule(free=10, first=60, longest=3600),
 }
 
 
@@ -83,6 +85,11 @@ def second_factor(email: str) -> Subject:
     return Subject("second-factor", email)
 
 
+def signed_in(user_id: object) -> Subject:
+    """Return the subject for guesses at the second factor by somebody who has signed in."""
+    return Subject("signed-in", str(user_id))
+
+
 def here() -> Subject:
     """Return the subject for guesses from the request's address."""
     return Subject("address", address_bucket(origin.get().address))
@@ -116,7 +123,7 @@ class Attempt:
 
     def forgive(self) -> None:
         """Give the attempt back; the account's failures are forgotten altogether, the address's are not."""
-        self.give_back(forget=("account", "second-factor"))
+        self.give_back(forget=("account", "second-factor", "signed-in"))
 
     def give_back(self, *, forget: Sequence[str]) -> None:
         """Give the attempt back, and forget the failures of subjects of the kinds."""

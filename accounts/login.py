@@ -241,7 +241,7 @@ def record_failure(shown: Credentials, error: GatewayError) -> None:
     known = User.objects.filter(email=shown.email)
     subject = str(known.values_list("pk", flat=True).first() or "")
     blocked = isinstance(error, TooManyAttempts)
-    known.update(login_attempts=F("login_attempts") + (not blocked))
+    known.update(login_attempts=F("login_attempts") + int(not blocked))
     record(
         "login.blocked" if blocked else "login.failed",
         subject=subject, outcome=BLOCKED if blocked else FAILURE, method=method_of(shown), code=error.code,

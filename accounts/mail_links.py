@@ -32,14 +32,14 @@ def link_key(purpose: str, token: str) -> str:
     return f"mail_link:{purpose}:{secret_hash(token)}"
 
 
-def create(purpose: str, email: str, *, user: User | None, lifetime: int) -> str:
+def create(purpose: str, email: str, *, user: User | None, counted: str, lifetime: int) -> str:
     """Store a link for `lifetime` seconds and return its token; raise TooManyAttempts after five in five minutes.
 
-    `email` is what is counted, and what the link is about. Without a user the link leads nowhere.
+    `email` is what the link is about, `counted` who asks for it. Without a user the link leads nowhere.
     """
     token = secrets.token_urlsafe(32)
     owner = {"user_id": str(user.pk), "epoch": user.token_epoch} if user else {}
-    counter = f"mail_links:{purpose}:{keyed_hash('email', email)}"
+    counter = f"mail_links:{purpose}:{keyed_hash('counted', counted)}"
 
     def store(redis: Redis) -> list[int]:
         pipeline = redis.pipeline(transaction=True)

@@ -32,7 +32,7 @@ def update_profile(user: User, *, email: str | None = None, **fields: str) -> Us
         save_unique(user, [*changed, "updated_at"])
         record("user.updated", subject=user, fields=sorted(changed))
     if email and email != user.email:
-        token = mail_links.create(EMAIL, email, user=user, lifetime=EMAIL_LIFETIME_SECONDS)
+        token = mail_links.create(EMAIL, email, user=user, counted=str(user.pk), lifetime=EMAIL_LIFETIME_SECONDS)
         send_email_confirmation(user, email, token=token, hours=EMAIL_LIFETIME_SECONDS // 3600)
     return user
 

@@ -1,4 +1,6 @@
-"""Forgetting what has had its time: expired tokens, old audit events, keys that verify nothing any more."""
+"""Forgetting what has had its time: expired tokens, ended API keys, old audit events. Signing keys stay: they are few,
+and a key that was revoked must never be made anew.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey
+from accounts.models import ApiKey, AuditEvent, IssuedToken
 
 BATCH = 1000
 # What has ended stays visible to operators for a while.
@@ -35,14 +37,10 @@ def chores(now: datetime | None = None) -> list[Chore]:
     now = now or timezone.now()
     over = now - KEPT
     events = AuditEvent.objects.all().older_than(now - timedelta(days=settings.ENV.AUDIT_RETENTION_DAYS))
-    retired = SigningKey.objects.filter(state=SigningKey.State.RETIRING, verify_until__lt=over)
-    revoked = SigningKey.objects.filter(state=SigningKey.State.REVOKED, revoked_at__lt=over)
     return [
         Chore("tokens", IssuedToken.objects.filter(expires_at__lt=over), by_key(IssuedToken)),
         Chore("api_keys", ApiKey.objects.filter(expires_at__lt=over), by_key(ApiKey)),
         Chore("api_keys_revoked", ApiKey.objects.filter(revoked_at__lt=over), by_key(ApiKey)),
-        Chore("signing_keys", retired, by_key(SigningKey)),
-        Chore("signing_keys_revoked", revoked, by_key(SigningKey)),
         Chore("audit_events", events, lambda keys: AuditEvent.objects.filter(pk__in=keys).forget()),
     ]
 

@@ -1,7 +1,7 @@
 """Leaving a second factor: an access token alone does not suffice, or a stolen one would."""
 
 from accounts import hardware_wallet
-from accounts.lockouts import second_factor
+from accounts.lockouts import signed_in
 from accounts.login import charged
 from accounts.models import User
 from accounts.recovery import use_recovery_code
@@ -16,7 +16,7 @@ def leave_totp(user: User, *, totp: str | None = None, recovery_code: str | None
     if recovery_code is not None:
         spend_recovery_code(user, recovery_code)
     else:
-        with charged(second_factor(user.email)):
+        with charged(signed_in(user.pk)):
             if not use_code(user, totp or ""):
                 raise CodeInvalid()
     switch_off(user)

@@ -9,6 +9,7 @@ import segno
 
 from accounts.audit import record
 from accounts.encryption import decrypt, encrypt
+from accounts.mail import send_notice
 from accounts.models import User
 from accounts.recovery import ensure_recovery_codes
 from lucid_gateway.errors import AlreadyExists, CodeInvalid
@@ -47,6 +48,7 @@ def confirm(user: User, code: str) -> list[str]:
     if not confirmed.update(totp_enabled=True):
         raise CodeInvalid()
     record("totp.enabled", subject=user)
+    send_notice(user, "Logins ask for a code of an authenticator app from now on.")
     return ensure_recovery_codes(user)
 
 
@@ -74,5 +76,6 @@ def switch_off(user: User) -> None:
     user.totp_enabled, user.totp_secret = False, ""
     user.save(update_fields=["totp_enabled", "totp_secret", "updated_at"])
     record("totp.disabled", subject=user)
+    send_notice(user, "Logins ask for no code of an authenticator app any more.")
     if not user.second_factors:
         user.recovery_codes.all().delete()
