@@ -14,7 +14,7 @@ from accounts.models import User
 from lucid_gateway.errors import ServiceUnavailable
 
 MAX_LENGTH = 128
-QUEUE_SECONDS = 3.0
+QUEUE_SECONDS = 5.0
 T = TypeVar("T")
 
 

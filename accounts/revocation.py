@@ -275,7 +275,7 @@ class Publisher:
     def add(self, entries: list[Entry]) -> None:
         """Write the entries as soon as Redis is back."""
         with self.lock:
-            self.waiting += entries
+            self.waiting = [*self.waiting, *entries]  # not in place: the thread may be at work on the list
             if self.thread is None:
                 self.thread = threading.Thread(target=self.run, name="revocation", daemon=True)
                 self.thread.start()

