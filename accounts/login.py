@@ -95,7 +95,7 @@ def start_login(*, email: str, password: str | None = None, hardware_wallet: boo
     tells them apart. A password is not needed; a wrong one means that no mail goes out, and no login of the owner's is
     touched. Raises TooManyAttempts.
     """
-    user = User.objects.addressee(email)
+    user = User.objects.welcome(email=email)
     fits = password is None or password_fits(email, user, password)
     welcome = user if user and fits and not user.is_locked else None
     code, token = f"{secrets.randbelow(10**6):06d}", secrets.token_urlsafe(32)

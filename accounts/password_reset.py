@@ -22,7 +22,7 @@ MESSAGE = "If the address has an account, a link is on its way."
 
 def start_reset(*, email: str) -> dict[str, object]:
     """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
-    user = User.objects.addressee(email)
+    user = User.objects.welcome(email=email)
     welcome = user if user and not user.is_locked else None
     token = mail_links.create(PURPOSE, email, user=welcome, counted=email, lifetime=LIFETIME_SECONDS)
     send_password_reset(welcome, token=token, minutes=LIFETIME_SECONDS // 60)
