@@ -15,11 +15,9 @@ from accounts.login import Credentials, WrongCredentials, charged, log_in_staff
 from accounts.models import User
 from accounts.password_reset import set_password
 from accounts.passwords import check_password
-from lucid_gateway.errors import TooManyAttempts, Unauthenticated
+from lucid_gateway.errors import RateLimited, TooManyAttempts, Unauthenticated
 from lucid_gateway.redis_access import RedisUnavailable
-from ratelimit.limiter import admit_or_fall_back
-from ratelimit.throttling import address_subject, remember
-from ratelimit.tiers import tier
+from ratelimit.throttling import admit_login_attempt
 
 NOT_NOW = "Logins are not possible at this moment. Try again shortly."
 
@@ -98,8 +96,9 @@ class GatewayAdminSite(AdminSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the form or let staff in: so many attempts a minute and address, and lockouts beyond that."""
         if request.method == "POST":
-            decision = admit_or_fall_back(tier("login_attempt"), f"{address_subject(request)}:admin")
-            if not remember(request, decision).admitted:
-                text = f"Too many attempts. Try again in {decision.resets_in} seconds."
-                return HttpResponse(text, status=429, headers={"Retry-After": str(decision.resets_in)})
+            try:
+                admit_login_attempt(request, "admin")
+            except RateLimited as error:
+                text = f"Too many attempts. Try again in {error.headers['Retry-After']} seconds."
+                return HttpResponse(text, status=429, headers=error.headers)
         return super().login(request, extra_context)

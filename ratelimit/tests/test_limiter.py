@@ -228,7 +228,8 @@ KNOCK = """
 import sys, redis
 url, script = sys.argv[1:]
 admit = redis.Redis.from_url(url).register_script(script)
-print(sum(admit(keys=["rate_limit:busy:user:1"], args=[300, 100, 1_700_000_050])[0] for _ in range(200)))
+keys, numbers = ["rate_limit:busy:user:1", "quota", "concurrent"], [300, 100, 1_700_000_050, 0, 0, "", 0]
+print(sum(admit(keys=keys, args=numbers)[0] for _ in range(200)))
 """
 
 
