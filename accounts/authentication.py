@@ -16,7 +16,7 @@ from accounts.revocation import EpochOver, admit_caller
 from accounts.roles import Role
 from accounts.tokens import read_access_token
 from lucid_gateway.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
-from ratelimit.client_address import client_address
+from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods
 from ratelimit.limiter import Decision
 from ratelimit.throttling import TierThrottle, charge_address, remember
@@ -96,7 +96,7 @@ def verified_caller(text: str, address: str) -> Caller:
     ring = keyring()
     caller = verified.get((ring, text))
     if caller is None:
-        if not floods.may_check(address):
+        if not floods.may_check(address_bucket(address)):
             raise TokenInvalid()
         caller = caller_from(read_access_token(text))
         verified.put((ring, text), caller, seconds=caller.expires_at - time.time())

@@ -39,11 +39,9 @@ def lift_address_rule(network: str, *, by: User | str) -> None:
 
 def set_limit_rule(*, tier: str, subject: str, by: User | str, **numbers: Any) -> LimitRule:
     """Set other numbers for a subject, in place of those that it had; workers follow within seconds."""
-    rule = LimitRule.objects.filter(tier=tier, subject=subject).first() or LimitRule(tier=tier, subject=subject)
-    for name, value in {**CLEARED, **numbers, "created_by": str(by)}.items():
-        setattr(rule, name, value)
-    rule.full_clean(validate_unique=False)
-    rule.save()
+    fields = {**CLEARED, **numbers, "created_by": str(by)}
+    LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
+    rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
     rules.holder.load()
     told = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
     record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **told)

@@ -1,5 +1,6 @@
 """The limiter: one atomic script on Redis decides for all workers and gateways (DESIGN, section 7)."""
 
+import dataclasses
 import secrets
 import time
 from collections.abc import Sequence
@@ -118,16 +119,17 @@ def admit(tier: Tier, subject: str, *, gates: Sequence[Gate] = (), now: int | No
     )
     lease_id = secrets.token_hex(8) if at_once else ""
     keys = [bucket_key(tier, subject), f"quota:{subject}", concurrency_key(subject), *(gate.key for gate in gates)]
-    numbers = [limit, tier.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS]
+    observes = [int(tier.observe_only), int(tier.observe_totals)]
+    numbers = [limit, tier.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *observes]
     rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
     answer: list[int] = script(keys, [*numbers, *rules])
     if answer[0] < 0:
         raise GateClosed(-answer[0] - 1)
     verdict, left, burst_left, resets_in, at, refused = answer
-    lease = Lease(subject, lease_id) if at_once and verdict == Verdict.ADMITTED else None
-    return Decision(
-        tier, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused, lease=lease
-    )  # fmt: skip
+    decision = Decision(tier, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused)
+    if at_once and decision.admitted and verdict != Verdict.TOO_MANY_AT_ONCE:
+        return dataclasses.replace(decision, lease=Lease(subject, lease_id))
+    return decision
 
 
 def admit_or_fall_back(tier: Tier, subject: str) -> Decision:

@@ -10,8 +10,9 @@ from django.http.response import HttpResponseBase
 from lucid_gateway.admin_middleware import is_admin
 from lucid_gateway.error_responses import error_response
 from ratelimit.client_address import is_trusted, resolve
+from ratelimit.leases import Lease
 from ratelimit.leases import holder as leases
-from ratelimit.limiter import Decision, admit_or_fall_back
+from ratelimit.limiter import admit_or_fall_back
 from ratelimit.rules import tier_for
 from ratelimit.throttling import charge_address, decision_of, remember
 
@@ -51,9 +52,8 @@ class RateLimitHeadersMiddleware:
         if decision is not None and settings.ENV.RATE_LIMIT_ENABLED:
             for name, value in decision.headers().items():
                 response[name] = value
-        if isinstance(decision, Decision) and decision.lease is not None:
-            lease = decision.lease
-            leases.hold(lease)
+        lease: Lease | None = getattr(request, "lease", None)
+        if lease is not None:
             # Django calls it when the last byte has been handed over, or the client has left.
             response._resource_closers.append(lambda: leases.give_back(lease))  # type: ignore[attr-defined]
         return response

@@ -70,11 +70,15 @@ class LimitRule(models.Model):
 
 
 def as_network(text: str) -> str:
-    """Return an address or network in its one spelling; raise ValidationError."""
+    """Return an address or network in its one spelling, an IPv4-mapped one as IPv4; raise ValidationError."""
     try:
-        return str(ipaddress.ip_network(text.strip(), strict=False))
+        network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError as error:
         raise ValidationError("Expected an address or a network such as 192.0.2.0/24.", code="invalid") from error
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        return str(ipaddress.IPv4Network((mapped, network.prefixlen - 96)))
+    return str(network)
 
 
 class AddressRule(models.Model):

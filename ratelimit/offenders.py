@@ -8,7 +8,7 @@ from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
 from ratelimit import rules
-from ratelimit.client_address import address_bucket
+from ratelimit.client_address import address_bucket, parse
 from ratelimit.limiter import Decision
 from ratelimit.models import AddressRule, as_network
 
@@ -30,6 +30,8 @@ def punish(address: str, decision: Decision) -> None:
 
     Without the database the offence is logged alone.
     """
+    if parse(address) is None:  # a unix socket's peer that names no client
+        return
     network, now = as_network(address_bucket(address)), timezone.now()
     evidence: dict[str, Any] = {
         "tier": decision.tier.name, "refused": decision.refused, "limit": decision.tier.requests_per_minute,

@@ -2,11 +2,12 @@
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db.models import F
+from django.utils import timezone
 
 from ratelimit.client_address import parse
 from ratelimit.models import AddressRule, LimitRule
@@ -16,15 +17,24 @@ EVERYONE = ""
 MAX_REMEMBERED = 50_000
 Kind = AddressRule.Kind
 REFUSED_KINDS = frozenset({Kind.DENY, Kind.BLOCKED})
+PUNISHMENTS = frozenset({Kind.HALVED, Kind.BLOCKED})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule says of an address, and until when (None: until it is lifted)."""
+    """What a rule says of an address, and until when (None: until it is lifted); `automatic` is a rule of the gateway's
+    own making.
+    """
 
     kind: str
     network: str
     expires_at: datetime | None
+    automatic: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its time is over: it may be a while until the rules are read again."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
 
 @dataclass
@@ -38,31 +48,42 @@ class AddressTable:
         """Add a rule."""
         network = ipaddress.ip_network(rule.network)
         of_length = self.networks.setdefault((network.version, network.prefixlen), {})
-        of_length[int(network.network_address)] = Verdict(rule.kind, rule.network, rule.expires_at)
+        automatic = rule.kind in PUNISHMENTS and not rule.created_by
+        of_length[int(network.network_address)] = Verdict(rule.kind, rule.network, rule.expires_at, automatic)
 
     def find(self, address: str) -> Verdict | None:
         """Return what the narrowest network that holds the address says of it."""
         if not self.networks:
             return None
-        if address not in self.remembered:
+        verdict = self.remembered.get(address)
+        if address not in self.remembered or (verdict is not None and verdict.has_ended):
             if len(self.remembered) >= MAX_REMEMBERED:
                 self.remembered.clear()
-            self.remembered[address] = self.search(address)
-        return self.remembered[address]
+            verdict = self.remembered[address] = self.search(address)
+        return verdict
 
     def search(self, address: str) -> Verdict | None:
-        """Search the networks, the longest prefix first."""
+        """Search the networks. What the gateway found out about an address takes it out of no network that operators
+        allowed or closed; else the narrowest counts.
+        """
+        found = list(self.holding(address))
+        wider = next((verdict for verdict in found if not verdict.automatic and verdict.kind != Kind.HALVED), None)
+        if wider is not None and found[0].automatic and not {wider.kind, found[0].kind} <= REFUSED_KINDS:
+            return wider
+        return found[0] if found else None
+
+    def holding(self, address: str) -> Iterator[Verdict]:
+        """Yield what is said of the networks that hold the address, the longest prefix first."""
         parsed = parse(address)
         if parsed is None:
-            return None
+            return
         number = int(parsed)
         for version, length in sorted(self.networks, key=lambda key: -key[1]):
             if version == parsed.version:
                 shift = parsed.max_prefixlen - length
                 found = self.networks[version, length].get(number >> shift << shift)
-                if found is not None:
-                    return found
-        return None
+                if found is not None and not found.has_ended:
+                    yield found
 
 
 @dataclass(frozen=True)
@@ -88,9 +109,13 @@ class RulesHolder:
 
     def write_refused(self) -> None:
         """Add this process's counts to the rows."""
-        counts, self.refused = self.refused, {}
-        for network, count in counts.items():
-            AddressRule.objects.filter(network=network).update(refused=F("refused") + count)
+        for network in list(self.refused):
+            count = self.refused.pop(network, 0)
+            try:
+                AddressRule.objects.filter(network=network).update(refused=F("refused") + count)
+            except Exception:
+                self.refused[network] = self.refused.get(network, 0) + count
+                raise
 
 
 holder = RulesHolder()
@@ -119,11 +144,16 @@ def refusal_of(address: str) -> Verdict | None:
 
 
 def tier_for(name: str, *subjects: str) -> Tier:
-    """Return the tier as it is for the first of the subjects that has a rule, else for everyone."""
+    """Return the tier as it is for the first of the subjects that has a rule, else for everyone.
+
+    Without a subject, which is by address, there is neither quota nor concurrency.
+    """
     plain, limits = tier(name), holder.rules.limits
     if not limits:
         return plain
-    rate, totals = rule_for(name, subjects), rule_for(LimitRule.Tier.ALL, subjects)
+    # The numbers for chunk uploads are bytes: see bandwidth_tier_for.
+    rate = rule_for(name, subjects) if name != LimitRule.Tier.CHUNK_UPLOAD else None
+    totals = rule_for(LimitRule.Tier.ALL, subjects) if subjects else None
     changes: dict[str, int | bool | None] = {}
     if rate is not None:
         changes = {"requests_per_minute": rate.limit, "burst_size": rate.burst, "observe_only": rate.observe_only}

@@ -1,6 +1,7 @@
 """DRF's throttle classes for the tiers; one decision a request, kept on the request for its headers."""
 
 import dataclasses
+import time
 from typing import Any, ClassVar, Protocol
 
 from django.http import HttpRequest
@@ -11,12 +12,13 @@ from lucid_gateway.errors import RateLimited
 from ratelimit import bandwidth
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods
+from ratelimit.leases import holder as leases
 from ratelimit.limiter import Decision, Verdict, admit_or_fall_back
 from ratelimit.models import AddressRule
 from ratelimit.offenders import is_offence, punish
 from ratelimit.rules import bandwidth_tier_for, tier_for, verdict_on
 from ratelimit.shadow import observed
-from ratelimit.tiers import Tier
+from ratelimit.tiers import WINDOW_SECONDS, Tier
 
 Kind = AddressRule.Kind
 
@@ -47,6 +49,10 @@ def decision_of(request: HttpRequest) -> Limits | None:
 def remember(request: HttpRequest, decision: Decision) -> Decision:
     """Keep the decision on the request; RateLimitHeadersMiddleware writes it into the answer."""
     request.rate_limit = decision  # type: ignore[attr-defined]
+    if decision.lease is not None:
+        # Beside the decision, which a later one may replace; it is renewed for as long as the request takes.
+        request.lease = decision.lease  # type: ignore[attr-defined]
+        leases.hold(decision.lease)
     if decision.observed:
         observed(decision.tier.name, getattr(getattr(request, "caller", None), "bucket", client_address(request)))
     return decision
@@ -76,7 +82,7 @@ def charge_address(request: HttpRequest) -> Decision:
         return remember(request, unlimited())
     decision = admit_or_fall_back(tier, address_subject(request))
     if not decision.admitted:
-        floods.note(address, decision.resets_at)
+        floods.note(address_bucket(address), decision.resets_at)
         if is_offence(decision):
             punish(address, decision)
     return remember(request, decision)
@@ -85,7 +91,8 @@ def charge_address(request: HttpRequest) -> Decision:
 def unlimited() -> Decision:
     """Return the decision for who is not limited by address."""
     tier = tier_for("public")
-    return Decision(tier, Verdict.ADMITTED, tier.requests_per_minute, tier.burst_size, 60, 0)
+    resets_at = int(time.time()) + WINDOW_SECONDS
+    return Decision(tier, Verdict.ADMITTED, tier.requests_per_minute, tier.burst_size, WINDOW_SECONDS, resets_at)
 
 
 class TierThrottle(BaseThrottle):

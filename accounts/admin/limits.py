@@ -103,8 +103,12 @@ class LimitRuleAdmin(OperatedAdmin):
         data, page = ask(self, request, queryset, title="Lift rules", warning="The environment's numbers hold again.")
         if data is None:
             return page
-        found = list(queryset.values_list("tier", "subject"))
-        for tier, subject in found:
-            lift_limit_rule(tier=tier, subject=subject, by=operator_of(request))
-        self.message_user(request, f"{len(found)} rules lifted.", messages.SUCCESS)
+        lifted = 0
+        for tier, subject in list(queryset.values_list("tier", "subject")):
+            try:
+                lift_limit_rule(tier=tier, subject=subject, by=operator_of(request))
+                lifted += 1
+            except NotFound:
+                continue  # somebody else was faster
+        self.message_user(request, f"{lifted} rules lifted.", messages.SUCCESS)
         return None
