@@ -5,9 +5,11 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin import AdminSite
-from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
+from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse_lazy
 
 from accounts.audit import record
 from accounts.lockouts import account, here
@@ -15,17 +17,16 @@ from accounts.login import Credentials, WrongCredentials, charged, log_in_staff
 from accounts.models import User
 from accounts.password_reset import set_password
 from accounts.passwords import check_password
-from lucid_gateway.errors import RateLimited, TooManyAttempts, Unauthenticated
+from lucid_gateway.errors import TooManyAttempts, Unauthenticated
 from lucid_gateway.redis_access import RedisUnavailable
-from ratelimit.throttling import admit_login_attempt
+from ratelimit.throttling import charge_login_attempt, decision_of
 
-NOT_NOW = "Logins are not possible at this moment. Try again shortly."
+NOT_NOW = "Passwords cannot be checked at this moment. Try again shortly."
 
 
-def too_many(error: TooManyAttempts) -> forms.ValidationError:
-    """Return the form's error for a locked-out attempt."""
-    wait = error.details["retry_after"]
-    return forms.ValidationError(f"Too many failed attempts. Try again in {wait} seconds.", code="locked_out")
+def too_many(seconds: int) -> forms.ValidationError:
+    """Return the form's error for an attempt that was not looked at."""
+    return forms.ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="too_many")
 
 
 class StaffLoginForm(AdminAuthenticationForm):
@@ -36,14 +37,22 @@ class StaffLoginForm(AdminAuthenticationForm):
         help_text="Only if your account has one.",
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
     )  # fmt: skip
+    error_messages = AdminAuthenticationForm.error_messages | {
+        "invalid_login": "Email, password or code is wrong, or the account is not one of the staff."
+    }
 
     def clean(self) -> dict[str, Any]:
         """Let staff in; whatever is wrong, the answer is the same."""
-        email, password = self.cleaned_data.get("username") or "", self.cleaned_data.get("password") or ""
+        decision = decision_of(self.request) if self.request else None
+        if decision and not decision.admitted:
+            raise too_many(decision.error().details["retry_after"])
+        if self.errors:
+            return self.cleaned_data
+        given = (self.cleaned_data[name] for name in ("username", "password", "second_factor"))
         try:
-            self.user_cache = log_in_staff(shown(email, password, self.cleaned_data.get("second_factor") or ""))
+            self.user_cache = log_in_staff(shown(*given))
         except TooManyAttempts as error:
-            raise too_many(error) from error
+            raise too_many(error.details["retry_after"]) from error
         except Unauthenticated as error:
             raise self.get_invalid_login_error() from error
         except RedisUnavailable as error:
@@ -60,7 +69,7 @@ def shown(email: str, password: str, second: str) -> Credentials:
     return Credentials(email.lower(), password=password, recovery_code=second)
 
 
-class StaffPasswordForm(PasswordChangeForm):
+class StaffPasswordForm(AdminPasswordChangeForm):
     """Changes one's own password: the old one cannot be guessed at here either, and all tokens end."""
 
     def clean_old_password(self) -> str:
@@ -71,9 +80,11 @@ class StaffPasswordForm(PasswordChangeForm):
                 if not check_password(self.user, password):
                     raise WrongCredentials()
         except TooManyAttempts as error:
-            raise too_many(error) from error
+            raise too_many(error.details["retry_after"]) from error
         except WrongCredentials as error:
             raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect") from error
+        except RedisUnavailable as error:
+            raise forms.ValidationError(NOT_NOW) from error
         return password
 
     def save(self, commit: bool = True) -> User:
@@ -91,14 +102,24 @@ class GatewayAdminSite(AdminSite):
     site_url = None  # "/" has no page
     login_form = StaffLoginForm
     login_template = "admin/staff_login.html"
-    password_change_form = StaffPasswordForm
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the form or let staff in: so many attempts a minute and address, and lockouts beyond that."""
-        if request.method == "POST":
-            try:
-                admit_login_attempt(request, "admin")
-            except RateLimited as error:
-                text = f"Too many attempts. Try again in {error.headers['Retry-After']} seconds."
-                return HttpResponse(text, status=429, headers=error.headers)
-        return super().login(request, extra_context)
+        if request.method != "POST":
+            return super().login(request, extra_context)
+        decision = charge_login_attempt(request, "admin")
+        response = super().login(request, extra_context)
+        if not decision.admitted:
+            response.status_code = 429
+            response["Retry-After"] = str(decision.resets_in)
+        return response
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Show our form: Django's view has its own built in."""
+        view = PasswordChangeView.as_view(
+            form_class=StaffPasswordForm,
+            success_url=reverse_lazy("admin:password_change_done"),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
+        response: TemplateResponse = view(request)  # type: ignore[assignment]  # or a redirect, which its type leaves out
+        return response

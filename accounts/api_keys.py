@@ -16,7 +16,7 @@ from accounts.digests import secret_hash
 from accounts.models import ApiKey, User
 from accounts.revocation import API_KEY_REMEMBERED, revoke_api_keys
 from accounts.roles import PERMISSIONS, Role
-from lucid_gateway.errors import NotFound, OperationNotAllowed, TokenExpired, TokenInvalid
+from lucid_gateway.errors import AccountLocked, NotFound, OperationNotAllowed, TokenExpired, TokenInvalid
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
 MAX_KEYS = 50
@@ -85,6 +85,8 @@ def read_key(text: str, text_hash: str) -> Caller:
     key = found.first() if found is not None else None
     if key is None or not hmac.compare_digest(key.secret_hash, text_hash) or not key.user.is_active:
         raise TokenInvalid()
+    if key.user.is_locked:
+        raise AccountLocked()
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
     ends = int(key.expires_at.timestamp()) if key.expires_at else 0
     user = key.user

@@ -44,7 +44,9 @@ def key_material(secret: str, algorithm: str) -> KeyMaterial:
     else:
         private = load_pem_private_key(secret.encode(), password=None)
     public = jwk_of(private.public_key(), algorithm)
-    return KeyMaterial(private, jwt.PyJWK(public, algorithm), public | {"alg": algorithm})
+    verifying = jwt.PyJWK(public, algorithm)
+    public.pop("key_ops", None)  # it is published with `use`, and not both (RFC 7517, section 4.3)
+    return KeyMaterial(private, verifying, public | {"alg": algorithm})
 
 
 def jwk_of(key: Any, algorithm: str) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class KeyringHolder:
             keys = list(StoredKey.objects.usable())
         rows = sorted((key.kid, key.state) for key in keys)
         if self.ring is None or rows != self.rows:
+            # Should none of them sign, those that signed before must not go on: they may have been revoked.
+            self.ring = None
             self.ring, self.rows = ring_of(keys), rows
         return self.ring
 

@@ -3,6 +3,7 @@ that nobody locks the owner out by guessing (DESIGN, section 9, invariant 8).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from redis import Redis
 from accounts.audit import BLOCKED, origin, record
 from accounts.digests import keyed_hash
 from lucid_gateway.errors import TooManyAttempts
-from lucid_gateway.redis_access import redis_call
+from lucid_gateway.redis_access import RedisUnavailable, redis_call
 from lucid_gateway.redis_script import RedisScript
 from ratelimit.client_address import address_bucket
 
@@ -57,7 +58,7 @@ class Subject:
     @property
     def key(self) -> str:
         """The key of its failures."""
-        return f"lockout:{self.kind}:{keyed_hash('lockout', self.name)}"
+        return f"lockout:{self.kind}:{keyed_hash('lockout', self.name)[:40]}"
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,13 @@ def in_force() -> list[Lockout]:
         ]
 
     return redis_call(read)
+
+
+def lift_account(email: str) -> None:
+    """End the lockouts of an account; without Redis there are none to be known of."""
+    with suppress(RedisUnavailable):
+        for subject in (account(email), second_factor(email)):
+            lift(subject)
 
 
 def lift(subject: Subject) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from accounts import revocation
 from accounts.audit import record
+from accounts.lockouts import lift_account
 from accounts.models import User
 from accounts.tokens import end_all
 
@@ -21,8 +22,9 @@ def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FORE
 
 
 def unlock_user(user: User, *, by: User | str) -> None:
-    """Open the account again: the user may log in, and API keys work."""
+    """Open the account again: the user may log in, automatic lockouts end, and API keys work."""
     user.locked_until, user.lock_reason, user.locked_by = None, "", ""
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
     revocation.publish_unlock(user)
+    lift_account(user.email)
     record("user.unlocked", subject=user, actor=by)

@@ -11,10 +11,11 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts import challenges
+from accounts.afterwards import afterwards
 from accounts.audit import BLOCKED, FAILURE, record
 from accounts.digests import keyed_hash
 from accounts.hardware_wallet import new_challenge, signed_by
-from accounts.lockouts import Attempt, Subject, account, here, second_factor
+from accounts.lockouts import Attempt, Subject, account, here, lift_account, second_factor
 from accounts.mail import send_login
 from accounts.models import User
 from accounts.passwords import check_password
@@ -65,8 +66,12 @@ class Credentials:
 
 
 @contextmanager
-def charged(*subjects: Subject) -> Iterator[None]:
-    """Charge an attempt, and settle it by how the block ends: right, wrong, or nothing was guessed."""
+def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
+    """Charge an attempt, and settle it by how the block ends: right, wrong, or nothing was guessed.
+
+    Only who has proved everything is forgiven earlier failures: a right password alone would give the second factor
+    away, guess by guess.
+    """
     attempt = Attempt(*subjects)
     try:
         yield
@@ -77,33 +82,36 @@ def charged(*subjects: Subject) -> Iterator[None]:
         with suppress(RedisUnavailable):
             attempt.take_back()
         raise
-    attempt.forgive()
+    if forgive:
+        attempt.forgive()
+    else:
+        attempt.take_back()
 
 
 def start_login(*, email: str, password: str | None = None, hardware_wallet: bool = False) -> dict[str, object]:
     """Start a login and mail its code and link; return the answer, which is the same for every address.
 
     Unknown and locked accounts get a login that nobody can finish, so that neither the answer nor the work done for it
-    tells them apart. A password is not needed; a wrong one means that no mail goes out. Raises TooManyAttempts.
+    tells them apart. A password is not needed; a wrong one means that no mail goes out, and no login of the owner's is
+    touched. Raises TooManyAttempts.
     """
-    user = User.objects.welcome(email=email)
-    welcome = user if user and not user.is_locked else None
-    if password is not None and not password_fits(email, user, password):
-        welcome = None
+    user = User.objects.addressee(email)
+    fits = password is None or password_fits(email, user, password)
+    welcome = user if user and fits and not user.is_locked else None
     code, token = f"{secrets.randbelow(10**6):06d}", secrets.token_urlsafe(32)
-    challenge = new_challenge(f"Log in as {email}") if hardware_wallet else ""
+    challenge = new_challenge("Log in")
     stored_code = code if welcome else secrets.token_hex(32)
     stored_token = token if welcome else secrets.token_hex(32)
-    challenges.start(email, code=stored_code, token=stored_token, wallet_challenge=challenge)
+    challenges.start(email, code=stored_code, token=stored_token, wallet_challenge=challenge, in_earnest=fits)
     send_login(welcome, code=code, token=token, minutes=challenges.LIFETIME_SECONDS // 60)
     answer: dict[str, object] = {"message": MESSAGE, "expires_in": challenges.LIFETIME_SECONDS}
-    return answer | ({"challenge": challenge} if challenge else {})
+    return answer | ({"challenge": challenge} if hardware_wallet else {})
 
 
 def password_fits(email: str, user: User | None, password: str) -> bool:
     """Return whether it is the user's password, and count a wrong one as a guess; raise TooManyAttempts."""
     try:
-        with recorded(Credentials(email, password=password)), charged(account(email), here()):
+        with recorded(Credentials(email, password=password)), charged(account(email), here(), forgive=False):
             if not check_password(user, password):
                 raise WrongCredentials()
     except WrongCredentials:
@@ -123,7 +131,9 @@ def finish_login(shown: Credentials) -> tuple[User, TokenPair]:
             raise AccountLocked()
     user.last_login, user.login_attempts = timezone.now(), 0
     user.email_verified = user.email_verified or shown.password is None
-    user.save(update_fields=["last_login", "login_attempts", "email_verified"])
+    noted = {name: getattr(user, name) for name in ("last_login", "login_attempts", "email_verified")}
+    if not User.objects.filter(pk=user.pk, is_active=True).update(**noted):
+        raise CodeExpired()  # the account was deleted meanwhile
     pair = issue_tokens(user)
     record("login.succeeded", subject=user, method=method_of(shown))
     return user, pair
@@ -155,9 +165,13 @@ def prove_by_mail(shown: Credentials) -> User:
             if user is None:
                 raise CodeExpired()
             if missing := shown.missing(user):
-                raise SecondFactorNeeded(details={"required": missing})
+                signable = {"challenge": guess.wallet_challenge} if "signature" in missing else {}
+                raise SecondFactorNeeded(details={"required": missing, **signable})
             prove_after_mail(user, shown, guess)
             guess.use()
+    if proof.kind == "link":
+        # Whoever has come this far is the owner: what others guessed is forgotten, whichever way they guessed.
+        lift_account(shown.email)
     return user
 
 
@@ -241,7 +255,9 @@ def record_failure(shown: Credentials, error: GatewayError) -> None:
     known = User.objects.filter(email=shown.email)
     subject = str(known.values_list("pk", flat=True).first() or "")
     blocked = isinstance(error, TooManyAttempts)
-    known.update(login_attempts=F("login_attempts") + int(not blocked))
+    if not blocked:
+        # Afterwards, as only an account that is there costs a write.
+        afterwards(lambda: known.update(login_attempts=F("login_attempts") + 1))
     record(
         "login.blocked" if blocked else "login.failed",
         subject=subject, outcome=BLOCKED if blocked else FAILURE, method=method_of(shown), code=error.code,

@@ -94,12 +94,22 @@ def deliver(write: Callable[[], EmailMessage] | None) -> None:
                 write().send()
                 return
             except (SMTPRecipientsRefused, ValueError) as error:
-                # Nobody is there, or there is no writing the address: another try would only hold up other mails.
                 failure = error
-                break
+                if is_final(error):
+                    break
             except OSError as error:
                 # smtplib's exceptions are OSErrors, as are those of the network.
                 failure = error
         logger.error("mail not sent", extra={"error": type(failure).__name__})
     finally:
         waiting.release()
+
+
+def is_final(error: Exception) -> bool:
+    """Return whether nobody is there, or there is no writing the address: another try would hold up other mails.
+
+    A server that refuses for now (RFC 5321, 4yz; greylisting) is tried again.
+    """
+    if isinstance(error, SMTPRecipientsRefused):
+        return all(code >= 500 for code, _ in error.recipients.values())
+    return True

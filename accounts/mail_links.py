@@ -41,17 +41,18 @@ def create(purpose: str, email: str, *, user: User | None, counted: str, lifetim
     owner = {"user_id": str(user.pk), "epoch": user.token_epoch} if user else {}
     counter = f"mail_links:{purpose}:{keyed_hash('counted', counted)}"
 
-    def store(redis: Redis) -> list[int]:
+    def count(redis: Redis) -> list[int]:
         pipeline = redis.pipeline(transaction=True)
         pipeline.set(counter, 0, ex=STARTS_WINDOW_SECONDS, nx=True)
         pipeline.incr(counter)
         pipeline.ttl(counter)
-        pipeline.set(link_key(purpose, token), json.dumps(owner | {"email": email}), ex=lifetime)
         return list(pipeline.execute())
 
-    _, count, wait, _ = redis_call(store)
-    if count > settings.ENV.LOGINS_PER_ACCOUNT:
-        raise too_many(max(1, wait))  # the token of the link just stored goes to nobody
+    _, started, wait = redis_call(count)
+    if started > settings.ENV.LOGINS_PER_ACCOUNT:
+        raise too_many(max(1, wait))
+    stored = json.dumps(owner | {"email": email})
+    redis_call(lambda redis: redis.set(link_key(purpose, token), stored, ex=lifetime))
     return token
 
 

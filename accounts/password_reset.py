@@ -13,6 +13,7 @@ from accounts.mail import send_notice, send_password_reset
 from accounts.models import User
 from accounts.passwords import check_password, hash_password
 from accounts.tokens import TokenPair, end_all, issue_tokens
+from lucid_gateway.errors import AccountLocked, CodeExpired, Unauthenticated
 
 PURPOSE = "password"
 LIFETIME_SECONDS = 1800
@@ -21,7 +22,7 @@ MESSAGE = "If the address has an account, a link is on its way."
 
 def start_reset(*, email: str) -> dict[str, object]:
     """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
-    user = User.objects.welcome(email=email)
+    user = User.objects.addressee(email)
     welcome = user if user and not user.is_locked else None
     token = mail_links.create(PURPOSE, email, user=welcome, counted=email, lifetime=LIFETIME_SECONDS)
     send_password_reset(welcome, token=token, minutes=LIFETIME_SECONDS // 60)
@@ -31,6 +32,8 @@ def start_reset(*, email: str) -> dict[str, object]:
 def confirm_reset(*, token: str, password: str) -> None:
     """Set the password; all tokens end. Raises CodeExpired for a link that was used or is over, ValidationError."""
     link = mail_links.look_up(PURPOSE, token)
+    if link.email != link.user.email:
+        raise CodeExpired()  # it was mailed to an address that the account has left since
     refuse_weak(password, link.user)
     mail_links.use(link)
     set_password(link.user, password)
@@ -40,12 +43,23 @@ def confirm_reset(*, token: str, password: str) -> None:
 def change_password(user: User, *, current_password: str, password: str) -> TokenPair:
     """Set a new password; all tokens end, and the caller gets new ones. Raises WrongCredentials, TooManyAttempts."""
     refuse_weak(password, user)
-    with charged(account(user.email), here()):
-        if not check_password(user, current_password):
-            raise WrongCredentials()
+    prove_password(user, current_password)
     set_password(user, password)
     record("user.password_changed", subject=user)
-    return issue_tokens(user)
+    # Hashing took its time: tokens are issued by what holds now.
+    now = User.objects.welcome(pk=user.pk)
+    if now is None:
+        raise Unauthenticated()
+    if now.is_locked:
+        raise AccountLocked()
+    return issue_tokens(now)
+
+
+def prove_password(user: User, password: str) -> None:
+    """Raise WrongCredentials unless it is the password, and TooManyAttempts while guessing is locked out."""
+    with charged(account(user.email), here(), forgive=False):
+        if not check_password(user, password):
+            raise WrongCredentials()
 
 
 def refuse_weak(password: str, user: User) -> None:
@@ -59,6 +73,8 @@ def refuse_weak(password: str, user: User) -> None:
 def set_password(user: User, password: str) -> None:
     """Store the password, end all tokens, and tell the owner."""
     user.password = hash_password(password)
-    user.save(update_fields=["password", "updated_at"])
+    # An account that was deleted meanwhile stays without one.
+    if not User.objects.filter(pk=user.pk, is_active=True).update(password=user.password, updated_at=timezone.now()):
+        raise Unauthenticated()
     end_all(user)
     send_notice(user, f"The password was changed on {timezone.now():%Y-%m-%d at %H:%M} UTC.")

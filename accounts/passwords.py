@@ -11,43 +11,61 @@ from django.core.exceptions import ValidationError
 from gevent.monkey import is_module_patched
 
 from accounts.models import User
+from lucid_gateway.errors import ServiceUnavailable
 
 MAX_LENGTH = 128
+QUEUE_SECONDS = 5.0
 T = TypeVar("T")
-# Argon2 takes 100 MiB while it runs: as many at a time as a worker can afford.
-hashing = threading.BoundedSemaphore(2)
+
+
+class Hashing:
+    """Argon2 takes a tenth of a second and 100 MiB: one at a time in a worker, and nobody waits for long."""
+
+    def __init__(self) -> None:
+        self.turn = threading.BoundedSemaphore(1)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns; in a gevent worker it runs on a real thread, so that other requests go on.
+
+        Raises ServiceUnavailable when too many wait already.
+        """
+        if not self.turn.acquire(timeout=QUEUE_SECONDS):
+            raise ServiceUnavailable("Too many passwords are being checked", headers={"Retry-After": "5"})
+        try:
+            if not is_module_patched("socket"):
+                return work()
+            result: T = gevent.get_hub().threadpool.apply(work)
+            return result
+        finally:
+            self.turn.release()
+
+
+# Apart, so that those who open accounts keep nobody from logging in.
+checking, making = Hashing(), Hashing()
 
 
 def check_password(user: User | None, password: str) -> bool:
     """Return whether it is the user's password; without a user take the time that one would have taken."""
-    encoded = user.password if user and is_password_usable(user.password) else nobodys_password()
-    right, outdated = beside_the_loop(lambda: verify_password(password, encoded))
-    if not right or user is None or encoded != user.password:
+    known = user.password if user and is_password_usable(user.password) else None
+    right, outdated = checking.do(lambda: verify_password(password, known or nobodys_password()))
+    if not right or user is None or known is None:
         return False
     if outdated:
-        user.password = hash_password(password)
-        user.save(update_fields=["password"])
+        renewed = hash_password(password)
+        if User.objects.filter(pk=user.pk, password=known).update(password=renewed):
+            user.password = renewed
     return True
 
 
 def hash_password(password: str) -> str:
-    """Return the hash to store."""
-    return beside_the_loop(lambda: make_password(password))
+    """Return the hash to store; raise ServiceUnavailable when too many wait already."""
+    return making.do(lambda: make_password(password))
 
 
 @cache
 def nobodys_password() -> str:
     """Return a hash to compare with where there is no account."""
     return make_password("nobody's password")
-
-
-def beside_the_loop(work: Callable[[], T]) -> T:
-    """Return what `work` returns; in a gevent worker it runs on a real thread, so that other requests go on."""
-    with hashing:
-        if not is_module_patched("socket"):
-            return work()
-        result: T = gevent.get_hub().threadpool.apply(work)
-        return result
 
 
 class CharacterClassesValidator:

@@ -1,11 +1,13 @@
 """DRF permissions by the contract's permission names."""
 
+import uuid
 from typing import Any
 
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from accounts.callers import caller_of
+from lucid_gateway.errors import NotAUUID
 
 
 class HasRoutePermission(BasePermission):
@@ -34,7 +36,8 @@ class HasPermission(BasePermission):
         """Return whether the caller may; a method that the view does not have is 405 for everyone signed in."""
         if not request.user:
             return False
-        needed: str | None = view.permissions.get(request.method)
+        # Django answers HEAD by what answers GET.
+        needed: str | None = view.permissions.get("GET" if request.method == "HEAD" else request.method)
         return needed is None or needed in caller_of(request._request).permissions
 
 
@@ -42,9 +45,12 @@ class IsSelfOrReadsUsers(BasePermission):
     """Lets users read their own account, and staff everyone's: others learn nothing, not even who exists."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the caller may read the user of the path."""
+        """Return whether the caller may read the user of the path; raise NotAUUID."""
         if not request.user:
             return False
         caller = caller_of(request._request)
-        own = str(view.kwargs["user_id"]).lower() == caller.user_id
+        try:
+            own = str(uuid.UUID(view.kwargs["user_id"])) == caller.user_id
+        except ValueError as error:
+            raise NotAUUID() from error
         return ("user:read" if own else "admin:read") in caller.permissions

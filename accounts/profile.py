@@ -3,46 +3,62 @@
 import secrets
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError
 from django.utils import timezone
+from rest_framework.serializers import ValidationError
 
 from accounts import mail_links
 from accounts.audit import record
 from accounts.mail import send_email_confirmation, send_notice
 from accounts.models import ApiKey, AuditEvent, User
+from accounts.password_reset import prove_password
 from accounts.registration import refuse_taken
 from accounts.revocation import revoke_api_keys
 from accounts.tokens import end_all
-from lucid_gateway.errors import AlreadyExists
+from lucid_gateway.errors import AlreadyExists, Unauthenticated
 
 EMAIL = "email"
 EMAIL_LIFETIME_SECONDS = 86_400
 
 
-def update_profile(user: User, *, email: str | None = None, **fields: str) -> User:
+def update_profile(user: User, *, email: str | None = None, current_password: str | None = None, **fields: str) -> User:
     """Change username and names, and mail a link to a new address, which counts once it is confirmed.
 
-    Raises AlreadyExists with nothing changed, TooManyAttempts.
+    A new address asks for the password: with it a stolen token would be a stolen account. Raises AlreadyExists,
+    ValidationError, WrongCredentials or TooManyAttempts with nothing changed.
     """
     refuse_taken(email if email != user.email else None, fields.get("username"), but=user)
+    new_email = email if email and email != user.email else None
+    token = ""
+    if new_email:
+        if current_password is None:
+            raise ValidationError({"current_password": "A new email asks for the password."}, code="required")
+        prove_password(user, current_password)
+        token = mail_links.create(EMAIL, new_email, user=user, counted=str(user.pk), lifetime=EMAIL_LIFETIME_SECONDS)
     changed = {name: value for name, value in fields.items() if getattr(user, name) != value}
     for name, value in changed.items():
         setattr(user, name, value)
     if changed:
-        save_unique(user, [*changed, "updated_at"])
+        save_unique(user, changed)
         record("user.updated", subject=user, fields=sorted(changed))
-    if email and email != user.email:
-        token = mail_links.create(EMAIL, email, user=user, counted=str(user.pk), lifetime=EMAIL_LIFETIME_SECONDS)
-        send_email_confirmation(user, email, token=token, hours=EMAIL_LIFETIME_SECONDS // 3600)
+    if new_email:
+        send_email_confirmation(user, new_email, token=token, hours=EMAIL_LIFETIME_SECONDS // 3600)
+        send_notice(user, f"A change of your email address to {new_email} was asked for. It has to be confirmed there.")
     return user
 
 
-def save_unique(user: User, fields: list[str]) -> None:
-    """Save the fields; raise AlreadyExists if another request took what is unique."""
+def save_unique(user: User, fields: dict[str, Any]) -> None:
+    """Save the fields; raise AlreadyExists if another request took what is unique, Unauthenticated if the account was
+    deleted meanwhile: it stays without a name.
+    """
+    user.updated_at = timezone.now()
     try:
-        user.save(update_fields=fields)
+        saved = User.objects.filter(pk=user.pk, is_active=True).update(**fields, updated_at=user.updated_at)
     except IntegrityError as error:
         raise AlreadyExists() from error
+    if not saved:
+        raise Unauthenticated()
 
 
 def confirm_email(*, token: str) -> User:
@@ -52,7 +68,7 @@ def confirm_email(*, token: str) -> User:
     mail_links.use(link)
     user, before = link.user, link.user.email
     user.email, user.email_verified = link.email, True
-    save_unique(user, ["email", "email_verified", "updated_at"])
+    save_unique(user, {"email": user.email, "email_verified": True})
     record("user.email_changed", subject=user)
     send_notice(user, f"The email address of your account is now {user.email}.", to=before)
     return user
@@ -62,7 +78,7 @@ def delete_account(user: User, *, by: User | str | None = None) -> None:
     """Delete a user's personal data and end all that was issued. A nameless row stays, so that tokens that live on
     find that their user is gone; what the audit log says stays under the id alone.
     """
-    former, gone = user.email, f"deleted-{user.pk.hex}"
+    former, gone = user.email, f"deleted-{secrets.token_hex(16)}"
     name = user.username
     blank: dict[str, Any] = {
         "email": f"{gone}@deleted.invalid", "username": gone, "first_name": "", "last_name": "", "is_active": False,
@@ -76,6 +92,8 @@ def delete_account(user: User, *, by: User | str | None = None) -> None:
     user.api_keys.update(name="")
     user.recovery_codes.all().delete()
     user.issued_tokens.update(address="", user_agent="")
-    AuditEvent.objects.all().forget_person(user.pk)
+    User.objects.filter(locked_by=former).update(locked_by=str(user.pk))
+    LogEntry.objects.filter(object_id=str(user.pk)).update(object_repr=gone)  # of the operator pages
     record("user.deleted", subject=user, actor=by)
+    AuditEvent.objects.all().forget_person(user.pk)
     send_notice(User(email=former, username=name), "Your account and your personal data were deleted.")

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -36,11 +38,14 @@ def chores(now: datetime | None = None) -> list[Chore]:
     """Return all that there is to forget. Login challenges forget themselves: Redis ends them."""
     now = now or timezone.now()
     over = now - KEPT
-    events = AuditEvent.objects.all().older_than(now - timedelta(days=settings.ENV.AUDIT_RETENTION_DAYS))
+    retained = now - timedelta(days=settings.ENV.AUDIT_RETENTION_DAYS)
+    events = AuditEvent.objects.all().older_than(retained)
     return [
         Chore("tokens", IssuedToken.objects.filter(expires_at__lt=over), by_key(IssuedToken)),
         Chore("api_keys", ApiKey.objects.filter(expires_at__lt=over), by_key(ApiKey)),
         Chore("api_keys_revoked", ApiKey.objects.filter(revoked_at__lt=over), by_key(ApiKey)),
+        Chore("sessions", Session.objects.filter(expire_date__lt=now), by_key(Session)),
+        Chore("operator_log", LogEntry.objects.filter(action_time__lt=retained), by_key(LogEntry)),
         Chore("audit_events", events, lambda keys: AuditEvent.objects.filter(pk__in=keys).forget()),
     ]
 

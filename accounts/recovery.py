@@ -24,7 +24,7 @@ def ensure_recovery_codes(user: User) -> list[str]:
     """Return ten new codes, which are shown this once, or none if the account has unused ones already."""
     if user.recovery_codes.filter(used_at=None).exists():
         return []
-    user.recovery_codes.all().delete()
+    user.recovery_codes.exclude(used_at=None).delete()
     codes = [new_code() for _ in range(CODES)]
     RecoveryCode.objects.bulk_create(RecoveryCode(code_hash=code_hash(user, code), user=user) for code in codes)
     return codes

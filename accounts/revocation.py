@@ -7,6 +7,7 @@ revoked comes back.
 
 import threading
 import time
+import uuid
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -27,6 +28,17 @@ COPY_MARKER = "blacklist:complete"
 BUILDER = "blacklist:builder"
 BUILDER_LIFE_MS = 5000
 BUILDER_POLL_SECONDS = 0.05
+BUILD = "blacklist_build:"  # and the build's id: what says that nobody emptied the server since the build began
+BUILD_LIFE_SECONDS = 600
+MARK_UNLESS_EMPTIED = """
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[1])
+return 1
+"""
+BUILDS_BEGUN, BUILDS_DONE = "blacklist_builds:begun", "blacklist_builds:done"
+COUNTERS_LIFE_SECONDS = 86_400
+DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+EXTEND_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 CHUNK = 1000
 # An epoch that a slow writer read a moment ago never replaces a later one.
@@ -163,36 +175,59 @@ def check_in_database(caller: Caller) -> None:
 
 
 def rebuild() -> int:
-    """Write the whole copy from the database and mark it complete; return the number of entries.
+    """Write the whole copy from the database and mark it complete; return the number of entries, 0 if another worker
+    or gateway did so.
 
-    Requests that come meanwhile wait, then find it done, on all workers and gateways: one of them builds. Without
-    Redis none waits: its breaker lets one try.
+    Requests that come meanwhile wait, then find it done: of all that find the copy gone, or that doubt it after an
+    outage, one builds. Without Redis none waits: its breaker lets one try. Raises RedisUnavailable also when somebody
+    emptied the server meanwhile.
     """
     ping()
     with copy.building:
         doubts = copy.doubts
         run_id = redis_call(lambda redis: redis.info("server")["run_id"]).encode()
-        if not copy.suspect:
-            wait_for_builder(run_id)
-            if redis_call(lambda redis: redis.get(COPY_MARKER)) == run_id:
+        begun = number_at(BUILDS_BEGUN)
+        build = f"{BUILD}{uuid.uuid4().hex}"
+        while not redis_call(lambda redis: redis.set(BUILDER, build, nx=True, px=BUILDER_LIFE_MS)):
+            if is_built(run_id, after=begun):
+                copy.settled = doubts
                 return 0
+            time.sleep(BUILDER_POLL_SECONDS)
         try:
-            entries = entries_to_copy()
-            for start in range(0, len(entries), CHUNK):
-                publish(entries[start : start + CHUNK])
-            redis_call(lambda redis: redis.set(COPY_MARKER, run_id))
+            if is_built(run_id, after=begun):
+                copy.settled = doubts
+                return 0
+            entries = build_copy(build, run_id)
         finally:
-            redis_call(lambda redis: redis.delete(BUILDER))
+            redis_call(lambda redis: redis.eval(DELETE_OWN, 1, BUILDER, build))
         copy.settled = doubts
-        return len(entries)
+        return entries
 
 
-def wait_for_builder(run_id: bytes) -> None:
-    """Return as the one that builds, or when another worker has built; one that died is waited for no longer."""
-    while not redis_call(lambda redis: redis.set(BUILDER, 1, nx=True, px=BUILDER_LIFE_MS)):
-        if redis_call(lambda redis: redis.get(COPY_MARKER)) == run_id:
-            return
-        time.sleep(BUILDER_POLL_SECONDS)
+def is_built(run_id: bytes, *, after: int) -> bool:
+    """Return whether the copy is whole; a worker that doubts it believes only a build that began later than that."""
+    whole = redis_call(lambda redis: redis.get(COPY_MARKER)) == run_id
+    return whole and (not copy.suspect or number_at(BUILDS_DONE) > after)
+
+
+def build_copy(build: str, run_id: bytes) -> int:
+    """Write all entries and the marker; return how many there were."""
+    redis_call(lambda redis: redis.set(build, 1, ex=BUILD_LIFE_SECONDS))
+    number = redis_call(lambda redis: redis.incr(BUILDS_BEGUN))
+    redis_call(lambda redis: redis.expire(BUILDS_BEGUN, COUNTERS_LIFE_SECONDS))
+    entries = entries_to_copy()
+    for start in range(0, len(entries), CHUNK):
+        publish(entries[start : start + CHUNK])
+        redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, BUILDER, build, BUILDER_LIFE_MS))
+    if not redis_call(lambda redis: redis.eval(MARK_UNLESS_EMPTIED, 2, build, COPY_MARKER, run_id)):
+        raise RedisUnavailable("emptied while the copy was built")
+    redis_call(lambda redis: redis.set(BUILDS_DONE, number, ex=COUNTERS_LIFE_SECONDS))
+    return len(entries)
+
+
+def number_at(key: str) -> int:
+    """Return the number that the key holds, 0 if none."""
+    return int(redis_call(lambda redis: redis.get(key)) or 0)
 
 
 def entries_to_copy() -> list[Entry]:
@@ -229,25 +264,55 @@ def publish(entries: list[Entry]) -> None:
         redis_call(write)
 
 
-def try_to_publish(entries: list[Entry]) -> None:
-    """Write keys; without Redis do so when it is back, for the workers that did not notice the outage.
+class Publisher:
+    """Writes in the background what could not be written at once, for the workers that did not notice the outage."""
 
-    This process does not wait for that: it builds the copy anew before it believes it again.
-    """
+    def __init__(self) -> None:
+        self.waiting: list[Entry] = []
+        self.lock = threading.Lock()
+        self.thread: threading.Thread | None = None
+
+    def add(self, entries: list[Entry]) -> None:
+        """Write the entries as soon as Redis is back."""
+        with self.lock:
+            self.waiting = [*self.waiting, *entries]  # not in place: the thread may be at work on the list
+            if self.thread is None:
+                self.thread = threading.Thread(target=self.run, name="revocation", daemon=True)
+                self.thread.start()
+
+    def run(self) -> None:
+        """Try until it works or nothing is needed any more."""
+        while True:
+            time.sleep(RETRY_SECONDS)
+            now = timezone.now()
+            with self.lock:
+                waiting = self.waiting = [entry for entry in self.waiting if entry.ends > now]
+                if not waiting:
+                    self.thread = None
+                    return
+            with suppress(RedisUnavailable):
+                publish(waiting)
+                with self.lock:
+                    self.waiting = self.waiting[len(waiting) :]
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether all was written, after so long at most: commands must not end before."""
+        thread = self.thread
+        if thread is not None:
+            thread.join(seconds)
+        return self.thread is None
+
+
+publisher = Publisher()
+
+
+def try_to_publish(entries: list[Entry]) -> None:
+    """Write keys; without Redis do so when it is back, and build the copy anew before it is believed here again."""
     try:
         publish(entries)
     except RedisUnavailable:
         copy.doubt()
-        threading.Thread(target=publish_when_back, args=(entries,), name="revocation", daemon=True).start()
-
-
-def publish_when_back(entries: list[Entry]) -> None:
-    """Try to write the keys until it works or none is needed any more."""
-    while any(entry.ends > timezone.now() for entry in entries):
-        time.sleep(RETRY_SECONDS)
-        with suppress(RedisUnavailable):
-            publish(entries)
-            return
+        publisher.add(entries)
 
 
 def revoke(tokens: IssuedTokenQuerySet) -> int:
@@ -289,3 +354,7 @@ def publish_unlock(user: User) -> None:
     """Tell the hot path that the account is open again; what Redis does not hear, it asks the database."""
     with suppress(RedisUnavailable):
         redis_call(lambda redis: redis.delete(lock_key(user.pk)))
+    # Somebody may have locked the account meanwhile, and told Redis before we did.
+    now = User.objects.filter(pk=user.pk).first()
+    if now is not None and now.is_locked:
+        publish_lock(now)

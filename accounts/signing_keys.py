@@ -5,7 +5,8 @@ meets a token whose key it does not know.
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts.audit import record
-from accounts.encryption import encrypt
+from accounts.encryption import CannotDecrypt, decrypt, encrypt
 from accounts.models import IssuedToken, SigningKey
 from accounts.revocation import revoke
 
@@ -85,38 +86,47 @@ def rotate(algorithm: str, *, retire_now: bool = False, wait: Callable[[float], 
     """
     upcoming = prepared_key(algorithm, fresh=retire_now)
     wait(max(0.0, PUBLISHED_AFTER_SECONDS - (timezone.now() - upcoming.created_at).total_seconds()))
-    replaced = retire_active(revoked=retire_now)
-    activate(upcoming)
+    replaced = retire_active()
+    activate(upcoming, instead_of=replaced)
     ended = revoke_all_but(upcoming) if retire_now else 0
     publish_next(algorithm)
     return Rotation(upcoming.kid, replaced, ended)
 
 
 def prepared_key(algorithm: str, *, fresh: bool) -> SigningKey:
-    """Return the key that waits, if it is for the algorithm, else a new one."""
-    waiting = SigningKey.objects.filter(state=State.NEXT)
-    key = None if fresh else waiting.filter(algorithm=algorithm).order_by("created_at").first()
+    """Return the key that waits, if it is for the algorithm and can be read, else a new one."""
+    waiting = SigningKey.objects.filter(state=State.NEXT, algorithm=algorithm).order_by("created_at")
+    key = None if fresh else next((key for key in waiting if is_readable(key)), None)
     return key or publish_next(algorithm)
 
 
-def retire_active(*, revoked: bool) -> tuple[str, ...]:
-    """End the active key's signing and return its id; of parallel rotations one gets it."""
+def is_readable(key: SigningKey) -> bool:
+    """Return whether the key was encrypted under this SECRET_KEY or one of the fallbacks."""
+    try:
+        decrypt(key.secret)
+    except CannotDecrypt:
+        return False
+    return True
+
+
+def retire_active() -> tuple[str, ...]:
+    """End the active key's signing and return its id; of parallel rotations one gets it. Should this process end now,
+    the key goes on signing.
+    """
     now = timezone.now()
     last_token = timedelta(days=settings.ENV.JWT_REFRESH_TOKEN_EXPIRE_DAYS, seconds=LAST_SIGNATURES_SECONDS)
     kid = SigningKey.objects.filter(state=State.ACTIVE).values_list("kid", flat=True).first()
     if kid is None:
         return ()  # an earlier rotation was cut short between its two steps: this one completes it
-    fate = {"state": State.REVOKED, "revoked_at": now} if revoked else {"state": State.RETIRING}
-    until = now if revoked else now + last_token
-    ours = SigningKey.objects.filter(kid=kid, state=State.ACTIVE).update(retired_at=now, verify_until=until, **fate)
-    if not ours:
+    active = SigningKey.objects.filter(kid=kid, state=State.ACTIVE)
+    if not active.update(state=State.RETIRING, retired_at=now, verify_until=now + last_token):
         raise RotationUnderway()
-    record(f"signing_key.{fate['state']}", subject=kid)
+    record("signing_key.retiring", subject=kid)
     return (kid,)
 
 
-def activate(key: SigningKey) -> None:
-    """Let the key sign; raise RotationUnderway if another one signs already."""
+def activate(key: SigningKey, *, instead_of: Collection[str]) -> None:
+    """Let the key sign; raise RotationUnderway if another one signs already, or another rotation took or revoked it."""
     try:
         ours = SigningKey.objects.filter(kid=key.kid, state=State.NEXT).update(
             state=State.ACTIVE, activated_at=timezone.now()
@@ -124,16 +134,27 @@ def activate(key: SigningKey) -> None:
     except IntegrityError as error:
         raise RotationUnderway() from error
     if not ours:
+        # It may be the very key that was retired a moment ago: that one signs again, unless another one does.
+        with suppress(IntegrityError):
+            SigningKey.objects.filter(kid__in=instead_of, state=State.RETIRING).update(
+                state=State.ACTIVE, retired_at=None, verify_until=None
+            )
         raise RotationUnderway()
     record("signing_key.active", subject=key.kid, algorithm=key.algorithm)
 
 
 def revoke_all_but(key: SigningKey) -> int:
-    """Revoke every other key and all live tokens; return how many those were."""
-    others = SigningKey.objects.exclude(kid=key.kid).exclude(state=State.REVOKED)
+    """Revoke every other key and all live tokens; return how many those were. Raises RotationUnderway, with the tokens
+    revoked all the same, if another rotation has replaced the key meanwhile: its key goes on signing.
+    """
+    now = timezone.now()
+    others = SigningKey.objects.exclude(kid=key.kid).exclude(state__in=[State.REVOKED, State.ACTIVE])
     for kid in list(others.values_list("kid", flat=True)):
-        SigningKey.objects.filter(kid=kid).update(state=State.REVOKED, revoked_at=timezone.now())
-        record("signing_key.revoked", subject=kid)
+        other = SigningKey.objects.filter(kid=kid).exclude(state=State.ACTIVE)
+        if other.update(state=State.REVOKED, revoked_at=now, verify_until=now):
+            record("signing_key.revoked", subject=kid)
     ended = revoke(IssuedToken.objects.exclude(kid=key.kid))
     record("token.revoked", reason="signing keys retired at once", tokens=ended)
+    if not SigningKey.objects.filter(kid=key.kid, state=State.ACTIVE).exists():
+        raise RotationUnderway()
     return ended

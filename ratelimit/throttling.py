@@ -165,17 +165,17 @@ class LoginAttemptThrottle(TierThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited."""
-        admit_login_attempt(request._request, type(view).__name__)
+        decision = charge_login_attempt(request._request, type(view).__name__)
+        if not decision.admitted:
+            raise decision.error()
         return True
 
 
-def admit_login_attempt(request: HttpRequest, where: str) -> None:
-    """Count an attempt of the request's address; raise RateLimited. What is refused counts as a request, too."""
+def charge_login_attempt(request: HttpRequest, where: str) -> Decision:
+    """Count an attempt of the request's address at `where`; what is refused counts as a request, too."""
     address = client_address(request)
     tier = address_tier(LoginAttemptThrottle.tier_name, address) or tier_for(LoginAttemptThrottle.tier_name)
     decision = admit_or_fall_back(tier, f"{address_subject(request)}:{where}")
     if not decision.admitted:
         charge_address(request)
-    remember(request, decision)
-    if not decision.admitted:
-        raise decision.error()
+    return remember(request, decision)

@@ -1,26 +1,42 @@
 """The operator pages for the audit log."""
 
-from django.contrib import admin
-from django.http import HttpRequest
+import uuid
+
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 
 from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.users import operator_of
 from accounts.audit import record
 from accounts.models import AuditEvent
 from accounts.views.staff import EXPORTS, export
-from lucid_gateway.errors import NotFound
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "type", "outcome", "actor", "subject", "address", "request_id")
+    list_display = ("created_at", "type", "outcome", "by", "whom", "address", "request_id")
+    fields = (
+        "event_id", "created_at", "type", "outcome", "by", "whom", "address", "user_agent", "request_id", "details",
+    )  # fmt: skip
     list_filter = ("outcome", "created_at", "type")
     sortable_by = ("created_at",)
     search_fields = ("=type", "=actor", "=subject", "=address", "=request_id")
     search_help_text = "The exact type, actor, subject, address or request id"
     change_list_template = "admin/accounts/audit_events.html"
+
+    @admin.display(description="Actor")
+    def by(self, event: AuditEvent) -> str:
+        """Return who did it."""
+        return linked(event.actor)
+
+    @admin.display(description="Subject")
+    def whom(self, event: AuditEvent) -> str:
+        """Return what it was done to."""
+        return linked(event.subject)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the exports."""
@@ -30,7 +46,20 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
         """Return what the list shows with these filters, all pages of it, as a download."""
         if form not in EXPORTS:
-            raise NotFound()
-        events = self.get_changelist_instance(request).get_queryset(request)
-        record("audit.exported", actor=operator_of(request), format=form)
-        return export(events, form)
+            raise Http404()
+        try:
+            events = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            self.message_user(request, "There is no such filter.", messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:accounts_auditevent_changelist"))
+        own = record("audit.exported", actor=operator_of(request), format=form)
+        return export(events.exclude(pk=own.pk), form)
+
+
+def linked(who: str) -> str:
+    """Return the id, as a link to the user's page if it is a user's."""
+    try:
+        page = reverse("admin:accounts_user_change", args=[uuid.UUID(who)])
+    except ValueError:
+        return who
+    return format_html('<a href="{}">{}</a>', page, who)

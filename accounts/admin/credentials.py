@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from accounts.admin.confirmation import ReadOnlyAdmin, ask
+from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
 from accounts.admin.users import operator_of
 from accounts.api_keys import revoke_api_key
 from accounts.models import ApiKey
@@ -31,7 +31,10 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         """Revoke each; the keys of other staff are for super admins."""
         operator = operator_of(request)
         keys = [key for key in queryset.select_related("user") if may_manage(operator.role, operator.pk, key.user)]
-        data, page = ask(self, request, keys, title="Revoke API keys", warning="They stop with their next request.")
+        data, page = ask(
+            self, request, keys, title="Revoke API keys", warning="They stop with their next request.",
+            selected=queryset.count(), shown_as=lambda key: f"{key} of {key.user}",
+        )  # fmt: skip
         if data is None:
             return page
         ended = 0
@@ -41,5 +44,5 @@ class ApiKeyAdmin(ReadOnlyAdmin):
                 ended += 1
             except NotFound:
                 continue  # revoked before
-        self.message_user(request, f"{ended} API keys revoked.", messages.SUCCESS)
+        self.message_user(request, f"{many(ended, 'API key')} revoked.", messages.SUCCESS)
         return None

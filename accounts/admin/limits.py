@@ -53,7 +53,7 @@ class AddressRuleAdmin(OperatedAdmin):
     def lift(self, request: HttpRequest, queryset: QuerySet[AddressRule]) -> HttpResponseBase | None:
         """Remove each."""
         data, page = ask(
-            self, request, queryset, title="Lift rules", warning="These networks are let in as all others."
+            self, request, list(queryset), title="Lift rules", warning="These networks are let in as all others."
         )
         if data is None:
             return page
@@ -100,7 +100,9 @@ class LimitRuleAdmin(OperatedAdmin):
     @admin.action(description="Lift the selected rules", permissions=["operate"])
     def lift(self, request: HttpRequest, queryset: QuerySet[LimitRule]) -> HttpResponseBase | None:
         """Remove each."""
-        data, page = ask(self, request, queryset, title="Lift rules", warning="The environment's numbers hold again.")
+        data, page = ask(
+            self, request, list(queryset), title="Lift rules", warning="The environment's numbers hold again."
+        )
         if data is None:
             return page
         lifted = 0

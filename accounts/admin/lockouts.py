@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 
 from accounts import lockouts
 from accounts.admin.confirmation import ReadOnlyAdmin
@@ -18,16 +19,20 @@ from lucid_gateway.redis_access import RedisUnavailable
 class LockoutAdmin(ReadOnlyAdmin):
     """The list is read from Redis; each row has a button that lifts it."""
 
+    def get_urls(self) -> list[URLPattern]:
+        """Return the list alone: there are no rows to look at."""
+        return [path("", self.admin_site.admin_view(self.changelist_view), name="accounts_automaticlockout_changelist")]
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the lockouts in force, or lift one."""
         try:
             if request.method == "POST":
                 self.lift(request)
                 return HttpResponseRedirect(request.path)
-            found = lockouts.in_force()
+            found: list[lockouts.Lockout] | None = lockouts.in_force()
         except RedisUnavailable:
             self.message_user(request, "Redis cannot be had: nothing is known of lockouts.", messages.ERROR)
-            found = []
+            found = None
         context = {
             **self.admin_site.each_context(request), "title": "Lockouts in force", "opts": self.opts, "lockouts": found,
         }  # fmt: skip
@@ -39,5 +44,5 @@ class LockoutAdmin(ReadOnlyAdmin):
         if subject.kind not in lockouts.RULES:
             return
         lockouts.lift(subject)
-        record("lockout.lifted", subject=subject.key[:64], actor=operator_of(request), counted=subject.kind)
+        record("lockout.lifted", subject=subject.key, actor=operator_of(request), counted=subject.kind)
         self.message_user(request, f"The lockout of {subject.name} was lifted.", messages.SUCCESS)

@@ -1,5 +1,6 @@
 """The operator pages for tokens, signed-in devices and signing keys."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -10,14 +11,25 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
-from accounts.admin.confirmation import ReadOnlyAdmin, ask
+from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
+from accounts.admin.search import FoundByUUID
 from accounts.admin.users import operator_of
-from accounts.audit import record
-from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey
+from accounts.audit import origin, record
+from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.revocation import revoke
-from accounts.signing_keys import RotationUnderway, rotate
+from accounts.signing_keys import Rotation, RotationUnderway, rotate
 from accounts.staff import may_manage
 from accounts.tokens import end_family
+
+ROTATION = (
+    "Rotate the signing keys",
+    "The next key signs from now on. The one before verifies until its last token has expired.",
+)
+EMERGENCY = (
+    "Retire all signing keys now",
+    "Every key is revoked at once, and {doomed} with them: everybody has to log in again. API keys and the sessions of "
+    "these pages go on. This takes some seconds.",
+)
 
 
 class FateFilter(admin.SimpleListFilter):
@@ -27,14 +39,16 @@ class FateFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the choices."""
-        return [("live", "Live"), ("blacklist", "On the blacklist"), ("used", "Used"), ("expired", "Expired")]
+        names = {"live": "Live", "blacklist": "On the blacklist", "revoked": "Revoked", "used": "Used"}
+        return list((names | {"expired": "Expired"}).items())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> QuerySet[IssuedToken]:
         """Return the tokens of that fate."""
         now = timezone.now()
         fates: dict[str | None, dict[str, Any]] = {
             "live": {"expires_at__gt": now, "revoked_at": None, "used_at": None},
-            "blacklist": {"expires_at__gt": now, "revoked_at__isnull": False},
+            "blacklist": {"expires_at__gt": now, "revoked_at__isnull": False, "kind": IssuedToken.Kind.ACCESS},
+            "revoked": {"revoked_at__isnull": False},
             "used": {"used_at__isnull": False},
             "expired": {"expires_at__lte": now},
         }
@@ -49,15 +63,22 @@ def within_reach(request: HttpRequest, tokens: QuerySet[IssuedToken]) -> IssuedT
     return IssuedTokenQuerySet(IssuedToken).filter(pk__in=reached)
 
 
+def in_words(token: IssuedToken) -> str:
+    """Return what an operator knows a token by."""
+    return ", ".join(part for part in (f"{token.user}: {token}", token.address, token.user_agent) if part)
+
+
 @admin.register(IssuedToken)
-class IssuedTokenAdmin(ReadOnlyAdmin):
+class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
     list_display: tuple[str, ...] = (
         "user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address", "jti",
     )  # fmt: skip
     list_filter: ClassVar[tuple[Any, ...]] = (FateFilter, "kind", "issued_at", "expires_at", "revoked_at")
     sortable_by: ClassVar[tuple[str, ...]] = ("issued_at", "expires_at")
     list_select_related = ("user",)
-    search_fields = ("jti", "family", "user__email", "user__username", "address")
+    search_fields = ("jti", "user__email", "user__username", "address")
+    search_help_text = "A part of id, email, username or address, or the whole family"
+    uuid_field = "family"
     actions: tuple[str, ...] = ("revoke", "end_families")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
@@ -68,13 +89,16 @@ class IssuedTokenAdmin(ReadOnlyAdmin):
     def revoke(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> HttpResponseBase | None:
         """Revoke each that is live; the tokens of other staff are for super admins."""
         tokens = within_reach(request, queryset)
-        data, page = ask(self, request, tokens, title="Revoke tokens", warning="They stop with their next request.")
+        data, page = ask(
+            self, request, list(tokens.select_related("user")), title="Revoke tokens", shown_as=in_words,
+            warning="They stop with their next request.", selected=queryset.count(),
+        )  # fmt: skip
         if data is None:
             return page
         jtis = list(tokens.values_list("jti", flat=True))
         ended = revoke(tokens)
         record("token.revoked", actor=operator_of(request), jtis=jtis, tokens=ended)
-        self.message_user(request, f"{ended} tokens revoked.", messages.SUCCESS)
+        self.message_user(request, f"{many(ended, 'token')} revoked.", messages.SUCCESS)
         return None
 
     @admin.action(description="End the logins of the selected tokens", permissions=["operate"])
@@ -82,15 +106,16 @@ class IssuedTokenAdmin(ReadOnlyAdmin):
         """End the token family of each."""
         tokens = within_reach(request, queryset)
         data, page = ask(
-            self, request, tokens, title="End logins", warning="All tokens of these logins stop with the next request."
-        )
+            self, request, list(tokens.select_related("user")), title="End logins", shown_as=in_words,
+            warning="All tokens of these logins stop with the next request.", selected=queryset.count(),
+        )  # fmt: skip
         if data is None:
             return page
         families = set(tokens.values_list("family", "user_id"))
         for family, user_id in families:
             ended = end_family(family)
             record("token.revoked", subject=str(user_id), actor=operator_of(request), family=str(family), tokens=ended)
-        self.message_user(request, f"{len(families)} logins ended.", messages.SUCCESS)
+        self.message_user(request, f"{many(len(families), 'login')} ended.", messages.SUCCESS)
         return None
 
 
@@ -133,21 +158,25 @@ class SigningKeyAdmin(ReadOnlyAdmin):
             self.message_user(request, "Keys are rotated by super admins.", messages.ERROR)
             return back
         now = "retire_now" in request.GET
-        doomed = IssuedToken.objects.all().live().count()
-        warning = (
-            f"Every key is revoked at once, and {doomed} live tokens with them: everybody has to log in again."
-            if now
-            else "A new key signs from now on. The one before verifies until its last token has expired."
-        )
-        data, page = ask(self, request, [], title="Rotate the signing keys", warning=warning)
-        if data is None and page is not None:
+        doomed = many(IssuedToken.objects.all().live().count(), "live token")
+        title, warning = EMERGENCY if now else ROTATION
+        _, page = ask(self, request, None, title=title, warning=warning.format(doomed=doomed))
+        if page is not None:
             return page
         try:
-            rotation = rotate(settings.ENV.JWT_ALGORITHM, retire_now=now)
+            rotation = rotate_as(operator_of(request), retire_now=now)
         except RotationUnderway:
             self.message_user(request, "Somebody else rotates the keys at this moment.", messages.ERROR)
             return back
-        self.message_user(
-            request, f"{rotation.active} signs now; {rotation.tokens_ended} tokens ended.", messages.SUCCESS
-        )
+        text = f"{rotation.active} signs now; {many(rotation.tokens_ended, 'token')} ended."
+        self.message_user(request, text, messages.SUCCESS)
         return back
+
+
+def rotate_as(operator: User, *, retire_now: bool) -> Rotation:
+    """Rotate, with the operator as the actor of all that the audit log says of it; raise RotationUnderway."""
+    noted = origin.set(replace(origin.get(), actor=str(operator.pk)))
+    try:
+        return rotate(settings.ENV.JWT_ALGORITHM, retire_now=retire_now)
+    finally:
+        origin.reset(noted)

@@ -6,17 +6,21 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts import lockouts
-from accounts.admin.confirmation import Reason, ask
+from accounts.admin.confirmation import Reason, ask, many
+from accounts.admin.search import FoundByUUID
 from accounts.audit import record
-from accounts.locks import lock_user, unlock_user
+from accounts.locks import FOREVER, lock_user, unlock_user
+from accounts.mail import send_notice
 from accounts.models import User
 from accounts.profile import delete_account
 from accounts.roles import Role
@@ -33,24 +37,50 @@ class NewRole(forms.Form):
     role = forms.ChoiceField(choices=Role.choices)
 
 
+class LockFilter(admin.SimpleListFilter):
+    """Whether a staff lock keeps the user out now."""
+
+    title, parameter_name = "lock", "locked"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("yes", "Locked"), ("no", "Not locked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        """Return the users of that choice."""
+        in_force = {"locked_until__gt": timezone.now()}
+        if self.value() == "yes":
+            return queryset.filter(**in_force)
+        return queryset.exclude(**in_force) if self.value() == "no" else queryset
+
+
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
-    list_display = ("email", "username", "role", "is_active", "locked_until", "last_login", "created_at")
-    list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", "locked_until", "created_at")
-    sortable_by = ("email", "username", "role", "locked_until", "created_at")
+class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+    list_display = ("email", "username", "role", "is_active", "locked", "last_login", "created_at")
+    list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", LockFilter, "created_at")
+    sortable_by = ("email", "username", "role", "locked", "created_at")
     search_fields = ("email", "username", "first_name", "last_name")
+    search_help_text = "A part of email, username or name, or the whole user id"
+    uuid_field = "user_id"
     fields = (
         "user_id", "email", "username", "first_name", "last_name", "role", "is_active", "email_verified",
-        "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address", "locked_until", "lock_reason",
+        "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address", "locked", "lock_reason",
         "locked_by", "login_attempts", "token_epoch", "last_login", "created_at", "updated_at", "deleted_at",
         "see_also",
     )  # fmt: skip
     readonly_fields = (
         "user_id", "email_verified", "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address",
-        "locked_until", "lock_reason", "locked_by", "login_attempts", "token_epoch", "last_login", "created_at",
+        "locked", "lock_reason", "locked_by", "login_attempts", "token_epoch", "last_login", "created_at",
         "updated_at", "deleted_at", "see_also",
     )  # fmt: skip
     actions = ("lock", "unlock", "lift_lockouts", "change_role", "end_sessions", "reset_factors", "delete_accounts")
+
+    @admin.display(description="Locked until", ordering="locked_until")
+    def locked(self, user: User) -> Any:
+        """Return when the lock that is in force ends."""
+        if not user.is_locked:
+            return self.get_empty_value_display()
+        return "unlocked by staff" if user.locked_until == FOREVER else user.locked_until
 
     @admin.display(description="See also")
     def see_also(self, user: User) -> SafeString:
@@ -92,13 +122,18 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
         changed = set(form.changed_data)
         if "email" in changed:
             obj.email_verified = False
-        # Only what changed: a lock set meanwhile stays.
-        obj.save(update_fields=[*(changed - {"role"}), "email_verified", "updated_at"])
+        # Only what changed: a lock set meanwhile stays, and so does a deletion.
+        values = {name: getattr(obj, name) for name in (*(changed - {"role"}), "email_verified")}
+        if not User.objects.filter(pk=obj.pk, deleted_at=None).update(**values, updated_at=timezone.now()):
+            raise PermissionDenied()
         if "role" in changed:
             role, obj.role = Role(obj.role), form.initial["role"]
             change_role(obj, role, by=operator_of(request))
         if "is_active" in changed:
             end_all(obj)
+        if "email" in changed:
+            text = f"The email address of your account is now {obj.email}. An operator changed it."
+            send_notice(obj, text, to=form.initial["email"])
         if others := sorted(changed - {"role"}):
             record("user.updated", subject=obj, actor=operator_of(request), fields=others)
 
@@ -119,12 +154,12 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
     ) -> HttpResponseBase | None:
         """Ask, then do it to each user within reach with what the form says; never to the operator."""
         users = self.within_reach(request, queryset.exclude(pk=operator_of(request).pk))
-        data, page = ask(self, request, users, title=title, warning=warning, form=form)
+        data, page = ask(self, request, users, title=title, warning=warning, form=form, selected=queryset.count())
         if data is None:
             return page
         for user in users:
             does(user, **data)
-        self.message_user(request, f"{len(users)} users: {done}", messages.SUCCESS)
+        self.message_user(request, f"{many(len(users), 'user')}: {done}", messages.SUCCESS)
         return None
 
     @admin.action(description="Lock the selected users", permissions=["change"])
@@ -142,7 +177,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
         users = self.within_reach(request, queryset)
         for user in users:
             unlock_user(user, by=operator_of(request))
-        self.message_user(request, f"{len(users)} users: unlocked.", messages.SUCCESS)
+        self.message_user(request, f"{many(len(users), 'user')}: unlocked.", messages.SUCCESS)
 
     @admin.action(description="Lift automatic lockouts of the selected users", permissions=["change"])
     def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
@@ -154,7 +189,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
         except RedisUnavailable:
             self.message_user(request, "Redis cannot be had: nothing was lifted.", messages.ERROR)
             return
-        self.message_user(request, f"{len(users)} users: lockouts lifted.", messages.SUCCESS)
+        self.message_user(request, f"{many(len(users), 'user')}: lockouts lifted.", messages.SUCCESS)
 
     @admin.action(description="Change the role of the selected users", permissions=["govern"])
     def change_role(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:

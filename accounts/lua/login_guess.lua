@@ -8,19 +8,18 @@
 --
 -- Returns {verdict, wallet challenge}: 1 (right), 0 (wrong), -1 (nothing to guess at: used, expired, guessed too often).
 
-local wallet = redis.call('HGET', KEYS[1], 'wallet') or ''
 local allowed = tonumber(ARGV[3])
 if ARGV[1] == 'link' then
   local ends = tonumber(redis.call('HGET', KEYS[1], 'l:' .. ARGV[2]))
   if not ends or ends <= tonumber(redis.call('TIME')[1]) then return {-1, ''} end
   if redis.call('HINCRBY', KEYS[1], 'g:' .. ARGV[2], 1) > allowed then return {-1, ''} end
-  return {1, wallet}
+  return {1, redis.call('HGET', KEYS[1], 'w:' .. ARGV[2]) or ''}
 end
 
 local code = redis.call('HGET', KEYS[1], 'code')
 if not code then return {-1, ''} end
 local guesses = redis.call('HINCRBY', KEYS[1], 'guesses', 1)
 if guesses > allowed then return {-1, ''} end
-if code == ARGV[2] then return {1, wallet} end
+if code == ARGV[2] then return {1, redis.call('HGET', KEYS[1], 'wallet') or ''} end
 if guesses == allowed then redis.call('HDEL', KEYS[1], 'code') end
 return {0, ''}

@@ -40,6 +40,16 @@ class UserManager(BaseUserManager["User"]):
         """Return the one active user of that email or key, None if there is none."""
         return self.filter(is_active=True, **who).first()
 
+    def addressee(self, email: str) -> "User | None":
+        """Return the one active user of that email with as much of the row as mails to it take, None if there is none.
+
+        Reading the whole row took a tenth of a millisecond, which told who has an account.
+        """
+        few = self.filter(is_active=True, email=email).only(
+            "email", "username", "password", "is_active", "locked_until", "token_epoch"
+        )
+        return few.first()
+
     def locked(self) -> "models.QuerySet[User]":
         """Return the users whom a staff lock keeps out now."""
         return self.filter(locked_until__gt=timezone.now())

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from accounts.models import ApiKey
 from accounts.roles import PERMISSIONS, Role
-from accounts.serializers.fields import SixDigits
+from accounts.serializers.fields import Moment, SixDigits
 from accounts.tron_message import is_address
 
 
@@ -111,7 +111,7 @@ class NewApiKeySerializer(serializers.Serializer[None]):
         child=serializers.ChoiceField(sorted(PERMISSIONS[Role.SUPER_ADMIN])), min_length=1, max_length=20,
         help_text="Some of the owner's",
     )  # fmt: skip
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    expires_at = Moment(required=False, allow_null=True, default=None)
 
     def validate_expires_at(self, moment: datetime | None) -> datetime | None:
         """Refuse a time that is past."""

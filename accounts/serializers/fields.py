@@ -1,6 +1,6 @@
 """Fields that several shapes share."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.validators import EmailValidator
 from rest_framework import serializers
@@ -31,3 +31,12 @@ class SixDigits(serializers.RegexField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(r"\A[0-9]{6}\Z", **kwargs)
+
+
+class Moment(serializers.DateTimeField):
+    """A point in time (RFC 3339); without an offset it is UTC."""
+
+    def fail(self, key: str, **facts: Any) -> NoReturn:
+        """Raise that this is no date, whatever is wrong with it."""
+        code = key if key in ("required", "null") else "invalid_date"
+        raise serializers.ValidationError(self.error_messages[key].format(**facts), code=code)

@@ -8,6 +8,7 @@ from rest_framework import serializers
 from accounts.locks import FOREVER
 from accounts.models import AuditEvent
 from accounts.roles import Role
+from accounts.serializers.fields import Moment
 from accounts.serializers.users import ManagedUserSerializer
 from lucid_gateway.pagination import ListQuery, PaginationSerializer
 
@@ -35,7 +36,7 @@ class LockSerializer(serializers.Serializer[None]):
     """POST /admin/users/{id}/lock."""
 
     reason = serializers.CharField(max_length=200)
-    until = serializers.DateTimeField(default=FOREVER, help_text="Without it, until somebody unlocks")
+    until = Moment(default=FOREVER, help_text="Without it, until somebody unlocks")
 
     def validate_until(self, moment: datetime) -> datetime:
         """Refuse a time that is past."""
@@ -68,8 +69,8 @@ class AuditQuery(ListQuery):
     subject = serializers.CharField(max_length=64, required=False)
     address = serializers.CharField(max_length=45, required=False)
     request_id = serializers.CharField(max_length=128, required=False)
-    since = serializers.DateTimeField(required=False)
-    until = serializers.DateTimeField(required=False)
+    since = Moment(required=False)
+    until = Moment(required=False)
     format = serializers.ChoiceField(
         ["json", "csv", "jsonl"], default="json", help_text="csv and jsonl export all that match, without pages"
     )

@@ -48,10 +48,11 @@ class ProfileSerializer(serializers.ModelSerializer[User]):
 
     email = EmailField()
     username = serializers.CharField(validators=[username_validator])
+    current_password = PasswordField(required=False, write_only=True, help_text="Needed for a new email")
 
     class Meta:
         model = User
-        fields = ("email", "username", "first_name", "last_name")
+        fields = ("email", "username", "first_name", "last_name", "current_password")
 
 
 class ManagedUserSerializer(UserSerializer):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from accounts.limits import lift_address_rule, set_address_rule
 from accounts.models import AuditEvent, User
 from accounts.roles import Role
 from accounts.tokens import issue_tokens
@@ -185,6 +186,15 @@ def test_a_network_is_kept_in_its_one_spelling(api: ApiClient, token: str) -> No
     answers = {text: api.send("post", PATH, RULE | {"network": text}, token=token).json() for text in SPELLINGS}
 
     assert {text: answer["network"] for text, answer in answers.items()} == SPELLINGS
+
+
+def test_whoever_sets_a_rule_need_not_know_the_spelling(db: None) -> None:
+    for network in ("192.0.2.77/24", "192.0.2.0/24"):
+        set_address_rule(network=network, kind="deny", reason="why", by="manage.py")
+    assert AddressRule.objects.get().network == "192.0.2.0/24"
+
+    lift_address_rule("192.0.2.1/24", by="manage.py")
+    assert not AddressRule.objects.exists()
 
 
 def test_a_rule_takes_the_place_of_another(api: ApiClient, token: str, admin: User) -> None:

@@ -69,3 +69,10 @@ def test_it_is_refused_in_production(db: None, settings: Settings, environment: 
     with pytest.raises(CommandError, match="refused in production"):
         run()
     assert not User.objects.exists()
+
+
+def test_who_has_another_email_since_is_found_all_the_same(accounts: dict[str, Any]) -> None:
+    User.objects.filter(email=accounts["user"]).update(email="other@lucid.test")
+
+    assert json.loads(run("--json"))["user"] == "other@lucid.test"
+    assert User.objects.count() == 3

@@ -6,8 +6,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views import View
 
+from lucid_gateway.error_responses import error_response
+from lucid_gateway.errors import OperationNotAllowed
+
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -27,3 +30,7 @@ class LinkPage(View):
         response["Cache-Control"] = "no-store"
         response["X-Frame-Options"] = "DENY"
         return response
+
+    def http_method_not_allowed(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
+        """Refuse the method with the envelope."""
+        return error_response(request, OperationNotAllowed(headers={"Allow": "GET, HEAD"}))

@@ -143,7 +143,7 @@ def refusal(data: dict[str, Any]) -> tuple[int, list[tuple[str, str]]]:
         ({"size": 0, "name": "too long"}, 1001, [("name", "max_length"), ("size", "min_value")]),
         ({"owner": {}}, 1002, [("owner.priority", "required")]),
         ({"rules": [{"priority": 1}, {"priority": 10}]}, 1004, [("rules.1.priority", "max_value")]),
-        ({"rules": "x"}, 1001, [("rules", "not_a_list")]),
+        ({"rules": "x"}, 1003, [("rules", "not_a_list")]),
         ({"tags": ["abc", "abcd"]}, 1004, [("tags.1", "max_length")]),
         ({"name": "never"}, 1003, [("", "invalid")]),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jwt
 
-from accounts.signing_keys import bootstrap_kid
+from conftest import bootstrap_kid
 from testing.parallel import in_parallel
 from testing.plugin import JWT_SECRET_KEY
 from testing.raw_http import RawAnswer, RawConnection, request_bytes
@@ -32,9 +32,7 @@ def get(path: str, *fields: str) -> bytes:
     return request_bytes("GET", f"/api/v1{path}", *fields)
 
 
-def crowd(
-    ports: Sequence[int], requests: Sequence[bytes], *, clients: int = 16, pause: float = 0.0
-) -> list[RawAnswer]:
+def crowd(ports: Sequence[int], requests: Sequence[bytes], *, clients: int = 16, pause: float = 0.0) -> list[RawAnswer]:
     """Send the requests, each by one of the clients, which are spread over the ports; return the answers in order.
 
     Each client pauses for so many seconds between its requests.

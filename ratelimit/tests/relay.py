@@ -48,13 +48,20 @@ def connect(relay: Relay, client: socket.socket, server_port: int) -> None:
         answers.join()
 
 
+def hold(relay: Relay) -> None:
+    """Wait for as long as the delay says; when it is lifted, what is held back goes on at once."""
+    started = time.monotonic()
+    while time.monotonic() - started < relay.delay:
+        time.sleep(0.005)
+
+
 def pass_on(relay: Relay, source: socket.socket, target: socket.socket, answers: bool) -> None:
     """Pass on what the source sends until it ends, then end both directions."""
     target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.suppress(OSError):
         while piece := source.recv(PIECE):
             if answers:
-                time.sleep(relay.delay)
+                hold(relay)
             else:
                 relay.passed.append((time.monotonic(), len(piece)))
             target.sendall(piece)

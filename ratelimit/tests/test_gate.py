@@ -113,6 +113,13 @@ def test_who_is_blocked_gets_429_until_the_block_ends() -> None:
     assert answer.error["details"] == {"retry_after": int(answer.headers["Retry-After"]), "reason": "blocked"}
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(0.3, "1"), (1.3, "2"), (59.3, "60")])
+def test_the_told_time_is_never_too_short(seconds: float, told: str) -> None:
+    rules(deny("192.0.2.1/32", "blocked", seconds=seconds))
+
+    assert ask().headers["Retry-After"] == told
+
+
 def test_who_comes_back_when_told_is_let_in() -> None:
     rules(deny("192.0.2.1/32", "blocked", seconds=0.2))
     begun = time.monotonic()

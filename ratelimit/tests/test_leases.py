@@ -12,9 +12,7 @@ from django.http.response import HttpResponseBase
 from django.test import RequestFactory
 from redis import Redis
 
-from accounts.models import User
-from accounts.tokens import TokenPair
-from conftest import ApiClient, error_code
+from conftest import ApiClient, TokenPair, User, error_code
 from lucid_gateway.redis_access import breaker
 from ratelimit import leases as module
 from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, concurrency_key, holder, write
@@ -219,7 +217,7 @@ def one_at_a_time(owner: User) -> None:
         ("delete", "/users/me/api-keys", 405),
         ("post", "/users/me/api-keys", 422),
         ("get", "/chain/info", 502),
-        ("post", "/sessions/1/chunks", 503),
+        ("post", "/sessions/1/chunks", 502),
         ("get", "/users/me/none", 404),
     ],
 )

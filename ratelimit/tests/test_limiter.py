@@ -345,7 +345,9 @@ def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: Tier
     admitted(tier, 3, START)
     before = everything(empty_redis)
 
-    assert {admit(tier, "user:1", now=START).verdict for _ in range(5)} == {verdict}
+    decisions = [admit(tier, "user:1", now=START) for _ in range(5)]
+
+    assert {(decision.verdict, decision.lease) for decision in decisions} == {(verdict, None)}
     assert everything(empty_redis) == before
     assert len(before) == 3
 

@@ -254,7 +254,7 @@ def test_shadow_mode_punishes_nobody(api: ApiClient, db: None, settings: Setting
 
 
 def test_without_a_database_the_limit_holds_and_nothing_breaks(
-    api: ApiClient, db: None, monkeypatch: pytest.MonkeyPatch
+    api: ApiClient, db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise DatabaseError
@@ -262,6 +262,7 @@ def test_without_a_database_the_limit_holds_and_nothing_breaks(
     monkeypatch.setattr("django.db.models.QuerySet.update", fail)
 
     assert knock(api, 4 * ADMITTED) == [200] * ADMITTED + [429] * 3 * ADMITTED
+    assert [record.getMessage() for record in caplog.records] == ["address exceeds its limit", "offence not recorded"]
     monkeypatch.undo()
     assert not AddressRule.objects.exists()
 

@@ -27,8 +27,8 @@ RECOVERED_WITHIN = 1.0  # seconds
 INFO = "/chain/info"
 MAKE_TOKENS = """
 import json
-from accounts.models import User
-from accounts.tokens import issue_tokens
+from conftest import User
+from conftest import issue_tokens
 users = [User.objects.create_user(f"user-{n}@example.org", f"user-{n}") for n in range(%d)]
 print(json.dumps([issue_tokens(user).access for user in users]))
 """

@@ -178,6 +178,7 @@ def test_a_worker_reads_the_rules_in_force(db: None) -> None:
 
     assert [numbers("authenticated", subject)[0] for subject in (USER, OTHER, KEY)] == [9, 8, 9]
     assert [verdict_on(f"192.0.2.{number}") is not None for number in (1, 2, 3)] == [False, True, True]
+    assert len(holder.rules.addresses.networks[4, 32]) == 2
 
 
 def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:

@@ -9,9 +9,7 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from accounts.models import User
-from accounts.tokens import TokenPair, issue_tokens
-from conftest import ApiClient, error_code
+from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
 from lucid_gateway.redis_access import RedisUnavailable, breaker
 from ratelimit import shadow
 from ratelimit.models import LimitRule

@@ -14,6 +14,9 @@ from accounts.management.users import user_of
 from accounts.roles import PERMISSIONS, Role
 from accounts.serializers.credentials import ApiKeySerializer
 
+MAX_NAME_LENGTH = 100
+MAX_DAYS = 36_500
+
 
 class Command(BaseCommand):
     help = "Create an API key; it is printed this once, and kept as a hash."
@@ -34,9 +37,11 @@ class Command(BaseCommand):
         theirs = PERMISSIONS[Role(user.role)]
         if beyond := sorted(set(permissions or ()) - theirs):
             raise CommandError(f"{email} does not have {', '.join(beyond)}")
+        if not 1 <= len(name) <= MAX_NAME_LENGTH:
+            raise CommandError(f"--name: expected 1 to {MAX_NAME_LENGTH} characters")
         days = options["expires_in_days"]
-        if days is not None and days < 1:
-            raise CommandError("--expires-in-days: expected 1 or more")
+        if days is not None and not 1 <= days <= MAX_DAYS:
+            raise CommandError(f"--expires-in-days: expected 1 to {MAX_DAYS}")
         expires_at = timezone.now() + timedelta(days=days) if days else None
         try:
             key, text = create_api_key(

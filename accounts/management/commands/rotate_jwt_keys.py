@@ -2,14 +2,17 @@
 
 import json
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.keyring import keyring
+from accounts.management.telling import wait_until_told
 from accounts.models import IssuedToken, SigningKey
 from accounts.signing_keys import ALGORITHMS, RotationUnderway, rotate
+from lucid_gateway.errors import ServiceUnavailable
 
 
 class Command(BaseCommand):
@@ -30,7 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, algorithm: str | None, retire_now: bool, **options: Any) -> None:
         """Rotate, and print which key signs now."""
-        keyring()  # the first key is there
+        with suppress(ServiceUnavailable):  # none can sign: an earlier rotation was cut short, this one completes it
+            keyring()  # the first key is there
         algorithm = algorithm or settings.ENV.JWT_ALGORITHM
         doomed = IssuedToken.objects.all().live().count() if retire_now else 0
         if options["dry_run"]:
@@ -41,6 +45,7 @@ class Command(BaseCommand):
             rotation = rotate(algorithm, retire_now=retire_now)
         except RotationUnderway as error:
             raise CommandError("somebody else rotates the keys at this moment") from error
+        wait_until_told()
         if options["json"]:
             return self.stdout.write(json.dumps(vars(rotation)))
         fate = "revoked" if retire_now else "verifies until its last token has expired"

@@ -16,9 +16,10 @@ ADMIN, OPERATOR, USER = "admin@lucid.test", "operator@lucid.test", "demo@lucid.t
 
 
 def ensure_user(email: str, role: Role) -> User:
-    """Return the user of that email, created without a password if need be."""
-    user = User.objects.filter(email=email).first()
-    return user or User.objects.create_user(email, email.partition("@")[0], role=role, email_verified=True)
+    """Return the user of that email or, if they have another one since, of its username; create who is missing."""
+    name = email.partition("@")[0]
+    user = User.objects.filter(email=email).first() or User.objects.filter(username=name).first()
+    return user or User.objects.create_user(email, name, role=role, email_verified=True)
 
 
 class Command(BaseCommand):
@@ -35,10 +36,9 @@ class Command(BaseCommand):
         admin = ensure_user(ADMIN, Role.SUPER_ADMIN)
         admin.set_password(password)
         admin.save(update_fields=["password"])
-        ensure_user(OPERATOR, Role.NODE_OPERATOR)
-        tokens = issue_tokens(ensure_user(USER, Role.USER))
-        accounts = {"admin": ADMIN, "admin_password": password, "operator": OPERATOR, "user": USER}
-        accounts["user_access_token"] = tokens.access
+        operator, user = ensure_user(OPERATOR, Role.NODE_OPERATOR), ensure_user(USER, Role.USER)
+        accounts = {"admin": admin.email, "admin_password": password, "operator": operator.email, "user": user.email}
+        accounts["user_access_token"] = issue_tokens(user).access
         if options["json"]:
             self.stdout.write(json.dumps(accounts, indent=2))
         else:

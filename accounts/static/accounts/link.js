@@ -4,20 +4,29 @@
 const form = document.getElementById("form");
 const problem = document.getElementById("problem");
 const link = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+const DEAD_LINK = "LUCID_ERR_2006";
+const WRONG_CODE = "LUCID_ERR_2007";
 
 function show(element, visible) {
   if (element) element.hidden = !visible;
 }
 
-function complain(text) {
+function say(text, kind) {
   problem.textContent = text;
+  problem.className = kind;
   show(problem, true);
 }
 
+function complain(text) {
+  say(text, "problem");
+}
+
 function askFor(factors) {
-  const known = [...factors, "recovery_code"];
-  for (const label of form.querySelectorAll("[data-factor]")) show(label, known.includes(label.dataset.factor));
-  form.querySelector("[data-factor]:not([hidden]) input").focus();
+  for (const label of form.querySelectorAll("[data-factor]")) {
+    if (label.dataset.factor === "recovery_code" || factors.includes(label.dataset.factor)) show(label, true);
+  }
+  form.elements[factors[0]].focus();
+  say("Your account asks for a second factor.", "hint");
 }
 
 function finish(answer) {
@@ -31,11 +40,19 @@ function finish(answer) {
   history.replaceState(null, "", location.pathname);
 }
 
-function refuse(status, error) {
-  const required = error.details.required;
-  if (required) {
-    askFor(required);
-    complain("Your account asks for a second factor.");
+function refuse(error) {
+  if (error.details.required) {
+    askFor(error.details.required);
+    if (error.details.challenge) document.getElementById("challenge").value = error.details.challenge;
+    return;
+  }
+  if (error.code === DEAD_LINK) {
+    show(form, false);
+    complain("This link works no more: it was used, or its time is over. Ask for a new one.");
+    return;
+  }
+  if (error.code === WRONG_CODE) {
+    complain("The code is wrong, or was used before.");
     return;
   }
   const problems = (error.details.validation_errors || []).map((one) => one.message);
@@ -53,7 +70,7 @@ async function post() {
   });
   const answer = await response.json();
   if (response.ok) finish(answer);
-  else refuse(response.status, answer.error);
+  else refuse(answer.error);
 }
 
 form.addEventListener("submit", async (event) => {
@@ -69,6 +86,9 @@ form.addEventListener("submit", async (event) => {
     button.disabled = false;
   }
 });
+
+// Another link, opened in the same tab, changes the fragment alone: without this the page would go on with the old one.
+window.addEventListener("hashchange", () => location.reload());
 
 if (link.token) {
   const email = document.getElementById("email");

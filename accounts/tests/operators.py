@@ -1,0 +1,53 @@
+"""What the tests of the operator pages share: a browser that is signed in, and what one does with it."""
+
+from typing import Any
+
+from django.test import Client
+
+from accounts.models import AuditEvent, User
+from accounts.tokens import TokenPair
+from conftest import ApiClient, error_code
+
+
+def browser(**extra: Any) -> Client:
+    """Return a browser that nobody has signed in with."""
+    return Client(HTTP_HOST="testserver", **extra)
+
+
+def signed_in(user: User) -> Client:
+    """Return a browser that the user has signed in with."""
+    client = browser()
+    client.force_login(user)
+    return client
+
+
+def user_page(user: User) -> str:
+    """Return the path of the page of a user."""
+    return f"/admin/accounts/user/{user.pk}/change/"
+
+
+def choose(client: Client, action: str, *rows: Any, model: str = "user", query: str = "", **form: Any) -> Any:
+    """Choose an action for rows; return the page that asks."""
+    data = {"action": action, "_selected_action": [str(row.pk) for row in rows]} | form
+    return client.post(f"/admin/accounts/{model}/{query}", data, follow=True)
+
+
+def act(client: Client, action: str, *rows: Any, **options: Any) -> list[str]:
+    """Choose an action for rows and confirm it; return the messages on the page that follows."""
+    return messages_of(choose(client, action, *rows, **({"_confirmed": "yes", "reason": "why"} | options)))
+
+
+def messages_of(response: Any) -> list[str]:
+    """Return the messages on a page."""
+    return [str(message) for message in response.context["messages"]]
+
+
+def actors_of(kind: str) -> list[tuple[str, str]]:
+    """Return (actor, subject) of the events of the type, the newest first."""
+    return list(AuditEvent.objects.filter(type=kind).values_list("actor", "subject"))
+
+
+def me(api: ApiClient, tokens: TokenPair) -> str:
+    """Return `in`, or the code of the refusal."""
+    response = api.send("get", "/users/me", token=tokens.access)
+    return "in" if response.status_code == 200 else error_code(response)

@@ -1,0 +1,192 @@
+"""A stage for what needs a real gateway: its two workers, its servers, and people with accounts and mailboxes."""
+
+import contextlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from email.message import EmailMessage
+from typing import Any
+
+import pyotp
+from redis import Redis
+
+from accounts.totp import STEP_SECONDS
+from conftest import password_hash
+from testing.gateway import Gateway, running_gateway
+from testing.hammer import api, outcome, volley
+from testing.mail import Mailbox, running_smtp_server
+from testing.raw_http import RawAnswer, ask
+from testing.servers import free_port, running_redis
+
+# What a load would run into; the limits of logins are those of the gateway in service.
+HIGH_LIMITS = {f"RATE_LIMIT_{tier}REQUESTS_PER_MINUTE": "1000000" for tier in ("", "AUTHENTICATED_", "ADMIN_")}
+LOGINS_PER_MINUTE = 10
+PEOPLE = 40
+MAKE_PEOPLE = """
+import json
+from accounts.models import User
+from accounts.tokens import issue_tokens
+names = [f"person-{{number}}" for number in range({count})]
+people = [User(username=name, email=name + "@example.org", password={password!r}) for name in names]
+User.objects.bulk_create(people)
+root = issue_tokens(User.objects.get(email="admin@lucid.test")).access
+print(json.dumps({{"root": root, "people": {{person.email: str(person.pk) for person in people}}}}))
+"""
+addresses = itertools.count(1)
+
+
+def from_anywhere() -> str:
+    """Return the field that tells of an address that nobody else has."""
+    number = next(addresses)
+    return f"X-Forwarded-For: 10.{number // 65536}.{number // 256 % 256}.{number % 256}"
+
+
+def post(path: str, data: object, **credentials: str) -> bytes:
+    """Return a POST from an address of its own."""
+    return api("POST", path, data, from_anywhere(), **credentials)
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 15) -> float:
+    """Return the seconds that it took to become so; raise AssertionError if it does not."""
+    started = time.monotonic()
+    while not is_so():
+        assert time.monotonic() < started + seconds
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+class ReplaceableRedis:
+    """A Redis server that an empty one can take the place of."""
+
+    def __init__(self) -> None:
+        self.port, self.running = free_port(), contextlib.ExitStack()
+        self.client = Redis(port=self.port)
+
+    def start(self) -> None:
+        self.running.enter_context(running_redis(self.port))
+
+    def stop(self) -> None:
+        self.running.close()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A gateway with its servers, its super admin's access token, and people that no test has met yet."""
+
+    gateway: Gateway
+    mailbox: Mailbox
+    redis: ReplaceableRedis
+    root: str = field(repr=False)
+    people: list["Person"] = field(default_factory=list, repr=False)
+
+    def ask(self, method: str, path: str, data: object = None, **credentials: str) -> RawAnswer:
+        """Send a request below /api/v1 from an address of its own."""
+        return ask(self.gateway.port, api(method, path, data, from_anywhere(), **credentials))
+
+    def get(self, method: str, path: str, data: object = None, **credentials: str) -> Any:
+        """Send a request that has to succeed, and return what its answer says."""
+        answer = self.ask(method, path, data, **credentials)
+        assert answer.status < 300, answer.body
+        return json.loads(answer.body or b"null")
+
+    def at_once(self, requests: list[bytes]) -> list[RawAnswer]:
+        """Send the requests in parallel to both workers."""
+        return volley(self.gateway, requests)
+
+    def outcome_with(self, token: str) -> str:
+        """Return `200` or the code of the refusal for the access token."""
+        return outcome(self.ask("GET", "/users/me", token=token))
+
+
+@contextlib.contextmanager
+def running_stage(database: str, *, prepare: str = "", **settings: str) -> Iterator[Stage]:
+    """Run a gateway with a database of its own (of that name on MongoDB), and with high limits but for logins. Python
+    code in `prepare` runs beside it first.
+    """
+    redis = ReplaceableRedis()
+    with contextlib.ExitStack() as stack:
+        stack.callback(redis.stop)
+        redis.start()
+        mailbox, smtp_port = stack.enter_context(running_smtp_server())
+        servers = {
+            "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0", "MONGODB_DATABASE": database, "EMAIL_HOST": "127.0.0.1",
+            "EMAIL_PORT": str(smtp_port), "TRUSTED_PROXIES": "127.0.0.1",
+            "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": str(LOGINS_PER_MINUTE),
+        }  # fmt: skip
+        gateway = stack.enter_context(running_gateway(**(HIGH_LIMITS | servers | settings)))
+        script = prepare + MAKE_PEOPLE.format(count=PEOPLE, password=password_hash())
+        made = json.loads(gateway.manage("shell", "--verbosity", "0", "--command", script))
+        stage = Stage(gateway, mailbox, redis, made["root"])
+        stage.people.extend(Person(stage, email, user_id) for email, user_id in made["people"].items())
+        yield stage
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an account, a mailbox and perhaps an authenticator app."""
+
+    stage: Stage
+    email: str
+    user_id: str
+    totp_secret: str = ""
+    recovery_codes: tuple[str, ...] = ()
+
+    def mails(self) -> list[EmailMessage]:
+        """Return the mails with a code and a link that have come."""
+        found = [mail for mail in list(self.stage.mailbox.mails) if mail["To"] == self.email]
+        return [mail for mail in found if "login code" in mail["Subject"]]
+
+    def mail(self) -> dict[str, str]:
+        """Ask for a login, and return the `code` and the link's `token` of its mail."""
+        before = len(self.mails())
+        self.stage.get("POST", "/auth/login", {"email": self.email})
+        wait_until(lambda: len(self.mails()) > before)
+        found = re.search(r"\b([0-9]{6})\b.*token=([\w-]+)", self.mails()[-1].get_content(), re.DOTALL)
+        assert found is not None
+        return {"code": found[1], "token": found[2]}
+
+    def shows(self, **shown: str) -> bytes:
+        """Return the request that finishes a login, from an address of its own."""
+        return post("/auth/verify", {"email": self.email} | shown)
+
+    def verify(self, **shown: str) -> str:
+        """Return `200` or the code of the refusal for what is shown to finish a login."""
+        return outcome(ask(self.stage.gateway.port, self.shows(**shown)))
+
+    def log_in(self) -> dict[str, str]:
+        """Return the tokens of a login by link."""
+        shown = {"email": self.email, "token": self.mail()["token"]}
+        tokens: dict[str, str] = self.stage.get("POST", "/auth/verify", shown)
+        return tokens
+
+    def with_totp(self, token: str) -> "Person":
+        """Enrol: the time step of this moment is still unused after that."""
+        totp = pyotp.TOTP(self.stage.get("POST", "/auth/totp", token=token)["secret"])
+        if (left := STEP_SECONDS - time.time() % STEP_SECONDS) < 3:
+            time.sleep(left)
+        earlier = totp.at(int(time.time()) - STEP_SECONDS)
+        answer = self.stage.get("POST", "/auth/totp/confirm", {"totp": earlier}, token=token)
+        return replace(self, totp_secret=totp.secret, recovery_codes=tuple(answer["recovery_codes"]))
+
+    def totp(self) -> str:
+        """Return the code that the authenticator app shows."""
+        return pyotp.TOTP(self.totp_secret).now()
+
+    def takes_role(self, role: str) -> None:
+        """Get a role from the super admin."""
+        self.stage.get("POST", f"/admin/users/{self.user_id}/role", {"role": role}, token=self.stage.root)
+
+    def api_key(self, token: str, *permissions: str) -> str:
+        """Return a new API key."""
+        data = {"name": "parallel", "permissions": permissions}
+        key: str = self.stage.get("POST", "/users/me/api-keys", data, token=token)["api_key"]
+        return key
+
+    def events(self, kind: str) -> int:
+        """Return how many events of the kind the audit log has of the person."""
+        path = f"/admin/audit?type={kind}&subject={self.user_id}"
+        total: int = self.stage.get("GET", path, token=self.stage.root)["pagination"]["total"]
+        return total

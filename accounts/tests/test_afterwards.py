@@ -1,0 +1,48 @@
+"""Work after the answer. That logins put off what only a known account costs is seen in test_timing.py."""
+
+import logging
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from django.db import DatabaseError
+
+from accounts import afterwards
+from accounts.models import User
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that takes itself for a gevent worker."""
+    monkeypatch.setattr(afterwards, "is_module_patched", lambda _: True)
+    monkeypatch.setattr(afterwards, "DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(afterwards.connection, "close", lambda: None)
+    yield
+    gevent.wait()
+
+
+def test_outside_of_workers_it_is_done_at_once(owner: User) -> None:
+    afterwards.afterwards(lambda: User.objects.update(first_name="done"))
+
+    assert User.objects.get().first_name == "done"
+
+
+def test_in_a_worker_it_is_done_a_moment_later(worker: None) -> None:
+    done: list[int] = []
+    afterwards.afterwards(lambda: done.append(1))
+    assert done == []
+    gevent.wait()
+
+    assert done == [1]
+
+
+def test_a_failure_is_logged_and_ends_nothing(worker: None, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise DatabaseError("secret")
+
+    afterwards.afterwards(fail)
+    with caplog.at_level(logging.ERROR):
+        gevent.wait()
+
+    assert [record.getMessage() for record in caplog.records] == ["work after an answer failed"]
+    assert "secret" not in caplog.text

@@ -1,0 +1,241 @@
+"""The operator pages for users: what is done to those whom one has chosen."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.admin import confirmation
+from accounts.lockouts import Attempt, account, in_force, second_factor
+from accounts.locks import lock_user
+from accounts.models import ApiKey, AuditEvent, User
+from accounts.profile import delete_account
+from accounts.roles import Role
+from accounts.tests.conftest import Phone
+from accounts.tests.operators import act, actors_of, choose, me, messages_of
+from accounts.tokens import TokenPair, issue_tokens
+from conftest import ApiClient, make_user
+from lucid_gateway.redis_access import breaker
+
+LIST = "/admin/accounts/user/"
+DANGEROUS = ["lock", "end_sessions", "reset_factors", "change_role", "delete_accounts"]
+FOR_SUPER_ADMINS = ["change_role", "delete_accounts"]
+KINDS = {
+    "lock": "user.locked", "unlock": "user.unlocked", "lift_lockouts": "lockout.lifted",
+    "end_sessions": "token.revoked", "reset_factors": "totp.reset", "change_role": "user.role_changed",
+    "delete_accounts": "user.deleted",
+}  # fmt: skip
+
+
+def state_of(user: User) -> dict[str, Any]:
+    """Return all that is stored of a user."""
+    return User.objects.filter(pk=user.pk).values().get()
+
+
+def shown(response: Any) -> list[str]:
+    """Return whom the page that asks names."""
+    return [text for _, text in response.context["rows"]]
+
+
+@pytest.mark.parametrize("action", DANGEROUS)
+def test_a_dangerous_action_asks_first(above: Client, owner: User, action: str) -> None:
+    before = state_of(owner)
+    response = choose(above, action, owner, reason="why", role="admin")
+
+    assert (response.status_code, shown(response)) == (200, ["owner@example.org"])
+    assert "Yes, go on" in response.content.decode()
+    assert state_of(owner) == before
+    assert AuditEvent.objects.count() == 0
+
+
+@pytest.mark.parametrize("action", KINDS)
+def test_each_action_is_recorded_with_the_operator(above: Client, super_admin: User, owner: User, action: str) -> None:
+    assert act(above, action, owner, role="admin")[0].startswith("1 user: ")
+
+    assert actors_of(KINDS[action]) == [(str(super_admin.pk), str(owner.pk))]
+    assert AuditEvent.objects.get().request_id
+
+
+def test_an_admin_does_not_do_what_is_for_super_admins(page: Client, owner: User) -> None:
+    before, offered = state_of(owner), page.get(LIST).content.decode()
+
+    for action in FOR_SUPER_ADMINS:
+        assert action not in offered
+        act(page, action, owner, role="admin")
+    assert state_of(owner) == before
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
+def test_an_admin_does_nothing_to_other_staff(page: Client, role: Role) -> None:
+    colleague = make_user("colleague", role)
+    lock_user(colleague, reason="", by="")
+    before = state_of(colleague)
+
+    for action in KINDS:
+        act(page, action, colleague, role="user")
+    assert state_of(colleague) == before
+    assert AuditEvent.objects.count() == 1  # the lock
+
+
+def test_nobody_does_it_to_themselves(above: Client, super_admin: User) -> None:
+    before = state_of(super_admin)
+
+    for action in DANGEROUS:
+        assert act(above, action, super_admin, role="user") == ["You may not do that to any of the selected."]
+    assert state_of(super_admin) == before
+
+
+def test_what_was_deleted_is_left_alone(above: Client, owner: User) -> None:
+    delete_account(owner)
+    before = state_of(owner)
+
+    for action in KINDS:
+        act(above, action, owner, role="admin")
+    assert state_of(owner) == before
+
+
+@pytest.mark.parametrize("action", ["lock", "end_sessions"])
+def test_an_admin_does_not_shut_other_staff_out(page: Client, api: ApiClient, super_admin: User, action: str) -> None:
+    tokens = issue_tokens(super_admin)
+    act(page, action, super_admin)
+
+    assert me(api, tokens) == "in"
+
+
+def test_who_is_left_out_is_told(page: Client, admin: User, super_admin: User, owner: User) -> None:
+    response = choose(page, "lock", owner, super_admin, admin)
+
+    assert shown(response) == ["owner@example.org"]
+    assert "2 of the selected left out" in response.content.decode()
+    assert "left out" not in choose(page, "lock", owner).content.decode()
+
+
+def test_what_is_confirmed_is_what_was_shown(page: Client, owner: User, node_operator: User) -> None:
+    """Also with `select all`, which would take in who came since."""
+    asked = choose(page, "lock", owner, select_across="1", query="?role__exact=user")
+    assert shown(asked) == ["owner@example.org"]
+    late = make_user("late", Role.USER)
+
+    assert 'name="select_across"' not in asked.content.decode().partition("Yes, go on")[0]
+    keys = [User(pk=key) for key, _ in asked.context["rows"]]
+    assert act(page, "lock", *keys, query="?role__exact=user") == ["1 user: locked."]
+    assert not User.objects.get(pk=late.pk).is_locked
+
+
+def test_all_pages_of_a_list_are_selected_at_once(page: Client, owner: User, node_operator: User) -> None:
+    response = choose(page, "lock", owner, select_across="1", query="?q=example")
+
+    assert sorted(shown(response)) == ["node-operator@example.org", "owner@example.org"]
+
+
+def test_too_many_at_once_are_refused(
+    page: Client, owner: User, node_operator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "MOST_ROWS", 1)
+
+    assert act(page, "lock", owner, node_operator) == ["No more than 1 at a time."]
+    assert User.objects.locked().count() == 0
+
+
+def test_a_lock_needs_a_reason(page: Client, owner: User) -> None:
+    response = choose(page, "lock", owner, _confirmed="yes", reason=" ")
+
+    assert "This field is required" in response.content.decode()
+    assert User.objects.locked().count() == 0
+
+
+def test_a_lock_is_noted_with_its_author_and_works_at_once(
+    page: Client, api: ApiClient, owner: User, tokens: TokenPair, admin: User
+) -> None:
+    assert act(page, "lock", owner, reason="Lost laptop") == ["1 user: locked."]
+
+    owner.refresh_from_db()
+    assert (owner.locked_by, owner.lock_reason, owner.is_locked) == (admin.email, "Lost laptop", True)
+    assert AuditEvent.objects.get(type="user.locked").details == {"reason": "Lost laptop", "until": None}
+    assert me(api, tokens) == "2005"
+    assert act(page, "unlock", owner) == ["1 user: unlocked."]
+    assert me(api, issue_tokens(owner)) == "in"
+
+
+def test_nobody_locks_themselves_out(above: Client, super_admin: User, owner: User) -> None:
+    act(above, "lock", super_admin, owner)
+
+    assert list(User.objects.locked()) == [owner]
+
+
+def test_all_sessions_of_a_user_are_ended(
+    page: Client, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
+) -> None:
+    others = issue_tokens(node_operator)
+
+    assert act(page, "end_sessions", owner) == ["1 user: sessions ended."]
+    assert (me(api, tokens), me(api, others)) == ("2003", "in")
+
+
+def test_a_super_admin_gives_several_users_a_role(
+    above: Client, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
+) -> None:
+    assert act(above, "change_role", owner, node_operator, role="admin") == ["2 users: role changed."]
+
+    assert User.objects.filter(role="admin").count() == 2
+    assert me(api, tokens) == "2003"
+
+
+def test_a_role_that_is_none_is_a_message(above: Client, owner: User) -> None:
+    response = choose(above, "change_role", owner, _confirmed="yes", role="king")
+
+    assert "Select a valid choice" in response.content.decode()
+    assert state_of(owner)["role"] == "user"
+
+
+def test_second_factors_are_reset(page: Client, api: ApiClient, owner: User, tokens: TokenPair, phone: Phone) -> None:
+    assert act(page, "reset_factors", owner) == ["1 user: second factors reset."]
+
+    owner.refresh_from_db()
+    assert (owner.totp_enabled, owner.totp_secret, owner.recovery_codes.count()) == (False, "", 0)
+    assert me(api, tokens) == "2003"
+
+
+def test_a_deleted_account_keeps_nothing_personal(
+    above: Client, api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
+    ApiKey.objects.create(key_id="k", user=owner, name="laptop", secret_hash="")
+
+    assert act(above, "delete_accounts", owner) == ["1 user: deleted."]
+    owner.refresh_from_db()
+    assert (owner.is_active, owner.username) == (False, owner.email.partition("@")[0])
+    assert me(api, tokens) == "2003"
+    assert "owner@example.org" not in above.get(LIST).content.decode()
+
+
+def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> None:
+    for subject in (account(owner.email), second_factor(owner.email), account("other@example.org")):
+        for _ in range(10):
+            Attempt(subject)
+
+    assert act(page, "lift_lockouts", owner) == ["1 user: lockouts lifted."]
+    assert [lockout.subject.name for lockout in in_force()] == ["other@example.org"]
+
+
+def test_without_redis_lifting_is_a_message(page: Client, owner: User) -> None:
+    breaker._blocked_until = breaker.clock() + 60
+
+    assert act(page, "lift_lockouts", owner) == ["Redis cannot be had: nothing was lifted."]
+    assert actors_of("lockout.lifted") == []
+
+
+def test_a_lock_works_without_redis(page: Client, api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    breaker._blocked_until = breaker.clock() + 60
+
+    assert act(page, "lock", owner) == ["1 user: locked."]
+    assert me(api, tokens) == "2005"
+    breaker._blocked_until = 0.0
+    for thread in threading.enumerate():
+        if thread.name == "revocation":
+            thread.join()
+
+
+@pytest.mark.parametrize("action", ["", "no_such_action"])
+def test_no_action_is_a_message(page: Client, owner: User, action: str) -> None:
+    assert messages_of(choose(page, action, owner)) == ["No action selected."]

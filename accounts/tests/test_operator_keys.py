@@ -1,0 +1,203 @@
+"""The operator pages for signing keys and API keys."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts import signing_keys
+from accounts.admin import tokens as token_pages
+from accounts.api_keys import create_api_key
+from accounts.keyring import holder
+from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
+from accounts.roles import Role
+from accounts.signing_keys import RotationUnderway, bootstrap
+from accounts.tests.operators import act, actors_of, choose, messages_of
+from accounts.tokens import TokenPair
+from conftest import ApiClient, error_code, make_user
+
+KEYS, ROTATE = "/admin/accounts/signingkey/", "/admin/accounts/signingkey/rotate/"
+EMERGENCY = f"{ROTATE}?retire_now=1"
+API_KEYS = "/admin/accounts/apikey/"
+CONFIRMED = {"_confirmed": "yes"}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no other workers that would have to hear of a new key first."""
+    monkeypatch.setattr(signing_keys, "PUBLISHED_AFTER_SECONDS", 0)
+
+
+@pytest.fixture
+def keys(db: None) -> list[str]:
+    """The ids of the keys of a new installation: the active one and the next."""
+    bootstrap()
+    return [SigningKey.objects.get(state=state).kid for state in ("active", "next")]
+
+
+def states() -> dict[str, str]:
+    return dict(SigningKey.objects.values_list("kid", "state"))
+
+
+def rotate(client: Client, path: str = ROTATE) -> list[str]:
+    """Confirm a rotation; return the messages on the page that follows."""
+    return messages_of(client.post(path, CONFIRMED, follow=True))
+
+
+def key_of(user: User) -> tuple[ApiKey, str]:
+    """Return a new API key and its text."""
+    return create_api_key(user, name="laptop", permissions=["user:read"])
+
+
+def status_with(api: ApiClient, text: str) -> str:
+    """Return `in`, or the code of the refusal."""
+    response: Any = api.send("get", "/users/me", headers={"X-API-Key": text})
+    return "in" if response.status_code == 200 else error_code(response)
+
+
+def test_the_list_tells_how_many_tokens_each_key_signed(page: Client, keys: list[str], tokens: TokenPair) -> None:
+    client, shown = page, page.get(KEYS).context["cl"]
+
+    counts = {row.kid: shown.model_admin.live_tokens(row) for row in shown.result_list}
+    assert counts == {keys[0]: 2, keys[1]: 0}
+    assert client.get(f"{KEYS}{keys[0]}/change/").status_code == 200
+
+
+def test_no_page_shows_a_secret(above: Client, keys: list[str], owner: User) -> None:
+    key, text = key_of(owner)
+    paths = [KEYS, *(f"{KEYS}{kid}/change/" for kid in keys), API_KEYS, f"{API_KEYS}{key.pk}/change/"]
+    shown = "".join(above.get(path).content.decode() for path in paths)
+
+    for secret in (*SigningKey.objects.values_list("secret", flat=True), key.secret_hash, text.rpartition("_")[2]):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
+def test_an_admin_does_not_rotate_the_keys(page: Client, keys: list[str], path: str) -> None:
+    before = states()
+    assert "rotate/" not in page.get(KEYS).content.decode()
+
+    assert messages_of(page.get(path, follow=True)) == ["Keys are rotated by super admins."]
+    assert rotate(page, path) == ["Keys are rotated by super admins."]
+    assert states() == before
+
+
+@pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
+def test_a_rotation_asks_first(above: Client, keys: list[str], tokens: TokenPair, path: str) -> None:
+    before = states()
+    assert path in above.get(KEYS).content.decode()
+
+    for response in (above.get(path), above.post(path)):
+        assert "Yes, go on" in response.content.decode()
+        assert ("2 live tokens with them" in response.content.decode()) == (path == EMERGENCY)
+    assert states() == before
+
+
+def test_a_rotation_lets_the_next_key_sign_and_the_tokens_live(
+    above: Client, keys: list[str], tokens: TokenPair
+) -> None:
+    assert rotate(above) == [f"{keys[1]} signs now; 0 tokens ended."]
+
+    after = states()
+    assert (after[keys[0]], after[keys[1]], len(after)) == ("retiring", "active", 3)
+    assert IssuedToken.objects.all().live().count() == 2
+
+
+def test_an_emergency_revokes_every_key_and_token(above: Client, keys: list[str], tokens: TokenPair) -> None:
+    (message,) = rotate(above, EMERGENCY)
+
+    after = states()
+    assert message == f"{SigningKey.objects.get(state='active').kid} signs now; 2 tokens ended."
+    assert (after[keys[0]], after[keys[1]], sorted(after.values())) == (
+        "revoked", "revoked", ["active", "next", "revoked", "revoked"],
+    )  # fmt: skip
+    assert IssuedToken.objects.all().live().count() == 0
+
+
+@pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
+def test_all_that_a_rotation_does_is_recorded_with_the_operator(
+    above: Client, super_admin: User, keys: list[str], path: str
+) -> None:
+    AuditEvent.objects.all().forget()
+    rotate(above, path)
+
+    assert {actor for (actor,) in AuditEvent.objects.values_list("actor")} == {str(super_admin.pk)}
+    assert AuditEvent.objects.filter(type="signing_key.active").count() == 1
+
+
+def test_what_is_done_after_a_rotation_is_not_put_down_to_the_operator(
+    super_admin: User, keys: list[str], owner: User
+) -> None:
+    token_pages.rotate_as(super_admin, retire_now=False)
+    key_of(owner)
+
+    assert actors_of("api_key.created") == [("manage.py", str(owner.pk))]
+
+
+def test_a_rotation_beside_another_is_a_message(
+    above: Client, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any, **__: Any) -> None:
+        raise RotationUnderway()
+
+    monkeypatch.setattr(token_pages, "rotate", lose)
+
+    assert rotate(above) == ["Somebody else rotates the keys at this moment."]
+
+
+def test_the_operator_stays_in_through_an_emergency(above: Client, keys: list[str]) -> None:
+    rotate(above, EMERGENCY)
+    holder.ring = None
+
+    assert above.get("/admin/").status_code == 200
+
+
+def test_api_keys_are_searched_and_filtered(page: Client, owner: User, node_operator: User) -> None:
+    mine, _ = key_of(owner)
+    key_of(node_operator)
+
+    for query in (f"?q={mine.key_id}", "?q=OWNER@example.org", f"?user__user_id__exact={owner.pk}"):
+        assert list(page.get(f"{API_KEYS}{query}").context["cl"].result_list) == [mine]
+    assert page.get(f"{API_KEYS}?revoked_at__isnull=True&q=laptop").context["cl"].result_count == 2
+    assert page.get(f"{API_KEYS}?_facets=True").status_code == 200
+
+
+def test_revoking_an_api_key_asks_first(page: Client, api: ApiClient, owner: User) -> None:
+    key, text = key_of(owner)
+    response = choose(page, "revoke", key, model="apikey")
+
+    assert response.context["rows"] == [(key.pk, f"laptop ({key.key_id}) of owner@example.org")]
+    assert status_with(api, text) == "in"
+
+
+def test_a_revoked_api_key_stops_with_its_next_request(page: Client, api: ApiClient, admin: User, owner: User) -> None:
+    key, text = key_of(owner)
+    assert status_with(api, text) == "in"
+
+    assert act(page, "revoke", key, model="apikey", query="?q=owner@example.org") == ["1 API key revoked."]
+    assert status_with(api, text) == "2003"
+    assert actors_of("api_key.revoked") == [(str(admin.pk), str(owner.pk))]
+
+
+def test_an_api_key_is_revoked_once(page: Client, owner: User) -> None:
+    key, _ = key_of(owner)
+    act(page, "revoke", key, model="apikey")
+
+    assert act(page, "revoke", key, model="apikey") == ["0 API keys revoked."]
+    assert len(actors_of("api_key.revoked")) == 1
+
+
+def test_the_api_keys_of_other_staff_are_for_super_admins(page: Client, above: Client) -> None:
+    key, _ = key_of(make_user("colleague", Role.ADMIN))
+
+    assert act(page, "revoke", key, model="apikey") == ["You may not do that to any of the selected."]
+    assert ApiKey.objects.get().revoked_at is None
+    assert act(above, "revoke", key, model="apikey") == ["1 API key revoked."]
+
+
+@pytest.mark.parametrize("model", ["signingkey", "apikey"])
+def test_keys_are_not_edited(above: Client, keys: list[str], owner: User, model: str) -> None:
+    row = key_of(owner)[0].pk if model == "apikey" else keys[0]
+
+    for path in (f"{row}/change/", f"{row}/delete/", "add/"):
+        assert above.post(f"/admin/accounts/{model}/{path}", {"name": "x", "state": "next"}).status_code == 403

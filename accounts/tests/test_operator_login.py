@@ -1,0 +1,278 @@
+"""The login to the operator pages, and the password there: lockouts, limits and second factors as in the API."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.lockouts import Attempt, Subject, account
+from accounts.locks import lock_user, unlock_user
+from accounts.models import AuditEvent, User
+from accounts.password_reset import set_password
+from accounts.profile import delete_account
+from accounts.roles import Role
+from accounts.staff import change_role, end_sessions, reset_second_factors
+from accounts.tests.conftest import NOTICE, Clock, Phone, failures_of, mail_about, phone_of, post
+from accounts.tests.operators import actors_of, browser, me, signed_in
+from accounts.tokens import issue_tokens
+from conftest import PASSWORD, ApiClient, make_user
+from lucid_gateway.env import Environment
+from lucid_gateway.redis_access import breaker
+from ratelimit.limiter import admit
+from ratelimit.tiers import tier
+from testing.mail import Mailbox
+
+LOGIN = "/admin/login/?next=/admin/"
+PASSWORD_PAGE = "/admin/password_change/"
+WRONG = "Email, password or code is wrong, or the account is not one of the staff."
+HERE = Subject("address", "127.0.0.1")
+NEW = "Better-Horse-8"
+
+
+def log_in(user: User | str, second: str = "", password: str = PASSWORD, **extra: Any) -> Any:
+    """Fill in the login form and send it."""
+    data = {"username": str(user), "password": password, "second_factor": second}
+    return browser().post(LOGIN, data, **extra)
+
+
+def said(response: Any) -> str:
+    """Return `in`, or what the form says is wrong."""
+    if response.status_code == 302:
+        return "in"
+    assert "sessionid" not in response.cookies
+    problem: str = response.context["form"].non_field_errors()[0]
+    assert problem in response.content.decode()
+    return problem
+
+
+def guess(count: int, subject: Subject) -> None:
+    """Let the subject fail so often."""
+    for _ in range(count):
+        Attempt(subject)
+
+
+def use_up(count: int) -> None:
+    """Count so many logins of the address."""
+    for _ in range(count):
+        admit(tier("login_attempt"), "ip:127.0.0.1:admin")
+
+
+def change_password(client: Client, old: str = PASSWORD, new: str = NEW) -> Any:
+    """Fill in the form for a new password and send it."""
+    return client.post(PASSWORD_PAGE, {"old_password": old, "new_password1": new, "new_password2": new})
+
+
+@pytest.fixture
+def phone(admin: User, clock: Clock) -> Phone:
+    """The admin's phone: from here on logins ask for its codes."""
+    return phone_of(admin, clock)
+
+
+@pytest.fixture
+def three_a_minute(settings: Settings) -> Iterator[None]:
+    """Three logins a minute and address; the minute has only begun."""
+    settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 3})
+    tier.cache_clear()
+    left = 60 - time.time() % 60
+    if left < 4:
+        time.sleep(left + 0.05)
+    yield
+    tier.cache_clear()
+
+
+@pytest.fixture
+def no_redis() -> None:
+    """Redis cannot be had until the end of the test."""
+    breaker._blocked_until = breaker.clock() + 60
+
+
+def test_who_has_totp_is_asked_for_a_code(admin: User, phone: Phone) -> None:
+    assert said(log_in(admin)) == WRONG
+    assert said(log_in(admin, "000000")) == WRONG
+    assert said(log_in(admin, phone.fresh_code(), password="Wrong-Horse-7")) == WRONG
+    assert said(log_in(admin, phone.code())) == "in"
+
+
+def test_a_code_of_the_app_works_once(admin: User, phone: Phone) -> None:
+    code = phone.fresh_code()
+
+    assert [said(log_in(admin, code)) for _ in range(2)] == ["in", WRONG]
+
+
+def test_a_recovery_code_stands_in_once(admin: User, phone: Phone) -> None:
+    code = phone.recovery_codes[0].upper()
+
+    assert said(log_in(admin, "abcd-efgh-jkmn-pqrs")) == WRONG
+    assert [said(log_in(admin, code)) for _ in range(2)] == ["in", WRONG]
+
+
+def test_a_code_that_nobody_asked_for_does_no_harm(admin: User) -> None:
+    assert said(log_in(admin, "000000")) == "in"
+
+
+def test_a_login_is_recorded_and_so_is_a_failed_one(admin: User, phone: Phone) -> None:
+    log_in(admin, "000000")
+    log_in(admin, phone.fresh_code())
+
+    assert actors_of("admin.login") == actors_of("login.failed") == [(str(admin.pk), str(admin.pk))]
+    assert AuditEvent.objects.get(type="admin.login").details == {"method": "password+totp"}
+
+
+@pytest.mark.parametrize("email", ["admin@example.org", "nobody@example.org"])
+def test_a_wrong_login_is_charged_to_account_and_address(admin: User, email: str) -> None:
+    assert said(log_in(email.upper(), password="Wrong-Horse-7")) == WRONG
+
+    assert (failures_of(account(email)), failures_of(HERE)) == (1, 1)
+
+
+def test_a_right_login_is_forgiven(admin: User) -> None:
+    guess(3, account(admin.email))
+    log_in(admin)
+
+    assert (failures_of(account(admin.email)), failures_of(HERE)) == (0, 0)
+
+
+@pytest.mark.parametrize("email", ["admin@example.org", "nobody@example.org"])
+def test_an_account_is_locked_out_after_ten_failures(admin: User, email: str) -> None:
+    guess(9, account(email))
+    assert said(log_in(email, password="Wrong-Horse-7")) == WRONG
+
+    assert said(log_in(email)).startswith("Too many attempts. Try again in ")
+    assert actors_of("login.blocked") == [(str(admin.pk), str(admin.pk)) if email == admin.email else ("", "")]
+
+
+def test_guesses_at_the_api_and_here_count_together(api: ApiClient, admin: User) -> None:
+    guess(9, account(admin.email))
+    post(api, "verify", email=admin.email, password="Wrong-Horse-7", totp="000000")
+
+    assert said(log_in(admin)).startswith("Too many attempts")
+
+
+def test_an_address_is_locked_out_after_twenty_failures(admin: User) -> None:
+    guess(19, HERE)
+    assert said(log_in("nobody@example.org")) == WRONG
+
+    assert said(log_in(admin)).startswith("Too many attempts")
+    assert said(log_in(admin, REMOTE_ADDR="198.51.100.7")) == "in"
+
+
+def test_a_lockout_leaves_those_alone_who_are_in(page: Client, admin: User) -> None:
+    guess(10, account(admin.email))
+    guess(20, HERE)
+
+    assert page.get("/admin/").status_code == 200
+
+
+def test_what_is_over_the_limit_is_not_looked_at(three_a_minute: None, admin: User) -> None:
+    use_up(3)
+    response = log_in(admin)
+
+    assert said(response).startswith("Too many attempts. Try again in ")
+    assert response.status_code == 429
+    assert abs(int(response["Retry-After"]) - (60 - time.time() % 60)) < 3
+    assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "0")
+    assert 'name="username"' in response.content.decode()
+    assert failures_of(HERE) == 0
+
+
+def test_the_limit_is_for_an_address_and_for_what_is_sent(three_a_minute: None, admin: User) -> None:
+    use_up(3)
+
+    assert log_in(admin).status_code == 429
+    assert browser().get(LOGIN).status_code == 200
+    assert said(log_in(admin, REMOTE_ADDR="198.51.100.7")) == "in"
+
+
+def test_the_limit_is_ten_a_minute() -> None:
+    fields = Environment.model_fields
+
+    assert fields["RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE"].default == 10
+    assert fields["RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE"].default == 0
+
+
+def test_without_redis_a_login_gets_a_message(no_redis: None, admin: User) -> None:
+    response = log_in(admin)
+
+    assert said(response) == "Passwords cannot be checked at this moment. Try again shortly."
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_an_empty_field_is_a_message_and_no_attempt(admin: User, field: str) -> None:
+    response = browser().post(LOGIN, {"username": admin.email, "password": PASSWORD} | {field: ""})
+
+    assert response.context["form"].errors == {field: ["This field is required."]}
+    assert failures_of(HERE) == 0
+
+
+ENDINGS: dict[str, Callable[[User], object]] = {
+    "lock": lambda user: lock_user(user, reason="", by=""),
+    "lock and unlock": lambda user: (lock_user(user, reason="", by=""), unlock_user(user, by="")),
+    "role": lambda user: change_role(user, Role.SUPER_ADMIN, by="somebody"),
+    "sessions": lambda user: end_sessions(user, by=""),
+    "password": lambda user: set_password(user, NEW),
+    "second factors": lambda user: reset_second_factors(user, by=""),
+    "deletion": delete_account,
+}
+
+
+def test_an_open_session_ends_at_once(db: None) -> None:
+    for number, (ending, end) in enumerate(ENDINGS.items()):
+        user = make_user(f"admin-{number}", Role.ADMIN)
+        page = signed_in(user)
+        assert page.get("/admin/").status_code == 200, ending
+        end(User.objects.get(pk=user.pk))
+        assert page.get("/admin/").status_code == 302, ending
+
+
+def test_logging_out_everywhere_by_the_api_ends_the_session(api: ApiClient, page: Client, admin: User) -> None:
+    assert api.send("post", "/auth/logout", {"everywhere": True}, token=issue_tokens(admin).access).status_code == 200
+
+    assert page.get("/admin/").status_code == 302
+
+
+def test_logging_out_ends_the_session_itself(page: Client) -> None:
+    cookie = page.cookies["sessionid"].value
+    assert page.post("/admin/logout/").status_code == 200
+
+    page.cookies["sessionid"] = cookie
+    assert page.get("/admin/").status_code == 302
+
+
+def test_an_operator_changes_their_own_password(page: Client, admin: User, mailbox: Mailbox) -> None:
+    assert "too short" in change_password(page, new="weak").content.decode()
+
+    assert change_password(page).status_code == 302
+    admin.refresh_from_db()
+    assert admin.check_password(NEW)
+    assert actors_of("user.password_changed") == [(str(admin.pk), str(admin.pk))]
+    assert "The password was changed" in mail_about(mailbox, NOTICE, admin.email)
+
+
+def test_a_new_password_ends_everything_but_the_session_it_was_set_in(
+    api: ApiClient, page: Client, admin: User
+) -> None:
+    other, tokens = signed_in(admin), issue_tokens(admin)
+    change_password(page)
+
+    assert me(api, tokens) == "2003"
+    assert (page.get("/admin/").status_code, other.get("/admin/").status_code) == (200, 302)
+
+
+def test_the_old_password_cannot_be_guessed_at_here(page: Client, admin: User) -> None:
+    guess(9, account(admin.email))
+    assert "entered incorrectly" in change_password(page, old="Wrong-Horse-7").content.decode()
+
+    assert "Too many attempts. Try again in " in change_password(page).content.decode()
+    admin.refresh_from_db()
+    assert admin.check_password(PASSWORD)
+
+
+def test_without_redis_a_new_password_gets_a_message(page: Client, no_redis: None) -> None:
+    response = change_password(page)
+
+    assert response.status_code == 200
+    assert "Passwords cannot be checked at this moment" in response.content.decode()

@@ -1,0 +1,246 @@
+"""The operator pages for users: the list, and a user's page."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.utils import timezone
+
+from accounts.locks import lock_user
+from accounts.models import AuditEvent, User
+from accounts.profile import delete_account
+from accounts.roles import Role
+from accounts.tests.conftest import NOTICE, mail_about
+from accounts.tests.operators import actors_of, me, user_page
+from accounts.tokens import TokenPair
+from conftest import ApiClient, error_code, make_user
+from testing.mail import Mailbox
+
+LIST = "/admin/accounts/user/"
+
+
+def form_of(client: Client, user: User, **changes: str) -> dict[str, str]:
+    """Return what the browser would send for the user's page with some fields changed."""
+    form = client.get(user_page(user)).context["adminform"].form
+    return {name: str(form.initial[name]) for name in form.fields if form.initial[name] not in (None, False)} | changes
+
+
+def test_users_are_searched_and_filtered(page: Client, owner: User) -> None:
+    found = {
+        "?q=OWNER": ["owner"], "?q=nobody": [], "?role__exact=admin": ["admin"], "?is_active__exact=0": [],
+        "?q=example&role__exact=user": ["owner"], "?email_verified__exact=0&o=2": ["admin", "owner"],
+    }  # fmt: skip
+    names = lambda query: [row.username for row in page.get(LIST + query).context["cl"].result_list]  # noqa: E731
+
+    assert {query: names(query) for query in found} == found
+
+
+def test_an_admin_corrects_a_users_names(page: Client, owner: User) -> None:
+    response = page.post(user_page(owner), form_of(page, owner, first_name="Olga"))
+
+    assert response.status_code == 302
+    owner.refresh_from_db()
+    assert owner.first_name == "Olga"
+
+
+def test_an_edited_email_is_kept_in_lower_case(page: Client, owner: User) -> None:
+    page.post(user_page(owner), form_of(page, owner, email="New@Example.ORG"))
+
+    owner.refresh_from_db()
+    assert owner.email == "new@example.org"
+
+
+@pytest.mark.parametrize(("field", "taken"), [("email", "ADMIN@Example.org"), ("username", "admin")])
+def test_a_taken_email_or_username_is_a_message(page: Client, owner: User, field: str, taken: str) -> None:
+    response = page.post(user_page(owner), form_of(page, owner, **{field: taken}))
+
+    assert response.status_code == 200
+    assert "already exists" in response.content.decode()
+
+
+def test_an_admin_does_not_change_roles(page: Client, owner: User) -> None:
+    form = form_of(page, owner)
+    assert not {"role", "is_active"} & set(form)
+
+    page.post(user_page(owner), form | {"role": "super_admin"})
+
+    owner.refresh_from_db()
+    assert (owner.role, owner.is_active) == ("user", True)
+
+
+def test_an_admin_does_not_change_other_staff(page: Client, super_admin: User, admin: User) -> None:
+    colleague = make_user("colleague", Role.ADMIN)
+
+    for other in (super_admin, colleague):
+        response = page.post(user_page(other), {"email": "mine@example.org", "username": "mine"})
+        assert response.status_code == 403
+        other.refresh_from_db()
+        assert other.email != "mine@example.org"
+    assert page.get(user_page(super_admin)).status_code == 200
+
+
+def test_a_super_admin_changes_roles_and_the_old_tokens_end(
+    above: Client, api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
+    assert above.post(user_page(owner), form_of(above, owner, role="node_operator")).status_code == 302
+
+    owner.refresh_from_db()
+    assert owner.role == "node_operator"
+    assert me(api, tokens) == "2003"
+    assert error_code(api.send("post", "/auth/refresh", {"refresh_token": tokens.refresh})) == "2010"
+
+
+def test_a_deactivation_ends_the_tokens(above: Client, api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    form = form_of(above, owner)
+    del form["is_active"]
+    above.post(user_page(owner), form)
+
+    owner.refresh_from_db()
+    assert owner.is_active is False
+    assert me(api, tokens) == "2003"
+
+
+def test_another_change_leaves_the_tokens_alone(above: Client, api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    above.post(user_page(owner), form_of(above, owner, last_name="Owner"))
+
+    assert me(api, tokens) == "in"
+
+
+def test_nobody_changes_their_own_role(above: Client, super_admin: User) -> None:
+    form = form_of(above, super_admin)
+    assert not {"role", "is_active"} & set(form)
+
+    above.post(user_page(super_admin), form | {"role": "user"})
+
+    super_admin.refresh_from_db()
+    assert (super_admin.role, super_admin.is_active) == ("super_admin", True)
+
+
+def test_an_edit_does_not_undo_a_lock_set_meanwhile(page: Client, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = form_of(page, owner, first_name="Olga")
+    clean = User.clean
+
+    def lock_meanwhile(user: User) -> None:
+        lock_user(User.objects.get(pk=user.pk), reason="", by="")
+        clean(user)
+
+    monkeypatch.setattr(User, "clean", lock_meanwhile)
+    page.post(user_page(owner), form)
+
+    owner.refresh_from_db()
+    assert (owner.first_name, owner.is_locked) == ("Olga", True)
+
+
+def test_who_changed_what_is_kept(page: Client, owner: User) -> None:
+    page.post(user_page(owner), form_of(page, owner, first_name="Olga"))
+
+    assert "First name" in page.get(f"/admin/accounts/user/{owner.pk}/history/").content.decode()
+
+
+def test_locked_users_are_listed(page: Client, owner: User) -> None:
+    lock_user(owner, reason="", by="")
+    listed = lambda choice: page.get(f"{LIST}?locked={choice}").context["cl"].result_list  # noqa: E731
+
+    assert [row.username for choice in ("yes", "no") for row in listed(choice)] == ["owner", "admin"]
+
+
+def test_a_lock_that_is_over_is_none(page: Client, owner: User) -> None:
+    lock_user(owner, reason="", by="", until=timezone.now() - timedelta(seconds=1))
+
+    assert page.get("/admin/accounts/user/?locked=yes").context["cl"].result_count == 0
+    assert "unlocked by staff" not in page.get(user_page(owner)).content.decode()
+
+
+def test_a_lock_without_an_end_says_so(page: Client, owner: User) -> None:
+    lock_user(owner, reason="Lost laptop", by="")
+
+    assert "unlocked by staff" in page.get("/admin/accounts/user/").content.decode()
+    shown = page.get(user_page(owner)).content.decode()
+    assert "unlocked by staff" in shown
+    assert "Lost laptop" in shown
+    assert "9999" not in shown
+
+
+def test_a_lock_with_an_end_tells_it_to_the_second(page: Client, owner: User) -> None:
+    lock_user(owner, reason="", by="", until=datetime(2126, 1, 2, 3, 4, 5, tzinfo=UTC))
+
+    assert "2126-01-02 03:04:05" in page.get(user_page(owner)).content.decode()
+
+
+def test_a_user_is_found_by_the_id_that_the_audit_log_has(page: Client, owner: User) -> None:
+    rows = page.get(f"/admin/accounts/user/?q={owner.pk}").context["cl"].result_list
+
+    assert list(rows) == [owner]
+
+
+def test_a_users_page_leads_to_all_that_is_theirs(page: Client, owner: User, tokens: TokenPair) -> None:
+    links = re.findall(r'href="(/admin/accounts/\w+/\?[^"]+)"', page.get(user_page(owner)).content.decode())
+    found = {link.split("/")[3]: page.get(link).context["cl"].result_count for link in links}
+
+    assert found == {"auditevent": 0, "signin": 1, "issuedtoken": 2, "apikey": 0}
+
+
+def test_an_edit_is_recorded_with_the_operator(page: Client, admin: User, owner: User) -> None:
+    page.post(user_page(owner), form_of(page, owner, first_name="Olga", last_name="Owner"))
+
+    assert actors_of("user.updated") == [(str(admin.pk), str(owner.pk))]
+    assert AuditEvent.objects.get(type="user.updated").details == {"fields": ["first_name", "last_name"]}
+
+
+def test_a_new_role_is_recorded_with_the_operator(above: Client, super_admin: User, owner: User) -> None:
+    above.post(user_page(owner), form_of(above, owner, role="admin"))
+
+    assert actors_of("user.role_changed") == [(str(super_admin.pk), str(owner.pk))]
+    assert actors_of("user.updated") == []
+
+
+def test_a_new_email_is_told_to_the_old_one_and_has_to_be_verified(page: Client, owner: User, mailbox: Mailbox) -> None:
+    User.objects.filter(pk=owner.pk).update(email_verified=True)
+    page.post(user_page(owner), form_of(page, owner, email="new@example.org"))
+
+    owner.refresh_from_db()
+    assert (owner.email, owner.email_verified) == ("new@example.org", False)
+    assert "is now new@example.org" in mail_about(mailbox, NOTICE, "owner@example.org")
+
+
+def test_nothing_is_saved_of_a_page_that_is_wrong(page: Client, owner: User) -> None:
+    page.post(user_page(owner), form_of(page, owner, first_name="Olga", username="No Such Name"))
+
+    owner.refresh_from_db()
+    assert (owner.first_name, owner.username) == ("", "owner")
+
+
+def test_what_was_deleted_is_not_edited(above: Client, owner: User) -> None:
+    form = form_of(above, owner, first_name="Olga")
+    delete_account(owner)
+
+    assert above.post(user_page(owner), form).status_code == 403
+    assert above.get(user_page(owner)).status_code == 200
+    owner.refresh_from_db()
+    assert (owner.first_name, owner.is_active) == ("", False)
+
+
+def test_the_history_keeps_no_email_of_who_was_deleted(page: Client, owner: User) -> None:
+    page.post(user_page(owner), form_of(page, owner, first_name="Olga"), follow=True)
+    delete_account(owner)
+
+    assert LogEntry.objects.filter(object_repr__contains="owner").count() == 0
+    assert "owner@example.org" not in page.get("/admin/").content.decode()
+
+
+def test_an_edit_does_not_undo_a_deletion_made_meanwhile(
+    page: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = form_of(page, owner, first_name="Olga")
+    clean = User.clean
+
+    def delete_meanwhile(user: User) -> None:
+        delete_account(User.objects.get(pk=user.pk))
+        clean(user)
+
+    monkeypatch.setattr(User, "clean", delete_meanwhile)
+    assert page.post(user_page(owner), form).status_code == 403
+
+    assert User.objects.get(pk=owner.pk).first_name == ""

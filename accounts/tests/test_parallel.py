@@ -1,0 +1,339 @@
+"""What is promised of accounts, under parallel requests to the two workers of a real gateway (DESIGN, section 9)."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+
+import pytest
+import requests
+from django.utils import timezone
+from redis import Redis
+
+from accounts import revocation
+from accounts.lockouts import RULES, account
+from accounts.models import IssuedToken
+from accounts.tests.stage import LOGINS_PER_MINUTE, Person, Stage, from_anywhere, post, running_stage
+from conftest import PASSWORD
+from lucid_gateway.redis_access import RedisUnavailable
+from testing.hammer import api, hammering, outcome, outcomes
+from testing.raw_http import RawAnswer, request_bytes
+
+pytestmark = pytest.mark.usefixtures("db")
+MANY = 8
+FREE = RULES["account"].free
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with running_stage("parallel") as stage:
+        yield stage
+
+
+@pytest.fixture
+def person(stage: Stage) -> Person:
+    """Somebody whom no other test knows."""
+    return stage.people.pop()
+
+
+def waits(answers: Iterable[RawAnswer]) -> set[int]:
+    """Return what the refusals for too many attempts say of the time to wait."""
+    return {int(answer.header("Retry-After") or 0) for answer in answers if answer.status == 429}
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_parallel_refreshes_one_succeeds_and_the_family_ends(stage: Stage, person: Person, attempt: int) -> None:
+    tokens = person.log_in()
+
+    answers = stage.at_once([post("/auth/refresh", {"refresh_token": tokens["refresh_token"]})] * MANY)
+
+    assert outcomes(answers) == {"200": 1, "2010": MANY - 1}
+    (new,) = [json.loads(answer.body) for answer in answers if answer.status == 200]
+    assert stage.outcome_with(tokens["access_token"]) == stage.outcome_with(new["access_token"]) == "2003"
+    assert outcome(stage.ask("POST", "/auth/refresh", {"refresh_token": new["refresh_token"]})) == "2010"
+    assert person.events("token.reused") == MANY - 1
+
+
+@pytest.mark.parametrize("shown", [["code"], ["token"], ["code", "token"]], ids="+".join)
+def test_of_parallel_uses_of_one_mail_one_succeeds(stage: Stage, person: Person, shown: list[str]) -> None:
+    mail = person.mail()
+
+    answers = stage.at_once([person.shows(**{name: mail[name]}) for name in shown * (MANY // len(shown))])
+
+    assert outcomes(answers) == {"200": 1, "2006": MANY - 1}
+    assert person.events("login.succeeded") == 1
+
+
+def test_of_parallel_wrong_codes_five_are_looked_at_and_the_link_is_left(stage: Stage, person: Person) -> None:
+    mail = person.mail()
+    guesses = [f"{(int(mail['code']) + number) % 10**6:06d}" for number in range(1, 25)]
+
+    seen = outcomes(stage.at_once([person.shows(code=code) for code in guesses]))
+
+    assert seen["2007"] == 5
+    assert set(seen) <= {"2007", "2006", "3003"}
+    assert person.verify(code=mail["code"]) == "2006"
+    assert person.verify(token=mail["token"]) == "200"
+
+
+@pytest.mark.parametrize("factor", ["totp", "recovery_code"])
+def test_of_parallel_logins_with_one_second_factor_one_succeeds(stage: Stage, person: Person, factor: str) -> None:
+    person = person.with_totp(person.log_in()["access_token"])
+    second = {factor: person.totp() if factor == "totp" else person.recovery_codes[0]}
+    first = [{"token": person.mail()["token"]} for _ in range(4)] + [{"password": PASSWORD}] * 4
+
+    seen = outcomes(stage.at_once([person.shows(**shown, **second) for shown in first]))
+
+    assert seen["200"] == 1
+    assert set(seen) <= {"200", "2001", "2006", "2007"}
+    assert person.events("login.succeeded") == 2  # with the one before TOTP was there
+    assert person.events("recovery_code.used") == (factor == "recovery_code")
+
+
+def test_parallel_guesses_lock_out_guessing_and_nothing_else(stage: Stage, person: Person) -> None:
+    token = person.log_in()["access_token"]
+    person = person.with_totp(token)
+    code = person.totp()
+    wrong_code = {"password": PASSWORD, "totp": f"{(int(code) + 1) % 10**6:06d}"}
+    wrong_password = {"password": "Wrong-Horse-7", "totp": code}
+
+    answers = stage.at_once([person.shows(**guess) for guess in [wrong_code, wrong_password] * FREE])
+
+    assert outcomes(answers) == {"2001": FREE, "3003": FREE}
+    assert waits(answers) <= {59, 60}
+    mail = person.mail()
+    assert person.verify(code=mail["code"], totp=code) == "3003"
+    assert person.verify(token=mail["token"], totp=code) == "200"
+    assert stage.outcome_with(token) == "200"
+
+
+def test_each_lockout_is_twice_as_long_as_the_one_before(stage: Stage, person: Person) -> None:
+    failures = account(person.email).key
+    guesses = [person.shows(password="Wrong-Horse-7", totp="123456") for _ in range(MANY)]
+    stage.redis.client.hset(failures, "n", FREE - 1)
+
+    for wait in (60, 120, 240):
+        answers = stage.at_once(guesses)
+        assert outcomes(answers) == {"2001": 1, "3003": MANY - 1}
+        assert waits(answers) <= {wait, wait - 1}
+        stage.redis.client.hset(failures, "u", 0)  # the lockout is over
+
+
+def test_of_parallel_logins_of_an_account_five_get_a_mail(stage: Stage, person: Person) -> None:
+    answers = stage.at_once([post("/auth/login", {"email": person.email}) for _ in range(12)])
+
+    assert outcomes(answers) == {"200": 5, "3003": 7}
+    assert all(290 < wait <= 300 for wait in waits(answers))
+    stage.mailbox.wait_for(person.email, 5)
+
+
+def test_of_parallel_logins_from_an_address_ten_a_minute_are_let_through(stage: Stage) -> None:
+    if (left := 60 - time.time() % 60) < 3:
+        time.sleep(left)
+    address = from_anywhere()
+    logins = [api("POST", "/auth/login", {"email": f"nobody-{i}@example.org"}, address) for i in range(16)]
+
+    assert outcomes(stage.at_once(logins)) == {"200": LOGINS_PER_MINUTE, "3001": 16 - LOGINS_PER_MINUTE}
+
+
+@pytest.mark.parametrize("same", ["email", "username"])
+def test_of_parallel_registrations_one_succeeds(stage: Stage, same: str) -> None:
+    def names(number: int) -> dict[str, str]:
+        if same == "email":
+            email = "Twins@Example.ORG" if number % 2 else "twins@example.org"
+            return {"email": email, "username": f"twin-{number}"}
+        return {"email": f"namesake-{number}@example.org", "username": "namesake"}
+
+    answers = stage.at_once([post("/users", names(number) | {"password": PASSWORD}) for number in range(MANY)])
+
+    assert outcomes(answers) == {"201": 1, "4002": MANY - 1}
+
+
+def admin_session(stage: Stage, person: Person) -> str:
+    """Sign the staff member in to the operator pages; return the Cookie field."""
+    page = f"http://127.0.0.1:{stage.gateway.port}/admin/login/"
+    with requests.Session() as browser:
+        browser.get(page)
+        shown = {"username": person.email, "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        browser.post(page, data=shown, headers={"Referer": page}, allow_redirects=False)
+        return f"Cookie: sessionid={browser.cookies['sessionid']}"
+
+
+def lock_by_command(person: Person) -> None:
+    person.stage.gateway.manage("lock_user", "--email", person.email)
+
+
+def lock_by_request(person: Person) -> None:
+    person.stage.get("POST", f"/admin/users/{person.user_id}/lock", {"reason": "test"}, token=person.stage.root)
+
+
+@pytest.mark.parametrize("lock", [lock_by_command, lock_by_request])
+def test_a_staff_lock_stops_everything_at_once(stage: Stage, person: Person, lock: Callable[[Person], None]) -> None:
+    person.takes_role("admin")
+    token = person.log_in()["access_token"]
+    asked = [
+        ("token", api("GET", "/users/me", token=token)),
+        ("key", api("GET", "/users/me", key=person.api_key(token, "user:read"))),
+        ("page", request_bytes("GET", "/admin/password_change/", admin_session(stage, person))),
+    ]
+    with hammering(stage.gateway, asked, pause=0.1) as hammer:
+        hammer.go_on(3)
+        before = [set(hammer.seen(name)) for name, _ in asked]
+        lock(person)
+        locked = hammer.go_on(3)
+
+    assert before == [{"200"}] * 3
+    assert [set(hammer.seen(name, after=locked)) for name, _ in asked] == [{"2005"}, {"2005"}, {"302"}]
+
+
+def test_no_request_that_starts_after_a_key_was_revoked_is_let_in(stage: Stage, person: Person) -> None:
+    token = person.log_in()["access_token"]
+    key = person.api_key(token, "user:read")
+    with hammering(stage.gateway, [("key", api("GET", "/users/me", key=key))]) as hammer:
+        hammer.go_on(20)
+        before = set(hammer.seen("key"))
+        stage.get("DELETE", f"/users/me/api-keys/{key.split('_')[1]}", token=token)
+        revoked = hammer.go_on(20)
+
+    assert before == {"200"}
+    assert set(hammer.seen("key", after=revoked)) == {"2003"}
+
+
+def change_password(person: Person, token: str) -> str:
+    data = {"current_password": PASSWORD, "password": "Better-Horse-8"}
+    return str(person.stage.get("POST", "/auth/password/change", data, token=token)["access_token"])
+
+
+def log_out_everywhere(person: Person, token: str) -> str:
+    person.stage.get("POST", "/auth/logout", {"everywhere": True}, token=token)
+    return person.log_in()["access_token"]
+
+
+@pytest.mark.parametrize("end_all", [change_password, log_out_everywhere])
+def test_all_tokens_end_on_all_workers_and_keys_live_on(
+    stage: Stage, person: Person, end_all: Callable[[Person, str], str]
+) -> None:
+    token, other = (person.log_in()["access_token"] for _ in range(2))
+    asked = [("token", api("GET", "/users/me", token=text)) for text in (token, other)]
+    asked += [("key", api("GET", "/users/me", key=person.api_key(token, "user:read")))]
+    with hammering(stage.gateway, asked) as hammer:
+        hammer.go_on(5)
+        before = set(hammer.seen("token"))
+        new = end_all(person, token)
+        ended = hammer.go_on(5)
+
+    assert before == {"200"}
+    assert set(hammer.seen("token", after=ended)) == {"2003"}
+    assert set(hammer.seen("key")) == {"200"}
+    assert outcomes(stage.at_once([api("GET", "/users/me", token=new)] * 4)) == {"200": 4}
+
+
+def test_a_new_role_ends_tokens_and_is_that_of_the_keys_on_all_workers(stage: Stage, person: Person) -> None:
+    person.takes_role("admin")
+    token = person.log_in()["access_token"]
+    key = person.api_key(token, "user:read", "admin:read")
+    asked = [("token", api("GET", "/admin/users", token=token)), ("key", api("GET", "/admin/users", key=key))]
+    with hammering(stage.gateway, asked) as hammer:
+        hammer.go_on(5)
+        before = set(hammer.seen("token") + hammer.seen("key"))
+        person.takes_role("user")
+        demoted = hammer.go_on(5)
+        as_user = [set(hammer.seen(name, after=demoted)) for name, _ in asked]
+        person.takes_role("admin")
+        promoted = hammer.go_on(5)
+
+    assert before == {"200"}
+    assert as_user == [{"2003"}, {"2004"}]
+    assert [set(hammer.seen(name, after=promoted)) for name, _ in asked] == [{"2003"}, {"200"}]
+
+
+@contextlib.contextmanager
+def builds(redis: Redis) -> Iterator[list[str]]:
+    """Yield a list that gets an entry each time a worker has built the copy of what is revoked."""
+    seen: list[str] = []
+    with redis.monitor() as monitor:
+
+        def watch() -> None:
+            for command in monitor.listen():
+                if command["command"].startswith(f"SET {revocation.COPY_MARKER}"):
+                    seen.append(command["command"])
+                if command["command"] == "ECHO enough":
+                    return
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield seen
+        finally:
+            redis.echo("enough")
+            watcher.join()
+
+
+def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load(stage: Stage, person: Person) -> None:
+    live, tokens = person.log_in()["access_token"], person.log_in()
+    revoked = [tokens["access_token"]]
+    for _ in range(20):
+        tokens = stage.get("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+        revoked.append(tokens["access_token"])
+    stage.get("POST", "/auth/logout", token=revoked[0])
+    asked = [("live", api("GET", "/auth/status", token=live))]
+    asked += [("revoked", api("GET", "/auth/status", token=token)) for token in revoked]
+
+    with hammering(stage.gateway, asked, pause=0) as hammer:
+        hammer.go_on(5)
+        with builds(stage.redis.client) as after_flush:
+            for _ in range(5):
+                stage.redis.client.flushall()
+                hammer.go_on(2)
+        for _ in range(300):  # some of them in the middle of a build
+            stage.redis.client.flushall()
+            time.sleep(0.001)
+        stage.redis.stop()
+        hammer.go_on(2)
+        stage.redis.start()
+        with builds(stage.redis.client) as after_outage:
+            hammer.go_on(10)
+
+    assert set(hammer.seen("revoked")) == {"2003"}
+    assert set(hammer.seen("live")) == {"200"}
+    # One a flush; a worker that could not reach Redis for a moment, as on a busy machine, builds once more.
+    assert 5 <= len(after_flush) <= 8
+    assert 1 <= len(after_outage) <= 4
+
+
+@pytest.mark.usefixtures("tokens")
+def test_a_copy_that_was_emptied_while_it_was_built_does_not_count(
+    empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = revocation.publish
+
+    def publish_and_lose(entries: list[revocation.Entry]) -> None:
+        publish(entries)
+        empty_redis.flushall()
+
+    revocation.revoke(IssuedToken.objects.all())
+    monkeypatch.setattr(revocation, "publish", publish_and_lose)
+
+    with pytest.raises(RedisUnavailable):
+        revocation.rebuild()
+    assert empty_redis.keys() == []
+
+
+def test_what_is_revoked_while_earlier_entries_are_written_late_is_written_too(
+    empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, publisher = revocation.publish, revocation.Publisher()
+    first, second = (revocation.Entry(f"blacklist:{name}", timezone.now() + timedelta(minutes=1)) for name in "ab")
+
+    def publish_slowly(entries: list[revocation.Entry]) -> None:
+        publish(list(entries))
+        if second not in entries:
+            publisher.add([second])
+
+    monkeypatch.setattr(revocation, "publish", publish_slowly)
+    publisher.add([first])
+
+    assert publisher.wait(5)
+    assert empty_redis.exists(first.key, second.key) == 2

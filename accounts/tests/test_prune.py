@@ -1,0 +1,147 @@
+"""manage.py prune: what has had its time is forgotten, and nothing else."""
+
+import io
+import json
+import sys
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts import prune
+from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
+from accounts.tokens import TokenPair, issue_tokens
+from conftest import ApiClient
+
+DAY = timedelta(days=1)
+
+
+def run(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("prune", *arguments, stdout=output)
+    return output.getvalue().strip()
+
+
+def pruned(*arguments: str) -> dict[str, int]:
+    """Return what went, by name, without what nothing was to be done for."""
+    counts: dict[str, int] = json.loads(run("--json", *arguments))
+    return {name: count for name, count in counts.items() if count}
+
+
+def token(user: User, ends: datetime, **fields: Any) -> IssuedToken:
+    return IssuedToken.objects.create(
+        jti=uuid.uuid4().hex,
+        family=uuid.uuid4(),
+        user=user,
+        kind="access",
+        issued_at=ends - DAY,
+        expires_at=ends,
+        **fields,
+    )
+
+
+def event(moment: datetime) -> AuditEvent:
+    return AuditEvent.objects.create(type="logout", created_at=moment)
+
+
+def test_tokens_go_a_week_after_they_expired(owner: User) -> None:
+    now = timezone.now()
+    token(owner, now - 7 * DAY - timedelta(minutes=1))
+    kept = {token(owner, now - 7 * DAY + timedelta(minutes=1)).pk, token(owner, now + DAY, revoked_at=now - 9 * DAY).pk}
+
+    assert pruned() == {"tokens": 1}
+    assert set(IssuedToken.objects.values_list("pk", flat=True)) == kept
+
+
+def test_tokens_that_live_go_on_working(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    token(owner, timezone.now() - 30 * DAY)
+    assert pruned() == {"tokens": 1}
+
+    assert api.send("get", "/users/me", token=tokens.access).status_code == 200
+    assert api.send("post", "/auth/refresh", {"refresh_token": tokens.refresh}).status_code == 200
+
+
+def test_a_revoked_token_stays_revoked(api: ApiClient, tokens: TokenPair) -> None:
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+    pruned()
+
+    assert api.send("get", "/users/me", token=tokens.access).status_code == 401
+
+
+def test_api_keys_go_a_week_after_they_ended(owner: User) -> None:
+    now = timezone.now()
+    times: dict[str, dict[str, datetime]] = {
+        "expired": {"expires_at": now - 8 * DAY}, "revoked": {"revoked_at": now - 8 * DAY},
+        "lately-1": {"expires_at": now - 6 * DAY}, "lately-2": {"revoked_at": now - 6 * DAY}, "live": {},
+    }  # fmt: skip
+    for name, ended in times.items():
+        ApiKey.objects.create(key_id=name, user=owner, name=name, **ended)
+
+    assert pruned() == {"api_keys": 1, "api_keys_revoked": 1}
+    assert set(ApiKey.objects.values_list("key_id", flat=True)) == {"lately-1", "lately-2", "live"}
+
+
+def test_audit_events_go_when_their_time_is_over(db: None, settings: Settings) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"AUDIT_RETENTION_DAYS": 30})
+    now = timezone.now()
+    event(now - 30 * DAY - timedelta(minutes=1))
+    kept = event(now - 30 * DAY + timedelta(minutes=1))
+
+    assert pruned() == {"audit_events": 1}
+    assert AuditEvent.objects.filter(pk=kept.pk).exists()
+    assert AuditEvent.objects.get(type="pruned").details["deleted"]["audit_events"] == 1
+
+
+def test_signing_keys_stay(db: None) -> None:
+    long_ago = timezone.now() - 400 * DAY
+    SigningKey.objects.create(kid="k", algorithm="HS256", secret="", state="revoked", revoked_at=long_ago)
+
+    assert pruned() == {}
+    assert SigningKey.objects.count() == 1
+
+
+def test_a_dry_run_counts_and_deletes_nothing(owner: User) -> None:
+    token(owner, timezone.now() - 30 * DAY)
+
+    assert pruned("--dry-run") == {"tokens": 1}
+    assert run("--dry-run").startswith("would delete: 1 tokens, 0 api keys")
+    assert IssuedToken.objects.count() == 1
+    assert not AuditEvent.objects.exists()
+
+
+def test_the_numbers_are_said_in_a_line(owner: User) -> None:
+    token(owner, timezone.now() - 30 * DAY)
+
+    assert run().startswith("deleted: 1 tokens, 0 api keys, 0 api keys revoked, ")
+    assert run().startswith("deleted: 0 tokens")
+
+
+def test_where_nothing_was_to_be_done_nothing_is_recorded(owner: User) -> None:
+    issue_tokens(owner)
+
+    assert pruned() == {}
+    assert not AuditEvent.objects.filter(type="pruned").exists()
+
+
+def test_it_works_through_many_rows_in_batches(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH", 2)
+    for _ in range(5):
+        token(owner, timezone.now() - 30 * DAY)
+
+    assert [batch for chore in prune.chores() if chore.name == "tokens" for batch in chore.run()] == [2, 2, 1]
+    assert not IssuedToken.objects.exists()
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_alone(
+    owner: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_a_terminal: bool
+) -> None:
+    token(owner, timezone.now() - 30 * DAY)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_a_terminal)
+    run()
+
+    assert ("tokens: 100%" in capsys.readouterr().err) is on_a_terminal

@@ -1,0 +1,171 @@
+"""Who is let in where: every operation of the API document, every kind of caller (the contract, sections 4 and 6)."""
+
+import uuid
+from typing import Any
+
+import pytest
+import yaml
+
+from accounts.api_keys import create_api_key
+from accounts.models import User
+from accounts.roles import PERMISSIONS, Role
+from accounts.tokens import issue_tokens
+from conftest import ApiClient, error_code, make_user
+from testing.servers import ROOT
+
+# A column for each caller: + is let in, . is 401, x is 403. Both keys are a super admin's, who may do everything: one
+# has all of the permissions, one has blockchain:read.
+CALLERS = ("anonymous", "user", "node_operator", "admin", "super_admin", "all_key", "chain_key")
+TABLE = """
+GET    /.well-known/jwks.json                       + + + + + + +
+GET    /api/v1/meta/info                            + + + + + + +
+GET    /api/v1/meta/version                         + + + + + + +
+GET    /api/v1/meta/health                          + + + + + + +
+GET    /api/v1/meta/health/live                     + + + + + + +
+GET    /api/v1/meta/health/ready                    + + + + + + +
+
+POST   /api/v1/auth/login                           + + + + + + +
+POST   /api/v1/auth/verify                          + + + + + + +
+POST   /api/v1/auth/refresh                         + + + + + + +
+POST   /api/v1/auth/password/reset                  + + + + + + +
+POST   /api/v1/auth/password/reset/confirm          + + + + + + +
+POST   /api/v1/auth/email/confirm                   + + + + + + +
+POST   /api/v1/auth/logout                          . + + + + x x
+GET    /api/v1/auth/status                          . + + + + + +
+GET    /api/v1/auth/sessions                        . + + + + x x
+DELETE /api/v1/auth/sessions/{session_id}           . + + + + x x
+POST   /api/v1/auth/totp                            . + + + + x x
+DELETE /api/v1/auth/totp                            . + + + + x x
+POST   /api/v1/auth/totp/confirm                    . + + + + x x
+POST   /api/v1/auth/hardware-wallet                 . + + + + x x
+DELETE /api/v1/auth/hardware-wallet                 . + + + + x x
+POST   /api/v1/auth/hardware-wallet/confirm         . + + + + x x
+POST   /api/v1/auth/password/change                 . + + + + x x
+
+POST   /api/v1/users                                + + + + + + +
+GET    /api/v1/users/me                             . + + + + + x
+PUT    /api/v1/users/me                             . + + + + x x
+PATCH  /api/v1/users/me                             . + + + + x x
+DELETE /api/v1/users/me                             . + + + + x x
+GET    /api/v1/users/me/api-keys                    . + + + + x x
+POST   /api/v1/users/me/api-keys                    . + + + + x x
+DELETE /api/v1/users/me/api-keys/{key_id}           . + + + + x x
+GET    /api/v1/users/{user_id}                      . x x + + + x
+
+GET    /api/v1/admin/users                          . x x + + + x
+POST   /api/v1/admin/users/{user_id}/lock           . x x + + + x
+POST   /api/v1/admin/users/{user_id}/unlock         . x x + + + x
+POST   /api/v1/admin/users/{user_id}/role           . x x x + + x
+POST   /api/v1/admin/users/{user_id}/revoke-tokens  . x x + + + x
+GET    /api/v1/admin/audit                          . x x + + + x
+GET    /api/v1/admin/blocked-addresses              . x x + + + x
+POST   /api/v1/admin/blocked-addresses              . x x + + + x
+DELETE /api/v1/admin/blocked-addresses              . x x + + + x
+GET    /api/v1/admin/limits                         . x x + + + x
+POST   /api/v1/admin/limits                         . x x + + + x
+DELETE /api/v1/admin/limits                         . x x + + + x
+
+POST   /api/v1/sessions/{session_id}/chunks         . + + + + + x
+
+GET    /api/v1/blockchain-info                      . + + + + + +
+GET    /api/v1/chain/info                           . + + + + + +
+GET    /api/v1/chain/status                         . + + + + + +
+GET    /api/v1/chain/height                         . + + + + + +
+GET    /api/v1/chain/network                        . + + + + + +
+GET    /api/v1/chain/blocks                         . + + + + + +
+GET    /api/v1/chain/blocks/{rest}                  . + + + + + +
+GET    /api/v1/chain/transactions                   . + + + + + +
+POST   /api/v1/chain/transactions                   . x + + + + x
+GET    /api/v1/chain/transactions/{rest}            . + + + + + +
+GET    /api/v1/chain/anchoring                      . + + + + + +
+GET    /api/v1/chain/anchoring/{rest}               . + + + + + +
+GET    /api/v1/chain/consensus                      . + + + + + +
+GET    /api/v1/chain/consensus/{rest}               . + + + + + +
+GET    /api/v1/chain/merkle                         . + + + + + +
+GET    /api/v1/chain/merkle/{rest}                  . + + + + + +
+
+GET    /api/v1/wallets                              . + + + + + +
+POST   /api/v1/wallets                              . + + + + + +
+PUT    /api/v1/wallets                              . + + + + + +
+PATCH  /api/v1/wallets                              . + + + + + +
+DELETE /api/v1/wallets                              . + + + + + +
+GET    /api/v1/wallets/{rest}                       . + + + + + +
+POST   /api/v1/wallets/{rest}                       . + + + + + +
+PUT    /api/v1/wallets/{rest}                       . + + + + + +
+PATCH  /api/v1/wallets/{rest}                       . + + + + + +
+DELETE /api/v1/wallets/{rest}                       . + + + + + +
+GET    /api/v1/rdp                                  . + + + + + +
+POST   /api/v1/rdp                                  . + + + + + +
+PUT    /api/v1/rdp                                  . + + + + + +
+PATCH  /api/v1/rdp                                  . + + + + + +
+DELETE /api/v1/rdp                                  . + + + + + +
+GET    /api/v1/rdp/{rest}                           . + + + + + +
+POST   /api/v1/rdp/{rest}                           . + + + + + +
+PUT    /api/v1/rdp/{rest}                           . + + + + + +
+PATCH  /api/v1/rdp/{rest}                           . + + + + + +
+DELETE /api/v1/rdp/{rest}                           . + + + + + +
+GET    /api/v1/nodes                                . + + + + + +
+POST   /api/v1/nodes                                . + + + + + +
+PUT    /api/v1/nodes                                . + + + + + +
+PATCH  /api/v1/nodes                                . + + + + + +
+DELETE /api/v1/nodes                                . + + + + + +
+GET    /api/v1/nodes/{rest}                         . + + + + + +
+POST   /api/v1/nodes/{rest}                         . + + + + + +
+PUT    /api/v1/nodes/{rest}                         . + + + + + +
+PATCH  /api/v1/nodes/{rest}                         . + + + + + +
+DELETE /api/v1/nodes/{rest}                         . + + + + + +
+GET    /api/v1/storage                              . + + + + + +
+POST   /api/v1/storage                              . + + + + + +
+PUT    /api/v1/storage                              . + + + + + +
+PATCH  /api/v1/storage                              . + + + + + +
+DELETE /api/v1/storage                              . + + + + + +
+GET    /api/v1/storage/{rest}                       . + + + + + +
+POST   /api/v1/storage/{rest}                       . + + + + + +
+PUT    /api/v1/storage/{rest}                       . + + + + + +
+PATCH  /api/v1/storage/{rest}                       . + + + + + +
+DELETE /api/v1/storage/{rest}                       . + + + + + +
+"""
+ROWS = {(method, path): marks for method, path, *marks in (line.split() for line in TABLE.splitlines() if line)}
+CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions")
+FORWARDED = tuple(f"/api/v1/{name}" for name in CLUSTERS)
+REFUSALS = {(401, "2001"): ".", (403, "2004"): "x"}
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+
+
+def headers_of(caller: str) -> dict[str, str]:
+    """Return a new credential of the caller, whose tokens or account may have ended with the last request."""
+    if caller == "anonymous":
+        return {}
+    by_key = caller.endswith("_key")
+    role, name = Role.SUPER_ADMIN if by_key else Role(caller), caller.replace("_", "-")
+    user = User.objects.welcome(username=name) or make_user(name, role)
+    if not by_key:
+        return {"Authorization": f"Bearer {issue_tokens(user).access}"}
+    permissions = sorted(PERMISSIONS[role]) if caller == "all_key" else ["blockchain:read"]
+    user.api_keys.all().delete()  # no more than fifty
+    return {"X-API-Key": create_api_key(user, name=caller, permissions=permissions)[1]}
+
+
+def mark_of(path: str, response: Any) -> str:
+    """Return how the table says what the answer says, or the answer, if the table has no word for it."""
+    answer = response.status_code, error_code(response) if response.status_code >= 400 else ""
+    let_in = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 422)
+    return REFUSALS.get(answer) or ("+" if response.status_code in let_in else str(answer))
+
+
+@pytest.mark.urls("testing.every_route")
+@pytest.mark.parametrize("caller", CALLERS)
+def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
+    found = {}
+    for method, path in ROWS:
+        target = path.format(session_id=uuid.uuid4(), user_id=uuid.uuid4(), key_id="abcdefghijkl", rest="1")
+        found[method, path] = mark_of(path, api.generic(method, target, headers=headers_of(caller)))
+
+    assert found == {row: marks[CALLERS.index(caller)] for row, marks in ROWS.items()}
+
+
+def test_the_table_names_exactly_the_operations_of_the_document() -> None:
+    paths = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())["paths"]
+    documented = [(method.upper(), path) for path, operations in paths.items() for method in METHODS & set(operations)]
+
+    assert sorted(ROWS) == sorted(documented)

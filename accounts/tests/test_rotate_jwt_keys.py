@@ -1,0 +1,135 @@
+"""manage.py rotate_jwt_keys. What a rotation does is in test_signing_keys.py."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from accounts import signing_keys
+from accounts.keyring import holder
+from accounts.models import IssuedToken, SigningKey
+from accounts.signing_keys import RotationUnderway, bootstrap_kid
+from accounts.tokens import TokenPair
+from testing.plugin import JWT_SECRET_KEY
+
+FIRST = bootstrap_kid(JWT_SECRET_KEY)
+
+
+@pytest.fixture(autouse=True)
+def quick(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rotation that does not wait, in a process that has not read the keys yet."""
+    monkeypatch.setattr(signing_keys, "PUBLISHED_AFTER_SECONDS", 0)
+    holder.ring = None
+
+
+def run(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("rotate_jwt_keys", *arguments, stdout=output)
+    return output.getvalue().strip()
+
+
+def states() -> list[str]:
+    return sorted(SigningKey.objects.values_list("state", flat=True))
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: text)
+
+
+def test_it_says_which_key_signs_now_and_what_becomes_of_the_one_before() -> None:
+    printed = run()
+
+    active = SigningKey.objects.get(state="active").kid
+    assert printed == (f"{active} (HS256) signs now; {FIRST} verifies until its last token has expired; 0 tokens ended")
+    assert states() == ["active", "next", "retiring"]
+
+
+def test_as_json_it_is_data() -> None:
+    printed = json.loads(run("--json", "--algorithm", "EdDSA"))
+
+    active = SigningKey.objects.get(state="active")
+    assert printed == {"active": active.kid, "replaced": [FIRST], "tokens_ended": 0}
+    assert active.algorithm == "EdDSA"
+
+
+def test_the_algorithm_of_the_settings_is_the_default(settings: Settings) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"JWT_ALGORITHM": "ES256"})
+    run()
+
+    assert SigningKey.objects.get(state="active").algorithm == "ES256"
+
+
+def test_an_unknown_algorithm_is_refused() -> None:
+    with pytest.raises(CommandError, match="invalid choice: 'none'"):
+        run("--algorithm", "none")
+    assert states() == []
+
+
+@pytest.mark.parametrize("how", [[], ["--retire-now"]])
+def test_a_dry_run_says_what_would_happen_and_does_nothing(how: list[str], tokens: TokenPair) -> None:
+    ended = 2 if how else 0
+
+    assert run("--dry-run", *how) == f"would replace {FIRST} by a new HS256 key and end {ended} live tokens"
+    assert json.loads(run("--dry-run", "--json", "--algorithm", "RS256", *how)) == {
+        "algorithm": "RS256", "replaces": FIRST, "retire_now": bool(how), "tokens_ended": ended,
+    }  # fmt: skip
+    assert states() == ["active", "next"]
+    assert IssuedToken.objects.live().count() == 2
+
+
+@pytest.mark.parametrize("text", ["", "no", "y", "YES"])
+def test_retiring_now_asks_first_and_takes_nothing_but_yes(
+    text: str, tokens: TokenPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, text)
+    with pytest.raises(CommandError, match="nothing was changed"):
+        run("--retire-now")
+
+    assert states() == ["active", "next"]
+    assert IssuedToken.objects.live().count() == 2
+
+
+def test_with_yes_every_other_key_and_all_tokens_end(tokens: TokenPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "yes")
+    printed = run("--retire-now").splitlines()
+
+    assert printed[0] == "Every earlier key is revoked, and 2 live tokens die: everybody has to log in again."
+    assert printed[1].endswith(f"signs now; {FIRST} revoked; 2 tokens ended")
+    assert states() == ["active", "next", "revoked", "revoked"]
+    assert not IssuedToken.objects.live().exists()
+
+
+def test_scripts_are_not_asked(tokens: TokenPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_: str) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("builtins.input", ask)
+    assert json.loads(run("--retire-now", "--no-input", "--json"))["tokens_ended"] == 2
+
+
+def test_a_rotation_beside_another_is_refused_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_: Any, **__: Any) -> None:
+        raise RotationUnderway
+
+    monkeypatch.setattr("accounts.management.commands.rotate_jwt_keys.rotate", busy)
+    with pytest.raises(CommandError, match="somebody else rotates the keys at this moment"):
+        run()
+
+
+def test_it_works_where_no_key_can_be_read_any_more(settings: Settings) -> None:
+    run()
+    settings.SECRET_KEY, holder.ring = "another key of an installation 0123456789", None
+    run()
+
+    assert holder.load().active.kid == SigningKey.objects.get(state="active").kid
+
+
+def test_no_secret_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run() + run("--json") + run("--dry-run") + "".join(capsys.readouterr())
+
+    for key in holder.load().verifying:
+        assert str(key.material.signing) not in printed
+    assert JWT_SECRET_KEY not in printed

@@ -1,0 +1,232 @@
+"""Signing keys are rotated while a real gateway's two workers are under load: nobody is turned away."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jwt
+import pytest
+from django.conf import settings
+
+from accounts import signing_keys
+from accounts.keyring import KeyringHolder
+from accounts.models import SigningKey, User
+from accounts.signing_keys import Rotation, RotationUnderway, bootstrap, bootstrap_kid, rotate
+from accounts.tests.forge import forge
+from accounts.tests.stage import Person, Stage, running_stage, wait_until
+from testing.gateway import manage
+from testing.hammer import api, hammering, outcome, outcomes
+from testing.plugin import JWT_SECRET_KEY
+from testing.raw_http import request_bytes
+from testing.servers import ROOT
+
+pytestmark = pytest.mark.usefixtures("db")
+FOLLOWED_WITHIN_SECONDS = 10  # two, and what a busy machine adds
+JWKS = request_bytes("GET", "/.well-known/jwks.json")
+PUBLIC = ["ES256", "EdDSA", "RS256"]
+PUBLISH_ALL = f"from accounts.signing_keys import publish_next\nfor name in [*{PUBLIC}, 'HS256']: publish_next(name)\n"
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """A gateway whose next keys, of all algorithms, will have been known for long enough to sign at once."""
+    with running_stage("rotation", prepare=PUBLISH_ALL, LOGINS_PER_ACCOUNT="1000000") as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def earlier(stage: Stage) -> list[str]:
+    """Access tokens of the keys so far."""
+    return [stage.people.pop().log_in()["access_token"]]
+
+
+def rotate_keys(stage: Stage, *options: str) -> str:
+    """Rotate the keys beside the gateway, and return the id of the one that signs now."""
+    rotation = json.loads(stage.gateway.manage("rotate_jwt_keys", "--no-input", "--json", *options))
+    return str(rotation["active"])
+
+
+def key_of(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def new_tokens(stage: Stage, people: tuple[Person, Person]) -> list[str]:
+    """Return an access token from each worker."""
+    answers = stage.at_once([person.shows(token=person.mail()["token"]) for person in people])
+    assert outcomes(answers) == {"200": 2}
+    return [json.loads(answer.body)["access_token"] for answer in answers]
+
+
+def user_of(token: str, jwks: bytes) -> str:
+    """Return whose token it is, checked by what the public keys tell and nothing else."""
+    key = jwt.PyJWKSet.from_dict(json.loads(jwks))[key_of(token)]
+    claims = jwt.decode(token, key, audience=settings.JWT_AUDIENCE, issuer=settings.JWT_ISSUER)
+    return str(claims["user_id"])
+
+
+@contextlib.contextmanager
+def people_coming_and_going(stage: Stage) -> Iterator[Counter[str]]:
+    """Let two people refresh their tokens and two log in, over and over; yield what they meet."""
+    met: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def refresh(person: Person) -> None:
+        tokens = person.log_in()
+        while not stop.wait(0.1):
+            answer = stage.ask("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+            met[outcome(answer)] += 1
+            tokens = json.loads(answer.body)
+            met[stage.outcome_with(tokens["access_token"])] += 1
+
+    def log_in(person: Person) -> None:
+        while not stop.wait(0.1):
+            met[stage.outcome_with(person.log_in()["access_token"])] += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(live, stage.people.pop()) for live in (refresh, refresh, log_in, log_in)]
+        try:
+            yield met
+        finally:
+            stop.set()
+        for person in running:
+            person.result()
+
+
+@contextlib.contextmanager
+def under_load(stage: Stage, tokens: list[str]) -> Iterator[None]:
+    """Use the tokens, new ones and logins on all workers during the block; check that each of them works each time."""
+    asked = [("token", api("GET", "/auth/status", token=token)) for token in tokens]
+    with people_coming_and_going(stage) as met, hammering(stage.gateway, asked, pause=0.1) as hammer:
+        hammer.go_on(5)
+        yield
+        hammer.go_on(5)
+    assert set(met) == set(hammer.seen("token")) == {"200"}
+    assert met.total() >= 10
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC)
+def test_nobody_is_turned_away_while_the_keys_are_rotated(stage: Stage, earlier: list[str], algorithm: str) -> None:
+    people = stage.people.pop(), stage.people.pop()
+    with under_load(stage, earlier):
+        active = rotate_keys(stage, "--algorithm", algorithm)
+        public_keys = [answer.body for answer in stage.at_once([JWKS] * 2)]
+        wait_until(lambda: {key_of(token) for token in new_tokens(stage, people)} == {active}, FOLLOWED_WITHIN_SECONDS)
+
+    new, _ = new_tokens(stage, people)
+    assert {user_of(new, keys) for keys in public_keys} == {people[0].user_id}
+    earlier.append(new)
+
+
+def test_the_public_keys_are_the_same_on_all_workers_and_no_secret_is_among_them(stage: Stage) -> None:
+    first, second = (json.loads(answer.body)["keys"] for answer in stage.at_once([JWKS] * 2))
+
+    assert first == second
+    assert {key["alg"] for key in first} == set(PUBLIC)
+    assert not {"d", "k", "p", "q"} & {name for key in first for name in key}
+
+
+def test_of_two_rotations_at_once_one_key_is_active_afterwards(stage: Stage, earlier: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "manage.py"), "rotate_jwt_keys"]
+    env = dict(stage.gateway.env)
+    with under_load(stage, earlier), ThreadPoolExecutor(2) as threads:
+        ended = threads.map(lambda _: subprocess.run(command, cwd=ROOT, env=env, check=False).returncode, range(2))
+
+    assert sorted(ended) in ([0, 0], [0, 1])
+    keys = json.loads(stage.gateway.manage("list_jwt_keys", "--json"))
+    assert [key["algorithm"] for key in keys if key["state"] == "active"] == ["HS256"]
+
+
+def test_a_key_that_is_retired_now_is_dead_on_all_workers(stage: Stage, earlier: list[str]) -> None:
+    people = stage.people.pop(), stage.people.pop()
+    forged = forge(User(pk=uuid.UUID(people[0].user_id)))  # signed with the first key, by somebody who has stolen it
+    asked = [("earlier", api("GET", "/auth/status", token=token)) for token in earlier]
+    asked += [("forged", api("GET", "/auth/status", token=forged))]
+    with hammering(stage.gateway, asked) as hammer:
+        hammer.go_on(3)
+        before = set(hammer.seen("earlier") + hammer.seen("forged"))
+        active = rotate_keys(stage, "--retire-now")
+        retired = hammer.go_on(3)
+        wait_until(lambda: set(hammer.seen("forged", after=hammer.go_on(1))) == {"2003"}, FOLLOWED_WITHIN_SECONDS)
+        followed = hammer.go_on(5)
+
+    assert before == {"200"}
+    assert set(hammer.seen("earlier", after=retired)) == {"2003"}
+    assert set(hammer.seen("forged", after=followed)) == {"2003"}
+    tokens = new_tokens(stage, people)
+    assert {key_of(token) for token in tokens} == {active}
+    assert outcomes(stage.at_once([api("GET", "/auth/status", token=token) for token in tokens * 2])) == {"200": 4}
+
+
+def test_processes_that_start_at_once_on_an_empty_database_make_one_first_key(tmp_path: Path) -> None:
+    env = os.environ | {"SQLITE_PATH": str(tmp_path / "db.sqlite3"), "MONGODB_DATABASE": "empty"}
+    manage(env, "migrate", "accounts", "--verbosity", "0")
+
+    with ThreadPoolExecutor(4) as threads:
+        started = list(threads.map(lambda _: manage(env, "rotate_jwt_keys", "--dry-run", "--json"), range(4)))
+
+    assert {json.loads(text)["replaces"] for text in started} == {bootstrap_kid(JWT_SECRET_KEY)}
+
+
+def rotate_at_once(*, retire_now: bool = False) -> Rotation:
+    return rotate("HS256", retire_now=retire_now, wait=lambda _: None)
+
+
+def active_keys() -> list[str]:
+    return list(SigningKey.objects.filter(state="active").values_list("kid", flat=True))
+
+
+@pytest.mark.parametrize("emergency", [False, True])
+def test_a_rotation_that_another_one_overtakes_leaves_that_ones_key_active(emergency: bool) -> None:
+    bootstrap()
+    won: list[Rotation] = []
+
+    with pytest.raises(RotationUnderway):
+        rotate("HS256", wait=lambda _: won.append(rotate_at_once(retire_now=emergency)))
+
+    assert active_keys() == [won[0].active]
+    assert SigningKey.objects.get(state="active").verify_until is None
+
+
+def test_a_rotation_that_comes_before_the_last_step_of_an_emergency_keeps_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bootstrap()
+    revoke_all_but = signing_keys.revoke_all_but
+    won: list[Rotation] = []
+
+    def revoke_late(key: SigningKey) -> int:
+        won.append(rotate_at_once())
+        return revoke_all_but(key)
+
+    monkeypatch.setattr(signing_keys, "revoke_all_but", revoke_late)
+
+    with pytest.raises(RotationUnderway):
+        rotate_at_once(retire_now=True)
+    assert active_keys() == [won[0].active]
+    assert SigningKey.objects.get(kid=bootstrap_kid(JWT_SECRET_KEY)).state == "revoked"
+
+
+def test_an_emergency_that_is_cut_short_leaves_a_key_that_signs_and_the_next_one_completes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end_here(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    bootstrap()
+    with monkeypatch.context() as patch:
+        patch.setattr(signing_keys, "activate", end_here)
+        with pytest.raises(KeyboardInterrupt):
+            rotate_at_once(retire_now=True)
+
+    assert KeyringHolder().load().active.kid == bootstrap_kid(JWT_SECRET_KEY)
+    active = rotate_at_once(retire_now=True).active
+    assert KeyringHolder().load().active.kid == active
+    assert SigningKey.objects.get(kid=bootstrap_kid(JWT_SECRET_KEY)).state == "revoked"

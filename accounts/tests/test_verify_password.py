@@ -1,0 +1,133 @@
+"""POST /auth/verify with the password: a first factor where there is a second one, and silent about what is wrong."""
+
+from typing import Any
+
+import pytest
+
+from accounts import challenges
+from accounts.locks import lock_user
+from accounts.models import IssuedToken, User
+from accounts.tests.conftest import Phone, Wallet, post, wrong
+from conftest import PASSWORD, ApiClient, error_code
+
+EMAIL = "owner@example.org"
+
+
+def verify(api: ApiClient, email: str = EMAIL, **shown: Any) -> Any:
+    return post(api, "verify", email=email, **{"password": PASSWORD} | shown)
+
+
+def told(response: Any) -> tuple[int, str, str, str]:
+    """Return all that an answer tells apart from the time and the request's id."""
+    error = response.json()["error"]
+    return response.status_code, error["code"], error["message"], repr(error["details"])
+
+
+def test_password_and_totp_let_in_without_a_mail(api: ApiClient, phone: Phone) -> None:
+    response = verify(api, totp=phone.fresh_code())
+
+    assert response.status_code == 200
+    assert response.json()["user"]["totp_enabled"] is True
+
+
+def test_a_password_does_not_prove_the_address(api: ApiClient, phone: Phone) -> None:
+    assert verify(api, totp=phone.fresh_code()).json()["user"]["email_verified"] is False
+
+
+def test_password_and_recovery_code_let_in(api: ApiClient, phone: Phone) -> None:
+    assert verify(api, recovery_code=phone.recovery_codes[0]).status_code == 200
+
+    assert error_code(verify(api, recovery_code=phone.recovery_codes[0])) == "2001"
+
+
+def test_what_is_wrong_is_not_told(
+    api: ApiClient, owner: User, phone: Phone, node_operator: User, super_admin: User
+) -> None:
+    User.objects.filter(pk=super_admin.pk).update(is_active=False)
+    code = phone.fresh_code()
+
+    answers = {
+        told(verify(api, totp=wrong(code))),
+        told(verify(api, password="Wrong-Horse-7", totp=code)),
+        told(verify(api, password="Wrong-Horse-7", totp=wrong(code))),
+        told(verify(api, recovery_code="abcd-efgh-jkmn-pqrs")),
+        told(verify(api, signature="0" * 130)),  # not the factor that the account asks for
+        told(verify(api, node_operator.email, totp=code)),  # has no second factor
+        told(verify(api, super_admin.email, totp=code)),  # was deactivated
+        told(verify(api, "nobody@example.org", totp=code)),
+    }
+
+    assert answers == {(401, "LUCID_ERR_2001", "Invalid credentials", "{}")}
+    assert not IssuedToken.objects.exists()
+
+
+def test_without_a_second_factor_on_the_account_the_password_does_not_count(api: ApiClient, owner: User) -> None:
+    assert error_code(verify(api, totp="123456")) == "2001"
+    assert error_code(verify(api, recovery_code="abcd-efgh-jkmn-pqrs")) == "2001"
+
+
+def test_a_wrong_password_does_not_use_the_totp_code_up(api: ApiClient, phone: Phone) -> None:
+    code = phone.fresh_code()
+    verify(api, password="Wrong-Horse-7", totp=code)
+
+    assert verify(api, totp=code).status_code == 200
+
+
+def test_a_wrong_password_does_not_use_the_recovery_code_up(api: ApiClient, phone: Phone) -> None:
+    verify(api, password="Wrong-Horse-7", recovery_code=phone.recovery_codes[0])
+
+    assert verify(api, recovery_code=phone.recovery_codes[0]).status_code == 200
+
+
+def test_the_password_is_taken_as_it_is_typed(api: ApiClient, phone: Phone) -> None:
+    assert error_code(verify(api, password=f" {PASSWORD}", totp=phone.fresh_code())) == "2001"
+
+
+def test_a_locked_user_who_knows_all_is_told_of_the_lock_and_others_are_not(
+    api: ApiClient, owner: User, phone: Phone
+) -> None:
+    lock_user(owner, reason="", by="")
+    code = phone.fresh_code()
+
+    assert error_code(verify(api, password="Wrong-Horse-7", totp=code)) == "2001"
+    assert error_code(verify(api, totp=code)) == "2005"
+    assert not IssuedToken.objects.exists()
+
+
+def test_password_and_signature_over_the_logins_challenge_let_in(api: ApiClient, wallet: Wallet) -> None:
+    challenge = post(api, "login", email=EMAIL, hardware_wallet=True).json()["challenge"]
+
+    assert verify(api, signature=wallet.sign(challenge)).status_code == 200
+
+
+def test_a_challenge_bears_one_try_beside_a_password(api: ApiClient, wallet: Wallet) -> None:
+    challenge = post(api, "login", email=EMAIL, hardware_wallet=True).json()["challenge"]
+    assert error_code(verify(api, signature=wallet.sign("another text"))) == "2001"
+
+    assert error_code(verify(api, signature=wallet.sign(challenge))) == "2001"
+
+
+def test_a_wrong_password_does_not_use_the_challenge_up(api: ApiClient, wallet: Wallet) -> None:
+    challenge = post(api, "login", email=EMAIL, hardware_wallet=True).json()["challenge"]
+    verify(api, password="Wrong-Horse-7", signature=wallet.sign(challenge))
+
+    assert verify(api, signature=wallet.sign(challenge)).status_code == 200
+
+
+@pytest.mark.parametrize("email", [EMAIL, "nobody@example.org"])
+def test_known_and_unknown_addresses_cost_one_hash_each(
+    api: ApiClient, phone: Phone, monkeypatch: pytest.MonkeyPatch, email: str
+) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr("accounts.passwords.verify_password", lambda text, _: (hashed.append(text), (False, False))[1])
+    verify(api, email, totp="123456")
+
+    assert hashed == [PASSWORD]
+
+
+def test_a_pending_login_is_not_touched_by_a_password(api: ApiClient, code: str, phone: Phone) -> None:
+    assert verify(api, totp=phone.fresh_code()).status_code == 200
+
+    shown = {"email": EMAIL, "code": code, "totp": phone.fresh_code()}
+    assert post(api, "verify", **shown).status_code == 200
+    assert challenges.MAX_GUESSES == 5

@@ -1,0 +1,1 @@
+"""How the operator pages write dates."""
