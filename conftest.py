@@ -13,6 +13,7 @@ from redis import Redis
 
 from accounts.api_keys import remembered
 from accounts.audit import Origin, origin
+from accounts.authentication import verified
 from accounts.key_material import key_material
 from accounts.keyring import Keyring, SigningKey, holder
 from accounts.models import User
@@ -22,6 +23,8 @@ from accounts.signing_keys import bootstrap_kid
 from accounts.tokens import TokenPair, issue_tokens
 from demo.launch import running_clusters
 from lucid_gateway.redis_access import breaker, redis_client
+from ratelimit import rules
+from ratelimit.floods import floods
 from testing.gateway import Gateway, running_gateway
 
 # A busy machine is no failure: the time of an example is not limited.
@@ -55,6 +58,9 @@ def ring() -> Iterator[Keyring]:
     key = SigningKey(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
     holder.ring, holder.rows = Keyring(key, (key,)), [(key.kid, "active")]
     remembered.clear()
+    verified.clear()
+    floods.clear()
+    rules.holder.rules = rules.Rules()
     yield holder.ring
     holder.ring = None
 

@@ -19,9 +19,7 @@ from accounts.password_reset import set_password
 from accounts.passwords import check_password
 from lucid_gateway.errors import TooManyAttempts, Unauthenticated
 from lucid_gateway.redis_access import RedisUnavailable
-from ratelimit.limiter import admit_or_fall_back
-from ratelimit.throttling import address_subject, decision_of, remember
-from ratelimit.tiers import tier
+from ratelimit.throttling import charge_login_attempt, decision_of
 
 NOT_NOW = "Passwords cannot be checked at this moment. Try again shortly."
 
@@ -47,7 +45,7 @@ class StaffLoginForm(AdminAuthenticationForm):
         """Let staff in; whatever is wrong, the answer is the same."""
         decision = decision_of(self.request) if self.request else None
         if decision and not decision.admitted:
-            raise too_many(decision.resets_in)
+            raise too_many(decision.error().details["retry_after"])
         if self.errors:
             return self.cleaned_data
         given = (self.cleaned_data[name] for name in ("username", "password", "second_factor"))
@@ -109,7 +107,7 @@ class GatewayAdminSite(AdminSite):
         """Show the form or let staff in: so many attempts a minute and address, and lockouts beyond that."""
         if request.method != "POST":
             return super().login(request, extra_context)
-        decision = remember(request, admit_or_fall_back(tier("login_attempt"), f"{address_subject(request)}:admin"))
+        decision = charge_login_attempt(request, "admin")
         response = super().login(request, extra_context)
         if not decision.admitted:
             response.status_code = 429

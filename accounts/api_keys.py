@@ -3,17 +3,15 @@
 import hmac
 import re
 import secrets
-import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 
 from django.utils import timezone
 
 from accounts.audit import record
-from accounts.callers import Caller
+from accounts.callers import Caller, RememberedCallers
 from accounts.digests import secret_hash
 from accounts.models import ApiKey, User
 from accounts.revocation import API_KEY_REMEMBERED, revoke_api_keys
@@ -22,7 +20,6 @@ from lucid_gateway.errors import AccountLocked, NotFound, OperationNotAllowed, T
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
 MAX_KEYS = 50
-REMEMBERED_KEYS = 10_000
 ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -63,34 +60,7 @@ def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | No
     record("api_key.revoked", subject=str(user_id), actor=by, key_id=key_id)
 
 
-class RememberedKeys:
-    """What this process has read of keys lately, by the hash of their text; the least recently used go first."""
-
-    def __init__(self) -> None:
-        self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, text_hash: str) -> Caller | None:
-        """Return the caller, None if the key is not known or was read too long ago."""
-        with self._lock:
-            caller, until = self._callers.get(text_hash, (None, 0.0))
-            return caller if until > time.monotonic() else None
-
-    def put(self, text_hash: str, caller: Caller) -> None:
-        """Remember the caller for a minute."""
-        with self._lock:
-            self._callers[text_hash] = caller, time.monotonic() + API_KEY_REMEMBERED.total_seconds()
-            self._callers.move_to_end(text_hash)
-            if len(self._callers) > REMEMBERED_KEYS:
-                self._callers.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._callers.clear()
-
-
-remembered = RememberedKeys()
+remembered: RememberedCallers[str] = RememberedCallers()
 
 
 def caller_of_key(text: str, *, fresh: bool = False) -> Caller:
@@ -102,7 +72,7 @@ def caller_of_key(text: str, *, fresh: bool = False) -> Caller:
     caller = None if fresh else remembered.get(text_hash)
     if caller is None:
         caller = read_key(text, text_hash)
-        remembered.put(text_hash, caller)
+        remembered.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
     if caller.expires_at and caller.expires_at <= time.time():
         raise TokenExpired()
     return caller

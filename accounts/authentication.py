@@ -3,7 +3,6 @@
 import re
 import time
 import uuid
-from functools import lru_cache
 from typing import Any
 
 from django.http import HttpRequest
@@ -11,18 +10,20 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from accounts.api_keys import caller_of_key
-from accounts.callers import Caller
+from accounts.callers import Caller, RememberedCallers
 from accounts.keyring import Keyring, keyring
 from accounts.revocation import EpochOver, admit_caller
 from accounts.roles import Role
 from accounts.tokens import read_access_token
 from lucid_gateway.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
+from ratelimit.client_address import address_bucket, client_address
+from ratelimit.floods import floods
 from ratelimit.limiter import Decision
 from ratelimit.throttling import TierThrottle, charge_address, remember
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 
-CACHED_TOKENS = 10_000
+verified: RememberedCallers[tuple[Keyring, str]] = RememberedCallers()
 
 
 class CallerAuthentication(BaseAuthentication):
@@ -41,7 +42,7 @@ class CallerAuthentication(BaseAuthentication):
             return None
         throttle = request.parser_context["view"].throttle_classes[0]
         try:
-            caller, decision = let_in(header, api_key, throttle)
+            caller, decision = let_in(header, api_key, throttle, client_address(http_request))
         except GatewayError:
             refuse_flood(http_request)
             raise
@@ -54,12 +55,14 @@ class CallerAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-def let_in(header: str | None, api_key: str | None, throttle: type[TierThrottle]) -> tuple[Caller, Decision]:
+def let_in(
+    header: str | None, api_key: str | None, throttle: type[TierThrottle], address: str
+) -> tuple[Caller, Decision]:
     """Return the caller and what the limiter says; raise BadRequest for two credentials, or what is wrong with one."""
     if header is not None and api_key is not None:
         raise BadRequest("Both Authorization and X-API-Key")
     if api_key is None:
-        caller = read_caller(header or "")
+        caller = read_caller(header or "", address)
         return caller, admit_caller(caller, throttle.tier_for(caller))
     caller = caller_of_key(api_key)
     try:
@@ -70,7 +73,7 @@ def let_in(header: str | None, api_key: str | None, throttle: type[TierThrottle]
         return caller, admit_caller(caller, throttle.tier_for(caller))
 
 
-def read_caller(header: str) -> Caller:
+def read_caller(header: str, address: str) -> Caller:
     """Return the caller of the Authorization header; raise BadRequest, TokenExpired or TokenInvalid."""
     if "," in header:
         # The server joins repeated fields with a comma, which no credential of ours holds.
@@ -78,20 +81,26 @@ def read_caller(header: str) -> Caller:
     match = BEARER.fullmatch(header.strip(" \t"))
     if match is None:
         raise TokenInvalid()
-    caller = verified_caller(keyring(), match[1])
+    caller = verified_caller(match[1], address)
     if caller.expires_at <= time.time():
         raise TokenExpired()
     return caller
 
 
-@lru_cache(maxsize=CACHED_TOKENS)
-def verified_caller(ring: Keyring, text: str) -> Caller:
+def verified_caller(text: str, address: str) -> Caller:
     """Return the caller that the token tells of; raise TokenExpired or TokenInvalid, which is not remembered.
 
     A signature that was right stays right as long as the keyring is the same; whether the token has expired or was
-    revoked is asked each time.
+    revoked is asked each time. Of an address that is over its limit few unknown tokens are looked at.
     """
-    return caller_from(read_access_token(text))
+    ring = keyring()
+    caller = verified.get((ring, text))
+    if caller is None:
+        if not floods.may_check(address_bucket(address)):
+            raise TokenInvalid()
+        caller = caller_from(read_access_token(text))
+        verified.put((ring, text), caller, seconds=caller.expires_at - time.time())
+    return caller
 
 
 def refuse_flood(request: HttpRequest) -> None:

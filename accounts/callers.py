@@ -1,10 +1,17 @@
 """The caller of a request, as far as the access token tells: no database is asked."""
 
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from django.http import HttpRequest
 
 from accounts.roles import PERMISSIONS, STAFF, Role
+
+MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,35 @@ class Caller:
         """What the caller may do."""
         allowed = PERMISSIONS[self.role]
         return allowed if self.key_permissions is None else allowed & self.key_permissions
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class RememberedCallers(Generic[K]):
+    """The callers of credentials that this process has checked lately; the oldest go first."""
+
+    def __init__(self) -> None:
+        self._callers: OrderedDict[K, tuple[Caller, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, credential: K) -> Caller | None:
+        """Return the caller, None if the credential is not known or was checked too long ago."""
+        caller, until = self._callers.get(credential, (None, 0.0))
+        return caller if until > time.monotonic() else None
+
+    def put(self, credential: K, caller: Caller, *, seconds: float) -> None:
+        """Remember the caller for so long."""
+        with self._lock:
+            self._callers[credential] = caller, time.monotonic() + seconds
+            self._callers.move_to_end(credential)
+            if len(self._callers) > MAX_REMEMBERED:
+                self._callers.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._callers.clear()
 
 
 def caller_of(request: HttpRequest) -> Caller:

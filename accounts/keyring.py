@@ -1,7 +1,6 @@
 """The keys that sign and verify tokens, and the simplejwt backend that picks them by `kid`."""
 
 import logging
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import jwt
 from django.conf import settings
-from django.db import connection
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
 
@@ -22,7 +20,6 @@ from accounts.signing_keys import bootstrap
 from lucid_gateway.errors import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
-FOLLOW_SECONDS = 2.0
 
 # Header fields that point at keys or change what is signed: a token of ours has none (RFC 7515, section 4.1).
 FOREIGN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip"})
@@ -60,7 +57,7 @@ class Keyring:
 
 
 class KeyringHolder:
-    """This process's keyring, read from the database on first use and, in a worker, again every two seconds."""
+    """This process's keyring, read from the database on first use and, in a worker, again and again."""
 
     def __init__(self) -> None:
         self.ring: Keyring | None = None
@@ -79,17 +76,6 @@ class KeyringHolder:
             self.ring, self.rows = ring_of(keys), rows
         return self.ring
 
-    def follow(self) -> None:
-        """Keep up with rotations, for as long as the process lives; without the database the keyring stays."""
-        while True:
-            try:
-                self.load()
-            except Exception as error:  # noqa: BLE001  # whatever it is, the next rotation must be noticed
-                logger.warning("signing keys not read", extra={"error": type(error).__name__})
-            finally:
-                connection.close()
-            time.sleep(FOLLOW_SECONDS)
-
 
 holder = KeyringHolder()
 
@@ -97,11 +83,6 @@ holder = KeyringHolder()
 def keyring() -> Keyring:
     """Return the keyring; the first call reads it from the database."""
     return holder.ring or holder.load()
-
-
-def follow_rotations() -> None:
-    """Start reading the keys in the background (called once in each worker, after the fork)."""
-    threading.Thread(target=holder.follow, name="keyring", daemon=True).start()
 
 
 def ring_of(stored: Iterable[StoredKey]) -> Keyring:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from accounts.views import factors, keys, login, pages, passwords, staff, users
+from accounts.views import factors, keys, limits, login, pages, passwords, staff, users
 
 urlpatterns = [
     path("auth/login", login.StartLoginView.as_view(), name="login"),
@@ -29,6 +29,8 @@ urlpatterns = [
     path("admin/users/<str:user_id>/role", staff.UserRoleView.as_view(), name="admin-role"),
     path("admin/users/<str:user_id>/revoke-tokens", staff.RevokeTokensView.as_view(), name="admin-revoke-tokens"),
     path("admin/audit", staff.AuditView.as_view(), name="admin-audit"),
+    path("admin/blocked-addresses", limits.BlockedAddressesView.as_view(), name="admin-blocked-addresses"),
+    path("admin/limits", limits.LimitsView.as_view(), name="admin-limits"),
 ]
 root_urlpatterns = [
     path(".well-known/jwks.json", keys.JwksView.as_view(), name="jwks"),

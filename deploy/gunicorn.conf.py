@@ -39,12 +39,15 @@ logconfig_dict["loggers"] |= {
 
 
 def post_worker_init(worker: Any) -> None:
-    """Follow the rotations of the signing keys, and take what the application loaded out of garbage collection:
-    walking through it stopped requests for 100 ms.
+    """Follow what changes at run time, and take what the application loaded out of garbage collection: walking through
+    it stopped requests for 100 ms.
     """
-    from accounts.keyring import follow_rotations  # noqa: PLC0415  # Django is set up by now, and was not before
+    # Django is set up by now, and was not before.
+    from accounts import keyring  # noqa: PLC0415
+    from lucid_gateway.following import follow  # noqa: PLC0415
+    from ratelimit import rules  # noqa: PLC0415
 
-    follow_rotations()
+    follow(keyring.holder.load, rules.holder.load)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

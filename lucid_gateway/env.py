@@ -22,6 +22,7 @@ MIN_DISTINCT_CHARACTERS = 8
 HMAC_KEY_LENGTHS = {"HS256": 32, "HS384": 48, "HS512": 64}
 PLACEHOLDERS = ("changeme", "change-me", "change_me", "your-secret", "placeholder", "insecure")
 
+TIERS = ("public", "authenticated", "admin", "blockchain_query", "chunk_upload", "login_attempt")
 HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
 SENTINEL_GROUP = re.compile(r"sentinel://([^/]*@)?[^/@,]+:[0-9]+(,[^/@,]+:[0-9]+)*/[^/]+(/[0-9]+)?")
 
@@ -111,6 +112,9 @@ class Environment(BaseSettings):
     RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE: Positive = 10
     RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE: Count = 0
     LOGINS_PER_ACCOUNT: Positive = 5
+    RATE_LIMIT_CONCURRENT_REQUESTS: Count = 0
+    RATE_LIMIT_DAILY_QUOTA: Count = 0
+    RATE_LIMIT_OBSERVE_ONLY: CommaList = ()
     RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND: Positive = 10_485_760
     RATE_LIMIT_CHUNK_UPLOAD_BURST_BYTES: Count = 20_971_520
 
@@ -174,7 +178,7 @@ class Environment(BaseSettings):
     @field_validator(
         "ALLOWED_HOSTS", "CORS_ORIGINS", "TRUSTED_PROXIES", "BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL",
         "AUTH_SERVICE_URL", "TRON_PAYMENT_URL", "RDP_SERVICES_URL", "NODE_MANAGEMENT_URL", "ADMIN_INTERFACE_URL",
-        "STORAGE_DATABASE_URL", "SECRET_KEY_FALLBACKS", mode="before",
+        "STORAGE_DATABASE_URL", "SECRET_KEY_FALLBACKS", "RATE_LIMIT_OBSERVE_ONLY", mode="before",
     )  # fmt: skip
     @classmethod
     def split_commas(cls, value: Any) -> Any:
@@ -220,6 +224,14 @@ class Environment(BaseSettings):
         except ValueError as error:
             raise ValueError("expected addresses or networks such as 10.0.0.0/8, separated by commas") from error
         return networks
+
+    @field_validator("RATE_LIMIT_OBSERVE_ONLY")
+    @classmethod
+    def known_tiers(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
+        """Each entry is a tier: a misspelled one would go on refusing."""
+        if not set(tiers) <= set(TIERS):
+            raise ValueError(f"expected tiers, separated by commas: {', '.join(TIERS)}")
+        return tiers
 
     @field_validator("PUBLIC_BASE_URL")
     @classmethod

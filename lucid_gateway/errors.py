@@ -4,7 +4,8 @@
     ├── InvalidRequest 1001 ─ MalformedJSON 1009, RequestTooLarge 1010, ...
     ├── Unauthenticated 2001 ─ TokenExpired 2002, TokenInvalid 2003, AccountLocked 2005, ...
     ├── InsufficientPermissions 2004
-    ├── RateLimited 3001 ─ TooManyAttempts 3003
+    ├── RateLimited 3001 ─ QuotaExceeded 3002, TooManyAttempts 3003, BandwidthExceeded 3004,
+    │   TooManyConcurrentRequests 3005
     ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003
     └── InternalError 5001, DatabaseUnavailable 5002, BadUpstreamAnswer 5003, UpstreamUnreachable 5005,
         UpstreamTimeout 5006, ServiceUnavailable 5008
@@ -187,6 +188,24 @@ class RateLimited(GatewayError):
     """A tier's limit is used up; `Retry-After` says when a request will pass."""
 
     number, status, text = 3001, 429, "Rate limit exceeded"
+
+
+class QuotaExceeded(RateLimited):
+    """The requests of the day are used up; `Retry-After` says when the next day begins (UTC)."""
+
+    number, text = 3002, "Quota exceeded"
+
+
+class BandwidthExceeded(RateLimited):
+    """The bytes of an upload cannot be taken soon."""
+
+    number, text = 3004, "Bandwidth limit exceeded"
+
+
+class TooManyConcurrentRequests(RateLimited):
+    """The caller has as many requests under way as one may."""
+
+    number, text = 3005, "Too many concurrent requests"
 
 
 class TooManyAttempts(RateLimited):

@@ -5,8 +5,10 @@ import errno
 import json
 import logging
 import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +17,7 @@ from django.utils.http import parse_header_parameters
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.util import write_nonblock
+from gunicorn.util import http_date, write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
 from lucid_gateway.envelope import envelope
@@ -46,6 +48,17 @@ def check_content_type(headers: Iterable[tuple[str, str]]) -> None:
                 raise http_errors.InvalidHeader(name) from error
 
 
+def has_body(headers: Iterable[tuple[str, str]]) -> bool:
+    """Return whether a request with these fields brings a body."""
+    return any(name == "TRANSFER-ENCODING" or (name == "CONTENT-LENGTH" and value != "0") for name, value in headers)
+
+
+@lru_cache(maxsize=1)
+def date_of(second: int) -> str:
+    """Return the Date field, made once a second."""
+    return str(http_date(second))
+
+
 class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's logger without its access log, whose lines it prepares even where nobody reads them."""
 
@@ -72,10 +85,33 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         finally:
             del self.clients[gevent.getcurrent()]
 
+    def load_wsgi(self) -> None:
+        """Load the application. One with a method `refusal_to` is asked before an environ is made: from the peer's
+        address and the header fields it returns an answer (`status`, `headers`, `body`) for whom it does not serve.
+        """
+        super().load_wsgi()
+        self.refusal_to = getattr(self.wsgi, "refusal_to", None)
+
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
-        """Refuse what Django's request would not survive, then serve."""
+        """Refuse whom the application does not serve, and what Django's request would not survive; then serve."""
+        if self.refusal_to is not None:
+            refusal = self.refusal_to(addr[0] if isinstance(addr, tuple) else "", req.headers)
+            if refusal is not None:
+                return self.refuse(req, sock, refusal)
         check_content_type(req.headers)
         return super().handle_request(listener_name, req, sock, addr)
+
+    def refuse(self, req: Any, sock: socket.socket, refusal: Any) -> bool:
+        """Write the answer in one piece; a body is not read: the connection ends."""
+        close = not self.alive or req.should_close() or has_body(req.headers)
+        fields = [
+            ("Date", date_of(int(time.time()))), ("Connection", "close" if close else "keep-alive"), *refusal.headers
+        ]  # fmt: skip
+        head = "".join([f"HTTP/1.1 {refusal.status}\r\n", *(f"{name}: {value}\r\n" for name, value in fields), "\r\n"])
+        sock.sendall(head.encode("latin-1") + (b"" if req.method == "HEAD" else refusal.body))
+        if close:
+            raise StopIteration
+        return True
 
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 T = TypeVar("T")
 RETRY_AFTER_SECONDS = 0.9
+PROBE_WAIT_SECONDS = 0.1
 
 
 class RedisUnavailable(Exception):
@@ -18,7 +19,8 @@ class RedisUnavailable(Exception):
 
 
 class RedisBreaker:
-    """Fails calls at once for a while after one failed; then lets one call probe (half-open).
+    """Fails calls at once for a while after one failed; then lets one call probe (half-open), for which others wait a
+    moment: if they went on without Redis now, more than the limit would pass when it is back.
 
     The state is a process's own: each worker finds out for itself and recovers by itself.
     """
@@ -33,12 +35,16 @@ class RedisBreaker:
         """Return what the command returns; raise RedisUnavailable if it fails or the breaker is open."""
         if not self._blocked_until:
             return self._attempt(command)
-        if self.clock() < self._blocked_until or not self._probe.acquire(blocking=False):
+        if self.clock() < self._blocked_until or not self._probe.acquire(timeout=PROBE_WAIT_SECONDS):
             raise RedisUnavailable("breaker is open")
         try:
-            return self._attempt(command)
+            if self.clock() < self._blocked_until:
+                raise RedisUnavailable("the probe failed")
+            if self._blocked_until:
+                return self._attempt(command)
         finally:
             self._probe.release()
+        return self._attempt(command)
 
     def _attempt(self, command: Callable[[], T]) -> T:
         try:

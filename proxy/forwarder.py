@@ -74,6 +74,8 @@ class RequestBody:
         """Return the next bytes; the server's own errors (bad chunks, a lost client) become BadRequest."""
         try:
             return self.source.read(size)
+        except GatewayError:
+            raise  # a limit on what is read
         except Exception as error:
             raise BadRequest("Malformed request body") from error
 

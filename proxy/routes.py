@@ -49,7 +49,7 @@ def printable(query: str) -> str:
 
 READ = ("GET", "HEAD")
 ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-BLOCKCHAIN, TRON = "blockchain_core", "tron_payment"
+BLOCKCHAIN, SESSIONS, TRON = "blockchain_core", "session_management", "tron_payment"
 
 
 def subtree(path: str, methods: tuple[str, ...], cluster: str, upstream: str, **more: str | None) -> tuple[Route, ...]:
@@ -72,6 +72,15 @@ ROUTES: tuple[Route, ...] = (
     *subtree("chain/anchoring", READ, BLOCKCHAIN, "/api/v1/anchoring", permission="blockchain:read"),
     *subtree("chain/consensus", READ, BLOCKCHAIN, "/api/v1/consensus", permission="blockchain:read"),
     *subtree("chain/merkle", READ, BLOCKCHAIN, "/api/v1/merkle", permission="blockchain:read"),
+    Route(
+        "sessions/<str:session_id>/chunks",
+        ("POST",),
+        SESSIONS,
+        "/api/v1/sessions/{session_id}/chunks",
+        "session:update",
+        tier="chunk_upload",
+        body_limit=10 * MIB,
+    ),
     *subtree("wallets", ANY, TRON, "/api/v1/wallets"),
     *subtree("rdp", ANY, "rdp_services", "/api/v1/rdp"),
     *subtree("nodes", ANY, "node_management", "/api/v1/nodes"),

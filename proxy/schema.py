@@ -20,7 +20,8 @@ class ForwardSchema(GatewaySchema):
 
     def get_operation_id(self) -> str:
         """Return an id that is unique among the forwarded routes."""
-        words = self.route.path.replace("<path:rest>", "below").replace("/", "_").replace("-", "_")
+        path = self.route.path.replace("<path:rest>", "below").replace("<str:session_id>/", "")
+        words = path.replace("/", "_").replace("-", "_")
         return f"{words}_{self.method.lower()}"
 
     def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular's own signature

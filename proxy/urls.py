@@ -6,9 +6,10 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from proxy.routes import Route, active_routes, by_path
 from proxy.views import ForwardView
-from ratelimit.throttling import AuthenticatedThrottle, BlockchainQueryThrottle
+from ratelimit.throttling import AuthenticatedThrottle, BlockchainQueryThrottle, ChunkUploadThrottle
 
-THROTTLES = {throttle.tier_name: throttle for throttle in (AuthenticatedThrottle, BlockchainQueryThrottle)}
+LIMITED_BY = (AuthenticatedThrottle, BlockchainQueryThrottle, ChunkUploadThrottle)
+THROTTLES = {throttle.tier_name: throttle for throttle in LIMITED_BY}
 
 
 def view_for(methods: Mapping[str, Route]) -> type[ForwardView]:

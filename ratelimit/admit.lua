@@ -1,21 +1,32 @@
 -- Decides one request in one atomic step.
 --
--- KEYS[1]    the bucket: a hash of window start (w), requests in it (n), burst used (b), last use of the burst (t)
--- KEYS[2..]  gates: keys of other owners that can close the door before anything is counted
+-- KEYS[1]    the bucket: a hash of window start (w), requests in it (n), burst used (b), last use of the burst (t),
+--            requests refused in the window (r)
+-- KEYS[2]    a hash of a day since the epoch (d), and how many requests were admitted in it (n)
+-- KEYS[3]    the requests under way: a sorted set of leases by their end (ms)
+-- KEYS[4..]  gates: keys of other owners that can close the door before anything is counted
 -- ARGV[1]    requests a minute; 0 counts nothing
 -- ARGV[2]    burst size
 -- ARGV[3]    seconds since the epoch, or '' to ask the server (one clock for all gateways)
--- ARGV[4..]  for each gate: a number (closed when the value is above it) or this server's run id, which is no number
+-- ARGV[4]    requests a day; 0: no quota
+-- ARGV[5]    requests at a time; 0: no limit
+-- ARGV[6]    the lease of this request
+-- ARGV[7]    how long a lease lasts unless it is renewed (ms)
+-- ARGV[8]    1: the rate only observes: who is over it is told so, and passes all the same
+-- ARGV[9]    1: quota and requests at a time only observe
+-- ARGV[10..] for each gate: a number (closed when the value is above it) or this server's run id, which is no number
 --            (closed unless the value is the same: what an earlier run or another server wrote does not count)
 --
--- Returns {admitted, window left, burst left, seconds to the next window, now}, or {-i} when gate i is closed.
+-- Returns {verdict, window left, burst left, seconds until it changes, now, refused in this window}. Verdicts:
+-- 1 admitted, 0 over the limit, 2 over the quota, 3 too many at a time; or {-i} when gate i is closed.
 
-local WINDOW, BURST_RENEWS_AFTER = 60, 300
+local WINDOW, BURST_RENEWS_AFTER, DAY = 60, 300, 86400
+local FIXED_KEYS, FIXED_ARGUMENTS = 3, 9
 
-if #KEYS > 1 then
-  local values = redis.call('MGET', unpack(KEYS, 2))
-  for i = 1, #KEYS - 1 do
-    local rule = ARGV[3 + i]
+if #KEYS > FIXED_KEYS then
+  local values = redis.call('MGET', unpack(KEYS, FIXED_KEYS + 1))
+  for i = 1, #KEYS - FIXED_KEYS do
+    local rule = ARGV[FIXED_ARGUMENTS + i]
     local above = #rule < 40 and tonumber(rule)
     if above then
       if values[i] and tonumber(values[i]) > above then return {-i} end
@@ -25,30 +36,69 @@ if #KEYS > 1 then
   end
 end
 
-local now = tonumber(ARGV[3]) or tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = tonumber(ARGV[3]) or tonumber(time[1])
 local start = now - now % WINDOW
 local resets_in = start + WINDOW - now
-local limit, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-if limit == 0 then return {1, 0, 0, resets_in, now} end
+local limit, burst, quota, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local rate_observes, totals_observe = ARGV[8] == '1', ARGV[9] == '1'
+local verdict, place, day, spent = 1, at_once > 0, math.floor(now / DAY), 0
 
-local bucket = redis.call('HMGET', KEYS[1], 'w', 'n', 'b', 't')
--- A clock that was set back never opens a second window for the same minute.
-if bucket[1] and tonumber(bucket[1]) > start and tonumber(bucket[1]) - start <= WINDOW then
-  start = tonumber(bucket[1])
-  resets_in = start + WINDOW - now
+if at_once > 0 then
+  local now_ms = now * 1000 + math.floor(tonumber(time[2]) / 1000)
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now_ms)
+  if redis.call('ZCARD', KEYS[3]) >= at_once then
+    if not totals_observe then return {3, 0, 0, 1, now, 0} end
+    verdict, place = 3, false
+  end
 end
-local count = (bucket[1] and tonumber(bucket[1]) == start) and tonumber(bucket[2]) or 0
-local used, used_at = tonumber(bucket[3]) or 0, tonumber(bucket[4]) or 0
-if now - used_at >= BURST_RENEWS_AFTER then used = 0 end
-
-if count < limit then
-  count = count + 1
-elseif used < burst then
-  used, used_at = used + 1, now
-else
-  return {0, 0, 0, resets_in, now}
+if quota > 0 then
+  local counted = redis.call('HMGET', KEYS[2], 'd', 'n')
+  spent = tonumber(counted[1]) == day and tonumber(counted[2]) or 0
+  if spent >= quota and verdict == 1 then
+    if not totals_observe then return {2, 0, 0, DAY - now % DAY, now, 0} end
+    verdict = 2
+  end
 end
 
-redis.call('HSET', KEYS[1], 'w', start, 'n', count, 'b', used, 't', used_at)
-redis.call('EXPIRE', KEYS[1], used > 0 and BURST_RENEWS_AFTER or resets_in + 1)
-return {1, limit - count, burst - used, resets_in, now}
+local count, used, refused = 0, 0, 0
+if limit > 0 then
+  local bucket = redis.call('HMGET', KEYS[1], 'w', 'n', 'b', 't', 'r')
+  -- A clock that was set back never opens a second window for the same minute.
+  if bucket[1] and tonumber(bucket[1]) > start and tonumber(bucket[1]) - start <= WINDOW then
+    start = tonumber(bucket[1])
+    resets_in = start + WINDOW - now
+  end
+  local same_window = bucket[1] and tonumber(bucket[1]) == start
+  count = same_window and tonumber(bucket[2]) or 0
+  refused = same_window and tonumber(bucket[5]) or 0
+  local used_at = tonumber(bucket[4]) or 0
+  used = tonumber(bucket[3]) or 0
+  -- Nor does one that ran ahead for a while keep the burst from renewing.
+  if math.abs(now - used_at) >= BURST_RENEWS_AFTER then used = 0 end
+
+  if count < limit then
+    count = count + 1
+  elseif used < burst then
+    used, used_at = used + 1, now
+  else
+    verdict, refused = 0, refused + 1
+    redis.call('HSET', KEYS[1], 'w', start, 'n', count, 'r', refused)
+    redis.call('EXPIRE', KEYS[1], used > 0 and math.max(resets_in + 1, used_at + BURST_RENEWS_AFTER - now) or resets_in + 1)
+    if not rate_observes then return {0, 0, 0, resets_in, now, refused} end
+  end
+  redis.call('HSET', KEYS[1], 'w', start, 'n', count, 'b', used, 't', used_at, 'r', refused)
+  redis.call('EXPIRE', KEYS[1], used > 0 and BURST_RENEWS_AFTER or resets_in + 1)
+end
+
+if quota > 0 then
+  redis.call('HSET', KEYS[2], 'd', day, 'n', spent + 1)
+  redis.call('EXPIRE', KEYS[2], DAY - now % DAY + 1)
+end
+if place then
+  redis.call('ZADD', KEYS[3], now * 1000 + math.floor(tonumber(time[2]) / 1000) + ARGV[7], ARGV[6])
+  redis.call('PEXPIRE', KEYS[3], ARGV[7])
+end
+if verdict == 0 then return {0, 0, 0, resets_in, now, refused} end
+-- The numbers may have been lowered since some were used up.
+return {verdict, math.max(0, limit - count), math.max(0, burst - used), resets_in, now, 0}

@@ -1,20 +1,40 @@
 """The limiter: one atomic script on Redis decides for all workers and gateways (DESIGN, section 7)."""
 
+import dataclasses
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from django.conf import settings
 
-from lucid_gateway.errors import RateLimited
+from lucid_gateway.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
 from lucid_gateway.redis_access import RedisUnavailable
 from lucid_gateway.redis_script import SERVER_RUN_ID, RedisScript
+from ratelimit.leases import LEASE_MS, Lease, concurrency_key
 from ratelimit.local import LocalLimiter
 from ratelimit.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS, Tier
 
 script = RedisScript(Path(__file__).parent / "admit.lua")
 fallback = LocalLimiter()
+
+
+class Verdict(IntEnum):
+    """What the script says of a request."""
+
+    OVER_LIMIT = 0
+    ADMITTED = 1
+    OVER_QUOTA = 2
+    TOO_MANY_AT_ONCE = 3
+
+
+REFUSALS: dict[Verdict, type[RateLimited]] = {
+    Verdict.OVER_LIMIT: RateLimited,
+    Verdict.OVER_QUOTA: QuotaExceeded,
+    Verdict.TOO_MANY_AT_ONCE: TooManyConcurrentRequests,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +49,32 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the limiter says of one request; times are seconds, `resets_at` since the epoch."""
+    """What the limiter says of one request; times are seconds, `resets_at` since the epoch.
+
+    `refused` counts those of the window, this one included; `lease` is to be given back when the request ends.
+    """
 
     tier: Tier
-    admitted: bool
+    verdict: Verdict
     remaining: int
     burst_remaining: int
     resets_in: int
     resets_at: int
+    refused: int = 0
     exact: bool = True
+    lease: Lease | None = None
+
+    @property
+    def observed(self) -> bool:
+        """Whether the request would have been refused if its limit did more than observe."""
+        if self.verdict == Verdict.ADMITTED:
+            return False
+        return self.tier.observe_only if self.verdict == Verdict.OVER_LIMIT else self.tier.observe_totals
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the request may pass."""
+        return self.verdict == Verdict.ADMITTED or self.observed
 
     def headers(self) -> dict[str, str]:
         """Return X-RateLimit-* and the IETF draft's RateLimit fields (draft-ietf-httpapi-ratelimit-headers)."""
@@ -53,9 +90,9 @@ class Decision:
         }
 
     def error(self) -> RateLimited:
-        """Return the refusal: at the turn of the window the next request does pass."""
+        """Return the refusal: at the turn of the window, or of the day, the next request does pass."""
         details = {"tier": self.tier.name, "retry_after": self.resets_in}
-        return RateLimited(details=details, headers={"Retry-After": str(self.resets_in)})
+        return REFUSALS[self.verdict](details=details, headers={"Retry-After": str(self.resets_in)})
 
 
 class GateClosed(Exception):
@@ -76,14 +113,23 @@ def admit(tier: Tier, subject: str, *, gates: Sequence[Gate] = (), now: int | No
 
     Raises GateClosed, with nothing counted, for the first closed gate, and RedisUnavailable when Redis cannot be had.
     """
-    limit = tier.requests_per_minute if settings.ENV.RATE_LIMIT_ENABLED else 0
-    keys = [bucket_key(tier, subject), *(gate.key for gate in gates)]
+    enabled = settings.ENV.RATE_LIMIT_ENABLED
+    limit, quota, at_once = (
+        (tier.requests_per_minute, tier.daily_quota, tier.concurrent_requests) if enabled else (0, 0, 0)
+    )
+    lease_id = secrets.token_hex(8) if at_once else ""
+    keys = [bucket_key(tier, subject), f"quota:{subject}", concurrency_key(subject), *(gate.key for gate in gates)]
+    observes = [int(tier.observe_only), int(tier.observe_totals)]
+    numbers = [limit, tier.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *observes]
     rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
-    answer: list[int] = script(keys, [limit, tier.burst_size, "" if now is None else now, *rules])
+    answer: list[int] = script(keys, [*numbers, *rules])
     if answer[0] < 0:
         raise GateClosed(-answer[0] - 1)
-    admitted, left, burst_left, resets_in, at = answer
-    return Decision(tier, bool(admitted), left, burst_left, resets_in, at + resets_in)
+    verdict, left, burst_left, resets_in, at, refused = answer
+    decision = Decision(tier, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused)
+    if at_once and decision.admitted and verdict != Verdict.TOO_MANY_AT_ONCE:
+        return dataclasses.replace(decision, lease=Lease(subject, lease_id))
+    return decision
 
 
 def admit_or_fall_back(tier: Tier, subject: str) -> Decision:
@@ -95,10 +141,11 @@ def admit_or_fall_back(tier: Tier, subject: str) -> Decision:
 
 
 def admit_locally(tier: Tier, subject: str) -> Decision:
-    """Count one request in this process alone."""
+    """Count one request in this process alone; quota and concurrency, which span all of them, wait for Redis."""
     now = int(time.time())
     resets_in = WINDOW_SECONDS - now % WINDOW_SECONDS
-    if not settings.ENV.RATE_LIMIT_ENABLED:
-        return Decision(tier, True, 0, 0, resets_in, now + resets_in, exact=False)
+    if not settings.ENV.RATE_LIMIT_ENABLED or not tier.requests_per_minute:
+        return Decision(tier, Verdict.ADMITTED, 0, 0, resets_in, now + resets_in, exact=False)
     admitted, left, burst_left = fallback.admit(bucket_key(tier, subject), tier, now)
-    return Decision(tier, admitted, left, burst_left, resets_in, now + resets_in, exact=False)
+    verdict = Verdict.ADMITTED if admitted else Verdict.OVER_LIMIT
+    return Decision(tier, verdict, left, burst_left, resets_in, now + resets_in, exact=False)

@@ -47,4 +47,5 @@ def take(bucket: Bucket, tier: Tier, now: int) -> tuple[bool, int, int]:
         bucket.burst_used, bucket.burst_used_at = bucket.burst_used + 1, now
     else:
         return False, 0, 0
-    return True, tier.requests_per_minute - bucket.count, tier.burst_size - bucket.burst_used
+    # The numbers may have been lowered since some were used up.
+    return True, max(0, tier.requests_per_minute - bucket.count), max(0, tier.burst_size - bucket.burst_used)

@@ -1,6 +1,7 @@
 """Middleware of the rate limiter: who is asking, and what the limits told them."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -9,9 +10,11 @@ from django.http.response import HttpResponseBase
 from lucid_gateway.admin_middleware import is_admin
 from lucid_gateway.error_responses import error_response
 from ratelimit.client_address import is_trusted, resolve
+from ratelimit.leases import Lease
+from ratelimit.leases import holder as leases
 from ratelimit.limiter import admit_or_fall_back
+from ratelimit.rules import tier_for
 from ratelimit.throttling import charge_address, decision_of, remember
-from ratelimit.tiers import tier
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 FORWARDED_FIELDS = (
@@ -49,7 +52,35 @@ class RateLimitHeadersMiddleware:
         if decision is not None and settings.ENV.RATE_LIMIT_ENABLED:
             for name, value in decision.headers().items():
                 response[name] = value
+        lease: Lease | None = getattr(request, "lease", None)
+        if lease is not None:
+            # Django calls it when the last byte has been handed over, or the client has left.
+            response._resource_closers.append(lambda: leases.give_back(lease))  # type: ignore[attr-defined]
         return response
+
+
+class UncountedRequestsMiddleware:
+    """Counts against its address what nobody has counted: unknown paths, and requests that were refused on the way.
+
+    Preflights, files and probes are free: a view says so with empty `throttle_classes`.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if response.status_code < 400 or decision_of(request) is not None or is_free(request):
+            return response
+        decision = charge_address(request)
+        return response if decision.admitted else error_response(request, decision.error())
+
+
+def is_free(request: HttpRequest) -> bool:
+    """Return whether the request led to a view that is not limited."""
+    view: Any = getattr(request.resolver_match, "func", None)
+    view_class = getattr(view, "view_class", getattr(view, "cls", None))
+    return view_class is not None and getattr(view_class, "throttle_classes", None) == []
 
 
 class OperatorPagesLimitMiddleware:
@@ -65,7 +96,8 @@ class OperatorPagesLimitMiddleware:
         if not is_admin(request):
             return self.get_response(request)
         if request.user.is_staff:
-            decision = remember(request, admit_or_fall_back(tier("admin"), f"user:{request.user.pk}"))
+            subject = f"user:{request.user.pk}"
+            decision = remember(request, admit_or_fall_back(tier_for("admin", subject), subject))
         else:
             decision = charge_address(request)
         return self.get_response(request) if decision.admitted else error_response(request, decision.error())

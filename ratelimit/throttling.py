@@ -1,24 +1,47 @@
 """DRF's throttle classes for the tiers; one decision a request, kept on the request for its headers."""
 
+import dataclasses
+import time
 from typing import Any, ClassVar, Protocol
 
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from lucid_gateway.errors import RateLimited
+from ratelimit import bandwidth
 from ratelimit.client_address import address_bucket, client_address
-from ratelimit.limiter import Decision, admit_or_fall_back
-from ratelimit.tiers import Tier, tier
+from ratelimit.floods import floods
+from ratelimit.leases import holder as leases
+from ratelimit.limiter import Decision, Verdict, admit_or_fall_back
+from ratelimit.models import AddressRule
+from ratelimit.offenders import is_offence, punish
+from ratelimit.rules import bandwidth_tier_for, tier_for, verdict_on
+from ratelimit.shadow import observed
+from ratelimit.tiers import WINDOW_SECONDS, Tier
+
+Kind = AddressRule.Kind
 
 
-class Staff(Protocol):
+class Subject(Protocol):
     """As much of a caller as a throttle asks for."""
 
     @property
     def is_staff(self) -> bool: ...
+    @property
+    def bucket(self) -> str: ...
 
 
-def decision_of(request: HttpRequest) -> Decision | None:
+class Limits(Protocol):
+    """A decision, whatever it counts: requests or bytes."""
+
+    @property
+    def admitted(self) -> bool: ...
+    def headers(self) -> dict[str, str]: ...
+    def error(self) -> RateLimited: ...
+
+
+def decision_of(request: HttpRequest) -> Limits | None:
     """Return what was decided for this request, None if nothing was yet."""
     return getattr(request, "rate_limit", None)
 
@@ -26,6 +49,12 @@ def decision_of(request: HttpRequest) -> Decision | None:
 def remember(request: HttpRequest, decision: Decision) -> Decision:
     """Keep the decision on the request; RateLimitHeadersMiddleware writes it into the answer."""
     request.rate_limit = decision  # type: ignore[attr-defined]
+    if decision.lease is not None:
+        # Beside the decision, which a later one may replace; it is renewed for as long as the request takes.
+        request.lease = decision.lease  # type: ignore[attr-defined]
+        leases.hold(decision.lease)
+    if decision.observed:
+        observed(decision.tier.name, getattr(getattr(request, "caller", None), "bucket", client_address(request)))
     return decision
 
 
@@ -34,9 +63,36 @@ def address_subject(request: HttpRequest) -> str:
     return f"ip:{address_bucket(client_address(request))}"
 
 
+def address_tier(name: str, address: str) -> Tier | None:
+    """Return the tier as it is for the address: halved for an offender, None for an allowed network."""
+    tier, verdict = tier_for(name), verdict_on(address)
+    if verdict is None or verdict.kind not in (Kind.HALVED, Kind.ALLOW):
+        return tier
+    if verdict.kind == Kind.ALLOW:
+        return None
+    halved = max(1, tier.requests_per_minute // 2)
+    return dataclasses.replace(tier, requests_per_minute=halved, burst_size=tier.burst_size // 2)
+
+
 def charge_address(request: HttpRequest) -> Decision:
-    """Count the request against the public tier of its address."""
-    return remember(request, admit_or_fall_back(tier("public"), address_subject(request)))
+    """Count the request against the public tier of its address, and punish who keeps exceeding it."""
+    address = client_address(request)
+    tier = address_tier("public", address)
+    if tier is None:
+        return remember(request, unlimited())
+    decision = admit_or_fall_back(tier, address_subject(request))
+    if not decision.admitted:
+        floods.note(address_bucket(address), decision.resets_at)
+        if is_offence(decision):
+            punish(address, decision)
+    return remember(request, decision)
+
+
+def unlimited() -> Decision:
+    """Return the decision for who is not limited by address."""
+    tier = tier_for("public")
+    resets_at = int(time.time()) + WINDOW_SECONDS
+    return Decision(tier, Verdict.ADMITTED, tier.requests_per_minute, tier.burst_size, WINDOW_SECONDS, resets_at)
 
 
 class TierThrottle(BaseThrottle):
@@ -47,9 +103,9 @@ class TierThrottle(BaseThrottle):
     tier_name: ClassVar[str]
 
     @classmethod
-    def tier_for(cls, caller: Staff) -> Tier:
+    def tier_for(cls, caller: Subject) -> Tier:
         """Return the tier that counts the caller's requests."""
-        return tier(cls.tier_name)
+        return tier_for(cls.tier_name, caller.bucket)
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited with the tier that refused."""
@@ -77,9 +133,29 @@ class AdminThrottle(TierThrottle):
     tier_name = "admin"
 
     @classmethod
-    def tier_for(cls, caller: Staff) -> Tier:
+    def tier_for(cls, caller: Subject) -> Tier:
         """Return the admin tier for staff alone."""
-        return tier(cls.tier_name if caller.is_staff else AuthenticatedThrottle.tier_name)
+        return tier_for(cls.tier_name if caller.is_staff else AuthenticatedThrottle.tier_name, caller.bucket)
+
+
+class ChunkUploadThrottle(TierThrottle):
+    """For uploads: their bytes are counted as they are read, and wait for their turn."""
+
+    tier_name = "chunk_upload"
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Meter the body; raise BandwidthExceeded while the bytes of earlier uploads have not been worked off."""
+        super().allow_request(request, view)
+        http_request = request._request
+        subject: str = http_request.caller.bucket  # type: ignore[attr-defined]
+        tier = bandwidth_tier_for(subject)
+        decision = bandwidth.take(tier, subject, 0)
+        http_request.rate_limit = decision  # type: ignore[attr-defined]
+        if not decision.admitted and not tier.observe_only:
+            raise decision.error()
+        source = http_request.META["wsgi.input"]
+        http_request.META["wsgi.input"] = bandwidth.MeteredInput(source, tier, subject)
+        return True
 
 
 class LoginAttemptThrottle(TierThrottle):
@@ -89,8 +165,17 @@ class LoginAttemptThrottle(TierThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited."""
-        subject = f"{address_subject(request._request)}:{type(view).__name__}"
-        decision = remember(request._request, admit_or_fall_back(tier(self.tier_name), subject))
+        decision = charge_login_attempt(request._request, type(view).__name__)
         if not decision.admitted:
             raise decision.error()
         return True
+
+
+def charge_login_attempt(request: HttpRequest, where: str) -> Decision:
+    """Count an attempt of the request's address at `where`; what is refused counts as a request, too."""
+    address = client_address(request)
+    tier = address_tier(LoginAttemptThrottle.tier_name, address) or tier_for(LoginAttemptThrottle.tier_name)
+    decision = admit_or_fall_back(tier, f"{address_subject(request)}:{where}")
+    if not decision.admitted:
+        charge_address(request)
+    return remember(request, decision)

@@ -34,6 +34,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         "SQLITE_PATH": "var/test.sqlite3",
         "REDIS_URL": servers.enter_context(running_redis()).url,
         "BLOCKCHAIN_CORE_URL": f"http://127.0.0.1:{free_port()}",
+        "SESSION_MANAGEMENT_URL": f"http://127.0.0.1:{free_port()}",
         "TRON_PAYMENT_URL": f"http://127.0.0.1:{free_port()}",
         "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
         "CORS_ORIGINS": "https://app.example.org",

@@ -58,6 +58,14 @@ POST   /api/v1/admin/users/{user_id}/unlock         . x x + + + x
 POST   /api/v1/admin/users/{user_id}/role           . x x x + + x
 POST   /api/v1/admin/users/{user_id}/revoke-tokens  . x x + + + x
 GET    /api/v1/admin/audit                          . x x + + + x
+GET    /api/v1/admin/blocked-addresses              . x x + + + x
+POST   /api/v1/admin/blocked-addresses              . x x + + + x
+DELETE /api/v1/admin/blocked-addresses              . x x + + + x
+GET    /api/v1/admin/limits                         . x x + + + x
+POST   /api/v1/admin/limits                         . x x + + + x
+DELETE /api/v1/admin/limits                         . x x + + + x
+
+POST   /api/v1/sessions/{session_id}/chunks         . + + + + + x
 
 GET    /api/v1/blockchain-info                      . + + + + + +
 GET    /api/v1/chain/info                           . + + + + + +
@@ -118,7 +126,8 @@ PATCH  /api/v1/storage/{rest}                       . + + + + + +
 DELETE /api/v1/storage/{rest}                       . + + + + + +
 """
 ROWS = {(method, path): marks for method, path, *marks in (line.split() for line in TABLE.splitlines() if line)}
-FORWARDED = tuple(f"/api/v1/{name}" for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage"))
+CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions")
+FORWARDED = tuple(f"/api/v1/{name}" for name in CLUSTERS)
 REFUSALS = {(401, "2001"): ".", (403, "2004"): "x"}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 

@@ -8,12 +8,14 @@ from redis import Redis
 
 from accounts.tokens import TokenPair
 from conftest import ApiClient, error_code
+from lucid_gateway.redis_script import MAX_CONNECTIONS
 
 
 @pytest.fixture
 def warm(api: ApiClient, tokens: TokenPair) -> ApiClient:
-    """A client whose first request has loaded the script and built the copy of the blacklist."""
-    api.send("get", "/chain/info", token=tokens.access)
+    """A client whose first requests have opened the connections to Redis, loaded the script and built the copy."""
+    for _ in range(MAX_CONNECTIONS):
+        api.send("get", "/chain/info", token=tokens.access)
     return api
 
 

@@ -1,5 +1,6 @@
 """The OpenAPI document describes the forwarded routes as the table has them."""
 
+import re
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ def paths() -> dict[str, Any]:
 
 
 def operations(paths: dict[str, Any], route: Route) -> dict[str, Any]:
-    found: dict[str, Any] = paths["/api/v1/" + route.path.replace("<path:rest>", "{rest}")]
+    found: dict[str, Any] = paths["/api/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", route.path)]
     return found
 
 

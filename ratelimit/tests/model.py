@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from ratelimit.tiers import Tier
+from ratelimit.limiter import Verdict
+from ratelimit.tiers import BandwidthTier, Tier
+
+DAY = 86_400
+LEASE_SECONDS = 15
 
 
 @dataclass
@@ -27,3 +31,57 @@ class PlainLimit:
             return False, 0, 0
         left = self.tier.requests_per_minute - self.in_minute[minute]
         return True, left, self.tier.burst_size - self.burst_used
+
+
+class PlainLimiter:
+    """All that is decided of a request, in its order: requests at a time, then the day, then the minute.
+
+    What only observes says so and goes on as if nothing had been. `admit` returns (verdict, left, left of the burst).
+    """
+
+    def __init__(self, tier: Tier) -> None:
+        self.tier, self.rate = tier, PlainLimit(tier)
+        self.of_day: dict[int, int] = {}
+        self.ends: list[int] = []
+
+    def admit(self, now: int) -> tuple[Verdict, int, int]:
+        said = Verdict.ADMITTED
+        self.ends = [end for end in self.ends if end > now]
+        held = not self.tier.concurrent_requests or len(self.ends) < self.tier.concurrent_requests
+        if not held:
+            said = Verdict.TOO_MANY_AT_ONCE
+        elif self.tier.daily_quota and self.of_day.get(now // DAY, 0) >= self.tier.daily_quota:
+            said = Verdict.OVER_QUOTA
+        if said != Verdict.ADMITTED and not self.tier.observe_totals:
+            return said, 0, 0
+        admitted, left, burst_left = self.rate.admit(now)
+        if not admitted:
+            said = Verdict.OVER_LIMIT
+            if not self.tier.observe_only:
+                return said, 0, 0
+        self.of_day[now // DAY] = self.of_day.get(now // DAY, 0) + 1
+        if held:
+            self.ends.append(now + LEASE_SECONDS)
+        return said, left, burst_left
+
+    def give_back(self, index: int) -> None:
+        del self.ends[index]
+
+
+class PlainBucket:
+    """A bucket of bytes that fills at a steady rate and may go below zero for as long as one waits at most.
+
+    `take` returns (wait in ms, or minus the ms until a retry is worth it; level) for a clock that only goes on.
+    """
+
+    def __init__(self, tier: BandwidthTier, longest_ms: int) -> None:
+        self.rate, self.burst, self.longest = tier.bytes_per_second / 1000, tier.burst_bytes, longest_ms
+        self.level, self.at = float(self.burst), 0
+
+    def take(self, size: int, now: int) -> tuple[float, float]:
+        level = min(self.burst, self.level + (now - self.at) * self.rate)
+        wait = max(0.0, (size - level) / self.rate)
+        if wait > self.longest:
+            return self.longest - wait, level
+        self.level, self.at = level - size, now
+        return wait, self.level

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,9 +14,21 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from lucid_gateway.redis_access import RedisUnavailable, breaker, redis_client
-from ratelimit.limiter import Decision, Gate, GateClosed, admit, admit_or_fall_back, bucket_key, fallback, script
-from ratelimit.tests.model import PlainLimit
+from ratelimit.leases import Lease, concurrency_key, holder
+from ratelimit.limiter import (
+    Decision,
+    Gate,
+    GateClosed,
+    Verdict,
+    admit,
+    admit_or_fall_back,
+    bucket_key,
+    fallback,
+    script,
+)
+from ratelimit.tests.model import DAY, PlainLimit, PlainLimiter
 from ratelimit.tiers import Tier
+from testing.parallel import in_parallel
 
 SMALL = Tier("small", requests_per_minute=3, burst_size=2)
 NOON = 1_700_000_000 - 1_700_000_000 % 60
@@ -70,6 +84,13 @@ def test_a_clock_that_is_set_back_opens_no_second_window() -> None:
 
     assert not decision.admitted
     assert decision.resets_at == NOON + 120
+
+
+def test_a_clock_that_ran_ahead_for_a_while_keeps_no_burst_from_renewing(empty_redis: Redis) -> None:
+    admitted(SMALL, 10, START + DAY)
+
+    assert admitted(SMALL, 10, START) == 5
+    assert empty_redis.ttl(bucket_key(SMALL, "user:1")) <= 300
 
 
 def test_each_subject_and_each_tier_has_its_own_bucket() -> None:
@@ -177,7 +198,7 @@ def test_without_redis_the_process_counts_alone() -> None:
 
 
 def test_the_headers_of_a_decision() -> None:
-    decision = Decision(SMALL, True, 1, 2, resets_in=17, resets_at=NOON + 60)
+    decision = Decision(SMALL, Verdict.ADMITTED, 1, 2, resets_in=17, resets_at=NOON + 60)
 
     assert decision.headers() == {
         "X-RateLimit-Limit": "3",
@@ -189,7 +210,7 @@ def test_the_headers_of_a_decision() -> None:
 
 
 def test_a_refusal_names_its_tier_and_when_the_window_turns() -> None:
-    error = Decision(SMALL, False, 0, 0, resets_in=17, resets_at=NOON + 60).error()
+    error = Decision(SMALL, Verdict.OVER_LIMIT, 0, 0, resets_in=17, resets_at=NOON + 60).error()
 
     assert (error.status, error.code) == (429, "LUCID_ERR_3001")
     assert error.headers == {"Retry-After": "17"}
@@ -228,7 +249,8 @@ KNOCK = """
 import sys, redis
 url, script = sys.argv[1:]
 admit = redis.Redis.from_url(url).register_script(script)
-print(sum(admit(keys=["rate_limit:busy:user:1"], args=[300, 100, 1_700_000_050])[0] for _ in range(200)))
+keys, numbers = ["rate_limit:busy:user:1", "quota", "concurrent"], [300, 100, 1_700_000_050, 0, 0, "", 0, 0, 0]
+print(sum(admit(keys=keys, args=numbers)[0] for _ in range(200)))
 """
 
 
@@ -237,3 +259,282 @@ def test_processes_are_admitted_exactly_to_the_limit(settings: Settings) -> None
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
 
     assert sum(int(process.communicate(timeout=30)[0]) for process in processes) == 400
+
+
+def refusals(tier: Tier, times: int, now: int) -> list[int]:
+    return [admit(tier, "user:1", now=now).refused for _ in range(times)]
+
+
+def test_the_refusals_of_a_window_are_numbered() -> None:
+    assert refusals(SMALL, 8, START) == [0] * 5 + [1, 2, 3]
+    assert refusals(SMALL, 5, NOON + 60) == [0] * 3 + [1, 2]
+
+
+def test_threads_are_refused_each_with_a_number_of_its_own() -> None:
+    with ThreadPoolExecutor(16) as threads:
+        numbers = list(threads.map(lambda _: admit(SMALL, "user:1", now=START).refused, range(105)))
+
+    assert sorted(numbers) == [0] * 5 + list(range(1, 101))
+
+
+def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
+    admitted(Tier("small", 10, 4), 12, START)
+
+    decisions = [admit(Tier("small", 5, 3), "user:1", now=START) for _ in range(2)]
+
+    assert [decision.admitted for decision in decisions] == [True, False]
+    assert {(decision.remaining, decision.burst_remaining) for decision in decisions} == {(0, 0)}
+    decision = admit(Tier("small", 5, 1), "user:1", now=NOON + 60)
+    assert (decision.remaining, decision.burst_remaining) == (4, 0)
+
+
+QUOTA = Tier("quota", requests_per_minute=100, burst_size=0, daily_quota=3)
+MIDNIGHT = START - START % DAY + DAY
+
+
+def test_a_day_admits_the_quota() -> None:
+    assert admitted(QUOTA, 5, START) == 3
+    assert admitted(QUOTA, 5, START, subject="user:2") == 3
+
+
+def test_over_the_quota_the_answer_is_3002_until_midnight_utc() -> None:
+    admitted(QUOTA, 3, START)
+
+    decision = admit(QUOTA, "user:1", now=START)
+
+    error = decision.error()
+    assert (decision.verdict, error.status, error.code) == (Verdict.OVER_QUOTA, 429, "LUCID_ERR_3002")
+    assert error.headers["Retry-After"] == str(MIDNIGHT - START) == str(error.details["retry_after"])
+    assert decision.resets_at == MIDNIGHT
+
+
+def test_who_comes_back_when_told_finds_the_quota_of_a_new_day() -> None:
+    admitted(QUOTA, 3, START)
+
+    assert admit(QUOTA, "user:1", now=MIDNIGHT - 1).error().headers["Retry-After"] == "1"
+    assert admitted(QUOTA, 5, MIDNIGHT) == 3
+
+
+def test_the_quota_is_of_all_tiers_together() -> None:
+    admitted(QUOTA, 2, START)
+
+    assert admitted(Tier("other", 100, 0, daily_quota=3), 5, START) == 1
+
+
+def test_what_was_refused_for_another_reason_is_not_taken_from_the_quota() -> None:
+    admitted(Tier("narrow", 1, 0, daily_quota=3), 5, START)
+
+    assert admitted(QUOTA, 5, START) == 2
+
+
+def everything(redis: Redis) -> dict[bytes, object]:
+    """Return what is stored: counters, and leases without when they end."""
+    return {
+        key: redis.hgetall(key) if redis.type(key) == b"hash" else redis.zrange(key, 0, -1) for key in redis.scan_iter()
+    }
+
+
+@pytest.mark.parametrize(
+    ("tier", "verdict"),
+    [
+        (Tier("full", 5, 2, concurrent_requests=9, daily_quota=3), Verdict.OVER_QUOTA),
+        (Tier("full", 5, 2, concurrent_requests=3, daily_quota=9), Verdict.TOO_MANY_AT_ONCE),
+    ],
+)
+def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: Tier, verdict: Verdict) -> None:
+    admitted(tier, 3, START)
+    before = everything(empty_redis)
+
+    decisions = [admit(tier, "user:1", now=START) for _ in range(5)]
+
+    assert {(decision.verdict, decision.lease) for decision in decisions} == {(verdict, None)}
+    assert everything(empty_redis) == before
+    assert len(before) == 3
+
+
+@pytest.mark.parametrize("quota", [1, 50])
+def test_threads_are_admitted_exactly_to_the_quota(quota: int) -> None:
+    tier = Tier("quota", 1_000, 0, daily_quota=quota)
+    with ThreadPoolExecutor(16) as threads:
+        decisions = list(threads.map(lambda _: admit(tier, "user:1", now=START), range(200)))
+
+    assert sum(decision.admitted for decision in decisions) == quota
+
+
+AT_ONCE = Tier("at-once", requests_per_minute=1_000, burst_size=0, concurrent_requests=4)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 8])
+def test_of_parallel_requests_exactly_the_limit_is_admitted(limit: int) -> None:
+    tier = Tier("at-once", 1_000, 0, concurrent_requests=limit)
+
+    decisions = in_parallel(4 * limit, lambda _: admit(tier, "user:1"))
+
+    assert sum(decision.admitted for decision in decisions) == limit
+    assert len({decision.lease for decision in decisions if decision.lease}) == limit
+
+
+def test_too_many_at_once_are_3005_and_may_try_again_shortly() -> None:
+    admitted(AT_ONCE, 4, START)
+
+    decision = admit(AT_ONCE, "user:1", now=START)
+
+    error = decision.error()
+    assert (decision.lease, error.status, error.code) == (None, 429, "LUCID_ERR_3005")
+    assert error.headers == {"Retry-After": "1"}
+
+
+def test_each_place_that_is_given_back_is_for_one_more() -> None:
+    leases = [decision.lease for decision in (admit(AT_ONCE, "user:1") for _ in range(6)) if decision.lease]
+    for lease in leases[:3]:
+        holder.give_back(lease)
+        holder.give_back(lease)  # twice changes nothing
+
+    assert sum(admit(AT_ONCE, "user:1").admitted for _ in range(6)) == 3
+
+
+def test_threads_that_come_and_go_are_never_more_than_the_limit() -> None:
+    free, crowded = threading.Semaphore(4), []
+
+    def pass_through(_: int) -> bool:
+        decision = admit(AT_ONCE, "user:1")
+        if decision.lease is not None:
+            crowded.extend([] if free.acquire(blocking=False) else [decision])
+            time.sleep(0.001)
+            free.release()
+            holder.give_back(decision.lease)
+        return decision.admitted
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(pass_through, range(300))) > 4
+    assert crowded == []
+    assert sum(admit(AT_ONCE, "user:1").admitted for _ in range(6)) == 4
+
+
+def test_the_leases_of_a_dead_worker_run_out() -> None:
+    admitted(AT_ONCE, 4, START)
+
+    assert admitted(AT_ONCE, 4, START + 14) == 0
+    assert admitted(AT_ONCE, 9, START + 16) == 4
+
+
+def test_requests_at_a_time_are_of_all_tiers_together() -> None:
+    admitted(AT_ONCE, 3, START)
+
+    assert admitted(Tier("other", 100, 0, concurrent_requests=4), 5, START) == 1
+    assert admitted(AT_ONCE, 9, START, subject="user:2") == 4
+
+
+def test_disabled_limits_know_no_quota_and_no_leases(settings: Settings, empty_redis: Redis) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
+    tier = Tier("full", 1, 0, concurrent_requests=1, daily_quota=1)
+
+    assert admitted(tier, 5, START) == 5
+    assert list(empty_redis.scan_iter()) == []
+
+
+def test_a_rate_that_observes_leaves_quota_and_concurrency_in_force() -> None:
+    tier = Tier("shadow", 2, 0, concurrent_requests=4, daily_quota=100, observe_only=True)
+    decisions = [admit(tier, "user:1", now=START) for _ in range(6)]
+
+    assert [decision.observed for decision in decisions] == [False, False, True, True, False, False]
+    assert [decision.admitted for decision in decisions] == [True] * 4 + [False] * 2
+    assert [decision.lease is not None for decision in decisions] == [True] * 4 + [False] * 2
+    assert admitted(Tier("quota", 100, 0, daily_quota=6), 9, START) == 2
+
+
+@pytest.mark.parametrize("totals", [{"daily_quota": 1}, {"concurrent_requests": 1}], ids=str)
+def test_a_quota_or_concurrency_that_observes_leaves_the_rate_in_force(totals: dict[str, int]) -> None:
+    tier = Tier("shadow", 3, 1, observe_totals=True, **totals)
+    decisions = [admit(tier, "user:1", now=START) for _ in range(6)]
+
+    assert [decision.observed for decision in decisions] == [False, True, True, True, False, False]
+    assert [decision.admitted for decision in decisions] == [True] * 4 + [False] * 2
+    assert decisions[-1].error().code == "LUCID_ERR_3001"
+
+
+# No sum of these is the 15 seconds of a lease: it ends within a second, which the clock of the tests does not divide.
+SECONDS = st.sampled_from([0, 4, 20, 59, 60, 61, 240, 299, 300, 301, DAY // 2])
+TIERS = st.builds(
+    Tier,
+    st.just("model"),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(0, 9),
+    st.booleans(),
+    st.booleans(),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("admit"), st.integers(1, 5)),
+        st.tuples(st.just("wait"), SECONDS),
+        st.tuples(st.just("give back"), st.integers(0, 9)),
+        st.tuples(st.just("gate"), st.integers(0, 2)),
+    ),
+    max_size=25,
+)
+
+
+class Against:
+    """The script and the model, side by side: what one says of a request, the other must say, too."""
+
+    def __init__(self, tier: Tier) -> None:
+        self.tier, self.subject, self.now = tier, f"user:{uuid.uuid4()}", START
+        self.gate, self.closed = Gate(f"gate:{self.subject}", 1), False
+        self.plain = PlainLimiter(tier)
+        self.leases: list[Lease] = []
+
+    def admit(self, times: int) -> None:
+        for _ in range(times):
+            if self.closed:
+                with pytest.raises(GateClosed):
+                    admit(self.tier, self.subject, gates=[self.gate], now=self.now)
+            else:
+                self.compare(admit(self.tier, self.subject, gates=[self.gate], now=self.now))
+
+    def compare(self, decision: Decision) -> None:
+        held = len([end for end in self.plain.ends if end > self.now])
+        del self.leases[: len(self.leases) - held]  # those that have run out
+        expected = self.plain.admit(self.now)
+        assert (decision.verdict, decision.remaining, decision.burst_remaining) == expected
+        if self.tier.concurrent_requests and len(self.plain.ends) > held:
+            assert decision.lease is not None
+            self.leases.append(decision.lease)
+
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    def give_back(self, index: int) -> None:
+        if self.tier.concurrent_requests and index < len(self.leases):
+            holder.give_back(self.leases.pop(index))
+            self.plain.give_back(index)
+
+    def set_gate(self, value: int) -> None:
+        self.closed = value > 1
+        redis_client().set(self.gate.key, value, ex=60)
+
+
+@given(tier=TIERS, steps=STEPS)
+def test_gates_leases_quota_and_rate_are_decided_as_the_rules_say(tier: Tier, steps: list[tuple[str, int]]) -> None:
+    sides = Against(tier)
+    do = {"admit": sides.admit, "wait": sides.wait, "give back": sides.give_back, "gate": sides.set_gate}
+
+    for step, number in steps:
+        do[step](number)
+
+
+@given(tiers=st.lists(TIERS, min_size=1, max_size=3), steps=STEPS)
+def test_every_key_has_an_expiry_whatever_happens(tiers: list[Tier], steps: list[tuple[str, int]]) -> None:
+    redis, now = redis_client(), START
+    redis.flushall()
+    for number, (step, amount) in enumerate(steps):
+        if step == "admit":
+            for _ in range(amount):
+                admit(tiers[number % len(tiers)], "user:1", now=now)
+        else:
+            now += amount if step == "wait" else -amount  # a clock that is set back, too
+
+    ages = {key: redis.ttl(key) for key in redis.scan_iter()}
+    assert all(0 < age <= DAY + 1 for age in ages.values()), ages
+    assert ages.keys() <= {b"rate_limit:model:user:1", b"quota:user:1", concurrency_key("user:1").encode()}

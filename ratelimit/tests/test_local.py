@@ -37,6 +37,15 @@ def test_each_key_has_its_own_bucket() -> None:
     assert sum(limiter.admit("two", SMALL, START)[0] for _ in range(10)) == 5
 
 
+def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
+    limiter = LocalLimiter()
+    for _ in range(12):
+        limiter.admit("key", Tier("small", 10, 4), START)
+
+    assert limiter.admit("key", Tier("small", 5, 3), START) == (True, 0, 0)
+    assert limiter.admit("key", Tier("small", 5, 1), START + 60) == (True, 4, 0)
+
+
 def test_threads_are_admitted_exactly_to_the_limit() -> None:
     limiter, tier = LocalLimiter(), Tier("busy", 300, 100)
     admitted: list[bool] = []

@@ -1,22 +1,22 @@
-"""Whom the gateway believes: only a trusted proxy may speak of other hops. And the limits of the operator pages."""
+"""Whom the gateway believes, and what counts against an address though no view has counted it."""
 
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.base_user import AbstractBaseUser
+import requests
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from pytest_django.fixtures import Settings
 
-from conftest import User, error_code
-from lucid_gateway.redis_access import breaker
+from conftest import ApiClient, error_code
 from ratelimit.client_address import client_address
-from ratelimit.limiter import Decision
+from ratelimit.limiter import Decision, Verdict
 from ratelimit.middleware import FORWARDED_FIELDS, RateLimitHeadersMiddleware, TrustedProxyMiddleware
 from ratelimit.throttling import remember
 from ratelimit.tiers import Tier, tier
+from testing.gateway import Gateway
 
 FORWARDED = dict.fromkeys(FORWARDED_FIELDS, "198.51.100.1")
 
@@ -59,7 +59,7 @@ def test_only_a_trusted_proxy_says_that_the_client_used_tls(peer: str, secure: b
 
 
 def test_a_decision_is_written_into_any_answer() -> None:
-    decision = Decision(Tier("small", 3, 2), False, 0, 0, 17, 1_700_000_060)
+    decision = Decision(Tier("small", 3, 2), Verdict.OVER_LIMIT, 0, 0, 17, 1_700_000_060)
 
     def refuse(request: HttpRequest) -> HttpResponse:
         remember(request, decision)
@@ -76,93 +76,112 @@ def test_an_answer_without_a_decision_says_nothing_of_limits() -> None:
     assert not any("ratelimit" in name.lower() for name in response.headers)
 
 
+ADMITTED = 4
+Case = tuple[str, str, dict[str, Any], int]  # method, path, more of the environ, status
+
+
 @pytest.fixture
-def small_tiers(settings: Settings) -> Iterator[None]:
-    """Public: 2 and 1 a minute; admin: 3 and 1; the minute has only begun."""
-    settings.ENV = settings.ENV.model_copy(
-        update={
-            "RATE_LIMIT_REQUESTS_PER_MINUTE": 2, "RATE_LIMIT_BURST_SIZE": 1,
-            "RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_ADMIN_BURST_SIZE": 1,
-        }
-    )  # fmt: skip
+def small_tier(settings: Settings) -> Iterator[None]:
+    """Public: 3 a minute and 1."""
+    update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
+    settings.ENV = settings.ENV.model_copy(update=update)
     tier.cache_clear()
     left = 60 - time.time() % 60
-    if left < 4:
+    if left < 3:
         time.sleep(left + 0.05)
     yield
     tier.cache_clear()
 
 
-def browser(user: AbstractBaseUser | None = None) -> Client:
-    """Return a browser, signed in to the operator pages."""
-    client = Client(HTTP_HOST="testserver")
-    if user is not None:
-        client.force_login(user)
-    return client
+@pytest.fixture
+def browser() -> Client:
+    """A client that asks for whole paths, and sends no CSRF token."""
+    return Client(raise_request_exception=False, HTTP_HOST="testserver", enforce_csrf_checks=True)
 
 
-def statuses(client: Client, count: int, path: str = "/admin/", **extra: Any) -> list[int]:
-    return [client.get(path, **extra).status_code for _ in range(count)]
+COUNTED = {
+    "unknown path": ("get", "/no/such/path", {}, 404),
+    "unknown path of the API": ("get", "/api/v1/nothing", {}, 404),
+    "unknown file": ("get", "/static/no-such-file.css", {}, 404),
+    "dot segments": ("get", "/api/v1/../admin", {}, 400),
+    "NUL": ("get", "/api/v1/meta/info%00", {}, 400),
+    "no host": ("get", "/api/v1/meta/info", {"HTTP_HOST": ""}, 400),
+    "foreign host": ("get", "/api/v1/meta/info", {"HTTP_HOST": "evil.example"}, 400),
+    "wrong method": ("delete", "/api/v1/meta/info", {}, 405),
+    "wrong method of a signed-in endpoint": ("delete", "/api/v1/users", {}, 405),
+    "no credential": ("get", "/api/v1/users/me", {}, 401),
+    "too large": ("post", "/api/v1/users", {"CONTENT_LENGTH": 2**21}, 413),
+    "no CSRF token": ("post", "/admin/login/", {}, 403),
+    "no session": ("get", "/admin/", {}, 302),
+    "no OPTIONS of CORS": ("options", "/api/v1/users/me", {}, 401),
+}
 
 
-def test_staff_has_the_admin_tier_on_the_operator_pages(small_tiers: None, super_admin: User) -> None:
-    client = browser(super_admin)
-    assert statuses(client, 5) == [200, 200, 200, 200, 429]
+@pytest.mark.parametrize("case", COUNTED.values(), ids=COUNTED)
+def test_whatever_goes_wrong_counts_against_the_address(
+    browser: Client, api: ApiClient, small_tier: None, case: Case
+) -> None:
+    method, path, extra, status = case
+    statuses = [getattr(browser, method)(path, **extra).status_code for _ in range(ADMITTED + 2)]
 
-    refused = client.get("/admin/accounts/user/")
-    assert error_code(refused) == "3001"
-    assert refused.json()["error"]["details"]["tier"] == refused["RateLimit"].split('"')[1] == "admin"
+    assert statuses == [status] * ADMITTED + [429] * 2
+    assert error_code(api.send("get", "/meta/info")) == "3001"
+    assert api.send("get", "/meta/info", REMOTE_ADDR="192.0.2.99").status_code == 200
+
+
+def test_what_goes_wrong_is_counted_once(browser: Client, api: ApiClient, small_tier: None) -> None:
+    browser.get("/no/such/path")
+    browser.get("/api/v1/users/me")
+    response = api.send("get", "/meta/info")
+
+    assert response["X-RateLimit-Remaining"] == "0"
+    assert '"public-burst";r=1' in response["RateLimit"]
+
+
+def test_what_goes_wrong_tells_its_limit(browser: Client, small_tier: None) -> None:
+    for _ in range(ADMITTED):
+        response = browser.get("/no/such/path")
+    assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "0")
+
+    refused = browser.get("/no/such/path")
+    assert (refused.status_code, error_code(refused)) == (429, "3001")
     assert abs(int(refused["Retry-After"]) - (60 - time.time() % 60)) < 3
 
 
-def test_staff_counts_by_user_wherever_they_are(small_tiers: None, super_admin: User) -> None:
-    browsers = [browser(super_admin), browser(super_admin)]
-    answers = [
-        client.get("/admin/", REMOTE_ADDR=address).status_code
-        for client in browsers
-        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3")
-    ]
-
-    assert answers == [200, 200, 200, 200, 429, 429]
-
-
-def test_one_member_of_staff_does_not_use_up_what_another_has(
-    small_tiers: None, super_admin: User, owner: User
-) -> None:
-    statuses(browser(super_admin), 5)
-    type(owner).objects.filter(pk=owner.pk).update(role="admin")
-
-    assert statuses(browser(owner), 1) == [200]
+PREFLIGHT = {"HTTP_ORIGIN": "https://app.example.org", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}
+FREE = {
+    "probe": ("get", "/api/v1/meta/health/live", {}, 200),
+    "wrong method at a probe": ("post", "/api/v1/meta/health/live", {}, 405),
+    "file": ("get", "/static/accounts/link.css", {}, 200),
+    "preflight": ("options", "/api/v1/users/me", PREFLIGHT, 200),
+    "preflight of an unknown path": ("options", "/api/v1/nothing", PREFLIGHT, 200),
+}
 
 
-@pytest.mark.parametrize("signed_in", [False, True])
-def test_all_others_count_by_address_on_the_operator_pages(small_tiers: None, owner: User, *, signed_in: bool) -> None:
-    client = browser(owner if signed_in else None)
+@pytest.mark.parametrize("case", FREE.values(), ids=FREE)
+def test_probes_files_and_preflights_are_free(browser: Client, api: ApiClient, small_tier: None, case: Case) -> None:
+    method, path, extra, status = case
+    responses = [getattr(browser, method)(path, **extra) for _ in range(2 * ADMITTED)]
+    for response in responses:
+        response.getvalue()  # closes the file
 
-    assert statuses(client, 4) == [302, 302, 302, 429]
-    assert client.get("/admin/")["X-RateLimit-Limit"] == "2"
-    assert statuses(client, 1, REMOTE_ADDR="198.51.100.1") == [302]
-
-
-def test_unknown_operator_pages_count_as_well(small_tiers: None, super_admin: User) -> None:
-    assert statuses(browser(super_admin), 5, "/admin/no/such/page/") == [404, 404, 404, 404, 429]
-
-
-def test_an_admitted_operator_page_tells_what_is_left(small_tiers: None, super_admin: User) -> None:
-    response = browser(super_admin).get("/admin/")
-
-    assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "2")
+    assert {response.status_code for response in responses} == {status}
+    assert not any("RateLimit" in response for response in responses)
+    assert api.send("get", "/meta/info")["X-RateLimit-Remaining"] == "2"
 
 
-def test_other_paths_are_not_counted_as_operator_pages(small_tiers: None, super_admin: User) -> None:
-    statuses(browser(super_admin), 5)
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_the_documents_are_free(gateway: Gateway, path: str) -> None:
+    answer = requests.get(f"http://127.0.0.1:{gateway.port}{path}", timeout=20)
 
-    assert statuses(browser(super_admin), 4, "/login") == [200] * 4
-    assert statuses(browser(super_admin), 1, "/administration") == [404]
+    assert answer.status_code == 200
+    assert "X-RateLimit-Limit" not in answer.headers
 
 
-def test_without_redis_the_operator_pages_are_served_and_still_limited(small_tiers: None, super_admin: User) -> None:
-    client = browser(super_admin)
-    breaker._blocked_until = breaker.clock() + 60
+def test_disabled_limits_refuse_nothing_that_goes_wrong(browser: Client, small_tier: None, settings: Settings) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
 
-    assert statuses(client, 5) == [200, 200, 200, 200, 429]
+    responses = [browser.get("/no/such/path") for _ in range(3 * ADMITTED)]
+
+    assert {response.status_code for response in responses} == {404}
+    assert "RateLimit" not in responses[0]

@@ -1,0 +1,116 @@
+"""The operator pages for limits and addresses."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from accounts.admin.confirmation import ReadOnlyAdmin, ask
+from accounts.admin.users import operator_of
+from accounts.limits import CLEARED, lift_address_rule, lift_limit_rule, set_address_rule, set_limit_rule
+from lucid_gateway.errors import NotFound
+from lucid_gateway.redis_access import RedisUnavailable
+from ratelimit.models import AddressRule, LimitRule
+from ratelimit.shadow import counts_of_today
+
+
+class OperatedAdmin(ReadOnlyAdmin):
+    """Rows that staff make and change, and lift by an action."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return whether the operator is staff."""
+        return self.has_operate_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the operator is staff."""
+        return self.has_operate_permission(request)
+
+
+@admin.register(AddressRule)
+class AddressRuleAdmin(OperatedAdmin):
+    list_display = ("network", "kind", "reason", "refused", "created_by", "created_at", "expires_at")
+    list_filter = ("kind", "created_at", "expires_at")
+    sortable_by = ("created_at",)
+    search_fields = ("network", "reason")
+    fields = ("network", "kind", "reason", "expires_at", "evidence", "refused", "created_by", "created_at")
+    readonly_fields = ("evidence", "refused", "created_by", "created_at")
+    actions = ("lift",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: AddressRule | None = None) -> tuple[str, ...]:
+        """Keep the network of a rule that is there: another one is another rule."""
+        return self.readonly_fields if obj is None else ("network", *self.readonly_fields)
+
+    def save_model(self, request: HttpRequest, obj: AddressRule, form: Any, change: bool) -> None:
+        """Set the rule."""
+        rule = set_address_rule(
+            network=obj.network, kind=obj.kind, reason=obj.reason, expires_at=obj.expires_at, by=operator_of(request)
+        )
+        obj.pk = rule.pk
+
+    @admin.action(description="Lift the selected rules", permissions=["operate"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[AddressRule]) -> HttpResponseBase | None:
+        """Remove each."""
+        data, page = ask(
+            self, request, list(queryset), title="Lift rules", warning="These networks are let in as all others."
+        )
+        if data is None:
+            return page
+        lifted = 0
+        for network in list(queryset.values_list("network", flat=True)):
+            try:
+                lift_address_rule(network, by=operator_of(request))
+                lifted += 1
+            except NotFound:
+                continue  # it ended meanwhile
+        self.message_user(request, f"{lifted} rules lifted.", messages.SUCCESS)
+        return None
+
+
+@admin.register(LimitRule)
+class LimitRuleAdmin(OperatedAdmin):
+    list_display = (
+        "tier", "subject", "limit", "burst", "concurrent_requests", "daily_quota", "observe_only", "expires_at",
+    )  # fmt: skip
+    list_filter = ("tier", "observe_only")
+    sortable_by = ()
+    search_fields = ("subject", "reason")
+    readonly_fields = ("created_by", "created_at")
+    actions = ("lift",)
+    change_list_template = "admin/accounts/limit_rules.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show what shadow mode would have refused today, too."""
+        try:
+            shadow = counts_of_today()
+        except RedisUnavailable:
+            shadow = {}
+        return super().changelist_view(request, {"shadow": sorted(shadow.items())})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: LimitRule | None = None) -> tuple[str, ...]:
+        """Keep whom a rule that is there is for."""
+        return self.readonly_fields if obj is None else ("tier", "subject", *self.readonly_fields)
+
+    def save_model(self, request: HttpRequest, obj: LimitRule, form: Any, change: bool) -> None:
+        """Set the rule."""
+        numbers = {name: getattr(obj, name) for name in CLEARED}
+        obj.pk = set_limit_rule(tier=obj.tier, subject=obj.subject, by=operator_of(request), **numbers).pk
+
+    @admin.action(description="Lift the selected rules", permissions=["operate"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[LimitRule]) -> HttpResponseBase | None:
+        """Remove each."""
+        data, page = ask(
+            self, request, list(queryset), title="Lift rules", warning="The environment's numbers hold again."
+        )
+        if data is None:
+            return page
+        lifted = 0
+        for tier, subject in list(queryset.values_list("tier", "subject")):
+            try:
+                lift_limit_rule(tier=tier, subject=subject, by=operator_of(request))
+                lifted += 1
+            except NotFound:
+                continue  # somebody else was faster
+        self.message_user(request, f"{lifted} rules lifted.", messages.SUCCESS)
+        return None

@@ -1,0 +1,67 @@
+"""What operators set at run time, and the record of it: limits of users and keys, rules for addresses."""
+
+from datetime import datetime
+from typing import Any
+
+from accounts.audit import record
+from accounts.models import User
+from lucid_gateway.errors import NotFound
+from ratelimit import rules
+from ratelimit.models import AddressRule, LimitRule, as_network
+
+
+def set_address_rule(
+    *, network: str, kind: str, reason: str, by: User | str, expires_at: datetime | None = None
+) -> AddressRule:
+    """Allow, deny or block a network, in place of the rule that it had; workers follow within seconds."""
+    fields: dict[str, Any] = {
+        "kind": kind,
+        "reason": reason,
+        "expires_at": expires_at,
+        "created_by": str(by),
+        "evidence": {},
+    }
+    rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
+    rules.holder.load()
+    record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=in_words(expires_at))
+    return rule
+
+
+def lift_address_rule(network: str, *, by: User | str) -> None:
+    """Remove the rule of a network; raise NotFound if it has none."""
+    rule = AddressRule.objects.filter(network=as_network(network)).first()
+    if rule is None:
+        raise NotFound()
+    rule.delete()
+    rules.holder.load()
+    record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason)
+
+
+def set_limit_rule(*, tier: str, subject: str, by: User | str, **numbers: Any) -> LimitRule:
+    """Set other numbers for a subject, in place of those that it had; workers follow within seconds."""
+    fields = {**CLEARED, **numbers, "created_by": str(by)}
+    LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
+    rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
+    rules.holder.load()
+    told = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
+    record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **told)
+    return rule
+
+
+def lift_limit_rule(*, tier: str, subject: str, by: User | str) -> None:
+    """Go back to the numbers of the environment; raise NotFound if there is no such rule."""
+    if not LimitRule.objects.filter(tier=tier, subject=subject).delete()[0]:
+        raise NotFound()
+    rules.holder.load()
+    record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier)
+
+
+CLEARED: dict[str, Any] = {
+    "limit": None, "burst": None, "concurrent_requests": None, "daily_quota": None, "observe_only": False,
+    "reason": "", "expires_at": None,
+}  # fmt: skip
+
+
+def in_words(moment: datetime | None) -> str | None:
+    """Return the time as the audit log keeps it."""
+    return moment.isoformat() if moment else None

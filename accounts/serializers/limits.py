@@ -1,0 +1,126 @@
+"""The shapes of the admin endpoints for limits and addresses."""
+
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.utils import timezone
+from rest_framework import serializers
+
+from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network
+
+
+class NetworkField(serializers.CharField):
+    """An address or a network, in its one spelling."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=50, help_text="An address, or a network such as 192.0.2.0/24", **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the network."""
+        try:
+            return as_network(super().to_internal_value(data))
+        except DjangoValidationError as error:
+            raise serializers.ValidationError(error.messages, code="invalid") from error
+
+
+class FutureField(serializers.DateTimeField):
+    """A time to come."""
+
+    def to_internal_value(self, value: Any) -> datetime:
+        """Return the time; refuse one that is past."""
+        moment: datetime = super().to_internal_value(value)
+        if moment <= timezone.now():
+            raise serializers.ValidationError("This time is past.", code="invalid_date")
+        return moment
+
+
+class AddressesQuery(ListQuery):
+    """The query of GET /admin/blocked-addresses."""
+
+    sortable = ("created_at", "network", "expires_at")
+    default_sort = "-created_at"
+
+    kind = serializers.ChoiceField(AddressRule.Kind.choices, required=False)
+    network = NetworkField(required=False)
+
+
+class AddressRuleSerializer(serializers.ModelSerializer[AddressRule]):
+    """A rule for a network, with its reason and the evidence."""
+
+    evidence = serializers.DictField()
+
+    class Meta:
+        model = AddressRule
+        fields = (
+            "rule_id", "network", "kind", "reason", "evidence", "refused", "created_by", "created_at", "expires_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+class AddressesPageSerializer(serializers.Serializer[None]):
+    """The answer to GET /admin/blocked-addresses."""
+
+    blocked_addresses = AddressRuleSerializer(many=True)
+    pagination = PaginationSerializer()
+
+
+class NewAddressRuleSerializer(serializers.Serializer[None]):
+    """POST /admin/blocked-addresses."""
+
+    network = NetworkField()
+    kind = serializers.ChoiceField(AddressRule.Kind.choices, default=AddressRule.Kind.DENY)
+    reason = serializers.CharField(max_length=200)
+    expires_at = FutureField(required=False, allow_null=True, default=None)
+
+
+class NetworkQuery(serializers.Serializer[None]):
+    """The query of DELETE /admin/blocked-addresses."""
+
+    network = NetworkField()
+
+
+class LimitRuleSerializer(serializers.ModelSerializer[LimitRule]):
+    """Other numbers than the environment's."""
+
+    class Meta:
+        model = LimitRule
+        fields = (
+            "rule_id", "tier", "subject", "limit", "burst", "concurrent_requests", "daily_quota", "observe_only",
+            "reason", "created_by", "created_at", "expires_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+class LimitsSerializer(serializers.Serializer[None]):
+    """The answer to GET /admin/limits."""
+
+    limits = LimitRuleSerializer(many=True)
+
+
+class LimitQuery(serializers.Serializer[None]):
+    """The query of DELETE /admin/limits."""
+
+    tier = serializers.ChoiceField(LimitRule.Tier.choices)
+    subject = serializers.CharField(max_length=64, allow_blank=True, default="", validators=[SUBJECT])
+
+
+class NewLimitRuleSerializer(LimitQuery):
+    """POST /admin/limits; what is left out stays as the environment has it."""
+
+    limit = serializers.IntegerField(min_value=1, max_value=2_000_000_000, required=False)
+    burst = serializers.IntegerField(min_value=0, max_value=2_000_000_000, required=False)
+    concurrent_requests = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
+    daily_quota = serializers.IntegerField(min_value=0, max_value=2_000_000_000, required=False)
+    observe_only = serializers.BooleanField(default=False)
+    reason = serializers.CharField(max_length=200, allow_blank=True, default="")
+    expires_at = FutureField(required=False, allow_null=True, default=None)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Keep rates apart from quota and concurrency."""
+        try:
+            LimitRule(**attrs).clean()
+        except DjangoValidationError as error:
+            raise serializers.ValidationError(error.messages, code="invalid") from error
+        return attrs

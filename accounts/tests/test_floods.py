@@ -1,0 +1,194 @@
+"""Floods of bad tokens: an address that is over its limit costs a few signature checks a second, and no more."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from accounts import authentication
+from accounts.models import User
+from accounts.tests.forge import forge
+from accounts.tokens import TokenPair, issue_tokens
+from conftest import ApiClient, error_code
+from ratelimit import floods as module
+from ratelimit.floods import CHECKS_PER_SECOND, Floods, floods
+from ratelimit.tiers import tier
+
+HERE, ELSEWHERE = "192.0.2.5", "198.51.100.5"
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.5
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def checks(found: Floods, address: str = HERE, times: int = 20) -> int:
+    return sum(found.may_check(address) for _ in range(times))
+
+
+def test_without_a_flood_everything_is_checked(clock: Clock) -> None:
+    assert checks(Floods()) == 20
+
+
+def test_a_flood_is_checked_a_few_times_a_second(clock: Clock) -> None:
+    found = Floods()
+    found.note(HERE, clock.now + 30)
+
+    assert checks(found) == CHECKS_PER_SECOND
+    clock.now += 1
+    assert checks(found) == CHECKS_PER_SECOND
+    assert checks(found, ELSEWHERE) == 20
+
+
+def test_a_flood_is_over_when_its_window_ends(clock: Clock) -> None:
+    found = Floods()
+    found.note(HERE, clock.now + 30)
+    clock.now += 30
+
+    assert checks(found) == 20
+    assert not found._floods
+
+
+def test_a_flood_that_is_noted_again_lasts_on_and_gets_no_new_checks(clock: Clock) -> None:
+    found = Floods()
+    found.note(HERE, clock.now + 1)
+    checks(found)
+    found.note(HERE, clock.now + 60)
+
+    assert checks(found) == 0
+    clock.now += 5
+    assert checks(found) == CHECKS_PER_SECOND
+
+
+def test_a_bounded_number_of_floods_is_remembered(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ADDRESSES", 3)
+    found = Floods()
+    for number in range(10):
+        found.note(f"192.0.2.{number}", clock.now + 60)
+
+    assert list(found._floods) == ["192.0.2.7", "192.0.2.8", "192.0.2.9"]
+
+
+# Over the API
+
+
+@pytest.fixture
+def small_tier(settings: Settings) -> Iterator[None]:
+    """Public: 3 a minute and 1."""
+    update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
+    settings.ENV = settings.ENV.model_copy(update=update)
+    tier.cache_clear()
+    left = 60 - time.time() % 60
+    if left < 6:
+        time.sleep(left + 0.05)
+    yield
+    tier.cache_clear()
+
+
+@pytest.fixture
+def checked(small_tier: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When signatures were checked (seconds since the epoch)."""
+    times: list[float] = []
+    read = authentication.read_access_token
+
+    def read_and_note(text: str) -> Any:
+        times.append(time.time())
+        return read(text)
+
+    monkeypatch.setattr(authentication, "read_access_token", read_and_note)
+    return times
+
+
+def flood(api: ApiClient, user: User, times: int, address: str = HERE) -> list[int]:
+    """Send so many tokens that look right but are not, each another."""
+    return [
+        api.send("get", "/users/me", token=forge(user, secret=uuid.uuid4().hex), REMOTE_ADDR=address).status_code
+        for _ in range(times)
+    ]
+
+
+def most(times: list[float]) -> int:
+    """Return how many of the times fall into the second that has most of them."""
+    seconds = [int(at) for at in times]
+    return max(map(seconds.count, seconds))
+
+
+def me(api: ApiClient, token: str, address: str = HERE) -> Any:
+    return api.send("get", "/users/me", token=token, REMOTE_ADDR=address)
+
+
+def test_a_flood_costs_few_signature_checks(api: ApiClient, owner: User, checked: list[float]) -> None:
+    assert flood(api, owner, 5) == [401] * 4 + [429]
+    before = len(checked)
+
+    assert flood(api, owner, 200) == [429] * 200
+    assert before == 5
+    assert most(checked[before:]) <= CHECKS_PER_SECOND
+
+
+def test_the_addresses_of_a_64_are_one_flood(api: ApiClient, owner: User, checked: list[float]) -> None:
+    statuses = [flood(api, owner, 1, f"2001:db8::{number:x}")[0] for number in range(100)]
+
+    assert statuses == [401] * 4 + [429] * 96
+    assert most(checked[5:]) <= CHECKS_PER_SECOND
+
+
+def test_a_token_that_is_known_passes_through_a_flood(
+    api: ApiClient, tokens: TokenPair, owner: User, checked: list[float]
+) -> None:
+    assert me(api, tokens.access).status_code == 200
+    flood(api, owner, 50)
+
+    assert [me(api, tokens.access).status_code for _ in range(20)] == [200] * 20
+
+
+def test_a_new_token_passes_within_a_second_or_two(
+    api: ApiClient, tokens: TokenPair, owner: User, checked: list[float]
+) -> None:
+    flood(api, owner, 50)
+    begun, passed = time.monotonic(), 0
+
+    while passed != 200 and time.monotonic() - begun < 5:
+        response = me(api, tokens.access)
+        passed = response.status_code
+        assert passed == 200 or error_code(response) == "3001"
+        time.sleep(0.2)
+
+    assert passed == 200
+    assert time.monotonic() - begun < 2.5
+
+
+def test_a_flood_is_no_matter_elsewhere(
+    api: ApiClient, tokens: TokenPair, owner: User, node_operator: User, checked: list[float]
+) -> None:
+    flood(api, owner, 50)
+
+    assert me(api, tokens.access, ELSEWHERE).status_code == 200
+    assert me(api, issue_tokens(node_operator).access, ELSEWHERE).status_code == 200
+
+
+def test_when_the_window_is_over_all_is_checked_again(
+    api: ApiClient, tokens: TokenPair, owner: User, checked: list[float], empty_redis: Any
+) -> None:
+    flood(api, owner, 7)
+    empty_redis.flushall()
+    for flooding in floods._floods.values():
+        flooding.ends = time.time()
+
+    assert flood(api, owner, 4) == [401] * 4
+    assert len(checked) >= 9

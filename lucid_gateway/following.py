@@ -1,0 +1,32 @@
+"""What a worker reads again in the background, so that the hot path need not ask for it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from django.db import connection
+
+logger = logging.getLogger(__name__)
+SECONDS = 2.0
+
+
+def follow(*loads: Callable[[], object]) -> None:
+    """Call each of the functions every two seconds for as long as the process lives (once in a worker, after the fork).
+
+    One that fails leaves what it read before in place, and is called again.
+    """
+    threading.Thread(target=follow_forever, args=loads, name="following", daemon=True).start()
+
+
+def follow_forever(*loads: Callable[[], object]) -> NoReturn:
+    """Read, sleep, and read again."""
+    while True:
+        for load in loads:
+            try:
+                load()
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next change must be noticed
+                logger.warning("not followed: %s", load.__qualname__, extra={"error": type(error).__name__})
+        connection.close()
+        time.sleep(SECONDS)

@@ -1,0 +1,21 @@
+-- Takes bytes out of a bucket that fills at a steady rate, in one atomic step.
+--
+-- KEYS[1]  the bucket: a hash of its level in bytes (l), below zero while bytes are owed, and when that was (t, ms)
+-- ARGV     bytes a second, burst in bytes, bytes to take, longest wait (ms), ms since the epoch or '' for the server's
+--
+-- Returns {wait in ms before the bytes may be passed on, level}, or {-ms until a retry is worth it, level} with nothing
+-- taken.
+
+local rate, burst, bytes, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now = tonumber(ARGV[5]) or tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local bucket = redis.call('HMGET', KEYS[1], 'l', 't')
+local level, at = tonumber(bucket[1]) or burst, tonumber(bucket[2]) or now
+level = math.min(burst, level + math.max(0, now - at) * rate / 1000)
+
+local left = level - bytes
+local wait = math.max(0, math.ceil(-left * 1000 / rate))
+if wait > longest then return {-math.max(1, wait - longest), math.floor(level)} end
+redis.call('HSET', KEYS[1], 'l', string.format('%.3f', left), 't', now)
+redis.call('EXPIRE', KEYS[1], math.ceil((burst - left) / rate) + 1)
+return {wait, math.floor(left)}

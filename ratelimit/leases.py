@@ -1,0 +1,79 @@
+"""Requests under way, counted over all workers: each holds a lease that its worker renews until the request ends.
+
+The leases of a worker that was killed run out by themselves.
+"""
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis import Redis
+
+from lucid_gateway.redis_access import RedisUnavailable, redis_call
+
+LEASE_MS = 15_000
+RENEWAL_SECONDS = 5.0
+
+
+def concurrency_key(subject: str) -> str:
+    """Return the key of the subject's leases: a sorted set by their end."""
+    return f"concurrent:{subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The place of one request."""
+
+    subject: str
+    lease_id: str
+
+
+class LeaseHolder:
+    """The leases of this process; a thread renews them while there are any."""
+
+    def __init__(self) -> None:
+        self.held: set[Lease] = set()
+        self.renewing = False
+        self.lock = threading.Lock()
+
+    def hold(self, lease: Lease) -> None:
+        """Renew the lease from now on."""
+        with self.lock:
+            self.held.add(lease)
+            if not self.renewing:
+                self.renewing = True
+                threading.Thread(target=self.renew, name="leases", daemon=True).start()
+
+    def give_back(self, lease: Lease) -> None:
+        """Let another request have the place; without Redis the lease runs out."""
+        with self.lock:
+            self.held.discard(lease)
+        with suppress(RedisUnavailable):
+            redis_call(lambda redis: redis.zrem(concurrency_key(lease.subject), lease.lease_id))
+
+    def renew(self) -> None:
+        """Renew what is held, every few seconds, until there is nothing left."""
+        while True:
+            time.sleep(RENEWAL_SECONDS)
+            with self.lock:
+                held = list(self.held)
+                if not held:
+                    self.renewing = False
+                    return
+            with suppress(RedisUnavailable):
+                redis_call(lambda redis, held=held: write(redis, held))  # type: ignore[misc]
+
+
+def write(redis: Redis, leases: list[Lease]) -> None:
+    """Put the end of the leases off; one that was given back meanwhile stays away (XX)."""
+    seconds, microseconds = redis.time()
+    ends = seconds * 1000 + microseconds // 1000 + LEASE_MS
+    pipeline = redis.pipeline(transaction=False)
+    for lease in leases:
+        pipeline.zadd(concurrency_key(lease.subject), {lease.lease_id: ends}, xx=True)
+        pipeline.pexpire(concurrency_key(lease.subject), LEASE_MS)
+    pipeline.execute()
+
+
+holder = LeaseHolder()

@@ -1,0 +1,113 @@
+"""What operators set at run time: other limits for somebody, and what becomes of addresses."""
+
+import ipaddress
+import uuid
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+
+SUBJECT = RegexValidator(r"\A(|user:[0-9a-f-]{36}|key:[a-z0-9]{12})\Z", "Expected user:<id>, key:<id>, or nothing.")
+
+
+class InForce(models.QuerySet[Any]):
+    """Reads over rules that may end."""
+
+    def in_force(self, now: datetime | None = None) -> "InForce":
+        """Return the rules that have not ended."""
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now or timezone.now()))
+
+
+class LimitRule(models.Model):
+    """Other numbers than the environment's, for a user, an API key or everyone; what is left empty stays as it is."""
+
+    class Tier(models.TextChoices):
+        PUBLIC = "public", "Public"
+        AUTHENTICATED = "authenticated", "Authenticated"
+        ADMIN = "admin", "Admin"
+        BLOCKCHAIN_QUERY = "blockchain_query", "Blockchain query"
+        CHUNK_UPLOAD = "chunk_upload", "Chunk upload (bytes a second)"
+        LOGIN_ATTEMPT = "login_attempt", "Login attempt"
+        ALL = "all", "All tiers (quota and concurrency)"
+
+    rule_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tier = models.CharField(max_length=20, choices=Tier.choices)
+    subject = models.CharField(
+        max_length=64, blank=True, validators=[SUBJECT], help_text="user:<id> or key:<id>; empty: everyone"
+    )
+    limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Requests a minute; for chunk uploads bytes a second"
+    )
+    burst = models.PositiveIntegerField(null=True, blank=True, help_text="Requests; for chunk uploads bytes")
+    concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text="At a time; all tiers only")
+    daily_quota = models.PositiveIntegerField(null=True, blank=True, help_text="Requests a day (UTC); all tiers only")
+    observe_only = models.BooleanField(default=False, help_text="Shadow mode: refuse nobody, count and log")
+    reason = models.CharField(max_length=200, blank=True)
+    created_by = models.CharField(max_length=254, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager["LimitRule"]] = InForce.as_manager()
+
+    class Meta:
+        ordering = ["tier", "subject"]
+        constraints = [models.UniqueConstraint(fields=["tier", "subject"], name="one_limit_rule")]
+
+    def __str__(self) -> str:
+        return f"{self.tier} for {self.subject or 'everyone'}"
+
+    def clean(self) -> None:
+        """Keep rates apart from quota and concurrency, which are counted over all tiers."""
+        rates, totals = (self.limit, self.burst), (self.concurrent_requests, self.daily_quota)
+        misplaced = rates if self.tier == self.Tier.ALL else totals
+        if any(value is not None for value in misplaced):
+            raise ValidationError("Quota and concurrency are for all tiers, limit and burst for one.")
+        if self.limit == 0:
+            raise ValidationError({"limit": "Expected 1 or more."})
+
+
+def as_network(text: str) -> str:
+    """Return an address or network in its one spelling, an IPv4-mapped one as IPv4; raise ValidationError."""
+    try:
+        network = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError as error:
+        raise ValidationError("Expected an address or a network such as 192.0.2.0/24.", code="invalid") from error
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        return str(ipaddress.IPv4Network((mapped, network.prefixlen - 96)))
+    return str(network)
+
+
+class AddressRule(models.Model):
+    """What becomes of a network's requests. Those that the gateway made itself have no `created_by`."""
+
+    class Kind(models.TextChoices):
+        ALLOW = "allow", "Allowed: never halved nor blocked, not limited by address"
+        DENY = "deny", "Denied"
+        HALVED = "halved", "Halved limits"
+        BLOCKED = "blocked", "Blocked for a while"
+
+    rule_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    network = models.CharField(max_length=50, unique=True, help_text="An address or a network, such as 192.0.2.0/24")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    reason = models.CharField(max_length=200)
+    evidence = models.JSONField(default=dict, blank=True, editable=False)
+    refused = models.PositiveBigIntegerField(default=0, editable=False, help_text="Requests refused by this rule")
+    created_by = models.CharField(max_length=254, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
+    expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    objects: ClassVar[models.Manager["AddressRule"]] = InForce.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.network} {self.kind}"
+
+    def clean(self) -> None:
+        """Bring the network into its one spelling."""
+        self.network = as_network(self.network)

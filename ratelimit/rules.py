@@ -1,0 +1,179 @@
+"""The rules that operators set at run time, as each worker holds them: read again every two seconds."""
+
+import dataclasses
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db.models import F
+from django.utils import timezone
+
+from ratelimit.client_address import parse
+from ratelimit.models import AddressRule, LimitRule
+from ratelimit.tiers import BandwidthTier, Tier, bandwidth_tier, tier
+
+EVERYONE = ""
+MAX_REMEMBERED = 50_000
+Kind = AddressRule.Kind
+REFUSED_KINDS = frozenset({Kind.DENY, Kind.BLOCKED})
+PUNISHMENTS = frozenset({Kind.HALVED, Kind.BLOCKED})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule says of an address, and until when (None: until it is lifted); `automatic` is a rule of the gateway's
+    own making.
+    """
+
+    kind: str
+    network: str
+    expires_at: datetime | None
+    automatic: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its time is over: it may be a while until the rules are read again."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+
+@dataclass
+class AddressTable:
+    """Networks by prefix length, so that an address is looked up in as many steps as there are lengths."""
+
+    networks: dict[tuple[int, int], dict[int, Verdict]] = field(default_factory=dict)
+    remembered: dict[str, Verdict | None] = field(default_factory=dict)
+
+    def add(self, rule: AddressRule) -> None:
+        """Add a rule."""
+        network = ipaddress.ip_network(rule.network)
+        of_length = self.networks.setdefault((network.version, network.prefixlen), {})
+        automatic = rule.kind in PUNISHMENTS and not rule.created_by
+        of_length[int(network.network_address)] = Verdict(rule.kind, rule.network, rule.expires_at, automatic)
+
+    def find(self, address: str) -> Verdict | None:
+        """Return what the narrowest network that holds the address says of it."""
+        if not self.networks:
+            return None
+        verdict = self.remembered.get(address)
+        if address not in self.remembered or (verdict is not None and verdict.has_ended):
+            if len(self.remembered) >= MAX_REMEMBERED:
+                self.remembered.clear()
+            verdict = self.remembered[address] = self.search(address)
+        return verdict
+
+    def search(self, address: str) -> Verdict | None:
+        """Search the networks. What the gateway found out about an address takes it out of no network that operators
+        allowed or closed; else the narrowest counts.
+        """
+        found = list(self.holding(address))
+        wider = next((verdict for verdict in found if not verdict.automatic and verdict.kind != Kind.HALVED), None)
+        if wider is not None and found[0].automatic and not {wider.kind, found[0].kind} <= REFUSED_KINDS:
+            return wider
+        return found[0] if found else None
+
+    def holding(self, address: str) -> Iterator[Verdict]:
+        """Yield what is said of the networks that hold the address, the longest prefix first."""
+        parsed = parse(address)
+        if parsed is None:
+            return
+        number = int(parsed)
+        for version, length in sorted(self.networks, key=lambda key: -key[1]):
+            if version == parsed.version:
+                shift = parsed.max_prefixlen - length
+                found = self.networks[version, length].get(number >> shift << shift)
+                if found is not None and not found.has_ended:
+                    yield found
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A snapshot of all rules in force."""
+
+    limits: Mapping[tuple[str, str], LimitRule] = field(default_factory=dict)
+    addresses: AddressTable = field(default_factory=AddressTable)
+
+
+class RulesHolder:
+    """This process's rules; none before they are first read."""
+
+    def __init__(self) -> None:
+        self.rules = Rules()
+        self.refused: dict[str, int] = {}
+
+    def load(self) -> None:
+        """Read the rules in force, and write how many requests each network was refused since."""
+        self.write_refused()
+        limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.all().in_force()}
+        self.rules = Rules(limits, table_of(AddressRule.objects.all().in_force()))
+
+    def write_refused(self) -> None:
+        """Add this process's counts to the rows."""
+        for network in list(self.refused):
+            count = self.refused.pop(network, 0)
+            try:
+                AddressRule.objects.filter(network=network).update(refused=F("refused") + count)
+            except Exception:
+                self.refused[network] = self.refused.get(network, 0) + count
+                raise
+
+
+holder = RulesHolder()
+
+
+def table_of(rules: Iterable[AddressRule]) -> AddressTable:
+    """Return the table of the rules."""
+    table = AddressTable()
+    for rule in rules:
+        table.add(rule)
+    return table
+
+
+def verdict_on(address: str) -> Verdict | None:
+    """Return what the rules say of an address, None if nothing."""
+    return holder.rules.addresses.find(address)
+
+
+def refusal_of(address: str) -> Verdict | None:
+    """Return the rule that refuses the address, None if none does; count the refusal."""
+    verdict = verdict_on(address)
+    if verdict is None or verdict.kind not in REFUSED_KINDS:
+        return None
+    holder.refused[verdict.network] = holder.refused.get(verdict.network, 0) + 1
+    return verdict
+
+
+def tier_for(name: str, *subjects: str) -> Tier:
+    """Return the tier as it is for the first of the subjects that has a rule, else for everyone.
+
+    Without a subject, which is by address, there is neither quota nor concurrency.
+    """
+    plain, limits = tier(name), holder.rules.limits
+    if not limits:
+        return plain
+    # The numbers for chunk uploads are bytes: see bandwidth_tier_for.
+    rate = rule_for(name, subjects) if name != LimitRule.Tier.CHUNK_UPLOAD else None
+    totals = rule_for(LimitRule.Tier.ALL, subjects) if subjects else None
+    changes: dict[str, int | bool | None] = {}
+    if rate is not None:
+        changes = {"requests_per_minute": rate.limit, "burst_size": rate.burst, "observe_only": rate.observe_only}
+    if totals is not None:
+        changes |= {"concurrent_requests": totals.concurrent_requests, "daily_quota": totals.daily_quota}
+        changes["observe_totals"] = totals.observe_only
+    return dataclasses.replace(plain, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+
+
+def bandwidth_tier_for(*subjects: str) -> BandwidthTier:
+    """Return the tier of chunk uploads as it is for the first of the subjects that has a rule, else for everyone."""
+    plain = bandwidth_tier()
+    rule = rule_for(plain.name, subjects) if holder.rules.limits else None
+    if rule is None:
+        return plain
+    rate, burst = rule.limit or plain.bytes_per_second, plain.burst_bytes if rule.burst is None else rule.burst
+    return BandwidthTier(plain.name, rate, burst, rule.observe_only)
+
+
+def rule_for(name: str, subjects: Iterable[str]) -> LimitRule | None:
+    """Return the rule of the tier for the first of the subjects that has one, else for everyone, else None."""
+    limits = holder.rules.limits
+    return next((limits[name, subject] for subject in (*subjects, EVERYONE) if (name, subject) in limits), None)

@@ -1,0 +1,40 @@
+"""Shadow mode: what a limit that only observes would have refused is counted and logged."""
+
+import logging
+import time
+from contextlib import suppress
+from typing import Any
+
+from redis import Redis
+
+from lucid_gateway.redis_access import RedisUnavailable, redis_call
+
+logger = logging.getLogger(__name__)
+KEPT_SECONDS = 7 * 86_400
+
+
+def key_of(day: int) -> str:
+    """Return the key of a day's counts (days since the epoch, UTC)."""
+    return f"shadow_refusals:{day}"
+
+
+def observed(tier_name: str, subject: str) -> None:
+    """Count and log a request that would have been refused; without Redis the log alone knows."""
+    logger.info("would have been refused", extra={"tier": tier_name, "subject": subject})
+
+    def count(redis: Redis) -> None:
+        pipeline = redis.pipeline(transaction=False)
+        key = key_of(int(time.time()) // 86_400)
+        pipeline.hincrby(key, tier_name, 1)
+        pipeline.expire(key, KEPT_SECONDS)
+        pipeline.execute()
+
+    with suppress(RedisUnavailable):
+        redis_call(count)
+
+
+def counts_of_today() -> dict[str, int]:
+    """Return how many requests of each tier would have been refused today (UTC); raise RedisUnavailable."""
+    # Any: redis-py types the answer for clients that decode, too.
+    found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(key_of(int(time.time()) // 86_400)))
+    return {name.decode(): int(count) for name, count in found.items()}

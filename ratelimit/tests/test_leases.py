@@ -1,0 +1,241 @@
+"""Leases of requests under way: renewed while they are held, gone when they are given back or their worker is."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.core.signals import request_finished
+from django.db import close_old_connections
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.test import RequestFactory
+from redis import Redis
+
+from conftest import ApiClient, TokenPair, User, error_code
+from lucid_gateway.redis_access import breaker
+from ratelimit import leases as module
+from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, concurrency_key, holder, write
+from ratelimit.limiter import admit
+from ratelimit.middleware import RateLimitHeadersMiddleware
+from ratelimit.models import LimitRule
+from ratelimit.rules import holder as rules_holder
+from ratelimit.throttling import remember
+from ratelimit.tiers import Tier
+
+ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
+KEY = concurrency_key("user:1")
+AT_ONCE = Tier("at-once", 1_000, 0, concurrent_requests=2)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseHolder]:
+    """A holder that renews every few milliseconds."""
+    monkeypatch.setattr(module, "RENEWAL_SECONDS", 0.01)
+    found = LeaseHolder()
+    yield found
+    found.held.clear()
+    wait_until(lambda: not found.renewing)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def ms_left(redis: Redis, lease: Lease) -> float:
+    """Return for how long the lease lasts; below zero if it has run out or is not there."""
+    seconds, microseconds = redis.time()
+    score = redis.zscore(KEY, lease.lease_id)
+    return -1.0 if score is None else float(score) - seconds * 1_000 - microseconds / 1_000
+
+
+def about_to_end(redis: Redis, *leases: Lease) -> None:
+    """Put the leases there as they are shortly before they run out."""
+    seconds, _ = redis.time()
+    for lease in leases:
+        redis.zadd(KEY, {lease.lease_id: seconds * 1_000 + 2_000})
+    redis.pexpire(KEY, 2_000)
+
+
+def test_what_is_held_is_renewed(empty_redis: Redis, quick: LeaseHolder) -> None:
+    about_to_end(empty_redis, ONE, TWO)
+    quick.hold(ONE)
+
+    wait_until(lambda: ms_left(empty_redis, ONE) > LEASE_MS - 2_000)
+
+    assert ms_left(empty_redis, TWO) <= 2_000
+    assert empty_redis.pttl(KEY) > LEASE_MS - 2_000
+
+
+def test_what_was_given_back_is_renewed_no_more(empty_redis: Redis, quick: LeaseHolder) -> None:
+    about_to_end(empty_redis, ONE, TWO)
+    quick.hold(ONE)
+    quick.hold(TWO)
+
+    quick.give_back(ONE)
+
+    assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
+    wait_until(lambda: ms_left(empty_redis, TWO) > LEASE_MS - 2_000)
+    assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
+
+
+def test_a_lease_that_was_given_back_while_it_is_renewed_stays_away(empty_redis: Redis) -> None:
+    about_to_end(empty_redis, TWO)
+
+    write(empty_redis, [ONE, TWO])
+
+    assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
+
+
+def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: LeaseHolder) -> None:
+    for number in range(50):
+        quick.hold(Lease("user:1", str(number)))
+    assert len([thread for thread in threading.enumerate() if thread.name == "leases"]) <= 2  # that of the process too
+
+    for number in range(50):
+        quick.give_back(Lease("user:1", str(number)))
+    wait_until(lambda: not quick.renewing)
+
+
+def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick: LeaseHolder) -> None:
+    quick.hold(ONE)
+    quick.give_back(ONE)
+    wait_until(lambda: not quick.renewing)
+    about_to_end(empty_redis, TWO)
+
+    quick.hold(TWO)
+
+    wait_until(lambda: ms_left(empty_redis, TWO) > LEASE_MS - 2_000)
+
+
+def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: LeaseHolder) -> None:
+    about_to_end(empty_redis, ONE)
+    breaker._blocked_until = breaker.clock() + 60
+    quick.hold(ONE)
+    time.sleep(0.05)
+    breaker._blocked_until = 0.0
+
+    wait_until(lambda: ms_left(empty_redis, ONE) > LEASE_MS - 2_000)
+
+
+def test_without_redis_a_lease_is_given_back_by_running_out(empty_redis: Redis, quick: LeaseHolder) -> None:
+    about_to_end(empty_redis, ONE)
+    quick.hold(ONE)
+    breaker._blocked_until = breaker.clock() + 60
+
+    quick.give_back(ONE)
+
+    assert quick.held == set()
+    assert empty_redis.zcard(KEY) == 1
+
+
+# In a request
+
+
+def through(view: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase:
+    """Send a request with a lease through the middleware to a view."""
+
+    def admitted(request: HttpRequest) -> HttpResponseBase:
+        remember(request, admit(AT_ONCE, "user:1"))
+        return view(request)
+
+    return RateLimitHeadersMiddleware(admitted)(RequestFactory().get("/"))
+
+
+def end(response: HttpResponseBase) -> None:
+    """Close the answer as the server does, without what Django does with database connections then."""
+    request_finished.disconnect(close_old_connections)
+    response.close()
+    request_finished.connect(close_old_connections)
+
+
+def under_way() -> int:
+    return len([lease for lease in holder.held if lease.subject == "user:1"])
+
+
+def test_a_request_holds_its_lease_while_it_is_worked_on() -> None:
+    seen = []
+
+    def view(_: HttpRequest) -> HttpResponse:
+        seen.append(under_way())
+        return HttpResponse()
+
+    response = through(view)
+
+    assert (seen, under_way()) == ([1], 1)
+    end(response)
+    assert under_way() == 0
+    assert admit(AT_ONCE, "user:1").admitted
+
+
+def test_a_streaming_answer_holds_its_lease_until_it_ends(empty_redis: Redis) -> None:
+    response = through(lambda _: StreamingHttpResponse(iter([b"one", b"two"])))
+    assert isinstance(response, StreamingHttpResponse)
+
+    for _ in response:
+        assert (under_way(), empty_redis.zcard(KEY)) == (1, 1)
+    end(response)
+
+    assert (under_way(), empty_redis.zcard(KEY)) == (0, 0)
+
+
+def test_an_abandoned_answer_gives_its_lease_back(empty_redis: Redis) -> None:
+    response = through(lambda _: StreamingHttpResponse(iter([b"one", b"two"])))
+    assert isinstance(response, StreamingHttpResponse)
+    next(iter(response))
+
+    end(response)  # as the server does when the client has left
+
+    assert (under_way(), empty_redis.zcard(KEY)) == (0, 0)
+
+
+def test_a_decision_that_replaces_another_leaves_its_lease(empty_redis: Redis) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        request.rate_limit = admit(Tier("other", 1, 0), "user:2")  # type: ignore[attr-defined]
+        return HttpResponse()
+
+    end(through(view))
+
+    assert (under_way(), empty_redis.zcard(KEY)) == (0, 0)
+
+
+@pytest.fixture
+def one_at_a_time(owner: User) -> None:
+    """The owner may have one request under way."""
+    LimitRule.objects.create(tier="all", subject=f"user:{owner.pk}", concurrent_requests=1)
+    rules_holder.load()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("get", "/users/me", 200),
+        ("get", "/admin/users", 403),
+        ("delete", "/users/me/api-keys", 405),
+        ("post", "/users/me/api-keys", 422),
+        ("get", "/chain/info", 502),
+        ("post", "/sessions/1/chunks", 502),
+        ("get", "/users/me/none", 404),
+    ],
+)
+def test_every_answer_gives_its_place_back(
+    api: ApiClient, one_at_a_time: None, tokens: TokenPair, case: tuple[str, str, int]
+) -> None:
+    method, path, status = case
+    data = {} if method == "post" else None
+    responses = [api.send(method, path, data, token=tokens.access) for _ in range(3)]
+
+    assert [response.status_code for response in responses] == [status] * 3
+
+
+def test_a_second_request_beside_the_first_is_refused(
+    api: ApiClient, one_at_a_time: None, owner: User, tokens: TokenPair
+) -> None:
+    admit(Tier("first", 9, 0, concurrent_requests=1), f"user:{owner.pk}")
+
+    response = api.send("get", "/users/me", token=tokens.access)
+
+    assert (response.status_code, error_code(response), response["Retry-After"]) == (429, "3005", "1")

@@ -1,0 +1,213 @@
+"""A real gateway whose Redis is slow, stalled, away, full, read-only, restarted or flushed (DESIGN, section 5)."""
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import pytest
+from redis import Redis
+
+from demo.launch import running_clusters
+from ratelimit.tests.crowd import bearer, converse, crowd, early_in_the_minute, get
+from ratelimit.tests.relay import Relay, running_relay
+from testing.gateway import Gateway, running_gateway
+from testing.parallel import in_parallel
+from testing.raw_http import RawConnection, request_bytes
+from testing.servers import RedisServer, free_port, running_redis
+
+LIMIT, BURST, WORKERS = 30, 15, 2
+RECOVERED_WITHIN = 1.0  # seconds
+INFO = "/chain/info"
+MAKE_TOKENS = """
+import json
+from conftest import User
+from conftest import issue_tokens
+users = [User.objects.create_user(f"user-{n}@example.org", f"user-{n}") for n in range(%d)]
+print(json.dumps([issue_tokens(user).access for user in users]))
+"""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An answer's status and error code, and how long it took in seconds."""
+
+    status: int
+    code: str
+    seconds: float
+
+
+def timed(port: int, requests: Sequence[bytes], *, pause: float) -> list[Timed]:
+    """Send the requests one after another on one connection, with a pause before each."""
+    found = []
+    with RawConnection(port, timeout=30) as connection:
+        for request in requests:
+            time.sleep(pause)
+            started = time.monotonic()
+            connection.send(request)
+            answer = connection.read()
+            found.append(Timed(answer.status, answer.code if answer.status >= 400 else "", time.monotonic() - started))
+    return found
+
+
+@dataclass
+class Stage:
+    """A gateway, its Redis behind a relay, a client of that Redis, and tokens that nobody has used yet."""
+
+    gateway: Gateway
+    relay: Relay
+    redis: Redis
+    tokens: list[str]
+    revoked: str
+    server: RedisServer
+    running: contextlib.ExitStack
+
+    def stop_redis(self) -> None:
+        """End the server; what it held is lost."""
+        self.running.close()
+
+    def start_redis(self) -> None:
+        """Start an empty server where the last one was."""
+        self.server = self.running.enter_context(running_redis(self.server.port))
+
+    def fresh_token(self) -> str:
+        """Return the token of a user who has not asked for anything yet; the database knows it."""
+        return self.tokens.pop()
+
+    def timed(self, lines: Sequence[Sequence[bytes]], *, pause: float = 0.0) -> list[Timed]:
+        """Send each line of requests on a connection of its own, all lines at once."""
+        found = in_parallel(len(lines), lambda number: timed(self.gateway.port, lines[number], pause=pause))
+        return [one for line in found for one in line]
+
+    def admitted(self, token: str, requests: int = LIMIT + BURST + 20, clients: int = 8) -> int:
+        """Return how many of the user's parallel requests are served; all others are refused by the limit."""
+        found = Counter(
+            answer.status
+            for answer in crowd([self.gateway.port], [get(INFO, bearer(token))] * requests, clients=clients)
+        )
+        assert set(found) <= {200, 429}, found
+        return found[200]
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """The gateway, with small limits, and with quota and concurrency, so that it writes every kind of key."""
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(contextlib.ExitStack())
+        clusters, server = stack.enter_context(running_clusters()), running.enter_context(running_redis())
+        relay = stack.enter_context(running_relay(server.port))
+        gateway = stack.enter_context(
+            running_gateway(
+                REDIS_URL=f"redis://127.0.0.1:{relay.port}/0",
+                BLOCKCHAIN_CORE_URL=clusters.blockchain_core,
+                SESSION_MANAGEMENT_URL=clusters.session_management,
+                TRON_PAYMENT_URL=clusters.tron_payment,
+                RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE=str(LIMIT),
+                RATE_LIMIT_AUTHENTICATED_BURST_SIZE=str(BURST),
+                RATE_LIMIT_REQUESTS_PER_MINUTE="100000",
+                RATE_LIMIT_CONCURRENT_REQUESTS="100",
+                RATE_LIMIT_DAILY_QUOTA="100000",
+            )
+        )
+        tokens = json.loads(gateway.manage("shell", "-c", MAKE_TOKENS % 60).splitlines()[-1])
+        revoked = tokens.pop()
+        assert converse(gateway.port, [request_bytes("POST", "/api/v1/auth/logout", bearer(revoked))])[0].status == 200
+        redis = stack.enter_context(Redis(port=server.port))
+        yield Stage(gateway, relay, redis, tokens, revoked, server, running)
+
+
+@contextlib.contextmanager
+def slow(stage: Stage) -> Iterator[None]:
+    stage.relay.delay = 1.0
+    try:
+        yield
+    finally:
+        stage.relay.delay = 0.0
+
+
+@contextlib.contextmanager
+def stalled(stage: Stage) -> Iterator[None]:
+    os.kill(stage.server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(stage.server.process.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def down(stage: Stage) -> Iterator[None]:
+    stage.stop_redis()
+    try:
+        yield
+    finally:
+        stage.start_redis()
+
+
+@contextlib.contextmanager
+def full(stage: Stage) -> Iterator[None]:
+    stage.redis.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        stage.redis.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def read_only(stage: Stage) -> Iterator[None]:
+    stage.redis.replicaof("127.0.0.1", free_port())
+    try:
+        yield
+    finally:
+        stage.redis.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize("fault", [slow, stalled, down, full, read_only])
+def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_later_counted_exactly(
+    stage: Stage, fault: Callable[[Stage], AbstractContextManager[None]]
+) -> None:
+    early_in_the_minute(7)
+    live, revoked = [get(INFO, bearer(stage.fresh_token())) for _ in range(4)], get(INFO, bearer(stage.revoked))
+    with fault(stage):
+        answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
+        assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
+        assert max(one.seconds for one in answers) < 1
+        assert statistics.mean(one.seconds for one in answers) < 0.1
+        assert LIMIT + BURST <= stage.admitted(stage.fresh_token(), requests=110) <= WORKERS * (LIMIT + BURST)
+
+    time.sleep(RECOVERED_WITHIN)
+    assert stage.admitted(stage.fresh_token()) == LIMIT + BURST
+    assert {one.code for one in stage.timed([[revoked] * 2] * 4)} == {"2003"}
+
+
+def test_a_redis_that_takes_50_ms_costs_just_that_and_counts_exactly(stage: Stage) -> None:
+    early_in_the_minute(7)
+    stage.relay.delay = 0.05
+    try:
+        answers = stage.timed([[get(INFO, bearer(stage.fresh_token()))] * 5])
+        admitted = stage.admitted(stage.fresh_token())
+    finally:
+        stage.relay.delay = 0.0
+
+    assert admitted == LIMIT + BURST
+    assert 0.05 <= statistics.median(one.seconds for one in answers) < 0.2
+
+
+@pytest.mark.parametrize("fault", ["restarted", "flushed"])
+def test_a_redis_that_forgot_everything_counts_from_nothing_and_revoked_stays_revoked(stage: Stage, fault: str) -> None:
+    early_in_the_minute(5)
+    token = stage.fresh_token()
+    assert stage.admitted(token) == LIMIT + BURST
+    if fault == "restarted":
+        stage.stop_redis()
+        stage.start_redis()
+    else:
+        stage.redis.flushall()
+
+    assert stage.admitted(token) == LIMIT + BURST
+    assert {one.code for one in stage.timed([[get(INFO, bearer(stage.revoked))] * 2] * 4)} == {"2003"}

@@ -1,0 +1,128 @@
+"""Shadow mode: what a limit would have refused is counted and logged, and nobody is refused."""
+
+import logging
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from pytest_django.fixtures import Settings
+from redis import Redis
+
+from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
+from lucid_gateway.redis_access import RedisUnavailable, breaker
+from ratelimit import shadow
+from ratelimit.models import LimitRule
+from ratelimit.rules import holder
+from ratelimit.shadow import counts_of_today, key_of, observed
+from ratelimit.tiers import tier
+from testing.parallel import in_parallel
+
+
+@pytest.fixture(autouse=True)
+def fresh_tiers() -> Iterator[None]:
+    tier.cache_clear()
+    yield
+    tier.cache_clear()
+
+
+def small_tiers(settings: Settings, observe: tuple[str, ...]) -> None:
+    """Public: 2 a minute; signed in: 3. Those of `observe` only observe."""
+    update = {
+        "RATE_LIMIT_REQUESTS_PER_MINUTE": 2, "RATE_LIMIT_BURST_SIZE": 0,
+        "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": 0,
+        "RATE_LIMIT_OBSERVE_ONLY": observe,
+    }  # fmt: skip
+    settings.ENV = settings.ENV.model_copy(update=update)
+    left = 60 - time.time() % 60
+    if left < 3:
+        time.sleep(left + 0.05)
+
+
+def test_refusals_are_counted_by_tier_and_kept_for_a_week(empty_redis: Redis) -> None:
+    assert counts_of_today() == {}
+    for name in ("public", "admin", "public"):
+        observed(name, "user:1")
+
+    assert counts_of_today() == {"public": 2, "admin": 1}
+    assert 7 * 86_400 - 5 <= empty_redis.ttl(key_of(int(time.time()) // 86_400)) <= 7 * 86_400
+
+
+def test_threads_are_counted_one_by_one() -> None:
+    in_parallel(16, lambda _: [observed("public", "user:1") for _ in range(10)])
+
+    assert counts_of_today() == {"public": 160}
+
+
+def test_a_new_day_has_counted_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed("public", "user:1")
+    tomorrow = time.time() + 86_400
+    monkeypatch.setattr(shadow, "time", SimpleNamespace(time=lambda: tomorrow))
+
+    assert counts_of_today() == {}
+
+
+def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="ratelimit.shadow"):
+        observed("public", "ip:192.0.2.1")
+
+    [line] = caplog.records
+    assert (line.getMessage(), line.__dict__["tier"], line.__dict__["subject"]) == (
+        "would have been refused", "public", "ip:192.0.2.1",
+    )  # fmt: skip
+
+
+def test_without_redis_the_log_alone_knows(caplog: pytest.LogCaptureFixture) -> None:
+    breaker._blocked_until = breaker.clock() + 60
+    with caplog.at_level(logging.INFO, logger="ratelimit.shadow"):
+        observed("public", "user:1")
+
+    assert len(caplog.records) == 1
+    with pytest.raises(RedisUnavailable):
+        counts_of_today()
+
+
+def test_a_tier_of_the_environment_observes(settings: Settings, api: ApiClient) -> None:
+    small_tiers(settings, ("public",))
+
+    responses = [api.send("get", "/meta/info") for _ in range(6)]
+
+    assert [response.status_code for response in responses] == [200] * 6
+    assert [response["X-RateLimit-Remaining"] for response in responses] == ["1", "0", "0", "0", "0", "0"]
+    assert counts_of_today() == {"public": 4}
+
+
+def test_the_other_tiers_refuse(settings: Settings, api: ApiClient, tokens: TokenPair) -> None:
+    small_tiers(settings, ("public",))
+
+    responses = [api.send("get", "/users/me", token=tokens.access) for _ in range(4)]
+
+    assert [response.status_code for response in responses] == [200] * 3 + [429]
+    assert counts_of_today() == {}
+
+
+def test_shadow_mode_of_one_user_is_not_that_of_another(
+    settings: Settings, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
+) -> None:
+    small_tiers(settings, ())
+    LimitRule.objects.create(tier="authenticated", subject=f"user:{owner.pk}", observe_only=True)
+    holder.load()
+    theirs = issue_tokens(node_operator)
+
+    assert [api.send("get", "/users/me", token=tokens.access).status_code for _ in range(5)] == [200] * 5
+    assert [api.send("get", "/users/me", token=theirs.access).status_code for _ in range(4)] == [200] * 3 + [429]
+    assert counts_of_today() == {"authenticated": 2}
+
+
+def test_a_quota_that_observes_leaves_the_rate_as_it_is(
+    settings: Settings, api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
+    small_tiers(settings, ())
+    LimitRule.objects.create(tier="all", subject=f"user:{owner.pk}", daily_quota=1, observe_only=True)
+    holder.load()
+
+    responses = [api.send("get", "/users/me", token=tokens.access) for _ in range(4)]
+
+    assert [response.status_code for response in responses] == [200] * 3 + [429]
+    assert error_code(responses[3]) == "3001"
+    assert counts_of_today() == {"authenticated": 2}
