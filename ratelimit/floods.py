@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 MAX_ADDRESSES = 50_000
 # Signatures that are still checked a second: whoever shares the address with a flood gets in all the same.
-CHECKS_PER_SECOND = 5
+CHECKS_PER_SECOND = 15
 
 
 @dataclass(slots=True)
