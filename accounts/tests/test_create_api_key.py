@@ -51,7 +51,7 @@ def test_only_its_hash_is_kept(owner: User) -> None:
     assert ApiKey.objects.get().secret_hash == secret_hash(printed)
     for stored in (ApiKey.objects.values(), AuditEvent.objects.values()):
         assert printed not in repr(list(stored))
-        assert printed.rpartition("_")[2] not in repr(list(stored))
+        assert printed.split("_", 2)[2] not in repr(list(stored))
 
 
 def test_the_audit_log_says_that_a_command_made_it(owner: User) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from accounts.models import AuditEvent, RecoveryCode, User
-from accounts.recovery import ensure_recovery_codes, new_code, use_recovery_code
+from accounts.recovery import code_hash, ensure_recovery_codes, new_code, use_recovery_code
 from accounts.second_factors import leave_totp, leave_wallet
 from accounts.tests.conftest import Clock, Phone, Wallet, notices_to, phone_of, post
 from conftest import PASSWORD, ApiClient
@@ -40,6 +40,7 @@ def test_the_hashes_of_one_code_differ_from_account_to_account(owner: User, node
     (code, *_) = ensure_recovery_codes(owner)
     ensure_recovery_codes(node_operator)
 
+    assert code_hash(owner, code) != code_hash(node_operator, code)
     assert not use_recovery_code(node_operator, code)
     assert use_recovery_code(owner, code)
 

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("db")
 FOLLOWED_WITHIN_SECONDS = 10  # two, and what a busy machine adds
 JWKS = request_bytes("GET", "/.well-known/jwks.json")
 PUBLIC = ["ES256", "EdDSA", "RS256"]
+ROTATED_TO = ["ES256"] if settings.ON_MONGODB else PUBLIC  # to a database they are all the same
 PUBLISH_ALL = f"from accounts.signing_keys import publish_next\nfor name in [*{PUBLIC}, 'HS256']: publish_next(name)\n"
 
 
@@ -112,7 +113,7 @@ def under_load(stage: Stage, tokens: list[str]) -> Iterator[None]:
     assert met.total() >= 10
 
 
-@pytest.mark.parametrize("algorithm", PUBLIC)
+@pytest.mark.parametrize("algorithm", ROTATED_TO)
 def test_nobody_is_turned_away_while_the_keys_are_rotated(stage: Stage, earlier: list[str], algorithm: str) -> None:
     people = stage.people.pop(), stage.people.pop()
     with under_load(stage, earlier):

@@ -8,7 +8,7 @@ from accounts import challenges
 from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import Phone, Wallet, post, wrong
-from conftest import PASSWORD, ApiClient, error_code
+from conftest import PASSWORD, ApiClient, error_code, password_hash
 
 EMAIL = "owner@example.org"
 
@@ -118,11 +118,16 @@ def test_a_wrong_password_does_not_use_the_challenge_up(api: ApiClient, wallet: 
 def test_known_and_unknown_addresses_cost_one_hash_each(
     api: ApiClient, phone: Phone, monkeypatch: pytest.MonkeyPatch, email: str
 ) -> None:
-    hashed: list[str] = []
-    monkeypatch.setattr("accounts.passwords.verify_password", lambda text, _: (hashed.append(text), (False, False))[1])
+    hashed: list[tuple[str, str]] = []
+
+    def note(password: str, encoded: str) -> tuple[bool, bool]:
+        hashed.append((password, encoded.rsplit("$", 2)[0]))  # without salt and hash: algorithm and parameters
+        return False, False
+
+    monkeypatch.setattr("accounts.passwords.verify_password", note)
     verify(api, email, totp="123456")
 
-    assert hashed == [PASSWORD]
+    assert hashed == [(PASSWORD, password_hash().rsplit("$", 2)[0])]
 
 
 def test_a_pending_login_is_not_touched_by_a_password(api: ApiClient, code: str, phone: Phone) -> None:

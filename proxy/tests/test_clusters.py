@@ -53,7 +53,7 @@ def test_a_cluster_may_have_several_instances(addresses: Addresses) -> None:
 
 def test_clusters_without_an_address_are_not_configured(addresses: Addresses) -> None:
     addresses(TRON_PAYMENT_URL="")
-    assert set(configured()) == {"blockchain_core"}
+    assert set(configured()) == {"blockchain_core", "session_management"}
 
 
 def test_asking_for_a_cluster_without_an_address_is_unavailable(addresses: Addresses) -> None:
