@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.bench import Bench
+from benchmarks.blocked import blocked
 from benchmarks.bodies import bodies
 from benchmarks.figures import Figure, table
 from benchmarks.footprint import memory, start
@@ -20,6 +21,7 @@ from benchmarks.transfer import Broken
 MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "get": throughput,
     "latency": latency,
+    "blocked": blocked,
     "in-flight": in_flight,
     "hung": hung,
     "bodies": bodies,

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Target
@@ -51,9 +51,14 @@ class GatewayKit:
         self._stage, self._redis_url, self._started = stage, redis_url, 0
         manage = [PYTHON, "manage.py"]
         self._run([*manage, "migrate", "--verbosity", "0"])
-        accounts = json.loads(self._run([*manage, "seed_demo", "--json"]))
-        issued = json.loads(self._run([*manage, "issue_token", "--email", accounts["user"], "--json"]))
-        self.token: str = issued["access_token"]
+        self._accounts = json.loads(self._run([*manage, "seed_demo", "--json"]))
+        self.token = self.token_of("user")
+
+    def token_of(self, role: str) -> str:
+        """An access token of the demo account: `user`, `operator` or `admin`."""
+        issued = self._run([PYTHON, "manage.py", "issue_token", "--email", self._accounts[role], "--json"])
+        token: str = json.loads(issued)["access_token"]
+        return token
 
     def start(
         self,
@@ -62,13 +67,16 @@ class GatewayKit:
         workers: int = 1,
         cores: Sequence[int] = (SERVER_CORE,),
         options: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> Gateway:
-        """A gateway that answers its health endpoint; `options` are gunicorn's and win over the configuration."""
+        """A gateway that answers its health endpoint; `options` are gunicorn's and win over the configuration,
+        `settings` are variables of its environment.
+        """
         self._started += 1
         name, port = f"gateway-{self._started}", free_port()
         variables = {"HTTP_PORT": str(port), "WEB_CONCURRENCY": str(workers)}
         command = [PYTHON, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *options, "lucid_gateway.wsgi"]
-        env = self._environment(upstreams) | variables
+        env = self._environment(upstreams) | variables | dict(settings or {})
         process = self._stage.start(name, command, cores=cores, env=env)
         base = f"http://127.0.0.1:{port}"
         seconds = self._stage.wait(name, process, base + HEALTH)

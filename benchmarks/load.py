@@ -39,10 +39,11 @@ class Load:
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for: the URL, and the access token when one is needed."""
+    """What is asked for: the URL, the access token when one is needed, and for whom a trusted proxy says it asks."""
 
     url: str
     token: str | None = None
+    client: str | None = None
 
 
 class RunningLoad:
@@ -78,4 +79,6 @@ def _command(target: Target, connections: int, seconds: float, pause_ms: int) ->
     command += ["--timeout", f"{PATIENCE_SECONDS}s", "--script", str(SCRIPT)]
     if target.token:
         command += ["--header", f"Authorization: Bearer {target.token}"]
+    if target.client:
+        command += ["--header", f"X-Forwarded-For: {target.client}"]
     return [*command, target.url, str(pause_ms)]

@@ -155,6 +155,12 @@ def workers_of(process: Process) -> list[int]:
     return sorted(int(pid) for pid in children.split())
 
 
+def cpu_seconds(pid: int) -> float:
+    """The processor time of a process since its start (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mib(pid: int) -> float:
     """The memory that a process has in RAM now, in MiB."""
     return _status_kib(pid, "VmRSS") / 1024

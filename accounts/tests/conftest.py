@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,13 +17,15 @@ from pytest_django import Settings
 from accounts import hardware_wallet, mail, totp
 from accounts.lockouts import Subject
 from accounts.models import User
+from accounts.passwords import nobodys_password
 from accounts.roles import Role
 from accounts.tests.operators import signed_in
 from accounts.tokens import TokenPair, issue_tokens
 from accounts.tron_message import digest
-from conftest import ApiClient, make_user
+from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.redis_access import redis_client
 from testing.mail import WAIT_SECONDS, Mailbox, running_smtp_server
+from testing.quick_hashes import QuickArgon2
 
 # The subjects of the mails.
 LOGIN, RESET, NOTICE = "Your Lucid login code", "Set a new Lucid password", "Your Lucid account"
@@ -44,6 +47,22 @@ def wait_for_senders() -> None:
     while mail.waiting._value < mail.waiting._initial_value:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+@cache
+def quick_hash() -> str:
+    """The cast's password, hashed by Argon2 with small parameters."""
+    return QuickArgon2().encode(PASSWORD, QuickArgon2().salt())
+
+
+@pytest.fixture
+def quick_hashes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Argon2 takes two milliseconds instead of hundreds, for known and unknown users alike."""
+    settings.PASSWORD_HASHERS = ["testing.quick_hashes.QuickArgon2"]
+    monkeypatch.setattr("conftest.password_hash", quick_hash)
+    nobodys_password.cache_clear()
+    yield
+    nobodys_password.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,7 @@ from lucid_gateway.errors import TooManyAttempts
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 EMAIL, NOBODY = "owner@example.org", "nobody@example.org"
 OWNER = account(EMAIL)
 FREE = RULES["account"].free

@@ -17,6 +17,7 @@ from conftest import PASSWORD, ApiClient, error_code
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 NOBODY = "nobody@example.org"
 
 

@@ -72,9 +72,11 @@ def test_a_link_is_for_one_purpose(owner: User) -> None:
     assert is_dead(make(owner, purpose="email"), "password")
 
 
-@pytest.mark.parametrize("token", ["", "nothing", "a:b*", "\0", "ü"])
-def test_a_token_that_was_never_made_leads_nowhere(token: str) -> None:
-    assert is_dead(token)
+NEVER_MADE = ["", "nothing", "a:b*", "\0", "ü"]
+
+
+def test_a_token_that_was_never_made_leads_nowhere() -> None:
+    assert all(is_dead(token) for token in NEVER_MADE)
 
 
 def test_a_link_for_nobody_looks_the_same_in_redis_and_leads_nowhere(empty_redis: Redis) -> None:

@@ -28,6 +28,7 @@ from conftest import PASSWORD, ApiClient, error_code
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 NEW = "Another-Horse-8"
 NOBODY = "nobody@example.org"
 
@@ -99,15 +100,25 @@ def test_of_parallel_uses_one_succeeds(link: str) -> None:
     assert sorted(statuses) == [200] + [401] * 3
 
 
-@pytest.mark.parametrize(
-    "weak",
-    ["Sh0rt", "alllowercase7", "ALLUPPERCASE7", "No-Digits-Here", "Password1", "Owner@example.org1", "A1" + "a" * 127],
-)
-def test_a_weak_password_costs_no_link(api: ApiClient, owner: User, link: str, weak: str) -> None:
-    response = confirm(api, link, weak)
+WEAK = [
+    "Sh0rt",
+    "alllowercase7",
+    "ALLUPPERCASE7",
+    "No-Digits-Here",
+    "Password1",
+    "Owner@example.org1",
+    "A1" + "a" * 127,
+]
 
-    assert (response.status_code, error_code(response)) == (422, "1007")
-    assert {problem["field"] for problem in response.json()["error"]["details"]["validation_errors"]} == {"password"}
+
+def test_a_weak_password_costs_no_link(api: ApiClient, link: str) -> None:
+    for weak in WEAK:
+        response = confirm(api, link, weak)
+        assert (weak, response.status_code, error_code(response)) == (weak, 422, "1007")
+        assert {problem["field"] for problem in response.json()["error"]["details"]["validation_errors"]} == {
+            "password"
+        }
+
     assert confirm(api, link).status_code == 200
 
 

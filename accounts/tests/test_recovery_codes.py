@@ -13,6 +13,8 @@ from conftest import PASSWORD, ApiClient
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
+pytestmark = pytest.mark.usefixtures("quick_hashes")
+
 
 def log_in(api: ApiClient, recovery_code: str) -> Any:
     return post(api, "verify", email="owner@example.org", password=PASSWORD, recovery_code=recovery_code)
@@ -58,11 +60,13 @@ def test_case_spaces_and_hyphens_do_not_matter(owner: User, typed: str) -> None:
         assert use_recovery_code(owner, typed.format(form))
 
 
-@pytest.mark.parametrize("code", ["", "-", "abcd-efgh-jkmn-pqrs", "\x00", "\ud7ff" * 16])
-def test_another_code_is_none(owner: User, code: str) -> None:
+OTHERS = ["", "-", "abcd-efgh-jkmn-pqrs", "\x00", "\ud7ff" * 16]
+
+
+def test_another_code_is_none(owner: User) -> None:
     ensure_recovery_codes(owner)
 
-    assert not use_recovery_code(owner, code)
+    assert [code for code in OTHERS if use_recovery_code(owner, code)] == []
 
 
 @pytest.mark.usefixtures("transactional_db")

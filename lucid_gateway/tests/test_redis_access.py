@@ -10,6 +10,7 @@ from pytest_django.fixtures import Settings
 from redis.exceptions import RedisError, ResponseError
 
 from lucid_gateway.redis_access import RETRY_AFTER_SECONDS, RedisBreaker, RedisUnavailable, ping, redis_call
+from testing.parallel import in_parallel
 from testing.servers import RedisServer, running_redis
 
 
@@ -123,6 +124,33 @@ def test_a_failed_probe_opens_the_breaker_again() -> None:
     now = 101.9
 
     seconds(lambda: breaker.call(lambda: None))
+
+
+def half_open() -> RedisBreaker:
+    """Return a breaker that is due to probe."""
+    breaker = RedisBreaker(retry_after=0)
+    seconds(lambda: breaker.call(refuse))
+    return breaker
+
+
+def test_calls_beside_a_probe_wait_for_it_and_then_succeed_too() -> None:
+    breaker = half_open()
+
+    assert in_parallel(8, lambda _: breaker.call(lambda: time.sleep(0.02) or "answer")) == ["answer"] * 8
+
+
+def test_calls_beside_a_probe_that_fails_ask_nothing() -> None:
+    breaker, asked = half_open(), []
+    breaker.retry_after = 60
+
+    def probe() -> None:
+        asked.append("probe")
+        time.sleep(0.02)
+        refuse()
+
+    in_parallel(8, lambda _: seconds(lambda: breaker.call(probe)))
+
+    assert asked == ["probe"]
 
 
 def test_an_error_of_our_own_does_not_open_the_breaker() -> None:

@@ -104,7 +104,9 @@ def another(gateway: Gateway) -> Iterator[Gateway]:
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
     with folder() as path, child(command, path / "log", env) as process:
         wait_for_port(port, process)
-        yield Gateway(port, env, path / "log", process)
+        second = Gateway(port, env, path / "log", process)
+        requests.get(f"{second.url}/meta/health/live", timeout=20).close()
+        yield second
 
 
 def client(address: str) -> str:

@@ -24,11 +24,11 @@ from testing.servers import RedisServer, free_port, running_redis
 
 LIMIT, BURST, WORKERS = 30, 15, 2
 RECOVERED_WITHIN = 1.0  # seconds
-INFO = "/chain/info"
+INFO, DEMO = "/chain/info", "demo@lucid.test"
 MAKE_TOKENS = """
 import json
-from conftest import User
-from conftest import issue_tokens
+from accounts.models import User
+from accounts.tokens import issue_tokens
 users = [User.objects.create_user(f"user-{n}@example.org", f"user-{n}") for n in range(%d)]
 print(json.dumps([issue_tokens(user).access for user in users]))
 """
@@ -122,6 +122,25 @@ def stage() -> Iterator[Stage]:
         yield Stage(gateway, relay, redis, tokens, revoked, server, running)
 
 
+KINDS_OF_KEYS = {
+    "rate_limit", "quota", "bandwidth", "blacklist", "lockout", "lockouts", "login_challenge", "login_starts",
+}  # fmt: skip
+
+
+def post(path: str, *fields: str, **data: str) -> bytes:
+    """Return a request with a JSON body."""
+    return request_bytes(
+        "POST", f"/api/v1{path}", "Content-Type: application/json", *fields, body=json.dumps(data).encode()
+    )
+
+
+def all_kinds(token: str, logins: int = 1) -> list[bytes]:
+    """Return requests that write all kinds of keys: with three logins enough wrong codes for a lockout."""
+    wrong = [post("/auth/login", email=DEMO), *[post("/auth/verify", email=DEMO, code="000000")] * 5]
+    upload = request_bytes("POST", "/api/v1/sessions/s/chunks", bearer(token), "X-Chunk-Index: 0", body=bytes(1000))
+    return [get(INFO, bearer(token)), get("/meta/version"), upload, *wrong * logins]
+
+
 @contextlib.contextmanager
 def slow(stage: Stage) -> Iterator[None]:
     stage.relay.delay = 1.0
@@ -167,22 +186,19 @@ def read_only(stage: Stage) -> Iterator[None]:
         stage.redis.replicaof("NO", "ONE")
 
 
-@pytest.mark.parametrize("fault", [slow, stalled, down, full, read_only])
-def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_later_counted_exactly(
-    stage: Stage, fault: Callable[[Stage], AbstractContextManager[None]]
-) -> None:
-    early_in_the_minute(7)
-    live, revoked = [get(INFO, bearer(stage.fresh_token())) for _ in range(4)], get(INFO, bearer(stage.revoked))
-    with fault(stage):
-        answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
-        assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
-        assert max(one.seconds for one in answers) < 1
-        assert statistics.mean(one.seconds for one in answers) < 0.1
-        assert LIMIT + BURST <= stage.admitted(stage.fresh_token(), requests=110) <= WORKERS * (LIMIT + BURST)
+@pytest.mark.parametrize("fault", ["restarted", "flushed"])
+def test_a_redis_that_forgot_everything_counts_from_nothing_and_revoked_stays_revoked(stage: Stage, fault: str) -> None:
+    early_in_the_minute(5)
+    token = stage.fresh_token()
+    assert stage.admitted(token) == LIMIT + BURST
+    if fault == "restarted":
+        stage.stop_redis()
+        stage.start_redis()
+    else:
+        stage.redis.flushall()
 
-    time.sleep(RECOVERED_WITHIN)
-    assert stage.admitted(stage.fresh_token()) == LIMIT + BURST
-    assert {one.code for one in stage.timed([[revoked] * 2] * 4)} == {"2003"}
+    assert stage.admitted(token) == LIMIT + BURST
+    assert {one.code for one in stage.timed([[get(INFO, bearer(stage.revoked))] * 2] * 4)} == {"2003"}
 
 
 def test_a_redis_that_takes_50_ms_costs_just_that_and_counts_exactly(stage: Stage) -> None:
@@ -198,16 +214,34 @@ def test_a_redis_that_takes_50_ms_costs_just_that_and_counts_exactly(stage: Stag
     assert 0.05 <= statistics.median(one.seconds for one in answers) < 0.2
 
 
-@pytest.mark.parametrize("fault", ["restarted", "flushed"])
-def test_a_redis_that_forgot_everything_counts_from_nothing_and_revoked_stays_revoked(stage: Stage, fault: str) -> None:
-    early_in_the_minute(5)
-    token = stage.fresh_token()
-    assert stage.admitted(token) == LIMIT + BURST
-    if fault == "restarted":
-        stage.stop_redis()
-        stage.start_redis()
-    else:
-        stage.redis.flushall()
+@pytest.mark.parametrize("fault", [down, slow, stalled, full, read_only])
+def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_later_counted_exactly(
+    stage: Stage, fault: Callable[[Stage], AbstractContextManager[None]]
+) -> None:
+    early_in_the_minute(7)
+    live, revoked = [get(INFO, bearer(stage.fresh_token())) for _ in range(4)], get(INFO, bearer(stage.revoked))
+    with fault(stage):
+        answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
+        assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
+        assert max(one.seconds for one in answers) < 1
+        assert statistics.mean(one.seconds for one in answers) < 0.1
+        assert LIMIT + BURST <= stage.admitted(stage.fresh_token(), requests=110) <= WORKERS * (LIMIT + BURST)
 
-    assert stage.admitted(token) == LIMIT + BURST
-    assert {one.code for one in stage.timed([[get(INFO, bearer(stage.revoked))] * 2] * 4)} == {"2003"}
+        served_or_503 = stage.timed([all_kinds(stage.fresh_token())])
+        assert {one.status for one in served_or_503} <= {200, 201, 401, 429, 503}
+
+    time.sleep(RECOVERED_WITHIN)
+    assert stage.admitted(stage.fresh_token()) == LIMIT + BURST
+    assert {one.code for one in stage.timed([[revoked] * 2] * 4)} == {"2003"}
+
+
+def test_every_key_of_all_this_has_an_expiry_but_the_marker_of_the_copy(stage: Stage) -> None:
+    statuses = [one.status for one in stage.timed([all_kinds(stage.fresh_token(), logins=3)])]
+    assert (statuses.count(401), statuses.count(429)) == (10, 5)  # locked out
+
+    expiries = {key.decode(): stage.redis.ttl(key) for key in stage.redis.scan_iter()}
+
+    assert {key.partition(":")[0] for key in expiries} >= KINDS_OF_KEYS
+    assert expiries.pop("blacklist:complete") == -1
+    assert [key for key, seconds in expiries.items() if seconds == -1] == []
+    assert max(expiries.values()) <= 86_401
