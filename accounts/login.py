@@ -14,6 +14,7 @@ from accounts import challenges
 from accounts.afterwards import afterwards
 from accounts.audit import BLOCKED, FAILURE, record
 from accounts.digests import keyed_hash
+from accounts.equal_time import in_equal_time
 from accounts.hardware_wallet import new_challenge, signed_by
 from accounts.lockouts import Attempt, Subject, account, here, lift_account, second_factor
 from accounts.mail import send_login
@@ -88,6 +89,7 @@ def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
         attempt.take_back()
 
 
+@in_equal_time
 def start_login(*, email: str, password: str | None = None, hardware_wallet: bool = False) -> dict[str, object]:
     """Start a login and mail its code and link; return the answer, which is the same for every address.
 
@@ -119,6 +121,7 @@ def password_fits(email: str, user: User | None, password: str) -> bool:
     return True
 
 
+@in_equal_time
 def finish_login(shown: Credentials) -> tuple[User, TokenPair]:
     """Let the user in and return them with new tokens; raise what is wrong with what is shown.
 

@@ -7,6 +7,7 @@ from rest_framework.serializers import ValidationError
 
 from accounts import mail_links
 from accounts.audit import record
+from accounts.equal_time import in_equal_time
 from accounts.lockouts import account, here
 from accounts.login import WrongCredentials, charged
 from accounts.mail import send_notice, send_password_reset
@@ -20,6 +21,7 @@ LIFETIME_SECONDS = 1800
 MESSAGE = "If the address has an account, a link is on its way."
 
 
+@in_equal_time
 def start_reset(*, email: str) -> dict[str, object]:
     """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
     user = User.objects.welcome(email=email)

@@ -1,0 +1,39 @@
+"""Answers that wait for the next tick."""
+
+import time
+
+import pytest
+
+from accounts.equal_time import TICK_SECONDS, in_equal_time
+
+
+def ticks(work_seconds: float, *, fails: bool = False) -> float:
+    """Return for how many ticks a function of so much work takes."""
+
+    @in_equal_time
+    def work() -> str:
+        time.sleep(work_seconds)
+        if fails:
+            raise ValueError
+        return "done"
+
+    started = time.monotonic()
+    if fails:
+        with pytest.raises(ValueError):  # noqa: PT011  # the one above
+            work()
+    else:
+        assert work() == "done"
+    return (time.monotonic() - started) / TICK_SECONDS
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.6])
+def test_whatever_fits_into_a_tick_takes_one(share: float) -> None:
+    assert 1 <= ticks(share * TICK_SECONDS) < 1.9
+
+
+def test_what_takes_longer_waits_for_the_next_one() -> None:
+    assert 2 <= ticks(1.2 * TICK_SECONDS) < 2.9
+
+
+def test_a_refusal_takes_as_long() -> None:
+    assert 1 <= ticks(0, fails=True) < 1.9
