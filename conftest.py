@@ -46,7 +46,7 @@ def empty_redis() -> Redis:
     """Each test starts with an empty Redis and a closed breaker."""
     redis = redis_client()
     redis.flushall()
-    breaker._blocked_until = 0.0
+    breaker.outage = None
     copy.settled = copy.doubts
     return redis
 

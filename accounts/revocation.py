@@ -179,7 +179,7 @@ def rebuild() -> int:
     or gateway did so.
 
     Requests that come meanwhile wait, then find it done: of all that find the copy gone, or that doubt it after an
-    outage, one builds. Without Redis none waits: its breaker lets one try. Raises RedisUnavailable also when somebody
+    outage, one builds. Without Redis none waits: its breaker is open. Raises RedisUnavailable also when somebody
     emptied the server meanwhile.
     """
     ping()

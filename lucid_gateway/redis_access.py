@@ -10,53 +10,65 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 T = TypeVar("T")
-RETRY_AFTER_SECONDS = 0.9
-PROBE_WAIT_SECONDS = 0.1
+PROBE_EVERY_SECONDS = 0.25
 
 
 class RedisUnavailable(Exception):
     """Redis refused, timed out or answered with an error; nothing is known of what the call did."""
 
 
-class RedisBreaker:
-    """Fails calls at once for a while after one failed; then lets one call probe (half-open), for which others wait a
-    moment: if they went on without Redis now, more than the limit would pass when it is back.
+class Outage:
+    """The time from a failure until a probe succeeds."""
 
-    The state is a process's own: each worker finds out for itself and recovers by itself.
+
+class RedisBreaker:
+    """Fails calls at once after one failed, until a probe succeeds.
+
+    The probe runs beside the requests: none waits for it, and none goes on without Redis once it is back. The state is
+    a process's own: each worker finds out for itself and recovers by itself.
     """
 
-    def __init__(self, retry_after: float = RETRY_AFTER_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
-        self.retry_after = retry_after
-        self.clock = clock
-        self._blocked_until = 0.0
-        self._probe = threading.Lock()
+    def __init__(self, probe: Callable[[], object], probe_every: float = PROBE_EVERY_SECONDS) -> None:
+        self.probe = probe
+        self.probe_every = probe_every
+        self.outage: Outage | None = None
+        self.opening = threading.Lock()
 
     def call(self, command: Callable[[], T]) -> T:
         """Return what the command returns; raise RedisUnavailable if it fails or the breaker is open."""
-        if not self._blocked_until:
-            return self._attempt(command)
-        if self.clock() < self._blocked_until or not self._probe.acquire(timeout=PROBE_WAIT_SECONDS):
+        if self.outage:
             raise RedisUnavailable("breaker is open")
         try:
-            if self.clock() < self._blocked_until:
-                raise RedisUnavailable("the probe failed")
-            if self._blocked_until:
-                return self._attempt(command)
-        finally:
-            self._probe.release()
-        return self._attempt(command)
-
-    def _attempt(self, command: Callable[[], T]) -> T:
-        try:
-            result = command()
+            return command()
         except RedisError as error:
-            self._blocked_until = self.clock() + self.retry_after
+            self.open()
             raise RedisUnavailable(type(error).__name__) from error
-        self._blocked_until = 0.0
-        return result
+
+    def open(self) -> None:
+        """Fail calls until a probe succeeds; one that probes already goes on."""
+        with self.opening:
+            if self.outage is None:
+                self.outage = Outage()
+                threading.Thread(target=self.wait_for_end, args=[self.outage], name="redis-probe", daemon=True).start()
+
+    def wait_for_end(self, outage: Outage) -> None:
+        """Probe until it succeeds, then let calls through again."""
+        while self.outage is outage:
+            time.sleep(self.probe_every)
+            try:
+                self.probe()
+            except RedisError:
+                continue
+            if self.outage is outage:
+                self.outage = None
 
 
-breaker = RedisBreaker()
+def probe() -> None:
+    """Write one key: a server that is full, or a replica, answers to all that only reads. Raises RedisError."""
+    redis_client().set("redis_probe", "", px=1000)
+
+
+breaker = RedisBreaker(probe)
 
 
 def redis_client() -> Redis:

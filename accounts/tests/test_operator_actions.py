@@ -16,7 +16,7 @@ from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, actors_of, choose, me, messages_of
 from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, make_user
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 
 LIST = "/admin/accounts/user/"
 DANGEROUS = ["lock", "end_sessions", "reset_factors", "change_role", "delete_accounts"]
@@ -219,18 +219,18 @@ def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> No
 
 
 def test_without_redis_lifting_is_a_message(page: Client, owner: User) -> None:
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
     assert act(page, "lift_lockouts", owner) == ["Redis cannot be had: nothing was lifted."]
     assert actors_of("lockout.lifted") == []
 
 
 def test_a_lock_works_without_redis(page: Client, api: ApiClient, owner: User, tokens: TokenPair) -> None:
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
     assert act(page, "lock", owner) == ["1 user: locked."]
     assert me(api, tokens) == "2005"
-    breaker._blocked_until = 0.0
+    breaker.outage = None
     for thread in threading.enumerate():
         if thread.name == "revocation":
             thread.join()

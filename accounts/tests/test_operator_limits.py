@@ -12,7 +12,7 @@ from accounts.admin import limits as pages
 from accounts.models import AuditEvent, User
 from accounts.roles import Role
 from conftest import make_user
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import holder, tier_for, verdict_on
 from ratelimit.shadow import observed
@@ -259,7 +259,7 @@ def test_without_redis_the_pages_are_there(page: Client) -> None:
     put("192.0.2.0/24")
     rule = put_limit()
     observed("public", "user:1")
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
     response = page.get(LIMITS)
     assert (response.status_code, "Shadow mode would have" in text(response)) == (200, False)

@@ -7,7 +7,7 @@ from accounts.lockouts import Attempt, Subject, account, second_factor
 from accounts.models import AuditEvent, User
 from accounts.tests.conftest import failures_of
 from accounts.tests.operators import actors_of, messages_of
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 
 LIST = "/admin/accounts/automaticlockout/"
 ADDRESS = Subject("address", "2001:db8::/64")
@@ -99,13 +99,13 @@ def test_the_button_needs_its_csrf_token(admin: User, lockouts: None) -> None:
 
 
 def test_without_redis_the_page_says_that_nothing_is_known(page: Client, lockouts: None) -> None:
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
     for response in (page.get(LIST), page.post(LIST, {"subject": ADDRESS.text})):
         assert messages_of(response) == ["Redis cannot be had: nothing is known of lockouts."]
         assert response.status_code == 200
         assert "Nobody is locked out" not in response.content.decode()
-    breaker._blocked_until = 0.0
+    breaker.outage = None
     assert len(listed(page)) == 2
 
 

@@ -20,7 +20,7 @@ from accounts.tests.operators import actors_of, browser, me, signed_in
 from accounts.tokens import issue_tokens
 from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.env import Environment
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 from ratelimit.limiter import admit
 from ratelimit.tiers import tier
 from testing.mail import Mailbox
@@ -86,7 +86,7 @@ def three_a_minute(settings: Settings) -> Iterator[None]:
 @pytest.fixture
 def no_redis() -> None:
     """Redis cannot be had until the end of the test."""
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
 
 def test_who_has_totp_is_asked_for_a_code(admin: User, phone: Phone) -> None:

@@ -18,7 +18,7 @@ from accounts.models import IssuedToken, User
 from accounts.revocation import COPY_MARKER, blacklist_key, copy, epoch_key, lock_key, rebuild, revoke
 from accounts.tokens import TokenPair, end_all, issue_tokens
 from conftest import ApiClient, error_code
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 from testing.parallel import in_parallel
 
 FAR = 1e12
@@ -52,11 +52,11 @@ def another_worker() -> None:
 
 
 def redis_away() -> None:
-    breaker._blocked_until = FAR
+    breaker.outage = Outage()
 
 
 def redis_back() -> None:
-    breaker._blocked_until = 0.0
+    breaker.outage = None
 
 
 def test_a_flush_brings_nothing_back(api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis) -> None:

@@ -2,16 +2,20 @@
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from pytest_django.fixtures import Settings
+from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from lucid_gateway.redis_access import RETRY_AFTER_SECONDS, RedisBreaker, RedisUnavailable, ping, redis_call
+from lucid_gateway.redis_access import PROBE_EVERY_SECONDS, RedisBreaker, RedisUnavailable, ping, redis_call
 from testing.parallel import in_parallel
-from testing.servers import RedisServer, running_redis
+from testing.servers import RedisServer, free_port, running_redis
+
+pytestmark = pytest.mark.quiet
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_an_open_breaker_costs_next_to_nothing_and_does_not_connect(server: Redi
     with socket.create_server(("127.0.0.1", server.port)) as listener:
         listener.setblocking(False)
 
-        assert sum(seconds(ping) for _ in range(100)) < RETRY_AFTER_SECONDS / 2
+        assert sum(seconds(ping) for _ in range(100)) < PROBE_EVERY_SECONDS / 2
         with pytest.raises(BlockingIOError):
             listener.accept()
 
@@ -98,63 +102,94 @@ def refuse() -> None:
     raise RedisError
 
 
-def test_one_call_at_a_time_probes_a_half_open_breaker() -> None:
-    now = 100.0
-    breaker = RedisBreaker(retry_after=1, clock=lambda: now)
-    seconds(lambda: breaker.call(refuse))
-    now = 101.0
-    asked = []
+class Probe:
+    """A probe that fails until it is told not to."""
 
-    def probe() -> str:
-        asked.append("probe")
-        seconds(lambda: breaker.call(lambda: asked.append("second")))
-        return "answer"
+    def __init__(self) -> None:
+        self.asked = 0
+        self.threads: set[int] = set()
+        self.succeeds = False
 
-    assert breaker.call(probe) == "answer"
-    assert asked == ["probe"]
-    assert breaker.call(lambda: "closed again") == "closed again"
+    def __call__(self) -> None:
+        self.asked += 1
+        self.threads.add(threading.get_ident())
+        if not self.succeeds:
+            raise RedisError
 
 
-def test_a_failed_probe_opens_the_breaker_again() -> None:
-    now = 100.0
-    breaker = RedisBreaker(retry_after=1, clock=lambda: now)
-    seconds(lambda: breaker.call(refuse))
-    now = 101.0
-    seconds(lambda: breaker.call(refuse))
-    now = 101.9
+def opened(probe: Probe, times: int = 1) -> RedisBreaker:
+    """Return a breaker after so many calls that failed at the same time."""
+    breaker = RedisBreaker(probe, probe_every=0.01)
+    together = threading.Barrier(times)
 
-    seconds(lambda: breaker.call(lambda: None))
+    def fail() -> None:
+        together.wait()
+        refuse()
 
-
-def half_open() -> RedisBreaker:
-    """Return a breaker that is due to probe."""
-    breaker = RedisBreaker(retry_after=0)
-    seconds(lambda: breaker.call(refuse))
+    in_parallel(times, lambda _: seconds(lambda: breaker.call(fail)))
     return breaker
 
 
-def test_calls_beside_a_probe_wait_for_it_and_then_succeed_too() -> None:
-    breaker = half_open()
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
-    assert in_parallel(8, lambda _: breaker.call(lambda: time.sleep(0.02) or "answer")) == ["answer"] * 8
+
+def test_calls_fail_until_a_probe_succeeds_and_then_nothing_probes_any_more() -> None:
+    probe = Probe()
+    breaker = opened(probe)
+    until(lambda: probe.asked > 3)
+    seconds(lambda: breaker.call(lambda: "never asked"))
+
+    probe.succeeds = True
+    until(lambda: breaker.outage is None)
+
+    assert breaker.call(lambda: "asked") == "asked"
+    asked = probe.asked
+    time.sleep(0.05)
+    assert probe.asked == asked
 
 
-def test_calls_beside_a_probe_that_fails_ask_nothing() -> None:
-    breaker, asked = half_open(), []
-    breaker.retry_after = 60
+def test_one_probe_runs_however_many_calls_fail_at_once() -> None:
+    probe = Probe()
+    breaker = opened(probe, times=8)
 
-    def probe() -> None:
-        asked.append("probe")
-        time.sleep(0.02)
-        refuse()
+    until(lambda: probe.asked > 10)
 
-    in_parallel(8, lambda _: seconds(lambda: breaker.call(probe)))
+    breaker.outage = None
+    assert len(probe.threads) == 1
 
-    assert asked == ["probe"]
+
+def test_a_call_that_fails_after_the_recovery_opens_the_breaker_again() -> None:
+    probe = Probe()
+    probe.succeeds = True
+    breaker = opened(probe)
+    until(lambda: breaker.outage is None)
+    probe.succeeds = False
+
+    seconds(lambda: breaker.call(refuse))
+
+    seconds(lambda: breaker.call(lambda: "never asked"))
+    breaker.outage = None
+
+
+@pytest.mark.parametrize("fault", ["full", "a replica"])
+def test_a_server_that_takes_no_writes_is_not_taken_for_recovered(server: RedisServer, fault: str) -> None:
+    def configure(redis: Redis) -> None:
+        redis.config_set("maxmemory", "1") if fault == "full" else redis.replicaof("127.0.0.1", str(free_port()))
+
+    redis_call(configure)
+    seconds(lambda: redis_call(lambda redis: redis.set("key", "value")))
+
+    time.sleep(PROBE_EVERY_SECONDS * 2)
+
+    seconds(ping)
 
 
 def test_an_error_of_our_own_does_not_open_the_breaker() -> None:
-    breaker = RedisBreaker()
+    breaker = RedisBreaker(Probe())
 
     with pytest.raises(ZeroDivisionError):
         breaker.call(lambda: 1 / 0)

@@ -14,7 +14,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from lucid_gateway.errors import BandwidthExceeded
-from lucid_gateway.redis_access import breaker, redis_client
+from lucid_gateway.redis_access import Outage, breaker, redis_client
 from ratelimit import bandwidth
 from ratelimit.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
 from ratelimit.shadow import counts_of_today
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def no_redis() -> Iterator[None]:
     """A Redis that cannot be had, and a process that has counted nothing yet."""
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
     bandwidth.local.levels.clear()
     yield
     bandwidth.local.levels.clear()

@@ -13,7 +13,7 @@ from django.test import RequestFactory
 from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 from ratelimit import leases as module
 from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, concurrency_key, holder, write
 from ratelimit.limiter import admit
@@ -113,10 +113,10 @@ def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick:
 
 def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: LeaseHolder) -> None:
     about_to_end(empty_redis, ONE)
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
     quick.hold(ONE)
     time.sleep(0.05)
-    breaker._blocked_until = 0.0
+    breaker.outage = None
 
     wait_until(lambda: ms_left(empty_redis, ONE) > LEASE_MS - 2_000)
 
@@ -124,7 +124,7 @@ def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: LeaseHold
 def test_without_redis_a_lease_is_given_back_by_running_out(empty_redis: Redis, quick: LeaseHolder) -> None:
     about_to_end(empty_redis, ONE)
     quick.hold(ONE)
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
     quick.give_back(ONE)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from lucid_gateway.redis_access import RedisUnavailable, breaker, redis_client
+from lucid_gateway.redis_access import Outage, RedisUnavailable, breaker, redis_client
 from ratelimit.leases import Lease, concurrency_key, holder
 from ratelimit.limiter import (
     Decision,
@@ -185,7 +185,7 @@ def test_a_redis_that_lost_the_script_gets_it_again(empty_redis: Redis) -> None:
 
 
 def test_without_redis_the_process_counts_alone() -> None:
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
     subject = f"user:{uuid.uuid4()}"
 
     with pytest.raises(RedisUnavailable):

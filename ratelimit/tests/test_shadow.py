@@ -10,7 +10,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
-from lucid_gateway.redis_access import RedisUnavailable, breaker
+from lucid_gateway.redis_access import Outage, RedisUnavailable, breaker
 from ratelimit import shadow
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder
@@ -73,7 +73,7 @@ def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) 
 
 
 def test_without_redis_the_log_alone_knows(caplog: pytest.LogCaptureFixture) -> None:
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
     with caplog.at_level(logging.INFO, logger="ratelimit.shadow"):
         observed("public", "user:1")
 

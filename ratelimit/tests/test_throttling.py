@@ -7,7 +7,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from conftest import ApiClient, TokenPair, error_code
-from lucid_gateway.redis_access import breaker
+from lucid_gateway.redis_access import Outage, breaker
 from ratelimit.tiers import tier
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, request_bytes
@@ -137,7 +137,7 @@ def test_disabled_limits_refuse_nobody_and_say_nothing(settings: Settings, api: 
 
 
 def test_without_redis_limits_still_hold(api: ApiClient) -> None:
-    breaker._blocked_until = breaker.clock() + 60
+    breaker.outage = Outage()
 
     statuses = [api.send("get", INFO, REMOTE_ADDR="192.0.2.77").status_code for _ in range(5)]
 
