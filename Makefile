@@ -9,6 +9,8 @@ COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes
 CHECK := ENVIRONMENT=test JWT_SECRET_KEY=only-for-checks-that-contact-nothing REDIS_URL=redis://redis \
 	SQLITE_PATH=var/check.sqlite3 RDP_SERVICES_URL=http://rdp NODE_MANAGEMENT_URL=http://nodes \
 	STORAGE_DATABASE_URL=http://storage
+# Two files at a time; tests that measure time run on their own, on a quiet machine.
+SIDE_BY_SIDE := -n 2 --dist loadfile -m "not quiet"
 SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on-warn
 
 help: ## show this help
@@ -25,8 +27,10 @@ run: setup ## start the gateway and all it needs on http://127.0.0.1:8080, until
 	@exec $(BIN)/python -m demo
 
 test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
-	$(BIN)/pytest
-	$(BIN)/pytest --database mongodb
+	$(BIN)/pytest $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m quiet
+	$(BIN)/pytest $(SIDE_BY_SIDE) --database mongodb
+	$(BIN)/pytest -m quiet --database mongodb
 
 lint: setup ## check style, types, import directions, migrations and the committed OpenAPI document
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from redis import Redis
 from testing.gateway import Gateway, running_gateway
 from testing.servers import RedisServer, child, free_port, redis_binary, running_mongod, running_redis, wait_for_port
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.quiet, pytest.mark.usefixtures("db")]
 USER = "demo@lucid.test"
 
 

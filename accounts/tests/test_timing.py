@@ -18,7 +18,7 @@ from testing.gateway import Gateway, running_gateway
 from testing.mail import running_smtp_server
 from testing.raw_http import RawConnection, request_bytes
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.quiet, pytest.mark.usefixtures("db")]
 ROUNDS, WARM_UP = 160, 15
 # Both must be so for a failure: it is no accident, and more than the clocks of either side are good for. Reading an
 # account's row takes 0.06 to 0.11 ms, which must not be seen.

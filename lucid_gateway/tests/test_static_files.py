@@ -1,10 +1,13 @@
 """The files of the operator pages."""
 
+import pytest
+
 from conftest import ApiClient, error_code
 
 CSS = "/static/admin/css/base.css"
 
 
+@pytest.mark.usefixtures("db")  # closing the answer asks the connection
 def test_a_file_is_served(api: ApiClient) -> None:
     response = api.get(CSS)
 

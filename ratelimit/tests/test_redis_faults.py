@@ -22,6 +22,8 @@ from testing.parallel import in_parallel
 from testing.raw_http import RawConnection, request_bytes
 from testing.servers import RedisServer, free_port, running_redis
 
+pytestmark = pytest.mark.quiet
+
 LIMIT, BURST, WORKERS = 30, 15, 2
 RECOVERED_WITHIN = 1.0  # seconds
 INFO, DEMO = "/chain/info", "demo@lucid.test"

@@ -15,6 +15,8 @@ from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawAnswer, ask, request_bytes
 from testing.servers import RedisServer, free_port, running_redis
 
+pytestmark = pytest.mark.quiet
+
 REMEMBERED = 1.1
 
 
