@@ -99,6 +99,9 @@ class Environment(BaseSettings):
     NODE_MANAGEMENT_URL: CommaList = ()
     ADMIN_INTERFACE_URL: CommaList = ()
     STORAGE_DATABASE_URL: CommaList = ()
+    CLUSTER_MAX_IN_FLIGHT: Positive = 1_000
+    IDENTITY_SIGNING_SECRET: str = ""
+    RESPONSE_CACHE_ENABLED: bool = False
 
     RATE_LIMIT_ENABLED: bool = True
     RATE_LIMIT_REQUESTS_PER_MINUTE: Positive = 100

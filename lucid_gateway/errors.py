@@ -6,9 +6,9 @@
     ├── InsufficientPermissions 2004
     ├── RateLimited 3001 ─ QuotaExceeded 3002, TooManyAttempts 3003, BandwidthExceeded 3004,
     │   TooManyConcurrentRequests 3005
-    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003
+    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003 ─ RequestUnderWay, UpgradeRefused
     └── InternalError 5001, DatabaseUnavailable 5002, BadUpstreamAnswer 5003, UpstreamUnreachable 5005,
-        UpstreamTimeout 5006, ServiceUnavailable 5008
+        UpstreamTimeout 5006, CircuitOpen 5007, ServiceUnavailable 5008, ClusterInMaintenance 5009
 
 Domain code raises them and knows nothing of HTTP beyond that; `lucid_gateway.envelope` turns them into answers.
 """
@@ -232,6 +232,18 @@ class OperationNotAllowed(GatewayError):
     number, status, text = 4003, 405, "Operation not allowed"
 
 
+class RequestUnderWay(OperationNotAllowed):
+    """A request with the same Idempotency-Key is under way, or nobody knows what became of it."""
+
+    status, text = 409, "A request with this Idempotency-Key is under way"
+
+
+class UpgradeRefused(OperationNotAllowed):
+    """A change of protocol that the gateway does not offer (RFC 9110, section 7.8)."""
+
+    status, text = 501, "Upgrades are not offered"
+
+
 class DatabaseUnavailable(GatewayError):
     """The database does not answer."""
 
@@ -256,7 +268,19 @@ class UpstreamTimeout(GatewayError):
     number, status, text = 5006, 504, "Cluster timed out"
 
 
+class CircuitOpen(GatewayError):
+    """All instances of a cluster failed lately: none is asked before `Retry-After`."""
+
+    number, status, text = 5007, 503, "Circuit open"
+
+
 class ServiceUnavailable(GatewayError):
     """Something that this request needs is down or not configured."""
 
     number, status, text = 5008, 503, "Service unavailable"
+
+
+class ClusterInMaintenance(GatewayError):
+    """An operator took the cluster out of service; `Retry-After` says when to try again."""
+
+    number, status, text = 5009, 503, "Cluster in maintenance"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from urllib.parse import quote
 
 from proxy.clusters import configured
@@ -22,9 +23,23 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRule:
+    """How long answers to GET may be given again: `seconds` where the cluster does not say; None only if it does.
+
+    `shared` ones are the same for all callers who may ask; others are kept for each caller alone.
+    """
+
+    seconds: float | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Where requests go. `path` is below /api/v1 in Django's syntax, `upstream` the path at the cluster;
     `permission` None asks for a caller and nothing more; `body_limit` is bytes.
+
+    `attempts` is how many instances may be tried at most, where the retry rule allows another; `idempotency_key` says
+    whether Idempotency-Key is honoured; `cache` None keeps no answers.
     """
 
     path: str
@@ -35,6 +50,9 @@ class Route:
     tier: str = "authenticated"
     body_limit: int = 100 * MIB
     timeouts: Timeouts = Timeouts()
+    attempts: int = 3
+    idempotency_key: bool = False
+    cache: CacheRule | None = None
 
     def target(self, parameters: Mapping[str, str], query: str) -> str:
         """Return the request target at the cluster (RFC 9112, section 3.2.1) for canonical path parameters."""
@@ -49,25 +67,38 @@ def printable(query: str) -> str:
 
 READ = ("GET", "HEAD")
 ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# Two seconds of the chain's height are nobody's secret; of blocks only the cluster knows which are final.
+CHAIN_INFO = CacheRule(seconds=2.0, shared=True)
+BLOCKS = CacheRule(shared=True)
 BLOCKCHAIN, SESSIONS, TRON = "blockchain_core", "session_management", "tron_payment"
 
 
-def subtree(path: str, methods: tuple[str, ...], cluster: str, upstream: str, **more: str | None) -> tuple[Route, ...]:
+def subtree(path: str, methods: tuple[str, ...], cluster: str, upstream: str, **more: Any) -> tuple[Route, ...]:
     """Return the rows for a path and all below it."""
     return (
-        Route(path, methods, cluster, upstream, **more),  # type: ignore[arg-type]
-        Route(f"{path}/<path:rest>", methods, cluster, f"{upstream}/{{rest}}", **more),  # type: ignore[arg-type]
+        Route(path, methods, cluster, upstream, **more),
+        Route(f"{path}/<path:rest>", methods, cluster, f"{upstream}/{{rest}}", **more),
     )
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("chain/info", READ, BLOCKCHAIN, "/api/v1/chain/info", "blockchain:read"),
-    Route("blockchain-info", READ, BLOCKCHAIN, "/api/v1/chain/info", "blockchain:read"),
+    Route("chain/info", READ, BLOCKCHAIN, "/api/v1/chain/info", "blockchain:read", cache=CHAIN_INFO),
+    Route("blockchain-info", READ, BLOCKCHAIN, "/api/v1/chain/info", "blockchain:read", cache=CHAIN_INFO),
     Route("chain/status", READ, BLOCKCHAIN, "/api/v1/chain/status", "blockchain:read"),
     Route("chain/height", READ, BLOCKCHAIN, "/api/v1/chain/height", "blockchain:read"),
     Route("chain/network", READ, BLOCKCHAIN, "/api/v1/chain/network", "blockchain:read"),
-    *subtree("chain/blocks", READ, BLOCKCHAIN, "/api/v1/blocks", permission="blockchain:read", tier="blockchain_query"),
-    Route("chain/transactions", ("POST",), BLOCKCHAIN, "/api/v1/transactions", "blockchain:write"),
+    *subtree(
+        "chain/blocks",
+        READ,
+        BLOCKCHAIN,
+        "/api/v1/blocks",
+        permission="blockchain:read",
+        tier="blockchain_query",
+        cache=BLOCKS,
+    ),
+    Route(
+        "chain/transactions", ("POST",), BLOCKCHAIN, "/api/v1/transactions", "blockchain:write", idempotency_key=True
+    ),
     *subtree("chain/transactions", READ, BLOCKCHAIN, "/api/v1/transactions", permission="blockchain:read"),
     *subtree("chain/anchoring", READ, BLOCKCHAIN, "/api/v1/anchoring", permission="blockchain:read"),
     *subtree("chain/consensus", READ, BLOCKCHAIN, "/api/v1/consensus", permission="blockchain:read"),
@@ -81,7 +112,8 @@ ROUTES: tuple[Route, ...] = (
         tier="chunk_upload",
         body_limit=10 * MIB,
     ),
-    *subtree("wallets", ANY, TRON, "/api/v1/wallets"),
+    *subtree("wallets", ("POST",), TRON, "/api/v1/wallets", idempotency_key=True),
+    *subtree("wallets", ("GET", "HEAD", "PUT", "PATCH", "DELETE"), TRON, "/api/v1/wallets"),
     *subtree("rdp", ANY, "rdp_services", "/api/v1/rdp"),
     *subtree("nodes", ANY, "node_management", "/api/v1/nodes"),
     *subtree("storage", ANY, "storage_database", "/api/v1/storage"),
