@@ -100,6 +100,8 @@ class Environment(BaseSettings):
     ADMIN_INTERFACE_URL: CommaList = ()
     STORAGE_DATABASE_URL: CommaList = ()
     CLUSTER_MAX_IN_FLIGHT: Positive = 1_000
+    CLUSTER_BREAKER_ENABLED: bool = True
+    CLUSTER_HEALTH_CHECKS_ENABLED: bool = True
     IDENTITY_SIGNING_SECRET: str = ""
     RESPONSE_CACHE_ENABLED: bool = False
 

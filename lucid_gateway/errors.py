@@ -257,9 +257,10 @@ class BadUpstreamAnswer(GatewayError):
 
 
 class UpstreamUnreachable(GatewayError):
-    """No instance of a cluster takes a connection."""
+    """No instance of a cluster takes a connection: nothing was sent."""
 
     number, status, text = 5005, 502, "Cannot reach a cluster"
+    nothing_sent = True
 
 
 class UpstreamTimeout(GatewayError):

@@ -19,6 +19,11 @@ class Instance:
     port: int
 
     @property
+    def url(self) -> str:
+        """Return its address, as operators write it."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
     def authority(self) -> str:
         """Return the Host field for it (RFC 9110, section 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -1,20 +1,23 @@
 """The forwarder: one client request becomes exactly one upstream request, its answer flows back as it comes."""
 
-import itertools
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from django.http import HttpRequest
 
-from lucid_gateway.errors import BadRequest, GatewayError, RequestTooLarge, UpstreamUnreachable
+from lucid_gateway.errors import BadRequest, GatewayError, RequestTooLarge
+from proxy.balancer import choose, no_instance
+from proxy.bulkhead import Bulkhead, bulkhead_of
 from proxy.clusters import Cluster, Instance
 from proxy.headers import Identity, request_headers
+from proxy.instances import Attempt, InstanceState
+from proxy.maintenance import refuse_if_closed
 from proxy.pool import Pool, pool_for
+from proxy.retries import budget_of
 from proxy.routes import Route
 from proxy.upstream import Answer, AnswerCut, Connection, NoAnswer
 
@@ -30,9 +33,11 @@ class BodySource(Protocol):
 
 @dataclass
 class Exchange:
-    """What became of a request at its cluster; the access log reads it."""
+    """What became of a request at its cluster; the access log and the metrics read it."""
 
     cluster: str
+    instance: str | None = None
+    attempts: int = 0
     status: int | None = None
     milliseconds: float | None = None
 
@@ -92,8 +97,8 @@ def body_of(request: HttpRequest, limit: int) -> RequestBody:
 class AnswerBody:
     """The body of an answer on its way to the client; closing it frees the connection, whole or not."""
 
-    def __init__(self, connection: Connection, pool: Pool, client: socket.socket | None) -> None:
-        self.connection, self.pool, self.client = connection, pool, client
+    def __init__(self, connection: Connection, sending: "Sending", attempt: Attempt) -> None:
+        self.connection, self.sending, self.attempt = connection, sending, attempt
         self.pieces = connection.read_body()
         self.closed = False
 
@@ -107,14 +112,20 @@ class AnswerBody:
             self.close()
             raise
         except AnswerCut:
-            reset_at_close(self.client)
+            self.attempt.failed()
+            reset_at_close(self.sending.request.META.get("gunicorn.socket"))
             raise
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end, else close it."""
+        """Give the connection back if the answer was read to its end, else close it; make room for other requests."""
         if not self.closed:
             self.closed = True
-            self.pool.give_back(self.connection)
+            pool_for(self.attempt.state.instance).give_back(self.connection)
+            self.attempt.end()
+            self.sending.bulkhead.leave()
+
+    # Should anything between here and the server lose the answer, the place in the bulkhead is not lost with it.
+    __del__ = close
 
 
 def reset_at_close(client: socket.socket | None) -> None:
@@ -131,58 +142,116 @@ class Forwarded:
     body: AnswerBody
 
 
-@cache
-def rotation(cluster: Cluster) -> "itertools.count[int]":
-    """Return the counter that spreads this process's requests over the cluster's instances."""
-    return itertools.count()
-
-
-def candidates(cluster: Cluster, method: str) -> list[tuple[Instance, bool]]:
-    """Return (instance, fresh connection?) in the order to try: each once, and a second try for safe methods."""
-    offset = next(rotation(cluster)) % len(cluster.instances)
-    ordered = [*cluster.instances[offset:], *cluster.instances[:offset]]
-    again = [(ordered[0], True)] if method in SAFE_METHODS and len(ordered) == 1 else []
-    return [*((instance, False) for instance in ordered), *again]
-
-
 def forward(
     request: HttpRequest, route: Route, cluster: Cluster, *, caller: Identity, target: str, exchange: Exchange
 ) -> Forwarded:
     """Send the request to an instance of the cluster and return its answer, the body unread.
 
-    Another instance is tried when nothing was sent, or for safe methods when no byte of an answer came (RFC 9110,
-    section 9.2.2). Raises UpstreamUnreachable, UpstreamTimeout, BadUpstreamAnswer, RequestTooLarge or BadRequest.
+    Raises ClusterInMaintenance, CircuitOpen or ServiceUnavailable when no instance may be asked, RequestTooLarge or
+    BadRequest for the client's body, and UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
     """
-    method = request.method or ""
+    refuse_if_closed(cluster.name)
     body = body_of(request, route.body_limit)
-    failure: GatewayError = UpstreamUnreachable()
-    started = time.perf_counter()
-    unreachable: set[Instance] = set()
-    for instance, fresh in candidates(cluster, method):
-        if instance in unreachable:
-            continue
-        pool = pool_for(instance)
-        head = request_head(request, caller, instance, target, body)
-        try:
-            connection = pool.take(route.timeouts, fresh=fresh)
-        except GatewayError as error:
-            failure = error
-            unreachable.add(instance)
-            continue
+    bulkhead = bulkhead_of(cluster.name)
+    bulkhead.enter()
+    try:
+        return Sending(request, route, cluster, caller, target, exchange, body, bulkhead).run()
+    except BaseException:
+        bulkhead.leave()
+        raise
+
+
+@dataclass
+class Sending:
+    """One request on its way: which instances were tried, and how much of the total time is left, in seconds."""
+
+    request: HttpRequest
+    route: Route
+    cluster: Cluster
+    caller: Identity
+    target: str
+    exchange: Exchange
+    body: RequestBody
+    bulkhead: Bulkhead
+    started: float = field(default_factory=time.perf_counter)
+    tried: list[InstanceState] = field(default_factory=list)
+    time_left: float | None = None
+
+    @property
+    def method(self) -> str:
+        """Return the method."""
+        return self.request.method or ""
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the request may be sent again if no byte of an answer came (RFC 9110, section 9.2.2)."""
+        return self.method in SAFE_METHODS and self.body.is_empty()
+
+    def run(self) -> Forwarded:
+        """Try one instance after the other, for as long as the retry rule, the budget and the route allow it."""
+        budget = budget_of(self.cluster.name)
+        budget.earn()
+        failure: GatewayError | None = None
+        while len(self.tried) < self.route.attempts:
+            state = choose(self.cluster, self.tried)
+            if state is None or (failure is not None and not budget.spend()):
+                break
+            self.tried.append(state)
+            attempt = state.begin()
+            if attempt is None:
+                continue
+            try:
+                return self.ask(attempt)
+            except GatewayError as error:
+                failure = error
+                if not getattr(error, "nothing_sent", False) and not (
+                    isinstance(error, NoAnswer) and self.may_be_repeated
+                ):
+                    break
+        raise failure or no_instance(self.cluster)
+
+    def ask(self, attempt: Attempt) -> Forwarded:
+        """Ask one instance, and judge it by what comes of it."""
+        self.exchange.instance, self.exchange.attempts = attempt.state.instance.url, self.exchange.attempts + 1
+        with attempt:
+            connection, answer = self.exchange_on(pool_for(attempt.state.instance))
+            attempt.answered(answer.status)
+            self.exchange.status = answer.status
+            self.exchange.milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
+            if "text/event-stream" in ",".join(answer.fields("content-type")).lower():
+                connection.time_left = None
+            return Forwarded(answer, AnswerBody(connection, self, attempt))
+
+    def exchange_on(self, pool: Pool, *, fresh: bool = False) -> tuple[Connection, Answer]:
+        """Send the request and read the head of its answer; once more, on a fresh connection, if that is called for."""
+        connection = pool.take(self.route.timeouts, fresh=fresh)
         try:
             with connection:
-                answer = send_and_read(connection, method, route, head, body)
-        except NoAnswer as error:
-            failure = error
-            if method in SAFE_METHODS and body.is_empty():
-                continue
-            break
-        exchange.status = answer.status
-        exchange.milliseconds = round((time.perf_counter() - started) * 1000, 2)
-        if "text/event-stream" in ",".join(answer.fields("content-type")).lower():
-            connection.time_left = None
-        return Forwarded(answer, AnswerBody(connection, pool, request.META.get("gunicorn.socket")))
-    raise failure
+                return connection, self.send_and_read(connection)
+        except NoAnswer:
+            if fresh or not self.may_be_repeated or not self.is_worth_a_fresh_connection(connection):
+                raise
+        return self.exchange_on(pool, fresh=True)
+
+    def is_worth_a_fresh_connection(self, connection: Connection) -> bool:
+        """Whether the same instance may be asked again: the cluster may have closed a connection that was kept in this
+        very moment, and who has no other instance may have several servers behind one address.
+        """
+        return connection.reused or (len(self.cluster.instances) == 1 and budget_of(self.cluster.name).spend())
+
+    def send_and_read(self, connection: Connection) -> Answer:
+        """Send the request and return the head of its answer; an early answer wins over a broken send."""
+        connection.start(self.method, self.route.timeouts, self.time_left)
+        try:
+            connection.send(request_head(self.request, self.caller, connection.instance, self.target, self.body))
+            send_body(connection, self.body)
+        except OSError:
+            # The cluster stopped reading: it may have said why before it closed.
+            connection.answer.messages += 1  # not to be used again
+        try:
+            return connection.read_head()
+        finally:
+            self.time_left = connection.time_left
 
 
 def request_head(request: HttpRequest, caller: Identity, instance: Instance, target: str, body: RequestBody) -> bytes:
@@ -194,22 +263,6 @@ def request_head(request: HttpRequest, caller: Identity, instance: Instance, tar
         fields.append(("content-length", "0"))
     lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
     return "\r\n".join(lines).encode("latin-1")
-
-
-def send_and_read(connection: Connection, method: str, route: Route, head: bytes, body: RequestBody) -> Answer:
-    """Send the request and return the head of its answer; an early answer wins over a broken send.
-
-    The total time runs from the end of the sending: an upload takes as long as it flows.
-    """
-    connection.start(method, route.timeouts)
-    try:
-        connection.send(head)
-        send_body(connection, body)
-    except OSError:
-        # The cluster stopped reading: it may have said why before it closed.
-        connection.answer.messages += 1  # not to be used again
-    connection.start_clock()
-    return connection.read_head()
 
 
 def send_body(connection: Connection, body: RequestBody) -> None:

@@ -27,6 +27,12 @@ class NoAnswer(BadUpstreamAnswer):
     """The connection ended before the first byte of an answer."""
 
 
+class ConnectTimeout(UpstreamTimeout):
+    """Nothing took the connection in time: nothing was sent."""
+
+    nothing_sent = True
+
+
 class AnswerCut(ConnectionResetError):
     """An answer broke off after its head was passed on: the client's connection has to be cut as well.
 
@@ -116,7 +122,7 @@ class Connection:
     """A socket to an instance, and the state of the one exchange that uses it."""
 
     def __init__(self, instance: Instance, timeouts: Timeouts) -> None:
-        """Connect; raise UpstreamUnreachable or UpstreamTimeout."""
+        """Connect; raise UpstreamUnreachable or ConnectTimeout."""
         self.instance = instance
         self.reused = False
         self.idle_since = 0.0
@@ -126,7 +132,7 @@ class Connection:
         try:
             self.sock = connect(instance, timeouts.connect)
         except TimeoutError as error:
-            raise UpstreamTimeout("Cluster timed out while connecting") from error
+            raise ConnectTimeout("Cluster timed out while connecting") from error
         except (OSError, UnicodeError) as error:
             raise UpstreamUnreachable() from error
 
@@ -140,15 +146,13 @@ class Connection:
         if kind is not None:
             self.close()
 
-    def start(self, method: str, timeouts: Timeouts) -> None:
-        """Begin an exchange."""
+    def start(self, method: str, timeouts: Timeouts, time_left: float | None = None) -> None:
+        """Begin an exchange, whose answer comes within `time_left` seconds of waiting for it, else within the total
+        time: a slow client is not counted.
+        """
         self.timeouts = timeouts
         self.answer = Answer(method)
-        self.start_clock()
-
-    def start_clock(self) -> None:
-        """Let the answer come within `timeouts.total` seconds of waiting for it: a slow client is not counted."""
-        self.time_left = self.timeouts.total
+        self.time_left = timeouts.total if time_left is None else time_left
 
     def send(self, data: bytes) -> None:
         """Send bytes; raise UpstreamTimeout when the cluster does not take them, OSError when it is gone."""

@@ -41,6 +41,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         "LOG_LEVEL": "WARNING",
         # The tests log in more often than anybody may; those of the limits run on gateways with the real ones.
         "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": "10000",
+        # Most tests are about one request: nothing else is to reach a cluster, and faults of others do not close it.
+        "CLUSTER_BREAKER_ENABLED": "false",
+        "CLUSTER_HEALTH_CHECKS_ENABLED": "false",
     }
     if early_config.known_args_namespace.database == "mongodb":
         os.environ["MONGODB_URI"] = servers.enter_context(running_mongod())

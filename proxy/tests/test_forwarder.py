@@ -12,9 +12,12 @@ from django.test import RequestFactory
 from accounts.callers import Caller
 from accounts.roles import Role
 from lucid_gateway.errors import BadRequest, BadUpstreamAnswer, RequestTooLarge, UpstreamTimeout, UpstreamUnreachable
+from proxy.bulkhead import bulkhead_of
 from proxy.clusters import Cluster, Instance
-from proxy.forwarder import Exchange, Forwarded, candidates, forward
+from proxy.forwarder import Exchange, Forwarded, forward
+from proxy.instances import states_of
 from proxy.pool import Pool
+from proxy.retries import budget_of
 from proxy.routes import Route, Timeouts
 from proxy.tests.conftest import SecondStage
 from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
@@ -33,7 +36,9 @@ def other_cluster() -> Iterator[RawCluster]:
 
 @pytest.fixture(autouse=True)
 def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Instance, Pool]]:
-    """Pools for one test: no connection to a server that is gone is left."""
+    """Pools for one test: no connection to a server that is gone is left, and no state of the clusters."""
+    for cached in (states_of, bulkhead_of, budget_of):
+        cached.cache_clear()
     pools: dict[Instance, Pool] = {}
     monkeypatch.setattr("proxy.forwarder.pool_for", lambda instance: pools.setdefault(instance, Pool(instance)))
     yield pools
@@ -76,19 +81,6 @@ def test_requests_take_turns(raw_cluster: RawCluster, other_cluster: RawCluster)
     assert [len(raw_cluster.requests), len(other_cluster.requests)] == [3, 3]
 
 
-def test_each_instance_is_a_candidate_once() -> None:
-    cluster = of(dead(), dead(), dead())
-    for method in ("GET", "POST"):
-        assert {instance for instance, _ in candidates(cluster, method)} == set(cluster.instances)
-        assert len(candidates(cluster, method)) == 3
-
-
-def test_a_single_instance_gets_a_safe_request_again_on_a_fresh_connection() -> None:
-    cluster = of(dead())
-    assert [fresh for _, fresh in candidates(cluster, "GET")] == [False, True]
-    assert [fresh for _, fresh in candidates(cluster, "POST")] == [False]
-
-
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_an_instance_that_refuses_is_passed_over(raw_cluster: RawCluster, method: str) -> None:
     cluster = of(dead(), raw_cluster.instance, dead())
@@ -122,9 +114,8 @@ def test_a_get_without_an_answer_moves_on(
 ) -> None:
     raw_cluster.behaviour = ending
     cluster = of(raw_cluster.instance, other_cluster.instance)
-    for _ in range(2):
-        assert whole(send(cluster)) == b"ok"
-    assert [len(raw_cluster.requests), len(other_cluster.requests)] == [1, 2]
+    assert [whole(send(cluster)) for _ in range(2)] == [b"ok"] * 2
+    assert [len(raw_cluster.requests), len(other_cluster.requests)] == [2, 2]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

@@ -1,0 +1,39 @@
+"""Which instance gets a request: of those that are fit, the one with the fewest under way (DESIGN, section 8).
+
+Of several with as few, it is the turn of the one that had none for the longest.
+"""
+
+import math
+import random
+from collections.abc import Collection
+
+from lucid_gateway.errors import CircuitOpen, ClusterInMaintenance, GatewayError
+from proxy.clusters import Cluster
+from proxy.instances import InstanceState, states_of
+from proxy.maintenance import is_closed
+
+
+def choose(cluster: Cluster, tried: Collection[InstanceState] = ()) -> InstanceState | None:
+    """Return the instance to try next; None if there is none beside those that were tried."""
+    states = states_of(cluster)
+    fit = [state for state in states if state not in tried and may_be_asked(cluster, state)]
+    if len(fit) <= 1:
+        return fit[0] if fit else None
+    # Where no instance is healthy the checks may be what is wrong: all are tried.
+    healthy = [state for state in fit if state.healthy is not False] or fit
+    rested = [state for state in healthy if state.share() >= 1 or random.random() < state.share()] or healthy  # noqa: S311
+    return min(rested, key=lambda state: (state.in_flight, state.last_turn))
+
+
+def may_be_asked(cluster: Cluster, state: InstanceState) -> bool:
+    """Return whether the instance takes requests: its breaker admits one, and no operator took it out of service."""
+    return state.breaker.admits() and not is_closed(cluster.name, state.instance)
+
+
+def no_instance(cluster: Cluster) -> GatewayError:
+    """Return why none of the cluster's instances may be asked."""
+    open_to_us = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
+    if not open_to_us:
+        return ClusterInMaintenance(details={"cluster": cluster.name})
+    seconds = min(state.breaker.open_until - state.clock() for state in open_to_us)
+    return CircuitOpen(details={"cluster": cluster.name}, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
