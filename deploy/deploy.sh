@@ -7,7 +7,8 @@ readonly HERE
 readonly CONTAINERS=(lucid-api-gateway lucid-api-nginx)
 readonly NETWORK=lucid-network
 readonly SECRETS=(
-    secret_key jwt_secret_key mongodb_root_password mongodb_uri redis_password redis_url email_host_password
+    secret_key jwt_secret_key identity_signing_secret
+    mongodb_root_password mongodb_uri redis_password redis_url email_host_password
 )
 
 usage() {
@@ -25,6 +26,7 @@ Settings come from deploy/.env (see deploy/.env.example); the image is built bef
 
 Secrets lie in $SECRETS_DIR [deploy/secrets]:
   secret_key, jwt_secret_key           at least 32 characters
+  identity_signing_secret              at least 32 characters; the clusters verify with it
   mongodb_root_password                taken at the first start only, kept in the database from then on
   mongodb_uri                          with the gateway's own user and password
   redis_password, redis_url            the URL has the same password
@@ -81,6 +83,7 @@ create_secrets() {
     make_secrets_folder
     create secret_key "$(random)"
     create jwt_secret_key "$(random)"
+    create identity_signing_secret "$(random)"
     create mongodb_root_password "$(random)"
     create mongodb_uri "mongodb://lucid_gateway:$(random)@api-mongodb:27017/lucid_gateway?replicaSet=rs0"
     create redis_password "$(random)"
@@ -147,6 +150,7 @@ check_secrets() {
     done
     check_long secret_key
     check_long jwt_secret_key
+    check_long identity_signing_secret
     check_not_empty mongodb_root_password
     check_not_empty redis_password
     check_password_in_url

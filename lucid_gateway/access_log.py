@@ -13,7 +13,8 @@ logger = structlog.get_logger("access")
 
 class AccessLogMiddleware:
     """The outermost middleware. What inner layers know of the request they leave as attributes of it: `request_id`,
-    `caller`, `upstream`, `client_address`, `error_code`. Query strings, headers and bodies are never logged.
+    `caller`, `upstream`, `client_address`, `error_code`, `traceparent`. Query strings, headers and bodies are never
+    logged.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -84,7 +85,10 @@ def write_line(request: HttpRequest, response: HttpResponseBase, started: float,
         outcome=outcome,
         client=getattr(request, "client_address", None),
         user_id=getattr(getattr(request, "caller", None), "user_id", None),
+        trace_id=getattr(request, "traceparent", "")[3:35] or None,
         cluster=getattr(upstream, "cluster", None),
+        instance=getattr(upstream, "instance", None),
+        attempts=getattr(upstream, "attempts", None),
         upstream_status=getattr(upstream, "status", None),
         upstream_ms=getattr(upstream, "milliseconds", None),
         error_code=getattr(request, "error_code", None),

@@ -318,7 +318,8 @@ def production_problems(env: Environment) -> list[str]:
     problems = []
     if env.DEBUG:
         problems.append("DEBUG: is true in production; expected false")
-    problems += [weakness for name in ("SECRET_KEY", "JWT_SECRET_KEY") if (weakness := secret_weakness(env, name))]
+    secrets = ["SECRET_KEY", "JWT_SECRET_KEY", *(["IDENTITY_SIGNING_SECRET"] if env.IDENTITY_SIGNING_SECRET else [])]
+    problems += [weakness for name in secrets if (weakness := secret_weakness(env, name))]
     required = ("BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL", "AUTH_SERVICE_URL", "TRON_PAYMENT_URL",
                 "ALLOWED_HOSTS", "CORS_ORIGINS")  # fmt: skip
     problems += [f"{name}: is missing; expected a value in production" for name in required if not getattr(env, name)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from lucid_gateway.errors import BadRequest, GatewayError, RequestTooLarge
@@ -19,6 +20,7 @@ from proxy.maintenance import refuse_if_closed
 from proxy.pool import Pool, pool_for
 from proxy.retries import budget_of
 from proxy.routes import Route
+from proxy.signature import signature
 from proxy.upstream import Answer, AnswerCut, Connection, NoAnswer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -257,6 +259,8 @@ class Sending:
 def request_head(request: HttpRequest, caller: Identity, instance: Instance, target: str, body: RequestBody) -> bytes:
     """Return the request line and header fields, with exactly one framing field or none."""
     fields = request_headers(request, caller, instance)
+    if secret := settings.ENV.IDENTITY_SIGNING_SECRET:
+        fields.append(("x-gateway-signature", signature(secret, request.method or "", target, dict(fields))))
     if framing := body.framing():
         fields.append(framing)
     elif request.method in ("POST", "PUT", "PATCH"):

@@ -6,6 +6,7 @@ from typing import Protocol
 from django.http import HttpRequest
 
 from proxy.clusters import Instance
+from proxy.trace import traceparent
 from ratelimit.client_address import client_address
 
 HOP_BY_HOP = frozenset(
@@ -18,12 +19,14 @@ FRAMING = frozenset({"content-length", "expect", "host"})
 # Never the client's to say: its credentials stay here, and who it is the gateway says.
 GATEWAY_OWNED = frozenset(
     {
-        "authorization", "x-api-key", "x-request-id", "forwarded", "x-real-ip", "via",
+        "authorization", "x-api-key", "x-request-id", "forwarded", "x-real-ip", "via", "x-gateway-signature",
         # Other names for method and path, which the gateway has judged already.
         "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
     }
 )  # fmt: skip
 GATEWAY_OWNED_PREFIXES = ("x-user-", "x-forwarded-")
+TRACEPARENT = frozenset({"traceparent"})
+TRACE = TRACEPARENT | {"tracestate"}  # of a trace that is not gone on with
 NOT_FORWARDED = HOP_BY_HOP | FRAMING | GATEWAY_OWNED
 # Never a cluster's to say: what other origins may read (CORS), and what the gateway's limits are.
 NOT_RETURNED_PREFIXES = ("access-control-", "x-ratelimit-", "ratelimit")
@@ -48,7 +51,9 @@ def named_in_connection(value: str) -> frozenset[str]:
 
 def request_headers(request: HttpRequest, caller: Identity, instance: Instance) -> list[tuple[str, str]]:
     """Return the fields for the cluster, without framing: the client's that may pass, then the gateway's own."""
-    dropped = NOT_FORWARDED | named_in_connection(request.META.get("HTTP_CONNECTION", ""))
+    trace = traceparent(request)
+    ours = TRACE if trace != request.META.get("HTTP_TRACEPARENT") else TRACEPARENT
+    dropped = NOT_FORWARDED | ours | named_in_connection(request.META.get("HTTP_CONNECTION", ""))
     passed = [
         (name, value)
         for key, value in request.META.items()
@@ -72,6 +77,7 @@ def own_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]
         ("x-forwarded-proto", request.scheme or "http"),
         ("x-forwarded-host", request.META["HTTP_HOST"]),
         ("via", VIA),
+        ("traceparent", traceparent(request)),
     ]
 
 

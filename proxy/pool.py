@@ -8,6 +8,7 @@ from functools import cache
 from gevent.monkey import get_original
 
 from proxy.clusters import Instance
+from proxy.resolver import resolver
 from proxy.routes import Timeouts
 from proxy.upstream import Connection
 
@@ -27,7 +28,7 @@ class Pool:
         """Return a connection; raise UpstreamUnreachable or UpstreamTimeout."""
         while self.idle and not fresh:
             connection = self.idle.pop()
-            if is_usable(connection):
+            if is_usable(connection) and resolver.still_leads_to(self.instance, connection.address):
                 connection.reused = True
                 return connection
             connection.close()

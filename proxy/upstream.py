@@ -17,6 +17,7 @@ import httptools
 
 from lucid_gateway.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
 from proxy.clusters import Instance
+from proxy.resolver import Address, resolver
 from proxy.routes import Timeouts
 
 RECEIVE = 64 * 1024
@@ -130,7 +131,7 @@ class Connection:
         self.time_left: float | None = None
         self.answer = Answer()
         try:
-            self.sock = connect(instance, timeouts.connect)
+            self.sock, self.address = connect(instance, timeouts.connect)
         except TimeoutError as error:
             raise ConnectTimeout("Cluster timed out while connecting") from error
         except (OSError, UnicodeError) as error:
@@ -233,14 +234,33 @@ class Connection:
         self.sock.close()
 
 
-def connect(instance: Instance, timeout: float) -> socket.socket:
-    """Return a connected socket, with TLS for https; raise OSError."""
-    sock = socket.create_connection((instance.host, instance.port), timeout=timeout)
+def connect(instance: Instance, timeout: float) -> tuple[socket.socket, Address]:
+    """Return a connected socket, with TLS for https, and its address; raise OSError or UnicodeError.
+
+    Of several addresses another is tried when one refuses, all within the time-out.
+    """
+    until = time.monotonic() + timeout
+    failure: OSError = OSError("the name leads nowhere")
+    for address in resolver.addresses(instance):
+        try:
+            return open_socket(instance, address, until - time.monotonic()), address
+        except TimeoutError:
+            raise
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def open_socket(instance: Instance, address: Address, timeout: float) -> socket.socket:
+    """Connect to one address within so many seconds; raise OSError."""
+    sock = socket.socket(address[0], socket.SOCK_STREAM)
     try:
+        sock.settimeout(max(timeout, 0.001))
+        sock.connect(address[1])
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if instance.scheme == "https":
             return tls_context().wrap_socket(sock, server_hostname=instance.host)
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock

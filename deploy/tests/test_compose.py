@@ -149,6 +149,7 @@ def write_secrets(folder: Path) -> None:
     values = {
         "secret_key": "0123456789abcdef" * 2,
         "jwt_secret_key": "fedcba9876543210" * 2,
+        "identity_signing_secret": "fedcba9876543210" * 2,
         "mongodb_uri": "mongodb://u:p@api-mongodb:27017/lucid_gateway?replicaSet=rs0",
         "redis_url": "redis://:p@api-redis:6379/0",
         "email_host_password": "",

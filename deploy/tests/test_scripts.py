@@ -11,7 +11,8 @@ import pytest
 from deploy.tests.conftest import DEPLOY, run, tool
 
 SCRIPTS = sorted(path.name for path in DEPLOY.glob("*.sh"))
-SECRETS = {"secret_key", "jwt_secret_key", "mongodb_root_password", "mongodb_uri", "redis_password", "redis_url",
+SECRETS = {"secret_key", "jwt_secret_key", "identity_signing_secret", "mongodb_root_password", "mongodb_uri",
+           "redis_password", "redis_url",
            "email_host_password"}  # fmt: skip
 
 STAND_IN = """#!/bin/sh

@@ -21,6 +21,7 @@ PRODUCTION = MINIMUM | {
     "TRON_PAYMENT_URL": "http://tron-payment:8087",
     "ALLOWED_HOSTS": "api.example.org",
     "CORS_ORIGINS": "https://app.example.org",
+    "IDENTITY_SIGNING_SECRET": SECRET[::2] * 2,
 }
 
 

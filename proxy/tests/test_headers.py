@@ -12,6 +12,7 @@ from proxy.headers import HOP_BY_HOP, request_headers, response_headers
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.wire import Ask
+from proxy.trace import TRACEPARENT
 
 HOPPING = [
     "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Proxy-Authorization: Basic x", "Proxy-Connection: close",
@@ -23,12 +24,12 @@ FORGED = [
     "X-User-Id: root", "X-User-Role: super_admin", "X-User-Permissions: system:manage", "X-User-Email: root@lucid.test",
     "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.test", "X-Forwarded-Port: 1",
     "X-Forwarded-Prefix: /evil", "X-Forwarded-User: root", "Forwarded: for=192.0.2.1", "X-Real-IP: 192.0.2.1",
-    "X-Request-ID: forged-request-id", "Via: 1.1 evil",
+    "X-Request-ID: forged-request-id", "Via: 1.1 evil", "X-Gateway-Signature: t=1,v1=00",
 ]  # fmt: skip
 UNDERSCORED = ["X_User_Id: root", "X_User-Role: super_admin", "X_Forwarded_For: 192.0.2.1", "X_Request_ID: forged-id-1"]
 OWN = {
     "host", "x-request-id", "x-user-id", "x-user-role", "x-user-permissions", "x-forwarded-for", "x-forwarded-proto",
-    "x-forwarded-host", "via",
+    "x-forwarded-host", "via", "traceparent",
 }  # fmt: skip
 
 
@@ -44,6 +45,7 @@ def test_a_cluster_is_told_who_calls_and_how(ask: Ask, stage: Stage, wallets: Ra
     got = {name: value for name, value in wallets.request.fields if name in OWN}
     assert len(wallets.request.fields) == len(OWN)
     assert got.pop("x-user-id").count("-") == 4
+    assert got.pop("traceparent").count("-") == 3
     assert got == {
         "host": f"127.0.0.1:{wallets.port}",
         "x-request-id": answer.all("X-Request-ID")[0],
@@ -234,7 +236,9 @@ def test_whatever_a_client_sends_the_gateways_own_fields_are_there_once(
     names = [name for name, _ in sent]
     assert len(names) == len(set(names))
     assert not set(names) & (HOP_BY_HOP | {"authorization", "x-api-key", "content-length", "expect"})
-    assert {name: value for name, value in sent if is_own(name)} == {
+    own = {name: value for name, value in sent if is_own(name)}
+    assert TRACEPARENT.fullmatch(own.pop("traceparent"))
+    assert own == {
         "host": "cluster.test", "x-request-id": "request-1", "x-user-id": "u-1", "x-user-role": "user",
         "x-user-permissions": "a,b", "x-forwarded-for": "192.0.2.7", "x-forwarded-proto": "http",
         "x-forwarded-host": "gateway.test", "via": "1.1 lucid-api-gateway",

@@ -1,0 +1,75 @@
+"""Where an instance's name leads: looked up again every few seconds, so that changes in the DNS are followed.
+
+While a name cannot be looked up the addresses that it had are used: a broken resolver takes no cluster down.
+"""
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.clusters import Instance
+from ratelimit.client_address import parse
+
+FRESH_SECONDS = 5.0
+# Family and socket address, as socket.getaddrinfo gives them.
+Address = tuple[int, Any]
+
+
+def look_up(host: str, port: int) -> tuple[Address, ...]:
+    """Return the addresses that the system's resolver knows; raise OSError or UnicodeError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple((family, address) for family, _, _, _, address in found)
+
+
+@dataclass
+class Known:
+    """What a name led to, and until when that is believed."""
+
+    addresses: tuple[Address, ...]
+    fresh_until: float
+
+
+class Resolver:
+    """The names that a process has looked up."""
+
+    def __init__(
+        self,
+        look_up: Callable[[str, int], tuple[Address, ...]] = look_up,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.look_up, self.clock = look_up, clock
+        self.known: dict[Instance, Known] = {}
+
+    def addresses(self, instance: Instance) -> tuple[Address, ...]:
+        """Return where the instance listens; raise OSError or UnicodeError for a name that never led anywhere."""
+        known = self.known.get(instance)
+        if known is None:
+            known = self.known[instance] = self.ask(instance)
+        elif known.fresh_until < self.clock():
+            # No other request is to ask meanwhile, and this one does not wait.
+            known.fresh_until = self.clock() + FRESH_SECONDS
+            threading.Thread(target=self.refresh, args=[instance], name="resolver", daemon=True).start()
+        return known.addresses
+
+    def ask(self, instance: Instance) -> Known:
+        """Look the name up."""
+        fresh = FRESH_SECONDS if parse(instance.host) is None else math.inf
+        return Known(self.look_up(instance.host, instance.port), self.clock() + fresh)
+
+    def refresh(self, instance: Instance) -> None:
+        """Look the name up again; where that fails what was known stays."""
+        try:
+            self.known[instance] = self.ask(instance)
+        except (OSError, UnicodeError):
+            return
+
+    def still_leads_to(self, instance: Instance, address: Address) -> bool:
+        """Return whether the name still leads to the address that a connection was made to."""
+        return address in self.addresses(instance)
+
+
+resolver = Resolver()

@@ -1,0 +1,124 @@
+"""Which instance is chosen, and what is said when there is none."""
+
+from collections import Counter
+
+import pytest
+
+from lucid_gateway.errors import CircuitOpen
+from proxy.balancer import choose, no_instance
+from proxy.breaker import BreakerRule
+from proxy.clusters import Cluster, Instance
+from proxy.instances import InstanceState
+from proxy.tests.test_breaker import Clock
+
+RULE = BreakerRule(failures_in_a_row=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster("some_cluster", "some-service", "SOME_URL", instances=tuple(instance(port) for port in (1, 2, 3)))
+
+
+@pytest.fixture
+def states(cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[InstanceState]:
+    """Three instances that are fit and idle."""
+    states = [InstanceState(cluster.name, instance, RULE, clock) for instance in cluster.instances]
+    monkeypatch.setattr("proxy.balancer.states_of", lambda _: tuple(states))
+    return states
+
+
+def instance(port: int) -> Instance:
+    return Instance("http", "127.0.0.1", port)
+
+
+def begun(cluster: Cluster, times: int) -> Counter[int]:
+    """Begin so many requests that stay under way; return how many went to each port."""
+    ports: Counter[int] = Counter()
+    for _ in range(times):
+        state = choose(cluster)
+        assert state is not None
+        assert state.begin() is not None
+        ports[state.instance.port] += 1
+    return ports
+
+
+def test_requests_take_turns(cluster: Cluster, states: list[InstanceState]) -> None:
+    assert begun(cluster, 9) == {1: 3, 2: 3, 3: 3}
+
+
+def test_the_one_with_the_fewest_under_way_is_chosen(cluster: Cluster, states: list[InstanceState]) -> None:
+    states[0].in_flight, states[1].in_flight, states[2].in_flight = 5, 3, 4
+    assert begun(cluster, 6) == {1: 1, 2: 3, 3: 2}
+
+
+def test_an_instance_that_is_slow_gets_less(cluster: Cluster, states: list[InstanceState]) -> None:
+    for _ in range(30):
+        state = choose(cluster)
+        assert state is not None
+        attempt = state.begin()
+        if state is not states[0] and attempt:
+            attempt.answered(200)
+            attempt.end()
+    assert states[0].requests == 1
+
+
+def test_those_that_were_tried_are_passed_over(cluster: Cluster, states: list[InstanceState]) -> None:
+    assert choose(cluster, states[:2]) is states[2]
+    assert choose(cluster, states) is None
+
+
+def test_an_open_breaker_takes_an_instance_out_until_it_may_be_probed(
+    cluster: Cluster, states: list[InstanceState], clock: Clock
+) -> None:
+    states[0].breaker.failed(in_a_row=True)
+    assert 1 not in begun(cluster, 6)
+    clock.now += RULE.first_pause
+    assert begun(cluster, 1) == {1: 1}
+
+
+def test_unhealthy_instances_are_passed_over_while_another_is_not(
+    cluster: Cluster, states: list[InstanceState]
+) -> None:
+    states[0].healthy = states[1].healthy = False
+    assert begun(cluster, 4) == {3: 4}
+
+
+def test_where_none_is_healthy_all_are_asked(cluster: Cluster, states: list[InstanceState]) -> None:
+    for state in states:
+        state.healthy = False
+    assert begun(cluster, 3) == {1: 1, 2: 1, 3: 1}
+
+
+def test_a_recovered_instance_starts_slowly(cluster: Cluster, states: list[InstanceState], clock: Clock) -> None:
+    states[0].note_health(False)
+    states[0].note_health(True)
+
+    def share() -> float:
+        chosen = [choose(cluster) for _ in range(3000)]
+        return chosen.count(states[0]) / len(chosen)
+
+    for state in states:
+        state.in_flight = 0 if state is states[0] else 1
+    clock.now += 1
+    assert 0.05 < share() < 0.16
+    clock.now += 4
+    assert 0.42 < share() < 0.58
+    clock.now += 5
+    assert share() == 1
+
+
+def test_without_an_instance_the_circuit_is_open_until_the_first_may_be_probed(
+    cluster: Cluster, states: list[InstanceState], clock: Clock
+) -> None:
+    for state in states:
+        clock.now += 1.4
+        state.breaker.failed(in_a_row=True)
+    assert choose(cluster) is None
+    error = no_instance(cluster)
+    assert isinstance(error, CircuitOpen)
+    assert error.headers == {"Retry-After": "3"}  # of 2.2 seconds

@@ -1,0 +1,155 @@
+"""The breaker of one instance: when it opens, whom it lets probe, when it closes."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from proxy.breaker import Breaker, BreakerRule, State
+
+RULE = BreakerRule(failures_in_a_row=3, window=10, share=0.5, least_requests=10, first_pause=5, longest_pause=20)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(RULE, clock)
+
+
+def fail(breaker: Breaker, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.failed(in_a_row=True)
+
+
+def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
+    fail(breaker, 2)
+    assert (breaker.state, breaker.admits()) == (State.CLOSED, True)
+    fail(breaker)
+    assert (breaker.state, breaker.admits()) == (State.OPEN, False)
+
+
+def test_a_success_between_failures_begins_the_row_anew(breaker: Breaker) -> None:
+    fail(breaker, 2)
+    breaker.succeeded()
+    fail(breaker, 2)
+    assert breaker.state == State.CLOSED
+
+
+def test_bad_answers_open_it_only_as_a_share_of_enough_requests(breaker: Breaker) -> None:
+    for _ in range(4):
+        breaker.failed()
+        breaker.succeeded()
+    breaker.failed()
+    assert breaker.state == State.CLOSED
+    breaker.failed()
+    assert breaker.state == State.OPEN
+
+
+def test_fewer_failures_than_the_share_leave_it_closed(breaker: Breaker) -> None:
+    for _ in range(100):
+        breaker.failed()
+        breaker.succeeded()
+        breaker.succeeded()
+    assert breaker.state == State.CLOSED
+
+
+def test_what_was_before_the_window_does_not_count(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(9):
+        breaker.failed()
+    clock.now += RULE.window
+    breaker.failed()
+    assert breaker.state == State.CLOSED
+
+
+def test_after_the_pause_one_request_at_a_time_is_admitted(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    clock.now += 4.9
+    assert not breaker.admits()
+    clock.now += 0.1
+    assert (breaker.state, breaker.admits()) == (State.HALF_OPEN, True)
+    breaker.probing = True
+    assert not breaker.admits()
+
+
+def test_a_probe_that_succeeds_closes_it_for_all(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    clock.now += 5
+    breaker.succeeded(probe=True)
+    fail(breaker, 2)
+    assert (breaker.state, breaker.admits()) == (State.CLOSED, True)
+
+
+def test_probes_that_fail_make_the_pauses_longer_up_to_the_longest(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    pauses = []
+    for _ in range(4):
+        pauses.append(breaker.open_until - clock.now)
+        clock.now = breaker.open_until
+        breaker.failed(probe=True, in_a_row=True)
+    assert pauses == [5, 10, 20, 20]
+
+
+def test_a_pause_after_a_recovery_is_the_first_again(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    clock.now = breaker.open_until
+    breaker.failed(probe=True)
+    clock.now = breaker.open_until
+    breaker.succeeded(probe=True)
+    fail(breaker, 3)
+    assert breaker.open_until - clock.now == 5
+
+
+def test_requests_from_before_it_opened_neither_close_nor_prolong_it(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    until = breaker.open_until
+    clock.now += 1
+    breaker.succeeded()
+    fail(breaker, 5)
+    assert breaker.open_until == until
+
+
+class Lifetime(RuleBasedStateMachine):
+    """Whatever happens, and in whatever order: it is never open for longer than the longest pause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.breaker = Breaker(RULE, self.clock)
+
+    @rule(in_a_row=st.booleans())
+    def fails(self, in_a_row: bool) -> None:
+        self.breaker.failed(in_a_row=in_a_row)
+
+    @rule()
+    def succeeds(self) -> None:
+        self.breaker.succeeded()
+
+    @precondition(lambda self: self.breaker.state == State.HALF_OPEN)
+    @rule(well=st.booleans())
+    def probes(self, well: bool) -> None:
+        self.breaker.succeeded(probe=True) if well else self.breaker.failed(probe=True)
+        assert self.breaker.state == (State.CLOSED if well else State.OPEN)
+
+    @rule(seconds=st.floats(0, 30))
+    def waits(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def opens_for_a_bounded_time(self) -> None:
+        assert self.breaker.open_until <= self.clock.now + RULE.longest_pause
+        assert self.breaker.admits() == (self.breaker.state != State.OPEN)
+        assert sum(second.requests for second in self.breaker.seconds) >= 0
+        assert len(self.breaker.seconds) <= RULE.window
+
+
+TestLifetime = Lifetime.TestCase

@@ -1,0 +1,63 @@
+"""The system checks: a row that cannot be reached, or that another meets by accident, stops the start."""
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from proxy import checks
+from proxy.routes import Route
+
+
+def ids(*routes: Route) -> list[str | None]:
+    found = [*checks.repeated(routes), *checks.overlapping(routes), *checks.of_several_tiers(routes)]
+    return [message.id for message in found]
+
+
+def route(path: str, *methods: str, tier: str = "authenticated") -> Route:
+    return Route(path, methods or ("GET",), "some_cluster", "/x", tier=tier)
+
+
+def test_the_route_table_passes() -> None:
+    assert checks.check_routes() == []
+
+
+def test_two_rows_for_a_method_of_a_path_are_an_error() -> None:
+    assert ids(route("a", "GET"), route("a", "POST", "GET")) == ["proxy.E001"]
+    assert ids(route("a", "GET"), route("a", "POST")) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a/<path:rest>", "a/b"),
+        ("a/<path:rest>", "a/b/<path:more>"),
+        ("a/<str:x>", "a/b"),
+        ("a/<str:x>", "a/<str:y>"),
+        ("<path:rest>", "a"),
+        ("<str:x>/b", "a/b"),
+    ],
+)
+def test_a_row_that_an_earlier_one_hides_is_an_error(first: str, second: str) -> None:
+    assert ids(route(first), route(second)) == ["proxy.E002"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a/b", "a/<path:rest>"), ("a/<str:x>", "a/<path:rest>"), ("a", "b"), ("a/<str:x>", "a/<str:x>/b"), ("a", "a/b")],
+)
+def test_the_narrower_row_first_is_fine(first: str, second: str) -> None:
+    assert ids(route(first), route(second)) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("<str:x>/b", "a/<str:y>"), ("a/<path:x>", "<str:y>/b")])
+def test_rows_that_meet_by_accident_are_an_error(first: str, second: str) -> None:
+    assert ids(route(first), route(second)) == ["proxy.E003"]
+
+
+def test_a_path_has_one_tier() -> None:
+    assert ids(route("a", "GET"), route("a", "POST", tier="admin")) == ["proxy.E004"]
+
+
+def test_the_deployment_check_asks_for_a_signing_secret(settings: Settings) -> None:
+    assert [message.id for message in checks.check_signature()] == ["proxy.W001"]
+    settings.ENV = settings.ENV.model_copy(update={"IDENTITY_SIGNING_SECRET": "x" * 40})
+    assert checks.check_signature() == []

@@ -1,0 +1,153 @@
+"""Names of instances: looked up again, followed where they lead, kept while nobody can say."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from proxy import upstream
+from proxy.clusters import Instance
+from proxy.pool import Pool
+from proxy.resolver import FRESH_SECONDS, Address, Resolver, look_up
+from proxy.routes import Timeouts
+from proxy.tests.raw_cluster import RawCluster
+from proxy.tests.test_breaker import Clock
+from proxy.tests.test_pool import use
+from testing.servers import free_port
+
+NAMED = Instance("http", "core.test", 80)
+TIMEOUTS = Timeouts(connect=1, read=1, total=2)
+
+
+def at(port: int) -> Address:
+    return socket.AF_INET, ("127.0.0.1", port)
+
+
+class Names:
+    """A resolver's server: what the one name leads to, or an error."""
+
+    def __init__(self) -> None:
+        self.answer: tuple[Address, ...] | OSError = (at(1),)
+        self.asked = 0
+        self.waits_for = threading.Event()
+        self.waits_for.set()
+
+    def __call__(self, host: str, port: int) -> tuple[Address, ...]:
+        self.asked += 1
+        self.waits_for.wait(5)
+        if isinstance(self.answer, OSError):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def resolver(names: Names, clock: Clock) -> Resolver:
+    return Resolver(names, clock)
+
+
+@pytest.fixture
+def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    """The resolver, as connections and pools use it."""
+    monkeypatch.setattr("proxy.upstream.resolver", resolver)
+    monkeypatch.setattr("proxy.pool.resolver", resolver)
+    return resolver
+
+
+def until_it_leads_to(resolver: Resolver, *addresses: Address) -> None:
+    deadline = time.monotonic() + 5
+    while resolver.addresses(NAMED) != addresses:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_name_is_asked_for_once_while_it_is_fresh(resolver: Resolver, names: Names, clock: Clock) -> None:
+    for _ in range(10):
+        assert resolver.addresses(NAMED) == (at(1),)
+    clock.now += FRESH_SECONDS
+    assert resolver.addresses(NAMED) == (at(1),)
+    assert names.asked == 1
+
+
+def test_a_change_is_followed(resolver: Resolver, names: Names, clock: Clock) -> None:
+    resolver.addresses(NAMED)
+    names.answer = (at(2), at(3))
+    clock.now += FRESH_SECONDS + 0.1
+    until_it_leads_to(resolver, at(2), at(3))
+
+
+def test_nobody_waits_for_a_slow_resolver_that_answered_before(resolver: Resolver, names: Names, clock: Clock) -> None:
+    resolver.addresses(NAMED)
+    names.waits_for.clear()
+    clock.now += FRESH_SECONDS + 0.1
+    assert [resolver.addresses(NAMED) for _ in range(50)] == [(at(1),)] * 50
+    names.waits_for.set()
+    assert names.asked == 2
+
+
+def test_what_was_known_stays_while_nobody_can_say(resolver: Resolver, names: Names, clock: Clock) -> None:
+    resolver.addresses(NAMED)
+    names.answer = OSError("no resolver")
+    for _ in range(3):
+        clock.now += FRESH_SECONDS + 0.1
+        assert resolver.addresses(NAMED) == (at(1),)
+
+
+def test_a_name_that_never_led_anywhere_is_an_error_each_time(resolver: Resolver, names: Names) -> None:
+    names.answer = OSError("no such name")
+    for _ in range(2):
+        with pytest.raises(OSError, match="no such name"):
+            resolver.addresses(NAMED)
+    names.answer = (at(1),)
+    assert resolver.addresses(NAMED) == (at(1),)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_is_never_asked_for_again(resolver: Resolver, names: Names, clock: Clock, host: str) -> None:
+    literal = Instance("http", host, 80)
+    for _ in range(3):
+        resolver.addresses(literal)
+        clock.now += FRESH_SECONDS + 0.1
+    assert names.asked == 1
+
+
+def test_the_system_resolves_names_and_literals() -> None:
+    assert at(80) in look_up("localhost", 80)
+    assert look_up("127.0.0.1", 80) == (at(80),)
+    assert look_up("::1", 80)[0][1][:2] == ("::1", 80)
+
+
+def test_a_kept_connection_to_where_the_name_led_before_is_not_used_again(
+    raw_cluster: RawCluster, in_use: Resolver, names: Names, clock: Clock
+) -> None:
+    pool = Pool(NAMED)
+    names.answer = (at(raw_cluster.port),)
+    first = use(pool.take(TIMEOUTS))
+    pool.give_back(first)
+    with RawCluster() as moved:
+        names.answer = (at(moved.port),)
+        clock.now += FRESH_SECONDS + 0.1
+        until_it_leads_to(in_use, at(moved.port))
+        second = use(pool.take(TIMEOUTS))
+        assert (len(raw_cluster.requests), len(moved.requests)) == (1, 1)
+        assert first.sock.fileno() == -1
+        second.close()
+
+
+def test_of_several_addresses_another_is_tried_when_one_refuses(
+    raw_cluster: RawCluster, in_use: Resolver, names: Names
+) -> None:
+    names.answer = (at(free_port()), at(raw_cluster.port))
+    connection = upstream.Connection(NAMED, TIMEOUTS)
+    assert connection.address == at(raw_cluster.port)
+    connection.close()

@@ -1,0 +1,35 @@
+"""The retry budget: a share of the requests, with a few to begin with."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.retries import RetryBudget
+
+
+def test_retries_are_a_share_of_the_requests() -> None:
+    budget = RetryBudget(share=0.2, reserve=10)
+    spent = 0
+    for _ in range(1000):
+        budget.earn()
+        spent += budget.spend()
+    assert 200 <= spent <= 210
+
+
+def test_a_quiet_time_saves_up_the_reserve_and_no_more() -> None:
+    budget = RetryBudget(share=0.2, reserve=10)
+    for _ in range(1000):
+        budget.earn()
+    assert [budget.spend() for _ in range(11)] == [True] * 10 + [False]
+
+
+@given(st.lists(st.booleans()))
+def test_however_requests_and_retries_follow_each_other_the_share_holds(steps: list[bool]) -> None:
+    budget = RetryBudget(share=0.2, reserve=3)
+    requests = retries = 0
+    for retry in steps:
+        if retry:
+            retries += budget.spend()
+        else:
+            budget.earn()
+            requests += 1
+    assert retries <= 3 + 0.2 * requests + 1e-9

@@ -1,0 +1,27 @@
+"""The trace that a request belongs to (W3C Trace Context, section 3.2): the client's if it names one, or a new one."""
+
+import re
+import secrets
+
+from django.http import HttpRequest
+
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def traceparent(request: HttpRequest) -> str:
+    """Return the traceparent field for the cluster, the same for each attempt: the gateway adds no span of its own."""
+    found: str | None = getattr(request, "traceparent", None)
+    if found is None:
+        found = clients_traceparent(request) or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+        request.traceparent = found  # type: ignore[attr-defined]  # read by the access log
+    return found
+
+
+def clients_traceparent(request: HttpRequest) -> str | None:
+    """Return what the client sent if it is well-formed; of later versions only the beginning is known."""
+    sent = request.META.get("HTTP_TRACEPARENT", "")
+    match = TRACEPARENT.match(sent)
+    if match is None or "," in sent:
+        return None
+    rest = sent[match.end() :]
+    return sent if not rest or (rest.startswith("-") and not sent.startswith("00")) else None
