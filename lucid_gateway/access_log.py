@@ -51,6 +51,8 @@ class LoggedBody:
         except StopIteration:
             self.outcome = "complete"
             raise
+        except ConnectionAbortedError:  # the client's, noticed while the cluster was waited for
+            raise
         except Exception:
             self.outcome = "upstream_cut"
             raise

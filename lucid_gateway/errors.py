@@ -58,6 +58,12 @@ class BadRequest(InvalidRequest):
     status, text = 400, "Bad request"
 
 
+class ClientLeft(BadRequest):
+    """The client closed its connection before it was answered: for the log alone."""
+
+    status, text = 499, "The client left"
+
+
 class NotAcceptable(InvalidRequest):
     """No representation that the client accepts (RFC 9110, section 15.5.7)."""
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
-from lucid_gateway.errors import BadRequest, GatewayError, RequestTooLarge
+from lucid_gateway.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
 from proxy.balancer import choose, no_instance
 from proxy.bulkhead import Bulkhead, bulkhead_of
 from proxy.clusters import Cluster, Instance
@@ -21,7 +21,7 @@ from proxy.pool import Pool, pool_for
 from proxy.retries import budget_of
 from proxy.routes import Route
 from proxy.signature import signature
-from proxy.upstream import Answer, AnswerCut, Connection, NoAnswer
+from proxy.upstream import Answer, AnswerCut, ClientGone, Connection, NoAnswer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 READ_SIZE = 128 * 1024
@@ -145,19 +145,28 @@ class Forwarded:
 
 
 def forward(
-    request: HttpRequest, route: Route, cluster: Cluster, *, caller: Identity, target: str, exchange: Exchange
+    request: HttpRequest,
+    route: Route,
+    cluster: Cluster,
+    *,
+    caller: Identity,
+    target: str,
+    exchange: Exchange,
+    watch_client: bool = True,
 ) -> Forwarded:
     """Send the request to an instance of the cluster and return its answer, the body unread.
 
-    Raises ClusterInMaintenance, CircuitOpen or ServiceUnavailable when no instance may be asked, RequestTooLarge or
-    BadRequest for the client's body, and UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
+    A client that leaves ends the exchange, unless it is not watched (ClientLeft). Raises ClusterInMaintenance,
+    CircuitOpen or ServiceUnavailable when no instance may be asked, RequestTooLarge or BadRequest for the client's
+    body, and UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
     """
     refuse_if_closed(cluster.name)
     body = body_of(request, route.body_limit)
     bulkhead = bulkhead_of(cluster.name)
     bulkhead.enter()
     try:
-        return Sending(request, route, cluster, caller, target, exchange, body, bulkhead).run()
+        client = request.META.get("gunicorn.socket") if watch_client else None
+        return Sending(request, route, cluster, caller, target, exchange, body, bulkhead, client).run()
     except BaseException:
         bulkhead.leave()
         raise
@@ -175,6 +184,7 @@ class Sending:
     exchange: Exchange
     body: RequestBody
     bulkhead: Bulkhead
+    client: socket.socket | None
     started: float = field(default_factory=time.perf_counter)
     tried: list[InstanceState] = field(default_factory=list)
     time_left: float | None = None
@@ -243,7 +253,7 @@ class Sending:
 
     def send_and_read(self, connection: Connection) -> Answer:
         """Send the request and return the head of its answer; an early answer wins over a broken send."""
-        connection.start(self.method, self.route.timeouts, self.time_left)
+        connection.start(self.method, self.route.timeouts, time_left=self.time_left, client=self.client)
         try:
             connection.send(request_head(self.request, self.caller, connection.instance, self.target, self.body))
             send_body(connection, self.body)
@@ -252,6 +262,8 @@ class Sending:
             connection.answer.messages += 1  # not to be used again
         try:
             return connection.read_head()
+        except ClientGone as error:
+            raise ClientLeft() from error
         finally:
             self.time_left = connection.time_left
 

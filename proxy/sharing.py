@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -23,19 +24,22 @@ logger = logging.getLogger(__name__)
 SECONDS = 1.0
 CHECKER_LEASE_MS = 5_000
 KEPT_SECONDS = 120
+Instances = list[tuple[Cluster, InstanceState]]
+
+
+def all_instances() -> Instances:
+    """Return the instances of the configured clusters, as this process sees them."""
+    return [(cluster, state) for cluster in configured().values() for state in states_of(cluster)]
 
 
 class Sharing:
     """One worker's part in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, instances: Callable[[], Instances]) -> None:
         self.worker = uuid.uuid4().hex
+        self.instances = instances
         self.checker = HealthChecker()
         self.known_open: set[str] = set()
-
-    def instances(self) -> list[tuple[Cluster, InstanceState]]:
-        """Return all instances of the configured clusters."""
-        return [(cluster, state) for cluster in configured().values() for state in states_of(cluster)]
 
     def sync(self) -> None:
         """Hear what the others found and tell what is new; raise RedisUnavailable."""
@@ -134,4 +138,4 @@ def share_forever(sharing: Sharing) -> NoReturn:
 
 def share() -> None:
     """Share for as long as the process lives (once in a worker, after the fork)."""
-    threading.Thread(target=share_forever, args=[Sharing()], name="sharing", daemon=True).start()
+    threading.Thread(target=share_forever, args=[Sharing(all_instances)], name="sharing", daemon=True).start()

@@ -5,6 +5,7 @@ end with nothing left over; whatever else happens, it is closed.
 """
 
 import errno
+import select
 import socket
 import ssl
 import time
@@ -22,6 +23,7 @@ from proxy.routes import Timeouts
 
 RECEIVE = 64 * 1024
 MAX_HEAD = 64 * 1024
+UNWATCHED_SECONDS = 0.1
 
 
 class NoAnswer(BadUpstreamAnswer):
@@ -42,6 +44,13 @@ class AnswerCut(ConnectionResetError):
 
     def __init__(self, reason: object = "the connection closed") -> None:
         super().__init__(errno.ECONNRESET, f"the cluster's answer broke off: {reason}")
+
+
+class ClientGone(ConnectionAbortedError):
+    """The client left while the cluster was waited for; the server closes the connection and makes no more of it."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the client left")
 
 
 @cache
@@ -129,6 +138,7 @@ class Connection:
         self.idle_since = 0.0
         self.timeouts = timeouts
         self.time_left: float | None = None
+        self.client: socket.socket | None = None
         self.answer = Answer()
         try:
             self.sock, self.address = connect(instance, timeouts.connect)
@@ -147,11 +157,13 @@ class Connection:
         if kind is not None:
             self.close()
 
-    def start(self, method: str, timeouts: Timeouts, time_left: float | None = None) -> None:
+    def start(
+        self, method: str, timeouts: Timeouts, *, time_left: float | None = None, client: socket.socket | None = None
+    ) -> None:
         """Begin an exchange, whose answer comes within `time_left` seconds of waiting for it, else within the total
-        time: a slow client is not counted.
+        time: a slow client is not counted. When the `client` leaves meanwhile the exchange ends.
         """
-        self.timeouts = timeouts
+        self.timeouts, self.client = timeouts, client
         self.answer = Answer(method)
         self.time_left = timeouts.total if time_left is None else time_left
 
@@ -166,25 +178,39 @@ class Connection:
             raise UpstreamTimeout("Cluster does not read the request") from error
 
     def receive(self) -> bytes:
-        """Return the next bytes, none at the end; raise UpstreamTimeout or OSError."""
+        """Return the next bytes, none at the end; raise UpstreamTimeout, ClientGone or OSError."""
         left = self.timeouts.read if self.time_left is None else min(self.timeouts.read, self.time_left)
         if left <= 0:
             raise UpstreamTimeout()
         started = time.monotonic()
         try:
-            self.sock.settimeout(left)
-            return self.sock.recv(RECEIVE)
+            return self.receive_within(left)
         except TimeoutError as error:
             raise UpstreamTimeout() from error
         finally:
             if self.time_left is not None:
                 self.time_left -= time.monotonic() - started
 
+    def receive_within(self, seconds: float) -> bytes:
+        """Return the next bytes; raise TimeoutError, or ClientGone if nobody waits for them any more."""
+        # Nearly all answers come sooner than it pays to watch the client.
+        unwatched = seconds if self.client is None else min(seconds, UNWATCHED_SECONDS)
+        self.sock.settimeout(unwatched)
+        try:
+            return self.sock.recv(RECEIVE)
+        except TimeoutError:
+            if self.client is None or unwatched == seconds:
+                raise
+        wait_for_either(self.sock, self.client, seconds - unwatched)
+        return self.sock.recv(RECEIVE)
+
     def read_head(self) -> Answer:
         """Read up to the end of the final answer's head; raise NoAnswer, BadUpstreamAnswer or UpstreamTimeout."""
         while not self.answer.head_done:
             try:
                 data = self.receive()
+            except ClientGone:
+                raise
             except OSError as error:
                 raise self.broken_off() from error
             if not data:
@@ -217,6 +243,8 @@ class Connection:
             try:
                 data = self.receive()
                 answer.feed(data)
+            except ClientGone:
+                raise
             except (OSError, GatewayError) as error:
                 raise AnswerCut(error) from error
             if not data:
@@ -232,6 +260,24 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self.sock.close()
+
+
+def wait_for_either(cluster: socket.socket, client: socket.socket, seconds: float) -> None:
+    """Wait until the cluster's socket is readable; raise ClientGone if the client leaves before, or TimeoutError."""
+    poller = select.poll()
+    poller.register(cluster, select.POLLIN)
+    poller.register(client, select.POLLIN)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        ready = {descriptor for descriptor, _ in poller.poll(left * 1000)}
+        if cluster.fileno() in ready:
+            return
+        if ready:
+            if not client.recv(1, socket.MSG_PEEK):
+                raise ClientGone()
+            # Its next request is there already: whether it leaves cannot be seen.
+            poller.unregister(client)
+    raise TimeoutError
 
 
 def connect(instance: Instance, timeout: float) -> tuple[socket.socket, Address]:

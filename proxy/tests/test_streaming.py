@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import Behaviour, RawCluster, Visit, saying_and_closing
-from proxy.tests.wire import Ask, Connect, Cut, GatewayClient
+from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
+from proxy.tests.wire import Ask, Connect, Cut, Ended, GatewayClient
 
 MIB = 1024 * 1024
 SIZE = 64 * MIB
@@ -155,6 +155,39 @@ def test_a_client_that_leaves_an_event_stream_frees_the_clusters_connection(
     (visit,) = wallets.visits
     client.close()
     assert visit.over.wait(5)
+
+
+@pytest.mark.parametrize("head", [b"", EVENTS], ids=["before the answer", "in an event stream"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_client_that_leaves_a_silent_cluster_frees_its_connection_at_once(
+    connect: Connect, stage: Stage, wallets: RawCluster, head: bytes, method: str
+) -> None:
+    def say_nothing_more(visit: Visit) -> None:
+        visit.send(head)
+        assert visit.sock.recv(1) == b""
+        raise Ended
+
+    wallets.behaviour = say_nothing_more
+    client = connect()
+    client.send(client.head(method, "/wallets"))
+    assert wallets.wait_for(lambda: len(wallets.requests) == 1)
+    if head:
+        client.read_head()
+    (visit,) = wallets.visits
+    client.close()
+    assert visit.over.wait(1)  # the time-out is 30 seconds
+
+
+def test_a_client_that_sends_its_next_request_early_has_not_left(connect: Connect, wallets: RawCluster) -> None:
+    def take_a_while(visit: Visit) -> None:
+        time.sleep(0.5)
+        visit.send(OK)
+
+    wallets.behaviour = take_a_while
+    client = connect()
+    client.send(client.head("GET", "/wallets/1") + client.head("GET", "/wallets/2"))
+    assert [client.read_answer().status for _ in range(2)] == [200, 200]
+    assert [request.target for request in wallets.requests] == ["/api/v1/wallets/1", "/api/v1/wallets/2"]
 
 
 # Up.

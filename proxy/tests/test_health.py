@@ -1,0 +1,89 @@
+"""Active health checks: what counts as an answer, when a verdict changes, and that one that hangs delays no other."""
+
+import threading
+import time
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from proxy.clusters import Cluster, Instance
+from proxy.health import Check, HealthChecker, answers
+from proxy.instances import NEVER, InstanceState
+from proxy.routes import Timeouts
+from proxy.tests.raw_cluster import RawCluster, saying
+from testing.servers import free_port
+
+SHORT = Timeouts(connect=0.3, read=0.3, total=0.3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "healthy"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", False),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", False),
+        (b"nonsense\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_anything_below_500_in_time_is_healthy(raw_cluster: RawCluster, answer: bytes, healthy: bool) -> None:
+    raw_cluster.behaviour = saying(answer)
+    assert answers(raw_cluster.instance, "/health", SHORT) is healthy
+    assert raw_cluster.request.start == "GET /health HTTP/1.1"
+
+
+def test_who_takes_no_connection_is_not_healthy() -> None:
+    assert not answers(Instance("http", "127.0.0.1", free_port()), "/health", SHORT)
+
+
+def verdicts(*results: bool, interval: float = 30) -> list[bool | None]:
+    check = Check(interval)
+    found = []
+    for result in results:
+        check.note(result, now=0)
+        found.append(check.verdict)
+    return found
+
+
+def test_the_first_result_decides() -> None:
+    assert (verdicts(True), verdicts(False)) == ([True], [False])
+
+
+def test_three_failures_in_a_row_change_the_verdict() -> None:
+    assert verdicts(True, False, False, True, False, False, False) == [True, True, True, True, True, True, False]
+
+
+def test_two_successes_in_a_row_change_it_back() -> None:
+    assert verdicts(False, True, False, True, True) == [False, False, False, False, True]
+
+
+def test_while_a_verdict_is_in_doubt_the_next_check_comes_in_a_second() -> None:
+    check = Check(interval=30)
+    due = []
+    for result in (True, False, False, False, True, True):
+        check.note(result, now=100)
+        due.append(check.due_at - 100)
+    assert due == [30, 1, 1, 30, 1, 30]
+
+
+def state_at(port: int) -> InstanceState:
+    return InstanceState("some_cluster", Instance("http", "127.0.0.1", port), NEVER)
+
+
+def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Settings) -> None:
+    release, asked = threading.Event(), []
+
+    def ask(instance: Instance, path: str) -> bool:
+        asked.append(instance.port)
+        return instance.port != 1 or release.wait(5)
+
+    checker, cluster = HealthChecker(ask), Cluster("some_cluster", "some-service", "SOME_URL")
+    instances = [(cluster, state_at(1)), (cluster, state_at(2))]
+    checker.start_due(instances)
+    checker.start_due(instances)
+    deadline = time.monotonic() + 5
+    while "some_cluster|http://127.0.0.1:2" not in checker.verdicts():
+        assert time.monotonic() < deadline
+    assert asked == [1, 2]
+    release.set()

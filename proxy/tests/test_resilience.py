@@ -1,0 +1,240 @@
+"""A gateway whose clusters fail, hang, recover and move: what callers of them, and of the others, get."""
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from redis import Redis
+
+from proxy.reports import read_reports
+from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
+from proxy.tests.wire import GatewayClient, Message
+from testing.gateway import Gateway, running_gateway
+from testing.parallel import in_parallel
+from testing.servers import free_port
+
+PLACES = 8
+RESILIENT = {"CLUSTER_BREAKER_ENABLED": "true", "RATE_LIMIT_ENABLED": "false"}
+
+
+@dataclass
+class Stage:
+    """A two-worker gateway with breakers, a cluster behind /wallets that a test breaks, and one behind /nodes."""
+
+    gateway: Gateway
+    wallets: RawCluster
+    nodes: RawCluster
+    token: str
+
+    def ask(self, path: str = "/wallets", method: str = "GET") -> Message:
+        """Send one request on a connection of its own."""
+        with GatewayClient(self.gateway.port, self.token) as client:
+            return client.ask(method, path)
+
+    def open_the_circuit(self) -> None:
+        """Ask a failing cluster until all workers refuse to."""
+        deadline = time.monotonic() + 10
+        while Counter(answer.status for answer in in_parallel(8, lambda _: self.ask())) != {503: 8}:
+            assert time.monotonic() < deadline
+
+
+@pytest.fixture(scope="module")
+def whole_stage() -> Iterator[Stage]:
+    with (
+        RawCluster() as wallets,
+        RawCluster() as nodes,
+        running_gateway(
+            TRON_PAYMENT_URL=wallets.url, NODE_MANAGEMENT_URL=nodes.url, CLUSTER_MAX_IN_FLIGHT=str(PLACES), **RESILIENT
+        ) as gateway,
+    ):
+        yield Stage(gateway, wallets, nodes, gateway.issue_token("demo@lucid.test"))
+
+
+@pytest.fixture
+def stage(whole_stage: Stage) -> Iterator[Stage]:
+    """The gateway with all circuits closed, before the test and after it."""
+    for cluster in (whole_stage.wallets, whole_stage.nodes):
+        cluster.forget()
+    yield whole_stage
+    whole_stage.wallets.forget()
+    deadline = time.monotonic() + 20
+    while {answer.status for answer in in_parallel(8, lambda _: whole_stage.ask())} != {200}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_cluster_that_fails_is_asked_no_more_until_it_recovers(stage: Stage) -> None:
+    stage.wallets.behaviour = saying_and_resetting()
+    assert (first := stage.ask(method="POST")).status == 502
+    assert first.code == "5003"
+    stage.open_the_circuit()
+    asked = len(stage.wallets.requests)
+
+    refused = stage.ask()
+    assert (refused.status, refused.code) == (503, "5007")
+    assert 1 <= int(refused.all("Retry-After")[0]) <= 10
+    assert len(stage.wallets.requests) == asked
+    assert stage.ask("/nodes").status == 200
+
+
+def test_half_open_one_request_of_all_workers_is_the_probe(stage: Stage) -> None:
+    stage.wallets.behaviour = saying_and_resetting()
+    stage.open_the_circuit()
+    answer_now = threading.Event()
+
+    def hang(visit: Visit) -> None:
+        answer_now.wait(10)
+        visit.send(OK)
+
+    stage.wallets.behaviour = hang
+    asked = len(stage.wallets.requests)
+    probes = [threading.Thread(target=stage.ask) for _ in range(200)]
+    for probe in probes:
+        probe.start()
+        time.sleep(0.05)
+        if len(stage.wallets.requests) > asked:
+            break
+    assert Counter(answer.status for answer in in_parallel(16, lambda _: stage.ask())) == {503: 16}
+    assert len(stage.wallets.requests) == asked + 1
+    answer_now.set()
+
+
+def test_plain_errors_of_a_cluster_close_nothing(stage: Stage) -> None:
+    stage.wallets.behaviour = saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno")
+    assert Counter(answer.status for answer in in_parallel(40, lambda _: stage.ask())) == {500: 40}
+    assert stage.ask().status == 500
+
+
+def test_errors_that_say_it_is_not_there_do(stage: Stage) -> None:
+    stage.wallets.behaviour = saying(b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno")
+    assert stage.ask().body == b"no"
+    stage.open_the_circuit()  # with requests that are all answered 503
+    while (answer := stage.ask()).body == b"no":
+        pass
+    assert answer.code == "5007"
+
+
+def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None:
+    release = threading.Event()
+
+    def hang(visit: Visit) -> None:
+        release.wait(20)
+        visit.send(OK)
+
+    stage.wallets.behaviour = hang
+    hanging = [threading.Thread(target=stage.ask) for _ in range(6 * PLACES)]
+    for one in hanging:
+        one.start()
+    assert stage.wallets.wait_for(lambda: len(stage.wallets.requests) == 2 * PLACES, 20)
+    deadline = time.monotonic() + 20
+    while sum(one.is_alive() for one in hanging) > 2 * PLACES:  # the others are refused at once
+        assert time.monotonic() < deadline
+
+    refused = stage.ask()
+    assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["1"])
+    assert [stage.ask("/nodes").status for _ in range(20)] == [200] * 20
+    release.set()
+    for one in hanging:
+        one.join()
+    assert len(stage.wallets.requests) == 2 * PLACES
+
+
+def test_a_client_that_leaves_gives_its_place_back(stage: Stage) -> None:
+    drip = threading.Event()
+
+    def stream(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not drip.wait(0.05):
+            visit.send(b"8\r\ndata: x\n\r\n")
+
+    stage.wallets.behaviour = stream
+    statuses: Counter[int] = Counter()
+    deadline = time.monotonic() + 20
+    while statuses[200] < 4 * PLACES:
+        assert time.monotonic() < deadline
+        with GatewayClient(stage.gateway.port, stage.token) as client:
+            client.send(client.head("GET", "/wallets"))
+            statuses[client.read_head().status] += 1
+    assert set(statuses) <= {200, 503}
+    drip.set()
+
+
+def test_workers_report_what_they_see(stage: Stage, empty_redis: Redis) -> None:
+    deadline = time.monotonic() + 5
+    while len({report.worker for report in read_reports()}) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert {(report.cluster, report.breaker) for report in read_reports()} >= {
+        ("tron_payment", "closed"), ("node_management", "closed"),
+    }  # fmt: skip
+
+
+def test_the_log_tells_instance_and_attempts(stage: Stage) -> None:
+    stage.ask("/nodes")
+    deadline = time.monotonic() + 5
+    while not (lines := [line for line in stage.gateway.access_lines() if line["cluster"] == "node_management"]):
+        assert time.monotonic() < deadline
+    assert (lines[-1]["instance"], lines[-1]["attempts"]) == (stage.nodes.url, 1)
+    assert len(lines[-1]["trace_id"]) == 32
+
+
+def without_health(cluster: RawCluster) -> list[Message]:
+    return [request for request in cluster.requests if request.target != "/health"]
+
+
+def test_an_instance_whose_checks_fail_is_passed_over_until_they_succeed() -> None:
+    def ill(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n" if visit.request.target == "/health" else OK)
+
+    with RawCluster() as first, RawCluster() as second:
+        first.behaviour = ill
+        with running_gateway(
+            TRON_PAYMENT_URL=f"{first.url},{second.url}", CLUSTER_HEALTH_CHECKS_ENABLED="true",
+            HEALTH_CHECK_INTERVAL="1", **RESILIENT,
+        ) as gateway:  # fmt: skip
+            stage = Stage(gateway, first, second, gateway.issue_token("demo@lucid.test"))
+            time.sleep(2.5)  # of two rounds of checks and of hearing of them
+            before = len(without_health(first))
+            assert [stage.ask().status for _ in range(20)] == [200] * 20
+            assert len(without_health(first)) == before
+            checks = len(first.requests) - len(without_health(first))
+            assert 1 <= checks <= 8  # of one worker, not of two
+
+            first.behaviour = saying(OK)
+            deadline = time.monotonic() + 30
+            while len(without_health(first)) < before + 5:
+                assert time.monotonic() < deadline
+                stage.ask()
+
+
+def test_a_cluster_that_was_never_there_is_found_when_it_comes() -> None:
+    port = free_port()
+    with running_gateway(TRON_PAYMENT_URL=f"http://127.0.0.1:{port}", **RESILIENT) as gateway:
+        token = gateway.issue_token("demo@lucid.test")
+        with RawCluster() as nodes:
+            stage = Stage(gateway, nodes, nodes, token)
+            assert (first := stage.ask()).status == 502
+            assert first.code == "5005"
+            stage.open_the_circuit()
+            with socket.create_server(("127.0.0.1", port)) as late:
+                threading.Thread(target=serve_ok, args=[late], daemon=True).start()
+                deadline = time.monotonic() + 20
+                while {answer.status for answer in in_parallel(8, lambda _: stage.ask())} != {200}:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+
+
+def serve_ok(listener: socket.socket) -> None:
+    """Answer one request on each connection."""
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        with sock:
+            sock.recv(65536)
+            sock.sendall(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n", 1))

@@ -1,0 +1,183 @@
+"""What workers of one gateway tell one another: open breakers, who checks, what the checks found."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from pytest_django.fixtures import Settings
+from redis import Redis
+
+from lucid_gateway.redis_access import Outage
+from lucid_gateway.redis_access import breaker as redis_breaker
+from proxy.breaker import BreakerRule, State
+from proxy.clusters import Cluster, Instance
+from proxy.health import HealthChecker
+from proxy.instances import InstanceState
+from proxy.probes import gateway_name, may_probe
+from proxy.reports import read_reports
+from proxy.sharing import Sharing
+from proxy.tests.test_breaker import Clock
+
+RULE = BreakerRule(failures_in_a_row=1)
+INSTANCE = Instance("http", "127.0.0.1", 1)
+CLUSTER = Cluster("some_cluster", "some-service", "SOME_URL", instances=(INSTANCE,))
+
+
+class Worker(Sharing):
+    """A worker's view of one instance, and its part in the sharing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.state = InstanceState(CLUSTER.name, INSTANCE, RULE, clock)
+        super().__init__(lambda: [(CLUSTER, self.state)])
+        self.checker = HealthChecker(lambda instance, path: True)
+
+    def probe(self, *, status: int) -> None:
+        """Send the probe of a half-open breaker."""
+        attempt = self.state.begin()
+        assert attempt
+        assert attempt.probe
+        attempt.answered(status)
+        attempt.end()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def one(clock: Clock) -> Worker:
+    return Worker(clock)
+
+
+@pytest.fixture
+def other(clock: Clock) -> Worker:
+    return Worker(clock)
+
+
+def sync(*workers: Worker) -> None:
+    for worker in workers:
+        worker.sync()
+
+
+def test_a_breaker_that_opens_opens_with_all_workers(one: Worker, other: Worker) -> None:
+    one.state.breaker.failed(in_a_row=True)
+    sync(one, other)
+    assert other.state.breaker.state == State.OPEN
+    assert other.state.breaker.open_until == pytest.approx(one.state.breaker.open_until, abs=0.5)
+
+
+def test_a_breaker_that_a_probe_closes_closes_with_all_workers(one: Worker, other: Worker, clock: Clock) -> None:
+    one.state.breaker.failed(in_a_row=True)
+    sync(one, other)
+    clock.now += 60
+    other.probe(status=200)
+    sync(other, one)
+    assert (one.state.breaker.state, one.state.recovered_at) == (State.CLOSED, clock.now)
+    sync(one, other, one)
+    assert {one.state.breaker.state, other.state.breaker.state} == {State.CLOSED}
+
+
+def test_a_probe_that_fails_keeps_it_open(one: Worker, other: Worker, clock: Clock) -> None:
+    one.state.breaker.failed(in_a_row=True)
+    sync(one, other)
+    clock.now += RULE.first_pause + 0.5
+    one.probe(status=503)
+    sync(one, other)
+    assert (one.state.breaker.state, other.state.breaker.state) == (State.OPEN, State.HALF_OPEN)
+
+
+def test_of_all_workers_one_probes(one: Worker, other: Worker, clock: Clock) -> None:
+    for worker in (one, other):
+        worker.state.breaker.failed(in_a_row=True)
+    clock.now += RULE.first_pause
+    attempts = [worker.state.begin() for worker in (one, other, one)]
+    assert [attempt is not None for attempt in attempts] == [True, False, False]
+
+
+def test_a_client_that_leaves_a_probe_leaves_the_question_open(one: Worker, clock: Clock, empty_redis: Redis) -> None:
+    one.state.breaker.failed(in_a_row=True)
+    clock.now += RULE.first_pause
+    attempt = one.state.begin()
+    assert attempt
+    attempt.end()
+    empty_redis.flushall()  # the lease runs out
+    one.probe(status=200)
+    assert one.state.breaker.state == State.CLOSED
+
+
+def test_another_gateway_on_the_same_redis_goes_by_what_it_sees_itself(
+    one: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.state.breaker.failed(in_a_row=True)
+    one.sync()
+    monkeypatch.setattr("proxy.sharing.gateway_name", lambda: "another-host:8080")
+    other.sync()
+    assert other.state.breaker.state == State.CLOSED
+
+
+@pytest.fixture
+def without_redis() -> Iterator[None]:
+    redis_breaker.outage = Outage()
+    yield
+    redis_breaker.outage = None
+
+
+@pytest.mark.usefixtures("without_redis")
+def test_without_redis_each_worker_probes_for_itself() -> None:
+    assert [may_probe("x"), may_probe("x")] == [True, True]
+
+
+def wait_for(condition: object) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def checked(settings: Settings) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": True, "HEALTH_CHECK_INTERVAL": 1})
+
+
+@pytest.mark.usefixtures("checked")
+def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker) -> None:
+    sync(one, other)
+    wait_for(one.checker.verdicts)
+    sync(one, other)
+    assert (one.state.healthy, other.state.healthy) == (True, True)
+    assert other.checker.checks == {}
+
+
+@pytest.mark.usefixtures("checked")
+def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker, empty_redis: Redis) -> None:
+    sync(one, other)
+    empty_redis.delete(f"health_checker:{gateway_name()}")  # five seconds without a renewal
+    sync(other, one)
+    assert (bool(one.checker.checks), bool(other.checker.checks)) == (False, True)
+
+
+def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:
+    assert one.state.begin()
+    one.state.breaker.failed(in_a_row=True)
+    one.sync()
+    (report,) = read_reports()
+    assert (report.cluster, report.instance, report.in_flight, report.requests) == (
+        "some_cluster", "http://127.0.0.1:1", 1, 1,
+    )  # fmt: skip
+    assert (report.breaker, report.health) == ("open", "unknown")
+    assert report.open_until == pytest.approx(time.time() + RULE.first_pause, abs=1)
+
+
+def test_reports_of_workers_that_are_gone_are_not_told(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.reports.CURRENT_SECONDS", 0.0)
+    one.sync()
+    time.sleep(0.01)
+    assert read_reports() == []
+
+
+def test_every_key_has_an_expiry(one: Worker, empty_redis: Redis) -> None:
+    one.state.breaker.failed(in_a_row=True)
+    sync(one)
+    may_probe("x")
+    assert [key for key in empty_redis.scan_iter() if empty_redis.ttl(key) < 0] == []
