@@ -1,6 +1,5 @@
 """The state of what the gateway depends on: asked in the background of a request, remembered for a moment."""
 
-import http.client
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +10,10 @@ from functools import cache
 from django.conf import settings
 from django.db import DatabaseError, connection
 
-from lucid_gateway.errors import GatewayError
 from lucid_gateway.redis_access import RedisUnavailable, ping
 from proxy.clusters import Cluster, configured
+from proxy.health import answers
 from proxy.routes import Timeouts
-from proxy.upstream import Connection
 
 ANSWER_WITHIN_SECONDS = 0.9
 STORES_REMEMBERED_SECONDS = 1.0
@@ -77,19 +75,7 @@ def redis_answers() -> bool:
 
 def cluster_answers(cluster: Cluster) -> bool:
     """Return whether an instance of the cluster answers its health path with anything but a server error."""
-    for instance in cluster.instances:
-        try:
-            with Connection(instance, PROBE) as upstream:
-                upstream.start("GET", PROBE)
-                head = f"GET {cluster.health_path} HTTP/1.1\r\nhost: {instance.authority}\r\nconnection: close\r\n\r\n"
-                upstream.send(head.encode())
-                answer = upstream.read_head()
-                upstream.close()
-        except (OSError, GatewayError, http.client.HTTPException):
-            continue
-        if answer.status < 500:
-            return True
-    return False
+    return any(answers(instance, cluster.health_path, PROBE) for instance in cluster.instances)
 
 
 @cache
