@@ -1,5 +1,7 @@
 """A gateway whose clusters fail, hang, recover and move: what callers of them, and of the others, get."""
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -12,8 +14,9 @@ from redis import Redis
 
 from proxy.reports import read_reports
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
-from proxy.tests.wire import GatewayClient, Message
+from proxy.tests.wire import Cut, Ended, GatewayClient, Message
 from testing.gateway import Gateway, running_gateway
+from testing.hammer import workers
 from testing.parallel import in_parallel
 from testing.servers import free_port
 
@@ -238,3 +241,31 @@ def serve_ok(listener: socket.socket) -> None:
         with sock:
             sock.recv(65536)
             sock.sendall(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n", 1))
+
+
+def test_a_worker_that_is_killed_loses_what_it_had_under_way_and_nothing_else(stage: Stage) -> None:
+    clients, until = PLACES, time.monotonic() + 4
+    kills = [time.monotonic() + 1, time.monotonic() + 2]
+
+    def go_on_asking(_: int) -> Counter[str]:
+        seen: Counter[str] = Counter()
+        while time.monotonic() < until:
+            try:
+                seen[str(stage.ask("/nodes").status)] += 1
+            except (OSError, Ended, Cut):
+                seen["lost"] += 1
+        return seen
+
+    def kill(_: int) -> None:
+        for moment in kills:
+            time.sleep(max(0.0, moment - time.monotonic()))
+            os.kill(workers(stage.gateway)[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, args=[0])
+    killer.start()
+    seen = in_parallel(clients, go_on_asking)
+    killer.join()
+
+    assert all(one["lost"] <= len(kills) for one in seen)
+    assert set().union(*seen) <= {"200", "lost"}
+    assert sum(one["200"] for one in seen) > 100
