@@ -6,7 +6,8 @@
     ├── InsufficientPermissions 2004
     ├── RateLimited 3001 ─ QuotaExceeded 3002, TooManyAttempts 3003, BandwidthExceeded 3004,
     │   TooManyConcurrentRequests 3005
-    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003 ─ RequestUnderWay, UpgradeRefused
+    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003 ─ RequestUnderWay, UpgradeRefused,
+    │   PreconditionFailed; SessionTooLarge 4005, ChunkTooLarge 4006, WrongSessionState 4007
     └── InternalError 5001, DatabaseUnavailable 5002, BadUpstreamAnswer 5003, UpstreamUnreachable 5005,
         UpstreamTimeout 5006, CircuitOpen 5007, ServiceUnavailable 5008, ClusterInMaintenance 5009
 
@@ -248,6 +249,30 @@ class UpgradeRefused(OperationNotAllowed):
     """A change of protocol that the gateway does not offer (RFC 9110, section 7.8)."""
 
     status, text = 501, "Upgrades are not offered"
+
+
+class PreconditionFailed(OperationNotAllowed):
+    """The resource is not what If-Match says it is: somebody changed it meanwhile (RFC 9110, section 13.1.1)."""
+
+    status, text = 412, "The resource has changed"
+
+
+class SessionTooLarge(GatewayError):
+    """An upload for which there is no room in its session; `details` say how much there is, in bytes."""
+
+    number, status, text = 4005, 413, "Session size limit exceeded"
+
+
+class ChunkTooLarge(GatewayError):
+    """A chunk over 10 MiB, or without a byte; `details.limit_bytes` says the limit."""
+
+    number, status, text = 4006, 413, "Chunk size limit exceeded"
+
+
+class WrongSessionState(GatewayError):
+    """Something that the session's state does not allow; `details.status` says the state."""
+
+    number, status, text = 4007, 409, "The session's state does not allow it"
 
 
 class DatabaseUnavailable(GatewayError):

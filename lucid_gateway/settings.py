@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "ratelimit",
     "accounts",
     "proxy",
+    "sessions_api",
 ]
 
 MIDDLEWARE = [

@@ -1,0 +1,101 @@
+"""The gateway's own calls to a cluster: sent once, read whole, judged as all others."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from accounts.callers import Caller
+from accounts.roles import Role
+from lucid_gateway.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
+from proxy.calls import MAX_ANSWER, CallAnswer, call
+from proxy.clusters import cluster_named, configured
+from proxy.instances import states_of
+from proxy.pool import pool_for
+from proxy.routes import Timeouts
+from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
+from testing.servers import free_port
+
+CALLER = Caller("u-1", Role.USER, "j-1", "f-1", 0)
+SHORT = Timeouts(connect=0.3, read=0.3, total=0.3)
+
+
+@pytest.fixture
+def at(settings: Settings) -> Iterator[Callable[[str], None]]:
+    """Says where the session-management cluster is."""
+
+    def be_at(url: str) -> None:
+        settings.ENV = settings.ENV.model_copy(update={"SESSION_MANAGEMENT_URL": (url,)})
+        configured.cache_clear()
+
+    yield be_at
+    (instance,) = cluster_named("session_management").instances
+    for connection in pool_for(instance).idle:
+        connection.close()
+    configured.cache_clear()
+
+
+@pytest.fixture
+def cluster(raw_cluster: RawCluster, at: Callable[[str], None]) -> RawCluster:
+    """The session-management cluster."""
+    at(raw_cluster.url)
+    return raw_cluster
+
+
+def ask(method: str = "DELETE", data: object = None) -> CallAnswer:
+    return call(
+        "session_management", method, "/api/v1/sessions/1", caller=CALLER, request_id="r-1", data=data, timeouts=SHORT
+    )
+
+
+def answer_with(status: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def test_it_says_for_whom_and_reads_the_answer(cluster: RawCluster) -> None:
+    cluster.behaviour = saying(answer_with(b"201 Created", b'{"a": 1}'))
+    assert ask("POST", {"x": "y"}) == CallAnswer(201, {"a": 1})
+    fields = dict(cluster.request.fields)
+    assert (fields["x-user-id"], fields["x-request-id"]) == ("u-1", "r-1")
+    assert json.loads(cluster.request.body) == {"x": "y"}
+
+
+def test_connections_are_kept(cluster: RawCluster) -> None:
+    for _ in range(3):
+        assert ask().succeeded
+    assert cluster.accepted == 1
+
+
+@pytest.mark.parametrize(("status", "body"), [(b"404 No", b"plain"), (b"500 Oops", b"")])
+def test_what_a_cluster_answers_is_told_whatever_it_is(cluster: RawCluster, status: bytes, body: bytes) -> None:
+    cluster.behaviour = saying(answer_with(status, body))
+    assert ask() == CallAnswer(int(status[:3]), None)
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(cluster: RawCluster) -> None:
+    cluster.behaviour = saying(answer_with(b"200 OK", bytes(MAX_ANSWER + 1)))
+    with pytest.raises(BadUpstreamAnswer):
+        ask()
+
+
+@pytest.mark.parametrize("ending", [saying_and_closing(), saying_and_closing(answer_with(b"200 OK", b"12345")[:-2])])
+def test_an_answer_that_breaks_off_is_a_bad_one_and_is_not_asked_for_again(cluster: RawCluster, ending: object) -> None:
+    cluster.behaviour = ending  # type: ignore[assignment]
+    with pytest.raises(BadUpstreamAnswer):
+        ask("POST", {})
+    assert len(cluster.requests) == 1
+
+
+def test_who_does_not_answer_is_judged_and_makes_room(cluster: RawCluster) -> None:
+    cluster.behaviour = saying()
+    with pytest.raises(UpstreamTimeout):
+        ask()
+    (state,) = states_of(cluster_named("session_management"))
+    assert (state.failures, state.in_flight) == (1, 0)
+
+
+def test_who_is_not_there_is_unreachable(at: Callable[[str], None]) -> None:
+    at(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(UpstreamUnreachable):
+        ask()

@@ -1,0 +1,7 @@
+"""Sessions, chunks, manifests and trust policies (the contract, section 7)."""
+
+from sessions_api.models.manifests import Manifest
+from sessions_api.models.policies import TrustPolicy
+from sessions_api.models.sessions import Chunk, Session
+
+__all__ = ["Chunk", "Manifest", "Session", "TrustPolicy"]

@@ -1,0 +1,49 @@
+"""Trust policies: what a user's sessions allow and deny."""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+MAX_POLICIES = 50
+
+
+class TrustPolicyQuerySet(models.QuerySet["TrustPolicy"]):
+    """Reads over policies."""
+
+    def owned_by(self, user_id: uuid.UUID | str) -> "TrustPolicyQuerySet":
+        """Return the user's policies."""
+        return self.filter(user_id=user_id)
+
+
+class TrustPolicy(models.Model):
+    """A named list of rules (JSON as in the contract, section 4). `slot` is one of 50 places of the user: a unique key
+    keeps anybody from having more.
+    """
+
+    policy_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="trust_policies")
+    slot = models.PositiveSmallIntegerField(editable=False)
+    name = models.CharField(max_length=255)
+    description = models.CharField(max_length=1000, blank=True)
+    rules = models.JSONField(default=list)
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    version = models.PositiveIntegerField(default=1, editable=False)
+
+    objects: ClassVar[models.Manager["TrustPolicy"]] = TrustPolicyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name_plural = "trust policies"
+        constraints = [models.UniqueConstraint(fields=["user", "slot"], name="one_policy_a_slot")]
+        indexes = [
+            models.Index(fields=["user", "created_at"], name="policy_of_user"),
+            models.Index(fields=["user", "name"], name="policy_by_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.policy_id})"

@@ -1,0 +1,133 @@
+"""Recorded sessions and the chunks that were uploaded for them."""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from sessions_api.models.policies import TrustPolicy
+
+MIB, GIB = 1024**2, 1024**3
+MAX_ACTIVE = 100
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    """Reads over sessions; one whose deletion has begun is no more."""
+
+    def owned_by(self, user_id: uuid.UUID | str) -> "SessionQuerySet":
+        """Return the user's sessions."""
+        return self.filter(user_id=user_id, deleted_at=None)
+
+    def there(self) -> "SessionQuerySet":
+        """Return everybody's, for staff."""
+        return self.filter(deleted_at=None)
+
+    def half_deleted(self) -> "SessionQuerySet":
+        """Return those that the session-management cluster has yet to be told of."""
+        return self.exclude(deleted_at=None)
+
+
+class Session(models.Model):
+    """A recorded session. `active_slot` is one of 100 places of the user while it is active: a unique key keeps anybody
+    from having more at once.
+
+    `reserved_bytes` is what uploads have taken of `max_size_bytes`; `size_bytes` and `chunk_count` are right once
+    `settled`, before that the recorded chunks are counted. `version` goes up with each change.
+    """
+
+    class Status(models.TextChoices):
+        ACTIVE = "active", "Active"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="recorded_sessions")
+    name = models.CharField(max_length=255)
+    description = models.CharField(max_length=1000, blank=True)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.ACTIVE)
+    active_slot = models.PositiveSmallIntegerField(null=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, editable=False)
+    size_bytes = models.PositiveBigIntegerField(default=0, editable=False)
+    chunk_count = models.PositiveIntegerField(default=0, editable=False)
+    settled = models.BooleanField(default=False, editable=False)
+    reserved_bytes = models.PositiveBigIntegerField(default=0, editable=False)
+    max_size_bytes = models.PositiveBigIntegerField(
+        default=100 * GIB, validators=[MinValueValidator(MIB), MaxValueValidator(100 * GIB)]
+    )
+    trust_policy = models.ForeignKey(
+        TrustPolicy, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions"
+    )
+    manifest_id = models.UUIDField(null=True, editable=False)
+    merkle_root = models.CharField(max_length=64, blank=True, editable=False)
+    rdp_server_id = models.CharField(max_length=100, blank=True)
+    encryption_key = models.TextField(blank=True, editable=False)
+    metadata = models.JSONField(default=dict, blank=True)
+    version = models.PositiveIntegerField(default=1, editable=False)
+
+    objects: ClassVar[models.Manager["Session"]] = SessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "active_slot"], condition=models.Q(active_slot__gte=0), name="one_session_a_slot"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["user", "created_at"], name="session_of_user"),
+            models.Index(fields=["user", "status", "created_at"], name="session_by_status"),
+            models.Index(fields=["user", "updated_at"], name="session_by_update"),
+            models.Index(fields=["user", "name"], name="session_by_name"),
+            models.Index(fields=["created_at"], name="session_by_creation"),
+            models.Index(fields=["deleted_at"], name="session_half_deleted"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.session_id})"
+
+
+class ChunkQuerySet(models.QuerySet["Chunk"]):
+    """Reads over chunks."""
+
+    def recorded(self) -> "ChunkQuerySet":
+        """Return those that the cluster has accepted."""
+        return self.filter(state=Chunk.State.RECORDED)
+
+
+class Chunk(models.Model):
+    """A part of a session's recording. While it is uploaded its row holds the place: `upload` names who does it, until
+    `lease_until` nobody else may.
+    """
+
+    class State(models.TextChoices):
+        UPLOADING = "uploading", "Uploading"
+        RECORDED = "recorded", "Recorded"
+
+    chunk_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="chunks")
+    index = models.PositiveIntegerField()
+    size = models.PositiveIntegerField()
+    hash = models.CharField(max_length=64, blank=True)
+    storage_path = models.CharField(max_length=500, blank=True)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.UPLOADING)
+    upload = models.CharField(max_length=32, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[models.Manager["Chunk"]] = ChunkQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["session", "index"]
+        constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
+        indexes = [models.Index(fields=["session", "state", "size"], name="chunk_sizes")]
+
+    def __str__(self) -> str:
+        return f"chunk {self.index} of {self.session_id}"

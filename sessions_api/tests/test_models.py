@@ -1,0 +1,46 @@
+"""What the database itself holds to: places of active sessions and of policies, one chunk an index, one manifest."""
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from accounts.models import User
+from sessions_api.models import Chunk, Manifest, Session, TrustPolicy
+
+
+def session(user: User, **fields: object) -> Session:
+    return Session.objects.create(user=user, name="a session", **fields)
+
+
+def test_a_place_of_an_active_session_is_taken_once(owner: User, super_admin: User) -> None:
+    session(owner, active_slot=1)
+    session(owner, active_slot=2)
+    session(super_admin, active_slot=1)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        session(owner, active_slot=1)
+
+
+def test_sessions_that_are_over_take_no_place(owner: User) -> None:
+    for _ in range(3):
+        session(owner, status=Session.Status.COMPLETED)
+    assert Session.objects.all().owned_by(owner.pk).count() == 3  # type: ignore[attr-defined]
+
+
+def test_an_index_has_one_chunk(owner: User) -> None:
+    one, other = session(owner), session(owner)
+    Chunk.objects.create(session=one, index=0, size=1)
+    Chunk.objects.create(session=other, index=0, size=1)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Chunk.objects.create(session=one, index=0, size=2)
+
+
+def test_a_session_has_one_manifest(owner: User) -> None:
+    fields = {"session": session(owner), "user": owner, "merkle_root": "0" * 64, "chunk_count": 1, "total_size": 1}
+    Manifest.objects.create(**fields)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Manifest.objects.create(**fields)
+
+
+def test_a_place_of_a_policy_is_taken_once(owner: User) -> None:
+    TrustPolicy.objects.create(user=owner, slot=0, name="a policy")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        TrustPolicy.objects.create(user=owner, slot=0, name="another")
