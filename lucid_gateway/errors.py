@@ -275,6 +275,12 @@ class WrongSessionState(GatewayError):
     number, status, text = 4007, 409, "The session's state does not allow it"
 
 
+class BlockchainUnavailable(GatewayError):
+    """The blockchain core could not be asked, or could not answer."""
+
+    number, status, text = 4009, 503, "Blockchain service unavailable"
+
+
 class DatabaseUnavailable(GatewayError):
     """The database does not answer."""
 

@@ -67,6 +67,13 @@ DELETE /api/v1/admin/limits                         . x x + + + x
 
 POST   /api/v1/sessions/{session_id}/chunks         . + + + + + x
 
+GET    /api/v1/manifests                            . + + + + + x
+POST   /api/v1/manifests                            . + + + + + x
+GET    /api/v1/manifests/{manifest_id}              . + + + + + x
+PUT    /api/v1/manifests/{manifest_id}              . + + + + + x
+POST   /api/v1/manifests/{manifest_id}/anchor       . + + + + + x
+GET    /api/v1/manifests/{manifest_id}/proof/{index} . + + + + + x
+
 GET    /api/v1/blockchain-info                      . + + + + + +
 GET    /api/v1/chain/info                           . + + + + + +
 GET    /api/v1/chain/status                         . + + + + + +
@@ -158,7 +165,8 @@ def mark_of(path: str, response: Any) -> str:
 def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
     found = {}
     for method, path in ROWS:
-        target = path.format(session_id=uuid.uuid4(), user_id=uuid.uuid4(), key_id="abcdefghijkl", rest="1")
+        ids = {name: uuid.uuid4() for name in ("session_id", "user_id", "manifest_id")}
+        target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1")
         found[method, path] = mark_of(path, api.generic(method, target, headers=headers_of(caller)))
 
     assert found == {row: marks[CALLERS.index(caller)] for row, marks in ROWS.items()}

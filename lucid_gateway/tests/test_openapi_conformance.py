@@ -47,6 +47,13 @@ from accounts.models import IssuedToken, User
 from accounts.recovery import ensure_recovery_codes
 from accounts.tokens import issue_tokens
 from accounts.totp import enrol
+from sessions_api.manifests import make_manifest
+from sessions_api.models import Chunk, Session
+
+def completed(user):
+    session = Session.objects.create(user=user, name="completed", status="completed")
+    Chunk.objects.create(session=session, index=0, size=1, hash="00" * 32, state="recorded")
+    return session
 
 cast, password = {{}}, make_password({PASSWORD!r})
 for number, label in enumerate({[operation.label for operation in OPERATIONS]!r}):
@@ -58,6 +65,7 @@ for number, label in enumerate({[operation.label for operation in OPERATIONS]!r}
         "user_id": str(user.pk), "email": user.email, "access": pair.access, "refresh": device.refresh,
         "family": str(IssuedToken.objects.filter(user=user).first().family), "target_id": str(target.pk),
         "key_id": create_api_key(user, name="key", permissions=["user:read"])[0].key_id,
+        "completed_id": str(completed(user).pk), "manifest_id": str(make_manifest(completed(user)).pk),
         "totp": enrol(user).secret if "/totp" in label else "", "recovery_code": ensure_recovery_codes(user)[0],
     }}
     enabled = {{"DELETE {API}/auth/totp": "totp", "DELETE {API}/auth/hardware-wallet": "hardware_wallet"}}
@@ -80,6 +88,8 @@ class Actor:
     family: str
     target_id: str
     key_id: str
+    completed_id: str
+    manifest_id: str
     totp: str
     recovery_code: str
 
@@ -122,6 +132,10 @@ def on(user_id: str, **fields: Any) -> dict[str, Any]:
     return {"path_parameters": {"user_id": user_id}} | (body(**fields) if fields else {})
 
 
+def of_manifest(actor: Actor, **more: str) -> dict[str, Any]:
+    return {"path_parameters": {"manifest_id": actor.manifest_id, **more}}
+
+
 def denied(actor: Actor, network: str) -> dict[str, Any]:
     actor.ask("POST", "/admin/blocked-addresses", network=network, reason="a flood")
     return {"query": {"network": network}}
@@ -160,6 +174,11 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /admin/users/{user_id}/revoke-tokens", lambda actor: on(actor.target_id)),
     ("POST /admin/blocked-addresses", lambda actor: body(network="198.51.100.0/24", reason="a flood")),
     ("DELETE /admin/blocked-addresses", lambda actor: denied(actor, "203.0.113.0/24")),
+    ("POST /manifests", lambda actor: body(session_id=actor.completed_id)),
+    ("GET /manifests/{manifest_id}", of_manifest),
+    ("PUT /manifests/{manifest_id}", lambda actor: of_manifest(actor) | body(metadata={"a": 1})),
+    ("POST /manifests/{manifest_id}/anchor", of_manifest),
+    ("GET /manifests/{manifest_id}/proof/{index}", lambda actor: of_manifest(actor, index="0")),
     ("POST /admin/limits", lambda actor: body(tier="public", limit=50)),
     ("DELETE /admin/limits", lambda actor: limited(actor, "admin")),
 ]

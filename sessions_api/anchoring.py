@@ -1,0 +1,106 @@
+"""Anchoring: the chain is asked to hold a manifest's root. Safe to repeat, whatever went wrong before.
+
+    none, failed ──▶ pending ──▶ confirmed
+                        └──────▶ failed
+
+Each attempt has one Idempotency-Key: as long as an attempt is pending it is asked for again under the same key.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from accounts.audit import record
+from lucid_gateway.errors import BlockchainUnavailable, GatewayError
+from proxy.calls import CallAnswer, call
+from proxy.headers import Identity
+from sessions_api.models import Manifest
+
+CLUSTER = "blockchain_core"
+TRANSACTIONS = "/api/v1/transactions"
+Anchor = Manifest.Anchor
+
+
+def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest:
+    """Ask the chain to hold the root, or what became of it; return the manifest as it is then.
+
+    Raises BlockchainUnavailable if the chain could not be asked; what was pending stays so.
+    """
+    if manifest.anchor_status != Anchor.CONFIRMED:
+        begin(manifest)
+        manifest.refresh_from_db()
+        if manifest.anchor_status == Anchor.PENDING:
+            try:
+                follow(manifest, ask(manifest, caller, request_id))
+            except GatewayError as error:
+                raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status}) from error
+            manifest.refresh_from_db()
+    return manifest
+
+
+def begin(manifest: Manifest) -> None:
+    """Begin an attempt unless one is pending: of requests at once, one does."""
+    fresh = {"anchor_status": Anchor.PENDING, "anchor_requested_at": timezone.now(), "anchor_transaction_id": "",
+             "anchor_error": ""}  # fmt: skip
+    begun = Manifest.objects.filter(pk=manifest.pk, anchor_status__in=[Anchor.NONE, Anchor.FAILED]).update(**fresh)
+    if begun:
+        record("manifest.anchoring", subject=str(manifest.user_id), manifest=str(manifest.pk))
+
+
+def ask(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
+    """Send the transaction, or ask what became of it."""
+    if manifest.anchor_transaction_id:
+        target = f"{TRANSACTIONS}/{manifest.anchor_transaction_id}"
+        return call(CLUSTER, "GET", target, caller=caller, request_id=request_id)
+    data = {
+        "type": "session_anchor",
+        "manifest_id": str(manifest.pk),
+        "session_id": str(manifest.session_id),
+        "merkle_root": manifest.merkle_root,
+        "chunk_count": manifest.chunk_count,
+    }
+    headers = {"idempotency-key": attempt_key(manifest)}
+    return call(CLUSTER, "POST", TRANSACTIONS, caller=caller, request_id=request_id, data=data, headers=headers)
+
+
+def attempt_key(manifest: Manifest) -> str:
+    """Return the key of the attempt: the same for as long as it is pending."""
+    begun = manifest.anchor_requested_at or timezone.now()
+    # MongoDB keeps milliseconds.
+    return f"{manifest.pk}-{begun - timedelta(microseconds=begun.microsecond % 1000):%Y%m%dT%H%M%S%f}"
+
+
+def follow(manifest: Manifest, answer: CallAnswer) -> None:
+    """Keep what the chain says; raise BlockchainUnavailable if it says that it cannot say."""
+    if answer.status >= 500 or answer.status == 429:
+        raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status})
+    told: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
+    transaction = told.get("transaction_id")
+    if not answer.succeeded or not (isinstance(transaction, str) and 0 < len(transaction) <= 128):
+        settle(manifest, Anchor.FAILED, anchor_error=f"the blockchain core answered {answer.status}")
+    elif told.get("status") == "confirmed":
+        height = told.get("block_height")
+        height = height if type(height) is int and height >= 0 else None
+        settle(
+            manifest, Anchor.CONFIRMED, anchor_transaction_id=transaction, anchor_block_height=height,
+            anchored_at=timezone.now(),
+        )  # fmt: skip
+    elif told.get("status") in ("failed", "rejected"):
+        settle(manifest, Anchor.FAILED, anchor_transaction_id=transaction, anchor_error="the transaction failed")
+    else:
+        still_pending(manifest).update(anchor_transaction_id=transaction)
+
+
+def still_pending(manifest: Manifest) -> Any:
+    """Return the row if it is pending in this attempt."""
+    return Manifest.objects.filter(
+        pk=manifest.pk, anchor_status=Anchor.PENDING, anchor_requested_at=manifest.anchor_requested_at
+    )
+
+
+def settle(manifest: Manifest, status: str, **facts: Any) -> None:
+    """End the attempt, once."""
+    now = timezone.now()
+    if still_pending(manifest).update(anchor_status=status, updated_at=now, version=manifest.version + 1, **facts):
+        record(f"manifest.anchor_{status}", subject=str(manifest.user_id), manifest=str(manifest.pk))

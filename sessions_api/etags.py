@@ -1,0 +1,34 @@
+"""Entity tags of single resources, and what If-Match and If-None-Match do with them (RFC 9110, section 13.1)."""
+
+import hashlib
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from lucid_gateway.errors import PreconditionFailed
+
+
+def etag(*facts: object) -> str:
+    """Return the strong tag of a resource that changes with these facts."""
+    return f'"{hashlib.sha256("|".join(map(str, facts)).encode()).hexdigest()[:32]}"'
+
+
+def listed(field: str) -> list[str]:
+    """Return the tags of a field; a weak one is kept as it is, and so matches no strong one."""
+    return [tag.strip() for tag in field.split(",")]
+
+
+def refuse_unless_current(request: Request, tag: str) -> None:
+    """Raise PreconditionFailed if the request is meant for another state of the resource."""
+    wanted = request.headers.get("If-Match")
+    if wanted is not None and "*" not in listed(wanted) and tag not in listed(wanted):
+        raise PreconditionFailed(details={"etag": tag})
+
+
+def tagged(request: Request, tag: str, response: Response) -> Response:
+    """Return the response with the tag, or 304 to a GET whose client has this state already."""
+    known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
+    if request.method in ("GET", "HEAD") and ("*" in known or tag in known):
+        response = Response(status=304)
+    response["ETag"] = tag
+    return response

@@ -1,0 +1,53 @@
+"""Checks a manifest against the chunks that are recorded now."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from sessions_api.manifests import Verdict, verify
+from sessions_api.models import Manifest
+
+
+class Command(BaseCommand):
+    help = "Compute a manifest's root and the proof of each chunk again; exit status 1 if anything is not as it says."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("manifest_id", help="the manifest's id")
+        parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+    def handle(self, *args: Any, manifest_id: str, **options: Any) -> None:
+        """Verify, with a progress bar on a terminal, and print the verdict."""
+        verdict = self.verdict_on(manifest_named(manifest_id))
+        if options["json"]:
+            found = {"manifest_id": manifest_id, "valid": verdict.valid, "problems": verdict.problems,
+                     "merkle_root": verdict.merkle_root, "chunks": verdict.chunks}  # fmt: skip
+            self.stdout.write(json.dumps(found))
+        else:
+            for problem in verdict.problems:
+                self.stdout.write(problem)
+            word = "valid" if verdict.valid else "INVALID"
+            self.stdout.write(f"{word}: {verdict.chunks} chunks, root {verdict.merkle_root}")
+        if not verdict.valid:
+            raise SystemExit(1)
+
+    def verdict_on(self, manifest: Manifest) -> Verdict:
+        """Return what the verification finds."""
+        with tqdm(total=manifest.chunk_count, unit="proof", disable=not sys.stderr.isatty()) as bar:
+            for step in verify(manifest):
+                if isinstance(step, Verdict):
+                    return step
+                bar.update(1)
+        raise CommandError("the verification ended without a verdict")
+
+
+def manifest_named(manifest_id: str) -> Manifest:
+    """Return the manifest; raise CommandError if there is none."""
+    try:
+        return Manifest.objects.select_related("session").get(pk=manifest_id)
+    except (Manifest.DoesNotExist, ValidationError, ValueError) as error:
+        raise CommandError(f"no manifest {manifest_id}") from error

@@ -1,0 +1,171 @@
+"""Making manifests, proving chunks by them, and verifying them again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts.audit import record
+from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
+from sessions_api import merkle
+from sessions_api.models import Chunk, Manifest, Session
+
+NAMED_AT_MOST = 100
+BATCH = 2_000
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a chunk is part of a manifest: its digest, its place in the tree, and the path to the root."""
+
+    index: int
+    chunk_hash: bytes
+    tree_size: int
+    root: bytes
+    path: list[bytes]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found: the chunks that are there now, and the root that follows from them."""
+
+    chunks: int
+    total_size: int
+    merkle_root: str
+    problems: list[str]
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def make_manifest(session: Session) -> Manifest:
+    """Make the one manifest of a completed session; raise WrongSessionState or AlreadyExists."""
+    if session.status != Session.Status.COMPLETED:
+        raise WrongSessionState("Only a completed session has a manifest", details={"status": session.status})
+    refuse_while_uploading(session)
+    sizes = refuse_gaps(session)
+    root = merkle.tree_hash(digests(session)).hex()
+    try:
+        with transaction.atomic():
+            manifest = Manifest.objects.create(
+                session=session,
+                user_id=session.user_id,
+                merkle_root=root,
+                chunk_count=len(sizes),
+                total_size=sum(sizes),
+            )
+    except IntegrityError as error:
+        there = Manifest.objects.get(session=session)
+        link(there)  # whoever made it may not have come that far
+        raise AlreadyExists(details={"manifest_id": str(there.pk)}) from error
+    link(manifest)
+    record("manifest.made", subject=str(session.user_id), manifest=str(manifest.pk), session=str(session.pk), root=root)
+    return manifest
+
+
+def link(manifest: Manifest) -> None:
+    """Let the session name its manifest; safe to repeat."""
+    Session.objects.filter(pk=manifest.session_id).update(
+        manifest_id=manifest.pk, merkle_root=manifest.merkle_root, updated_at=manifest.created_at
+    )
+
+
+def refuse_while_uploading(session: Session) -> None:
+    """Raise WrongSessionState while an upload is under way; what an upload left behind that died is in nobody's way."""
+    under_way = session.chunks.filter(state=Chunk.State.UPLOADING, lease_until__gt=timezone.now()).count()
+    if under_way:
+        details = {"status": session.status, "uploads_under_way": under_way}
+        raise WrongSessionState("Uploads are under way", details=details)
+
+
+def refuse_gaps(session: Session) -> list[int]:
+    """Return the sizes of the chunks in index order; raise WrongSessionState, with the missing indexes, unless they are
+    all there from 0 on.
+    """
+    rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index").values_list("index", "size")
+    sizes: list[int] = []
+    missing: list[int] = []
+    count = expected = 0
+    for index, size in rows.iterator(BATCH):
+        count += index - expected
+        missing += range(expected, min(index, expected + NAMED_AT_MOST - len(missing)))
+        expected = index + 1
+        sizes.append(size)
+    if missing:
+        details = {"status": session.status, "missing": missing, "missing_count": count}
+        raise WrongSessionState("Chunks are missing", details=details)
+    if not sizes:
+        raise WrongSessionState("The session has no chunks", details={"status": session.status, "missing": []})
+    return sizes
+
+
+def digests(session: Session) -> Iterator[bytes]:
+    """Yield the digests of the recorded chunks in index order."""
+    rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index").values_list("hash", flat=True)
+    return (bytes.fromhex(found) for found in rows.iterator(BATCH))
+
+
+def prove(manifest: Manifest, index: int) -> Proof:
+    """Return the proof for the chunk at the index; raise NotFound if there is none."""
+    leaves = list(digests(manifest.session))
+    if not 0 <= index < len(leaves):
+        raise NotFound(details={"chunk_count": len(leaves)})
+    path = merkle.Tree(leaves).audit_path(index)
+    return Proof(index, leaves[index], len(leaves), bytes.fromhex(manifest.merkle_root), path)
+
+
+def verify(manifest: Manifest) -> Iterator[int | Verdict]:
+    """Compute root and proofs again from the chunks that are there; yield the number of proofs checked so far, and at
+    last the verdict, which is kept.
+    """
+    session = manifest.session
+    rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index")
+    facts = list(rows.values_list("index", "size"))
+    leaves = list(digests(session))
+    tree = merkle.Tree(leaves)
+    problems = problems_of(manifest, session, facts, tree.root.hex())
+    for index, leaf in enumerate(leaves):
+        if merkle.root_from_path(leaf, index, len(leaves), tree.audit_path(index)) != tree.root:
+            problems.append(f"the proof of chunk {index} does not lead to the root")
+        yield index + 1
+    verdict = Verdict(len(leaves), sum(size for _, size in facts), tree.root.hex(), problems)
+    keep(manifest, verdict)
+    yield verdict
+
+
+def problems_of(manifest: Manifest, session: Session, facts: list[tuple[int, int]], root: str) -> list[str]:
+    """Return a line for each thing that is not as the manifest says."""
+    found = []
+    if [index for index, _ in facts] != list(range(len(facts))):
+        found.append("the indexes of the chunks have gaps")
+    if len(facts) != manifest.chunk_count:
+        found.append(f"there are {len(facts)} chunks instead of {manifest.chunk_count}")
+    if (total := sum(size for _, size in facts)) != manifest.total_size:
+        found.append(f"the chunks have {total} bytes instead of {manifest.total_size}")
+    if root != manifest.merkle_root:
+        found.append(f"the root is {root} instead of {manifest.merkle_root}")
+    if session.merkle_root != manifest.merkle_root:
+        found.append("the session names another root")
+    return found
+
+
+def keep(manifest: Manifest, verdict: Verdict) -> None:
+    """Keep what a verification found."""
+    status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
+    Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=timezone.now())
+    record(
+        "manifest.verified", subject=str(manifest.user_id), manifest=str(manifest.pk), valid=verdict.valid,
+        problems=verdict.problems[:10],
+    )  # fmt: skip
+
+
+def update_metadata(manifest: Manifest, *, metadata: dict[str, object]) -> Manifest:
+    """Replace what the owner keeps beside the manifest; raise PreconditionFailed if somebody else was faster."""
+    changed = {"metadata": metadata, "updated_at": timezone.now(), "version": manifest.version + 1}
+    if not Manifest.objects.filter(pk=manifest.pk, version=manifest.version).update(**changed):
+        raise PreconditionFailed()
+    manifest.refresh_from_db()
+    return manifest

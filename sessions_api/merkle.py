@@ -1,0 +1,82 @@
+"""The Merkle tree of RFC 6962, section 2.1: SHA-256, leaves under 0x00, nodes under 0x01.
+
+Its leaves are the chunks' own SHA-256 digests, in index order; all hashes here are 32 bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """Return the hash of a leaf."""
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of a node over its two children."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def tree_hash(leaves: Iterable[bytes]) -> bytes:
+    """Return the root over the leaves' data, with as many hashes in memory as the tree is high."""
+    whole: list[tuple[int, bytes]] = []  # (leaves, hash) of full subtrees, the largest first
+    for data in leaves:
+        size, found = 1, leaf_hash(data)
+        while whole and whole[-1][0] == size:
+            found = node_hash(whole.pop()[1], found)
+            size *= 2
+        whole.append((size, found))
+    if not whole:
+        return hashlib.sha256().digest()
+    root = whole.pop()[1]
+    while whole:
+        root = node_hash(whole.pop()[1], root)
+    return root
+
+
+class Tree:
+    """A whole tree in memory, for the audit paths of many leaves: `levels` from the leaves' hashes up to the root."""
+
+    def __init__(self, leaves: Iterable[bytes]) -> None:
+        self.levels = [[leaf_hash(data) for data in leaves]]
+        while len(self.levels[-1]) > 1:
+            self.levels.append(parents(self.levels[-1]))
+
+    @property
+    def root(self) -> bytes:
+        """The hash of the whole tree."""
+        return self.levels[-1][0] if self.levels[0] else hashlib.sha256().digest()
+
+    def audit_path(self, index: int) -> list[bytes]:
+        """Return the hashes that lead from the leaf up to the root (section 2.1.1); raise IndexError."""
+        if not 0 <= index < len(self.levels[0]):
+            raise IndexError(index)
+        path = []
+        for level in self.levels:
+            if (sibling := index ^ 1) < len(level):
+                path.append(level[sibling])
+            index //= 2
+        return path
+
+
+def parents(level: Sequence[bytes]) -> list[bytes]:
+    """Return the level above; who has no sibling goes up as it is."""
+    pairs = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+    return [*pairs, level[-1]] if len(level) % 2 else pairs
+
+
+def root_from_path(data: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+    """Return the root that the audit path leads to for the leaf at `index` of `size` (RFC 9162, section 2.1.3.2); raise
+    ValueError if the path is too short or too long for it.
+    """
+    found, last, rest = leaf_hash(data), size - 1, list(path)
+    while last:
+        if index % 2 or index < last:
+            if not rest:
+                raise ValueError("the path is too short")
+            sibling = rest.pop(0)
+            found = node_hash(sibling, found) if index % 2 else node_hash(found, sibling)
+        index, last = index // 2, last // 2
+    if rest:
+        raise ValueError("the path is too long")
+    return found

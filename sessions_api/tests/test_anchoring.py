@@ -1,0 +1,142 @@
+"""POST /manifests/{id}/anchor: pending, confirmed or failed, and safe to repeat whatever the chain does."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from accounts.models import AuditEvent, User
+from conftest import ApiClient, error_code
+from proxy.calls import TIMEOUTS
+from proxy.clusters import cluster_named, configured
+from proxy.pool import pool_for
+from proxy.routes import Timeouts
+from proxy.tests.raw_cluster import RawCluster, saying, saying_and_resetting
+from sessions_api import manifests
+from sessions_api.models import Manifest
+from sessions_api.tests.conftest import a_session
+from testing.parallel import in_parallel
+
+TRANSACTION = "ab" * 32
+
+
+@pytest.fixture
+def chain(settings: Settings) -> Iterator[RawCluster]:
+    """The blockchain core."""
+    with RawCluster() as cluster:
+        settings.ENV = settings.ENV.model_copy(update={"BLOCKCHAIN_CORE_URL": (cluster.url,)})
+        configured.cache_clear()
+        yield cluster
+        (instance,) = cluster_named("blockchain_core").instances
+        for connection in pool_for(instance).idle:
+            connection.close()
+    configured.cache_clear()
+
+
+@pytest.fixture
+def manifest(owner: User) -> Manifest:
+    """A manifest of a session of two chunks."""
+    return manifests.make_manifest(a_session(owner, 1, 2))
+
+
+def answers(chain: RawCluster, code: int, /, **data: Any) -> None:
+    """Let the chain answer so."""
+    body = json.dumps(data).encode()
+    chain.behaviour = saying(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body))
+
+
+def anchor(api: ApiClient, token: str, manifest: Manifest) -> Any:
+    return api.send("post", f"/manifests/{manifest.pk}/anchor", token=token)
+
+
+def told(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["anchor_status"]
+
+
+def test_the_chain_is_asked_to_hold_the_root(api: ApiClient, token: str, manifest: Manifest, chain: RawCluster) -> None:
+    answers(chain, 202, transaction_id=TRANSACTION, status="pending")
+    response = anchor(api, token, manifest)
+    assert (told(response), response.json()["anchor_transaction_id"]) == ((202, "pending"), TRANSACTION)
+    sent = json.loads(chain.request.body)
+    assert (chain.request.start, sent["merkle_root"]) == ("POST /api/v1/transactions HTTP/1.1", manifest.merkle_root)
+    assert (sent["manifest_id"], sent["type"], sent["chunk_count"]) == (str(manifest.pk), "session_anchor", 2)
+
+
+def test_asked_again_it_says_what_became_of_it(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
+) -> None:
+    answers(chain, 202, transaction_id=TRANSACTION, status="pending")
+    anchor(api, token, manifest)
+    answers(chain, 200, transaction_id=TRANSACTION, status="confirmed", block_height=7)
+    response = anchor(api, token, manifest)
+    assert (told(response), response.json()["anchor_block_height"]) == ((200, "confirmed"), 7)
+    assert response.json()["blockchain_anchored"] is True
+    assert chain.requests[-1].start == f"GET /api/v1/transactions/{TRANSACTION} HTTP/1.1"
+    assert AuditEvent.objects.filter(type="manifest.anchor_confirmed").count() == 1
+
+
+def test_what_is_confirmed_is_not_asked_for_again(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
+) -> None:
+    answers(chain, 200, transaction_id=TRANSACTION, status="confirmed")
+    for _ in range(3):
+        assert told(anchor(api, token, manifest)) == (200, "confirmed")
+    assert len(chain.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [(400, {}), (422, {"error": "no"}), (200, {}), (200, {"transaction_id": 7}), (200, {"transaction_id": "x" * 200}),
+     (200, {"transaction_id": TRANSACTION, "status": "rejected"})],
+)  # fmt: skip
+def test_what_the_chain_refuses_has_failed_and_may_be_tried_anew(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, refusal: tuple[int, dict[str, Any]]
+) -> None:
+    answers(chain, refusal[0], **refusal[1])
+    assert told(anchor(api, token, manifest)) == (200, "failed")
+    answers(chain, 202, transaction_id=TRANSACTION, status="pending")
+    assert told(anchor(api, token, manifest)) == (202, "pending")
+    keys = [dict(request.fields)["idempotency-key"] for request in chain.requests]
+    assert keys[0] != keys[1]  # another attempt
+
+
+@pytest.mark.parametrize("behaviour", [saying_and_resetting(), saying(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")])
+def test_where_nobody_knows_what_became_of_it_the_same_attempt_is_asked_for_again(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, behaviour: Any
+) -> None:
+    chain.behaviour = behaviour
+    response = anchor(api, token, manifest)
+    assert (response.status_code, error_code(response)) == (503, "4009")
+    answers(chain, 202, transaction_id=TRANSACTION, status="pending")
+    assert told(anchor(api, token, manifest)) == (202, "pending")
+    assert len({dict(request.fields)["idempotency-key"] for request in chain.requests}) == 1
+
+
+def test_a_chain_that_hangs_is_a_503_in_bounded_time(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert TIMEOUTS.total <= 15
+    monkeypatch.setattr("proxy.calls.call.__kwdefaults__", {**call_defaults(), "timeouts": Timeouts(0.2, 0.2, 0.2)})
+    chain.behaviour = saying()
+    assert error_code(anchor(api, token, manifest)) == "4009"
+    manifest.refresh_from_db()
+    assert manifest.anchor_status == "pending"
+
+
+def call_defaults() -> dict[str, Any]:
+    from proxy.calls import call
+
+    return dict(call.__kwdefaults__ or {})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_parallel_requests_are_one_attempt(transactional_db: None, owner: User, token: str, chain: RawCluster) -> None:
+    manifest = manifests.make_manifest(a_session(owner, 1))
+    answers(chain, 202, transaction_id=TRANSACTION, status="pending")
+    statuses = in_parallel(8, lambda _: anchor(ApiClient(HTTP_HOST="testserver"), token, manifest).status_code)
+    assert set(statuses) == {202}
+    posts = [request for request in chain.requests if request.method == "POST"]
+    assert len({dict(request.fields)["idempotency-key"] for request in posts}) == 1
+    assert AuditEvent.objects.filter(type="manifest.anchoring").count() == 1

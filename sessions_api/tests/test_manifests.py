@@ -1,0 +1,223 @@
+"""/manifests: one for each completed session, over all of its chunks, for its owner."""
+
+import hashlib
+import re
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pymerkle import InmemoryTree
+
+from accounts.models import AuditEvent, User
+from conftest import ApiClient, error_code
+from sessions_api.models import Chunk, Manifest, Session
+from sessions_api.tests.conftest import a_session, add_chunk
+from testing.parallel import in_parallel
+from testing.servers import ROOT
+
+FIELDS = {
+    "manifest_id", "session_id", "merkle_root", "chunk_count", "total_size", "validation_status", "validated_at",
+    "metadata", "blockchain_anchored", "anchor_status", "anchor_transaction_id", "anchor_block_height", "anchor_error",
+    "anchored_at", "created_at", "updated_at",
+}  # fmt: skip
+
+
+def make(api: ApiClient, token: str, session: Session) -> Any:
+    return api.send("post", "/manifests", {"session_id": str(session.pk)}, token=token)
+
+
+def theirs(count: int) -> InmemoryTree:
+    """Return the tree over the chunks of `a_session`, as pymerkle builds it."""
+    return InmemoryTree.init_from_entries([hashlib.sha256(str(index).encode()).digest() for index in range(count)])
+
+
+@pytest.fixture
+def session(owner: User) -> Session:
+    """A completed session of seven chunks."""
+    return a_session(owner, 1, 2, 3, 4, 5, 6, 7)
+
+
+@pytest.fixture
+def manifest(api: ApiClient, token: str, session: Session) -> dict[str, Any]:
+    """Its manifest."""
+    found: dict[str, Any] = make(api, token, session).json()
+    return found
+
+
+# Making.
+
+
+def test_a_manifest_holds_the_root_over_all_chunks(api: ApiClient, token: str, session: Session) -> None:
+    response = make(api, token, session)
+    made = response.json()
+    assert (response.status_code, set(made)) == (201, FIELDS | {"chunks", "chunks_left_out"})
+    assert (made["chunk_count"], made["total_size"], made["blockchain_anchored"]) == (7, 28, False)
+    assert made["merkle_root"] == theirs(7).get_root().hex()
+    assert [(chunk["index"], chunk["size"]) for chunk in made["chunks"]] == [(n, n + 1) for n in range(7)]
+    assert set(made["chunks"][0]) == {"chunk_id", "index", "size", "hash", "created_at"}
+
+
+def test_the_session_names_its_manifest(api: ApiClient, token: str, session: Session) -> None:
+    made = make(api, token, session).json()
+    session.refresh_from_db()
+    assert (str(session.manifest_id), session.merkle_root) == (made["manifest_id"], made["merkle_root"])
+    assert AuditEvent.objects.filter(type="manifest.made", subject=str(session.user_id)).count() == 1
+
+
+def test_a_session_has_one_manifest(api: ApiClient, token: str, session: Session, manifest: dict[str, Any]) -> None:
+    Session.objects.filter(pk=session.pk).update(manifest_id=None)  # whoever made it was killed
+    response = make(api, token, session)
+    assert (response.status_code, error_code(response)) == (409, "4002")
+    assert response.json()["error"]["details"] == {"manifest_id": manifest["manifest_id"]}
+    session.refresh_from_db()
+    assert str(session.manifest_id) == manifest["manifest_id"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_parallel_requests_one_makes_it(transactional_db: None, owner: User, token: str) -> None:
+    session = a_session(owner, 1, 2)
+    statuses = in_parallel(8, lambda _: make(ApiClient(HTTP_HOST="testserver"), token, session).status_code)
+    assert sorted(statuses) == [201] + [409] * 7
+    assert Manifest.objects.count() == 1
+
+
+@pytest.mark.parametrize("status", ["active", "failed", "cancelled"])
+def test_only_a_completed_session_has_one(api: ApiClient, token: str, owner: User, status: str) -> None:
+    response = make(api, token, a_session(owner, 1, status=status))
+    assert (response.status_code, error_code(response)) == (409, "4007")
+    assert response.json()["error"]["details"] == {"status": status}
+
+
+def test_missing_chunks_are_named(api: ApiClient, token: str, owner: User) -> None:
+    session = a_session(owner, status="completed")
+    for index in (2, 3, 200):
+        add_chunk(session, index)
+    response = make(api, token, session)
+    details = response.json()["error"]["details"]
+    assert (response.status_code, error_code(response), details["missing_count"]) == (409, "4007", 198)
+    assert details["missing"] == [0, 1, *range(4, 102)]
+    assert Manifest.objects.count() == 0
+
+
+def test_a_session_without_chunks_has_no_manifest(api: ApiClient, token: str, owner: User) -> None:
+    assert error_code(make(api, token, a_session(owner))) == "4007"
+
+
+def test_an_upload_under_way_is_waited_for_one_that_died_is_not(api: ApiClient, token: str, owner: User) -> None:
+    session, soon = a_session(owner, 1), timezone.now() + timedelta(minutes=1)
+    chunk = add_chunk(session, 1, state=Chunk.State.UPLOADING, hash="", lease_until=soon)
+    response = make(api, token, session)
+    assert (error_code(response), response.json()["error"]["details"]["uploads_under_way"]) == ("4007", 1)
+    Chunk.objects.filter(pk=chunk.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert make(api, token, session).json()["chunk_count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [({}, "1002"), ({"session_id": None}, "1002"), ({"session_id": "x"}, "1005"), ({"session_id": 7}, "1005"),
+     ({"session_id": str(uuid.uuid4())}, "4001")],
+)  # fmt: skip
+def test_bad_input_is_refused(api: ApiClient, token: str, body: dict[str, Any], code: str) -> None:
+    assert error_code(api.send("post", "/manifests", body, token=token)) == code
+
+
+# Whose it is.
+
+
+def test_others_find_nothing_and_make_nothing(
+    api: ApiClient, stranger_token: str, session: Session, manifest: dict[str, Any]
+) -> None:
+    path = f"/manifests/{manifest['manifest_id']}"
+    assert error_code(make(api, stranger_token, session)) == "4001"
+    for method, below in (("get", ""), ("put", ""), ("get", "/proof/0"), ("post", "/anchor")):
+        assert (
+            error_code(api.send(method, path + below, {} if method != "get" else None, token=stranger_token)) == "4001"
+        )
+    assert api.send("get", "/manifests", token=stranger_token).json()["manifests"] == []
+
+
+def test_staff_reads_and_changes_nothing(api: ApiClient, staff_token: str, manifest: dict[str, Any]) -> None:
+    path = f"/manifests/{manifest['manifest_id']}"
+    assert api.send("get", path, token=staff_token).json()["merkle_root"] == manifest["merkle_root"]
+    assert api.send("get", f"{path}/proof/0", token=staff_token).status_code == 200
+    assert error_code(api.send("put", path, {"metadata": {}}, token=staff_token)) == "4001"
+    assert error_code(api.send("post", f"{path}/anchor", token=staff_token)) == "4001"
+
+
+def test_the_manifest_of_a_deleted_session_is_no_more(
+    api: ApiClient, token: str, session: Session, manifest: dict[str, Any]
+) -> None:
+    Session.objects.filter(pk=session.pk).update(deleted_at=timezone.now())
+    assert error_code(api.send("get", f"/manifests/{manifest['manifest_id']}", token=token)) == "4001"
+    assert api.send("get", "/manifests", token=token).json()["manifests"] == []
+
+
+# Reading and changing.
+
+
+def test_a_list_has_pages_and_filters(api: ApiClient, token: str, owner: User) -> None:
+    made = [make(api, token, a_session(owner, 1)).json() for _ in range(3)]
+    page = api.send("get", "/manifests?limit=2&sort=created_at", token=token).json()
+    assert [one["manifest_id"] for one in page["manifests"]] == [one["manifest_id"] for one in made[:2]]
+    assert page["pagination"] == {"page": 1, "limit": 2, "total": 3, "pages": 2}
+    assert set(page["manifests"][0]) == FIELDS
+    found = api.send("get", f"/manifests?session_id={made[2]['session_id']}", token=token).json()["manifests"]
+    assert [one["manifest_id"] for one in found] == [made[2]["manifest_id"]]
+    assert api.send("get", "/manifests?anchor_status=confirmed", token=token).json()["manifests"] == []
+
+
+def test_metadata_is_replaced_and_nothing_else(api: ApiClient, token: str, manifest: dict[str, Any]) -> None:
+    path = f"/manifests/{manifest['manifest_id']}"
+    changed = api.send("put", path, {"metadata": {"a": 1}, "merkle_root": "0" * 64}, token=token).json()
+    assert (changed["metadata"], changed["merkle_root"]) == ({"a": 1}, manifest["merkle_root"])
+    assert error_code(api.send("put", path, {}, token=token)) == "1002"
+    assert error_code(api.send("put", path, {"metadata": {"a": "x" * 20_000}}, token=token)) == "1004"
+
+
+def test_an_old_tag_changes_nothing_and_a_known_one_is_not_sent_again(
+    api: ApiClient, token: str, manifest: dict[str, Any]
+) -> None:
+    path = f"/manifests/{manifest['manifest_id']}"
+    tag = api.send("get", path, token=token)["ETag"]
+    assert api.send("get", path, token=token, headers={"If-None-Match": tag}).status_code == 304
+    assert api.send("put", path, {"metadata": {"a": 1}}, token=token, headers={"If-Match": tag}).status_code == 200
+    response = api.send("put", path, {"metadata": {"a": 2}}, token=token, headers={"If-Match": tag})
+    assert (response.status_code, error_code(response)) == (412, "4003")
+    assert api.send("get", path, token=token).json()["metadata"] == {"a": 1}
+
+
+# Proving.
+
+
+@pytest.mark.parametrize("index", range(7))
+def test_a_proof_leads_to_the_root(api: ApiClient, token: str, manifest: dict[str, Any], index: int) -> None:
+    proof = api.send("get", f"/manifests/{manifest['manifest_id']}/proof/{index}", token=token).json()
+    expected = theirs(7).prove_inclusion(index + 1)
+    assert [bytes.fromhex(one) for one in (proof["leaf_hash"], *proof["audit_path"])] == list(expected.path)
+    assert (proof["index"], proof["tree_size"], proof["merkle_root"]) == (index, 7, manifest["merkle_root"])
+
+
+@pytest.mark.parametrize(("index", "code"), [("7", "4001"), ("99999999999", "1003"), ("-1", "1003"), ("a", "1003")])
+def test_there_is_no_proof_of_what_is_not_there(
+    api: ApiClient, token: str, manifest: dict[str, Any], index: str, code: str
+) -> None:
+    assert error_code(api.send("get", f"/manifests/{manifest['manifest_id']}/proof/{index}", token=token)) == code
+
+
+@pytest.mark.parametrize("below", ["", "/proof/0"])
+def test_what_is_no_uuid_is_refused(api: ApiClient, token: str, below: str) -> None:
+    assert error_code(api.send("get", f"/manifests/nonsense{below}", token=token)) == "1005"
+
+
+def test_the_check_of_the_documents_accepts_a_proof_and_nothing_else(
+    api: ApiClient, token: str, manifest: dict[str, Any]
+) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/manifests.md").read_text(), re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)
+    for index in range(7):
+        proof = api.send("get", f"/manifests/{manifest['manifest_id']}/proof/{index}", token=token).json()
+        assert namespace["belongs"](str(index).encode(), proof)
+        assert not namespace["belongs"](b"another chunk", proof)

@@ -1,0 +1,141 @@
+"""Manifests: made of completed sessions, read, proved by, anchored."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
+from lucid_gateway.errors import NotFound, WrongFormat
+from lucid_gateway.pagination import page_of
+from sessions_api import anchoring, manifests
+from sessions_api.etags import etag, refuse_unless_current, tagged
+from sessions_api.merkle import leaf_hash
+from sessions_api.models import Manifest, Session
+from sessions_api.serializers import manifests as shapes
+
+
+def own_manifest(request: Request, text: str) -> Manifest:
+    """Return the caller's manifest of that id; raise NotAUUID or NotFound."""
+    return one_of(Manifest.objects.filter(user_id=caller(request).user_id), text)
+
+
+def readable_manifest(request: Request, text: str) -> Manifest:
+    """Return the caller's manifest of that id, anybody's to staff; raise NotAUUID or NotFound."""
+    who = caller(request)
+    rows = Manifest.objects.all() if who.is_staff else Manifest.objects.filter(user_id=who.user_id)
+    return one_of(rows, text)
+
+
+def one_of(rows: Any, text: str) -> Manifest:
+    """Return the row of that id; that of a session whose deletion has begun is no more."""
+    manifest: Manifest | None = rows.filter(pk=uuid_of(text)).select_related("session").first()
+    if manifest is None or manifest.session.deleted_at is not None:
+        raise NotFound()
+    return manifest
+
+
+def tag_of(manifest: Manifest) -> str:
+    """Return the entity tag."""
+    state = (manifest.anchor_status, manifest.anchor_transaction_id, manifest.validated_at.timestamp())
+    return etag(manifest.pk, manifest.version, *state)
+
+
+def answer(request: Request, manifest: Manifest, code: int = status.HTTP_200_OK) -> Response:
+    """Return the manifest with its tag."""
+    return tagged(request, tag_of(manifest), Response(shapes.ManifestSerializer(manifest).data, status=code))
+
+
+class ManifestsView(CallerView):
+    """The caller's manifests."""
+
+    permissions = {"GET": "session:read", "POST": "session:update"}
+
+    @extend_schema(
+        operation_id="manifests_list",
+        parameters=[shapes.ManifestsQuery],
+        responses=shapes.ManifestsPageSerializer,
+        tags=["manifests"],
+    )
+    def get(self, request: Request) -> Response:
+        """List the caller's manifests, without their chunks."""
+        query = parse_query(shapes.ManifestsQuery, request)
+        exact = {name: query[name] for name in ("session_id", "anchor_status") if name in query}
+        rows = Manifest.objects.filter(user_id=caller(request).user_id, session__deleted_at=None, **exact)
+        show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
+        return Response(page_of(rows, query, name="manifests", show=show))
+
+    @extend_schema(request=shapes.NewManifestSerializer, responses={201: shapes.ManifestSerializer}, tags=["manifests"])
+    def post(self, request: Request) -> Response:
+        """Make the manifest of a completed session; 409 if chunks are missing, or if it has one."""
+        session_id = parse(shapes.NewManifestSerializer, request)["session_id"]
+        owned = Session.objects.filter(user_id=caller(request).user_id, deleted_at=None)
+        session = owned.filter(pk=session_id).first()
+        if session is None:
+            raise NotFound()
+        return answer(request, manifests.make_manifest(session), status.HTTP_201_CREATED)
+
+
+class ManifestView(CallerView):
+    """One manifest."""
+
+    permissions = {"GET": "session:read", "PUT": "session:update"}
+
+    @extend_schema(responses=shapes.ManifestSerializer, tags=["manifests"])
+    def get(self, request: Request, manifest_id: str) -> Response:
+        """Return a manifest with its chunks, to its owner and to staff."""
+        return answer(request, readable_manifest(request, manifest_id))
+
+    @extend_schema(request=shapes.ManifestUpdateSerializer, responses=shapes.ManifestSerializer, tags=["manifests"])
+    def put(self, request: Request, manifest_id: str) -> Response:
+        """Replace the metadata; all else of a manifest is fixed."""
+        manifest = own_manifest(request, manifest_id)
+        refuse_unless_current(request, tag_of(manifest))
+        data = parse(shapes.ManifestUpdateSerializer, request)
+        return answer(request, manifests.update_metadata(manifest, metadata=data["metadata"]))
+
+
+class ProofView(CallerView):
+    """Proofs."""
+
+    permissions = {"GET": "session:read"}
+
+    @extend_schema(responses=shapes.ProofSerializer, tags=["manifests"])
+    def get(self, request: Request, manifest_id: str, index: str) -> Response:
+        """Prove that the chunk at the index is part of the manifest (RFC 6962, section 2.1.1)."""
+        manifest = readable_manifest(request, manifest_id)
+        if not (index.isascii() and index.isdecimal() and len(index) <= 10):
+            raise WrongFormat(details={"validation_errors": [{"field": "index", "message": "Must be a whole number.",
+                                                              "code": "invalid"}]})  # fmt: skip
+        proof = manifests.prove(manifest, int(index))
+        return Response(
+            {
+                "manifest_id": str(manifest.pk),
+                "index": proof.index,
+                "chunk_hash": proof.chunk_hash.hex(),
+                "leaf_hash": leaf_hash(proof.chunk_hash).hex(),
+                "tree_size": proof.tree_size,
+                "merkle_root": proof.root.hex(),
+                "audit_path": [one.hex() for one in proof.path],
+            }
+        )
+
+
+class AnchorView(CallerView):
+    """Anchoring."""
+
+    permissions = {"POST": "session:update"}
+
+    @extend_schema(request=None, responses={200: shapes.ManifestSerializer, 202: shapes.ManifestSerializer},
+                   tags=["manifests"])  # fmt: skip
+    def post(self, request: Request, manifest_id: str) -> Response:
+        """Ask the blockchain to hold the root, or what became of that: 202 while it is pending. Safe to repeat."""
+        manifest = anchoring.anchor(
+            own_manifest(request, manifest_id),
+            caller=caller(request),
+            request_id=request._request.request_id,  # type: ignore[attr-defined]
+        )
+        pending = manifest.anchor_status == Manifest.Anchor.PENDING
+        return answer(request, manifest, status.HTTP_202_ACCEPTED if pending else status.HTTP_200_OK)
