@@ -23,6 +23,7 @@ from accounts.signing_keys import bootstrap_kid
 from accounts.tokens import TokenPair, issue_tokens
 from demo.launch import running_clusters
 from lucid_gateway.redis_access import breaker, redis_client
+from proxy import maintenance
 from ratelimit import rules
 from ratelimit.floods import floods
 from testing.gateway import Gateway, running_gateway
@@ -61,6 +62,7 @@ def ring() -> Iterator[Keyring]:
     verified.clear()
     floods.clear()
     rules.holder.rules = rules.Rules()
+    maintenance.holder.closures = maintenance.Closures()
     yield holder.ring
     holder.ring = None
 

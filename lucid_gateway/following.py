@@ -10,14 +10,18 @@ from django.db import connection
 
 logger = logging.getLogger(__name__)
 SECONDS = 2.0
+FIRST_SECONDS = 1.0
 
 
 def follow(*loads: Callable[[], object]) -> None:
     """Call each of the functions every two seconds for as long as the process lives (once in a worker, after the fork).
 
-    One that fails leaves what it read before in place, and is called again.
+    One that fails leaves what it read before in place, and is called again. Returns when all were called once, or after
+    a second: what a new worker does not know yet it would let in.
     """
-    threading.Thread(target=follow_forever, args=loads, name="following", daemon=True).start()
+    called = threading.Event()
+    threading.Thread(target=follow_forever, args=(*loads, called.set), name="following", daemon=True).start()
+    called.wait(FIRST_SECONDS)
 
 
 def follow_forever(*loads: Callable[[], object]) -> NoReturn:

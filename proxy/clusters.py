@@ -60,6 +60,15 @@ def instance(url: str) -> Instance:
     return Instance(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
+def same_instance(cluster: Cluster, url: str) -> Instance | None:
+    """Return the cluster's instance of that address, however it is written; None if it has none."""
+    try:
+        wanted = instance(url.strip())
+    except ValueError:
+        return None
+    return next((found for found in cluster.instances if found == wanted), None)
+
+
 @cache
 def configured() -> Mapping[str, Cluster]:
     """Return the clusters that have an address, by name."""

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from proxy.clusters import Instance, configured, instance
 from proxy.tests.raw_cluster import RawCluster
 from proxy.tests.wire import Ask, Connect, GatewayClient
 from testing.gateway import Gateway, running_gateway
@@ -82,6 +84,16 @@ def raw_cluster() -> Iterator[RawCluster]:
     """A cluster's server of its own, for tests without a gateway."""
     with RawCluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def twins(settings: Any) -> Iterator[tuple[Instance, Instance]]:
+    """The two instances that the cluster blockchain_core has in this process; nothing listens there."""
+    urls = ("http://one.test:8084", "http://two.test")
+    settings.ENV = settings.ENV.model_copy(update={"BLOCKCHAIN_CORE_URL": urls})
+    configured.cache_clear()
+    yield instance(urls[0]), instance(urls[1])
+    configured.cache_clear()
 
 
 @dataclass(frozen=True)

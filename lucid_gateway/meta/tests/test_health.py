@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from lucid_gateway.meta.health import overall
+from lucid_gateway.meta.health import check, overall
+from proxy.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawAnswer, ask, request_bytes
 from testing.servers import RedisServer, free_port, running_redis
@@ -108,6 +109,16 @@ def test_what_is_down_degrades_and_only_both_stores_gone_is_unhealthy(
     time.sleep(REMEMBERED)
     answer = health(failing)
     assert (answer["http"], answer["status"], answer["dependencies"]["database"]) == (200, "degraded", "healthy")
+
+
+def test_a_cluster_in_maintenance_is_not_asked_and_a_drained_one_is(db: None) -> None:
+    clusters = ("blockchain_core", "session_management", "tron_payment")  # where nothing listens
+    for kind, found in (("drain", "unhealthy"), ("maintenance", "unknown")):
+        for cluster in clusters:
+            close_cluster(cluster=cluster, kind=kind, reason="an upgrade", by="operator")
+        assert {check().dependencies[cluster] for cluster in clusters} == {found}
+
+    assert check().status == "healthy"
 
 
 @pytest.mark.parametrize(("probe", "status"), [("/live", "alive"), ("/ready", "ready")])

@@ -1,0 +1,64 @@
+"""What a worker reads in the background: once before it serves, whatever hangs or fails."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from accounts.tests.stage import wait_until
+from lucid_gateway.following import FIRST_SECONDS, follow
+
+
+def once(calls: list[str], name: str, seconds: float = 0) -> Callable[[], None]:
+    """Return a function that notes its first call, and comes to rest in its second: the thread stays where it is."""
+
+    def load() -> None:
+        if name in calls:
+            threading.Event().wait()
+        time.sleep(seconds)
+        calls.append(name)
+
+    return load
+
+
+def test_all_is_read_once_before_a_worker_serves() -> None:
+    calls: list[str] = []
+    follow(once(calls, "first", 0.1), once(calls, "second", 0.1))
+
+    assert calls == ["first", "second"]
+
+
+@pytest.mark.quiet
+def test_it_is_read_again_every_two_seconds() -> None:
+    calls: list[float] = []
+
+    def load() -> None:
+        if len(calls) == 2:
+            threading.Event().wait()
+        calls.append(time.monotonic())
+
+    follow(load)
+    wait_until(lambda: len(calls) == 2, 4)
+    assert 1.9 < calls[1] - calls[0] < 2.0 + 0.5
+
+
+def test_what_fails_keeps_nothing_else_from_being_read() -> None:
+    calls: list[str] = []
+
+    def fail() -> None:
+        if "second" in calls:
+            threading.Event().wait()
+        raise OSError
+
+    follow(fail, once(calls, "second"))
+
+    assert calls == ["second"]
+
+
+@pytest.mark.quiet
+def test_what_hangs_keeps_a_worker_from_serving_for_a_second_only() -> None:
+    started = time.monotonic()
+    follow(once([], "first", 5))
+
+    assert FIRST_SECONDS <= time.monotonic() - started < FIRST_SECONDS + 0.5

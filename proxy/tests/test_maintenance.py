@@ -1,0 +1,278 @@
+"""What is out of service, as a worker holds it: by the clock, and without asking anybody."""
+
+import math
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounts.models import AuditEvent, User
+from accounts.tests.stage import wait_until
+from lucid_gateway.errors import ClusterInMaintenance, NotFound
+from lucid_gateway.redis_access import redis_client
+from proxy.closing import close_cluster, end_maintenance, open_cluster
+from proxy.clusters import Instance
+from proxy.maintenance import end_of, holder, is_closed, is_expected_down, is_unwatched, merged, refuse_if_closed
+from proxy.models import Maintenance
+from testing.parallel import in_parallel
+
+CORE = "blockchain_core"
+Twins = tuple[Instance, Instance]
+
+
+def close(cluster: str = CORE, **fields: Any) -> Maintenance:
+    return close_cluster(**{"cluster": cluster, "kind": "drain", "reason": "an upgrade", "by": "operator"} | fields)
+
+
+def in_seconds(seconds: float) -> datetime:
+    return timezone.now() + timedelta(seconds=seconds)
+
+
+def refusal(cluster: str = CORE) -> ClusterInMaintenance | None:
+    """Return what a request to the cluster gets, None if it passes."""
+    try:
+        refuse_if_closed(cluster)
+    except ClusterInMaintenance as error:
+        return error
+    return None
+
+
+def retry_after(cluster: str = CORE) -> int:
+    error = refusal(cluster)
+    assert error is not None
+    return int(error.headers["Retry-After"])
+
+
+# Whole clusters
+
+
+def test_without_any_all_are_open(db: None, twins: Twins) -> None:
+    holder.load()
+
+    assert refusal() is None
+    assert not any(is_closed(CORE, one) or is_unwatched(CORE, one) for one in twins)
+    assert refusal("nobody") is None
+
+
+def test_a_closed_cluster_is_refused_and_no_other(db: None, twins: Twins) -> None:
+    close(ends_at=in_seconds(100))
+
+    error = refusal()
+    assert error is not None
+    assert (error.code, error.status) == ("LUCID_ERR_5009", 503)
+    assert all(is_closed(CORE, one) for one in twins)
+    assert refusal("tron_payment") is None
+
+
+def test_retry_after_is_what_is_left_rounded_up(db: None, twins: Twins) -> None:
+    row = close(ends_at=in_seconds(100.5))
+
+    error = refusal()
+    assert error is not None
+    left = (row.ends_at - timezone.now()).total_seconds() if row.ends_at else 0
+    assert left <= int(error.headers["Retry-After"]) < left + 1.1
+    assert error.details["cluster"] == CORE
+    until = datetime.fromisoformat(error.details["until"])
+    assert row.ends_at is not None
+    assert abs((until - row.ends_at).total_seconds()) < 0.002  # MongoDB keeps milliseconds
+
+
+def test_an_open_end_is_tried_again_in_a_minute(db: None, twins: Twins) -> None:
+    close()
+
+    error = refusal()
+    assert error is not None
+    assert (error.headers["Retry-After"], error.details) == ("60", {"cluster": CORE, "until": None})
+
+
+def test_of_overlapping_rows_the_last_end_counts(db: None, twins: Twins) -> None:
+    close(ends_at=in_seconds(50))
+    close(ends_at=in_seconds(200), starts_at=in_seconds(40))
+    close(ends_at=in_seconds(900), starts_at=in_seconds(300))
+
+    assert 195 < retry_after() <= 200
+    close()
+    assert retry_after() == 60
+
+
+def test_the_clock_begins_and_ends_a_window_without_a_read(db: None, twins: Twins) -> None:
+    close(starts_at=in_seconds(0.3), ends_at=in_seconds(0.6))
+    held = holder.closures
+    assert refusal() is None
+
+    wait_until(lambda: refusal() is not None, 2)
+    assert retry_after() == 1
+    wait_until(lambda: refusal() is None, 2)
+    assert holder.closures is held
+
+
+# Instances
+
+
+def test_a_closed_instance_leaves_the_others(db: None, twins: Twins) -> None:
+    close(instance=twins[0].url)
+
+    assert [is_closed(CORE, one) for one in twins] == [True, False]
+    assert refusal() is None
+
+
+def test_with_all_instances_closed_the_first_that_opens_counts(db: None, twins: Twins) -> None:
+    close(instance=twins[0].url)
+    close(instance=twins[1].url, ends_at=in_seconds(30))
+
+    assert 25 < retry_after() <= 30
+
+
+def test_an_instance_that_opens_later_than_its_cluster_keeps_nobody_waiting(db: None, twins: Twins) -> None:
+    close(ends_at=in_seconds(30))
+    close(instance=twins[0].url, ends_at=in_seconds(90))
+
+    assert 25 < retry_after() <= 30
+
+
+@pytest.mark.parametrize("written", ["http://two.test", "http://two.test:80", "http://Two.Test/", " http://two.test"])
+def test_an_instance_is_known_however_it_is_written(db: None, twins: Twins, written: str) -> None:
+    assert close(instance=written).instance == "http://two.test"
+    assert [is_closed(CORE, one) for one in twins] == [False, True]
+
+
+def test_an_instance_that_is_not_configured_any_more_closes_nothing(db: None, twins: Twins) -> None:
+    for cluster in (CORE, "gone"):
+        Maintenance.objects.create(cluster=cluster, instance="http://gone.test", kind="drain", reason="x")
+    holder.load()
+
+    assert not any(is_closed(CORE, one) for one in twins)
+    assert (refusal(), refusal("gone")) == (None, None)
+
+
+# Maintenance and drain
+
+
+def test_only_maintenance_ends_the_watch(db: None, twins: Twins) -> None:
+    close(kind="drain")
+    assert not is_expected_down(CORE)
+
+    close(kind="maintenance", instance=twins[0].url)
+    assert [is_unwatched(CORE, one) for one in twins] == [True, False]
+    assert not is_expected_down(CORE)
+
+    close(kind="maintenance", instance=twins[1].url)
+    assert is_expected_down(CORE)
+
+
+# What it costs
+
+
+def test_looking_asks_neither_database_nor_redis(db: None, twins: Twins, django_assert_num_queries: Any) -> None:
+    close(instance=twins[0].url)
+    commands = redis_client().info("stats")["total_commands_processed"]
+
+    with django_assert_num_queries(0):
+        for _ in range(100):
+            refusal()
+            is_closed(CORE, twins[0])
+
+    assert redis_client().info("stats")["total_commands_processed"] == commands + 1
+
+
+# Windows
+
+
+starts = st.integers(0, 20)
+windows = st.lists(st.tuples(starts, starts).map(lambda pair: (float(min(pair)), float(max(pair)))), max_size=6)
+
+
+@given(windows=windows, moment=starts)
+def test_joined_windows_hold_the_same_moments(windows: list[tuple[float, float]], moment: int) -> None:
+    held = any(start <= moment < end for start, end in windows)
+
+    end = end_of(merged(windows), moment)
+    assert (end is not None) == held
+    if end is not None:
+        assert not any(start <= end < other for start, other in windows)
+
+
+def test_an_open_end_takes_in_all_that_comes_later() -> None:
+    assert merged([(5, 6), (0, math.inf), (9, 10)]) == ((0, math.inf),)
+
+
+# Opening, and what stays on record
+
+
+def test_opening_ends_what_is_in_force_and_what_is_to_come(db: None, twins: Twins) -> None:
+    close()
+    close(starts_at=in_seconds(500))
+    kept = close(instance=twins[0].url)
+
+    assert open_cluster(cluster=CORE, by="operator") == 2
+    assert refusal() is None
+    assert list(Maintenance.objects.all().not_over()) == [kept]
+
+
+def test_opening_what_is_open_is_not_found(db: None, twins: Twins) -> None:
+    close(instance=twins[0].url)
+    with pytest.raises(NotFound):
+        open_cluster(cluster=CORE, by="operator")
+    with pytest.raises(NotFound):
+        open_cluster(cluster=CORE, instance=twins[1].url, by="operator")
+
+
+def test_what_was_ended_stays_as_history(db: None, twins: Twins, owner: User) -> None:
+    row = close(ends_at=in_seconds(500))
+    open_cluster(cluster=CORE, by=owner)
+
+    row.refresh_from_db()
+    assert (row.ended_by, row.state) == (owner.email, "over")
+    assert row.ended_at is not None
+    assert abs(row.ended_at - timezone.now()) < timedelta(seconds=5)
+
+
+def test_one_is_ended_once(transactional_db: None) -> None:
+    row = close()
+
+    ended = in_parallel(6, lambda _: end_maintenance(row, by="operator"))
+
+    assert sorted(ended) == [False] * 5 + [True]
+    assert AuditEvent.objects.filter(type="cluster.opened").count() == 1
+
+
+def test_what_the_clock_ended_is_not_ended_again(db: None) -> None:
+    row = Maintenance.objects.create(cluster=CORE, kind="drain", starts_at=in_seconds(-9), ends_at=in_seconds(-1))
+
+    assert not end_maintenance(row, by="operator")
+    assert row.state == "over"
+
+
+def test_who_what_why_and_until_when_is_audited(db: None, twins: Twins, owner: User) -> None:
+    row = close(instance=twins[0].url, by=owner, kind="maintenance", ends_at=in_seconds(60))
+    end_maintenance(row, by=owner)
+    closed, opened = AuditEvent.objects.filter(type__startswith="cluster.").order_by("created_at")
+
+    assert (closed.type, closed.actor, closed.subject) == ("cluster.closed", str(owner.pk), CORE)
+    told = {"instance": "http://one.test:8084", "closure": "maintenance", "reason": "an upgrade"}
+    assert closed.details.items() >= told.items()
+    assert datetime.fromisoformat(closed.details["until"]) == row.ends_at
+    assert (opened.type, opened.actor, opened.subject) == ("cluster.opened", str(owner.pk), CORE)
+    assert opened.details == told | {"before_its_start": False}
+
+
+BAD: list[dict[str, Any]] = [
+    {"kind": "evil"}, {"reason": ""}, {"reason": "x" * 201}, {"instance": "http://three.test"}, {"instance": "http://["},
+    {"ends_at": in_seconds(-1)}, {"starts_at": in_seconds(1000), "ends_at": in_seconds(900)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", BAD, ids=str)
+def test_what_cannot_be_is_refused(db: None, twins: Twins, fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        close(**fields)
+    assert not Maintenance.objects.exists()
+
+
+def test_a_cluster_that_is_not_configured_cannot_be_closed(db: None) -> None:
+    with pytest.raises(NotFound):
+        close("rdp_services")
