@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from accounts.models import AuditEvent, User
 from accounts.tests.stage import wait_until
+from accounts.tokens import TokenPair
+from conftest import ApiClient, error_code
 from lucid_gateway.errors import ClusterInMaintenance, NotFound
 from lucid_gateway.redis_access import redis_client
 from proxy.closing import close_cluster, end_maintenance, open_cluster
@@ -276,3 +278,23 @@ def test_what_cannot_be_is_refused(db: None, twins: Twins, fields: dict[str, Any
 def test_a_cluster_that_is_not_configured_cannot_be_closed(db: None) -> None:
     with pytest.raises(NotFound):
         close("rdp_services")
+
+
+# To the caller
+
+
+def test_a_request_to_a_closed_cluster_is_a_503(api: ApiClient, tokens: TokenPair) -> None:
+    close("tron_payment", ends_at=in_seconds(100))
+
+    response = api.send("post", "/wallets", {}, token=tokens.access)
+
+    assert (response.status_code, error_code(response)) == (503, "5009")
+    assert 95 < int(response["Retry-After"]) <= 100
+    assert set(response.json()["error"]["details"]) == {"cluster", "until"}
+    assert error_code(api.send("get", "/chain/info", token=tokens.access)) == "5005"  # open, but nobody is there
+
+
+def test_who_is_not_let_in_learns_nothing_of_it(api: ApiClient, db: None) -> None:
+    close("tron_payment")
+
+    assert error_code(api.send("get", "/wallets")) == "2001"
