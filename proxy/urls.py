@@ -1,10 +1,11 @@
-"""One URL for each path of the route table."""
+"""One URL for each path of the route table, and the admin API for clusters."""
 
 from collections.abc import Mapping
 
 from django.urls import URLPattern, URLResolver, include, path
 
 from proxy.routes import Route, active_routes, by_path
+from proxy.staff_views import ClusterMaintenanceView, ClustersView
 from proxy.views import ForwardView
 from ratelimit.throttling import AuthenticatedThrottle, BlockchainQueryThrottle, ChunkUploadThrottle
 
@@ -31,4 +32,8 @@ def tree(paths: Mapping[str, Mapping[str, Route]]) -> list[URLPattern | URLResol
     return [path(f"{head}/", include(branch)) for head, branch in branches.items()] + urls
 
 
-urlpatterns = tree(by_path(active_routes()))
+urlpatterns = [
+    *tree(by_path(active_routes())),
+    path("admin/clusters", ClustersView.as_view(), name="admin-clusters"),
+    path("admin/clusters/<str:name>/maintenance", ClusterMaintenanceView.as_view(), name="admin-cluster-maintenance"),
+]

@@ -64,6 +64,9 @@ DELETE /api/v1/admin/blocked-addresses              . x x + + + x
 GET    /api/v1/admin/limits                         . x x + + + x
 POST   /api/v1/admin/limits                         . x x + + + x
 DELETE /api/v1/admin/limits                         . x x + + + x
+GET    /api/v1/admin/clusters                       . x x + + + x
+POST   /api/v1/admin/clusters/{name}/maintenance    . x x + + + x
+DELETE /api/v1/admin/clusters/{name}/maintenance    . x x + + + x
 
 POST   /api/v1/sessions/{session_id}/chunks         . + + + + + x
 
@@ -166,7 +169,7 @@ def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, ca
     found = {}
     for method, path in ROWS:
         ids = {name: uuid.uuid4() for name in ("session_id", "user_id", "manifest_id")}
-        target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1")
+        target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
         found[method, path] = mark_of(path, api.generic(method, target, headers=headers_of(caller)))
 
     assert found == {row: marks[CALLERS.index(caller)] for row, marks in ROWS.items()}

@@ -146,6 +146,12 @@ def limited(actor: Actor, tier: str) -> dict[str, Any]:
     return {"query": {"tier": tier}}
 
 
+def closed(actor: Actor) -> dict[str, Any]:
+    later = {"kind": "drain", "reason": "x", "starts_at": "2999-01-01T00:00:00Z"}
+    begun = actor.ask("POST", "/admin/clusters/tron_payment/maintenance", **later)
+    return {"path_parameters": {"name": "tron_payment"}, "query": {"maintenance_id": begun["maintenance_id"]}}
+
+
 # Requests that succeed, where made-up data hardly ever does.
 GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /auth/verify", lambda actor: body(email=actor.email, code=actor.mailed_code())),
@@ -181,6 +187,14 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("GET /manifests/{manifest_id}/proof/{index}", lambda actor: of_manifest(actor, index="0")),
     ("POST /admin/limits", lambda actor: body(tier="public", limit=50)),
     ("DELETE /admin/limits", lambda actor: limited(actor, "admin")),
+    (
+        "POST /admin/clusters/{name}/maintenance",
+        lambda _: (
+            {"path_parameters": {"name": "blockchain_core"}}
+            | body(kind="drain", reason="x", starts_at="2999-01-01T00:00:00Z")
+        ),
+    ),
+    ("DELETE /admin/clusters/{name}/maintenance", closed),
 ]
 
 

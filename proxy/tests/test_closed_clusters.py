@@ -1,0 +1,217 @@
+"""Clusters that operators close on a real gateway: all workers follow, what is under way is finished, it opens again.
+
+Each test has a cluster of its own, with two instances: none waits until another's is open again.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.utils import timezone
+
+from accounts.tests.stage import wait_until
+from proxy.tests.raw_cluster import OK, RawCluster, Visit
+from ratelimit.tests.crowd import access_token
+from testing.gateway import Gateway, running_gateway
+
+pytestmark = pytest.mark.quiet
+
+SETTINGS = {
+    "/wallets": "TRON_PAYMENT_URL", "/rdp": "RDP_SERVICES_URL", "/nodes": "NODE_MANAGEMENT_URL",
+    "/storage": "STORAGE_DATABASE_URL", "/chain/info": "BLOCKCHAIN_CORE_URL",
+}  # fmt: skip
+NOT_FOLLOWED = "not followed: ClosuresHolder.load"
+# Rules are read every two seconds; the rest is for a busy machine.
+FOLLOWED_WITHIN, BUSY = 3.5, 1.0
+EACH = 6  # requests to each worker
+Twins = tuple[RawCluster, RawCluster]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway with two workers, and the clusters behind it by their paths."""
+
+    gateway: Gateway
+    clusters: dict[str, Twins]
+    user: str
+    admin: str
+
+    def ask(self, path: str, method: str = "GET", token: str = "", **more: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token or self.user}"}
+        return requests.request(method, self.gateway.url + path, headers=headers, timeout=20, **more)
+
+    def answers(self, path: str, each: int = 1) -> set[str]:
+        """Return what so many requests to each of the workers get: `in`, or the code of the refusal."""
+        found = set()
+        for worker in workers(self.gateway):
+            with stopped(workers(self.gateway) - {worker}):
+                found |= {code(self.ask(path)) for _ in range(each)}
+        return found
+
+    def close(self, path: str, **fields: Any) -> None:
+        data = {"kind": "drain", "reason": "an upgrade"} | fields
+        assert self.ask(maintenance_of(path), "POST", self.admin, json=data).status_code == 201
+
+    def open(self, path: str) -> None:
+        assert self.ask(maintenance_of(path), "DELETE", self.admin).status_code == 204
+
+    def wait_for(self, answers: set[str], path: str) -> None:
+        """Return when requests to all workers get these answers, and go on to: within two seconds."""
+        wait_until(lambda: self.answers(path) == answers, FOLLOWED_WITHIN)
+
+    def requests_at(self, path: str) -> list[int]:
+        """Return how many requests have come to each instance."""
+        return [len(twin.requests) for twin in self.clusters[path]]
+
+
+def maintenance_of(path: str) -> str:
+    return f"/admin/clusters/{SETTINGS[path].removesuffix('_URL').lower()}/maintenance"
+
+
+def code(response: requests.Response) -> str:
+    return str(response.json()["error"]["code"]).removeprefix("LUCID_ERR_") if response.status_code >= 400 else "in"
+
+
+def in_seconds(seconds: float) -> str:
+    return (timezone.now() + timedelta(seconds=seconds)).isoformat()
+
+
+@pytest.fixture(scope="module")
+def sqlite_site() -> Iterator[Site]:
+    """The gateway; its tests run once."""
+    with contextlib.ExitStack() as stack:
+        clusters = {path: (stack.enter_context(RawCluster()), stack.enter_context(RawCluster())) for path in SETTINGS}
+        urls = {SETTINGS[path]: f"{one.url},{two.url}" for path, (one, two) in clusters.items()}
+        settings = {"RATE_LIMIT_ENABLED": "false", "MONGODB_DATABASE": "closed_clusters"}
+        gateway = stack.enter_context(running_gateway(**settings, **urls))
+        yield Site(gateway, clusters, access_token(), access_token("admin"))
+
+
+@pytest.fixture
+def site(sqlite_site: Site, db: None) -> Site:
+    """The gateway; its tests run on both databases."""
+    return sqlite_site
+
+
+def test_all_workers_close_a_cluster_within_two_seconds_and_open_it_again(sqlite_site: Site) -> None:
+    assert sqlite_site.answers("/rdp") == {"in"}
+    sqlite_site.close("/rdp", ends_at=in_seconds(100))
+
+    sqlite_site.wait_for({"5009"}, "/rdp")
+    before = sqlite_site.requests_at("/rdp")
+    answer = sqlite_site.ask("/rdp")
+    assert (answer.status_code, 90 < int(answer.headers["Retry-After"]) <= 100) == (503, True)
+    assert sqlite_site.answers("/storage") == {"in"}
+    assert sqlite_site.requests_at("/rdp") == before
+
+    sqlite_site.open("/rdp")
+    sqlite_site.wait_for({"in"}, "/rdp")
+
+
+def test_what_is_under_way_is_finished(sqlite_site: Site) -> None:
+    go_on, twins = threading.Event(), sqlite_site.clusters["/nodes"]
+
+    def slowly(visit: Visit) -> None:
+        if visit.request.target.endswith("/slow"):
+            go_on.wait(20)
+        visit.send(OK)
+
+    for twin in twins:
+        twin.behaviour = slowly
+    with ThreadPoolExecutor(1) as threads:
+        under_way = threads.submit(sqlite_site.ask, "/nodes/slow")
+        wait_until(lambda: any(twin.requests for twin in twins))
+        sqlite_site.close("/nodes")
+        sqlite_site.wait_for({"5009"}, "/nodes")
+        assert not under_way.done()
+        go_on.set()
+        assert (under_way.result().status_code, under_way.result().text) == (200, "ok")
+
+
+def new_requests(site: Site, path: str) -> list[int]:
+    """Return how many of some new requests, which are let in, come to each instance."""
+    before = site.requests_at(path)
+    assert site.answers(path, EACH) == {"in"}
+    return [now - then for then, now in zip(before, site.requests_at(path), strict=True)]
+
+
+def test_a_closed_instance_gets_nothing_more(sqlite_site: Site) -> None:
+    one, two = sqlite_site.clusters["/storage"]
+    sqlite_site.close("/storage", instance=one.url)
+    wait_until(lambda: new_requests(sqlite_site, "/storage") == [0, 2 * EACH], FOLLOWED_WITHIN)
+
+    assert new_requests(sqlite_site, "/storage") == [0, 2 * EACH]
+    sqlite_site.close("/storage", instance=two.url, ends_at=in_seconds(50))
+    sqlite_site.wait_for({"5009"}, "/storage")
+    assert 40 < int(sqlite_site.ask("/storage").headers["Retry-After"]) <= 50
+
+
+def test_a_window_begins_and_ends_by_itself_on_all_workers(sqlite_site: Site) -> None:
+    started = time.monotonic()
+    sqlite_site.close("/chain/info", starts_at=in_seconds(2.5), ends_at=in_seconds(3.5))
+    assert sqlite_site.answers("/chain/info") == {"in"}
+
+    wait_until(lambda: sqlite_site.answers("/chain/info") == {"5009"}, 10)
+    assert time.monotonic() - started > 2.4
+    wait_until(lambda: sqlite_site.answers("/chain/info") == {"in"}, 10)
+    assert 3.4 < time.monotonic() - started < 3.5 + BUSY
+
+
+def test_a_worker_that_starts_knows_what_is_closed(site: Site) -> None:
+    site.close("/wallets")
+    before = workers(site.gateway)
+    for worker in before:
+        os.kill(worker, 9)
+    wait_until(lambda: len(workers(site.gateway) - before) == 2, 10)
+
+    assert site.answers("/wallets") == {"5009"}
+
+
+def workers(gateway: Gateway) -> set[int]:
+    """Return the process ids of the gateway's workers."""
+    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
+    return {int(number) for number in children.read_text().split()}
+
+
+@contextlib.contextmanager
+def stopped(processes: Collection[int]) -> Iterator[None]:
+    """Let the processes stand still."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        wait_until(lambda: all(") T " in Path(f"/proc/{process}/stat").read_text() for process in processes))
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def test_a_database_that_is_away_leaves_what_was_read(sqlite_site: Site) -> None:
+    sqlite_site.close("/wallets")
+    sqlite_site.wait_for({"5009"}, "/wallets")
+    with broken_database(sqlite_site.gateway):
+        failures = sqlite_site.gateway.log.read_text().count(NOT_FOLLOWED)
+        wait_until(lambda: sqlite_site.gateway.log.read_text().count(NOT_FOLLOWED) >= failures + 2, 10)
+
+        assert sqlite_site.answers("/wallets") == {"5009"}
+
+
+@contextlib.contextmanager
+def broken_database(gateway: Gateway) -> Iterator[None]:
+    """Put a folder where the database file was."""
+    path = Path(gateway.env["SQLITE_PATH"])
+    path.rename(path.with_suffix(".away"))
+    path.mkdir()
+    yield
+    path.rmdir()
+    path.with_suffix(".away").rename(path)
