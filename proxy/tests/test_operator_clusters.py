@@ -1,0 +1,298 @@
+"""The operator page for clusters: a table of all, and what the API does, by forms and with a question first."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import AuditEvent, User
+from accounts.roles import Role
+from accounts.tests.operators import browser, messages_of, signed_in
+from conftest import make_user
+from lucid_gateway.redis_access import RedisUnavailable
+from proxy import overview
+from proxy.clusters import Instance
+from proxy.maintenance import holder, is_closed
+from proxy.models import Maintenance
+from proxy.reports import InstanceReport
+
+LIST = "/admin/proxy/maintenance/"
+ADD = f"{LIST}add/"
+CORE = "blockchain_core"
+Twins = tuple[Instance, Instance]
+pytestmark = pytest.mark.usefixtures("twins")
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    """A user who looks after the clusters."""
+    return make_user("admin", Role.ADMIN)
+
+
+@pytest.fixture
+def page(admin: User) -> Client:
+    """The browser of the admin."""
+    return signed_in(admin)
+
+
+def put(**fields: Any) -> Maintenance:
+    row = Maintenance.objects.create(**{"cluster": CORE, "kind": "drain", "reason": "an upgrade"} | fields)
+    holder.load()
+    return row
+
+
+def in_minutes(minutes: float) -> Any:
+    return timezone.now() + timedelta(minutes=minutes)
+
+
+def text(response: Any) -> str:
+    """Return the page, its white space as a browser shows it."""
+    return " ".join(response.content.decode().split())
+
+
+def errors(response: Any) -> dict[str, list[str]]:
+    """Return what the form says is wrong."""
+    found: dict[str, list[str]] = response.context["adminform"].form.errors
+    return found
+
+
+def conditions(page: Client) -> dict[str, str]:
+    """Return what the table says of each instance of the chain."""
+    core = page.get(LIST).context["clusters"][0]
+    return {instance.url: instance.condition for instance in core.instances}
+
+
+def add(page: Client, **fields: str) -> Any:
+    return page.post(ADD, {"target": f"{CORE} ", "kind": "drain", "reason": "an upgrade"} | fields)
+
+
+def report(twin: Instance, **said: Any) -> InstanceReport:
+    fields: dict[str, Any] = {
+        "gateway": "one", "worker": 1, "cluster": CORE, "instance": twin.url, "in_flight": 20, "breaker": "closed",
+        "open_until": 0.0, "health": "healthy", "requests": 4_000, "failures": 11,
+    }  # fmt: skip
+    return InstanceReport(**fields | said)
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *reports: InstanceReport) -> None:
+    """Let the workers tell this."""
+    monkeypatch.setattr(overview, "read_reports", lambda: list(reports))
+
+
+# The table
+
+
+def test_all_clusters_and_instances_are_shown_with_what_is_summed(
+    page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, report(twins[0]), report(twins[0], worker=2), report(twins[0], gateway="two", failures=12))
+
+    shown = text(page.get(LIST))
+    for words in ("blockchain_core", "session_management", "tron_payment", "http://one.test:8084", "http://two.test"):
+        assert words in shown
+    for label, count in (("Under way", 60), ("Requests", 12_000), ("Failures", 34)):
+        assert f'<td data-label="{label}">{count}</td>' in shown
+
+
+STATES: list[tuple[dict[str, Any], str]] = [
+    ({}, "up"), ({"breaker": "open"}, "down"), ({"health": "unhealthy"}, "down"),
+    ({"breaker": "half-open"}, "recovering"), ({"health": "unknown"}, "up"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "condition"), STATES, ids=str)
+def test_an_open_instance_is_what_the_workers_tell(
+    page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], condition: str
+) -> None:
+    told(monkeypatch, report(twins[0], **said))
+
+    assert conditions(page) == {twins[0].url: condition, twins[1].url: "unknown"}
+
+
+@pytest.mark.parametrize(("in_flight", "condition"), [(3, "draining"), (0, "drained")])
+def test_a_drained_instance_tells_what_is_under_way(
+    page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch, in_flight: int, condition: str
+) -> None:
+    told(monkeypatch, report(twins[0], in_flight=in_flight), report(twins[0], worker=2, in_flight=0))
+    put(instance=twins[0].url)
+
+    assert conditions(page)[twins[0].url] == condition
+    assert "Drain of http://one.test:8084, until somebody ends it: an upgrade" in text(page.get(LIST))
+    assert "1 of 2 in service" in text(page.get(LIST))
+
+
+def test_an_instance_that_no_worker_tells_of_is_not_called_drained(page: Client, twins: Twins) -> None:
+    put(instance=twins[0].url)
+
+    assert conditions(page) == {twins[0].url: "draining", twins[1].url: "unknown"}
+
+
+def test_what_is_in_maintenance_is_not_called_down(page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, report(twins[0], health="unhealthy"))
+    put(kind="maintenance", ends_at=timezone.now().replace(year=2999, month=1, day=2, hour=3, minute=4))
+
+    assert set(conditions(page).values()) == {"in maintenance"}
+    assert "Maintenance, until 2999-01-02 03:04 UTC: an upgrade" in text(page.get(LIST))
+    assert "0 of 2 in service" in text(page.get(LIST))
+
+
+def test_without_redis_the_page_is_there_and_says_so(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Redis cannot be had" not in text(page.get(LIST))
+
+    def away() -> list[InstanceReport]:
+        raise RedisUnavailable()
+
+    monkeypatch.setattr(overview, "read_reports", away)
+    assert "Redis cannot be had" in text(page.get(LIST))
+    assert set(conditions(page).values()) == {"unknown"}
+
+
+# Closing
+
+
+def test_a_whole_cluster_is_closed_by_a_form(page: Client, admin: User, twins: Twins) -> None:
+    response = add(page)
+
+    assert response.status_code == 302, errors(response)
+    row = Maintenance.objects.get()
+    assert (row.cluster, row.instance, row.kind, row.reason) == (CORE, "", "drain", "an upgrade")
+    assert (row.created_by, row.ends_at, row.state) == (admin.email, None, "in_force")
+    assert all(is_closed(CORE, twin) for twin in twins)
+
+
+def test_an_instance_is_closed_in_a_window(page: Client, twins: Twins) -> None:
+    window = {
+        "starts_at_0": "2998-01-02", "starts_at_1": "03:04", "ends_at_0": "2999-01-02", "ends_at_1": "03:04:05",
+    }  # fmt: skip
+    response = add(page, target=f"{CORE} {twins[1].url}", kind="maintenance", **window)
+
+    assert response.status_code == 302, errors(response)
+    row = Maintenance.objects.get()
+    assert (row.instance, row.state) == (twins[1].url, "coming")
+    assert row.ends_at is not None
+    assert (row.starts_at.year, row.ends_at.isoformat()) == (2998, "2999-01-02T03:04:05+00:00")
+
+
+def test_the_form_offers_all_clusters_and_instances(page: Client, twins: Twins) -> None:
+    form = page.get(ADD).context["adminform"].form
+    offered = {value for _, group in form.fields["target"].choices for value, _ in group}
+
+    assert offered >= {f"{CORE} ", f"{CORE} {twins[0].url}", f"{CORE} {twins[1].url}", "tron_payment "}
+
+
+def test_the_table_leads_to_the_form_filled_in(page: Client) -> None:
+    link = f"{ADD}?target={CORE}%20http%3A%2F%2Fone.test%3A8084"
+
+    assert f'href="{link}"' in text(page.get(LIST))
+    assert f'<option value="{CORE} http://one.test:8084" selected>' in text(page.get(link))
+
+
+START = {"starts_at_0": "2999-01-02", "starts_at_1": "00:00"}
+BAD: list[tuple[dict[str, str], set[str]]] = [
+    ({"target": "nobody "}, {"target"}),
+    ({"target": f"{CORE} http://three.test"}, {"target"}),
+    ({"target": ""}, {"target"}),
+    ({"kind": "evil"}, {"kind"}),
+    ({"reason": ""}, {"reason"}),
+    ({"ends_at_0": "2020-01-01", "ends_at_1": "00:00"}, {"ends_at"}),
+    (START | {"ends_at_0": "2999-01-01", "ends_at_1": "00:00"}, {"ends_at"}),
+    ({"starts_at_0": "soon", "starts_at_1": ""}, {"starts_at"}),
+]  # fmt: skip
+
+
+def test_a_bad_form_is_a_message(page: Client) -> None:
+    for changes, fields in BAD:
+        response = add(page, **changes)
+
+        assert (response.status_code, set(errors(response))) == (200, fields), changes
+    assert not Maintenance.objects.exists()
+
+
+# Ending
+
+
+def end(page: Client, *rows: Maintenance, confirmed: bool = True) -> Any:
+    """Choose rows and the action; answer the question that follows, or not."""
+    data: dict[str, Any] = {"action": "end", "_selected_action": [str(row.pk) for row in rows]}
+    return page.post(LIST, data | ({"_confirmed": "yes"} if confirmed else {}), follow=True)
+
+
+def test_ending_asks_first(page: Client, twins: Twins) -> None:
+    row = put()
+
+    assert "drain of blockchain_core" in text(end(page, row, confirmed=False))
+    assert Maintenance.objects.all().not_over().exists()
+    assert is_closed(CORE, twins[0])
+
+
+def test_what_is_in_force_and_to_come_is_ended_and_stays_as_history(page: Client, admin: User, twins: Twins) -> None:
+    rows = [put(), put(starts_at=in_minutes(5)), put(instance=twins[1].url)]
+
+    assert messages_of(end(page, *rows[:2])) == ["2 maintenance windows ended."]
+    assert [is_closed(CORE, twin) for twin in twins] == [False, True]
+    assert set(Maintenance.objects.all().over().values_list("ended_by", flat=True)) == {admin.email}
+    assert Maintenance.objects.count() == 3
+
+
+def test_what_is_over_cannot_be_ended(page: Client) -> None:
+    over, in_force = put(starts_at=in_minutes(-9), ends_at=in_minutes(-1)), put()
+
+    assert messages_of(end(page, over)) == ["None of the selected is in force or to come."]
+    assert messages_of(end(page, over, in_force)) == ["1 maintenance window ended."]
+
+
+FOUND = {
+    "": 3, "?time=in_force": 1, "?time=coming": 1, "?time=over": 1, "?time=evil": 3, "?kind__exact=maintenance": 1,
+    "?cluster=tron_payment": 1, "?q=tron": 1, "?q=upgrade": 3, "?q=two.test": 1, "?o=3": 3, "?o=-3": 3,
+}  # fmt: skip
+
+
+def test_rows_are_searched_filtered_and_sorted(page: Client, twins: Twins) -> None:
+    put(instance=twins[1].url)
+    put(starts_at=in_minutes(5), cluster="tron_payment")
+    put(starts_at=in_minutes(-9), ends_at=in_minutes(-1), kind="maintenance")
+
+    assert {query: len(page.get(f"{LIST}{query}").context["cl"].result_list) for query in FOUND} == FOUND
+
+
+# By whom, and the record of it
+
+
+def test_rows_are_neither_changed_nor_deleted(page: Client) -> None:
+    row = put()
+
+    assert page.post(f"{LIST}{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert page.post(f"{LIST}{row.pk}/change/", {"reason": "other"}).status_code == 403
+    shown = text(page.get(f"{LIST}{row.pk}/change/"))
+    assert "an upgrade" in shown
+    assert "delete_selected" not in shown + text(page.get(LIST))
+
+
+@pytest.mark.parametrize("role", [None, Role.USER, Role.NODE_OPERATOR])
+def test_others_are_sent_to_the_login(db: None, role: Role | None) -> None:
+    row, client = put(), browser() if role is None else signed_in(make_user("somebody", role))
+
+    for path in (LIST, ADD, f"{LIST}{row.pk}/change/"):
+        for response in (client.get(path), client.post(path, {"action": "end", "_selected_action": [str(row.pk)]})):
+            assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/"), path
+    assert Maintenance.objects.all().not_over().exists()
+
+
+def test_what_operators_do_is_audited(page: Client, admin: User) -> None:
+    add(page)
+    end(page, Maintenance.objects.get())
+
+    events = AuditEvent.objects.filter(type__startswith="cluster.").order_by("created_at")
+    assert [(event.type, event.actor, event.subject) for event in events] == [
+        ("cluster.closed", str(admin.pk), CORE), ("cluster.opened", str(admin.pk), CORE),
+    ]  # fmt: skip
+
+
+def test_what_a_row_says_is_shown_as_text(page: Client) -> None:
+    row = put(reason="<script>alert(1)</script>")
+
+    shown = text(page.get(LIST)) + text(page.get(f"{LIST}{row.pk}/change/"))
+    assert "alert(1)" in shown
+    assert "<script>alert" not in shown
