@@ -7,10 +7,10 @@ import math
 import random
 from collections.abc import Collection
 
-from lucid_gateway.errors import CircuitOpen, ClusterInMaintenance, GatewayError
+from lucid_gateway.errors import CircuitOpen, GatewayError
 from proxy.clusters import Cluster
 from proxy.instances import InstanceState, states_of
-from proxy.maintenance import is_closed
+from proxy.maintenance import is_closed, refuse_if_closed
 
 
 def choose(cluster: Cluster, tried: Collection[InstanceState] = ()) -> InstanceState | None:
@@ -31,9 +31,8 @@ def may_be_asked(cluster: Cluster, state: InstanceState) -> bool:
 
 
 def no_instance(cluster: Cluster) -> GatewayError:
-    """Return why none of the cluster's instances may be asked."""
-    open_to_us = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
-    if not open_to_us:
-        return ClusterInMaintenance(details={"cluster": cluster.name})
-    seconds = min(state.breaker.open_until - state.clock() for state in open_to_us)
+    """Return why none of the cluster's instances may be asked; raise ClusterInMaintenance if operators closed all."""
+    refuse_if_closed(cluster.name)
+    in_service = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
+    seconds = min((state.breaker.open_until - state.clock() for state in in_service), default=0.0)
     return CircuitOpen(details={"cluster": cluster.name}, headers={"Retry-After": str(max(1, math.ceil(seconds)))})

@@ -17,6 +17,7 @@ from lucid_gateway.redis_access import RedisUnavailable, redis_call
 from proxy.clusters import Cluster, configured
 from proxy.health import HealthChecker
 from proxy.instances import InstanceState, states_of
+from proxy.maintenance import is_unwatched
 from proxy.probes import gateway_name
 from proxy.reports import write_report
 
@@ -46,7 +47,9 @@ class Sharing:
         instances = self.instances()
         checks = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED and self.is_checker()
         if checks:
-            self.checker.start_due(instances)
+            self.checker.start_due(
+                [(cluster, state) for cluster, state in instances if not is_unwatched(cluster.name, state.instance)]
+            )
         breakers, health = self.read()
         changes = {state.name: self.follow(state, breakers.get(state.name)) for _, state in instances}
         verdicts = self.checker.verdicts() if checks else health

@@ -12,7 +12,6 @@ from accounts.permissions import HasRoutePermission
 from proxy.clusters import cluster_named
 from proxy.forwarder import Exchange, Forwarded, forward
 from proxy.headers import response_headers
-from proxy.maintenance import refuse_if_closed
 from proxy.routes import Route
 from proxy.schema import ForwardSchema
 
@@ -72,7 +71,6 @@ class ForwardView(APIView):
         http_request.upstream = exchange  # type: ignore[attr-defined]
         target = route.target(parameters, http_request.META.get("QUERY_STRING", ""))
         cluster = cluster_named(route.cluster)
-        refuse_if_closed(route.cluster)
         return ForwardedResponse(
             forward(http_request, route, cluster, caller=caller_of(http_request), target=target, exchange=exchange)
         )
