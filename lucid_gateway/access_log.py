@@ -13,8 +13,8 @@ logger = structlog.get_logger("access")
 
 class AccessLogMiddleware:
     """The outermost middleware. What inner layers know of the request they leave as attributes of it: `request_id`,
-    `caller`, `upstream`, `client_address`, `error_code`, `traceparent`. Query strings, headers and bodies are never
-    logged.
+    `caller`, `upstream`, `cache`, `client_address`, `error_code`, `traceparent`. Query strings, headers and bodies are
+    never logged.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -91,6 +91,7 @@ def write_line(request: HttpRequest, response: HttpResponseBase, started: float,
         cluster=getattr(upstream, "cluster", None),
         instance=getattr(upstream, "instance", None),
         attempts=getattr(upstream, "attempts", None),
+        cache=getattr(request, "cache", None),
         upstream_status=getattr(upstream, "status", None),
         upstream_ms=getattr(upstream, "milliseconds", None),
         error_code=getattr(request, "error_code", None),

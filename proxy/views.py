@@ -1,6 +1,7 @@
 """The view that forwards: authentication, permission and throttle are DRF's, the rest is the forwarder's."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -10,8 +11,9 @@ from rest_framework.views import APIView
 from accounts.callers import caller_of
 from accounts.permissions import HasRoutePermission
 from proxy.clusters import cluster_named
-from proxy.forwarder import Exchange, Forwarded, forward
+from proxy.forwarder import Exchange, forward
 from proxy.headers import response_headers
+from proxy.response_cache import Answered, answer_through_cache
 from proxy.routes import Route
 from proxy.schema import ForwardSchema
 
@@ -19,7 +21,7 @@ from proxy.schema import ForwardSchema
 class ForwardedResponse(StreamingHttpResponse):
     """A cluster's answer: its status, reason, fields and undecoded body; repeated fields stay repeated."""
 
-    def __init__(self, forwarded: Forwarded) -> None:
+    def __init__(self, forwarded: Answered) -> None:
         answer = forwarded.answer
         # RFC 9112, section 4: nobody needs the reason, and the server would refuse control characters in it.
         reason = answer.reason if answer.reason.isprintable() else ""
@@ -71,8 +73,8 @@ class ForwardView(APIView):
         http_request.upstream = exchange  # type: ignore[attr-defined]
         target = route.target(parameters, http_request.META.get("QUERY_STRING", ""))
         cluster = cluster_named(route.cluster)
-        return ForwardedResponse(
-            forward(http_request, route, cluster, caller=caller_of(http_request), target=target, exchange=exchange)
-        )
+        caller = caller_of(http_request)
+        send = partial(forward, http_request, route, cluster, caller=caller, target=target, exchange=exchange)
+        return ForwardedResponse(answer_through_cache(http_request, route, caller=caller, target=target, send=send))
 
     get = head = post = put = patch = delete = forward

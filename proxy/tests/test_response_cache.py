@@ -1,0 +1,485 @@
+"""The response cache, in a real gateway and by itself: what is kept, for whom, and who asks the cluster."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gevent
+import pytest
+from django.http import HttpRequest
+from django.test import RequestFactory
+from django.utils.http import http_date
+from pytest_django.fixtures import Settings
+
+from accounts.callers import Caller
+from accounts.roles import Role
+from proxy.clusters import Cluster
+from proxy.forwarder import Exchange, Forwarded, forward
+from proxy.pool import pool_for
+from proxy.response_cache import Answered, answer_through_cache, counts, flights, stored
+from proxy.routes import CacheRule, Route
+from proxy.stored_answers import MAX_ENTRY
+from proxy.tests.conftest import Stage
+from proxy.tests.raw_cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
+from proxy.tests.wire import Ask, Cut, GatewayClient, Message
+from testing.gateway import Gateway, running_gateway
+
+numbers = itertools.count()
+
+
+def ok(*fields: str, body: bytes = b"block") -> bytes:
+    """Return a 200 with its length and such fields."""
+    return "\r\n".join(["HTTP/1.1 200 OK", *fields, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+KEPT = ok("Cache-Control: max-age=600")
+
+
+# In a gateway with one worker.
+
+
+@pytest.fixture(scope="module")
+def blocks_cluster() -> Iterator[RawCluster]:
+    with RawCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def caching_gateway(blocks_cluster: RawCluster) -> Iterator[Gateway]:
+    settings = {"RESPONSE_CACHE_ENABLED": "true", "WEB_CONCURRENCY": "1", "RATE_LIMIT_ENABLED": "false"}
+    with running_gateway(BLOCKCHAIN_CORE_URL=blocks_cluster.url, **settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def token(caching_gateway: Gateway) -> str:
+    return caching_gateway.issue_token("demo@lucid.test")
+
+
+@pytest.fixture
+def blocks(blocks_cluster: RawCluster) -> RawCluster:
+    """The cluster behind /chain, which allows to keep its answers and has forgotten the last test."""
+    blocks_cluster.forget()
+    blocks_cluster.behaviour = saying(KEPT)
+    return blocks_cluster
+
+
+@pytest.fixture
+def path() -> str:
+    """A path that nobody has asked for."""
+    return f"/chain/blocks/{next(numbers)}"
+
+
+@pytest.fixture
+def get(caching_gateway: Gateway, token: str, blocks: RawCluster, path: str) -> Ask:
+    """Sends a GET for the path and returns the answer."""
+
+    def ask(*fields: str, path: str = path, method: str = "GET", **more: Any) -> Message:
+        with GatewayClient(caching_gateway.port, token) as client:
+            return client.ask(method, path, *fields, **more)
+
+    return ask
+
+
+def how(answer: Message) -> str:
+    """Return what the cache says it did, without the seconds that are left."""
+    (status,) = answer.all("cache-status")
+    return status.removeprefix("lucid-api-gateway; ").partition("; ttl=")[0]
+
+
+def at_once(count: int, ask: Callable[[], Message]) -> list[Message]:
+    with ThreadPoolExecutor(count) as threads:
+        return [future.result() for future in [threads.submit(ask) for _ in range(count)]]
+
+
+def test_the_second_request_is_answered_from_the_cache(get: Ask, blocks: RawCluster) -> None:
+    first, second = get(), get()
+    assert (how(first), how(second)) == ("fwd=miss; stored", "hit")
+    assert second.all("cache-status") == ["lucid-api-gateway; hit; ttl=599"]
+    assert first.body == second.body == b"block"
+    assert (second.status, second.all("age"), second.all("content-length")) == (200, ["0"], ["5"])
+    assert len(blocks.requests) == 1
+
+
+def test_a_kept_answer_has_the_fields_of_the_new_request(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(
+        ok("Cache-Control: max-age=600", "X-Request-ID: old", "X-RateLimit-Limit: 1", 'ETag: "1"', "X-A: 1", "X-A: 2")
+    )
+    first, second = get(), get("Origin: https://app.example.org")
+    assert len(set(first.all("x-request-id") + second.all("x-request-id"))) == 2
+    assert second.all("x-ratelimit-limit") == []  # limits are off there
+    assert second.all("access-control-allow-origin") == ["https://app.example.org"]
+    assert (second.all("x-a"), second.all("etag")) == (["1", "2"], ['"1"'])
+
+
+def test_the_cache_is_off_by_default(ask: Ask, stage: Stage, path: str) -> None:
+    stage.clusters["chain"].behaviour = saying(KEPT)
+    answers = [ask("GET", path) for _ in range(4)]
+    assert [answer.all("cache-status") for answer in answers] == [[]] * 4
+    assert len(stage.clusters["chain"].requests) == 4
+
+
+def test_rows_without_a_rule_keep_nothing(get: Ask, blocks: RawCluster) -> None:
+    assert [get(path="/chain/height").all("cache-status") for _ in range(2)] == [[], []]
+    assert len(blocks.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok("Cache-Control: no-store"),
+        ok("Cache-Control: max-age=600, private"),
+        ok("Cache-Control: max-age=600", "Set-Cookie: a=b"),
+        ok("Cache-Control: max-age=600", "Vary: *"),
+        ok("Cache-Control: max-age=600", "Age: 600"),
+        ok("Cache-Control: max-age=600", "Content-Type: text/event-stream"),
+        ok(),
+        KEPT.replace(b"200 OK", b"404 Not Found"),
+        KEPT.replace(b"200 OK", b"206 Partial Content"),
+        KEPT.replace(b"200 OK", b"301 Moved Permanently"),
+    ],
+)
+def test_what_may_not_be_kept_is_asked_for_each_time(get: Ask, blocks: RawCluster, answer: bytes) -> None:
+    blocks.behaviour = saying(answer)
+    assert [how(get()) for _ in range(2)] == ["fwd=miss"] * 2
+    assert len(blocks.requests) == 2
+
+
+def test_an_answer_that_ends_with_the_connection_may_be_cut_and_is_not_kept(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying_and_closing(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\n\r\nblock")
+    assert [get().body for _ in range(2)] == [b"block"] * 2
+    assert len(blocks.requests) == 2
+
+
+def test_an_answer_in_chunks_is_kept_whole(get: Ask, blocks: RawCluster) -> None:
+    head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n"
+    blocks.behaviour = saying(head, b"3\r\nblo\r\n", b"2\r\nck\r\n0\r\n\r\n")
+    first, second = get(), get()
+    assert first.body == second.body == b"block"
+    assert second.framing() == [("Content-Length", "5")]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_too_large_to_be_kept_flows_on(get: Ask, blocks: RawCluster, chunked: bool) -> None:
+    body = b"0123456789abcdef" * (MAX_ENTRY // 8)
+    head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n"
+    in_chunks = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    blocks.behaviour = saying(in_chunks if chunked else ok("Cache-Control: max-age=600", body=body))
+    assert [get().body == body for _ in range(2)] == [True, True]
+    assert len(blocks.requests) == 2
+
+
+def test_an_answer_that_takes_its_time_is_passed_on_as_it_comes(
+    caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
+) -> None:
+    go_on = threading.Event()
+    blocks.behaviour = drip(go_on)
+    with GatewayClient(caching_gateway.port, token) as client:
+        client.send(client.head("GET", path))
+        assert client.read_head().status == 200
+        assert not go_on.is_set()
+        go_on.set()
+        assert client.read_until(b"0\r\n\r\n", Message()).endswith(b"\r\n")
+
+
+def drip(stop: threading.Event) -> Behaviour:
+    """Return the behaviour of a server that goes on sending small pieces until it is told to stop."""
+
+    def behave(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not stop.wait(0.1):
+            visit.send(b"1\r\nx\r\n")
+        visit.send(b"0\r\n\r\n")
+
+    return behave
+
+
+def test_other_paths_and_queries_have_answers_of_their_own(get: Ask, blocks: RawCluster, path: str) -> None:
+    for other in (path, f"{path}?a=1", f"{path}?a=2", f"{path}/below"):
+        assert how(get(path=other)) == "fwd=miss; stored"
+    assert [request.target.rpartition("/")[2] for request in blocks.requests][-1] == "below"
+
+
+def test_other_hosts_have_answers_of_their_own(get: Ask, path: str) -> None:
+    assert [how(get(f"Host: {host}")) for host in ("localhost", "127.0.0.1", "localhost")][1:] == [
+        "fwd=miss; stored", "hit",
+    ]  # fmt: skip
+
+
+def test_answers_vary_by_what_the_cluster_names(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Vary: Accept-Encoding"))
+    codings = ("gzip", "br", "gzip", "br")
+    assert [how(get(f"Accept-Encoding: {coding}")) for coding in codings] == ["fwd=miss; stored"] * 2 + ["hit"] * 2
+    assert how(get()) == "fwd=miss; stored"
+
+
+def test_an_answer_is_asked_for_anew_when_it_is_no_longer_fresh(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 599"))
+    get()
+    until = time.monotonic() + 5
+    while how(get()) == "hit" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(blocks.requests) == 2
+
+
+def test_the_rules_seconds_hold_where_the_cluster_says_nothing(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok())
+    get(path="/chain/info")
+    assert how(get(path="/chain/info")) == "hit"
+
+
+@pytest.mark.parametrize("field", ["Cache-Control: no-cache", "Cache-Control: max-age=0", "Pragma: no-cache"])
+def test_a_client_that_wants_the_clusters_answer_gets_it_and_refreshes_the_kept_one(
+    get: Ask, blocks: RawCluster, field: str
+) -> None:
+    get()
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", body=b"newer"))
+    assert how(get(field)) == "fwd=request; stored"
+    assert get().body == b"newer"
+
+
+def test_what_the_client_asks_not_to_store_is_not_stored(get: Ask) -> None:
+    assert how(get("Cache-Control: no-store")) == "fwd=request"
+    assert how(get()) == "fwd=miss; stored"
+
+
+def test_only_if_cached_never_reaches_the_cluster(get: Ask, blocks: RawCluster) -> None:
+    refused = get("Cache-Control: only-if-cached")
+    assert (refused.status, refused.code, len(blocks.requests)) == (504, "5006", 0)
+    get()
+    assert how(get("Cache-Control: only-if-cached")) == "hit"
+
+
+@pytest.mark.parametrize(
+    "field", ["Range: bytes=0-1", 'If-Match: "1"', "Connection: accept-language", "Transfer-Encoding: chunked"]
+)
+def test_unusual_requests_go_past_the_cache(get: Ask, blocks: RawCluster, field: str) -> None:
+    get()
+    body = b"0\r\n\r\n" if field.startswith("Transfer") else None
+    assert how(get(field, body=body)) == "fwd=bypass"
+    assert how(get("Content-Length: 1", body=b"x")) == "fwd=bypass"
+    assert len(blocks.requests) == 3
+
+
+def test_a_head_request_goes_past_the_cache(get: Ask, blocks: RawCluster) -> None:
+    get()
+    assert get(method="HEAD").status == 200
+    assert [request.method for request in blocks.requests] == ["GET", "HEAD"]
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        ('If-None-Match: "1"', 304),
+        ('If-None-Match: W/"1", "2"', 304),
+        ("If-None-Match: *", 304),
+        ('If-None-Match: "2"', 200),
+        (f"If-Modified-Since: {http_date(1_000)}", 304),
+        (f"If-Modified-Since: {http_date(999)}", 200),
+        ("If-Modified-Since: yesterday", 200),
+    ],
+)
+def test_a_client_that_has_the_kept_answer_is_told_so(get: Ask, blocks: RawCluster, field: str, status: int) -> None:
+    last_modified = f"Last-Modified: {http_date(1_000)}"
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", 'ETag: "1"', last_modified, "Content-Type: text/x"))
+    get()
+    answer = get(field)
+    assert (answer.status, answer.all("etag"), answer.all("age")) == (status, ['"1"'], ["0"])
+    assert (answer.body, answer.all("content-type")) == ((b"", []) if status == 304 else (b"block", ["text/x"]))
+    assert len(blocks.requests) == 1
+
+
+def test_a_condition_is_passed_on_when_nothing_is_kept(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nCache-Control: max-age=600\r\n\r\n')
+    assert [how(get('If-None-Match: "1"')) for _ in range(2)] == ["fwd=miss"] * 2
+    assert [request.all("if-none-match") for request in blocks.requests] == [['"1"']] * 2
+
+
+def test_a_fresh_answer_is_given_while_the_cluster_is_down(get: Ask, blocks: RawCluster) -> None:
+    get()
+    blocks.behaviour = saying_and_closing()
+    blocks.hang_up()
+    assert get().status == 200
+    assert get("Cache-Control: no-cache").status == 502
+
+
+def test_permission_is_asked_for_kept_answers_too(get: Ask, caching_gateway: Gateway, path: str) -> None:
+    get()
+    with GatewayClient(caching_gateway.port, "") as nobody:
+        assert nobody.ask("GET", path).status == 401
+
+
+def test_the_log_tells_where_answers_came_from(get: Ask, caching_gateway: Gateway, path: str) -> None:
+    get()
+    get()
+    until = time.monotonic() + 5
+    while len(lines := lines_about(caching_gateway, path)) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [(line["cache"], line["attempts"]) for line in lines] == [("miss", 1), ("hit", 0)]
+
+
+def lines_about(gateway: Gateway, path: str) -> list[dict[str, Any]]:
+    return [line for line in gateway.access_lines() if line["path"].endswith(path)]
+
+
+# Many at once.
+
+
+def slowly(answer: bytes, go_on: threading.Event) -> Behaviour:
+    """Return the behaviour of a server that answers when it is told to."""
+
+    def behave(visit: Visit) -> None:
+        go_on.wait(10)
+        visit.send(answer)
+
+    return behave
+
+
+def test_fifty_at_once_cost_one_request(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = lambda visit: (time.sleep(0.3), visit.send(KEPT))[0]
+    answers = at_once(50, get)
+    assert {(answer.status, answer.body) for answer in answers} == {(200, b"block")}
+    assert len(blocks.requests) == 1
+    assert [how(answer) for answer in answers].count("fwd=miss; stored") == 1
+
+
+def test_those_who_wait_for_an_answer_that_is_not_kept_ask_themselves(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: no-store"))
+    assert {answer.status for answer in at_once(8, get)} == {200}
+    assert len(blocks.requests) == 8
+
+
+def test_nobody_waits_for_an_answer_that_was_not_kept_lately(get: Ask, blocks: RawCluster) -> None:
+    unkept, go_on = ok("Cache-Control: no-store"), threading.Event()
+    blocks.behaviour = saying(unkept)
+    get()
+    blocks.behaviour = slowly(unkept, go_on)
+    with ThreadPoolExecutor(5) as threads:
+        asking = [threads.submit(get) for _ in range(5)]
+        assert blocks.wait_for(lambda: len(blocks.requests) == 6)
+        go_on.set()
+    assert {future.result().status for future in asking} == {200}
+
+
+def test_at_once_by_two_codings_cost_two_requests_once_it_is_known_that_they_differ(
+    get: Ask, blocks: RawCluster
+) -> None:
+    answer = ok("Cache-Control: max-age=600", "Vary: Accept-Encoding")
+    blocks.behaviour = lambda visit: (time.sleep(0.2), visit.send(answer))[0]
+    codings = itertools.cycle(["gzip", "br"])
+    answers = at_once(20, lambda: get(f"Accept-Encoding: {next(codings)}"))
+    assert {answer.status for answer in answers} == {200}
+    assert len(blocks.requests) == 2
+
+
+def test_a_leader_whose_client_leaves_does_not_take_the_others_along(
+    get: Ask, caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
+) -> None:
+    go_on = threading.Event()
+    blocks.behaviour = slowly(KEPT, go_on)
+    leader = GatewayClient(caching_gateway.port, token)
+    leader.send(leader.head("GET", path))
+    assert blocks.wait_for(lambda: len(blocks.requests) == 1)
+    leader.reset()
+    threading.Timer(0.3, go_on.set).start()
+    assert {answer.status for answer in at_once(5, get)} == {200}
+    assert len(blocks.requests) == 1
+
+
+def test_a_leader_whose_answer_is_cut_fails_alone(
+    get: Ask, caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
+) -> None:
+    go_on = threading.Event()
+
+    def cut_the_first(visit: Visit) -> None:
+        if len(blocks.requests) > 1:
+            return visit.send(KEPT)
+        go_on.wait(10)
+        return saying_and_closing(KEPT[:-2])(visit)
+
+    blocks.behaviour = cut_the_first
+    with GatewayClient(caching_gateway.port, token) as leader:
+        leader.send(leader.head("GET", path))
+        assert blocks.wait_for(lambda: len(blocks.requests) == 1)
+        threading.Timer(0.3, go_on.set).start()
+        assert {(answer.status, answer.body) for answer in at_once(5, get)} == {(200, b"block")}
+        with pytest.raises(Cut):
+            leader.read_answer()
+
+
+# By itself, in this process.
+
+MINE = Route("/x", ("GET",), "some_cluster", "/x", cache=CacheRule(seconds=60))
+OURS = Route("/x", ("GET",), "some_cluster", "/x", cache=CacheRule(seconds=60, shared=True))
+ALICE, BOB = (Caller(name, Role.USER, "j", "f", 0) for name in ("alice", "bob"))
+
+
+@pytest.fixture
+def ask_as(raw_cluster: RawCluster, settings: Settings) -> Iterator[Callable[..., Answered]]:
+    """Asks the cache as some caller for /x on a row, with a cluster of this test behind it."""
+    settings.ENV = settings.ENV.model_copy(update={"RESPONSE_CACHE_ENABLED": True})
+    stored.clear()
+    cluster = Cluster("some_cluster", "some-service", "SOME_URL", instances=(raw_cluster.instance,))
+
+    def ask(caller: Caller, route: Route) -> Answered:
+        request = a_request()
+
+        def send() -> Forwarded:
+            return forward(request, route, cluster, caller=caller, target="/x", exchange=Exchange("some_cluster"))
+
+        answered = answer_through_cache(request, route, caller=caller, target="/x", send=send)
+        assert b"".join(answered.body) == b"ok"
+        return answered
+
+    yield ask
+    stored.clear()
+    for connection in pool_for(raw_cluster.instance).idle:
+        connection.close()
+
+
+def a_request() -> HttpRequest:
+    request = RequestFactory().get("/", headers={"Host": "gateway.test"})
+    request.request_id, request.client_address = "request-1", "192.0.2.1"  # type: ignore[attr-defined]
+    return request
+
+
+def test_callers_share_what_the_row_says_they_share(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
+    counts.clear()
+    ask_as(ALICE, OURS)
+    ask_as(BOB, OURS)
+    assert len(raw_cluster.requests) == 1
+    assert counts == {"/x": [1, 1]}
+
+
+def test_callers_share_nothing_else(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
+    for caller in (ALICE, BOB, ALICE, BOB):
+        ask_as(caller, MINE)
+    assert [request.all("x-user-id") for request in raw_cluster.requests] == [["alice"], ["bob"]]
+
+
+def test_a_caller_of_another_role_or_by_a_key_is_another(
+    ask_as: Callable[..., Answered], raw_cluster: RawCluster
+) -> None:
+    ask_as(ALICE, MINE)
+    ask_as(Caller("alice", Role.ADMIN, "j", "f", 0), MINE)
+    ask_as(Caller("alice", Role.USER, "j", "", 0, key_permissions=frozenset()), MINE)
+    assert len(raw_cluster.requests) == 3
+
+
+def test_a_leader_that_is_killed_leaves_no_one_waiting() -> None:
+    def lead() -> None:
+        with flights.lead_or_wait("key", seconds=5) as leads:
+            assert leads
+            raise gevent.GreenletExit
+
+    with pytest.raises(gevent.GreenletExit):
+        lead()
+    assert not flights.is_under_way("key")
+
+
+def test_nobody_waits_longer_than_told() -> None:
+    with flights.lead_or_wait("key", seconds=5), flights.lead_or_wait("key", seconds=0.05) as leads:
+        assert not leads

@@ -1,0 +1,84 @@
+"""What a worker keeps of answers, and for how long."""
+
+import pytest
+
+from proxy.stored_answers import OVERHEAD, Asked, StoredAnswer, StoredAnswers
+
+ONE, OTHER = Asked(None, "http://a", "/1"), Asked(None, "http://a", "/2")
+GZIP, PLAIN = {"accept-encoding": "gzip"}.get, {"accept-encoding": "identity"}.get
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def answers(clock: Clock) -> StoredAnswers:
+    """Room for two small answers and a bit."""
+    return StoredAnswers(max_total=3 * OVERHEAD - 100, clock=clock)
+
+
+def answer(body: bytes = b"ok", lifetime: float = 10) -> StoredAnswer:
+    return StoredAnswer((), body, Clock.now, lifetime)
+
+
+def test_an_answer_is_found_while_it_is_fresh(answers: StoredAnswers, clock: Clock) -> None:
+    answers.keep(ONE, (), GZIP, answer(lifetime=10))
+    clock.now += 9.9
+    assert answers.find(ONE, GZIP) == answer()
+    clock.now += 0.1
+    assert answers.find(ONE, GZIP) is None
+    assert answers.size == 0
+
+
+@pytest.mark.parametrize("other", [OTHER, ONE._replace(caller="user:1"), ONE._replace(origin="https://a")])
+def test_nothing_else_finds_it(answers: StoredAnswers, other: Asked) -> None:
+    answers.keep(ONE, (), GZIP, answer())
+    assert answers.find(other, GZIP) is None
+
+
+def test_the_least_recently_used_goes_first(answers: StoredAnswers) -> None:
+    answers.keep(ONE, (), GZIP, answer())
+    answers.keep(OTHER, (), GZIP, answer())
+    answers.find(ONE, GZIP)
+    answers.keep(ONE._replace(target="/3"), (), GZIP, answer())
+    assert answers.find(ONE, GZIP) == answer()
+    assert answers.find(OTHER, GZIP) is None
+
+
+def test_a_newer_answer_takes_the_place_of_the_older(answers: StoredAnswers) -> None:
+    for number in range(9):
+        answers.keep(ONE, (), GZIP, answer(b"%d" % number))
+    assert answers.find(ONE, GZIP) == answer(b"8")
+    assert answers.size < 2 * OVERHEAD
+
+
+def test_answers_that_vary_are_kept_side_by_side(answers: StoredAnswers) -> None:
+    answers.keep(ONE, ("accept-encoding",), GZIP, answer(b"zipped"))
+    assert answers.find(ONE, PLAIN) is None
+    answers.keep(ONE, ("accept-encoding",), PLAIN, answer(b"plain"))
+    assert answers.find(ONE, GZIP) == answer(b"zipped")
+    assert answers.find(ONE, PLAIN) == answer(b"plain")
+
+
+def test_equal_values_of_other_fields_are_not_the_same(answers: StoredAnswers) -> None:
+    answers.keep(ONE, ("accept-encoding",), GZIP, answer(b"zipped"))
+    answers.keep(ONE, ("accept",), {"accept": "text"}.get, answer(b"text"))
+    assert answers.find(ONE, {"accept": "gzip"}.get) is None
+
+
+def test_nothing_is_left_of_what_has_gone(answers: StoredAnswers, clock: Clock) -> None:
+    for number in range(50):
+        answers.keep(ONE._replace(target=str(number)), ("accept-encoding",), GZIP, answer())
+    assert answers.size <= answers.max_total
+    assert len(answers._names) == len(answers._answers) == 2
