@@ -217,7 +217,9 @@ def is_unchanged(meta: Mapping[str, str], fields: Fields) -> bool:
     if (tags := meta.get("HTTP_IF_NONE_MATCH")) is not None:
         wanted = {tag.removeprefix("W/") for tag in parse_etags(tags)}
         return "*" in wanted or any(tag.removeprefix("W/") in wanted for tag in values_of(fields, "etag"))
-    since = parse_http_date_safe(meta.get("HTTP_IF_MODIFIED_SINCE", ""))
+    if "HTTP_IF_MODIFIED_SINCE" not in meta:
+        return False
+    since = parse_http_date_safe(meta["HTTP_IF_MODIFIED_SINCE"])
     modified = parse_http_date_safe((values_of(fields, "last-modified") or [""])[0])
     return since is not None and modified is not None and modified <= since
 
