@@ -12,7 +12,7 @@ from typing import Protocol
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.utils.http import http_date, parse_etags, parse_http_date_safe
+from django.utils.http import parse_etags, parse_http_date_safe
 
 from accounts.callers import Caller
 from lucid_gateway.errors import UpstreamTimeout
@@ -194,7 +194,7 @@ class Inquiry:
         data = body.whole(limit=MAX_ENTRY, seconds=READ_AHEAD_SECONDS)
         if data is None:
             return False
-        answer = StoredAnswer(fields_to_keep(head.headers, len(data), now), data, came - age, fresh)
+        answer = StoredAnswer(fields_to_keep(head.headers, len(data)), data, came - age, fresh)
         stored.keep(self.asked, names, self.request_field, answer)
         return True
 
@@ -232,9 +232,7 @@ def is_storable(head: Head) -> bool:
     return head.status == 200 and announced and not events and int(lengths[0] if lengths else 0) <= MAX_ENTRY
 
 
-def fields_to_keep(fields: Fields, length: int, now: float) -> Fields:
-    """Return the fields that are given again: those for clients, without the age, with date and length."""
+def fields_to_keep(fields: Fields, length: int) -> Fields:
+    """Return the fields that are given again: those for clients, without the age, with the length (in bytes)."""
     kept = [(name, value) for name, value in response_headers(fields) if name.lower() not in ("age", "content-length")]
-    if not values_of(kept, "date"):
-        kept.append(("Date", http_date(now)))
     return [*kept, ("Content-Length", str(length))]

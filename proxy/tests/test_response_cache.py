@@ -3,8 +3,9 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gevent
@@ -20,7 +21,7 @@ from proxy.clusters import Cluster
 from proxy.forwarder import Exchange, Forwarded, forward
 from proxy.pool import pool_for
 from proxy.response_cache import Answered, answer_through_cache, counts, flights, stored
-from proxy.routes import CacheRule, Route
+from proxy.routes import ROUTES, CacheRule, Route, by_path
 from proxy.stored_answers import MAX_ENTRY
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
@@ -125,6 +126,11 @@ def test_the_cache_is_off_by_default(ask: Ask, stage: Stage, path: str) -> None:
 def test_rows_without_a_rule_keep_nothing(get: Ask, blocks: RawCluster) -> None:
     assert [get(path="/chain/height").all("cache-status") for _ in range(2)] == [[], []]
     assert len(blocks.requests) == 2
+
+
+def test_what_is_kept_cannot_be_written_to() -> None:
+    for rows in by_path(ROUTES).values():
+        assert not any(row.cache for row in rows.values()) or set(rows) <= {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize(
@@ -467,6 +473,21 @@ def test_a_caller_of_another_role_or_by_a_key_is_another(
     ask_as(Caller("alice", Role.ADMIN, "j", "f", 0), MINE)
     ask_as(Caller("alice", Role.USER, "j", "", 0, key_permissions=frozenset()), MINE)
     assert len(raw_cluster.requests) == 3
+
+
+def test_who_was_overtaken_on_the_way_finds_what_the_other_has_kept(
+    ask_as: Callable[..., Answered], raw_cluster: RawCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead_or_wait = flights.lead_or_wait
+
+    def overtaken(key: Hashable, *, seconds: float) -> AbstractContextManager[bool]:
+        monkeypatch.setattr(flights, "lead_or_wait", lead_or_wait)
+        ask_as(BOB, OURS)
+        return lead_or_wait(key, seconds=seconds)
+
+    monkeypatch.setattr(flights, "lead_or_wait", overtaken)
+    ask_as(ALICE, OURS)
+    assert len(raw_cluster.requests) == 1
 
 
 def test_a_leader_that_is_killed_leaves_no_one_waiting() -> None:
