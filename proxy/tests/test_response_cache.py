@@ -91,6 +91,17 @@ def how(answer: Message) -> str:
     return status.removeprefix("lucid-api-gateway; ").partition("; ttl=")[0]
 
 
+def ttl(answer: Message) -> int:
+    """Return for how many seconds more a kept answer is fresh."""
+    (status,) = answer.all("cache-status")
+    return int(status.removeprefix("lucid-api-gateway; hit; ttl="))
+
+
+def age(answer: Message) -> int:
+    (seconds,) = answer.all("age")
+    return int(seconds)
+
+
 def at_once(count: int, ask: Callable[[], Message]) -> list[Message]:
     with ThreadPoolExecutor(count) as threads:
         return [future.result() for future in [threads.submit(ask) for _ in range(count)]]
@@ -99,9 +110,9 @@ def at_once(count: int, ask: Callable[[], Message]) -> list[Message]:
 def test_the_second_request_is_answered_from_the_cache(get: Ask, blocks: RawCluster) -> None:
     first, second = get(), get()
     assert (how(first), how(second)) == ("fwd=miss; stored", "hit")
-    assert second.all("cache-status") == ["lucid-api-gateway; hit; ttl=599"]
+    assert 580 < ttl(second) < 600
     assert first.body == second.body == b"block"
-    assert (second.status, second.all("age"), second.all("content-length")) == (200, ["0"], ["5"])
+    assert (second.status, second.all("content-length")) == (200, ["5"])
     assert len(blocks.requests) == 1
 
 
@@ -231,10 +242,17 @@ def test_an_answer_is_asked_for_anew_when_it_is_no_longer_fresh(get: Ask, blocks
     assert len(blocks.requests) == 2
 
 
+def test_the_age_that_the_cluster_tells_counts(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 100"))
+    get()
+    answer = get()
+    assert 100 <= age(answer) < 120
+    assert 480 < ttl(answer) < 500
+
+
 def test_the_rules_seconds_hold_where_the_cluster_says_nothing(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok())
-    get(path="/chain/info")
-    assert how(get(path="/chain/info")) == "hit"
+    assert "hit" in [how(get(path="/chain/info")) for _ in range(5)]
 
 
 @pytest.mark.parametrize("field", ["Cache-Control: no-cache", "Cache-Control: max-age=0", "Pragma: no-cache"])
@@ -293,7 +311,7 @@ def test_a_client_that_has_the_kept_answer_is_told_so(get: Ask, blocks: RawClust
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", 'ETag: "1"', last_modified, "Content-Type: text/x"))
     get()
     answer = get(field)
-    assert (answer.status, answer.all("etag"), answer.all("age")) == (status, ['"1"'], ["0"])
+    assert (answer.status, answer.all("etag"), age(answer) < 20) == (status, ['"1"'], True)
     assert (answer.body, answer.all("content-type")) == ((b"", []) if status == 304 else (b"block", ["text/x"]))
     assert len(blocks.requests) == 1
 
@@ -366,6 +384,18 @@ def test_nobody_waits_for_an_answer_that_was_not_kept_lately(get: Ask, blocks: R
     with ThreadPoolExecutor(5) as threads:
         asking = [threads.submit(get) for _ in range(5)]
         assert blocks.wait_for(lambda: len(blocks.requests) == 6)
+        go_on.set()
+    assert {future.result().status for future in asking} == {200}
+
+
+def test_nobody_waits_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster) -> None:
+    go_on = threading.Event()
+    blocks.behaviour = slowly(KEPT, go_on)
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(get, 'If-None-Match: "1"')]
+        assert blocks.wait_for(lambda: len(blocks.requests) == 1)
+        asking.append(threads.submit(get))
+        assert blocks.wait_for(lambda: len(blocks.requests) == 2)
         go_on.set()
     assert {future.result().status for future in asking} == {200}
 
