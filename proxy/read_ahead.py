@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from proxy.upstream import AnswerCut
+from proxy.upstream import AnswerCut, ClientGone
 
 
 class Body(Protocol):
@@ -17,12 +17,12 @@ class Body(Protocol):
 
 
 class ReadAhead:
-    """A body that yields what was read ahead, then the rest as it comes; AnswerCut is raised at its place."""
+    """A body that yields what was read ahead, then the rest as it comes; AnswerCut and ClientGone are raised at their place."""
 
     def __init__(self, source: Body) -> None:
         self.source = source
         self.pieces: deque[bytes] = deque()
-        self.failure: AnswerCut | None = None
+        self.failure: AnswerCut | ClientGone | None = None
 
     def whole(self, *, limit: int, seconds: float) -> bytes | None:
         """Return the whole body; None if it is cut, over `limit` bytes, or takes longer than so many seconds."""
@@ -34,7 +34,7 @@ class ReadAhead:
                 size += len(piece)
                 if size > limit or time.monotonic() > until:
                     return None
-        except AnswerCut as error:
+        except (AnswerCut, ClientGone) as error:
             self.failure = error
             return None
         return b"".join(self.pieces)
