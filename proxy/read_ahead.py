@@ -17,7 +17,7 @@ class Body(Protocol):
 
 
 class ReadAhead:
-    """A body that yields what was read ahead, then the rest as it comes; AnswerCut and ClientGone are raised at their place."""
+    """A body that yields what was read ahead, then the rest as it comes; what was raised is raised at its place."""
 
     def __init__(self, source: Body) -> None:
         self.source = source

@@ -3,10 +3,25 @@
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
 from lucid_gateway.openapi import GatewaySchema
 from proxy.routes import Route
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x2b\x2d-\x7e]+$"},
+    OpenApiParameter.HEADER,
+    description=(
+        "Makes the request safe to repeat: it is executed once, and for 24 hours a repetition with the same key gets "
+        "the first answer, with `Idempotent-Replayed: true`. Bodies up to 1 MiB."
+    ),
+)
+KEY_ANSWERS = {
+    409: "The first request with this Idempotency-Key is under way (`Retry-After`), or has no answer to give again: "
+    "`details.outcome` is `under_way`, `unknown` or `not_stored`. Or the cluster's own answer.",
+    422: "The Idempotency-Key is malformed, or was used for another request. Or the cluster's own answer.",
+}
 
 
 class ForwardSchema(GatewaySchema):
@@ -41,7 +56,13 @@ class ForwardSchema(GatewaySchema):
         """Return any JSON for methods that carry a body."""
         return OpenApiTypes.OBJECT if self.method in ("POST", "PUT", "PATCH") else None
 
+    def get_override_parameters(self) -> Any:
+        """Return the header field of rows that honour it."""
+        return [IDEMPOTENCY_KEY] if self.route.idempotency_key else []
+
     def get_response_serializers(self) -> Any:
         """Return any answer: the cluster's own pass unchanged, errors too."""
         error = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or the cluster's own answer.")
-        return {"2XX": OpenApiResponse(OpenApiTypes.OBJECT, "The cluster's answer."), "default": error}
+        answers = KEY_ANSWERS if self.route.idempotency_key else {}
+        described = {status: OpenApiResponse(OpenApiTypes.OBJECT, text) for status, text in answers.items()}
+        return {"2XX": OpenApiResponse(OpenApiTypes.OBJECT, "The cluster's answer."), **described, "default": error}

@@ -13,7 +13,8 @@ from accounts.permissions import HasRoutePermission
 from proxy.clusters import cluster_named
 from proxy.forwarder import Exchange, forward
 from proxy.headers import response_headers
-from proxy.response_cache import Answered, answer_through_cache
+from proxy.idempotency import AnswerHead, answer_once, idempotency_key
+from proxy.response_cache import answer_through_cache
 from proxy.routes import Route
 from proxy.schema import ForwardSchema
 
@@ -21,11 +22,10 @@ from proxy.schema import ForwardSchema
 class ForwardedResponse(StreamingHttpResponse):
     """A cluster's answer: its status, reason, fields and undecoded body; repeated fields stay repeated."""
 
-    def __init__(self, forwarded: Answered) -> None:
-        answer = forwarded.answer
+    def __init__(self, answer: AnswerHead, body: Iterable[bytes]) -> None:
         # RFC 9112, section 4: nobody needs the reason, and the server would refuse control characters in it.
         reason = answer.reason if answer.reason.isprintable() else ""
-        super().__init__(forwarded.body, status=answer.status, reason=reason or None)
+        super().__init__(body, status=answer.status, reason=reason or None)
         del self.headers["Content-Type"]
         self.repeated: list[tuple[str, str]] = []
         for name, value in response_headers(answer.headers):
@@ -69,12 +69,18 @@ class ForwardView(APIView):
         route = self.routes.get(http_request.method or "")
         if route is None:
             return self.http_method_not_allowed(request)
+        key, caller = idempotency_key(http_request, route), caller_of(http_request)
         exchange = Exchange(route.cluster)
         http_request.upstream = exchange  # type: ignore[attr-defined]
         target = route.target(parameters, http_request.META.get("QUERY_STRING", ""))
         cluster = cluster_named(route.cluster)
-        caller = caller_of(http_request)
-        send = partial(forward, http_request, route, cluster, caller=caller, target=target, exchange=exchange)
-        return ForwardedResponse(answer_through_cache(http_request, route, caller=caller, target=target, send=send))
+        send = partial(
+            forward, http_request, route, cluster, caller=caller, target=target, exchange=exchange,
+            watch_client=key is None,
+        )  # fmt: skip
+        if key is not None:
+            return ForwardedResponse(*answer_once(http_request, route, caller, key=key, target=target, send=send))
+        found = answer_through_cache(http_request, route, caller=caller, target=target, send=send)
+        return ForwardedResponse(found.answer, found.body)
 
     get = head = post = put = patch = delete = forward

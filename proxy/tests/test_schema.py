@@ -54,3 +54,12 @@ def test_a_rows_operation_asks_for_a_token(paths: dict[str, Any]) -> None:
     for route in active_routes():
         for method, operation in operations(paths, route).items():
             assert operation["security"], (route.path, method)
+
+
+def test_routes_that_honour_an_idempotency_key_say_so(paths: dict[str, Any]) -> None:
+    for route in active_routes():
+        for method in set(route.methods) - {"HEAD"}:
+            operation = operations(paths, route)[method.lower()]
+            named = {parameter["name"] for parameter in operation.get("parameters", [])}
+            assert ("Idempotency-Key" in named) == route.idempotency_key
+            assert ({"409", "422"} <= operation["responses"].keys()) == route.idempotency_key

@@ -1,0 +1,176 @@
+"""What is written down of requests with an Idempotency-Key, and by whom."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import pytest
+from django.conf import settings
+from django.http import HttpRequest
+from django.test import RequestFactory
+from pytest_django import Settings
+from redis import Redis
+
+from accounts.callers import Caller
+from accounts.roles import Role
+from accounts.tokens import TokenPair
+from conftest import ApiClient
+from lucid_gateway import errors
+from lucid_gateway.redis_script import MAX_CONNECTIONS
+from proxy.idempotency import answer_once, lease_seconds
+from proxy.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
+from proxy.routes import Route, Timeouts
+from proxy.tests.test_idempotency import stalled
+from proxy.upstream import ConnectTimeout, NoAnswer
+
+ANSWER = StoredAnswer(201, "Made It", (("Set-Cookie", "a=1"), ("set-cookie", "b=2")), b"\x00\xff\n\n")
+ROUTE = Route("wallets", ("POST",), "tron_payment", "/api/v1/wallets", idempotency_key=True)
+CALLER = Caller("6f4b1d0e-0000-4000-8000-000000000000", Role.USER, "jti", "family", 0)
+
+
+def record(fingerprint: str = "f") -> Record:
+    """Return the record of one more request with the key."""
+    return Record("idempotency:user:1:k", fingerprint)
+
+
+def outcome(one: Record) -> Any:
+    with pytest.raises(errors.RequestUnderWay) as refused:
+        one.claim(60)
+    return refused.value.details["outcome"]
+
+
+def test_an_answer_comes_back_as_it_was() -> None:
+    first = record()
+    assert first.claim(60) is None
+    first.finish(STORED, ANSWER.sealed())
+    assert record().claim(60) == ANSWER
+
+
+def test_an_owner_whose_claim_was_answered_into_the_void_may_ask_again() -> None:
+    first = record()
+    assert [first.claim(60), first.claim(60)] == [None, None]
+    assert outcome(record()) == "under_way"
+
+
+def test_only_the_owner_finishes() -> None:
+    record().claim(60)
+    intruder = record()
+    intruder.finish(STORED, ANSWER.sealed())
+    intruder.release()
+    assert outcome(record()) == "under_way"
+
+
+def test_after_the_lease_nobody_knows_until_the_owner_tells() -> None:
+    first = record()
+    first.claim(0)
+    assert outcome(record()) == "unknown"
+    first.finish(STORED, ANSWER.sealed())
+    assert record().claim(60) == ANSWER
+
+
+def test_what_was_released_is_the_next_one_s() -> None:
+    first, second = record(), record()
+    first.claim(60)
+    first.release()
+    assert second.claim(60) is None
+    first.finish(UNKNOWN)
+    assert outcome(record()) == "under_way"
+
+
+@pytest.mark.parametrize("state", [UNKNOWN, NOT_STORED])
+def test_a_record_that_redis_lost_is_written_anew_with_an_expiry(empty_redis: Redis, state: str) -> None:
+    first = record()
+    first.claim(60)
+    empty_redis.flushall()
+    first.finish(state, "")
+    assert outcome(record()) == state
+    assert empty_redis.ttl(first.key) > 86_390
+
+
+def test_another_fingerprint_is_another_request() -> None:
+    record().claim(60)
+    with pytest.raises(errors.InvalidRequest):
+        record("g").claim(60)
+
+
+def test_an_answer_under_a_lost_secret_key_is_not_sent_for_again(settings: Settings) -> None:
+    first = record()
+    first.claim(60)
+    first.finish(STORED, ANSWER.sealed())
+    settings.SECRET_KEY = "another key of this installation 0123456789"
+    assert outcome(record()) == "not_stored"
+
+
+def test_a_claim_that_redis_may_have_got_is_taken_back(empty_redis: Redis) -> None:
+    record().claim(60)
+    empty_redis.flushall()
+    with stalled(0.6), pytest.raises(errors.ServiceUnavailable):
+        record().claim(60)
+
+    deadline = time.monotonic() + 10
+    while any(thread.name == "idempotency-release" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert record().claim(60) is None
+
+
+def test_the_lease_outlasts_what_a_request_may_take() -> None:
+    route = replace(ROUTE, timeouts=Timeouts(connect=2, read=30, total=60), attempts=3)
+    assert lease_seconds(route) == 96
+
+
+def post() -> HttpRequest:
+    return RequestFactory().post("/api/v1/wallets", b"{}", content_type="application/json")
+
+
+def send_once(send: Callable[[], Any]) -> Any:
+    return answer_once(post(), ROUTE, CALLER, key="k", target="/api/v1/wallets", send=send)
+
+
+def failing(error: BaseException) -> Callable[[], NoReturn]:
+    def send() -> NoReturn:
+        raise error
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.UpstreamUnreachable(), errors.CircuitOpen(), errors.ClusterInMaintenance(), errors.ServiceUnavailable(),
+        ConnectTimeout(),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_what_was_certainly_not_sent_may_be_repeated(empty_redis: Redis, error: errors.GatewayError) -> None:
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            send_once(failing(error))
+    assert list(empty_redis.scan_iter("idempotency:*")) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.UpstreamTimeout(), errors.BadUpstreamAnswer(), NoAnswer(), errors.BadRequest(), OSError(), SystemExit()],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_may_have_been_sent_is_not_sent_again(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        send_once(failing(error))
+    with pytest.raises(errors.RequestUnderWay) as refused:
+        send_once(failing(AssertionError("sent twice")))
+    assert refused.value.details == {"outcome": "unknown"}
+
+
+def test_requests_without_a_key_ask_redis_nothing_more(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
+    for _ in range(MAX_CONNECTIONS):  # all connections are open, the script is loaded
+        api.send("post", "/wallets", {}, token=tokens.access)
+    with Redis.from_url(settings.ENV.REDIS_URL) as watcher, watcher.monitor() as monitor:
+        api.send("post", "/wallets", {}, token=tokens.access)
+        empty_redis.echo("end")
+        sent = []
+        while (command := monitor.next_command())["command"] != "ECHO end":
+            sent.append(command)
+    assert [one["command"].split()[0] for one in sent if one["client_type"] != "lua"] == ["EVALSHA"]
