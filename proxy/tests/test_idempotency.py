@@ -272,10 +272,14 @@ def test_a_worker_that_is_killed_midway_executes_nothing_twice(
     ],
     ids=["reset", "closed", "not HTTP", "broken off"],
 )
-def test_what_may_have_been_executed_is_not_sent_again(ask: Ask, wallets: RawCluster, behaviour: Behaviour) -> None:
+def test_what_may_have_been_executed_is_not_sent_again(
+    connect: Connect, ask: Ask, wallets: RawCluster, behaviour: Behaviour
+) -> None:
     wallets.behaviour = behaviour
-    first = ask("POST", "/wallets", HEADER, "Connection: close", body=BODY)
+    client = connect()
+    first = client.ask("POST", "/wallets", HEADER, "Connection: close", body=BODY)
     assert (first.status, first.code) == (502, "5003")
+    assert (client.has_ended(), client.was_reset) == (True, False)
     wallets.behaviour = saying(OK)
     again = ask("POST", "/wallets", HEADER, body=BODY)
     assert (outcome(again), again.all("Retry-After")) == ("unknown", [])
