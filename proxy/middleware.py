@@ -7,28 +7,44 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.error_responses import error_response
-from lucid_gateway.errors import BadRequest
+from lucid_gateway.errors import BadRequest, UpgradeRefused
 from proxy.paths import AmbiguousPath, canonical_path
 from proxy.routes import SAFE_IN_PATH
 
 
 class RequestTargetMiddleware:
-    """Refuses requests without a Host and paths that are ambiguous; gives all others their one canonical path."""
+    """Refuses tunnels, requests without a Host and ambiguous paths; gives all others their one canonical path."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         try:
+            refuse_tunnels(request)
             check_host(request)
             check_framing(request)
             path = canonical_path(raw_path(request))
+        except UpgradeRefused as refusal:
+            return error_response(request, refusal)
         except AmbiguousPath as error:
             return error_response(request, BadRequest(f"Bad request: {error}"))
         if path.startswith("/api/") and len(path) > len("/api/"):
             path = path.removesuffix("/")
         request.path = request.path_info = request.META["PATH_INFO"] = path
         return self.get_response(request)
+
+
+def refuse_tunnels(request: HttpRequest) -> None:
+    """Raise UpgradeRefused for CONNECT and for WebSocket: what passes through a tunnel nobody can judge.
+
+    Any other Upgrade, such as the h2c of curl, is an offer, and is ignored (RFC 9110, section 7.8).
+    """
+    if request.method == "CONNECT":
+        raise UpgradeRefused("Tunnels are not offered")
+    if offered := request.META.get("HTTP_UPGRADE"):
+        protocols = {protocol.partition("/")[0].strip().lower() for protocol in offered.split(",")}
+        if "websocket" in protocols:
+            raise UpgradeRefused()
 
 
 def check_host(request: HttpRequest) -> None:

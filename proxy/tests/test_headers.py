@@ -16,7 +16,7 @@ from proxy.trace import TRACEPARENT
 
 HOPPING = [
     "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Proxy-Authorization: Basic x", "Proxy-Connection: close",
-    "TE: trailers", "Trailer: X-T", "Upgrade: websocket",
+    "TE: trailers", "Trailer: X-T", "Upgrade: h2c",
 ]  # fmt: skip
 FORGED = [
     "X-HTTP-Method-Override: DELETE",
