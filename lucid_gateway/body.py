@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.error_responses import error_response
-from lucid_gateway.errors import BadRequest, RequestTooLarge
+from lucid_gateway.errors import BadRequest, RequestTimeout, RequestTooLarge
 
 MAX_SMALL_BODY = 1024 * 1024
 
@@ -39,6 +39,8 @@ class BodyLimitMiddleware:
         """Read the chunked body into memory, up to the limit, and hand it to Django with its length."""
         try:
             body = request.META["wsgi.input"].read(MAX_SMALL_BODY + 1)
+        except RequestTimeout as error:
+            return error_response(request, error)
         except Exception:  # noqa: BLE001  # gunicorn's parser errors have no narrower class in common
             return error_response(request, BadRequest("Malformed request body"))
         if len(body) > MAX_SMALL_BODY:

@@ -141,6 +141,7 @@ class Environment(BaseSettings):
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     LOG_FORMAT: Literal["json", "console"] = "json"
     METRICS_ENABLED: bool = True
+    CLIENT_TIMEOUT_SECONDS: Positive = 30
     HEALTH_CHECK_INTERVAL: Annotated[int, Field(ge=1, le=3600)] = 30
     AUDIT_RETENTION_DAYS: Annotated[int, Field(ge=1, le=3650)] = 90
     API_DOCS_ENABLED: bool = False

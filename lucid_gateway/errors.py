@@ -65,6 +65,12 @@ class ClientLeft(BadRequest):
     status, text = 499, "The client left"
 
 
+class RequestTimeout(BadRequest):
+    """A client that takes too long to send its request (RFC 9110, section 15.5.9)."""
+
+    status, text = 408, "Request timeout"
+
+
 class NotAcceptable(InvalidRequest):
     """No representation that the client accepts (RFC 9110, section 15.5.7)."""
 

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import socket
+import struct
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -20,14 +21,18 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import http_date, write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
+from lucid_gateway.env import environment
 from lucid_gateway.envelope import envelope
-from lucid_gateway.errors import BadRequest, GatewayError, InternalError
+from lucid_gateway.errors import BadRequest, GatewayError, InternalError, RequestTimeout
 
 logger = logging.getLogger(__name__)
 
 # gunicorn reads up to 1 MiB ahead and copies what is left over with each read of the application: smaller steps
 # made uploads two to three times as fast (docs/decisions/0002).
 SocketUnreader.max_body_chunk = 128 * 1024
+
+# Bytes per second. Who sends or reads less than that, over the time that clients are waited for, is let go.
+SLOWEST_CLIENT = 1000
 
 STATUSES: dict[type[BaseException], int] = {
     http_errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
@@ -48,6 +53,12 @@ def check_content_type(headers: Iterable[tuple[str, str]]) -> None:
                 raise http_errors.InvalidHeader(name) from error
 
 
+def asks_to_close(headers: Iterable[tuple[str, str]]) -> bool:
+    """Return whether `close` stands among other options in Connection: gunicorn sees only a field of one option."""
+    options = (value for name, value in headers if name == "CONNECTION" and "," in value)
+    return any(option.strip().lower() == "close" for value in options for option in value.split(","))
+
+
 def has_body(headers: Iterable[tuple[str, str]]) -> bool:
     """Return whether a request with these fields brings a body."""
     return any(name == "TRANSFER-ENCODING" or (name == "CONTENT-LENGTH" and value != "0") for name, value in headers)
@@ -57,6 +68,48 @@ def has_body(headers: Iterable[tuple[str, str]]) -> bool:
 def date_of(second: int) -> str:
     """Return the Date field, made once a second."""
     return str(http_date(second))
+
+
+class PatientSocket:
+    """The client's socket for the time of one request: waits `seconds` for a client, and longer only while bytes flow.
+
+    A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError.
+    """
+
+    def __init__(self, sock: socket.socket, req: Any, seconds: float) -> None:
+        self.sock, self.req, self.seconds, self.left = sock, req, seconds, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes, none at the end."""
+        try:
+            started = self.start()
+            data = self.sock.recv(size)
+        except TimeoutError as error:
+            self.req.force_close()
+            raise RequestTimeout() from error
+        self.count(started, len(data))
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        """Send all bytes."""
+        view = memoryview(data)
+        while view:
+            started = self.start()
+            sent = self.sock.send(view)
+            self.count(started, sent)
+            view = view[sent:]
+
+    def start(self) -> float:
+        """Let the next call take as long as is left, and return the time."""
+        self.sock.settimeout(max(self.left, 0.001))
+        return time.monotonic()
+
+    def count(self, started: float, size: int) -> None:
+        """Take the time that the call waited, and give what its bytes are worth."""
+        self.left = min(self.seconds, self.left - (time.monotonic() - started) + size / SLOWEST_CLIENT)
 
 
 class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -76,6 +129,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         super().__init__(*args, **kwargs)
         self.clients: dict[gevent.Greenlet, socket.socket] = {}
         self.idle: set[gevent.Greenlet] = set()
+        self.patience = environment().CLIENT_TIMEOUT_SECONDS
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve a connection to its end."""
@@ -99,7 +153,25 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             if refusal is not None:
                 return self.refuse(req, sock, refusal)
         check_content_type(req.headers)
-        return super().handle_request(listener_name, req, sock, addr)
+        if asks_to_close(req.headers):
+            req.force_close()
+        return self.serve(listener_name, req, sock, addr)
+
+    def serve(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
+        """Serve the request; a client that does not read its answer is cut off with a reset."""
+        req.version = min(req.version, (1, 1))  # gunicorn answers in the client's, be it HTTP/1.9 (RFC 9110, section 2.5)
+        patient = PatientSocket(sock, req, self.patience)
+        req.unreader.sock = patient
+        try:
+            return super().handle_request(listener_name, req, patient, addr)
+        except TimeoutError:
+            logger.warning("client does not read its answer", extra={"client": addr and addr[0]})
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise StopIteration from None
+        finally:
+            req.unreader.sock = sock
+            with contextlib.suppress(OSError):
+                sock.settimeout(None)
 
     def refuse(self, req: Any, sock: socket.socket, refusal: Any) -> bool:
         """Write the answer in one piece; a body is not read: the connection ends."""
