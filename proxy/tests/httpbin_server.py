@@ -17,6 +17,9 @@ http.parse_authorization_header = Authorization.from_header  # type: ignore[attr
 
 from httpbin import app  # noqa: E402
 
+# httpbin takes chunked bodies from gunicorn only, which ends them, as this server does.
+ENDS_CHUNKED_BODIES = {"SERVER_SOFTWARE": "gunicorn/", "wsgi.input_terminated": True}
+
 if __name__ == "__main__":
     mounted = DispatcherMiddleware(NotFound(), {"/api/v1/wallets": app})
-    WSGIServer(("127.0.0.1", int(sys.argv[1])), mounted, log=None).serve_forever()
+    WSGIServer(("127.0.0.1", int(sys.argv[1])), mounted, log=None, environ=ENDS_CHUNKED_BODIES).serve_forever()
