@@ -159,7 +159,8 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def serve(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
         """Serve the request; a client that does not read its answer is cut off with a reset."""
-        req.version = min(req.version, (1, 1))  # gunicorn answers in the client's, be it HTTP/1.9 (RFC 9110, section 2.5)
+        # gunicorn answers in the client's version, be it HTTP/1.9 (RFC 9110, section 2.5).
+        req.version = min(req.version, (1, 1))
         patient = PatientSocket(sock, req, self.patience)
         req.unreader.sock = patient
         try:

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.paths import AmbiguousPath, canonical_path
+from proxy.routes import SAFE_IN_PATH
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 pieces = st.sampled_from(
@@ -33,7 +34,8 @@ def test_a_canonical_path_means_one_thing(raw: str) -> None:
     assert not CONTROL.search(path)
     assert "\\" not in path
     assert unquote(quote(path)) == path
-    assert canonical_path(quote(path)) == path
+    for safe in ("/", SAFE_IN_PATH):
+        assert canonical_path(quote(path, safe=safe)) == path
 
 
 @given(paths)

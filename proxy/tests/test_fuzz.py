@@ -1,0 +1,153 @@
+"""Any bytes at all: what a client sends is refused, or is exactly one upstream request, framed once, at the path that
+was judged; what a cluster says arrives unchanged and whole, or is a 502, or is cut off.
+
+Each is judged by a reader that knows RFC 9112 and nothing of the gateway.
+"""
+
+import re
+import socket
+from urllib.parse import quote
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.headers import HOP_BY_HOP
+from proxy.paths import AmbiguousPath, canonical_path
+from proxy.routes import SAFE_IN_PATH
+from proxy.tests.conftest import Stage
+from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
+from proxy.tests.raw_cluster import OK, saying, saying_and_closing
+from proxy.tests.strict_http import TOKEN, VALUE, Malformed, Read, read_final_answer, read_requests
+from proxy.tests.wire import Ended, Message
+
+EXAMPLES = 800
+IDENTITY = {
+    "host", "x-user-id", "x-user-role", "x-user-permissions", "x-request-id", "x-forwarded-for", "x-forwarded-proto",
+    "x-forwarded-host", "via",
+}  # fmt: skip
+FRAMING = {"content-length", "transfer-encoding"}
+NEVER = (HOP_BY_HOP - FRAMING) | {"expect", "authorization", "x-api-key", "forwarded", "x-real-ip"}
+RENAMED = re.compile(r"^/api/v1/chain/(?=(blocks|transactions|anchoring|consensus|merkle)(/|$))")
+
+
+# To the cluster.
+
+
+def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
+    """Send the bytes and no more; return the final answers, which are to these methods, up to the connection's end."""
+    answers: list[Message] = []
+    with stage.connect() as client:
+        client.send(data)
+        client.sock.shutdown(socket.SHUT_WR)
+        while True:
+            try:
+                answer = client.read_answer(methods[len(answers)] if len(answers) < len(methods) else "GET")
+            except Ended:
+                return answers
+            if answer.status != 100:
+                answers.append(answer)
+            if answer.all("connection") == ["close"]:
+                return answers
+
+
+def check_fields(sent: Message, request: Read) -> None:
+    """Check that each field is there once, and is the gateway's own or just what the client said."""
+    names = [name for name, _ in sent.fields]
+    assert len(names) == len(set(names))
+    assert set(names) >= IDENTITY
+    assert not set(names) & NEVER
+    assert len(sent.framing()) <= 1
+    own = {name: value for name, value in sent.fields if name in IDENTITY}
+    assert own["x-user-id"].count("-") == own["x-request-id"].count("-") == 4
+    assert (own["x-user-role"], own["x-forwarded-for"], own["via"]) == ("user", "127.0.0.1", "1.1 lucid-api-gateway")
+    said = {(name, b",".join(request.all(name))) for name, _ in request.fields}
+    for name, value in sent.fields:
+        assert TOKEN.fullmatch(name.encode())
+        assert VALUE.fullmatch(value.encode("latin-1"))
+        assert name in IDENTITY | FRAMING or (name.encode(), value.encode("latin-1")) in said
+        assert name in IDENTITY or not name.startswith(("x-user-", "x-forwarded-"))
+
+
+def target_of(request: Read) -> str:
+    """Return the target at the cluster for what the client asked for: the path as it was judged, and the query."""
+    path, _, query = request.line[2].decode().partition("?")
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    judged = RENAMED.sub("/api/v1/", canonical_path(path).removesuffix("/"))
+    judged = judged.replace("/api/v1/blockchain-info", "/api/v1/chain/info")
+    query = query.partition("#")[0]
+    return quote(judged, safe=SAFE_IN_PATH) + (f"?{query}" if query else "")
+
+
+def is_for(sent: Message, request: Read) -> bool:
+    """Return whether the cluster got just this request."""
+    if len(request.all(b"host")) != 1:
+        return False
+    try:
+        return sent.start == f"{request.line[1].decode()} {target_of(request)} HTTP/1.1" and sent.body == request.body
+    except AmbiguousPath:
+        return False
+
+
+def run(stage: Stage, data: bytes) -> None:
+    """Send the bytes to the gateway, and hold what came of them against what they say."""
+    clusters = stage.clusters.values()
+    for cluster in clusters:
+        cluster.requests, cluster.broken = [], []
+    data = data.replace(TOKEN_MARK, stage.token.encode())
+    asked, rest = read_requests(data)
+    methods = [request.line[1].decode() for request in asked] + [rest.lstrip().partition(b" ")[0].decode("latin-1")]
+    answers = exchange(stage, data, methods)
+    sent = [request for cluster in clusters for request in cluster.requests]
+    for answer in answers:
+        assert answer.status < 500 or answer.status in (501, 505), answer
+        assert answer.status < 400 or not answer.body or answer.code, answer
+    assert len(sent) == sum(answer.status == 200 for answer in answers)
+    for message in sent:
+        request = next((request for request in asked if is_for(message, request)), None)
+        assert request, f"nobody asked for {message} in {data!r}"
+        asked.remove(request)
+        check_fields(message, request)
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=ANYTHING)
+def test_whatever_a_client_sends_a_cluster_gets_what_was_asked_and_no_more(whole_stage: Stage, data: bytes) -> None:
+    run(whole_stage, data)
+
+
+# Back to the client.
+
+
+def converse(stage: Stage, method: str) -> bytes:
+    """Ask for an answer and return all bytes that come of it, up to the end of the connection."""
+    with stage.connect() as client:
+        client.send(client.head(method, "/wallets", "Connection: close"))
+        while client.more():
+            pass
+        return client.buffer + (b"<reset>" if client.was_reset else b"")
+
+
+def check_answer(said: bytes, came: bytes, method: str) -> None:
+    """Check that the client got the cluster's answer unchanged, or none that it could take for one."""
+    try:
+        answer = read_final_answer(said, method)
+    except Malformed:
+        answer = None
+    shown = f"{method} {said!r} became {came!r}"
+    got = None if came.endswith(b"<reset>") else read_final_answer(came, method)
+    if got is None or got.status == 502:
+        assert answer is None or not answer.whole, shown
+    else:
+        assert answer is not None, shown
+        assert (got.status, got.body, got.whole, got.rest) == (answer.status, answer.body, answer.whole, b""), shown
+
+
+@settings(max_examples=EXAMPLES)
+@given(said=ANY_ANSWER, method=st.sampled_from(["GET", "POST", "HEAD"]))
+def test_whatever_a_cluster_says_arrives_whole_or_is_no_answer(whole_stage: Stage, said: bytes, method: str) -> None:
+    cluster = whole_stage.clusters["wallets"]
+    cluster.behaviour = saying_and_closing(said)
+    check_answer(said, converse(whole_stage, method), method)
+    cluster.behaviour = saying(OK)
+    assert converse(whole_stage, "GET").endswith(b"\r\n\r\nok")
