@@ -17,6 +17,8 @@ import gevent
 from django.utils.http import parse_header_parameters
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import http_date, write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
@@ -70,14 +72,25 @@ def date_of(second: int) -> str:
     return str(http_date(second))
 
 
+class GatewayRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's request, that says at once that its connection ends after a body that could not be read."""
+
+    def should_close(self) -> bool:
+        """Return whether the connection ends after this request."""
+        return self.body.failed or super().should_close()
+
+
+RequestParser.mesg_class = GatewayRequest
+
+
 class PatientSocket:
     """The client's socket for the time of one request: waits `seconds` for a client, and longer only while bytes flow.
 
     A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError.
     """
 
-    def __init__(self, sock: socket.socket, req: Any, seconds: float) -> None:
-        self.sock, self.req, self.seconds, self.left = sock, req, seconds, seconds
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self.sock, self.seconds, self.left = sock, seconds, seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
@@ -88,7 +101,6 @@ class PatientSocket:
             started = self.start()
             data = self.sock.recv(size)
         except TimeoutError as error:
-            self.req.force_close()
             raise RequestTimeout() from error
         self.count(started, len(data))
         return data
@@ -161,7 +173,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Serve the request; a client that does not read its answer is cut off with a reset."""
         # gunicorn answers in the client's version, be it HTTP/1.9 (RFC 9110, section 2.5).
         req.version = min(req.version, (1, 1))
-        patient = PatientSocket(sock, req, self.patience)
+        patient = PatientSocket(sock, self.patience)
         req.unreader.sock = patient
         try:
             return super().handle_request(listener_name, req, patient, addr)

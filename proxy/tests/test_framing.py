@@ -1,5 +1,6 @@
 """One client request is exactly one upstream request with exactly one framing field (RFC 9112, section 6)."""
 
+import contextlib
 import io
 
 import pytest
@@ -110,6 +111,64 @@ def test_a_chunked_body_that_breaks_off_is_never_completed(connect: Connect, wal
     assert client.has_ended()
     assert wallets.wait_for(lambda: bool(wallets.broken))
     assert wallets.requests == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"5\nhello\r\n", b"0x5\r\nhello\r\n", b"-1\r\n\r\n", b"+5\r\nhello\r\n", b" 5\r\nhello\r\n", b"5\r\nhelloX\r\n",
+     b"5\r\nhello\n0\r\n\r\n", b"5;\n\r\nhello\r\n", b'5;a="\r\nhello\r\n', b"\r\n\r\n", b"5 5\r\nhello\r\n",
+     b"0\r\nX\r\n\r\n", b"0\r\nContent-Length: 5\r\n\r\n", b"0\r\nA: b\nB: c\r\n\r\n", b"0\n\n", b"_5\r\nhello\r\n"],
+)  # fmt: skip
+def test_a_broken_chunk_ends_the_connection_and_completes_nothing(
+    connect: Connect, wallets: RawCluster, broken: bytes
+) -> None:
+    client = connect()
+    client.send(
+        client.head("POST", "/wallets", CHUNKED) + b"2\r\nhi\r\n" + broken + client.head("GET", "/wallets/next")
+    )
+    client.sock.shutdown(1)
+    answer = client.read_answer()
+    assert (answer.status, answer.code, answer.all("connection")) == (400, "1001", ["close"])
+    assert client.has_ended()
+    assert wallets.requests == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"POST /api/v1/wallets HTTP/1.1\nHost: x\r\n\r\n",
+     b"POST /api/v1/wallets HTTP/1.1\r\nHost: x\nContent-Length: 5\r\n\r\n",
+     b"POST /api/v1/wallets HTTP/1.1\r\nHost: x\r\n\n",
+     b"POST /api/v1/wallets HTTP/1.1\r\nHost: x\rA: b\r\n\r\n",
+     b"POST /api/v1/wallets HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nhello",
+     b"POST /api/v1/wallets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+     b"POST /api/v1/wallets HTTP/1.1\r\nHost: x\r\nA: b\r\n Content-Length: 5\r\n\r\nhello",
+     b"POST /api/v1/wallets HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+)  # fmt: skip
+def test_what_follows_an_ambiguous_head_is_never_read(connect: Connect, wallets: RawCluster, head: bytes) -> None:
+    client = connect()
+    client.send(head + client.head("GET", "/wallets/next"))
+    client.sock.shutdown(1)
+    answer = client.read_answer()
+    assert (answer.status, answer.code, answer.all("connection")) == (400, "1001", ["close"])
+    assert client.has_ended()
+    assert wallets.requests == wallets.broken == []
+
+
+def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_known(connect: Connect, wallets: RawCluster) -> None:
+    def discard(visit: Visit) -> None:
+        while visit.more():
+            visit.buffer = b""
+        raise Ended
+
+    wallets.on_head = discard
+    client = connect()
+    client.send(client.head("POST", "/wallets", CHUNKED))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(101):
+            client.send(chunks(b"x" * 1024 * 1024)[:-5])
+    answer = client.read_answer()
+    assert (answer.status, answer.code) == (413, "1010")
+    assert wallets.visits[0].over.wait(5)
 
 
 def test_a_body_over_the_limit_is_refused_before_it_comes(connect: Connect, wallets: RawCluster) -> None:

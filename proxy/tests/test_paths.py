@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.paths import AmbiguousPath, canonical_path
 from proxy.routes import SAFE_IN_PATH
+from proxy.tests.conftest import SecondStage, Stage
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 pieces = st.sampled_from(
@@ -49,17 +50,17 @@ def test_a_second_decoding_at_a_cluster_finds_no_trick_either(raw: str) -> None:
     assert not {".", ".."} & set(twice.split("/"))
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        "/pub/../admin", "/pub/%2e%2e/admin", "/pub/.%2E/admin", "/pub/%252e%252e/admin", "/pub/%25252e%25252e/admin",
-        "/pub/./admin", "/pub/.", "/..", "/pub/..;/admin", "/pub/..;a=b/admin", "/pub/%2e%2e%3b/admin",
-        "/pub/.%20/admin", "/pub/..%20/admin", "/pub\\..\\admin", "/pub/..%5cadmin", "/pub%5cadmin", "/pub%255cadmin",
-        "/pub%2fadmin", "/pub%2Fadmin", "/pub%252fadmin", "/pub%25252fadmin", "//evil.example/x", "/pub//admin",
-        "///", "/a%00", "/a%00.html", "/a%2500", "/a%0d%0ab", "/a%7f", "/a%c2%85", "/a%ff", "/a%c0%ae", "/a%ed%a0%80",
-        "/a%", "/a%2", "/a%zz", "/a%u002e", "/é", "/a#b", "/a?b", "pub", "", "*", "http://host/x",
-    ],
-)  # fmt: skip
+TRICKS = [
+    "/pub/../admin", "/pub/%2e%2e/admin", "/pub/.%2E/admin", "/pub/%252e%252e/admin", "/pub/%25252e%25252e/admin",
+    "/pub/./admin", "/pub/.", "/..", "/pub/..;/admin", "/pub/..;a=b/admin", "/pub/%2e%2e%3b/admin",
+    "/pub/.%20/admin", "/pub/..%20/admin", "/pub\\..\\admin", "/pub/..%5cadmin", "/pub%5cadmin", "/pub%255cadmin",
+    "/pub%2fadmin", "/pub%2Fadmin", "/pub%252fadmin", "/pub%25252fadmin", "//evil.example/x", "/pub//admin",
+    "///", "/a%00", "/a%00.html", "/a%2500", "/a%0d%0ab", "/a%7f", "/a%c2%85", "/a%ff", "/a%c0%ae", "/a%ed%a0%80",
+    "/a%", "/a%2", "/a%zz", "/a%u002e", "/é", "/a#b", "/a?b", "pub", "", "*", "http://host/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", TRICKS)
 def test_a_trick_is_refused(raw: str) -> None:
     with pytest.raises(AmbiguousPath):
         canonical_path(raw)
@@ -89,3 +90,25 @@ def test_a_long_path_is_judged_at_once() -> None:
     for piece in ("/a", "%2525", ".", "a;", "/%61"):
         with pytest.raises(AmbiguousPath):
             canonical_path("/" + piece * (8000 // len(piece)) + "/../x")
+
+
+# Through a real gateway.
+
+
+@pytest.mark.parametrize(
+    "trick", [trick for trick in TRICKS if trick.startswith("/") and trick.isascii() and "?" not in trick]
+)
+@pytest.mark.parametrize("prefix", ["", "/api/v1/wallets"])
+def test_no_trick_reaches_a_cluster(stage: Stage, trick: str, prefix: str) -> None:
+    with stage.connect() as client:
+        client.send(client.head("GET", "").replace(b"/api/v1 ", f"{prefix}{trick} ".encode(), 1))
+        answer = client.read_answer()
+    assert (answer.status, answer.code) in ((400, "1001"), (404, "4001"))
+    assert not [request for cluster in stage.clusters.values() for request in cluster.requests]
+
+
+@pytest.mark.parametrize("path", ["/chain/blocks/", "/chain/%62locks", "/chain/blocks/?x"])
+def test_another_way_to_write_a_path_has_the_same_bucket(second_stage: SecondStage, path: str) -> None:
+    with second_stage.connect() as client:
+        statuses = [client.ask("GET", way).status for way in ("/chain/blocks", path)]
+    assert statuses[1] == 429

@@ -22,15 +22,6 @@ BIG = 10 * MIB
 BIG_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG)
 
 
-class Request:
-    """A gunicorn request, as far as the socket knows it."""
-
-    closes = False
-
-    def force_close(self) -> None:
-        self.closes = True
-
-
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
@@ -43,7 +34,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_bytes_pass_as_they_come(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    patient = PatientSocket(ours, Request(), 1)
+    patient = PatientSocket(ours, 1)
     theirs.send(b"hi")
     assert patient.recv(10) == b"hi"
     patient.sendall(b"x" * 1000)
@@ -51,10 +42,8 @@ def test_bytes_pass_as_they_come(pair: tuple[socket.socket, socket.socket]) -> N
 
 
 def test_a_silent_client_is_waited_for_no_longer(pair: tuple[socket.socket, socket.socket]) -> None:
-    request = Request()
     with pytest.raises(RequestTimeout):
-        PatientSocket(pair[0], request, 0.1).recv(10)
-    assert request.closes
+        PatientSocket(pair[0], 0.1).recv(10)
 
 
 def drip(sock: socket.socket, stop: threading.Event) -> None:
@@ -67,7 +56,7 @@ def test_a_drip_does_not_count_as_sending(pair: tuple[socket.socket, socket.sock
     stop = threading.Event()
     dripping = threading.Thread(target=drip, args=[pair[1], stop])
     dripping.start()
-    patient, started = PatientSocket(pair[0], Request(), 0.3), time.monotonic()
+    patient, started = PatientSocket(pair[0], 0.3), time.monotonic()
     with pytest.raises(RequestTimeout):
         list(iter(lambda: patient.recv(10), b""))
     assert time.monotonic() - started < 2
@@ -76,7 +65,7 @@ def test_a_drip_does_not_count_as_sending(pair: tuple[socket.socket, socket.sock
 
 
 def test_a_client_that_sends_enough_may_take_long(pair: tuple[socket.socket, socket.socket]) -> None:
-    patient = PatientSocket(pair[0], Request(), 0.3)
+    patient = PatientSocket(pair[0], 0.3)
     for _ in range(5):
         sending = threading.Timer(0.1, pair[1].send, [b"x" * 200])
         sending.start()
@@ -85,7 +74,7 @@ def test_a_client_that_sends_enough_may_take_long(pair: tuple[socket.socket, soc
 
 
 def test_the_time_between_two_calls_is_not_the_clients(pair: tuple[socket.socket, socket.socket]) -> None:
-    patient = PatientSocket(pair[0], Request(), 0.1)
+    patient = PatientSocket(pair[0], 0.1)
     time.sleep(0.2)
     pair[1].send(b"hi")
     assert patient.recv(10) == b"hi"
@@ -93,7 +82,7 @@ def test_the_time_between_two_calls_is_not_the_clients(pair: tuple[socket.socket
 
 def test_a_client_that_does_not_read_is_waited_for_no_longer(pair: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
-        PatientSocket(pair[0], Request(), 0.1).sendall(b"x" * 10 * MIB)
+        PatientSocket(pair[0], 0.1).sendall(b"x" * 10 * MIB)
 
 
 @pytest.mark.parametrize(

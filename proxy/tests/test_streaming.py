@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
+from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing
 from proxy.tests.wire import Ask, Connect, Cut, Ended, GatewayClient
 
 MIB = 1024 * 1024
@@ -259,6 +259,40 @@ def test_an_early_answer_of_the_cluster_is_relayed(
     assert (answer.status, answer.body) == (413, b"mine")
     client.close()
     sender.join(5)
+
+
+@pytest.mark.xfail(strict=True, reason="forwarder.send_body reads no answer while it sends: 504 after the read timeout")
+def test_an_early_answer_is_relayed_while_the_cluster_just_stops_reading(connect: Connect, wallets: RawCluster) -> None:
+    stay = threading.Event()
+
+    def answer_and_stay(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 413 Too much\r\nContent-Length: 4\r\n\r\nmine")
+        stay.wait(20)
+
+    wallets.on_head = answer_and_stay
+    client = connect()
+    client.sock.settimeout(3)
+    client.send(client.head("POST", "/wallets", f"Content-Length: {SIZE}"))
+    sender = threading.Thread(target=keep_sending, args=[client])
+    sender.start()
+    try:
+        assert client.read_answer().body == b"mine"
+    finally:
+        stay.set()
+        client.sock.shutdown(2)
+        sender.join(5)
+
+
+@pytest.mark.xfail(strict=True, reason="nobody looks at the client while the cluster is waited for")
+def test_a_client_that_leaves_before_the_answer_frees_the_clusters_connection(
+    connect: Connect, wallets: RawCluster
+) -> None:
+    wallets.behaviour = saying()
+    client = connect()
+    client.send(client.head("POST", "/wallets"))
+    assert wallets.wait_for(lambda: bool(wallets.requests))
+    client.close()
+    assert wallets.visits[0].over.wait(2)
 
 
 def keep_sending(client: GatewayClient) -> None:
