@@ -95,11 +95,11 @@ class PatientSocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
         """Return the next bytes, none at the end."""
         try:
             started = self.start()
-            data = self.sock.recv(size)
+            data = self.sock.recv(size, flags)
         except TimeoutError as error:
             raise RequestTimeout() from error
         self.count(started, len(data))

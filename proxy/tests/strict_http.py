@@ -73,7 +73,7 @@ def read_framed(message: Read, rest: bytes) -> bytes | None:
     if len(lengths) + len(codings) > 1:
         raise Malformed
     if codings:
-        if codings[0].lower() != b"chunked" or message.line[message.line.re.groups] == b"0":
+        if codings[0].lower() != b"chunked":
             raise Malformed
         message.body, rest = read_chunks(rest)
         return rest
@@ -91,7 +91,7 @@ def read_requests(data: bytes) -> tuple[list[Read], bytes]:
     while data:
         try:
             request, rest = read_head(data.removeprefix(b"\r\n"), REQUEST_LINE)
-            if len(request.all(b"host")) > 1:
+            if len(request.all(b"host")) > 1 or (request.line[3] == b"0" and request.all(b"transfer-encoding")):
                 raise Malformed
             after = read_framed(request, rest)
         except Malformed:
@@ -115,15 +115,15 @@ def read_final_answer(data: bytes, method: str = "GET") -> Answered:
     """Return the final answer that the bytes, after which the connection ends, begin with; raise Malformed."""
     answer, rest = read_head(data.lstrip(b"\r\n"), STATUS_LINE)
     status = int(answer.line[2])
-    if 100 <= status <= 199:
-        if status == 101 or answer.line[1] == b"0":
-            raise Malformed
-        return read_final_answer(rest, method)
     lengths, codings = answer.all(b"content-length"), answer.all(b"transfer-encoding")
     if len(lengths) + len(codings) > 1 or not all(re.fullmatch(rb"[0-9]+", length) for length in lengths):
         raise Malformed
     if (codings and codings[0].lower() != b"chunked") or (lengths and int(lengths[0]) >= 2**63):
         raise Malformed
+    if 100 <= status <= 199:
+        if status == 101 or answer.line[1] == b"0" or answer.all(b"connection"):
+            raise Malformed
+        return read_final_answer(rest, method)
     if method == "HEAD" or status in (204, 304):
         return Answered(status, b"", whole=True, rest=rest)
     try:

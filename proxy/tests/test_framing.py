@@ -326,6 +326,16 @@ def test_a_cluster_that_closes_does_not_close_the_client_connection(
     assert len({request.connection for request in wallets.requests}) == 2
 
 
+@pytest.mark.xfail(strict=True, reason="Connection.is_reusable does not ask for the version (RFC 9112, section 6.1)")
+def test_chunks_in_http_1_0_cost_the_connection(connect: Connect, wallets: RawCluster) -> None:
+    head = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wallets.behaviour = saying(head + chunks(b"hello"))
+    client = connect()
+    for _ in range(2):
+        assert client.ask("GET", "/wallets").body == b"hello"
+    assert len({request.connection for request in wallets.requests}) == 2
+
+
 def test_pipelined_requests_are_answered_in_order(connect: Connect, wallets: RawCluster) -> None:
     def echo(visit: Visit) -> None:
         target = visit.request.target.encode()

@@ -20,10 +20,11 @@ from proxy.tests.raw_cluster import OK, saying, saying_and_closing
 from proxy.tests.strict_http import TOKEN, VALUE, Malformed, Read, read_final_answer, read_requests
 from proxy.tests.wire import Ended, Message
 
-EXAMPLES = 800
+# The same ones each time: who looks for new ones raises the number and takes `derandomize` out.
+A_FEW = settings(max_examples=800, derandomize=True)
 IDENTITY = {
     "host", "x-user-id", "x-user-role", "x-user-permissions", "x-request-id", "x-forwarded-for", "x-forwarded-proto",
-    "x-forwarded-host", "via",
+    "x-forwarded-host", "via", "traceparent",
 }  # fmt: skip
 FRAMING = {"content-length", "transfer-encoding"}
 NEVER = (HOP_BY_HOP - FRAMING) | {"expect", "authorization", "x-api-key", "forwarded", "x-real-ip"}
@@ -110,7 +111,7 @@ def run(stage: Stage, data: bytes) -> None:
         check_fields(message, request)
 
 
-@settings(max_examples=EXAMPLES)
+@A_FEW
 @given(data=ANYTHING)
 def test_whatever_a_client_sends_a_cluster_gets_what_was_asked_and_no_more(whole_stage: Stage, data: bytes) -> None:
     run(whole_stage, data)
@@ -143,7 +144,7 @@ def check_answer(said: bytes, came: bytes, method: str) -> None:
         assert (got.status, got.body, got.whole, got.rest) == (answer.status, answer.body, answer.whole, b""), shown
 
 
-@settings(max_examples=EXAMPLES)
+@A_FEW
 @given(said=ANY_ANSWER, method=st.sampled_from(["GET", "POST", "HEAD"]))
 def test_whatever_a_cluster_says_arrives_whole_or_is_no_answer(whole_stage: Stage, said: bytes, method: str) -> None:
     cluster = whole_stage.clusters["wallets"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing
+from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
 from proxy.tests.wire import Ask, Connect, Cut, Ended, GatewayClient
 
 MIB = 1024 * 1024
@@ -281,18 +281,6 @@ def test_an_early_answer_is_relayed_while_the_cluster_just_stops_reading(connect
         stay.set()
         client.sock.shutdown(2)
         sender.join(5)
-
-
-@pytest.mark.xfail(strict=True, reason="nobody looks at the client while the cluster is waited for")
-def test_a_client_that_leaves_before_the_answer_frees_the_clusters_connection(
-    connect: Connect, wallets: RawCluster
-) -> None:
-    wallets.behaviour = saying()
-    client = connect()
-    client.send(client.head("POST", "/wallets"))
-    assert wallets.wait_for(lambda: bool(wallets.requests))
-    client.close()
-    assert wallets.visits[0].over.wait(2)
 
 
 def keep_sending(client: GatewayClient) -> None:
