@@ -103,12 +103,15 @@ def read_requests(data: bytes) -> tuple[list[Read], bytes]:
 
 @dataclass
 class Answered:
-    """A final answer as a cluster's bytes have it; `whole` if its body came to an end that its framing shows."""
+    """A final answer as a cluster's bytes have it; `whole` if its body came to its end, `until_close` if that is shown
+    by the end of the connection alone.
+    """
 
     status: int
     body: bytes
     whole: bool
     rest: bytes = b""
+    until_close: bool = False
 
 
 def read_final_answer(data: bytes, method: str = "GET") -> Answered:
@@ -130,6 +133,6 @@ def read_final_answer(data: bytes, method: str = "GET") -> Answered:
         after = read_framed(answer, rest)
     except Malformed:
         return Answered(status, b"", whole=False)
-    return (
-        Answered(status, rest, whole=True) if after is None else Answered(status, answer.body, whole=True, rest=after)
-    )
+    if after is None:
+        return Answered(status, rest, whole=True, until_close=True)
+    return Answered(status, answer.body, whole=True, rest=after)

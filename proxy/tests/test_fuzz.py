@@ -6,7 +6,7 @@ Each is judged by a reader that knows RFC 9112 and nothing of the gateway.
 
 import re
 import socket
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from proxy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
 from proxy.tests.raw_cluster import OK, saying, saying_and_closing
-from proxy.tests.strict_http import TOKEN, VALUE, Malformed, Read, read_final_answer, read_requests
+from proxy.tests.strict_http import TOKEN, VALUE, Answered, Malformed, Read, read_final_answer, read_requests
 from proxy.tests.wire import Ended, Message
 
 # The same ones each time: who looks for new ones raises the number and takes `derandomize` out.
@@ -80,6 +80,17 @@ def target_of(request: Read) -> str:
     return quote(judged, safe=SAFE_IN_PATH) + (f"?{query}" if query else "")
 
 
+def check_target(target: str) -> None:
+    """Check that the path means the same to a cluster that decodes it again, and again."""
+    path = target.partition("?")[0]
+    slashes = path.count("/")
+    for _ in range(4):
+        assert not {segment.partition(";")[0].strip() for segment in path.split("/")} & {".", ".."}
+        assert not re.search(r"[\x00-\x1f\x7f\\]", path)
+        path = unquote(path)
+        assert path.count("/") == slashes
+
+
 def is_for(sent: Message, request: Read) -> bool:
     """Return whether the cluster got just this request."""
     if len(request.all(b"host")) != 1:
@@ -109,6 +120,7 @@ def run(stage: Stage, data: bytes) -> None:
         assert request, f"nobody asked for {message} in {data!r}"
         asked.remove(request)
         check_fields(message, request)
+        check_target(message.target)
 
 
 @A_FEW
@@ -129,12 +141,17 @@ def converse(stage: Stage, method: str) -> bytes:
         return client.buffer + (b"<reset>" if client.was_reset else b"")
 
 
+def understood(said: bytes, method: str) -> Answered | None:
+    """Return the answer that the bytes are, None if they are none."""
+    try:
+        return read_final_answer(said, method)
+    except Malformed:
+        return None
+
+
 def check_answer(said: bytes, came: bytes, method: str) -> None:
     """Check that the client got the cluster's answer unchanged, or none that it could take for one."""
-    try:
-        answer = read_final_answer(said, method)
-    except Malformed:
-        answer = None
+    answer = understood(said, method)
     shown = f"{method} {said!r} became {came!r}"
     got = None if came.endswith(b"<reset>") else read_final_answer(came, method)
     if got is None or got.status == 502:
@@ -148,7 +165,9 @@ def check_answer(said: bytes, came: bytes, method: str) -> None:
 @given(said=ANY_ANSWER, method=st.sampled_from(["GET", "POST", "HEAD"]))
 def test_whatever_a_cluster_says_arrives_whole_or_is_no_answer(whole_stage: Stage, said: bytes, method: str) -> None:
     cluster = whole_stage.clusters["wallets"]
-    cluster.behaviour = saying_and_closing(said)
+    answer = understood(said, method)
+    stays = answer is not None and answer.whole and not answer.until_close
+    cluster.behaviour = saying(said) if stays else saying_and_closing(said)
     check_answer(said, converse(whole_stage, method), method)
     cluster.behaviour = saying(OK)
     assert converse(whole_stage, "GET").endswith(b"\r\n\r\nok")
