@@ -77,7 +77,7 @@ class GatewayRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
 
     def should_close(self) -> bool:
         """Return whether the connection ends after this request."""
-        return self.body.failed or super().should_close()
+        return bool(self.body.failed or super().should_close())
 
 
 RequestParser.mesg_class = GatewayRequest
