@@ -1,10 +1,13 @@
 """gunicorn's configuration, everything from the environment. The choices are measured: docs/decisions/0002."""
 
 import gc
+import logging
+import os
 from typing import Any
 
 from lucid_gateway.env import environment
 from lucid_gateway.logs import logging_config
+from lucid_gateway.metrics_directory import make_directory, reserve
 
 env = environment()
 
@@ -36,6 +39,29 @@ logconfig_dict["loggers"] |= {
     "gunicorn.error": {"level": env.LOG_LEVEL, "handlers": [], "propagate": True},
     "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
 }
+
+if env.METRICS_ENABLED:
+    # Before prometheus_client is imported: it decides then where it counts.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(make_directory())
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Make room for what the worker will count."""
+    if env.METRICS_ENABLED:
+        reserve(make_directory(), worker.pid)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep what a dead worker counted, and forget what it had under way. The master lives on, whatever comes of it."""
+    if not env.METRICS_ENABLED:
+        return
+    # prometheus_client is imported only now, see above.
+    from lucid_gateway.dead_workers import bury  # noqa: PLC0415
+
+    try:
+        bury(make_directory(), worker.pid, living=server.WORKERS)
+    except Exception as error:  # noqa: BLE001
+        logging.getLogger(__name__).warning("metrics of a dead worker", extra={"error": type(error).__name__})
 
 
 def post_worker_init(worker: Any) -> None:

@@ -1,4 +1,4 @@
-"""One structured line for each request, written when its last byte has been handed over."""
+"""One structured line for each request, written when its last byte has been handed over; the metrics count it, too."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +7,8 @@ from typing import cast
 import structlog
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+
+from lucid_gateway import request_metrics
 
 logger = structlog.get_logger("access")
 
@@ -22,12 +24,13 @@ class AccessLogMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
+        request_metrics.begin()
         response = self.get_response(request)
         if isinstance(response, StreamingHttpResponse):
             response.streaming_content = LoggedBody(request, response, started)
         else:
             size = len(response.content) if hasattr(response, "content") else 0
-            write_line(request, response, started, size, "complete")
+            end(request, response, started, size, "complete")
         return response
 
 
@@ -68,10 +71,17 @@ class LoggedBody:
             self.outcome = "complete"
         if hasattr(self.source, "close"):
             self.source.close()
-        write_line(self.request, self.response, self.started, self.size, self.outcome)
+        end(self.request, self.response, self.started, self.size, self.outcome)
 
 
-def write_line(request: HttpRequest, response: HttpResponseBase, started: float, size: int, outcome: str) -> None:
+def end(request: HttpRequest, response: HttpResponseBase, started: float, size: int, outcome: str) -> None:
+    """Count the request and write its line."""
+    seconds = time.perf_counter() - started
+    request_metrics.count(request, response.status_code, seconds, outcome)
+    write_line(request, response, seconds, size, outcome)
+
+
+def write_line(request: HttpRequest, response: HttpResponseBase, seconds: float, size: int, outcome: str) -> None:
     """Write the line; durations are milliseconds, sizes bytes of the body."""
     match = request.resolver_match
     upstream = getattr(request, "upstream", None)
@@ -82,7 +92,7 @@ def write_line(request: HttpRequest, response: HttpResponseBase, started: float,
         path=request.path_info,
         route=match.route if match else None,
         status=response.status_code,
-        duration_ms=round((time.perf_counter() - started) * 1000, 2),
+        duration_ms=round(seconds * 1000, 2),
         response_bytes=size,
         outcome=outcome,
         client=getattr(request, "client_address", None),

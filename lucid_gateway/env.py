@@ -359,6 +359,15 @@ def describe(error: ValidationError) -> str:
     return f"{name}: {first['msg'].removeprefix('Value error, ')}"
 
 
+def metrics_directory() -> Path | None:
+    """Return where this gateway's workers keep their metrics; None in a process that is none of them.
+
+    deploy/gunicorn.conf.py sets the variable, which is prometheus_client's.
+    """
+    path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(path) if path else None
+
+
 @cache
 def environment() -> Environment:
     """Return this process's environment; end the process if it is wrong."""

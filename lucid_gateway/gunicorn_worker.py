@@ -23,6 +23,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import http_date, write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
+from lucid_gateway import metrics
 from lucid_gateway.env import environment
 from lucid_gateway.envelope import envelope
 from lucid_gateway.errors import BadRequest, GatewayError, InternalError, RequestTimeout
@@ -146,9 +147,11 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve a connection to its end."""
         self.clients[gevent.getcurrent()] = client
+        metrics.CONNECTIONS.inc()
         try:
             super().handle(listener, client, addr)
         finally:
+            metrics.CONNECTIONS.dec()
             del self.clients[gevent.getcurrent()]
 
     def load_wsgi(self) -> None:
@@ -156,6 +159,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         address and the header fields it returns an answer (`status`, `headers`, `body`) for whom it does not serve.
         """
         super().load_wsgi()
+        metrics.WORKERS.set(1)
         self.refusal_to = getattr(self.wsgi, "refusal_to", None)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
@@ -225,6 +229,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         client_error = isinstance(exc, http_errors.ParseException) and not isinstance(
             exc, http_errors.InvalidResponseHeader | http_errors.InvalidResponseHeaderName
         )
+        metrics.REFUSED.labels("malformed" if client_error else "failed").inc()
         if client_error:
             status = STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
             logger.warning("malformed request", extra={"client": addr and addr[0], "error": type(exc).__name__})

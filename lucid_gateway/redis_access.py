@@ -9,6 +9,8 @@ from django_redis import get_redis_connection
 from redis import Redis
 from redis.exceptions import RedisError
 
+from lucid_gateway import metrics
+
 T = TypeVar("T")
 PROBE_EVERY_SECONDS = 0.25
 
@@ -37,11 +39,13 @@ class RedisBreaker:
     def call(self, command: Callable[[], T]) -> T:
         """Return what the command returns; raise RedisUnavailable if it fails or the breaker is open."""
         if self.outage:
+            metrics.REDIS_UNAVAILABLE.inc()
             raise RedisUnavailable("breaker is open")
         try:
             return command()
         except RedisError as error:
             self.open()
+            metrics.REDIS_UNAVAILABLE.inc()
             raise RedisUnavailable(type(error).__name__) from error
 
     def open(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from lucid_gateway import metrics
 from lucid_gateway.envelope import envelope
 from lucid_gateway.errors import GatewayError, InsufficientPermissions, RateLimited
 from ratelimit.client_address import resolve
@@ -24,6 +25,7 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Fields = Sequence[tuple[str, str]]
 # Stands in a prepared refusal for the request's id, in as many characters.
 REQUEST_ID = str(uuid.UUID(int=0))
+BLOCKED = metrics.REFUSED.labels("blocked_address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,10 @@ class AddressGate:
             return None
         forwarded_for = ",".join(value for name, value in fields if name == "X-FORWARDED-FOR")
         verdict = refusal_of(resolve(peer, forwarded_for, self.networks))
-        return None if verdict is None else with_request_id(prepared(verdict, int(time.time())))
+        if verdict is None:
+            return None
+        BLOCKED.inc()
+        return with_request_id(prepared(verdict, int(time.time())))
 
 
 def with_request_id(refusal: Refusal) -> Refusal:

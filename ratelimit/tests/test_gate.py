@@ -11,6 +11,7 @@ from wsgiref.validate import validator
 
 import pytest
 from django.utils import timezone
+from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from ratelimit.gate import AddressGate
@@ -101,6 +102,17 @@ def test_who_is_denied_gets_403() -> None:
     assert (answer.status, answer.error["code"]) == ("403 Forbidden", "LUCID_ERR_2004")
     assert "Retry-After" not in answer.headers
     assert ask(OTHER).passed
+
+
+def test_who_is_refused_is_counted() -> None:
+    count = lambda: REGISTRY.get_sample_value("lucid_refused_requests_total", {"reason": "blocked_address"})  # noqa: E731
+    rules(deny("192.0.2.0/24"))
+    before = count() or 0
+
+    ask(OTHER)
+    ask()
+
+    assert count() == before + 1
 
 
 def test_who_is_blocked_gets_429_until_the_block_ends() -> None:

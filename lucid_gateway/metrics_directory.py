@@ -1,0 +1,82 @@
+"""The private folder in which the workers of one gateway keep their metrics, for each of them to read.
+
+gunicorn's master makes it at its start and removes it at its end. Nothing here imports prometheus_client, which looks
+for the folder as soon as it is imported.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from lucid_gateway.env import ConfigurationError, stop
+
+logger = logging.getLogger(__name__)
+# A folder in memory: a full disk stops no worker, and nothing is written to a disk over and over.
+MEMORY = "/dev/shm"  # noqa: S108  # mkdtemp makes a private folder in it
+# What prometheus_client writes for each process, and the bytes that hold some hundred series of each.
+RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
+# The number under which the dead are counted; no process has it.
+DEAD = 0
+PATIENCE_SECONDS = 0.2
+
+
+@cache
+def make_directory() -> Path:
+    """Return this gateway's folder, made anew by the first call; a reload of the configuration finds it again.
+
+    Ends the process with one line if it cannot be made.
+    """
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="lucid-metrics-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+    except OSError as error:
+        stop(ConfigurationError(f"METRICS_ENABLED: no temporary folder can be made ({type(error).__name__})"))
+    atexit.register(remove_directory, directory, os.getpid())
+    reserve(directory, DEAD)
+    reserve(directory, os.getpid())
+    return directory
+
+
+def remove_directory(directory: Path, maker: int) -> None:
+    """Remove the folder when the process that made it ends; the ends of its children do not matter."""
+    if os.getpid() == maker:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def reserve(directory: Path, pid: int) -> None:
+    """Take the memory, or disk, for what the process will write: where there is none, a later write would end it."""
+    for kind, size in RESERVED.items():
+        try:
+            with open(directory / f"{kind}_{pid}.db", "ab") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            logger.warning("no room for metrics", extra={"error": type(error).__name__})
+
+
+@contextlib.contextmanager
+def locked(directory: Path, mode: int) -> Iterator[bool]:
+    """Hold the folder's lock, LOCK_SH to read or LOCK_EX to move counts; yield whether it could be had.
+
+    Nobody waits long: gunicorn's master must not stand still for a reader, nor a worker for the master.
+    """
+    with open(directory / "lock", "ab") as file:
+        deadline = time.monotonic() + (PATIENCE_SECONDS if mode == fcntl.LOCK_SH else 0)
+        while not (held := try_lock(file.fileno(), mode)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        yield held
+
+
+def try_lock(descriptor: int, mode: int) -> bool:
+    """Return whether the lock could be had at once."""
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
