@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Collection
 from typing import Any, ClassVar, Protocol
 
 from django.http import HttpRequest
@@ -30,6 +31,8 @@ class Subject(Protocol):
     def is_staff(self) -> bool: ...
     @property
     def bucket(self) -> str: ...
+    @property
+    def permissions(self) -> Collection[str]: ...
 
 
 class Limits(Protocol):
@@ -136,6 +139,19 @@ class AdminThrottle(TierThrottle):
     def tier_for(cls, caller: Subject) -> Tier:
         """Return the admin tier for staff alone."""
         return tier_for(cls.tier_name if caller.is_staff else AuthenticatedThrottle.tier_name, caller.bucket)
+
+
+class MonitorThrottle(TierThrottle):
+    """For who watches the gateway; who may not is refused there, and counted like everybody else."""
+
+    tier_name = "admin"
+    permission: ClassVar[str] = "system:monitor"
+
+    @classmethod
+    def tier_for(cls, caller: Subject) -> Tier:
+        """Return the admin tier for callers with the permission."""
+        name = cls.tier_name if cls.permission in caller.permissions else AuthenticatedThrottle.tier_name
+        return tier_for(name, caller.bucket)
 
 
 class ChunkUploadThrottle(TierThrottle):

@@ -23,6 +23,7 @@ GET    /api/v1/meta/version                         + + + + + + +
 GET    /api/v1/meta/health                          + + + + + + +
 GET    /api/v1/meta/health/live                     + + + + + + +
 GET    /api/v1/meta/health/ready                    + + + + + + +
+GET    /api/v1/meta/metrics                         . x + + + + x
 
 POST   /api/v1/auth/login                           + + + + + + +
 POST   /api/v1/auth/verify                          + + + + + + +

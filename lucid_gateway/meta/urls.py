@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.urls import path
 
 from lucid_gateway.meta import views
@@ -9,3 +10,5 @@ urlpatterns = [
     path("health/live", views.LiveView.as_view(), name="health-live"),
     path("health/ready", views.ReadyView.as_view(), name="health-ready"),
 ]
+if settings.ENV.METRICS_ENABLED:
+    urlpatterns.append(path("metrics", views.MetricsView.as_view(), name="metrics"))

@@ -7,16 +7,20 @@ from typing import Any
 
 import django
 from django.conf import settings
-from drf_spectacular.utils import extend_schema
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.views.api import CallerView, parse_query
 from lucid_gateway import __version__
 from lucid_gateway.error_responses import RETRY_AFTER_SECONDS
-from lucid_gateway.meta import health
-from ratelimit.throttling import PublicThrottle
+from lucid_gateway.meta import health, monitoring
+from ratelimit.throttling import MonitorThrottle, PublicThrottle
 
 STARTED = time.monotonic()
 
@@ -70,6 +74,32 @@ class StatusSerializer(serializers.Serializer[None]):
     """The answer to the liveness and readiness probes."""
 
     status = serializers.CharField()
+
+
+class MetricsQuery(serializers.Serializer[None]):
+    """The query of GET /meta/metrics."""
+
+    format = serializers.ChoiceField(
+        choices=["json", "prometheus"], required=False, help_text="Instead of what `Accept` says"
+    )
+
+
+class FiguresSerializer(serializers.Serializer[None]):
+    """All workers of this gateway, in the last minute."""
+
+    requests_per_second = serializers.FloatField()
+    response_time_p50 = serializers.FloatField(help_text="Milliseconds, as all times here, right within 5 %")
+    response_time_p95 = serializers.FloatField()
+    response_time_p99 = serializers.FloatField()
+    error_rate = serializers.FloatField(help_text="The share of 5xx, 0 to 1")
+    active_connections = serializers.IntegerField(help_text="Open client connections, now")
+
+
+class MetricsSerializer(serializers.Serializer[None]):
+    """The answer to GET /meta/metrics."""
+
+    timestamp = serializers.DateTimeField()
+    metrics = FiguresSerializer()
 
 
 def answer_of(found: health.Health, body: Mapping[str, Any]) -> Response:
@@ -145,3 +175,31 @@ class ReadyView(ProbeView):
         """Answer 200 while the gateway can serve, 503 when it cannot."""
         found = health.check()
         return answer_of(found, {"status": "not ready" if found.status == health.UNHEALTHY else "ready"})
+
+
+class MetricsView(CallerView):
+    """How much the gateway does."""
+
+    permissions = {"GET": MonitorThrottle.permission}
+    throttle_classes = [MonitorThrottle]
+
+    @extend_schema(
+        parameters=[MetricsQuery],
+        responses={
+            (200, "application/json"): MetricsSerializer,
+            (200, "text/plain"): OpenApiResponse(str, "All metrics as Prometheus reads them"),
+            (200, "application/openmetrics-text"): OpenApiResponse(str, "All metrics as Prometheus reads them"),
+        },
+        tags=["meta"],
+    )
+    def get(self, request: Request) -> HttpResponseBase:
+        """Give figures of the last minute, or all metrics as Prometheus text where `Accept` or `format` asks for it."""
+        wanted = parse_query(MetricsQuery, request).get("format")
+        media_type = monitoring.preferred(request._request.accepted_types)
+        if wanted == "json" or (wanted is None and media_type == monitoring.JSON):
+            response: HttpResponse = Response({"timestamp": datetime.now(UTC), "metrics": monitoring.figures()})
+        else:
+            text, content_type = monitoring.exposition("text/plain" if media_type == monitoring.JSON else media_type)
+            response = HttpResponse(text, content_type=content_type)
+        patch_vary_headers(response, ["Accept"])
+        return response

@@ -1,0 +1,87 @@
+"""The gateway's metrics over all workers: Prometheus text, or figures of the last minute."""
+
+import fcntl
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from django.http.request import MediaType
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from lucid_gateway.env import metrics_directory
+from lucid_gateway.last_minute import FILES, Minute, cells_of, read_minute
+from lucid_gateway.metrics_directory import locked
+from lucid_gateway.request_metrics import own_ring
+
+# Media type -> what writes it, and its full Content-Type.
+TEXTS: dict[str, tuple[Callable[[CollectorRegistry], bytes], str]] = {
+    "application/openmetrics-text": (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST),
+    "text/plain": (generate_latest, CONTENT_TYPE_PLAIN_0_0_4),
+}
+JSON = "application/json"
+
+
+def preferred(accepted: Iterable[MediaType]) -> str:
+    """Return the media type to answer with: the first that we have of what a client accepts, the dearest first."""
+    for media_type in accepted:
+        name = f"{media_type.main_type}/{media_type.sub_type}".lower()
+        if name in TEXTS:
+            return name
+        if name == "text/*":
+            return "text/plain"
+        if name in (JSON, "application/*", "*/*"):
+            return JSON
+    return JSON
+
+
+def exposition(media_type: str) -> tuple[bytes, str]:
+    """Return (text, Content-Type) of all metrics in a media type of TEXTS."""
+    write, content_type = TEXTS[media_type]
+    directory = metrics_directory()
+    if directory is None:
+        return write(REGISTRY), content_type
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    with locked(directory, fcntl.LOCK_SH):
+        return write(registry), content_type
+
+
+def active_connections() -> int:
+    """Return how many client connections are open."""
+    directory = metrics_directory()
+    if directory is None:
+        return 0
+    files = [str(path) for path in directory.glob("gauge_livesum_*.db")]
+    found = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    values = [sample.value for metric in found for sample in metric.samples if sample.name == "lucid_connections_open"]
+    return int(sum(values))
+
+
+def last_minute() -> Minute:
+    """Return what the workers did in the last minute, those that have died since included."""
+    directory = metrics_directory()
+    if directory is None:
+        return read_minute([own_ring().cells])
+    return read_minute(filter(None, map(cells_if_there, directory.glob(FILES))))
+
+
+def cells_if_there(path: Path) -> "memoryview[int] | None":
+    """Return the cells of a ring's file; None if it has been removed meanwhile."""
+    try:
+        return memoryview(cells_of(path))
+    except FileNotFoundError:
+        return None
+
+
+def figures() -> dict[str, float]:
+    """Return the figures of the last minute; times are milliseconds, the error rate is the share of 5xx."""
+    minute = last_minute()
+    percentiles = {f"response_time_p{p}": round(minute.percentile(p / 100) * 1000, 2) for p in (50, 95, 99)}
+    return {
+        "requests_per_second": round(minute.requests_per_second, 3),
+        **percentiles,
+        "error_rate": round(minute.error_rate, 6),
+        "active_connections": active_connections(),
+    }
