@@ -1,0 +1,33 @@
+"""The alerts ask for metrics that there are, and for labels that they have."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from lucid_gateway import metrics
+from testing.servers import ROOT
+
+GROUPS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+LABELS = {
+    one._name: set(one._labelnames) | {"instance", "le"}
+    for name, one in vars(metrics).items()
+    if name.isupper() and hasattr(one, "_labelnames")
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_asks_for_what_there_is(rule: dict[str, Any]) -> None:
+    names = {re.sub(r"_(total|bucket|count|sum)$", "", name) for name in re.findall(r"lucid_\w+", rule["expr"])}
+    grouped = {label.strip() for labels in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in labels.split(",")}
+
+    assert names <= set(LABELS)
+    assert all(grouped | set(re.findall(r"[{,](\w+)[!=]", rule["expr"])) - {"job"} <= LABELS[name] for name in names)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_is_the_matter(rule: dict[str, Any]) -> None:
+    assert rule["annotations"]["summary"]
+    assert rule["labels"]["severity"] in ("page", "ticket")
