@@ -19,7 +19,8 @@ from pathlib import Path
 from lucid_gateway.env import ConfigurationError, stop
 
 logger = logging.getLogger(__name__)
-# A folder in memory: a full disk stops no worker, and nothing is written to a disk over and over.
+# In memory: a full disk stops no worker, and nothing is written to a disk over and over.
+PREFIX, NEW_SECONDS = "lucid-metrics-", 60.0
 MEMORY = "/dev/shm"  # noqa: S108  # mkdtemp makes a private folder in it
 # What prometheus_client writes for each process, and the bytes that hold some hundred series of each.
 RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
@@ -35,13 +36,36 @@ def make_directory() -> Path:
     Ends the process with one line if it cannot be made.
     """
     try:
-        directory = Path(tempfile.mkdtemp(prefix="lucid-metrics-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+        parent = Path(MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())
+        remove_abandoned(parent)
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        # Never closed: the lock is there as long as the master or a worker is.
+        try_lock(os.open(directory, os.O_RDONLY), fcntl.LOCK_SH)
     except OSError as error:
         stop(ConfigurationError(f"METRICS_ENABLED: no temporary folder can be made ({type(error).__name__})"))
     atexit.register(remove_directory, directory, os.getpid())
     reserve(directory, DEAD)
     reserve(directory, os.getpid())
     return directory
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders of gateways that were killed: nobody holds their locks. A new one may not hold its own yet."""
+    for directory in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = directory.lstat()
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > NEW_SECONDS:
+                remove_unless_held(directory)
+
+
+def remove_unless_held(directory: Path) -> None:
+    """Remove a folder whose lock can be had; raise OSError if it is none."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if try_lock(descriptor, fcntl.LOCK_EX):
+            shutil.rmtree(directory)
+    finally:
+        os.close(descriptor)
 
 
 def remove_directory(directory: Path, maker: int) -> None:

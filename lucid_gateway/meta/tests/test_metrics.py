@@ -1,7 +1,8 @@
 """GET /meta/metrics of real gateways with two workers: exact counts, figures of the last minute, no client's words."""
 
-import itertools
+import fcntl
 import json
+import math
 import os
 import re
 import signal
@@ -162,6 +163,17 @@ def test_the_files_of_dead_workers_are_put_together(scene: Scene) -> None:
             os.kill(pid, signal.SIGKILL)
         assert wait_for(lambda: left() == set(map(str, hammer.workers(scene.gateway))) and len(left()), 2) == 2
         assert infos(scene) == before > 0
+
+
+def test_the_folder_is_private_and_held_as_long_as_the_gateway_lives(scene: Scene) -> None:
+    folder = folder_of(scene.gateway)
+    assert folder is not None
+    assert folder.stat().st_mode & 0o777 == 0o700
+    descriptor = os.open(folder, os.O_RDONLY)
+
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
 
 
 def test_a_reload_keeps_the_counts(scene: Scene) -> None:
@@ -332,22 +344,17 @@ def test_percentiles_and_rates_are_right_within_ten_percent() -> None:
         scene = Scene(gateway, cluster, "", gateway.issue_token("operator@lucid.test"))
         kinds = ["slow"] * 8 + ["failing"] * 10 + ["plain"] * 62
         requests = [hammer.api("GET", f"/wallets/{kind}", token=scene.operator) for kind in kinds]
-        seen = in_parallel(10, lambda index: [milliseconds(gateway, request) for request in requests[index::10]])
+        in_parallel(10, lambda index: [ask(gateway.port, request) for request in requests[index::10]])
+        assert wait_for(lambda: len(gateway.access_lines()), 81) == 81  # and the one with which it started
+        durations = sorted(line["duration_ms"] for line in gateway.access_lines())
         figures = scene.figures()
 
-    slowest = sorted(itertools.chain(*seen), reverse=True)
-    assert 300 * 0.95 < figures["response_time_p50"] == pytest.approx(slowest[40], rel=0.1)
-    assert 900 * 0.95 < figures["response_time_p95"] == pytest.approx(slowest[4], rel=0.1)
-    assert 900 * 0.95 < figures["response_time_p99"] == pytest.approx(slowest[0], rel=0.1)
-    assert figures["requests_per_second"] == pytest.approx(80 / 60, rel=0.1)
-    assert figures["error_rate"] == pytest.approx(10 / 80, rel=0.1)
-
-
-def milliseconds(gateway: Gateway, request: bytes) -> float:
-    """Return how long a client waits for the answer."""
-    started = time.perf_counter()
-    ask(gateway.port, request)
-    return (time.perf_counter() - started) * 1000
+    # Against what the log says: a busy machine makes the cluster slower than it means to be.
+    for percent, delay in ((50, 300), (95, 900), (99, 900)):
+        exact = durations[math.ceil(percent / 100 * len(durations)) - 1]
+        assert delay * 0.95 < figures[f"response_time_p{percent}"] == pytest.approx(exact, rel=0.06)
+    assert figures["requests_per_second"] == pytest.approx(len(durations) / 60, rel=0.01)
+    assert figures["error_rate"] == pytest.approx(10 / len(durations), rel=0.01)
 
 
 def test_without_redis_the_metrics_are_there_and_their_folder_goes_with_the_gateway() -> None:
@@ -362,7 +369,6 @@ def test_without_redis_the_metrics_are_there_and_their_folder_goes_with_the_gate
         assert scene.value("lucid_redis_unavailable_total") > 0
         folder = folder_of(gateway)
         assert folder is not None
-        assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
 
 
