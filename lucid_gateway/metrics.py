@@ -57,13 +57,13 @@ REFUSED = counter("lucid_refused_requests_total", "Requests refused before the a
 CONNECTIONS = gauge("lucid_connections_open", "Open client connections")
 WORKERS = gauge("lucid_workers", "Living workers")
 
-# Clusters: these two are counted by the access log, from the request's `upstream` and its error code.
+# Clusters: these three are counted by the access log, from the request's `upstream` and its error code.
 UPSTREAM_REQUESTS = counter("lucid_upstream_requests_total", "Forwarded requests", "cluster", "outcome")
 UPSTREAM_SECONDS = histogram("lucid_upstream_duration_seconds", "To the head of the answer", "cluster")
+UPSTREAM_RETRIES = counter("lucid_upstream_retries_total", "Second and later instances asked", "cluster")
 # The access log counts refusals by breaker (5007) and maintenance (5009); who refuses for another reason counts it.
 CLUSTER_REFUSED = counter("lucid_cluster_refused_total", "Requests kept from a cluster", "cluster", "reason")
 # These are for the forwarder and what it is made of.
-UPSTREAM_RETRIES = counter("lucid_upstream_retries_total", "Second and later attempts", "cluster")
 UPSTREAM_IN_FLIGHT = gauge("lucid_upstream_in_flight", "Requests under way to a cluster", "cluster")
 BREAKER_OPEN = gauge(
     "lucid_breaker_open", "1 while a worker's breaker is open", "cluster", "instance", over_workers="livemax"

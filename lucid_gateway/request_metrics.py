@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Error codes -> what became of a request that brought no answer of its cluster.
 FAILURES = {"LUCID_ERR_5003": "bad_answer", "LUCID_ERR_5005": "unreachable", "LUCID_ERR_5006": "timeout"}
+CLIENT_LEFT = 499
 REFUSALS = {"LUCID_ERR_5007": "breaker", "LUCID_ERR_5009": "maintenance"}
 
 
@@ -66,22 +67,24 @@ def count(request: HttpRequest, status: int, seconds: float, outcome: str) -> No
         metrics.ANSWERS_CUT.labels(outcome).inc()
     upstream = getattr(request, "upstream", None)
     if upstream is not None:
-        count_upstream(upstream, getattr(request, "error_code", ""), cut=outcome == "upstream_cut")
+        count_upstream(upstream, status, getattr(request, "error_code", ""), cut=outcome == "upstream_cut")
     if status == 429:
         count_limited(getattr(request, "rate_limit", None))
 
 
-def count_upstream(upstream: Any, error_code: str, *, cut: bool) -> None:
+def count_upstream(upstream: Any, status: int, error_code: str, *, cut: bool) -> None:
     """Count what became of a request at its cluster; nothing if it was answered without asking the cluster."""
     cluster: str = upstream.cluster
+    if upstream.attempts > 1:
+        metrics.UPSTREAM_RETRIES.labels(cluster).inc(upstream.attempts - 1)
     if error_code in REFUSALS:
         metrics.CLUSTER_REFUSED.labels(cluster, REFUSALS[error_code]).inc()
     elif upstream.status is not None:
         requests, durations = of_upstream(cluster, "cut" if cut else f"{upstream.status // 100}xx")
         requests.inc()
         durations.observe((upstream.milliseconds or 0) / 1000)
-    elif error_code in FAILURES:
-        of_upstream(cluster, FAILURES[error_code])[0].inc()
+    elif error_code in FAILURES or (status == CLIENT_LEFT and upstream.attempts):
+        of_upstream(cluster, FAILURES.get(error_code, "client_left"))[0].inc()
 
 
 def count_limited(decision: Any) -> None:

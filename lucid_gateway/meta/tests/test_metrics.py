@@ -22,7 +22,7 @@ from testing import hammer
 from testing.gateway import Gateway, running_gateway
 from testing.parallel import in_parallel
 from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
-from testing.servers import ROOT, running_redis
+from testing.servers import ROOT, free_port, running_redis
 
 METRICS, WALLET = "/meta/metrics", "/wallets/1"
 ROUTE = "api/v1/wallets/<path:rest>"
@@ -88,8 +88,12 @@ def folder_of(gateway: Gateway) -> Path | None:
 
 @pytest.fixture(scope="module")
 def whole_scene() -> Iterator[Scene]:
+    dead = ",".join(f"http://127.0.0.1:{free_port()}" for _ in range(3))
     limits = {"RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE": "1", "RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE": "0"}
-    with RawCluster() as cluster, running_gateway(TRON_PAYMENT_URL=cluster.url, **limits) as gateway:
+    with (
+        RawCluster() as cluster,
+        running_gateway(TRON_PAYMENT_URL=cluster.url, BLOCKCHAIN_CORE_URL=dead, **limits) as gateway,
+    ):
         yield Scene(gateway, cluster, *(gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "operator")))
 
 
@@ -235,6 +239,23 @@ def test_a_cluster_that_nobody_reaches_is_counted(scene: Scene) -> None:
     fire = lambda: ask(scene.gateway.port, hammer.api("POST", path, {}, token=scene.user))  # noqa: E731
 
     scene.rises("lucid_upstream_requests_total", 1, fire, **labels)
+
+
+def test_a_request_whose_client_leaves_before_the_answer_is_counted(scene: Scene) -> None:
+    scene.cluster.behaviour = lambda visit: visit.over.wait(WAIT_SECONDS) and None
+
+    def leave() -> None:
+        with RawConnection(scene.gateway.port) as connection:
+            connection.send(hammer.api("GET", WALLET, token=scene.user))
+            assert scene.cluster.wait_for(lambda: bool(scene.cluster.requests))
+
+    scene.rises("lucid_upstream_requests_total", 1, leave, cluster="tron_payment", outcome="client_left")
+
+
+def test_second_attempts_are_counted(scene: Scene) -> None:
+    fire = lambda: scene.get("/chain/info")  # noqa: E731
+
+    scene.rises("lucid_upstream_retries_total", 2, fire, cluster="blockchain_core")
 
 
 def test_refusals_are_counted_by_tier(scene: Scene) -> None:
