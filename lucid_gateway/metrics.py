@@ -63,11 +63,12 @@ UPSTREAM_SECONDS = histogram("lucid_upstream_duration_seconds", "To the head of 
 UPSTREAM_RETRIES = counter("lucid_upstream_retries_total", "Second and later instances asked", "cluster")
 # The access log counts refusals by breaker (5007) and maintenance (5009); who refuses for another reason counts it.
 CLUSTER_REFUSED = counter("lucid_cluster_refused_total", "Requests kept from a cluster", "cluster", "reason")
-# These are for the forwarder and what it is made of.
+# These two are measured once a second (proxy/sharing.py).
 UPSTREAM_IN_FLIGHT = gauge("lucid_upstream_in_flight", "Requests under way to a cluster", "cluster")
 BREAKER_OPEN = gauge(
     "lucid_breaker_open", "1 while a worker's breaker is open", "cluster", "instance", over_workers="livemax"
 )
+# Counted by the access log, from what the cache has noted.
 RESPONSE_CACHE = counter("lucid_response_cache_total", "Lookups in the response cache", "route", "outcome")
 
 REDIS_UNAVAILABLE = counter("lucid_redis_unavailable_total", "Calls that went without Redis")

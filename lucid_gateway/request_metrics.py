@@ -65,6 +65,8 @@ def count(request: HttpRequest, status: int, seconds: float, outcome: str) -> No
     own_ring().note(seconds, failed=status >= 500)
     if outcome != "complete":
         metrics.ANSWERS_CUT.labels(outcome).inc()
+    if looked_up := getattr(request, "cache", None):
+        metrics.RESPONSE_CACHE.labels(route, looked_up).inc()
     upstream = getattr(request, "upstream", None)
     if upstream is not None:
         count_upstream(upstream, status, getattr(request, "error_code", ""), cut=outcome == "upstream_cut")

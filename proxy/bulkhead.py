@@ -4,6 +4,7 @@ from functools import cache
 
 from django.conf import settings
 
+from lucid_gateway import metrics
 from lucid_gateway.errors import ServiceUnavailable
 
 
@@ -17,6 +18,7 @@ class Bulkhead:
     def enter(self) -> None:
         """Take a place; raise ServiceUnavailable, without a wait, if there is none."""
         if self.taken >= self.places:
+            metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
             details = {"cluster": self.cluster, "reason": "too many requests under way"}
             raise ServiceUnavailable("Cluster is busy", details=details, headers={"Retry-After": "1"})
         self.taken += 1

@@ -13,7 +13,10 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 
+from lucid_gateway import metrics
 from lucid_gateway.redis_access import RedisUnavailable, redis_call
+from proxy.breaker import State
+from proxy.bulkhead import bulkhead_of
 from proxy.clusters import Cluster, configured
 from proxy.health import HealthChecker
 from proxy.instances import InstanceState, states_of
@@ -57,6 +60,13 @@ class Sharing:
             if state.name in verdicts:
                 state.note_health(verdicts[state.name])
         self.write([state for _, state in instances], changes, verdicts if checks else {})
+
+    def measure(self) -> None:
+        """Tell the metrics which breakers are open, and how many requests are under way."""
+        for cluster, state in self.instances():
+            is_open = state.breaker.state == State.OPEN
+            metrics.BREAKER_OPEN.labels(cluster.name, state.instance.url).set(is_open)
+            metrics.UPSTREAM_IN_FLIGHT.labels(cluster.name).set(bulkhead_of(cluster.name).taken)
 
     def is_checker(self) -> bool:
         """Return whether it is this worker that checks: one of a gateway, until it is gone for five seconds."""
@@ -129,6 +139,7 @@ def health_key() -> str:
 def share_forever(sharing: Sharing) -> NoReturn:
     """Sync, sleep, and sync again."""
     while True:
+        sharing.measure()
         with contextlib.suppress(RedisUnavailable):
             try:
                 sharing.sync()
