@@ -4,7 +4,6 @@ It is asked after authentication, permission and limits, on rows with a CacheRul
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +33,6 @@ IN_NOT_MODIFIED = frozenset(
 
 stored = StoredAnswers()
 flights = Flights()
-# Of each route's path how many requests were answered [without, with] asking the cluster, in this worker.
-counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
 
 class Head(Protocol):
@@ -159,7 +156,6 @@ class Inquiry:
         now = stored.clock()
         if answer is None or not self.terms.take(age=answer.age(now), ttl=answer.ttl(now)):
             return None
-        counts[self.route.path][0] += 1
         self.request.cache = "collapsed" if collapsed else "hit"  # type: ignore[attr-defined]
         how = "fwd=miss; collapsed" if collapsed else f"hit; ttl={int(answer.ttl(now))}"
         fields = [*answer.fields, ("Age", str(int(answer.age(now)))), ("Cache-Status", f"{CACHE}; {how}")]
@@ -172,7 +168,6 @@ class Inquiry:
         """Ask the cluster, and keep its answer if it and `keep` allow it."""
         if self.terms.only_if_cached:
             raise UpstreamTimeout("No stored answer, and none else is wanted")
-        counts[self.route.path][1] += 1
         self.request.cache = why  # type: ignore[attr-defined]
         started = stored.clock()
         forwarded = self.send()
