@@ -4,7 +4,7 @@ It is asked after authentication, permission and limits, on rows with a CacheRul
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -64,6 +64,12 @@ class FromCluster(Protocol):
     def body(self) -> Body: ...
 
 
+class Send(Protocol):
+    """Asks the cluster, and gives up when the client leaves if that is watched."""
+
+    def __call__(self, *, watch_client: bool = True) -> FromCluster: ...
+
+
 @dataclass(frozen=True, slots=True)
 class CacheHead:
     """A head that the cache has written, or added to."""
@@ -81,9 +87,7 @@ class CacheAnswer:
     body: Iterator[bytes]
 
 
-def answer_through_cache(
-    request: HttpRequest, route: Route, *, caller: Caller, target: str, send: Callable[[], FromCluster]
-) -> Answered:
+def answer_through_cache(request: HttpRequest, route: Route, *, caller: Caller, target: str, send: Send) -> Answered:
     """Return a kept answer, or the one that `send` gets from the cluster, and keep that if it may be kept.
 
     Raises what `send` raises, and UpstreamTimeout if there is no answer and the client wants no other.
@@ -102,7 +106,7 @@ class Inquiry:
     rule: CacheRule
     caller: Caller
     target: str
-    send: Callable[[], FromCluster]
+    send: Send
 
     @cached_property
     def asked(self) -> Asked:
@@ -170,7 +174,8 @@ class Inquiry:
             raise UpstreamTimeout("No stored answer, and none else is wanted")
         self.request.cache = why  # type: ignore[attr-defined]
         started = stored.clock()
-        forwarded = self.send()
+        # Others may wait for what is kept: a client that leaves does not end it.
+        forwarded = self.send(watch_client=not keep)
         head, body = forwarded.answer, ReadAhead(forwarded.body)
         kept = keep and self.keep(head, body, delay=stored.clock() - started)
         if keep:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import gevent
@@ -18,7 +19,7 @@ from pytest_django.fixtures import Settings
 from accounts.callers import Caller
 from accounts.roles import Role
 from proxy.clusters import Cluster
-from proxy.forwarder import Exchange, Forwarded, forward
+from proxy.forwarder import Exchange, forward
 from proxy.pool import pool_for
 from proxy.response_cache import Answered, answer_through_cache, flights, stored
 from proxy.routes import ROUTES, CacheRule, Route, by_path
@@ -463,9 +464,7 @@ def ask_as(raw_cluster: RawCluster, settings: Settings) -> Iterator[Callable[...
     def ask(caller: Caller, route: Route) -> Answered:
         request = a_request()
 
-        def send() -> Forwarded:
-            return forward(request, route, cluster, caller=caller, target="/x", exchange=Exchange("some_cluster"))
-
+        send = partial(forward, request, route, cluster, caller=caller, target="/x", exchange=Exchange("some_cluster"))
         answered = answer_through_cache(request, route, caller=caller, target="/x", send=send)
         assert b"".join(answered.body) == b"ok"
         return answered
