@@ -268,7 +268,7 @@ BAD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fields", BAD, ids=str)
+@pytest.mark.parametrize("fields", BAD, ids="-".join)
 def test_what_cannot_be_is_refused(db: None, twins: Twins, fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         close(**fields)
