@@ -13,6 +13,7 @@ from django.conf import settings
 from lucid_gateway.errors import GatewayError
 from proxy.clusters import Cluster, Instance
 from proxy.instances import InstanceState
+from proxy.maintenance import is_unwatched
 from proxy.routes import Timeouts
 from proxy.upstream import Connection
 
@@ -64,9 +65,14 @@ class HealthChecker:
         self.checks: dict[str, Check] = {}
 
     def start_due(self, instances: Iterable[tuple[Cluster, InstanceState]]) -> None:
-        """Start the checks that are due, each beside the others: one that hangs delays none."""
+        """Start the checks that are due, each beside the others: one that hangs delays none. What is in maintenance is
+        not asked.
+        """
         now = time.monotonic()
         for cluster, state in instances:
+            if is_unwatched(cluster.name, state.instance):
+                self.checks.pop(state.name, None)  # what was known before says nothing after it
+                continue
             check = self.checks.setdefault(state.name, Check(settings.ENV.HEALTH_CHECK_INTERVAL))
             if not check.running and check.due_at <= now:
                 check.running = True

@@ -20,7 +20,6 @@ from proxy.bulkhead import bulkhead_of
 from proxy.clusters import Cluster, configured
 from proxy.health import HealthChecker
 from proxy.instances import InstanceState, states_of
-from proxy.maintenance import is_unwatched
 from proxy.probes import gateway_name
 from proxy.reports import write_report
 
@@ -50,9 +49,7 @@ class Sharing:
         instances = self.instances()
         checks = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED and self.is_checker()
         if checks:
-            self.checker.start_due(
-                [(cluster, state) for cluster, state in instances if not is_unwatched(cluster.name, state.instance)]
-            )
+            self.checker.start_due(instances)
         breakers, health = self.read()
         changes = {state.name: self.follow(state, breakers.get(state.name)) for _, state in instances}
         verdicts = self.checker.verdicts() if checks else health

@@ -6,7 +6,9 @@ import time
 import pytest
 from pytest_django.fixtures import Settings
 
-from proxy.clusters import Cluster, Instance
+from accounts.tests.stage import wait_until
+from proxy.closing import close_cluster, open_cluster
+from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.health import Check, HealthChecker, answers
 from proxy.instances import NEVER, InstanceState
 from proxy.routes import Timeouts
@@ -87,3 +89,26 @@ def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Setting
         assert time.monotonic() < deadline
     assert asked == [1, 2]
     release.set()
+
+
+def test_what_is_in_maintenance_is_not_asked_and_what_was_known_of_it_is_forgotten(
+    db: None, twins: tuple[Instance, Instance]
+) -> None:
+    asked: list[Instance] = []
+    checker, cluster = (
+        HealthChecker(lambda instance, path: not asked.append(instance)),
+        cluster_named("blockchain_core"),
+    )
+    instances = [(cluster, InstanceState(cluster.name, twin, NEVER)) for twin in twins]
+    checker.start_due(instances)
+    wait_until(lambda: len(checker.verdicts()) == 2)
+
+    close_cluster(cluster=cluster.name, instance=twins[0].url, kind="maintenance", reason="x", by="operator")
+    close_cluster(cluster=cluster.name, instance=twins[1].url, kind="drain", reason="x", by="operator")
+    checker.start_due(instances)
+    assert set(checker.verdicts()) == {"blockchain_core|http://two.test"}
+
+    open_cluster(cluster=cluster.name, instance=twins[0].url, by="operator")
+    checker.start_due(instances)
+    wait_until(lambda: len(checker.verdicts()) == 2)
+    assert sorted(instance.url for instance in asked) == [twins[0].url, twins[0].url, twins[1].url]
