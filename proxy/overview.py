@@ -106,7 +106,7 @@ def instance_view(cluster: Cluster, instance: Instance, reports: Iterable[Instan
         workers=len(said),
         in_flight=sum(report.in_flight for report in said) if said else None,
         breaker=worst(BREAKERS, [report.breaker for report in said]),
-        health=worst(HEALTHS, [report.health for report in said]),
+        health=UNKNOWN if closed_for == Kind.MAINTENANCE else worst(HEALTHS, [report.health for report in said]),
         requests=sum(report.requests for report in said) if said else None,
         failures=sum(report.failures for report in said) if said else None,
     )

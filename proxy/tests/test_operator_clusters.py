@@ -134,6 +134,8 @@ def test_what_is_in_maintenance_is_not_called_down(page: Client, twins: Twins, m
     put(kind="maintenance", ends_at=timezone.now().replace(year=2999, month=1, day=2, hour=3, minute=4))
 
     assert set(conditions(page).values()) == {"in maintenance"}
+    assert '<td data-label="Health">unknown</td>' in text(page.get(LIST))
+    assert "unhealthy" not in text(page.get(LIST))
     assert "Maintenance, until 2999-01-02 03:04 UTC: an upgrade" in text(page.get(LIST))
     assert "0 of 2 in service" in text(page.get(LIST))
 
