@@ -69,13 +69,23 @@ class Site:
         """Return when requests to all workers get these answers, and go on to: within two seconds."""
         wait_until(lambda: self.answers(path) == answers, FOLLOWED_WITHIN)
 
+    def under_way(self, path: str) -> int:
+        """Return how many requests to the cluster operators are told to be under way."""
+        shown = self.ask("/admin/clusters", token=self.admin).json()["clusters"]
+        cluster = next(one for one in shown if one["name"] == cluster_of(path))
+        return sum(instance["in_flight"] or 0 for instance in cluster["instances"])
+
     def requests_at(self, path: str) -> list[int]:
         """Return how many requests have come to each instance."""
         return [len(twin.requests) for twin in self.clusters[path]]
 
 
+def cluster_of(path: str) -> str:
+    return SETTINGS[path].removesuffix("_URL").lower()
+
+
 def maintenance_of(path: str) -> str:
-    return f"/admin/clusters/{SETTINGS[path].removesuffix('_URL').lower()}/maintenance"
+    return f"/admin/clusters/{cluster_of(path)}/maintenance"
 
 
 def code(response: requests.Response) -> str:
@@ -133,9 +143,11 @@ def test_what_is_under_way_is_finished(sqlite_site: Site) -> None:
         wait_until(lambda: any(twin.requests for twin in twins))
         sqlite_site.close("/nodes")
         sqlite_site.wait_for({"5009"}, "/nodes")
+        wait_until(lambda: sqlite_site.under_way("/nodes") == 1)
         assert not under_way.done()
         go_on.set()
         assert (under_way.result().status_code, under_way.result().text) == (200, "ok")
+    wait_until(lambda: sqlite_site.under_way("/nodes") == 0)
 
 
 def new_requests(site: Site, path: str) -> list[int]:
