@@ -14,6 +14,10 @@ class Malformed(Exception):
     """Not HTTP, or ambiguous, or not whole."""
 
 
+class Unclear(Exception):
+    """An interim answer with fields that mean nothing there: it may be read over, or be taken for malformed."""
+
+
 @dataclass
 class Read:
     """A message: its first line, the fields with lower-case names, the body without its framing."""
@@ -115,18 +119,20 @@ class Answered:
 
 
 def read_final_answer(data: bytes, method: str = "GET") -> Answered:
-    """Return the final answer that the bytes, after which the connection ends, begin with; raise Malformed."""
+    """Return the final answer that the bytes, then the connection's end, begin with; raise Malformed or Unclear."""
     answer, rest = read_head(data.lstrip(b"\r\n"), STATUS_LINE)
     status = int(answer.line[2])
+    if 100 <= status <= 199:
+        if status == 101 or answer.line[1] == b"0":
+            raise Malformed
+        if any(answer.all(name) for name in (b"connection", b"content-length", b"transfer-encoding")):
+            raise Unclear
+        return read_final_answer(rest, method)
     lengths, codings = answer.all(b"content-length"), answer.all(b"transfer-encoding")
     if len(lengths) + len(codings) > 1 or not all(re.fullmatch(rb"[0-9]+", length) for length in lengths):
         raise Malformed
     if (codings and codings[0].lower() != b"chunked") or (lengths and int(lengths[0]) >= 2**63):
         raise Malformed
-    if 100 <= status <= 199:
-        if status == 101 or answer.line[1] == b"0" or answer.all(b"connection"):
-            raise Malformed
-        return read_final_answer(rest, method)
     if method == "HEAD" or status in (204, 304):
         return Answered(status, b"", whole=True, rest=rest)
     try:
