@@ -20,6 +20,8 @@ FRAMING = frozenset({"content-length", "expect", "host"})
 GATEWAY_OWNED = frozenset(
     {
         "authorization", "x-api-key", "x-request-id", "forwarded", "x-real-ip", "via", "x-gateway-signature",
+        # What a cluster that speaks CGI would take for the proxy of its own requests (HTTP_PROXY).
+        "proxy",
         # Other names for method and path, which the gateway has judged already.
         "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
     }

@@ -108,7 +108,7 @@ class Answer:
             self.head_done = not 100 <= self.status <= 199
             self.complete = self.head_done and self.bodyless
             # llhttp forgets it with the end of the message.
-            self.keep_alive = self.parser.should_keep_alive()
+            self.keep_alive = self.parser.should_keep_alive() and not self.is_chunked_1_0()
 
     def on_body(self, data: bytes) -> None:
         if self.complete:
@@ -122,6 +122,10 @@ class Answer:
         else:
             # An interim answer (1xx): the real one follows.
             self.headers, self.reason = [], ""
+
+    def is_chunked_1_0(self) -> bool:
+        """Return whether the answer has a coding that its version does not know (RFC 9112, section 6.1)."""
+        return self.parser.get_http_version() == "1.0" and bool(self.fields("transfer-encoding"))
 
     def fields(self, name: str) -> list[str]:
         """Return the values of all fields of that (lower-case) name."""
@@ -168,14 +172,16 @@ class Connection:
         self.time_left = timeouts.total if time_left is None else time_left
 
     def send(self, data: bytes) -> None:
-        """Send bytes; raise UpstreamTimeout when the cluster does not take them, OSError when it is gone."""
-        try:
-            self.sock.settimeout(self.timeouts.read)
-            sent = self.sock.send(data)
-            if sent < len(data):
-                self.sock.sendall(memoryview(data)[sent:])
-        except TimeoutError as error:
-            raise UpstreamTimeout("Cluster does not read the request") from error
+        """Send bytes; raise UpstreamTimeout when the cluster does not take them, OSError when it is gone, or answers
+        without reading on.
+        """
+        view = memoryview(data)
+        while view:
+            self.sock.settimeout(min(self.timeouts.read, UNWATCHED_SECONDS))
+            try:
+                view = view[self.sock.send(view) :]
+            except TimeoutError:
+                wait_until_writable(self.sock, self.timeouts.read)
 
     def receive(self) -> bytes:
         """Return the next bytes, none at the end; raise UpstreamTimeout, ClientGone or OSError."""
@@ -260,6 +266,18 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self.sock.close()
+
+
+def wait_until_writable(cluster: socket.socket, seconds: float) -> None:
+    """Wait until the cluster's socket takes bytes; raise BrokenPipeError if it answers instead, or UpstreamTimeout."""
+    poller = select.poll()
+    # What comes over TLS meanwhile need not be an answer.
+    poller.register(cluster, select.POLLOUT | (0 if isinstance(cluster, ssl.SSLSocket) else select.POLLIN))
+    ready = poller.poll(seconds * 1000)
+    if not ready:
+        raise UpstreamTimeout("Cluster does not read the request")
+    if not ready[0][1] & select.POLLOUT:
+        raise BrokenPipeError(errno.EPIPE, "the cluster answers before it has read the request")
 
 
 def wait_for_either(cluster: socket.socket, client: socket.socket, seconds: float) -> None:

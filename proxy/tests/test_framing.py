@@ -326,7 +326,6 @@ def test_a_cluster_that_closes_does_not_close_the_client_connection(
     assert len({request.connection for request in wallets.requests}) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="Connection.is_reusable does not ask for the version (RFC 9112, section 6.1)")
 def test_chunks_in_http_1_0_cost_the_connection(connect: Connect, wallets: RawCluster) -> None:
     head = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
     wallets.behaviour = saying(head + chunks(b"hello"))

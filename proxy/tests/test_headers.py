@@ -75,7 +75,6 @@ def test_what_only_the_gateway_says_no_client_can_say(ask: Ask, wallets: RawClus
     assert {field.replace("_", "-").lower() for field, _ in wallets.request.fields} == OWN
 
 
-@pytest.mark.xfail(strict=True, reason="headers.GATEWAY_OWNED lacks `proxy`")
 def test_no_client_chooses_the_proxy_of_a_cluster_that_speaks_cgi(ask: Ask, wallets: RawCluster) -> None:
     """https://httpoxy.org: a field Proxy becomes the variable HTTP_PROXY."""
     ask("GET", "/wallets", "Proxy: http://evil.test")

@@ -261,7 +261,6 @@ def test_an_early_answer_of_the_cluster_is_relayed(
     sender.join(5)
 
 
-@pytest.mark.xfail(strict=True, reason="forwarder.send_body reads no answer while it sends: 504 after the read timeout")
 def test_an_early_answer_is_relayed_while_the_cluster_just_stops_reading(connect: Connect, wallets: RawCluster) -> None:
     stay = threading.Event()
 
