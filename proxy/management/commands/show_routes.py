@@ -7,15 +7,27 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from proxy.routes import Route, active_routes
+from proxy.routes import MIB, Route, active_routes
 
-COLUMNS = ("methods", "path", "cluster", "upstream", "permission", "tier")
+COLUMNS = ("methods", "path", "cluster", "upstream", "permission", "tier", "seconds", "body", "attempts", "more")
 
 
 def row(route: Route) -> tuple[str, ...]:
-    """Return the route's cells."""
-    methods, permission = ",".join(route.methods), route.permission or "signed in"
-    return methods, f"/api/v1/{route.path}", route.cluster, route.upstream, permission, route.tier
+    """Return the route's cells; seconds are to connect, between two reads and in all."""
+    times = route.timeouts
+    extras = {"idempotency key": route.idempotency_key, "cache": route.cache is not None}
+    return (
+        ",".join(route.methods),
+        f"/api/v1/{route.path}",
+        route.cluster,
+        route.upstream,
+        route.permission or "signed in",
+        route.tier,
+        f"{times.connect:g}/{times.read:g}/{times.total:g}",
+        f"{route.body_limit // MIB} MiB",
+        str(route.attempts),
+        ", ".join(name for name, there in extras.items() if there),
+    )
 
 
 class Command(BaseCommand):
