@@ -17,7 +17,7 @@ from proxy.clusters import Cluster, Instance
 from proxy.headers import Identity, request_headers
 from proxy.instances import Attempt, InstanceState
 from proxy.maintenance import refuse_if_closed
-from proxy.pool import Pool, pool_for
+from proxy.pool import MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.retries import budget_of
 from proxy.routes import Route
 from proxy.signature import signature
@@ -236,7 +236,8 @@ class Sending:
 
     def exchange_on(self, pool: Pool, *, fresh: bool = False) -> tuple[Connection, Answer]:
         """Send the request and read the head of its answer; once more, on a fresh connection, if that is called for."""
-        connection = pool.take(self.route.timeouts, fresh=fresh)
+        idle_seconds = MAX_IDLE_SECONDS if self.may_be_repeated else SURE_SECONDS
+        connection = pool.take(self.route.timeouts, fresh=fresh, idle_seconds=idle_seconds)
         try:
             with connection:
                 return connection, self.send_and_read(connection)

@@ -15,6 +15,9 @@ from proxy.upstream import Connection
 poll = get_original("select", "poll")
 MAX_IDLE = 128
 MAX_IDLE_SECONDS = 30.0
+# Servers close idle connections after a few seconds; a request that comes in that moment is lost. What must not be sent
+# again takes no connection to which that could happen.
+SURE_SECONDS = 1.0
 
 
 class Pool:
@@ -24,9 +27,12 @@ class Pool:
         self.instance = instance
         self.idle: deque[Connection] = deque()
 
-    def take(self, timeouts: Timeouts, *, fresh: bool = False) -> Connection:
-        """Return a connection; raise UpstreamUnreachable or UpstreamTimeout."""
-        while self.idle and not fresh:
+    def take(self, timeouts: Timeouts, *, fresh: bool = False, idle_seconds: float = MAX_IDLE_SECONDS) -> Connection:
+        """Return a connection, one that is kept if it was used within so many seconds; raise UpstreamUnreachable or
+        ConnectTimeout.
+        """
+        self.drop_old()
+        while self.idle and not fresh and time.monotonic() - self.idle[-1].idle_since <= idle_seconds:
             connection = self.idle.pop()
             if is_usable(connection) and resolver.still_leads_to(self.instance, connection.address):
                 connection.reused = True
@@ -42,11 +48,14 @@ class Pool:
         connection.idle_since = time.monotonic()
         self.idle.append(connection)
 
+    def drop_old(self) -> None:
+        """Close what nobody has used for too long: those are the first."""
+        while self.idle and time.monotonic() - self.idle[0].idle_since > MAX_IDLE_SECONDS:
+            self.idle.popleft().close()
+
 
 def is_usable(connection: Connection) -> bool:
     """Return whether an idle connection is still open and silent: late bytes would poison the next answer."""
-    if time.monotonic() - connection.idle_since > MAX_IDLE_SECONDS:
-        return False
     poller = poll()
     poller.register(connection.sock.fileno(), 1)  # POLLIN; errors and hang-ups are always reported
     return not poller.poll(0)

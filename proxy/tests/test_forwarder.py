@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from django.http import HttpRequest
@@ -93,9 +94,9 @@ def test_an_instance_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch)
     asked: list[Instance] = []
     take = Pool.take
 
-    def counted(pool: Pool, timeouts: Timeouts, *, fresh: bool = False) -> Connection:
+    def counted(pool: Pool, timeouts: Timeouts, **more: Any) -> Connection:
         asked.append(pool.instance)
-        return take(pool, timeouts, fresh=fresh)
+        return take(pool, timeouts, **more)
 
     monkeypatch.setattr(Pool, "take", counted)
     with pytest.raises(UpstreamUnreachable):

@@ -8,7 +8,7 @@ import pytest
 from lucid_gateway.errors import UpstreamUnreachable
 from proxy import pool as pool_module
 from proxy.clusters import Instance
-from proxy.pool import MAX_IDLE, MAX_IDLE_SECONDS, Pool, pool_for
+from proxy.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK, RawCluster, saying, saying_and_closing
 from proxy.upstream import Connection
@@ -161,3 +161,24 @@ def test_each_instance_has_one_pool() -> None:
     first, second = Instance("http", "a.test", 80), Instance("http", "a.test", 81)
     assert pool_for(first) is pool_for(Instance("http", "a.test", 80))
     assert pool_for(first) is not pool_for(second)
+
+
+def test_what_must_not_be_sent_again_takes_no_connection_that_was_idle_for_long(pool: Pool) -> None:
+    kept = use(pool.take(TIMEOUTS))
+    pool.give_back(kept)
+    kept.idle_since -= SURE_SECONDS + 0.1
+    other = pool.take(TIMEOUTS, idle_seconds=SURE_SECONDS)
+    assert other is not kept
+    assert pool.take(TIMEOUTS) is kept
+    kept.close()
+    other.close()
+
+
+def test_old_connections_are_closed_though_newer_ones_are_used(pool: Pool) -> None:
+    old, new = use(pool.take(TIMEOUTS)), use(pool.take(TIMEOUTS))
+    pool.give_back(old)
+    pool.give_back(new)
+    old.idle_since -= MAX_IDLE_SECONDS + 1
+    assert pool.take(TIMEOUTS) is new
+    assert old.sock.fileno() == -1
+    new.close()
