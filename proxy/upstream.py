@@ -291,11 +291,19 @@ def wait_for_either(cluster: socket.socket, client: socket.socket, seconds: floa
         if cluster.fileno() in ready:
             return
         if ready:
-            if not client.recv(1, socket.MSG_PEEK):
+            if has_left(client):
                 raise ClientGone()
             # Its next request is there already: whether it leaves cannot be seen.
             poller.unregister(client)
     raise TimeoutError
+
+
+def has_left(client: socket.socket) -> bool:
+    """Return whether the client, whose socket is readable, has closed its connection, or reset it."""
+    try:
+        return not client.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
 
 
 def connect(instance: Instance, timeout: float) -> tuple[socket.socket, Address]:

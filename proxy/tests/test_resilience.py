@@ -166,6 +166,19 @@ def test_a_client_that_leaves_gives_its_place_back(stage: Stage) -> None:
     drip.set()
 
 
+def test_clients_that_reset_their_connections_are_no_failures_of_the_cluster(stage: Stage) -> None:
+    stage.wallets.behaviour = lambda visit: visit.read_until(b"never", Message())
+    for number in range(1, 21):
+        with GatewayClient(stage.gateway.port, stage.token) as client:
+            client.send(client.head("GET", "/wallets"))
+            assert stage.wallets.wait_for(lambda number=number: len(stage.wallets.requests) == number)  # type: ignore[misc]
+            client.reset()
+        assert stage.wallets.visits[-1].over.wait(5)
+    stage.wallets.behaviour = saying(OK)
+    assert {stage.ask().status for _ in range(8)} == {200}
+    assert len(stage.wallets.requests) == 28
+
+
 def test_workers_report_what_they_see(stage: Stage, empty_redis: Redis) -> None:
     def own() -> list[InstanceReport]:
         return [report for report in read_reports() if report.gateway.endswith(f":{stage.gateway.port}")]
