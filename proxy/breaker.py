@@ -74,7 +74,7 @@ class Breaker:
         """Note a failure; `in_a_row` says that nothing at all came back."""
         self.count(failures=1)
         self.failures_in_a_row += in_a_row
-        if probe:
+        if probe and self.open_until:  # else another worker's probe has closed it meanwhile
             self.open(self.pause)
             self.pause = min(2 * self.pause, self.rule.longest_pause)
         elif not self.open_until and self.is_too_much():

@@ -98,15 +98,17 @@ class Attempt:
             self.failed()
             return
         self.judged = True
-        self.state.breaker.succeeded(probe=self.probe)
-        if self.probe:
+        probe = self.end_probe()
+        self.state.breaker.succeeded(probe=probe)
+        if probe:
             self.state.recovered_at = self.state.clock()
 
     def failed(self, *, in_a_row: bool = False) -> None:
         """Note that the instance failed."""
         self.judged = True
         self.state.failures += 1
-        self.state.breaker.failed(probe=self.probe, in_a_row=in_a_row)
+        probe = self.end_probe()
+        self.state.breaker.failed(probe=probe, in_a_row=in_a_row)
 
     def end(self) -> None:
         """Make room for another; a probe that ends without a verdict, as when its client left, leaves the question."""
@@ -114,8 +116,14 @@ class Attempt:
             return
         self.ended = True
         self.state.in_flight -= 1
-        if self.probe:
+        self.end_probe()
+
+    def end_probe(self) -> bool:
+        """Return whether it was the probe; it is none from now on: its body may flow for hours, and be cut at last."""
+        probe, self.probe = self.probe, False
+        if probe:
             self.state.breaker.probing = False
+        return probe
 
 
 @cache

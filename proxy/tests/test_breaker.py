@@ -118,6 +118,14 @@ def test_requests_from_before_it_opened_neither_close_nor_prolong_it(breaker: Br
     assert breaker.open_until == until
 
 
+def test_a_probe_that_fails_when_another_has_closed_it_opens_nothing(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    clock.now += 5
+    breaker.succeeded(probe=True)
+    breaker.failed(probe=True, in_a_row=True)
+    assert breaker.state == State.CLOSED
+
+
 class Lifetime(RuleBasedStateMachine):
     """Whatever happens, and in whatever order: it is never open for longer than the longest pause."""
 

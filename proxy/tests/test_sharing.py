@@ -12,7 +12,7 @@ from lucid_gateway.redis_access import breaker as redis_breaker
 from proxy.breaker import BreakerRule, State
 from proxy.clusters import Cluster, Instance
 from proxy.health import HealthChecker
-from proxy.instances import InstanceState
+from proxy.instances import Attempt, InstanceState
 from proxy.probes import gateway_name, may_probe
 from proxy.reports import read_reports
 from proxy.sharing import Sharing
@@ -101,6 +101,35 @@ def test_a_client_that_leaves_a_probe_leaves_the_question_open(one: Worker, cloc
     attempt = one.state.begin()
     assert attempt
     attempt.end()
+    empty_redis.flushall()  # the lease runs out
+    one.probe(status=200)
+    assert one.state.breaker.state == State.CLOSED
+
+
+def probe_under_way(worker: Worker, clock: Clock) -> Attempt:
+    """Return the probe of the worker's breaker, which opened and has paused."""
+    worker.state.breaker.open(RULE.first_pause)
+    clock.now += RULE.first_pause
+    attempt = worker.state.begin()
+    assert attempt
+    return attempt
+
+
+def test_a_probe_is_judged_once_and_not_again_when_its_body_is_cut(one: Worker, clock: Clock) -> None:
+    one.state.breaker.rule = BreakerRule()
+    attempt = probe_under_way(one, clock)
+    attempt.answered(200)
+    attempt.failed()
+    assert one.state.breaker.state == State.CLOSED
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_probe_whose_body_still_flows_keeps_no_other_from_probing(
+    one: Worker, clock: Clock, empty_redis: Redis, status: int
+) -> None:
+    probe_under_way(one, clock).answered(status)
+    one.state.breaker.failed(in_a_row=True)
+    clock.now = one.state.breaker.open_until
     empty_redis.flushall()  # the lease runs out
     one.probe(status=200)
     assert one.state.breaker.state == State.CLOSED
