@@ -19,7 +19,7 @@ from proxy.breaker import State
 from proxy.bulkhead import bulkhead_of
 from proxy.clusters import Cluster, configured
 from proxy.health import HealthChecker
-from proxy.instances import InstanceState, states_of
+from proxy.instances import NEVER, InstanceState, states_of
 from proxy.probes import gateway_name
 from proxy.reports import write_report
 
@@ -47,12 +47,13 @@ class Sharing:
     def sync(self) -> None:
         """Hear what the others found and tell what is new; raise RedisUnavailable."""
         instances = self.instances()
-        checks = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED and self.is_checker()
+        enabled = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED
+        checks = enabled and self.is_checker()
         if checks:
             self.checker.start_due(instances)
         breakers, health = self.read()
         changes = {state.name: self.follow(state, breakers.get(state.name)) for _, state in instances}
-        verdicts = self.checker.verdicts() if checks else health
+        verdicts = self.checker.verdicts() if checks else health if enabled else {}
         for _, state in instances:
             if state.name in verdicts:
                 state.note_health(verdicts[state.name])
@@ -93,11 +94,12 @@ class Sharing:
         """Open or close the breaker as another worker did; return until when this one's is open, None if closed."""
         breaker, now = state.breaker, time.time()
         known = state.name in self.known_open
+        may_open = not known and not breaker.open_until and breaker.rule is not NEVER
         if known and breaker.open_until and shared_until is None:
             breaker.close()
             state.recovered_at = state.clock()
-        elif not known and not breaker.open_until and shared_until is not None and shared_until > now:
-            breaker.open(shared_until - now)
+        elif may_open and shared_until is not None and shared_until > now:
+            breaker.open(min(shared_until - now, breaker.rule.longest_pause))  # the clock may have been set back
         return now + breaker.open_until - state.clock() if breaker.open_until else None
 
     def write(self, states: list[InstanceState], changes: dict[str, float | None], verdicts: dict[str, bool]) -> None:
@@ -114,8 +116,11 @@ class Sharing:
                     pipeline.hdel(breakers_key(), name)
             for name, healthy in verdicts.items():
                 pipeline.hset(health_key(), name, "healthy" if healthy else "unhealthy")
-            pipeline.expire(breakers_key(), KEPT_SECONDS)
-            pipeline.expire(health_key(), KEPT_SECONDS)
+            # What nobody says any more is forgotten.
+            if any(changes.values()):
+                pipeline.expire(breakers_key(), KEPT_SECONDS)
+            if verdicts:
+                pipeline.expire(health_key(), KEPT_SECONDS)
             write_report(pipeline, states)
             pipeline.execute()
 
@@ -136,9 +141,9 @@ def health_key() -> str:
 def share_forever(sharing: Sharing) -> NoReturn:
     """Sync, sleep, and sync again."""
     while True:
-        sharing.measure()
         with contextlib.suppress(RedisUnavailable):
             try:
+                sharing.measure()
                 sharing.sync()
             except RedisUnavailable:
                 raise

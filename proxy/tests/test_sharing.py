@@ -12,10 +12,10 @@ from lucid_gateway.redis_access import breaker as redis_breaker
 from proxy.breaker import BreakerRule, State
 from proxy.clusters import Cluster, Instance
 from proxy.health import HealthChecker
-from proxy.instances import Attempt, InstanceState
+from proxy.instances import NEVER, Attempt, InstanceState
 from proxy.probes import gateway_name, may_probe
 from proxy.reports import read_reports
-from proxy.sharing import Sharing
+from proxy.sharing import Sharing, breakers_key, health_key, share_forever
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)
@@ -164,6 +164,36 @@ def wait_for(condition: object) -> None:
         time.sleep(0.01)
 
 
+def test_breakers_that_are_switched_off_open_for_nobody(one: Worker, other: Worker) -> None:
+    other.state.breaker.rule = NEVER
+    one.state.breaker.failed(in_a_row=True)
+    sync(one, other)
+    assert (one.state.breaker.state, other.state.breaker.state) == (State.OPEN, State.CLOSED)
+
+
+def test_a_clock_that_was_set_back_keeps_no_breaker_open_for_long(
+    one: Worker, empty_redis: Redis, clock: Clock
+) -> None:
+    empty_redis.hset(breakers_key(), one.state.name, str(time.time() + 3600))
+    one.sync()
+    assert one.state.breaker.open_until - clock.now <= RULE.longest_pause
+
+
+def test_a_second_that_fails_is_not_the_last_that_is_shared(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: list[object] = []
+
+    def fail() -> None:
+        seconds.append(None)
+        if len(seconds) == 3:
+            raise SystemExit
+        raise OSError("no room for the metrics")
+
+    monkeypatch.setattr("proxy.sharing.SECONDS", 0.0)
+    monkeypatch.setattr(one, "measure", fail)
+    with pytest.raises(SystemExit):
+        share_forever(one)
+
+
 @pytest.fixture
 def checked(settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": True, "HEALTH_CHECK_INTERVAL": 1})
@@ -184,6 +214,20 @@ def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker,
     empty_redis.delete(f"health_checker:{gateway_name()}")  # five seconds without a renewal
     sync(other, one)
     assert (bool(one.checker.checks), bool(other.checker.checks)) == (False, True)
+
+
+@pytest.mark.usefixtures("checked")
+def test_what_checks_found_counts_no_more_once_they_are_switched_off(
+    one: Worker, other: Worker, settings: Settings, empty_redis: Redis
+) -> None:
+    sync(one)
+    wait_for(one.checker.verdicts)
+    sync(one)
+    settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": False})
+    empty_redis.expire(health_key(), 60)
+    other.sync()
+    assert other.state.healthy is None
+    assert empty_redis.ttl(health_key()) <= 60
 
 
 def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:
