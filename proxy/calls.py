@@ -9,8 +9,9 @@ from django.conf import settings
 
 from lucid_gateway.errors import BadUpstreamAnswer
 from proxy.balancer import choose, no_instance
-from proxy.clusters import cluster_named
+from proxy.clusters import Cluster, cluster_named
 from proxy.headers import VIA, Identity
+from proxy.instances import Attempt, InstanceState
 from proxy.maintenance import refuse_if_closed
 from proxy.pool import pool_for
 from proxy.routes import Timeouts
@@ -44,10 +45,7 @@ def call(
     """
     refuse_if_closed(cluster)
     found = cluster_named(cluster)
-    state = choose(found)
-    attempt = state.begin() if state else None
-    if attempt is None:
-        raise no_instance(found)
+    attempt = begin(found)
     body = b"" if data is None else json.dumps(data).encode()
     fields = call_fields(caller, request_id, method, target, body) | dict(headers or {})
     lines = [f"{method} {target} HTTP/1.1", f"host: {attempt.state.instance.authority}"]
@@ -70,6 +68,16 @@ def call(
         raise BadUpstreamAnswer(details={"reason": "the connection broke off"}) from error
     finally:
         attempt.end()
+
+
+def begin(cluster: Cluster) -> Attempt:
+    """Return the attempt at an instance; raise CircuitOpen or ClusterInMaintenance if none may be asked."""
+    tried: list[InstanceState] = []
+    while state := choose(cluster, tried):
+        if attempt := state.begin():
+            return attempt
+        tried.append(state)  # another worker probes it
+    raise no_instance(cluster)
 
 
 def call_fields(caller: Identity, request_id: str, method: str, target: str, body: bytes) -> dict[str, str]:

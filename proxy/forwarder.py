@@ -204,7 +204,7 @@ class Sending:
         budget = budget_of(self.cluster.name)
         budget.earn()
         failure: GatewayError | None = None
-        while len(self.tried) < self.route.attempts:
+        while self.exchange.attempts < self.route.attempts:
             state = choose(self.cluster, self.tried)
             if state is None or (failure is not None and not budget.spend()):
                 break

@@ -13,6 +13,7 @@ from proxy.calls import MAX_ANSWER, CallAnswer, call
 from proxy.clusters import cluster_named, configured
 from proxy.instances import states_of
 from proxy.pool import pool_for
+from proxy.probes import may_probe
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from testing.servers import free_port
@@ -22,22 +23,22 @@ SHORT = Timeouts(connect=0.3, read=0.3, total=0.3)
 
 
 @pytest.fixture
-def at(settings: Settings) -> Iterator[Callable[[str], None]]:
+def at(settings: Settings) -> Iterator[Callable[..., None]]:
     """Says where the session-management cluster is."""
 
-    def be_at(url: str) -> None:
-        settings.ENV = settings.ENV.model_copy(update={"SESSION_MANAGEMENT_URL": (url,)})
+    def be_at(*urls: str) -> None:
+        settings.ENV = settings.ENV.model_copy(update={"SESSION_MANAGEMENT_URL": urls})
         configured.cache_clear()
 
     yield be_at
-    (instance,) = cluster_named("session_management").instances
-    for connection in pool_for(instance).idle:
-        connection.close()
+    for instance in cluster_named("session_management").instances:
+        for connection in pool_for(instance).idle:
+            connection.close()
     configured.cache_clear()
 
 
 @pytest.fixture
-def cluster(raw_cluster: RawCluster, at: Callable[[str], None]) -> RawCluster:
+def cluster(raw_cluster: RawCluster, at: Callable[..., None]) -> RawCluster:
     """The session-management cluster."""
     at(raw_cluster.url)
     return raw_cluster
@@ -95,7 +96,16 @@ def test_who_does_not_answer_is_judged_and_makes_room(cluster: RawCluster) -> No
     assert (state.failures, state.in_flight) == (1, 0)
 
 
-def test_who_is_not_there_is_unreachable(at: Callable[[str], None]) -> None:
+def test_an_instance_that_another_worker_probes_is_passed_over(cluster: RawCluster, at: Callable[..., None]) -> None:
+    at(f"http://127.0.0.1:{free_port()}", cluster.url)
+    probed, healthy = states_of(cluster_named("session_management"))
+    probed.breaker.open(0)
+    assert may_probe(probed.name)
+    assert healthy.begin()  # it has more under way
+    assert ask().status == 200
+
+
+def test_who_is_not_there_is_unreachable(at: Callable[..., None]) -> None:
     at(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UpstreamUnreachable):
         ask()

@@ -18,6 +18,7 @@ from proxy.clusters import Cluster, Instance
 from proxy.forwarder import Exchange, Forwarded, forward
 from proxy.instances import states_of
 from proxy.pool import Pool
+from proxy.probes import may_probe
 from proxy.retries import budget_of
 from proxy.routes import Route, Timeouts
 from proxy.tests.conftest import SecondStage
@@ -102,6 +103,16 @@ def test_an_instance_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UpstreamUnreachable):
         send(of(dead()))
     assert len(asked) == 1
+
+
+def test_instances_that_another_worker_probes_cost_no_attempt(raw_cluster: RawCluster) -> None:
+    cluster = of(dead(), dead(), dead(), raw_cluster.instance)
+    *probed, healthy = states_of(cluster)
+    for state in probed:
+        state.breaker.open(0)
+        assert may_probe(state.name)
+    assert healthy.begin()  # it has more under way than those
+    assert whole(send(cluster)) == b"ok"
 
 
 def test_when_no_instance_takes_a_connection_the_cluster_is_unreachable() -> None:
