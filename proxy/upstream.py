@@ -199,16 +199,18 @@ class Connection:
 
     def receive_within(self, seconds: float) -> bytes:
         """Return the next bytes; raise TimeoutError, or ClientGone if nobody waits for them any more."""
-        # Nearly all answers come sooner than it pays to watch the client.
-        unwatched = seconds if self.client is None else min(seconds, UNWATCHED_SECONDS)
-        self.sock.settimeout(unwatched)
-        try:
-            return self.sock.recv(RECEIVE)
-        except TimeoutError:
-            if self.client is None or unwatched == seconds:
-                raise
-        wait_for_either(self.sock, self.client, seconds - unwatched)
-        return self.sock.recv(RECEIVE)
+        until = time.monotonic() + seconds
+        while True:
+            left = max(until - time.monotonic(), 0.001)
+            # Nearly all answers come sooner than it pays to watch the client.
+            self.sock.settimeout(left if self.client is None else min(left, UNWATCHED_SECONDS))
+            try:
+                return self.sock.recv(RECEIVE)
+            except TimeoutError:
+                if self.client is None or left <= UNWATCHED_SECONDS:
+                    raise
+            # It comes to this again where what came is not a whole record of TLS.
+            wait_for_either(self.sock, self.client, until - time.monotonic())
 
     def read_head(self) -> Answer:
         """Read up to the end of the final answer's head; raise NoAnswer, BadUpstreamAnswer or UpstreamTimeout."""
