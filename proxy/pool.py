@@ -42,6 +42,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep the connection if the next request may use it, else close it."""
+        self.drop_old()
         if len(self.idle) >= MAX_IDLE or not connection.is_reusable():
             connection.close()
             return

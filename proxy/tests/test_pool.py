@@ -135,6 +135,17 @@ def test_a_connection_that_was_idle_for_long_is_not_used(pool: Pool) -> None:
     second.close()
 
 
+def test_what_a_burst_left_does_not_stay_open_for_ever(pool: Pool) -> None:
+    burst = [use(pool.take(TIMEOUTS)) for _ in range(3)]
+    for connection in burst:
+        pool.give_back(connection)
+    for connection in burst[:2]:
+        connection.idle_since -= MAX_IDLE_SECONDS + 1
+    pool.give_back(use(pool.take(TIMEOUTS)))
+    assert list(pool.idle) == burst[2:]
+    assert [connection.sock.fileno() for connection in burst[:2]] == [-1, -1]
+
+
 def test_no_more_than_so_many_are_kept(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "MAX_IDLE", 2)
     connections = [use(pool.take(TIMEOUTS)) for _ in range(3)]
