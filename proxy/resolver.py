@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +44,32 @@ class Resolver:
     ) -> None:
         self.look_up, self.clock = look_up, clock
         self.known: dict[Instance, Known] = {}
+        self.asking: dict[Instance, Future[Known]] = {}
 
     def addresses(self, instance: Instance) -> tuple[Address, ...]:
         """Return where the instance listens; raise OSError or UnicodeError for a name that never led anywhere."""
         known = self.known.get(instance)
         if known is None:
-            known = self.known[instance] = self.ask(instance)
+            known = self.ask_first(instance)
         elif known.fresh_until < self.clock():
             # No other request is to ask meanwhile, and this one does not wait.
-            known.fresh_until = self.clock() + FRESH_SECONDS
+            known.fresh_until = math.inf
             threading.Thread(target=self.refresh, args=[instance], name="resolver", daemon=True).start()
         return known.addresses
+
+    def ask_first(self, instance: Instance) -> Known:
+        """Look the name up; who comes meanwhile gets the same answer, or error: the resolver is asked once."""
+        mine: Future[Known] = Future()
+        asking = self.asking.setdefault(instance, mine)
+        if asking is mine:
+            try:
+                self.known[instance] = known = self.ask(instance)
+                mine.set_result(known)
+            except BaseException as error:  # noqa: BLE001  # raised below, and wherever it is waited for
+                mine.set_exception(error)
+            finally:
+                del self.asking[instance]
+        return asking.result()
 
     def ask(self, instance: Instance) -> Known:
         """Look the name up."""
@@ -62,10 +78,13 @@ class Resolver:
 
     def refresh(self, instance: Instance) -> None:
         """Look the name up again; where that fails what was known stays."""
+        known = self.known[instance]
         try:
             self.known[instance] = self.ask(instance)
         except (OSError, UnicodeError):
             return
+        finally:
+            known.fresh_until = self.clock() + FRESH_SECONDS
 
     def still_leads_to(self, instance: Instance, address: Address) -> bool:
         """Return whether the name still leads to the address that a connection was made to."""

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -93,6 +94,28 @@ def test_nobody_waits_for_a_slow_resolver_that_answered_before(resolver: Resolve
     assert [resolver.addresses(NAMED) for _ in range(50)] == [(at(1),)] * 50
     names.waits_for.set()
     assert names.asked == 2
+
+
+def test_a_resolver_that_hangs_is_not_asked_again_meanwhile(resolver: Resolver, names: Names, clock: Clock) -> None:
+    resolver.addresses(NAMED)
+    names.waits_for.clear()
+    for _ in range(10):
+        clock.now += FRESH_SECONDS + 0.1
+        resolver.addresses(NAMED)
+    assert names.asked == 2
+    names.waits_for.set()
+
+
+@pytest.mark.parametrize("answer", [(at(1),), OSError("no such name")])
+def test_many_who_ask_first_ask_once(resolver: Resolver, names: Names, answer: tuple[Address, ...] | OSError) -> None:
+    names.answer = answer
+    names.waits_for.clear()
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(resolver.addresses, NAMED) for _ in range(20)]
+        time.sleep(0.2)
+        names.waits_for.set()
+    assert {one.exception() or one.result() for one in asked} == {answer}
+    assert names.asked == 1
 
 
 def test_what_was_known_stays_while_nobody_can_say(resolver: Resolver, names: Names, clock: Clock) -> None:
