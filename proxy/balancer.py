@@ -21,8 +21,16 @@ def choose(cluster: Cluster, tried: Collection[InstanceState] = ()) -> InstanceS
         return fit[0] if fit else None
     # Where no instance is healthy the checks may be what is wrong: all are tried.
     healthy = [state for state in fit if state.healthy is not False] or fit
-    rested = [state for state in healthy if state.share() >= 1 or random.random() < state.share()] or healthy  # noqa: S311
+    rested = [state for state in healthy if is_rested(state, among=len(healthy))] or healthy
     return min(rested, key=lambda state: (state.in_flight, state.last_turn))
+
+
+def is_rested(state: InstanceState, *, among: int) -> bool:
+    """Return whether it is the turn of an instance that may have just recovered: with the fewest under way `among` so
+    many it would get all requests, not its part.
+    """
+    share = state.share()
+    return share >= 1 or random.random() < share / among  # noqa: S311
 
 
 def may_be_asked(cluster: Cluster, state: InstanceState) -> bool:

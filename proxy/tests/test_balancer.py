@@ -105,9 +105,9 @@ def test_a_recovered_instance_starts_slowly(cluster: Cluster, states: list[Insta
     for state in states:
         state.in_flight = 0 if state is states[0] else 1
     clock.now += 1
-    assert 0.05 < share() < 0.16
+    assert 0.015 < share() < 0.055  # a tenth of a third, though the others have more under way
     clock.now += 4
-    assert 0.42 < share() < 0.58
+    assert 0.12 < share() < 0.21
     clock.now += 5
     assert share() == 1
 
