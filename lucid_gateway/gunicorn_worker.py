@@ -15,6 +15,7 @@ from typing import Any
 
 import gevent
 from django.utils.http import parse_header_parameters
+from gevent.monkey import get_original
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.http.message import Request
@@ -29,6 +30,8 @@ from lucid_gateway.envelope import envelope
 from lucid_gateway.errors import BadRequest, GatewayError, InternalError, RequestTimeout
 
 logger = logging.getLogger(__name__)
+# The unpatched poll: between asking and shutting down no other greenlet may read.
+poll = get_original("select", "poll")
 
 # gunicorn reads up to 1 MiB ahead and copies what is left over with each read of the application: smaller steps
 # made uploads two to three times as fast (docs/decisions/0002).
@@ -65,6 +68,13 @@ def asks_to_close(headers: Iterable[tuple[str, str]]) -> bool:
 def has_body(headers: Iterable[tuple[str, str]]) -> bool:
     """Return whether a request with these fields brings a body."""
     return any(name == "TRANSFER-ENCODING" or (name == "CONTENT-LENGTH" and value != "0") for name, value in headers)
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Return whether bytes, or the end, of what a client sends are there."""
+    poller = poll()
+    poller.register(sock.fileno(), 1)  # POLLIN
+    return bool(poller.poll(0))
 
 
 @lru_cache(maxsize=1)
@@ -221,7 +231,9 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Stop reading from connections without a request; one that has just arrived is still read and served."""
         for greenlet in list(self.idle):
             with contextlib.suppress(OSError, KeyError):
-                self.clients[greenlet].shutdown(socket.SHUT_RD)
+                # Else the client of a request that is there, but not read yet, would look as if it had left.
+                if not is_readable(self.clients[greenlet]):
+                    self.clients[greenlet].shutdown(socket.SHUT_RD)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer what went wrong before or around the application, and close the connection."""

@@ -1,12 +1,17 @@
 """SIGTERM: what is under way is finished, what is idle is closed."""
 
+import contextlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 
+import gevent
+import pytest
+
 from demo.launch import running_clusters
+from lucid_gateway.gunicorn_worker import GatewayWorker
 from testing.gateway import running_gateway
 
 
@@ -17,6 +22,21 @@ def slow_answer(port: int, token: str) -> int:
         with connection.getresponse() as response:
             response.read()
             return response.status
+
+
+def test_a_request_that_is_there_but_not_read_yet_is_not_shut_out() -> None:
+    worker = object.__new__(GatewayWorker)
+    with contextlib.ExitStack() as sockets:
+        pairs = [tuple(map(sockets.enter_context, socket.socketpair())) for _ in range(2)]
+        (asked, client), (silent, _) = pairs
+        client.sendall(b"GET / HTTP/1.1")
+        worker.clients = {gevent.Greenlet(): server for server in (asked, silent)}
+        worker.idle = set(worker.clients)
+        worker.close_idle()
+        asked.setblocking(False)
+        assert (asked.recv(100), silent.recv(100)) == (b"GET / HTTP/1.1", b"")
+        with pytest.raises(BlockingIOError):
+            asked.recv(100)
 
 
 def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connections() -> None:
