@@ -18,7 +18,7 @@ def gateway_name() -> str:
 
 def may_probe(instance: str) -> bool:
     """Return whether this worker may send the probe; without Redis each worker sends its own."""
-    key = f"breaker_probe:{gateway_name()}:{instance}"
+    key = f"clusters:probe:{gateway_name()}:{instance}"
     try:
         return bool(redis_call(lambda redis: redis.set(key, "", nx=True, px=LEASE_MS)))
     except RedisUnavailable:

@@ -11,7 +11,7 @@ from lucid_gateway.redis_access import redis_call
 from proxy.instances import InstanceState
 from proxy.probes import gateway_name
 
-KEY = "cluster_reports"
+KEY = "clusters:reports"
 CURRENT_SECONDS = 5.0
 KEPT_SECONDS = 60
 

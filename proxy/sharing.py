@@ -70,7 +70,7 @@ class Sharing:
         """Return whether it is this worker that checks: one of a gateway, until it is gone for five seconds."""
 
         def ask(redis: Any) -> bool:
-            key = f"health_checker:{gateway_name()}"
+            key = f"clusters:checker:{gateway_name()}"
             taken = redis.set(key, self.worker, nx=True, px=CHECKER_LEASE_MS)
             mine = taken or redis.get(key) == self.worker.encode()
             return bool(mine and redis.pexpire(key, CHECKER_LEASE_MS))
@@ -130,12 +130,12 @@ class Sharing:
 
 def breakers_key() -> str:
     """Return the hash of this gateway's open breakers."""
-    return f"breakers:{gateway_name()}"
+    return f"clusters:breakers:{gateway_name()}"
 
 
 def health_key() -> str:
     """Return the hash of what this gateway's health checks found."""
-    return f"health:{gateway_name()}"
+    return f"clusters:health:{gateway_name()}"
 
 
 def share_forever(sharing: Sharing) -> NoReturn:

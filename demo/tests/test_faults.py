@@ -65,6 +65,7 @@ def test_reset_closes_the_connection_without_an_answer(chain: httpx.Client) -> N
         chain.get(f"{DEMO}/reset")
 
 
+@pytest.mark.quiet
 def test_a_thousand_slow_requests_are_answered_at_once(clusters: DemoClusters) -> None:
     address = urlsplit(clusters.blockchain_core)
 

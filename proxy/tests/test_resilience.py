@@ -210,7 +210,7 @@ def test_an_instance_whose_checks_fail_is_passed_over_until_they_succeed() -> No
         visit.send(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n" if visit.request.target == "/health" else OK)
 
     with RawCluster() as first, RawCluster() as second:
-        first.behaviour = ill
+        first.behaviour, started = ill, time.monotonic()
         with running_gateway(
             TRON_PAYMENT_URL=f"{first.url},{second.url}", CLUSTER_HEALTH_CHECKS_ENABLED="true",
             HEALTH_CHECK_INTERVAL="1", **RESILIENT,
@@ -221,7 +221,7 @@ def test_an_instance_whose_checks_fail_is_passed_over_until_they_succeed() -> No
             assert [stage.ask().status for _ in range(20)] == [200] * 20
             assert len(without_health(first)) == before
             checks = len(first.requests) - len(without_health(first))
-            assert 1 <= checks <= 8  # of one worker, not of two
+            assert 1 <= checks <= time.monotonic() - started + 2  # of one worker, not of two
 
             first.behaviour = saying(OK)
             deadline = time.monotonic() + 30

@@ -211,7 +211,7 @@ def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker)
 @pytest.mark.usefixtures("checked")
 def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker, empty_redis: Redis) -> None:
     sync(one, other)
-    empty_redis.delete(f"health_checker:{gateway_name()}")  # five seconds without a renewal
+    empty_redis.delete(f"clusters:checker:{gateway_name()}")  # five seconds without a renewal
     sync(other, one)
     assert (bool(one.checker.checks), bool(other.checker.checks)) == (False, True)
 

@@ -535,6 +535,7 @@ def test_every_key_has_an_expiry_whatever_happens(tiers: list[Tier], steps: list
         else:
             now += amount if step == "wait" else -amount  # a clock that is set back, too
 
-    ages = {key: redis.ttl(key) for key in redis.scan_iter()}
+    # Gateways of other tests speak of their clusters.
+    ages = {key: redis.ttl(key) for key in redis.scan_iter() if not key.startswith(b"clusters:")}
     assert all(0 < age <= DAY + 1 for age in ages.values()), ages
     assert ages.keys() <= {b"rate_limit:model:user:1", b"quota:user:1", concurrency_key("user:1").encode()}
