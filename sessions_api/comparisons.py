@@ -1,0 +1,109 @@
+"""What the operators and methods of conditions say of JSON values: never more than the values' own size costs."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any
+
+MAX_LIST = 100  # entries, where `in` looks at each
+ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+TEXT_METHODS: Mapping[str, Callable[[str, str], bool]] = {
+    "startsWith": str.startswith, "endsWith": str.endswith, "contains": str.__contains__,
+}  # fmt: skip
+KINDS: Mapping[type, str] = {
+    NoneType: "null", bool: "bool", int: "number", float: "number", str: "string", list: "list", dict: "map",
+}  # fmt: skip
+
+Context = Mapping[str, Any]
+Node = Callable[[Context], Any]
+
+
+class Undecided(Exception):
+    """A context for which a condition has no answer: something is missing in it, or of the wrong kind."""
+
+
+def kind_of(value: Any) -> str:
+    """Return the name of a JSON value's kind."""
+    return KINDS[type(value)]
+
+
+def truth(value: Any) -> bool:
+    """Return a bool; raise Undecided for anything else."""
+    if isinstance(value, bool):
+        return value
+    raise Undecided(f"a bool is needed, not a {kind_of(value)}")
+
+
+def comparable(left: Any, right: Any) -> bool:
+    """Return whether two values can be equal at all: single ones of one kind, or one is null."""
+    kinds = KINDS[type(left)], KINDS[type(right)]
+    return "null" in kinds or (kinds[0] == kinds[1] and kinds[0] not in ("list", "map"))
+
+
+def same(left: Any, right: Any) -> bool:
+    """Return whether two values are equal; raise Undecided where that has no meaning."""
+    if not comparable(left, right):
+        raise Undecided(f"{kind_of(left)} and {kind_of(right)} cannot be compared")
+    return bool(left == right)
+
+
+def ordered(symbol: str, left: Any, right: Any) -> bool:
+    """Return whether two numbers or two strings are in that order; raise Undecided for others."""
+    kinds = {kind_of(left), kind_of(right)}
+    if kinds not in ({"number"}, {"string"}):
+        raise Undecided(f"{kind_of(left)} {symbol} {kind_of(right)} has no meaning")
+    return ORDERS[symbol](left, right)
+
+
+def contained(value: Any, container: Any) -> bool:
+    """Return whether the list has the value, or the map the key; raise Undecided if it cannot be said."""
+    if isinstance(container, dict):
+        if not isinstance(value, str):
+            raise Undecided(f"a map has no {kind_of(value)} for a key")
+        return value in container
+    if not isinstance(container, list):
+        raise Undecided(f"a list or a map is needed after in, not a {kind_of(container)}")
+    if len(container) > MAX_LIST:
+        raise Undecided(f"a list with more than {MAX_LIST} entries")
+    strangers = []
+    for each in container:
+        if not comparable(value, each):
+            strangers.append(each)
+        elif value == each:
+            return True
+    if strangers:
+        raise Undecided(f"a {kind_of(value)} and a {kind_of(strangers[0])} of the list cannot be compared")
+    return False
+
+
+def either(nodes: Sequence[Node], context: Context, decisive: bool) -> bool:
+    """Return `decisive` if any node is that, else the opposite, for which all must be decided.
+
+    As in CEL the order does not matter: `a || b` holds if b does, whether or not a can be decided.
+    """
+    doubt: Undecided | None = None
+    for node in nodes:
+        try:
+            if truth(node(context)) is decisive:
+                return decisive
+        except Undecided as error:
+            doubt = doubt or error
+    if doubt is not None:
+        raise doubt
+    return not decisive
+
+
+def size(value: Any) -> int:
+    """Return the length of a string, list or map; raise Undecided for anything else."""
+    if isinstance(value, str | list | dict):
+        return len(value)
+    raise Undecided(f"a {kind_of(value)} has no size")
+
+
+def tested(name: str, text: Any, part: Any) -> bool:
+    """Return what a method of strings says; raise Undecided for anything else."""
+    if isinstance(text, str) and isinstance(part, str):
+        return TEXT_METHODS[name](text, part)
+    raise Undecided(f"{name} needs two strings, not {kind_of(text)} and {kind_of(part)}")

@@ -1,0 +1,235 @@
+"""Conditions: what they mean, where their errors are, and that no text and no context can hold a worker up."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessions_api import conditions
+from sessions_api.comparisons import Undecided
+from sessions_api.conditions import MAX_LENGTH, ConditionError, parse
+
+CONTEXT = {
+    "user": {"role": "admin", "age": 20, "tags": ["a", "b"], "in": 1, "nobody": None, "x-y": {"z": True}},
+    "list": [1, 2.5, "three", None],
+    "on": True,
+    "none": None,
+}
+MOST_SECONDS = 0.05
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "true", "on", "!!on", "!(on && false)", "false || on", "on == true", "on != false",
+        'user.role == "admin"', "user.role == 'admin'", "user.age >= 18 && user.age < 21", "user.age == 20.0",
+        "-1 < 0", "1 <= 1.5", '"a" < "b"', '"b" > "a"', "none == null", "user.age != null", "user.nobody == null",
+        '"a" in user.tags', 'user.role in ["admin", "auditor"]', '"role" in user', '!("c" in user.tags)',
+        "list[0] == 1", 'list[2] == "three"', 'user["x-y"].z', 'user["role"] == "admin"', "user.in == 1",
+        'user.role.startsWith("ad")', 'user.role.endsWith("min")', 'user.role.contains("dmi")',
+        "user.role.size() == 5", "user.tags.size() == 2", "user.size() == 6",
+        "has(user.role)", "!has(user.name)", "!has(nothing.at.all)", "has(list[3])", "!has(list[4])", "has(none)",
+        r'"a\"b\\\n" != "a"', "'it\\'s' == \"it's\"", "on\n&&\n\ton", "!false == true", "1 in [1, \"a\"]",
+    ],
+)  # fmt: skip
+def test_these_hold(text: str) -> None:
+    assert parse(text).evaluate(CONTEXT) is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "false", "!on", "on && !on", "user.age > 20", 'user.role == "Admin"', "none != null", "user.age == null",
+        '"c" in user.tags', "3 in []", '"name" in user', "has(user.role.name)", 'user.role.startsWith("min")',
+        "on != true", "true == false", "1 > 1", "2 in [1, null]",
+    ],
+)  # fmt: skip
+def test_these_do_not_hold(text: str) -> None:
+    assert parse(text).evaluate(CONTEXT) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user.name == 'Ada'", "user.name is missing"),
+        ("list[9] == 1", "list[9] is missing"),
+        ('user["x-y"].w', "user['x-y'].w is missing"),
+        ("user[0] == 1", "user[0] is missing"),
+        ("user.age == '20'", "number and string cannot be compared"),
+        ("on == 1", "bool and number cannot be compared"),
+        ("user.tags == user.tags", "list and list cannot be compared"),
+        ("user.age < '3'", "number < string has no meaning"),
+        ("none < 3", "null < number has no meaning"),
+        ("on < true", "bool < bool has no meaning"),
+        ("user.age", "a bool is needed, not a number"),
+        ("!user.role", "a bool is needed, not a string"),
+        ("none || false", "a bool is needed, not a null"),
+        ("1 in user.role", "a list or a map is needed after in, not a string"),
+        ("1 in user", "a map has no number for a key"),
+        ("1 in user.tags", "a number and a string of the list cannot be compared"),
+        ("user.age.size() == 1", "a number has no size"),
+        ("user.tags.contains('a')", "contains needs two strings, not list and string"),
+        ("user.role.startsWith(1)", "startsWith needs two strings, not string and number"),
+        ("user.constructor == 1", "user.constructor is missing"),
+        ("user.__class__ == 1", "user.__class__ is missing"),
+    ],
+)
+def test_what_is_missing_or_of_the_wrong_kind_leaves_a_condition_undecided(text: str, message: str) -> None:
+    condition = parse(text)
+    with pytest.raises(Undecided) as raised:
+        condition.evaluate(CONTEXT)
+    assert str(raised.value) == message
+    assert condition.holds(CONTEXT) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("nothing || on", True), ("on || nothing", True), ("nothing && !on", False), ("!on && nothing", False),
+        ("has(user.name) && user.name == 'Ada'", False),
+    ],
+)  # fmt: skip
+def test_what_is_undecided_does_not_matter_where_the_rest_decides(text: str, answer: bool) -> None:
+    assert parse(text).evaluate(CONTEXT) is answer
+
+
+@pytest.mark.parametrize("text", ["nothing && on", "on && nothing", "nothing || !on", "!on || nothing", "!nothing"])
+def test_what_is_undecided_matters_where_the_rest_does_not_decide(text: str) -> None:
+    with pytest.raises(Undecided, match="nothing is missing"):
+        parse(text).evaluate(CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "message"),
+    [
+        ("", 0, "the condition ends too early"),
+        ("user.age >=", 11, "the condition ends too early"),
+        ("(on", 3, "the condition ends too early"),
+        ("on)", 2, "unexpected ')'"),
+        ("user..age", 5, "unexpected '.'"),
+        ("user.age = 3", 9, "unexpected '='"),
+        ("on and on", 3, "unexpected 'and'"),
+        ("1 < 2 < 3", 6, "unexpected '<'"),
+        ("on == \n 'off", 8, "a string without its end, or with an escape that is none"),
+        (r'on == "\x41"', 6, "a string without its end, or with an escape that is none"),
+        ("1 + 1 == 2", 2, "unexpected '+'"),
+        ("1e9 == 1", 0, "unexpected '1'"),
+        ("9999999999999999 == 1", 0, "unexpected '9'"),
+        ("on ? on : on", 3, "unexpected '?'"),
+        ("user[on]", 5, "unexpected 'on'"),
+        ("[user] == 1", 1, "unexpected 'user'"),
+        ("on // why", 3, "unexpected '/'"),
+        ("on && eval('1')", 6, "there is no function eval"),
+        ("user.role.matches('a+')", 10, "there is no method matches with an argument"),
+        ("user.role.size(1)", 10, "there is no method size with an argument"),
+        ("user.role.contains()", 10, "there is no method contains with no argument"),
+        ("has(1)", 0, "only names, and what is below them, can stand here"),
+        ("(on || on).role", 11, "only names, and what is below them, can stand here"),
+        ("on || " + "(" * 17 + "on" + ")" * 17, 22, "parentheses nested deeper than 16"),
+        ("1 in [" + "1," * 100 + "1]", 5, "a list has at most 100 entries"),
+        ("a" * 1001, 1000, "longer than 1000 characters"),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_where(text: str, position: int, message: str) -> None:
+    with pytest.raises(ConditionError) as raised:
+        parse(text)
+    assert (raised.value.position, raised.value.message) == (position, message)
+
+
+def test_parentheses_in_strings_are_no_nesting() -> None:
+    assert parse("'" + "(" * 100 + "' != \"" + "(" * 50 + '\\"(((((((((((((((((((("').evaluate({})
+
+
+def test_a_list_of_more_than_a_hundred_entries_is_not_searched() -> None:
+    assert parse("1 in a").evaluate({"a": [1] * 100})
+    with pytest.raises(Undecided, match="a list with more than 100 entries"):
+        parse("1 in a").evaluate({"a": [1] * 101})
+
+
+# Hostile input
+
+
+def filled(part: str, join: str) -> str:
+    """Return the longest condition of such parts."""
+    return join.join([part] * ((MAX_LENGTH + len(join)) // (len(part) + len(join))))
+
+
+HOSTILE = {
+    "terms": filled("a", "||"), "comparisons": filled("t==u", "||"), "orders": filled("t<u", "||"),
+    "lists": filled("1 in l", "||"), "mixed lists": filled('"1"in m', "||"), "literals": "1in[" + "1," * 490 + "1]",
+    "substrings": filled("t.contains(u)", "||"), "periodic": filled("t.contains(v)", "||"),
+    "signs": "!" * 999 + "a", "paths": "a" + ".b" * 499, "indexes": "a" + "[0]" * 333, "groups": filled("(a)", "&&"),
+    "parentheses": "(" * 1000, "nested": "(" * 16 + filled("a", "&&")[:900] + "a" + ")" * 16, "spaces": " " * 999 + "a",
+    "quotes": '"' * 1000, "escapes": '"' + "\\" * 999, "alternating": "'\"" * 500, "digits": "1" * 1000,
+    "name": "a" * 1000, "calls": filled("has(a)", "&&"), "arguments": "t.contains(" * 16 + "t" + ")" * 16,
+    "operators": "<" * 1000, "brackets": "[" * 1000, "unicode": "\U0010ffff" * 1000,
+}  # fmt: skip
+HOSTILE_CONTEXT = {
+    "a": False, "t": "a" * 8000, "u": "a" * 4000 + "b" + "a" * 3999, "v": "ab" * 4000, "l": [2] * 4000, "m": [1] * 100,
+    "b": {"b": {}},
+}  # fmt: skip
+
+
+@pytest.mark.quiet
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("entries", [100, 4000])
+def test_no_condition_takes_more_than_moments(text: str, entries: int) -> None:
+    started = time.thread_time()
+    outcome(text, HOSTILE_CONTEXT | {"l": [2] * entries})
+    assert time.thread_time() - started < MOST_SECONDS
+
+
+def outcome(text: str, context: dict[str, Any]) -> bool | None:
+    """Return what the condition says, None if it is none; raise whatever nobody expects."""
+    conditions.parse.cache_clear()
+    try:
+        condition = parse(text)
+    except ConditionError as refusal:
+        error = refusal
+    else:
+        held = condition.holds(context)
+        assert type(held) is bool
+        return held
+    assert 0 <= error.position <= len(text)
+    assert error.message
+    return None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
+    max_leaves=8,
+)
+CONTEXTS = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
+TOKENS = st.lists(
+    st.sampled_from(
+        ["a", "b", "c", ".", "a.b", "[0]", '["c"]', "(", ")", "!", "&&", "||", "==", "!=", "<", ">=", " in ", "has(a)",
+         ".size()", ".contains(", ".startsWith(", "true", "null", "1", "-2.5", "'x'", '"y"', "[", "]", ",", " ", "\n"]
+    ),
+    max_size=20,
+).map("".join)  # fmt: skip
+OPERANDS = st.sampled_from(["a", "b.a", "c[0]", "d.size()", "1", "2.5", "'x'", "null", "true", "[1, 'x']"])
+ATOMS = st.one_of(
+    st.tuples(OPERANDS, st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "in"]), OPERANDS).map(" ".join),
+    OPERANDS, OPERANDS.map("!{}".format), st.just("has(a.b)"), st.just("a.contains(b)"),
+)  # fmt: skip
+GOOD = st.recursive(
+    ATOMS, lambda inner: st.tuples(inner, st.sampled_from(["&&", "||"]), inner).map(lambda p: f"({' '.join(p)})"),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(st.text(max_size=60) | TOKENS | GOOD, CONTEXTS)
+def test_every_text_is_an_error_with_its_place_or_says_yes_or_no_to_every_context(
+    text: str, context: dict[str, Any]
+) -> None:
+    outcome(text, context)
+
+
+@settings(max_examples=200)
+@given(GOOD, CONTEXTS)
+def test_a_condition_and_its_opposite_never_both_hold(text: str, context: dict[str, Any]) -> None:
+    assert not (parse(text).holds(context) and parse(f"!({text})").holds(context))
