@@ -38,8 +38,10 @@ def truth(value: Any) -> bool:
 
 def comparable(left: Any, right: Any) -> bool:
     """Return whether two values can be equal at all: single ones of one kind, or one is null."""
-    kinds = KINDS[type(left)], KINDS[type(right)]
-    return "null" in kinds or (kinds[0] == kinds[1] and kinds[0] not in ("list", "map"))
+    if left is None or right is None:
+        return True
+    kind = KINDS[type(left)]
+    return kind == KINDS[type(right)] and kind not in ("list", "map")
 
 
 def same(left: Any, right: Any) -> bool:
@@ -67,15 +69,10 @@ def contained(value: Any, container: Any) -> bool:
         raise Undecided(f"a list or a map is needed after in, not a {kind_of(container)}")
     if len(container) > MAX_LIST:
         raise Undecided(f"a list with more than {MAX_LIST} entries")
-    strangers = []
-    for each in container:
-        if not comparable(value, each):
-            strangers.append(each)
-        elif value == each:
-            return True
-    if strangers:
-        raise Undecided(f"a {kind_of(value)} and a {kind_of(strangers[0])} of the list cannot be compared")
-    return False
+    fitting = [each for each in container if comparable(value, each)]
+    if value not in fitting and len(fitting) < len(container):
+        raise Undecided(f"not every entry of the list can be compared with a {kind_of(value)}")
+    return value in fitting
 
 
 def either(nodes: Sequence[Node], context: Context, decisive: bool) -> bool:

@@ -1,0 +1,102 @@
+"""Which rule of a trust policy decides: by action, priority and kind; what cannot be decided never allows."""
+
+from typing import Any
+
+import pytest
+
+from sessions_api.evaluation import Asked, Decision, decide
+from sessions_api.models import TrustPolicy
+
+
+def rule(rule_id: str, kind: str = "allow", condition: str = "true", **more: Any) -> dict[str, Any]:
+    fields = {"rule_id": rule_id, "type": kind, "condition": condition, "action": "*", "priority": 0, "enabled": True}
+    return fields | more
+
+
+def decision(*rules: dict[str, Any], action: str = "session.view", enabled: bool = True, **context: Any) -> Decision:
+    return decide(TrustPolicy(rules=list(rules), enabled=enabled), action=action, context=context)
+
+
+def who(*rules: dict[str, Any], **more: Any) -> tuple[str, str | None]:
+    """Return what was decided, and by which rule."""
+    decided = decision(*rules, **more)
+    return decided.decision, decided.rule_id
+
+
+def test_the_rule_that_matches_decides_and_is_named() -> None:
+    assert decision(rule("a", condition="age > 17"), age=18) == Decision(
+        "allow", "a", "The allow rule a matches.", (Asked("a", True),)
+    )
+
+
+def test_what_no_rule_allows_is_denied() -> None:
+    assert decision(rule("a", condition="age > 17"), age=17) == Decision(
+        "deny", None, "No rule allows it.", (Asked("a", False),)
+    )
+
+
+def test_a_disabled_policy_denies_and_asks_no_rule() -> None:
+    assert decision(rule("a"), enabled=False) == Decision("deny", None, "The policy is disabled: it allows nothing.")
+
+
+def test_a_disabled_rule_is_not_asked() -> None:
+    assert decision(rule("a", enabled=False)).evaluated == ()
+
+
+def test_a_higher_priority_is_asked_first_whatever_its_kind() -> None:
+    deny, allow = rule("d", "deny", priority=1), rule("a", priority=2)
+    assert who(deny, allow) == who(allow, deny) == ("allow", "a")
+    assert who(deny | {"priority": 3}, allow) == ("deny", "d")
+
+
+def test_at_the_same_priority_deny_comes_before_allow() -> None:
+    assert who(rule("a"), rule("d", "deny")) == ("deny", "d")
+
+
+def test_else_the_order_in_the_policy_counts() -> None:
+    assert who(rule("a"), rule("b")) == ("allow", "a")
+    assert who(rule("a", condition="false"), rule("b")) == ("allow", "b")
+
+
+def test_the_rules_after_the_one_that_decides_are_not_asked() -> None:
+    asked = decision(rule("a", condition="false"), rule("b"), rule("c")).evaluated
+    assert [each.rule_id for each in asked] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [
+        ("session.view", ["session.view"]),
+        ("*", ["session", "session.view", "session.view.now", "sessions.view", "view"]),
+        ("session.*", ["session.view", "session.view.now"]),
+        ("session.view.*", ["session.view.now"]),
+        ("view", ["view"]),
+    ],
+)
+def test_an_action_takes_in_itself_and_with_a_star_all_below(pattern: str, covered: list[str]) -> None:
+    actions = ["session", "session.view", "session.view.now", "sessions.view", "view"]
+    assert [action for action in actions if who(rule("a", action=pattern), action=action)[1]] == covered
+
+
+def test_a_deny_rule_that_cannot_be_decided_denies() -> None:
+    decided = decision(rule("d", "deny", "age < 18"), rule("a"))
+    assert (decided.decision, decided.rule_id) == ("deny", "d")
+    assert decided.reason == "The deny rule d cannot be decided, and so denies: age is missing."
+    assert decided.evaluated == (Asked("d", False, "age is missing"),)
+
+
+def test_an_allow_rule_that_cannot_be_decided_allows_nothing_and_says_so() -> None:
+    decided = decision(rule("a", condition="age > 17"), age="18")
+    assert (decided.decision, decided.rule_id) == ("deny", None)
+    assert decided.evaluated == (Asked("a", False, "string > number has no meaning"),)
+
+
+def test_another_rule_may_allow_after_an_allow_rule_that_cannot_be_decided() -> None:
+    assert who(rule("a", condition="age > 17"), rule("b")) == ("allow", "b")
+
+
+@pytest.mark.parametrize(("kind", "rule_id"), [("deny", "x"), ("allow", None)])
+def test_a_stored_condition_that_is_none_any_more_never_allows(kind: str, rule_id: str | None) -> None:
+    decided = decision(rule("x", kind, "age >"), age=18)
+    assert (decided.decision, decided.rule_id) == ("deny", rule_id)
+    assert decided.evaluated == (Asked("x", False, "the condition ends too early"),)
