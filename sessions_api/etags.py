@@ -2,10 +2,21 @@
 
 import hashlib
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from lucid_gateway.errors import PreconditionFailed
+
+ETAG = OpenApiParameter(
+    "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="The strong tag of what is answered"
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, description="Change only what still has this tag; 412 otherwise"
+)
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", str, OpenApiParameter.HEADER, description="304 without a body if it still has this tag"
+)
 
 
 def etag(*facts: object) -> str:

@@ -1,10 +1,17 @@
 from django.urls import path
 
-from sessions_api.views import manifests
+from sessions_api.views import manifests, policies
 
 urlpatterns = [
     path("manifests", manifests.ManifestsView.as_view(), name="manifests"),
     path("manifests/<str:manifest_id>", manifests.ManifestView.as_view(), name="manifest"),
     path("manifests/<str:manifest_id>/proof/<str:index>", manifests.ProofView.as_view(), name="proof"),
     path("manifests/<str:manifest_id>/anchor", manifests.AnchorView.as_view(), name="anchor"),
+    path("trust/policies", policies.PoliciesView.as_view(), name="trust-policies"),
+    path("trust/policies/<str:policy_id>", policies.PolicyView.as_view(), name="trust-policy"),
+    path("trust/policies/<str:policy_id>/evaluate", policies.EvaluateView.as_view(), name="trust-policy-evaluate"),
+    # The same under a second name, which the API document leaves out.
+    path("trust-policies", policies.PoliciesView.as_view(schema=None)),
+    path("trust-policies/<str:policy_id>", policies.PolicyView.as_view(schema=None)),
+    path("trust-policies/<str:policy_id>/evaluate", policies.EvaluateView.as_view(schema=None)),
 ]

@@ -78,6 +78,14 @@ PUT    /api/v1/manifests/{manifest_id}              . + + + + + x
 POST   /api/v1/manifests/{manifest_id}/anchor       . + + + + + x
 GET    /api/v1/manifests/{manifest_id}/proof/{index} . + + + + + x
 
+GET    /api/v1/trust/policies                       . + + + + + x
+POST   /api/v1/trust/policies                       . + + + + + x
+GET    /api/v1/trust/policies/{policy_id}           . + + + + + x
+PUT    /api/v1/trust/policies/{policy_id}           . + + + + + x
+PATCH  /api/v1/trust/policies/{policy_id}           . + + + + + x
+DELETE /api/v1/trust/policies/{policy_id}           . + + + + + x
+POST   /api/v1/trust/policies/{policy_id}/evaluate  . + + + + + x
+
 GET    /api/v1/blockchain-info                      . + + + + + +
 GET    /api/v1/chain/info                           . + + + + + +
 GET    /api/v1/chain/status                         . + + + + + +
@@ -169,7 +177,7 @@ def mark_of(path: str, response: Any) -> str:
 def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
     found = {}
     for method, path in ROWS:
-        ids = {name: uuid.uuid4() for name in ("session_id", "user_id", "manifest_id")}
+        ids = {name: uuid.uuid4() for name in ("session_id", "user_id", "manifest_id", "policy_id")}
         target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
         found[method, path] = mark_of(path, api.generic(method, target, headers=headers_of(caller)))
 

@@ -152,6 +152,16 @@ def closed(actor: Actor) -> dict[str, Any]:
     return {"path_parameters": {"name": "tron_payment"}, "query": {"maintenance_id": begun["maintenance_id"]}}
 
 
+RULE = {"rule_id": "r", "type": "allow", "condition": "user.age >= 18", "action": "session.view", "priority": 1}
+POLICY = {"name": "Adults", "rules": [RULE]}
+
+
+def on_policy(actor: Actor, query: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    policy = actor.ask("POST", "/trust/policies", **POLICY)
+    at = {"path_parameters": {"policy_id": policy["policy_id"]}, "query": query or {}}
+    return at | (body(**fields) if fields else {})
+
+
 # Requests that succeed, where made-up data hardly ever does.
 GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /auth/verify", lambda actor: body(email=actor.email, code=actor.mailed_code())),
@@ -186,6 +196,13 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /manifests/{manifest_id}/anchor", of_manifest),
     ("GET /manifests/{manifest_id}/proof/{index}", lambda actor: of_manifest(actor, index="0")),
     ("POST /admin/limits", lambda actor: body(tier="public", limit=50)),
+    ("GET /trust/policies", lambda actor: {"query": {"enabled": "true", "name": "adult", "sort": "name"}}),
+    ("POST /trust/policies", lambda actor: body(**POLICY)),
+    ("GET /trust/policies/{policy_id}", on_policy),
+    ("PUT /trust/policies/{policy_id}", lambda actor: on_policy(actor, **POLICY)),
+    ("PATCH /trust/policies/{policy_id}", lambda actor: on_policy(actor, enabled=False)),
+    ("DELETE /trust/policies/{policy_id}", lambda actor: on_policy(actor, {"detach": "true"})),
+    ("POST /trust/policies/{policy_id}/evaluate", lambda actor: on_policy(actor, action="session.view", context={})),
     ("DELETE /admin/limits", lambda actor: limited(actor, "admin")),
     (
         "POST /admin/clusters/{name}/maintenance",

@@ -1,0 +1,133 @@
+"""Trust policies: made on one of fifty places of their user, changed, detached from sessions, deleted.
+
+Each change is one conditional update; nothing here relies on a transaction over several rows.
+"""
+
+import secrets
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, ProtectedError
+from django.utils import timezone
+
+from accounts.audit import record
+from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed
+from sessions_api.models import Session, TrustPolicy
+from sessions_api.models.policies import MAX_POLICIES
+
+MOST_NAMED = 10
+
+
+class TooManyPolicies(OperationNotAllowed):
+    """A user has as many policies as one may have; `details.limit` says how many."""
+
+    status, text = 409, f"No more than {MAX_POLICIES} trust policies"
+
+
+class PolicyInUse(OperationNotAllowed):
+    """Sessions refer to the policy; `details.sessions` says how many, `details.session_ids` names up to ten."""
+
+    status, text = 409, "Sessions refer to the policy"
+
+
+def create_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
+    """Make a policy of the user; raise TooManyPolicies. `fields` are name, description, rules and enabled."""
+    now = this_moment()
+    policy = TrustPolicy(user_id=user_id, created_at=now, updated_at=now, **fields)
+    take_place(policy)
+    record("trust_policy.created", subject=str(policy.pk), actor=str(user_id), rules=len(policy.rules))
+    return policy
+
+
+def this_moment() -> datetime:
+    """Return the time in whole milliseconds, as MongoDB keeps it: what is answered is what will be read."""
+    now = timezone.now()
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def take_place(policy: TrustPolicy) -> None:
+    """Insert the policy on one of its user's places; raise TooManyPolicies if all are taken."""
+    places = frozenset(range(MAX_POLICIES))
+    while free := places.difference(places_taken(policy.user_id)):
+        policy.slot = secrets.choice(sorted(free))  # by chance, so that those who come at once seldom collide
+        try:
+            with transaction.atomic():
+                policy.save(force_insert=True)
+        except IntegrityError:
+            if policy.slot not in places_taken(policy.user_id):
+                raise  # it was not about the place
+        else:
+            return
+    raise TooManyPolicies(details={"limit": MAX_POLICIES})
+
+
+def places_taken(user_id: uuid.UUID | str) -> list[int]:
+    """Return the places that the user's policies have."""
+    return list(TrustPolicy.objects.filter(user_id=user_id).order_by().values_list("slot", flat=True))
+
+
+def change_policy(policy: TrustPolicy, *, version: int | None, **changes: Any) -> TrustPolicy:
+    """Change fields of the policy, in its given version or in any; return it as it is then.
+
+    Raises PreconditionFailed or NotFound, with nothing changed.
+    """
+    if changes:
+        claim(policy, version, **changes, updated_at=this_moment())
+        fields = sorted(changes)
+        record("trust_policy.changed", subject=str(policy.pk), actor=str(policy.user_id), fields=fields)
+    found = TrustPolicy.objects.filter(pk=policy.pk).first()
+    if found is None:
+        raise NotFound()
+    return found
+
+
+def claim(policy: TrustPolicy, version: int | None, **changes: Any) -> None:
+    """Do the one conditional update, and count the version up; raise PreconditionFailed or NotFound."""
+    rows = TrustPolicy.objects.filter(pk=policy.pk)
+    of_version = rows if version is None else rows.filter(version=version)
+    if not of_version.update(**changes, version=F("version") + 1):
+        raise PreconditionFailed() if rows.exists() else NotFound()
+
+
+def delete_policy(policy: TrustPolicy, *, version: int | None, detach: bool = False) -> None:
+    """Delete the policy in its given version or in any, and with `detach` its sessions' references to it.
+
+    Raises PolicyInUse without `detach`, PreconditionFailed or NotFound.
+    """
+    if not detach:
+        refuse_in_use(policy)
+    claim(policy, version)
+    detached = detach_sessions(policy, only_deleted=not detach)
+    try:
+        deleted, _ = TrustPolicy.objects.filter(pk=policy.pk).delete()
+    except (ProtectedError, IntegrityError) as error:
+        raise PolicyInUse(details=users_of(policy)) from error  # a session has just taken it
+    if not deleted:
+        raise NotFound()
+    # MongoDB keeps no reference from going nowhere: a session that took the policy at this very moment loses it again.
+    detached += detach_sessions(policy)
+    record("trust_policy.deleted", subject=str(policy.pk), actor=str(policy.user_id), detached_sessions=detached)
+
+
+def refuse_in_use(policy: TrustPolicy) -> None:
+    """Raise PolicyInUse if sessions refer to the policy."""
+    users = users_of(policy)
+    if users["sessions"]:
+        raise PolicyInUse(details=users)
+
+
+def users_of(policy: TrustPolicy) -> dict[str, Any]:
+    """Return how many sessions refer to the policy, and the ids of some; those half deleted are no more."""
+    sessions = Session.objects.filter(trust_policy_id=policy.pk, deleted_at=None)
+    ids = sessions.order_by("pk").values_list("pk", flat=True)[:MOST_NAMED]
+    return {"sessions": sessions.count(), "session_ids": [str(pk) for pk in ids]}
+
+
+def detach_sessions(policy: TrustPolicy, *, only_deleted: bool = False) -> int:
+    """Take the policy from the sessions that refer to it, or of these from those half deleted; return how many."""
+    sessions = Session.objects.filter(trust_policy_id=policy.pk)
+    if only_deleted:
+        sessions = sessions.exclude(deleted_at=None)
+    return sessions.update(trust_policy=None, version=F("version") + 1, updated_at=this_moment())

@@ -1,0 +1,195 @@
+"""The shapes of trust policies."""
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
+from rest_framework import serializers
+
+from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from sessions_api import conditions
+from sessions_api.evaluation import Asked, Decision
+from sessions_api.models import TrustPolicy
+
+MAX_RULES = 100
+MAX_PRIORITY = 10_000
+MAX_CONDITIONS_LENGTH = 16_384
+MAX_CONTEXT_BYTES = 16 * 1024
+ACTION = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+IN_OFFICE_HOURS = {
+    "rule_id": "office-hours",
+    "type": "allow",
+    "condition": 'user.role in ["auditor", "owner"] && time.hour >= 8 && time.hour < 18',
+    "action": "session.*",
+    "priority": 100,
+    "enabled": True,
+}
+NOT_FROM_ABROAD = {
+    "rule_id": "not-from-abroad",
+    "type": "deny",
+    "condition": 'client.country != "CH"',
+    "action": "*",
+    "priority": 200,
+    "enabled": True,
+}
+EXAMPLE = {
+    "name": "Auditors",
+    "description": "Auditors see sessions in office hours, from here.",
+    "rules": [IN_OFFICE_HOURS, NOT_FROM_ABROAD],
+    "enabled": True,
+}
+
+
+class ConditionField(serializers.CharField):
+    """A condition; what is wrong with it is said with its place. Spaces stay, so that the place is that of the text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=conditions.MAX_LENGTH, trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text; raise ValidationError if it is no condition."""
+        text: str = super().to_internal_value(data)
+        if len(text) <= conditions.MAX_LENGTH:  # else the validators refuse it
+            try:
+                conditions.parse(text)
+            except conditions.ConditionError as error:
+                raise serializers.ValidationError(placed(text, error), code="invalid") from error
+            time.sleep(0)  # the worker's other requests get their turn
+        return text
+
+
+def placed(text: str, error: conditions.ConditionError) -> str:
+    """Return what is wrong and where: the offset in characters, from 0, and line and column, from 1."""
+    before = text[: error.position]
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    return f"At character {error.position} (line {line}, column {column}): {error.message}."
+
+
+class RuleSerializer(serializers.Serializer[None]):
+    """A rule: whether it allows or denies its action where its condition holds."""
+
+    rule_id = serializers.RegexField(r"\A[A-Za-z0-9_-]{1,64}\Z", help_text="Unique in the policy")
+    type = serializers.ChoiceField(["allow", "deny"])
+    condition = ConditionField(help_text="See docs/trust-policies.md")
+    action = serializers.RegexField(
+        rf"\A(?:\*|{ACTION}(?:\.\*)?)\Z", max_length=100, help_text="Such as session.view; session.* and * take in more"
+    )
+    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, default=0, help_text="Higher ones first")
+    enabled = serializers.BooleanField(default=True)
+
+
+def check_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rules; raise ValidationError for a rule id that is there twice, or too much text in all."""
+    counts = Counter(rule["rule_id"] for rule in rules)
+    taken = [serializers.ErrorDetail("Another rule of the policy has this id.", code="unique")]
+    twice = {str(index): {"rule_id": taken} for index, rule in enumerate(rules) if counts[rule["rule_id"]] > 1}
+    if twice:
+        raise serializers.ValidationError(twice)
+    if sum(len(rule["condition"]) for rule in rules) > MAX_CONDITIONS_LENGTH:
+        text = f"The conditions are longer than {MAX_CONDITIONS_LENGTH} characters together."
+        raise serializers.ValidationError(text, code="max_length")
+    return rules
+
+
+@extend_schema_serializer(examples=[OpenApiExample("A policy", value=EXAMPLE, request_only=True)])
+class NewPolicySerializer(serializers.Serializer[None]):
+    """POST /trust/policies, and PUT of one."""
+
+    name = serializers.CharField(max_length=255)
+    description = serializers.CharField(max_length=1000, allow_blank=True, default="")
+    rules: "serializers.ListSerializer[Any]" = serializers.ListSerializer(
+        child=RuleSerializer(), min_length=1, max_length=MAX_RULES, help_text=f"1 to {MAX_RULES} rules"
+    )
+    enabled = serializers.BooleanField(default=True)
+
+    def validate_rules(self, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Look at the rules together."""
+        return check_rules(rules)
+
+
+@extend_schema_serializer(examples=[OpenApiExample("Switched off", value={"enabled": False}, request_only=True)])
+class PolicyChangesSerializer(serializers.Serializer[None]):
+    """PATCH of a policy: what is left out stays; rules are replaced as a whole."""
+
+    name = serializers.CharField(max_length=255, required=False)
+    description = serializers.CharField(max_length=1000, allow_blank=True, required=False)
+    rules: "serializers.ListSerializer[Any]" = serializers.ListSerializer(
+        child=RuleSerializer(), min_length=1, max_length=MAX_RULES, required=False, help_text=f"1 to {MAX_RULES} rules"
+    )
+    enabled = serializers.BooleanField(required=False)
+
+    def validate_rules(self, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Look at the rules together."""
+        return check_rules(rules)
+
+
+class PolicySerializer(serializers.ModelSerializer[TrustPolicy]):
+    """A trust policy."""
+
+    user_id = serializers.UUIDField(read_only=True)
+    rules = RuleSerializer(many=True)
+
+    class Meta:
+        model = TrustPolicy
+        fields = ("policy_id", "user_id", "name", "description", "rules", "enabled", "created_at", "updated_at")
+        read_only_fields = fields
+
+
+class PoliciesQuery(ListQuery):
+    """The query of GET /trust/policies."""
+
+    sortable = ("created_at", "updated_at", "name")
+    default_sort = "-created_at"
+
+    enabled = serializers.BooleanField(required=False, allow_null=True, default=None)
+    name = serializers.CharField(max_length=255, required=False, help_text="Part of the name")
+    user_id = serializers.UUIDField(required=False, help_text="Whose; others than the caller's are for staff")
+
+
+class PoliciesPageSerializer(serializers.Serializer[None]):
+    """The answer to GET /trust/policies."""
+
+    policies = PolicySerializer(many=True)
+    pagination = PaginationSerializer()
+
+
+class DeletionQuery(serializers.Serializer[None]):
+    """The query of DELETE /trust/policies/{policy_id}."""
+
+    detach = serializers.BooleanField(default=False, help_text="Takes the policy from the sessions that refer to it")
+
+
+QUESTION = {"action": "session.view", "context": {"user": {"role": "auditor"}, "time": {"hour": 9}}}
+
+
+@extend_schema_serializer(examples=[OpenApiExample("May an auditor look?", value=QUESTION, request_only=True)])
+class QuestionSerializer(serializers.Serializer[None]):
+    """POST /trust/policies/{policy_id}/evaluate."""
+
+    action = serializers.RegexField(rf"\A{ACTION}\Z", max_length=100)
+    context: Any = serializers.DictField(default=dict, help_text="What the conditions speak of: up to 16 KiB of JSON")
+
+    def validate_context(self, context: dict[str, Any]) -> dict[str, Any]:
+        """Refuse one that is too large; its depth was limited by the parser."""
+        if len(json.dumps(context, separators=(",", ":"), ensure_ascii=False).encode()) > MAX_CONTEXT_BYTES:
+            raise serializers.ValidationError(f"More than {MAX_CONTEXT_BYTES} bytes.", code="max_length")
+        return context
+
+
+class AskedSerializer(serializers.Serializer[Asked]):
+    """A rule that was asked."""
+
+    rule_id = serializers.CharField()
+    matched = serializers.BooleanField()
+    error = serializers.CharField(allow_null=True, help_text="Why the condition cannot be decided")
+
+
+class DecisionSerializer(serializers.Serializer[Decision]):
+    """What a policy says to an action."""
+
+    decision = serializers.ChoiceField(["allow", "deny"])
+    rule_id = serializers.CharField(allow_null=True, help_text="The rule that decided")
+    reason = serializers.CharField()
+    evaluated = AskedSerializer(many=True, help_text="The rules that were asked, in order")
