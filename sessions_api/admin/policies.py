@@ -1,0 +1,57 @@
+"""The operator pages for trust policies."""
+
+from collections.abc import Iterator
+
+from django.contrib import admin
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from accounts.admin.confirmation import ReadOnlyAdmin
+from accounts.admin.search import FoundByUUID
+from sessions_api.evaluation import by_rank
+from sessions_api.models import TrustPolicy
+
+VERBS = {"allow": "allows", "deny": "denies"}
+ROW = '<li{}><strong>{}</strong> {} <code>{}</code> if <code class="condition">{}</code> · priority {}{}</li>'
+
+
+@admin.register(TrustPolicy)
+class TrustPolicyAdmin(FoundByUUID, ReadOnlyAdmin):
+    list_display = ("name", "user", "enabled", "number_of_rules", "created_at", "updated_at")
+    list_filter = ("enabled",)
+    list_select_related = ("user",)
+    sortable_by = ()
+    ordering = ("user_id", "created_at")
+    search_fields = ("=user__email", "=user__username", "name")
+    search_help_text = "A part of the name, the whole email or username of its user, or the whole policy id"
+    uuid_field = "policy_id"
+    fields = (
+        "policy_id", "user", "name", "description", "enabled", "rules_in_order", "sessions_that_refer",
+        "created_at", "updated_at", "version",
+    )  # fmt: skip
+
+    class Media:
+        css = {"all": ("sessions_api/policies.css",)}
+
+    @admin.display(description="Rules")
+    def number_of_rules(self, policy: TrustPolicy) -> int:
+        """Return how many rules there are."""
+        return len(policy.rules)
+
+    @admin.display(description="Rules, in the order in which they are asked")
+    def rules_in_order(self, policy: TrustPolicy) -> SafeString:
+        """Return each rule as a sentence."""
+        return format_html('<ol class="rules">{}</ol>', format_html_join("", ROW, sentences(policy)))
+
+    @admin.display(description="Sessions that refer to it")
+    def sessions_that_refer(self, policy: TrustPolicy) -> int:
+        """Return how many."""
+        return policy.sessions.filter(deleted_at=None).count()
+
+
+def sentences(policy: TrustPolicy) -> Iterator[tuple[object, ...]]:
+    """Yield what stands in the row of each rule."""
+    for rule in by_rank(policy.rules):
+        off = "" if rule["enabled"] else " · disabled"
+        marked = "" if rule["enabled"] else SafeString(' class="off"')
+        yield marked, rule["rule_id"], VERBS[rule["type"]], rule["action"], rule["condition"], rule["priority"], off
