@@ -1,0 +1,38 @@
+"""What is promised of trust policies, under parallel requests to the two workers of a real gateway."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from sessions_api.tests.trust import PATH, POLICY
+from testing.gateway import Gateway
+from testing.hammer import api, outcomes, volley
+
+
+@pytest.fixture
+def token(gateway: Gateway, gateway_token: str) -> Iterator[str]:
+    """The demo user's token; their policies are deleted afterwards."""
+    yield gateway_token
+    headers = {"Authorization": f"Bearer {gateway_token}"}
+    for policy in requests.get(f"{gateway.url}{PATH}?limit=100", headers=headers, timeout=10).json()["policies"]:
+        requests.delete(f"{gateway.url}{PATH}/{policy['policy_id']}", headers=headers, timeout=10)
+
+
+def test_of_sixty_policies_made_at_once_fifty_are_there(gateway: Gateway, token: str) -> None:
+    answers = volley(gateway, [api("POST", PATH, POLICY, token=token)] * 60)
+    assert outcomes(answers) == {"201": 50, "4003": 10}
+
+
+def test_of_changes_of_one_state_at_once_one_succeeds(gateway: Gateway, token: str) -> None:
+    (made,) = volley(gateway, [api("POST", PATH, POLICY, token=token)])
+    path, tag = f"{PATH}/{json.loads(made.body)['policy_id']}", made.header("ETag")
+    changes = [api("PATCH", path, {"name": f"{n}"}, f"If-Match: {tag}", token=token) for n in range(12)]
+    assert outcomes(volley(gateway, changes)) == {"200": 1, "4003": 11}
+
+
+def test_of_deletions_at_once_one_succeeds(gateway: Gateway, token: str) -> None:
+    (made,) = volley(gateway, [api("POST", PATH, POLICY, token=token)])
+    deletion = api("DELETE", f"{PATH}/{json.loads(made.body)['policy_id']}", token=token)
+    assert outcomes(volley(gateway, [deletion] * 12)) == {"204": 1, "4001": 11}
