@@ -21,6 +21,7 @@ class TrustPolicyAdmin(FoundByUUID, ReadOnlyAdmin):
     list_filter = ("enabled",)
     list_select_related = ("user",)
     sortable_by = ()
+    show_full_result_count = False
     ordering = ("user_id", "created_at")
     search_fields = ("=user__email", "=user__username", "name")
     search_help_text = "A part of the name, the whole email or username of its user, or the whole policy id"

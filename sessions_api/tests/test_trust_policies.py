@@ -61,24 +61,22 @@ def test_all_that_is_given_is_kept_as_it_is(api: ApiClient, tokens: TokenPair) -
     assert {name: body[name] for name in policy} == policy | {"description": "$$ROOT é"}
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "wrong"),
-    [
-        ({"name": ""}, "1002", {"name": "blank"}),
-        ({"name": "a" * 256}, "1004", {"name": "max_length"}),
-        ({"description": "a" * 1001}, "1004", {"description": "max_length"}),
-        ({"enabled": "perhaps"}, "1003", {"enabled": "invalid"}),
-        ({"rules": None}, "1002", {"rules": "null"}),
-        ({"rules": []}, "1004", {"rules": "min_length"}),
-        ({"rules": RULE}, "1003", {"rules": "not_a_list"}),
-        ({"rules": [RULE, "true"]}, "1003", {"rules.1": "invalid"}),
-        ({"rules": [RULE | {"rule_id": str(n)} for n in range(101)]}, "1004", {"rules": "max_length"}),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    api: ApiClient, tokens: TokenPair, fields: dict[str, Any], code: str, wrong: dict[str, str]
-) -> None:
-    assert refused(api, tokens, **fields) == (code, wrong)
+MISFITS: list[tuple[dict[str, Any], str, dict[str, str]]] = [
+    ({"name": ""}, "1002", {"name": "blank"}),
+    ({"name": "a" * 256}, "1004", {"name": "max_length"}),
+    ({"description": "a" * 1001}, "1004", {"description": "max_length"}),
+    ({"enabled": "perhaps"}, "1003", {"enabled": "invalid"}),
+    ({"rules": None}, "1002", {"rules": "null"}),
+    ({"rules": []}, "1004", {"rules": "min_length"}),
+    ({"rules": RULE}, "1003", {"rules": "not_a_list"}),
+    ({"rules": [RULE, "true"]}, "1003", {"rules.1": "invalid"}),
+    ({"rules": [RULE | {"rule_id": str(n)} for n in range(101)]}, "1004", {"rules": "max_length"}),
+]
+
+
+def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+    found = [refused(api, tokens, **fields) for fields, _, _ in MISFITS]
+    assert found == [(code, wrong) for _, code, wrong in MISFITS]
 
 
 BAD = [
@@ -191,25 +189,23 @@ def three(owner: User) -> None:
         policy_of(owner, slot, name=name, enabled=name != "a", **times)
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("", ["C x.y", "a", "b"]), ("sort=created_at", ["b", "a", "C x.y"]), ("sort=-updated_at", ["a", "b", "C x.y"]),
-        ("sort=updated_at", ["C x.y", "b", "a"]), ("sort=name", ["C x.y", "a", "b"]),
-        ("enabled=true", ["C x.y", "b"]), ("enabled=false", ["a"]), ("name=c", ["C x.y"]), ("name=x.y", ["C x.y"]),
-        ("name=x-y", []), ("name=.", ["C x.y"]), ("limit=2", ["C x.y", "a"]), ("limit=2&page=2", ["b"]),
-    ],
-)  # fmt: skip
-def test_the_list_is_sorted_filtered_and_paged(
-    api: ApiClient, three: None, tokens: TokenPair, query: str, found: list[str]
-) -> None:
-    assert names(api.send("get", f"{PATH}?{query}", token=tokens.access)) == found
+LISTS = {
+    "": ["C x.y", "a", "b"], "sort=created_at": ["b", "a", "C x.y"], "sort=-updated_at": ["a", "b", "C x.y"],
+    "sort=updated_at": ["C x.y", "b", "a"], "sort=name": ["C x.y", "a", "b"], "enabled=true": ["C x.y", "b"],
+    "enabled=false": ["a"], "name=c": ["C x.y"], "name=x.y": ["C x.y"], "name=x-y": [], "name=.": ["C x.y"],
+    "limit=2": ["C x.y", "a"], "limit=2&page=2": ["b"],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("query", ["sort=slot", "enabled=perhaps", "limit=101", "page=0", "user_id=me"])
-def test_a_query_that_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair, query: str) -> None:
-    response = api.send("get", f"{PATH}?{query}", token=tokens.access)
-    assert (response.status_code, set(problems(response))) == (422, {query.partition("=")[0]})
+def test_the_list_is_sorted_filtered_and_paged(api: ApiClient, three: None, tokens: TokenPair) -> None:
+    found = {query: names(api.send("get", f"{PATH}?{query}", token=tokens.access)) for query in LISTS}
+    assert found == LISTS
+
+
+def test_a_query_that_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+    for query in ("sort=slot", "enabled=perhaps", "limit=101", "page=0", "user_id=me"):
+        response = api.send("get", f"{PATH}?{query}", token=tokens.access)
+        assert (response.status_code, set(problems(response))) == (422, {query.partition("=")[0]})
 
 
 def test_staff_may_list_a_users_policies(api: ApiClient, owner: User) -> None:
