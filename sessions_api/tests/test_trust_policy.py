@@ -11,6 +11,7 @@ from accounts.roles import Role
 from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.errors import GatewayError, NotFound, PreconditionFailed
+from sessions_api import policies
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.policies import change_policy, delete_policy
 from sessions_api.tests.trust import (
@@ -257,6 +258,18 @@ def test_a_session_whose_deletion_has_begun_holds_no_policy(policy: TrustPolicy)
     assert outcome_of_deletion(policy) == ""
     session.refresh_from_db()
     assert session.trust_policy_id is None
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_policy_that_a_session_takes_just_before_the_deletion_stays(
+    policy: TrustPolicy, monkeypatch: pytest.MonkeyPatch, detach: bool
+) -> None:
+    detach_sessions = policies.detach_sessions
+    monkeypatch.setattr(
+        policies, "detach_sessions", lambda *args, **more: (detach_sessions(*args, **more), session_with(policy))
+    )  # fmt: skip
+    assert outcome_of_deletion(policy, detach=detach) == "PolicyInUse"
+    assert known(policy).sessions.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
