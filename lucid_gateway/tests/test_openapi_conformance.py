@@ -35,7 +35,8 @@ DOCUMENT = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")
 OPERATIONS = [found.ok() for found in DOCUMENT.get_all_operations()]
 API = "/api/v1"
 FORWARDED = tuple(
-    f"{API}/{name}" for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions")
+    f"{API}/{name}"
+    for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions/{session_id}/chunks")
 )
 PASSWORD = "Correct-Horse-7"
 # Run beside the gateway: a super admin for each operation, and all that operation may use up.
@@ -132,6 +133,11 @@ def limited(actor: Actor, tier: str) -> dict[str, Any]:
     return {"query": {"tier": tier}}
 
 
+def on_a_session(actor: Actor, **fields: Any) -> dict[str, Any]:
+    session_id = actor.ask("POST", "/sessions", name="A session")["session_id"]
+    return {"path_parameters": {"session_id": session_id}} | (body(**fields) if fields else {})
+
+
 # Requests that succeed, where made-up data hardly ever does.
 GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /auth/verify", lambda actor: body(email=actor.email, code=actor.mailed_code())),
@@ -162,6 +168,12 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("DELETE /admin/blocked-addresses", lambda actor: denied(actor, "203.0.113.0/24")),
     ("POST /admin/limits", lambda actor: body(tier="public", limit=50)),
     ("DELETE /admin/limits", lambda actor: limited(actor, "admin")),
+    ("GET /sessions", lambda actor: {"query": {"status": "active", "name": "a", "sort": "name"}}),
+    ("POST /sessions", lambda actor: body(name="A session", metadata={"ticket": 4711}, max_size_bytes=2**20)),
+    ("GET /sessions/{session_id}", on_a_session),
+    ("PUT /sessions/{session_id}", lambda actor: on_a_session(actor, name="Another name")),
+    ("PATCH /sessions/{session_id}", lambda actor: on_a_session(actor, status="completed")),
+    ("DELETE /sessions/{session_id}", on_a_session),
 ]
 
 

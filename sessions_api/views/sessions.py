@@ -1,0 +1,166 @@
+"""Sessions: the caller's own, and for staff to read, others'."""
+
+import uuid
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.callers import Caller
+from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of, valid
+from lucid_gateway.errors import InsufficientPermissions, NotFound
+from lucid_gateway.pagination import page_of
+from sessions_api.conditions import (
+    ETAG,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    answer_unless_known,
+    answer_with,
+    etag_of,
+    is_conditional,
+    require_match,
+)
+from sessions_api.deletion import delete_session
+from sessions_api.lifecycle import change_session, create_session, replace_session
+from sessions_api.models import Session
+from sessions_api.models.sessions import SessionQuerySet
+from sessions_api.serializers import sessions as shapes
+from sessions_api.totals import settle_all
+
+LOOKUPS = {
+    "status": "status",
+    "trust_policy_id": "trust_policy_id",
+    "name": "name__icontains",
+    "created_since": "created_at__gte",
+    "created_until": "created_at__lte",
+}
+
+
+class SessionsView(CallerView):
+    """The caller's sessions."""
+
+    permissions = {"GET": "session:read", "POST": "session:create"}
+
+    @extend_schema(
+        operation_id="sessions_list", parameters=[shapes.SessionsQuery], responses=shapes.SessionsPageSerializer,
+        tags=["sessions"],
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """List the caller's sessions or, for staff with `user_id`, those of a user."""
+        query = parse_query(shapes.SessionsQuery, request)
+        filters = {lookup: query[name] for name, lookup in LOOKUPS.items() if name in query}
+        sessions = sessions_to_read(caller(request), query.get("user_id")).filter(**filters)
+        return Response(page_of(sessions, query, name="sessions", show=shown))
+
+    @extend_schema(
+        request=shapes.NewSessionSerializer, responses={201: shapes.SessionSerializer}, parameters=[ETAG],
+        tags=["sessions"],
+    )  # fmt: skip
+    def post(self, request: Request) -> Response:
+        """Begin a session; 409 with 100 active ones."""
+        session = create_session(caller(request).user_id, **parse(shapes.NewSessionSerializer, request))
+        data = shapes.SessionSerializer(session).data
+        where = f"/api/v1/sessions/{session.pk}"
+        return answer_with(tag_of(session), data, status=status.HTTP_201_CREATED, Location=where)
+
+
+class SessionView(CallerView):
+    """One session."""
+
+    permissions = {
+        "GET": "session:read", "PUT": "session:update", "PATCH": "session:update", "DELETE": "session:delete",
+    }  # fmt: skip
+
+    @extend_schema(
+        parameters=[IF_NONE_MATCH, ETAG], responses={200: shapes.SessionSerializer, 304: None}, tags=["sessions"]
+    )
+    def get(self, request: Request, session_id: str) -> Response:
+        """Return a session, to its owner and to staff."""
+        who = caller(request)
+        rows = Session.objects.all().there() if reads_all(who) else Session.objects.all().owned_by(who.user_id)
+        session = one_of(rows, session_id)
+        return answer_unless_known(request, tag_of(session), shapes.SessionSerializer(session).data)
+
+    @extend_schema(
+        request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
+        tags=["sessions"],
+    )  # fmt: skip
+    def put(self, request: Request, session_id: str) -> Response:
+        """Replace name, description and metadata; status, size limit and policy stay if they are left out."""
+        session, data = self.to_change(request, session_id), parse(shapes.ChangedSessionSerializer, request)
+        version = version_to_find(request, session)
+        return answer(replace_session(session, version=version, **data))
+
+    @extend_schema(
+        request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
+        tags=["sessions"],
+    )  # fmt: skip
+    def patch(self, request: Request, session_id: str) -> Response:
+        """Change parts of the session; a status ends it: only an active one, and for good."""
+        session = self.to_change(request, session_id)
+        data = valid(shapes.ChangedSessionSerializer(data=request.data, partial=True))
+        return answer(change_session(session, version=version_to_find(request, session), changes=data))
+
+    @extend_schema(parameters=[IF_MATCH], responses={202: shapes.PendingSerializer, 204: None}, tags=["sessions"])
+    def delete(self, request: Request, session_id: str) -> Response:
+        """Delete the session with its chunks and manifest; 202 if the cluster has yet to be told: ask again later."""
+        who = caller(request)
+        session = one_of(Session.objects.filter(user_id=who.user_id), session_id)
+        version = version_to_find(request, session) if session.deleted_at is None else None
+        if delete_session(session, version=version, by=who):
+            return Response(status=status.HTTP_204_NO_CONTENT)
+        return Response(shapes.PENDING, status=status.HTTP_202_ACCEPTED)
+
+    def to_change(self, request: Request, session_id: str) -> Session:
+        """Return one of the caller's own sessions; raise NotAUUID or NotFound."""
+        return one_of(Session.objects.all().owned_by(caller(request).user_id), session_id)
+
+
+def reads_all(who: Caller) -> bool:
+    """Return whether the caller is staff; an API key is if it may do what staff does."""
+    return who.is_staff and "admin:read" in who.permissions
+
+
+def sessions_to_read(who: Caller, user_id: uuid.UUID | None) -> SessionQuerySet:
+    """Return the sessions of the user, or the caller's own; raise InsufficientPermissions if they may not be read."""
+    if user_id is None or str(user_id) == who.user_id:
+        return Session.objects.all().owned_by(who.user_id)
+    if not reads_all(who):
+        raise InsufficientPermissions("Other users' sessions are for staff")
+    return Session.objects.all().owned_by(user_id)
+
+
+def one_of(rows: Any, session_id: str) -> Session:
+    """Return the session of that id; raise NotAUUID or NotFound."""
+    session: Session | None = rows.filter(pk=uuid_of(session_id)).first()
+    if session is None:
+        raise NotFound()
+    return session
+
+
+def shown(page: Any) -> Any:
+    """Return the sessions of a page as the API shows them."""
+    sessions = list(page)
+    settle_all(sessions)
+    return shapes.SessionSerializer(sessions, many=True).data
+
+
+def tag_of(session: Session) -> str:
+    """Return the session's strong tag; its totals are counted first."""
+    settle_all([session])
+    return etag_of(session.pk, session.version, session.size_bytes, session.chunk_count, session.manifest_id)
+
+
+def version_to_find(request: Request, session: Session) -> int | None:
+    """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
+    if not is_conditional(request):
+        return None
+    require_match(request, tag_of(session))
+    return session.version
+
+
+def answer(session: Session) -> Response:
+    """Return the session after a change, with its new tag."""
+    return answer_with(tag_of(session), shapes.SessionSerializer(session).data)
