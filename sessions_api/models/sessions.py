@@ -87,6 +87,9 @@ class Session(models.Model):
             models.Index(fields=["user", "updated_at"], name="session_by_update"),
             models.Index(fields=["user", "name"], name="session_by_name"),
             models.Index(fields=["created_at"], name="session_by_creation"),
+            # Of everybody's, for operators.
+            models.Index(fields=["status", "created_at"], name="session_status"),
+            models.Index(fields=["name"], name="session_name"),
             models.Index(fields=["deleted_at"], name="session_half_deleted"),
         ]
 
