@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import Truncator
 
 from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.search import HYPHENATED
@@ -45,7 +46,7 @@ class DeletionFilter(admin.SimpleListFilter):
 
 @admin.register(Session)
 class SessionAdmin(ReadOnlyAdmin):
-    list_display = ("name", "owner", "status", "created_at", "completed_at", "chunks", "size", "session_id")
+    list_display = ("short_name", "owner", "status", "created_at", "completed_at", "chunks", "size")
     list_filter = ("status", "created_at", DeletionFilter)
     sortable_by = ("created_at",)
     list_select_related = ("user",)
@@ -57,6 +58,11 @@ class SessionAdmin(ReadOnlyAdmin):
         "completed_at", "deleted_at", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
         "trust_policy_id", "manifest_id", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
     )  # fmt: skip
+
+    @admin.display(description="Name")
+    def short_name(self, session: Session) -> str:
+        """Return as much of the name as a column takes."""
+        return Truncator(session.name).chars(40)
 
     @admin.display(description="User")
     def owner(self, session: Session) -> str:
