@@ -128,7 +128,7 @@ class Chunk(models.Model):
     objects: ClassVar[models.Manager["Chunk"]] = ChunkQuerySet.as_manager()
 
     class Meta:
-        ordering = ["session", "index"]
+        ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order
         constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
         indexes = [models.Index(fields=["session", "state", "size"], name="chunk_sizes")]
 

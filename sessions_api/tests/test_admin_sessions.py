@@ -73,7 +73,8 @@ def test_sessions_are_filtered(page: Client, owner: User) -> None:
 
     for query, names in {
         "status__exact=active": {"active"}, "deletion=pending": {"half"}, "": {"active", "over", "half"},
-        f"user__user_id__exact={owner.pk}": {"active", "over", "half"}, "created_at__gte=2100-01-01%2000:00:00%2B00:00": set(),
+        f"user__user_id__exact={owner.pk}": {"active", "over", "half"},
+        "created_at__gte=2100-01-01%2000:00:00%2B00:00": set(),
     }.items():  # fmt: skip
         assert found(page, query) == names, query
 
