@@ -22,9 +22,9 @@ IF_NONE_MATCH = OpenApiParameter(
 )
 
 
-def etag_of(*facts: object) -> str:
-    """Return the strong tag of an answer that is the same whenever the facts are."""
-    text = json.dumps([str(fact) for fact in facts])
+def etag_of(data: Any) -> str:
+    """Return the strong tag of what is answered: the same for the same JSON, and for nothing else."""
+    text = json.dumps(data, default=str, sort_keys=True)
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
@@ -39,14 +39,14 @@ def require_match(request: Request, etag: str) -> None:
         raise PreconditionFailed(headers={"ETag": etag})
 
 
-def answer_with(etag: str, data: Any, *, status: int = 200, **headers: str) -> Response:
+def answer_with(data: Any, *, status: int = 200, **headers: str) -> Response:
     """Return the resource with its tag; caches ask each time."""
-    return Response(data, status=status, headers={"ETag": etag, "Cache-Control": "private, no-cache"} | headers)
+    fields = {"ETag": etag_of(data), "Cache-Control": "private, no-cache"} | headers
+    return Response(None if status == 304 else data, status=status, headers=fields)
 
 
-def answer_unless_known(request: Request, etag: str, data: Any) -> Response:
+def answer_unless_known(request: Request, data: Any) -> Response:
     """Return the resource, or 304 if If-None-Match says that the caller has it (weak comparison)."""
     known = parse_etags(request.headers.get("If-None-Match", ""))
-    if "*" in known or etag in (tag.removeprefix("W/") for tag in known):
-        return answer_with(etag, None, status=304)
-    return answer_with(etag, data)
+    unchanged = "*" in known or etag_of(data) in (tag.removeprefix("W/") for tag in known)
+    return answer_with(data, status=304 if unchanged else 200)

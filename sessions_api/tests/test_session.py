@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
@@ -13,6 +14,8 @@ from conftest import error_code
 from sessions_api.models import Session
 from sessions_api.models.sessions import MIB
 from sessions_api.tests.acts import Sessions, begun, over, policy, recorded
+from sessions_api.views import sessions
+from sessions_api.views.sessions import version_to_find
 from testing.parallel import in_parallel
 
 ENDS = ("completed", "failed", "cancelled")
@@ -256,6 +259,24 @@ def test_a_change_of_this_state_is_made(mine: Sessions, owner: User) -> None:
         answer = mine.ask("patch", session, {"name": name}, If_Match=f'"other", {tag}')
         assert (answer.status_code, answer.json()["name"]) == (200, name)
     assert mine.ask("patch", session, {"name": "three"}, If_Match="*").status_code == 200
+
+
+@pytest.mark.parametrize(("method", "status"), [("put", 200), ("patch", 200), ("delete", 202)])
+def test_room_that_uploads_take_meanwhile_is_no_change(
+    mine: Sessions, owner: User, monkeypatch: pytest.MonkeyPatch, method: str, status: int
+) -> None:
+    session, taken = begun(owner), []
+
+    def and_then_room_is_taken(*args: Any) -> Any:
+        version = version_to_find(*args)
+        if len(taken) < 3:
+            taken.append(Session.objects.filter(pk=session.pk).update(reserved_bytes=5, version=F("version") + 1))
+        return version
+
+    tag = mine.ask("get", session)["ETag"]
+    monkeypatch.setattr(sessions, "version_to_find", and_then_room_is_taken)
+
+    assert mine.ask(method, session, {"name": "New"}, If_Match=tag).status_code == status
 
 
 @pytest.mark.usefixtures("transactional_db")

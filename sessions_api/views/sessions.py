@@ -1,7 +1,9 @@
 """Sessions: the caller's own, and for staff to read, others'."""
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -10,7 +12,7 @@ from rest_framework.response import Response
 
 from accounts.callers import Caller
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of, valid
-from lucid_gateway.errors import InsufficientPermissions, NotFound
+from lucid_gateway.errors import InsufficientPermissions, NotFound, PreconditionFailed
 from lucid_gateway.pagination import page_of
 from sessions_api.conditions import (
     ETAG,
@@ -29,6 +31,8 @@ from sessions_api.models.sessions import SessionQuerySet
 from sessions_api.serializers import sessions as shapes
 from sessions_api.totals import settle_all
 
+T = TypeVar("T")
+TRIES = 20
 LOOKUPS = {
     "status": "status",
     "trust_policy_id": "trust_policy_id",
@@ -52,7 +56,7 @@ class SessionsView(CallerView):
         query = parse_query(shapes.SessionsQuery, request)
         filters = {lookup: query[name] for name, lookup in LOOKUPS.items() if name in query}
         sessions = sessions_to_read(caller(request), query.get("user_id")).filter(**filters)
-        return Response(page_of(sessions, query, name="sessions", show=shown))
+        return Response(page_of(sessions, query, name="sessions", show=shown_page))
 
     @extend_schema(
         request=shapes.NewSessionSerializer, responses={201: shapes.SessionSerializer}, parameters=[ETAG],
@@ -61,9 +65,8 @@ class SessionsView(CallerView):
     def post(self, request: Request) -> Response:
         """Begin a session; 409 with 100 active ones."""
         session = create_session(caller(request).user_id, **parse(shapes.NewSessionSerializer, request))
-        data = shapes.SessionSerializer(session).data
         where = f"/api/v1/sessions/{session.pk}"
-        return answer_with(tag_of(session), data, status=status.HTTP_201_CREATED, Location=where)
+        return answer_with(shown(session), status=status.HTTP_201_CREATED, Location=where)
 
 
 class SessionView(CallerView):
@@ -80,8 +83,7 @@ class SessionView(CallerView):
         """Return a session, to its owner and to staff."""
         who = caller(request)
         rows = Session.objects.all().there() if reads_all(who) else Session.objects.all().owned_by(who.user_id)
-        session = one_of(rows, session_id)
-        return answer_unless_known(request, tag_of(session), shapes.SessionSerializer(session).data)
+        return answer_unless_known(request, shown(one_of(rows, session_id)))
 
     @extend_schema(
         request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
@@ -89,9 +91,11 @@ class SessionView(CallerView):
     )  # fmt: skip
     def put(self, request: Request, session_id: str) -> Response:
         """Replace name, description and metadata; status, size limit and policy stay if they are left out."""
-        session, data = self.to_change(request, session_id), parse(shapes.ChangedSessionSerializer, request)
-        version = version_to_find(request, session)
-        return answer(replace_session(session, version=version, **data))
+
+        def replace(session: Session, version: int | None) -> Session:
+            return replace_session(session, version=version, **parse(shapes.ChangedSessionSerializer, request))
+
+        return answer_with(shown(self.change(request, session_id, replace)))
 
     @extend_schema(
         request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
@@ -99,23 +103,38 @@ class SessionView(CallerView):
     )  # fmt: skip
     def patch(self, request: Request, session_id: str) -> Response:
         """Change parts of the session; a status ends it: only an active one, and for good."""
-        session = self.to_change(request, session_id)
-        data = valid(shapes.ChangedSessionSerializer(data=request.data, partial=True))
-        return answer(change_session(session, version=version_to_find(request, session), changes=data))
+
+        def patch(session: Session, version: int | None) -> Session:
+            data = valid(shapes.ChangedSessionSerializer(data=request.data, partial=True))
+            return change_session(session, version=version, changes=data)
+
+        return answer_with(shown(self.change(request, session_id, patch)))
 
     @extend_schema(parameters=[IF_MATCH], responses={202: shapes.PendingSerializer, 204: None}, tags=["sessions"])
     def delete(self, request: Request, session_id: str) -> Response:
         """Delete the session with its chunks and manifest; 202 if the cluster has yet to be told: ask again later."""
-        who = caller(request)
-        session = one_of(Session.objects.filter(user_id=who.user_id), session_id)
-        version = version_to_find(request, session) if session.deleted_at is None else None
-        if delete_session(session, version=version, by=who):
+
+        def delete(session: Session, version: int | None) -> bool:
+            return delete_session(session, version=version, by=caller(request))
+
+        if self.change(request, session_id, delete, also_half_deleted=True):
             return Response(status=status.HTTP_204_NO_CONTENT)
         return Response(shapes.PENDING, status=status.HTTP_202_ACCEPTED)
 
-    def to_change(self, request: Request, session_id: str) -> Session:
-        """Return one of the caller's own sessions; raise NotAUUID or NotFound."""
-        return one_of(Session.objects.all().owned_by(caller(request).user_id), session_id)
+    def change(
+        self, request: Request, session_id: str, change: Callable[[Session, int | None], T],
+        *, also_half_deleted: bool = False,
+    ) -> T:  # fmt: skip
+        """Return what the change of one of the caller's own sessions returns; raise NotAUUID, NotFound or
+        PreconditionFailed. With If-Match it is tried again if only what does not show has changed: uploads take room.
+        """
+        rows = Session.objects.filter(user_id=caller(request).user_id)
+        for _ in range(TRIES):
+            session = one_of(rows if also_half_deleted else rows.filter(deleted_at=None), session_id)
+            version = version_to_find(request, session)
+            with suppress(PreconditionFailed):
+                return change(session, version)
+        raise PreconditionFailed()
 
 
 def reads_all(who: Caller) -> bool:
@@ -140,27 +159,26 @@ def one_of(rows: Any, session_id: str) -> Session:
     return session
 
 
-def shown(page: Any) -> Any:
-    """Return the sessions of a page as the API shows them."""
-    sessions = list(page)
+def shown_page(page: Any) -> Any:
+    """Return the sessions of a page as the API shows them. Their keys come first: an index has those in order, and only
+    the page's rows are read.
+    """
+    keys = list(page.values_list("pk", flat=True))
+    found = Session.objects.in_bulk(keys)
+    sessions = [found[key] for key in keys if key in found]
     settle_all(sessions)
     return shapes.SessionSerializer(sessions, many=True).data
 
 
-def tag_of(session: Session) -> str:
-    """Return the session's strong tag; its totals are counted first."""
+def shown(session: Session) -> Any:
+    """Return the session as the API shows it."""
     settle_all([session])
-    return etag_of(session.pk, session.version, session.size_bytes, session.chunk_count, session.manifest_id)
+    return shapes.SessionSerializer(session).data
 
 
 def version_to_find(request: Request, session: Session) -> int | None:
     """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
-    if not is_conditional(request):
+    if not is_conditional(request) or session.deleted_at is not None:
         return None
-    require_match(request, tag_of(session))
+    require_match(request, etag_of(shown(session)))
     return session.version
-
-
-def answer(session: Session) -> Response:
-    """Return the session after a change, with its new tag."""
-    return answer_with(tag_of(session), shapes.SessionSerializer(session).data)
