@@ -1,19 +1,17 @@
 """Fills the database of its environment with sessions and measures requests about one user's; a process of its own.
 
-Writes JSON into the file that is named: name of a request -> milliseconds alone and among all. Query plans and progress
-go to stderr.
+Prints `{}` when it is ready, and for each line that it reads JSON: name of a request -> milliseconds of some. Query
+plans and progress go to stderr.
 """
 
 import json
 import random
-import statistics
 import sys
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import django
@@ -31,7 +29,7 @@ from accounts.tokens import issue_tokens  # noqa: E402
 from sessions_api.models import Chunk, Session  # noqa: E402
 
 OF_EACH = 1000
-REPEATS = 60
+REPEATS = 10
 OPERATORS = "operators'"
 ON_MONGODB: bool = settings.ON_MONGODB
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -104,7 +102,7 @@ def insert(model: Any, rows: list[dict[str, Any]]) -> None:
         return
     names = ", ".join(f'"{name}"' for name in rows[0])
     places = ", ".join(["%s"] * len(rows[0]))
-    with connection.cursor() as cursor, transaction.atomic():
+    with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {model._meta.db_table} ({names}) VALUES ({places})", [list(row.values()) for row in rows]
         )
@@ -133,15 +131,12 @@ def requests(user: User) -> dict[str, str]:
     }
 
 
-def measure(user: User) -> dict[str, float]:
-    """Milliseconds of each request: the lowest tenth's end, which a busy machine disturbs least."""
-    client = Client(headers={"Authorization": f"Bearer {issue_tokens(user).access}"}, HTTP_HOST="127.0.0.1")
-    operators = Client(HTTP_HOST="127.0.0.1")
-    operators.force_login(User.objects.get(username="operator"))
+def measure(client: Client, operators: Client, paths: dict[str, str]) -> dict[str, list[float]]:
+    """Milliseconds of some of each request."""
     found = {}
-    for name, path in requests(user).items():
-        who, repeats = (operators, REPEATS // 6) if name.startswith(OPERATORS) else (client, REPEATS)
-        found[name] = statistics.quantiles([timed(who, path) for _ in range(repeats)], n=10)[0]
+    for name, path in paths.items():
+        who, repeats = (operators, 1) if name.startswith(OPERATORS) else (client, REPEATS)
+        found[name] = [timed(who, path) for _ in range(repeats)]
     return found
 
 
@@ -169,23 +164,33 @@ def show_plans(user: User) -> None:
         print(f"-- {name}\n{query.explain()}", file=sys.stderr, flush=True)
 
 
-def main(users: int, results: Path) -> None:
-    """Measure one user alone, then another one among all."""
+def main(users: int) -> None:
+    """Fill the database, show the plans, then measure whenever a line comes in."""
     call_command("migrate", verbosity=0)
-    User.objects.create(email="operator@example.org", username="operator", role="super_admin")
-    (first,) = people(0, 1)
-    give_sessions(first)
-    alone = measure(first)
-    others = people(1, users)
+    operator = User.objects.create(email="operator@example.org", username="operator", role="super_admin")
+    (user,) = people(0, 1)
+    give_sessions(user)
+    if users > 1:
+        user = fill(people(1, users))
+        show_plans(user)
+    client = Client(headers={"Authorization": f"Bearer {issue_tokens(user).access}"}, HTTP_HOST="127.0.0.1")
+    operators, paths = Client(HTTP_HOST="127.0.0.1"), requests(user)
+    operators.force_login(operator)
+    measure(client, operators, paths)  # what comes first is slower
+    print("{}", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(measure(client, operators, paths)), flush=True)
+
+
+def fill(others: Sequence[User]) -> User:
+    """Give the others what the first user has; return one whose rows lie among all."""
     if not ON_MONGODB:
-        connection.cursor().execute("PRAGMA cache_size=-500000")  # of this connection, and for the copies alone
-    copy_sessions(others)
+        connection.cursor().execute("PRAGMA cache_size=-3000000")  # of this connection, and for the copies alone
+    with transaction.atomic():
+        copy_sessions(others)
     connection.close()
-    middle = others[len(others) // 2]
-    among = measure(middle)
-    show_plans(middle)
-    results.write_text(json.dumps({name: (alone[name], among[name]) for name in alone}))
+    return others[len(others) // 2]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]))
