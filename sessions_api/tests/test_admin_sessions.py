@@ -55,6 +55,17 @@ def test_totals_of_a_page_take_one_query(page: Client, owner: User) -> None:
     assert queries() == few
 
 
+def test_the_list_joins_nothing_and_reads_its_users_at_once(page: Client, owner: User, super_admin: User) -> None:
+    begun(owner)
+    begun(super_admin)
+
+    with CaptureQueriesContext(connection) as captured:
+        query = page.get(LIST).context["cl"].queryset.query
+    assert set(query.alias_map) <= {"sessions_api_session"}
+    assert not query.select_related
+    assert sum("accounts_user" in each["sql"] for each in captured.captured_queries) == 2  # theirs, and the admin's own
+
+
 def test_sessions_are_found_by_name_user_and_id(page: Client, owner: User, super_admin: User) -> None:
     mine, other = begun(owner, name="Call 4711"), begun(super_admin, name="Call 4712")
 
