@@ -16,6 +16,7 @@ from benchmarks.hung import hung
 from benchmarks.in_flight import in_flight
 from benchmarks.processes import DidNotStart, begin_run, stage
 from benchmarks.proxied import latency, throughput
+from benchmarks.sessions import sessions
 from benchmarks.transfer import Broken
 
 MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
@@ -27,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "bodies": bodies,
     "memory": memory,
     "start": start,
+    "sessions": sessions,
 }
 HEADING = ("measurement", "figure", "value", "target", "")
 FAILURES = (DidNotStart, Broken, FileNotFoundError, RuntimeError, subprocess.CalledProcessError)

@@ -91,24 +91,29 @@ class GatewayKit:
         return done.stdout
 
     def _environment(self, upstreams: Upstreams) -> dict[str, str]:
-        limits = ("", "_AUTHENTICATED", "_ADMIN", "_BLOCKCHAIN_QUERY")
-        return {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": os.environ.get("HOME", "/"),
-            "TMPDIR": str(self._stage.directory),
-            "ENVIRONMENT": "development",
-            "SSL_ENABLED": "false",
-            "SECRET_KEY": SECRET,
-            "JWT_SECRET_KEY": SECRET,
-            "JWT_ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
-            "SQLITE_PATH": str(self._stage.directory / "gateway.sqlite3"),
-            "REDIS_URL": self._redis_url,
-            "BLOCKCHAIN_CORE_URL": upstreams.blockchain_core,
-            "SESSION_MANAGEMENT_URL": NO_CLUSTER,
-            "AUTH_SERVICE_URL": NO_CLUSTER,
-            "TRON_PAYMENT_URL": upstreams.tron_payment,
-            "STORAGE_DATABASE_URL": upstreams.storage,
-            "ALLOWED_HOSTS": "127.0.0.1",
-            "CORS_ORIGINS": "http://localhost:3000",
-            **{f"RATE_LIMIT{tier}_REQUESTS_PER_MINUTE": PLENTY for tier in limits},
-        }
+        return environment(self._stage, self._redis_url, upstreams)
+
+
+def environment(stage: Stage, redis_url: str, upstreams: Upstreams = Upstreams(NO_CLUSTER)) -> dict[str, str]:
+    """The settings of a gateway whose limits nobody meets, with an SQLite database in the stage's directory."""
+    limits = ("", "_AUTHENTICATED", "_ADMIN", "_BLOCKCHAIN_QUERY")
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": os.environ.get("HOME", "/"),
+        "TMPDIR": str(stage.directory),
+        "ENVIRONMENT": "development",
+        "SSL_ENABLED": "false",
+        "SECRET_KEY": SECRET,
+        "JWT_SECRET_KEY": SECRET,
+        "JWT_ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
+        "SQLITE_PATH": str(stage.directory / "gateway.sqlite3"),
+        "REDIS_URL": redis_url,
+        "BLOCKCHAIN_CORE_URL": upstreams.blockchain_core,
+        "SESSION_MANAGEMENT_URL": NO_CLUSTER,
+        "AUTH_SERVICE_URL": NO_CLUSTER,
+        "TRON_PAYMENT_URL": upstreams.tron_payment,
+        "STORAGE_DATABASE_URL": upstreams.storage,
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "CORS_ORIGINS": "http://localhost:3000",
+        **{f"RATE_LIMIT{tier}_REQUESTS_PER_MINUTE": PLENTY for tier in limits},
+    }

@@ -33,13 +33,13 @@ def refuse_unless_current(request: Request, tag: str) -> None:
     """Raise PreconditionFailed if the request is meant for another state of the resource."""
     wanted = request.headers.get("If-Match")
     if wanted is not None and "*" not in listed(wanted) and tag not in listed(wanted):
-        raise PreconditionFailed(details={"etag": tag})
+        raise PreconditionFailed(details={"etag": tag}, headers={"ETag": tag})
 
 
 def tagged(request: Request, tag: str, response: Response) -> Response:
-    """Return the response with the tag, or 304 to a GET whose client has this state already."""
+    """Return the response with the tag, or 304 to a GET whose client has this state already; caches ask each time."""
     known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
     if request.method in ("GET", "HEAD") and ("*" in known or tag in known):
         response = Response(status=304)
-    response["ETag"] = tag
+    response["ETag"], response["Cache-Control"] = tag, "private, no-cache"
     return response

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from sessions_api.views import manifests, policies
+from sessions_api.views import manifests, policies, sessions
 
 urlpatterns = [
     path("manifests", manifests.ManifestsView.as_view(), name="manifests"),
@@ -14,4 +14,6 @@ urlpatterns = [
     path("trust-policies", policies.PoliciesView.as_view(schema=None)),
     path("trust-policies/<str:policy_id>", policies.PolicyView.as_view(schema=None)),
     path("trust-policies/<str:policy_id>/evaluate", policies.EvaluateView.as_view(schema=None)),
+    path("sessions", sessions.SessionsView.as_view(), name="recorded-sessions"),
+    path("sessions/<str:session_id>", sessions.SessionView.as_view(), name="recorded-session"),
 ]

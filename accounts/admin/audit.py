@@ -15,6 +15,10 @@ from accounts.audit import record
 from accounts.models import AuditEvent
 from accounts.views.staff import EXPORTS, export
 
+USER_PAGE = "admin:accounts_user_change"
+# The page of the subject, by the first word of the type; others are about users.
+PAGES = {"session": "admin:sessions_api_session_change"}
+
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
@@ -36,7 +40,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description="Subject")
     def whom(self, event: AuditEvent) -> str:
         """Return what it was done to."""
-        return linked(event.subject)
+        return linked(event.subject, PAGES.get(event.type.partition(".")[0], USER_PAGE))
 
     def get_urls(self) -> list[URLPattern]:
         """Add the exports."""
@@ -56,10 +60,10 @@ class AuditEventAdmin(ReadOnlyAdmin):
         return export(events.exclude(pk=own.pk), form)
 
 
-def linked(who: str) -> str:
-    """Return the id, as a link to the user's page if it is a user's."""
+def linked(who: str, page_name: str = USER_PAGE) -> str:
+    """Return the id, as a link to its page if it is a UUID."""
     try:
-        page = reverse("admin:accounts_user_change", args=[uuid.UUID(who)])
+        page = reverse(page_name, args=[uuid.UUID(who)])
     except ValueError:
         return who
     return format_html('<a href="{}">{}</a>', page, who)

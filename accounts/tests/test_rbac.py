@@ -69,6 +69,12 @@ GET    /api/v1/admin/clusters                       . x x + + + x
 POST   /api/v1/admin/clusters/{name}/maintenance    . x x + + + x
 DELETE /api/v1/admin/clusters/{name}/maintenance    . x x + + + x
 
+GET    /api/v1/sessions                             . + + + + + x
+POST   /api/v1/sessions                             . + + + + + x
+GET    /api/v1/sessions/{session_id}                . + + + + + x
+PUT    /api/v1/sessions/{session_id}                . + + + + + x
+PATCH  /api/v1/sessions/{session_id}                . + + + + + x
+DELETE /api/v1/sessions/{session_id}                . + + + + + x
 POST   /api/v1/sessions/{session_id}/chunks         . + + + + + x
 
 GET    /api/v1/manifests                            . + + + + + x
@@ -145,7 +151,7 @@ PATCH  /api/v1/storage/{rest}                       . + + + + + +
 DELETE /api/v1/storage/{rest}                       . + + + + + +
 """
 ROWS = {(method, path): marks for method, path, *marks in (line.split() for line in TABLE.splitlines() if line)}
-CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions")
+CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions/{session_id}/chunks")
 FORWARDED = tuple(f"/api/v1/{name}" for name in CLUSTERS)
 REFUSALS = {(401, "2001"): ".", (403, "2004"): "x"}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}

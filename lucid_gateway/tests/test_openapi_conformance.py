@@ -35,7 +35,8 @@ DOCUMENT = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")
 OPERATIONS = [found.ok() for found in DOCUMENT.get_all_operations()]
 API = "/api/v1"
 FORWARDED = tuple(
-    f"{API}/{name}" for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions")
+    f"{API}/{name}"
+    for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions/{session_id}/chunks")
 )
 PASSWORD = "Correct-Horse-7"
 # Run beside the gateway: a super admin for each operation, and all that operation may use up.
@@ -162,6 +163,11 @@ def on_policy(actor: Actor, query: dict[str, Any] | None = None, **fields: Any) 
     return at | (body(**fields) if fields else {})
 
 
+def on_a_session(actor: Actor, **fields: Any) -> dict[str, Any]:
+    session_id = actor.ask("POST", "/sessions", name="A session")["session_id"]
+    return {"path_parameters": {"session_id": session_id}} | (body(**fields) if fields else {})
+
+
 # Requests that succeed, where made-up data hardly ever does.
 GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /auth/verify", lambda actor: body(email=actor.email, code=actor.mailed_code())),
@@ -212,6 +218,12 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
         ),
     ),
     ("DELETE /admin/clusters/{name}/maintenance", closed),
+    ("GET /sessions", lambda actor: {"query": {"status": "active", "name": "a", "sort": "name"}}),
+    ("POST /sessions", lambda actor: body(name="A session", metadata={"ticket": 4711}, max_size_bytes=2**20)),
+    ("GET /sessions/{session_id}", on_a_session),
+    ("PUT /sessions/{session_id}", lambda actor: on_a_session(actor, name="Another name")),
+    ("PATCH /sessions/{session_id}", lambda actor: on_a_session(actor, status="completed")),
+    ("DELETE /sessions/{session_id}", on_a_session),
 ]
 
 

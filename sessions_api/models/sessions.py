@@ -82,11 +82,15 @@ class Session(models.Model):
             )
         ]
         indexes = [
-            models.Index(fields=["user", "created_at"], name="session_of_user"),
-            models.Index(fields=["user", "status", "created_at"], name="session_by_status"),
-            models.Index(fields=["user", "updated_at"], name="session_by_update"),
-            models.Index(fields=["user", "name"], name="session_by_name"),
-            models.Index(fields=["created_at"], name="session_by_creation"),
+            # Of a user's, for lists: counted and put in order without a look at the rows, which lie far apart.
+            models.Index(fields=["user", "deleted_at", "created_at", "session_id"], name="session_of_user"),
+            models.Index(fields=["user", "deleted_at", "status", "created_at", "session_id"], name="session_by_status"),
+            models.Index(fields=["user", "deleted_at", "updated_at", "session_id"], name="session_by_update"),
+            models.Index(fields=["user", "deleted_at", "name", "session_id"], name="session_by_name"),
+            # Of everybody's, for operators, in the order that Django's pages make total.
+            models.Index(fields=["created_at", "session_id"], name="session_by_creation"),
+            models.Index(fields=["status", "created_at", "session_id"], name="session_status"),
+            models.Index(fields=["name"], name="session_name"),
             models.Index(fields=["deleted_at"], name="session_half_deleted"),
         ]
 
@@ -125,7 +129,7 @@ class Chunk(models.Model):
     objects: ClassVar[models.Manager["Chunk"]] = ChunkQuerySet.as_manager()
 
     class Meta:
-        ordering = ["session", "index"]
+        ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order
         constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
         indexes = [models.Index(fields=["session", "state", "size"], name="chunk_sizes")]
 

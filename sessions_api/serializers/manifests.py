@@ -1,6 +1,5 @@
 """The shapes of manifests and proofs."""
 
-import json
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
@@ -8,9 +7,8 @@ from rest_framework import serializers
 
 from lucid_gateway.pagination import ListQuery, PaginationSerializer
 from sessions_api.models import Chunk, Manifest
-from sessions_api.serializers.fields import IdField
+from sessions_api.serializers.fields import Id, Metadata
 
-MAX_METADATA_BYTES = 16 * 1024
 UUID_1, UUID_2 = "7b0a5f3e-8f0e-4a1c-9d55-0d8f6a4c2b11", "2f6f3c5a-54a7-4f0e-8a55-4f8f2b9f6c01"
 ROOT = "9a3f1c0be2d84f6e7a5b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f607"
 
@@ -18,7 +16,7 @@ ROOT = "9a3f1c0be2d84f6e7a5b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f607"
 class NewManifestSerializer(serializers.Serializer[None]):
     """POST /manifests."""
 
-    session_id = IdField()
+    session_id = Id()
 
 
 class ManifestsQuery(ListQuery):
@@ -27,7 +25,7 @@ class ManifestsQuery(ListQuery):
     sortable = ("created_at",)
     default_sort = "-created_at"
 
-    session_id = IdField(required=False)
+    session_id = Id(required=False)
     anchor_status = serializers.ChoiceField(Manifest.Anchor.choices, required=False)
 
 
@@ -111,13 +109,7 @@ class ManifestsPageSerializer(serializers.Serializer[None]):
 class ManifestUpdateSerializer(serializers.Serializer[None]):
     """PUT /manifests/{manifest_id}: what the owner keeps beside it; all else is fixed."""
 
-    metadata = serializers.DictField()
-
-    def validate_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Refuse more than 16 KiB."""
-        if len(json.dumps(metadata)) > MAX_METADATA_BYTES:
-            raise serializers.ValidationError("Must be at most 16 KiB as JSON.", code="max_length")
-        return metadata
+    metadata = Metadata()
 
 
 @extend_schema_serializer(

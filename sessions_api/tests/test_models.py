@@ -33,6 +33,16 @@ def test_an_index_has_one_chunk(owner: User) -> None:
         Chunk.objects.create(session=one, index=0, size=2)
 
 
+def test_chunks_come_in_order_without_a_join(owner: User) -> None:
+    one = session(owner)
+    for index in (1, 0):
+        Chunk.objects.create(session=one, index=index, size=1)
+
+    assert [chunk.index for chunk in Chunk.objects.filter(session=one)] == [0, 1]
+    assert set(Chunk.objects.all().query.alias_map) <= {"sessions_api_chunk"}
+    assert "sessions_api_session" not in str(Chunk.objects.filter(session=one).query).partition("FROM")[2]
+
+
 def test_a_session_has_one_manifest(owner: User) -> None:
     fields = {"session": session(owner), "user": owner, "merkle_root": "0" * 64, "chunk_count": 1, "total_size": 1}
     Manifest.objects.create(**fields)

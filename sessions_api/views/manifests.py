@@ -11,7 +11,7 @@ from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from lucid_gateway.errors import NotFound, WrongFormat
 from lucid_gateway.pagination import page_of
 from sessions_api import anchoring, manifests
-from sessions_api.etags import etag, refuse_unless_current, tagged
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, refuse_unless_current, tagged
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
 from sessions_api.serializers import manifests as shapes
@@ -83,12 +83,17 @@ class ManifestView(CallerView):
 
     permissions = {"GET": "session:read", "PUT": "session:update"}
 
-    @extend_schema(responses=shapes.ManifestSerializer, tags=["manifests"])
+    @extend_schema(
+        parameters=[IF_NONE_MATCH, ETAG], responses={200: shapes.ManifestSerializer, 304: None}, tags=["manifests"]
+    )
     def get(self, request: Request, manifest_id: str) -> Response:
         """Return a manifest with its chunks, to its owner and to staff."""
         return answer(request, readable_manifest(request, manifest_id))
 
-    @extend_schema(request=shapes.ManifestUpdateSerializer, responses=shapes.ManifestSerializer, tags=["manifests"])
+    @extend_schema(
+        request=shapes.ManifestUpdateSerializer, responses=shapes.ManifestSerializer, parameters=[IF_MATCH, ETAG],
+        tags=["manifests"],
+    )  # fmt: skip
     def put(self, request: Request, manifest_id: str) -> Response:
         """Replace the metadata; all else of a manifest is fixed."""
         manifest = own_manifest(request, manifest_id)

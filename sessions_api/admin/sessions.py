@@ -1,0 +1,122 @@
+"""The operator pages for sessions."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+
+from accounts.admin.confirmation import ReadOnlyAdmin
+from accounts.admin.search import HYPHENATED
+from accounts.models import User
+from sessions_api.models import Session
+from sessions_api.totals import settle_all
+
+LAST_CHARACTER = "\U0010ffff"
+
+
+class SessionList(ChangeList):
+    """A page of sessions with their users and totals, which are read for all of them at once: MongoDB would join users
+    to all sessions before it looks for the page's.
+    """
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page."""
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        users = User.objects.in_bulk({session.user_id for session in self.result_list})
+        for session in self.result_list:
+            session.user = users[session.user_id]
+        settle_all(self.result_list)
+
+
+class DeletionFilter(admin.SimpleListFilter):
+    """Whether the session-management cluster has yet to be told of a deletion."""
+
+    title, parameter_name = "deletion", "deletion"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("pending", "Pending")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
+        """Return those half deleted, or all that are there."""
+        return queryset.exclude(deleted_at=None) if self.value() == "pending" else queryset
+
+
+@admin.register(Session)
+class SessionAdmin(ReadOnlyAdmin):
+    list_display = ("short_name", "owner", "status", "created_at", "completed_at", "chunks", "size")
+    list_filter = ("status", "created_at", DeletionFilter)
+    sortable_by = ("created_at",)
+    list_select_related = False
+    show_full_result_count = False
+    search_fields = ("name",)
+    search_help_text = "The beginning of a name, the whole email or username of its user, or the whole id of either"
+    fields = (
+        "session_id", "name", "description", "owner", "status", "created_at", "updated_at", "started_at",
+        "completed_at", "deleted_at", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
+        "trust_policy_id", "manifest_id", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
+    )  # fmt: skip
+
+    @admin.display(description="Name")
+    def short_name(self, session: Session) -> str:
+        """Return as much of the name as a column takes."""
+        return Truncator(session.name).chars(40)
+
+    @admin.display(description="User")
+    def owner(self, session: Session) -> str:
+        """Link to the user."""
+        return format_html(
+            '<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[session.user_id]), session.user
+        )
+
+    @admin.display(description="Chunks")
+    def chunks(self, session: Session) -> int:
+        """Return how many chunks are recorded."""
+        return session.chunk_count
+
+    @admin.display(description="Size")
+    def size(self, session: Session) -> str:
+        """Return how much is recorded."""
+        return filesizeformat(session.size_bytes)
+
+    @admin.display(description="Audit events")
+    def audit_events(self, session: Session) -> str:
+        """Link to what happened to the session."""
+        events = reverse("admin:accounts_auditevent_changelist")
+        return format_html('<a href="{}?q={}">audit events</a>', events, session.pk)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list with totals."""
+        return SessionList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Session | None:
+        """Return the session with its totals."""
+        session: Session | None = super().get_object(request, object_id, from_field)
+        if session is not None:
+            settle_all([session])
+        return session
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow links to a user's sessions."""
+        return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
+    ) -> tuple[QuerySet[Session], bool]:
+        """Find by what indexes find: a part of a name would have to be looked for in all rows."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if HYPHENATED.fullmatch(term):
+            return queryset.filter(Q(pk=term) | Q(user_id=term)), False
+        user = User.objects.filter(Q(email=term.lower()) | Q(username=term.lower())).first()
+        if user is not None:
+            return queryset.filter(user_id=user.pk), False
+        return queryset.filter(name__gte=term, name__lt=term + LAST_CHARACTER), False

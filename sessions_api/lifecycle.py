@@ -1,0 +1,152 @@
+"""Sessions: beginning one, changing it, and its way from active to completed, failed or cancelled, never back.
+
+Each change is one conditional update: it names what the row must be for the change to be allowed, so that of several
+at once those succeed that could have followed one another.
+"""
+
+import secrets
+import uuid
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+from rest_framework.serializers import ValidationError
+
+from accounts.audit import record
+from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
+from sessions_api.models import Session, TrustPolicy
+from sessions_api.models.sessions import MAX_ACTIVE
+from sessions_api.totals import settle
+
+ACTIVE = Session.Status.ACTIVE
+# What only an active session lets change: the room for its chunks, and by which rules it is recorded.
+WHILE_ACTIVE = frozenset({"status", "max_size_bytes", "trust_policy_id"})
+
+
+class TooManyActiveSessions(OperationNotAllowed):
+    """A user has as many active sessions as one may have; `details.limit` says how many."""
+
+    status, text = 409, f"No more than {MAX_ACTIVE} active sessions"
+
+
+def create_session(user_id: str, *, trust_policy_id: uuid.UUID | None = None, **fields: Any) -> Session:
+    """Begin a session of the user; raise TooManyActiveSessions, or ValidationError for a policy that is not theirs."""
+    require_own_policy(user_id, trust_policy_id)
+    now = moment()
+    session = Session(
+        user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
+    )
+    take_place(session)
+    record("session.created", subject=str(session.pk), actor=user_id, max_size_bytes=session.max_size_bytes)
+    return session
+
+
+def moment() -> datetime:
+    """Return the time as every database keeps it, to the millisecond: what is answered is what will be read."""
+    now = timezone.now()
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def take_place(session: Session) -> None:
+    """Insert the session on one of its user's places; raise TooManyActiveSessions if all are taken."""
+    places = frozenset(range(MAX_ACTIVE))
+    while free := places.difference(places_taken(session.user_id)):
+        session.active_slot = secrets.choice(sorted(free))  # by chance, so that those who come at once seldom collide
+        try:
+            with transaction.atomic():
+                session.save(force_insert=True)
+        except IntegrityError:
+            if session.active_slot not in places_taken(session.user_id):
+                raise  # it was not about the place
+        else:
+            return
+    raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
+
+
+def places_taken(user_id: uuid.UUID | str) -> Collection[int]:
+    """Return the places that the user's active sessions have."""
+    taken = Session.objects.filter(user_id=user_id, active_slot__gte=0).order_by()
+    return [slot for slot in taken.values_list("active_slot", flat=True) if slot is not None]
+
+
+def require_own_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> None:
+    """Raise ValidationError if the user has no such policy: another user's is as unknown as one that is nobody's."""
+    if policy_id and not TrustPolicy.objects.filter(user_id=user_id, pk=policy_id).exists():
+        raise ValidationError({"trust_policy_id": "You have no such policy."}, code="does_not_exist")
+
+
+def replace_session(session: Session, *, version: int | None, description: str = "", **fields: Any) -> Session:
+    """Change what is given and empty what can be empty (PUT); raise as `change_session` does.
+
+    The status that the session has already is no transition: what was read may be sent back.
+    """
+    if fields.get("status") == session.status:
+        del fields["status"]
+    return change_session(session, version=version, changes={"description": description, "metadata": {}} | fields)
+
+
+def change_session(session: Session, *, version: int | None, changes: Mapping[str, Any]) -> Session:
+    """Change the fields of a session, in its given version or in any; return it as it is then.
+
+    A status asks for the transition to it. Raises WrongSessionState, PreconditionFailed, NotFound or ValidationError,
+    with nothing changed.
+    """
+    asked = {name: value for name, value in changes.items() if value != getattr(session, name)}
+    if changes.get("status", ACTIVE) != ACTIVE:
+        asked["status"] = changes["status"]
+    if not asked:
+        return session
+    if asked.get("status") == ACTIVE:
+        raise WrongSessionState(details={"status": session.status})
+    require_own_policy(session.user_id, asked.get("trust_policy_id"))
+    if not update(session, version, asked):
+        refuse(session, version)
+    return changed(session, asked.get("status"))
+
+
+def update(session: Session, version: int | None, asked: Mapping[str, Any]) -> int:
+    """Do the one conditional update; return how many rows it found."""
+    now = moment()
+    conditions: dict[str, Any] = {"version": version} if version is not None else {}
+    if WHILE_ACTIVE.intersection(asked):
+        conditions["status"] = ACTIVE
+    if "max_size_bytes" in asked:
+        conditions["reserved_bytes__lte"] = asked["max_size_bytes"]
+    rows = Session.objects.filter(pk=session.pk, deleted_at=None, **conditions)
+    return rows.update(**asked, **ending(asked, now), updated_at=now, version=F("version") + 1)
+
+
+def ending(asked: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return what goes with the end of a session: its time, and its place is free."""
+    return {"completed_at": now, "active_slot": None} if "status" in asked else {}
+
+
+def refuse(session: Session, version: int | None) -> NoReturn:
+    """Raise why the session could not be changed."""
+    now_there = there(session)
+    if version not in (None, now_there.version):
+        raise PreconditionFailed()
+    if now_there.status != ACTIVE:
+        raise WrongSessionState(details={"status": now_there.status})
+    text = f"Uploads have taken {now_there.reserved_bytes} bytes already."
+    raise ValidationError({"max_size_bytes": text}, code="min_value")
+
+
+def changed(session: Session, status: str | None) -> Session:
+    """Return the session as it is now; note the end of one that has come to it."""
+    session = there(session)
+    if status is not None:
+        record(f"session.{status}", subject=str(session.pk), actor=str(session.user_id))
+        settle(session)
+    return session
+
+
+def there(session: Session) -> Session:
+    """Return the session as the database has it; raise NotFound if it was deleted."""
+    found = Session.objects.filter(pk=session.pk, deleted_at=None).first()
+    if found is None:
+        raise NotFound()
+    return found

@@ -1,0 +1,47 @@
+"""Finishes the deletion of sessions of which the session-management cluster could not be told."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from sessions_api.deletion import finish_deletion, owner_of
+from sessions_api.models import Session
+
+MAX_FAILURES = 5  # one after the other: then the cluster is down, and each more would cost its timeout
+
+
+class Command(BaseCommand):
+    help = "Finish half-deleted sessions: tell the session-management cluster, then remove what is kept of them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
+        parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+
+    def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
+        """Finish what can be, with a progress bar on a terminal; raise CommandError if some are left."""
+        finished = 0 if dry_run else self.finish_all()
+        pending = Session.objects.all().half_deleted().count()
+        numbers = {"finished": finished, "pending": pending}
+        text = f"finished: {finished} sessions, pending: {pending}"
+        self.stdout.write(json.dumps(numbers) if options["json"] else text)
+        if pending and not dry_run:
+            raise CommandError("the session-management cluster does not answer, or uploads are under way: try again")
+
+    def finish_all(self) -> int:
+        """Finish each, until the cluster has failed too often in a row; return how many were finished."""
+        rows = Session.objects.all().half_deleted()
+        keys = list(rows.order_by("deleted_at").values_list("pk", flat=True))
+        finished = failures = 0
+        for key in tqdm(keys, desc="sessions", unit="session", disable=not sys.stderr.isatty()):
+            session = rows.select_related("user").filter(pk=key).first()
+            if session is None:  # somebody else has finished it meanwhile
+                continue
+            done = finish_deletion(session, by=owner_of(session.user))
+            finished, failures = finished + done, 0 if done else failures + 1
+            if failures == MAX_FAILURES:
+                break
+        return finished

@@ -1,0 +1,136 @@
+"""The operator pages for sessions."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.audit import record
+from accounts.models import User
+from accounts.roles import Role
+from accounts.tests.operators import signed_in, user_page
+from conftest import make_user
+from sessions_api.models import Session
+from sessions_api.tests.acts import begun, over, policy, recorded
+
+LIST = "/admin/sessions_api/session/"
+
+
+@pytest.fixture
+def page(db: None) -> Client:
+    """The browser of an admin, signed in to the operator pages."""
+    return signed_in(make_user("admin", Role.ADMIN))
+
+
+def found(page: Client, query: str = "") -> set[str]:
+    """Return the names on a list."""
+    response = page.get(f"{LIST}?{query}")
+    assert response.status_code == 200
+    return {session.name for session in response.context["cl"].result_list}
+
+
+def test_the_list_tells_whose_they_are_and_how_much_is_recorded(page: Client, owner: User) -> None:
+    recorded(begun(owner, name="one"), 1024, 1024)
+    recorded(over(owner, name="two"), 5 * 1024**2)
+
+    text = page.get(LIST).content.decode().replace("\xa0", " ")
+    for shown in ("2.0 KB", "5.0 MB", '<td class="field-chunks">2</td>', user_page(owner), owner.email):
+        assert shown in text
+
+
+def test_totals_of_a_page_take_one_query(page: Client, owner: User) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            page.get(LIST)
+        return len(captured)
+
+    recorded(begun(owner), 1)
+    queries()
+    few = queries()
+    for _ in range(5):
+        recorded(begun(owner), 1)
+    assert queries() == few
+
+
+def test_the_list_joins_nothing_and_reads_its_users_at_once(page: Client, owner: User, super_admin: User) -> None:
+    begun(owner)
+    begun(super_admin)
+
+    with CaptureQueriesContext(connection) as captured:
+        query = page.get(LIST).context["cl"].queryset.query
+    assert set(query.alias_map) <= {"sessions_api_session"}
+    assert not query.select_related
+    assert sum("accounts_user" in each["sql"] for each in captured.captured_queries) == 2  # theirs, and the admin's own
+
+
+def test_sessions_are_found_by_name_user_and_id(page: Client, owner: User, super_admin: User) -> None:
+    mine, other = begun(owner, name="Call 4711"), begun(super_admin, name="Call 4712")
+
+    for term, names in {
+        "Call": {"Call 4711", "Call 4712"}, "Call 4711": {"Call 4711"}, "4711": set(), "Owner@example.org": {mine.name},
+        "super-admin": {other.name}, str(owner.pk): {mine.name}, str(other.pk).upper(): {other.name},
+        f" {mine.pk} ": {mine.name}, "nobody": set(), "%": set(), "": {"Call 4711", "Call 4712"},
+    }.items():  # fmt: skip
+        assert found(page, f"q={term}") == names, term
+
+
+def test_sessions_are_filtered(page: Client, owner: User) -> None:
+    begun(owner, name="active")
+    over(owner, name="over")
+    begun(owner, name="half", status="cancelled", deleted_at=timezone.now())
+
+    for query, names in {
+        "status__exact=active": {"active"}, "deletion=pending": {"half"}, "": {"active", "over", "half"},
+        f"user__user_id__exact={owner.pk}": {"active", "over", "half"},
+        "created_at__gte=2100-01-01%2000:00:00%2B00:00": set(),
+    }.items():  # fmt: skip
+        assert found(page, query) == names, query
+
+
+def test_columns_sort_and_filters_count(page: Client, owner: User) -> None:
+    begun(owner)
+    for query in (*(f"o={order}" for order in range(9)), "_facets=True", "p=2", "o=-4"):
+        assert page.get(f"{LIST}?{query}", follow=True).status_code == 200
+
+
+def test_a_session_is_looked_at_and_its_key_is_nowhere(page: Client, owner: User) -> None:
+    session = over(
+        owner, description="<script>alert(1)</script>", encryption_key="very-secret", trust_policy=policy(owner),
+        metadata={"ticket": "4711"},
+    )  # fmt: skip
+    recorded(session, 10, 20)
+
+    text = page.get(f"{LIST}{session.pk}/change/").content.decode().replace("\xa0", " ")
+
+    for shown in ("30 bytes", "4711", user_page(owner), f"/admin/accounts/auditevent/?q={session.pk}"):
+        assert shown in text
+    assert "very-secret" not in text
+    assert "<script>alert" not in text
+
+
+def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:
+    session = begun(owner)
+
+    assert page.get(f"{LIST}add/").status_code == page.get(f"{LIST}{session.pk}/delete/").status_code == 403
+    assert page.post(f"{LIST}{session.pk}/change/", {"name": "b"}).status_code == 403
+    assert "delete_selected" not in page.get(LIST).content.decode()
+    assert Session.objects.get(pk=session.pk).name == "A session"
+
+
+def test_the_audit_log_leads_to_the_session(page: Client, owner: User) -> None:
+    session = begun(owner)
+    record("session.created", subject=str(session.pk), actor=owner)
+
+    text = page.get("/admin/accounts/auditevent/").content.decode()
+    assert f"{LIST}{session.pk}/change/" in text
+    assert user_page(owner) in text
+
+
+@pytest.mark.parametrize("path", [LIST, f"{LIST}x/change/"])
+def test_others_are_sent_to_the_login(owner: User, path: str) -> None:
+    response: Any = signed_in(owner).get(path)
+
+    assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")

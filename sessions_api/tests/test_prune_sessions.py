@@ -1,0 +1,81 @@
+"""manage.py prune_sessions: finishes what a DELETE could not."""
+
+import io
+import json
+import sys
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.models import AuditEvent, User
+from proxy.tests.raw_cluster import RawCluster, saying
+from sessions_api.management.commands import prune_sessions
+from sessions_api.models import Session
+from sessions_api.tests.acts import begun, recorded
+from sessions_api.tests.test_session_deletion import ERROR, NO_CONTENT, full, kept
+
+
+def run(*arguments: str) -> dict[str, int]:
+    output = io.StringIO()
+    try:
+        call_command("prune_sessions", "--json", *arguments, stdout=output)
+    finally:
+        numbers: dict[str, int] = json.loads(output.getvalue())
+    return numbers
+
+
+def half_deleted(user: User) -> Session:
+    return full(user, deleted_at=timezone.now())
+
+
+def test_half_deleted_sessions_go_and_others_stay(owner: User, cluster: RawCluster) -> None:
+    cluster.behaviour = saying(NO_CONTENT)
+    gone, there = [half_deleted(owner) for _ in range(2)], full(owner)
+
+    assert run() == {"finished": 2, "pending": 0}
+
+    assert [kept(session) for session in (*gone, there)] == [(0, 0, 0), (0, 0, 0), (1, 2, 1)]
+    assert dict(cluster.requests[0].fields)["x-user-id"] == str(owner.pk)
+    assert set(AuditEvent.objects.values_list("type", "actor")) == {("session.purged", "manage.py")}
+
+
+def test_what_the_cluster_cannot_be_told_of_is_left_and_said(owner: User, cluster: RawCluster) -> None:
+    cluster.behaviour = saying(ERROR)
+    session = half_deleted(owner)
+
+    with pytest.raises(CommandError):
+        run()
+    assert kept(session) == (1, 2, 1)
+
+
+def test_a_cluster_that_is_down_is_not_asked_for_each(owner: User, cluster: RawCluster) -> None:
+    cluster.behaviour = saying(ERROR)
+    for _ in range(8):
+        begun(owner, deleted_at=timezone.now())
+
+    with pytest.raises(CommandError):
+        run()
+    assert len(cluster.requests) == prune_sessions.MAX_FAILURES
+
+
+def test_a_dry_run_counts(owner: User, cluster: RawCluster) -> None:
+    half_deleted(owner)
+
+    assert run("--dry-run") == {"finished": 0, "pending": 1}
+    assert not cluster.requests
+
+
+def test_it_says_what_it_did(owner: User, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("prune_sessions")
+    assert capsys.readouterr().out == "finished: 0 sessions, pending: 0\n"
+
+
+def test_on_a_terminal_there_is_a_bar(
+    owner: User, cluster: RawCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(begun(owner, deleted_at=timezone.now()), 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    call_command("prune_sessions")
+    assert "1/1" in capsys.readouterr().err

@@ -1,0 +1,181 @@
+"""Sessions: the caller's own, and for staff to read, others'."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.callers import Caller
+from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of, valid
+from lucid_gateway.errors import InsufficientPermissions, NotFound, PreconditionFailed
+from lucid_gateway.pagination import page_of
+from sessions_api.deletion import delete_session
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, listed, refuse_unless_current, tagged
+from sessions_api.lifecycle import change_session, create_session, replace_session
+from sessions_api.models import Session
+from sessions_api.models.sessions import SessionQuerySet
+from sessions_api.serializers import sessions as shapes
+from sessions_api.totals import settle_all
+
+T = TypeVar("T")
+TRIES = 20
+LOOKUPS = {
+    "status": "status",
+    "trust_policy_id": "trust_policy_id",
+    "name": "name__icontains",
+    "created_since": "created_at__gte",
+    "created_until": "created_at__lte",
+}
+
+
+class SessionsView(CallerView):
+    """The caller's sessions."""
+
+    permissions = {"GET": "session:read", "POST": "session:create"}
+
+    @extend_schema(
+        operation_id="sessions_list", parameters=[shapes.SessionsQuery], responses=shapes.SessionsPageSerializer,
+        tags=["sessions"],
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """List the caller's sessions or, for staff with `user_id`, those of a user."""
+        query = parse_query(shapes.SessionsQuery, request)
+        filters = {lookup: query[name] for name, lookup in LOOKUPS.items() if name in query}
+        sessions = sessions_to_read(caller(request), query.get("user_id")).filter(**filters)
+        return Response(page_of(sessions, query, name="sessions", show=shown_page))
+
+    @extend_schema(
+        request=shapes.NewSessionSerializer, responses={201: shapes.SessionSerializer}, parameters=[ETAG],
+        tags=["sessions"],
+    )  # fmt: skip
+    def post(self, request: Request) -> Response:
+        """Begin a session; 409 with 100 active ones."""
+        session = create_session(caller(request).user_id, **parse(shapes.NewSessionSerializer, request))
+        where = f"/api/v1/sessions/{session.pk}"
+        return answer(request, session, status.HTTP_201_CREATED, Location=where)
+
+
+class SessionView(CallerView):
+    """One session."""
+
+    permissions = {
+        "GET": "session:read", "PUT": "session:update", "PATCH": "session:update", "DELETE": "session:delete",
+    }  # fmt: skip
+
+    @extend_schema(
+        parameters=[IF_NONE_MATCH, ETAG], responses={200: shapes.SessionSerializer, 304: None}, tags=["sessions"]
+    )
+    def get(self, request: Request, session_id: str) -> Response:
+        """Return a session, to its owner and to staff."""
+        who = caller(request)
+        rows = Session.objects.all().there() if reads_all(who) else Session.objects.all().owned_by(who.user_id)
+        return answer(request, one_of(rows, session_id))
+
+    @extend_schema(
+        request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
+        tags=["sessions"],
+    )  # fmt: skip
+    def put(self, request: Request, session_id: str) -> Response:
+        """Replace name, description and metadata; status, size limit and policy stay if they are left out."""
+
+        def replace(session: Session, version: int | None) -> Session:
+            return replace_session(session, version=version, **parse(shapes.ChangedSessionSerializer, request))
+
+        return answer(request, self.change(request, session_id, replace))
+
+    @extend_schema(
+        request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
+        tags=["sessions"],
+    )  # fmt: skip
+    def patch(self, request: Request, session_id: str) -> Response:
+        """Change parts of the session; a status ends it: only an active one, and for good."""
+
+        def patch(session: Session, version: int | None) -> Session:
+            data = valid(shapes.ChangedSessionSerializer(data=request.data, partial=True))
+            return change_session(session, version=version, changes=data)
+
+        return answer(request, self.change(request, session_id, patch))
+
+    @extend_schema(parameters=[IF_MATCH], responses={202: shapes.PendingSerializer, 204: None}, tags=["sessions"])
+    def delete(self, request: Request, session_id: str) -> Response:
+        """Delete the session with its chunks and manifest; 202 if the cluster has yet to be told: ask again later."""
+
+        def delete(session: Session, version: int | None) -> bool:
+            return delete_session(session, version=version, by=caller(request))
+
+        if self.change(request, session_id, delete, also_half_deleted=True):
+            return Response(status=status.HTTP_204_NO_CONTENT)
+        return Response(shapes.PENDING, status=status.HTTP_202_ACCEPTED)
+
+    def change(
+        self, request: Request, session_id: str, change: Callable[[Session, int | None], T],
+        *, also_half_deleted: bool = False,
+    ) -> T:  # fmt: skip
+        """Return what the change of one of the caller's own sessions returns; raise NotAUUID, NotFound or
+        PreconditionFailed. With If-Match it is tried again if only what does not show has changed: uploads take room.
+        """
+        rows = Session.objects.filter(user_id=caller(request).user_id)
+        for _ in range(TRIES):
+            session = one_of(rows if also_half_deleted else rows.filter(deleted_at=None), session_id)
+            version = version_to_find(request, session)
+            with suppress(PreconditionFailed):
+                return change(session, version)
+        raise PreconditionFailed()
+
+
+def reads_all(who: Caller) -> bool:
+    """Return whether the caller is staff; an API key is if it may do what staff does."""
+    return who.is_staff and "admin:read" in who.permissions
+
+
+def sessions_to_read(who: Caller, user_id: uuid.UUID | None) -> SessionQuerySet:
+    """Return the sessions of the user, or the caller's own; raise InsufficientPermissions if they may not be read."""
+    if user_id is None or str(user_id) == who.user_id:
+        return Session.objects.all().owned_by(who.user_id)
+    if not reads_all(who):
+        raise InsufficientPermissions("Other users' sessions are for staff")
+    return Session.objects.all().owned_by(user_id)
+
+
+def one_of(rows: Any, session_id: str) -> Session:
+    """Return the session of that id; raise NotAUUID or NotFound."""
+    session: Session | None = rows.filter(pk=uuid_of(session_id)).first()
+    if session is None:
+        raise NotFound()
+    return session
+
+
+def shown_page(page: Any) -> Any:
+    """Return the sessions of a page as the API shows them. Their keys come first: an index has those in order, and only
+    the page's rows are read.
+    """
+    keys = list(page.values_list("pk", flat=True))
+    found = Session.objects.in_bulk(keys)
+    sessions = [found[key] for key in keys if key in found]
+    settle_all(sessions)
+    return shapes.SessionSerializer(sessions, many=True).data
+
+
+def shown(session: Session) -> Any:
+    """Return the session as the API shows it."""
+    settle_all([session])
+    return shapes.SessionSerializer(session).data
+
+
+def answer(request: Request, session: Session, code: int = status.HTTP_200_OK, **headers: str) -> Response:
+    """Return the session with its tag."""
+    data = shown(session)
+    return tagged(request, etag(data), Response(data, status=code, headers=headers))
+
+
+def version_to_find(request: Request, session: Session) -> int | None:
+    """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
+    if "*" in listed(request.headers.get("If-Match", "*")) or session.deleted_at is not None:
+        return None
+    refuse_unless_current(request, etag(shown(session)))
+    return session.version
