@@ -30,8 +30,8 @@ from lucid_gateway.envelope import envelope
 from lucid_gateway.errors import BadRequest, GatewayError, InternalError, RequestTimeout
 
 logger = logging.getLogger(__name__)
-# The unpatched poll: between asking and shutting down no other greenlet may read.
-poll = get_original("select", "poll")
+# Unpatched: between asking and shutting down no other greenlet may read.
+poll, PlainSocket = get_original("select", "poll"), get_original("socket", "socket")
 
 # gunicorn reads up to 1 MiB ahead and copies what is left over with each read of the application: smaller steps
 # made uploads two to three times as fast (docs/decisions/0002).
@@ -75,6 +75,15 @@ def is_readable(sock: socket.socket) -> bool:
     poller = poll()
     poller.register(sock.fileno(), 1)  # POLLIN
     return bool(poller.poll(0))
+
+
+def stop_reading(sock: socket.socket) -> None:
+    """Let whoever reads from the socket find its end; gevent's own shutdown would raise there."""
+    plain = PlainSocket(fileno=sock.fileno())
+    try:
+        plain.shutdown(socket.SHUT_RD)
+    finally:
+        plain.detach()
 
 
 @lru_cache(maxsize=1)
@@ -233,7 +242,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             with contextlib.suppress(OSError, KeyError):
                 # Else the client of a request that is there, but not read yet, would look as if it had left.
                 if not is_readable(self.clients[greenlet]):
-                    self.clients[greenlet].shutdown(socket.SHUT_RD)
+                    stop_reading(self.clients[greenlet])
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer what went wrong before or around the application, and close the connection."""

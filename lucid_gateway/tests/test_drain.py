@@ -53,3 +53,4 @@ def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connecti
             assert gateway.process.wait(20) == 0
             assert time.monotonic() - started < 10  # keep-alive would be 15 seconds
             assert answer.result() == 200
+            assert '"level":"error"' not in gateway.log.read_text()
