@@ -27,10 +27,9 @@ def follow(*loads: Callable[[], object]) -> None:
 def follow_forever(*loads: Callable[[], object]) -> NoReturn:
     """Read, sleep, and read again."""
     while True:
-        for load in loads:
+        for load in (*loads, connection.close):
             try:
                 load()
             except Exception as error:  # noqa: BLE001  # whatever it is, the next change must be noticed
                 logger.warning("not followed: %s", load.__qualname__, extra={"error": type(error).__name__})
-        connection.close()
         time.sleep(SECONDS)

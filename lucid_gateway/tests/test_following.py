@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+from django.db import DatabaseError
 
 from accounts.tests.stage import wait_until
 from lucid_gateway.following import FIRST_SECONDS, follow
@@ -54,6 +56,23 @@ def test_what_fails_keeps_nothing_else_from_being_read() -> None:
     follow(fail, once(calls, "second"))
 
     assert calls == ["second"]
+
+
+def test_a_connection_that_cannot_be_closed_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def load() -> None:
+        if len(calls) == 3:
+            threading.Event().wait()
+        calls.append(1)
+
+    def close() -> None:
+        raise DatabaseError
+
+    monkeypatch.setattr("lucid_gateway.following.connection", SimpleNamespace(close=close))
+    monkeypatch.setattr("lucid_gateway.following.SECONDS", 0.0)
+    follow(load)
+    wait_until(lambda: len(calls) == 3, 2)
 
 
 @pytest.mark.quiet
