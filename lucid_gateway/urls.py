@@ -17,6 +17,7 @@ handler500 = "lucid_gateway.error_responses.server_error"
 api = [
     path("meta/", include("lucid_gateway.meta.urls")),
     path("", include("accounts.urls")),
+    path("", include("sessions_api.urls")),
     path("", include("proxy.urls")),
 ]
 open_view: dict[str, Any] = {
