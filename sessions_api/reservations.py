@@ -1,9 +1,9 @@
 """Room in a session: bytes are reserved before an upload begins, so that parallel ones never exceed the limit.
 
-`reserved_bytes` is never less than what the session's chunk rows hold. It may be more: of a worker that was killed, or
-where somebody could not tell whether giving back is still right. When there seems to be no room it is counted anew.
+`reserved_bytes` is never less than what the session's uploads hold. It may be more: of a worker that was killed, or
+where a count was overtaken. When there seems to be no room it is counted anew.
 
-Every reservation and every recount raises `version`. A recount counts only if nobody reserved since it began to read;
+Every reservation and every recount raises `version`. A recount is taken only if nobody reserved since it began to read;
 bytes are given back only if nobody reserved or recounted since the row that held them was there.
 """
 
@@ -79,10 +79,20 @@ def version_of(session_id: uuid.UUID) -> int | None:
 
 
 def give_back(session_id: uuid.UUID, *, size: int, version: int | None) -> None:
-    """Give back bytes that a row held when the session had that version; else the next recount finds them."""
+    """Give back bytes that a row held when the session had that version; if it has another, count anew."""
     if size and version is not None:
         rows = Session.objects.filter(pk=session_id, version=version, reserved_bytes__gte=size)
-        rows.update(reserved_bytes=F("reserved_bytes") - size)
+        if not rows.update(reserved_bytes=F("reserved_bytes") - size):
+            recount(session_id)
+
+
+def recount(session_id: uuid.UUID) -> None:
+    """Let the counter say what the rows hold, unless somebody reserves meanwhile: then it may go on saying more."""
+    version = version_of(session_id)
+    taken = Chunk.objects.filter(session_id=session_id).order_by().aggregate(taken=Sum("size"))["taken"] or 0
+    if version is not None:
+        rows = Session.objects.filter(pk=session_id, version=version)
+        rows.update(reserved_bytes=taken, version=F("version") + 1)
 
 
 def of_version(session_id: uuid.UUID, version: int) -> QuerySet[Session]:

@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
@@ -130,9 +131,13 @@ def held(upload: Upload) -> Iterator[None]:
     with keeper.keeping(upload):
         try:
             yield
-        finally:
-            if not upload.recorded:
-                drop(upload)
+        except (DatabaseError, InterfaceError):
+            raise  # whoever waits for it has waited long enough: the lease runs out, a recount finds the bytes
+        except BaseException:
+            drop(upload)
+            raise
+        if not upload.recorded:
+            drop(upload)
 
 
 def drop(upload: Upload) -> None:
@@ -194,7 +199,7 @@ def record_chunk(upload: Upload, body: ChunkBody, path: str) -> Uploaded:
     """
     too_much = upload.reserved - body.size
     version = version_of(upload.session_id) if too_much else None
-    facts = {"size": body.size, "hash": body.hash, "storage_path": path, "created_at": timezone.now()}
+    facts = {"size": body.size, "hash": body.hash, "storage_path": path, "created_at": now_as_kept()}
     if not upload.row().update(state=RECORDED, upload="", lease_until=None, **facts):
         return recorded_by_another(upload, body)
     upload.recorded = True
@@ -203,6 +208,12 @@ def record_chunk(upload: Upload, body: ChunkBody, path: str) -> Uploaded:
             give_back(upload.session_id, size=too_much, version=version)
     chunk = Chunk(pk=upload.chunk_id, session_id=upload.session_id, index=upload.index, state=RECORDED, **facts)
     return Uploaded(chunk, created=True)
+
+
+def now_as_kept() -> datetime:
+    """Return the time of now in milliseconds, as MongoDB keeps it: a repeat is answered the same."""
+    now = timezone.now()
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def recorded_by_another(upload: Upload, body: ChunkBody) -> Uploaded:

@@ -1,6 +1,7 @@
 """A real gateway with a raw session-management cluster behind it, and sessions that nobody has used yet."""
 
 import contextlib
+import datetime
 import hashlib
 import json
 import sqlite3
@@ -21,17 +22,20 @@ from testing.gateway import Gateway, running_gateway
 MIB = 1024 * 1024
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 OCTETS, CHUNKED = "Content-Type: application/octet-stream", "Transfer-Encoding: chunked"
-MAKE_SESSIONS = """
+CAST = """
 import json
 from accounts.models import User
+from accounts.tokens import issue_tokens
 from sessions_api.models import Session
-demo, operator = (User.objects.get(email=f"{name}@lucid.test") for name in ("demo", "operator"))
-def make(count, user=demo, **fields):
-    return [str(Session.objects.create(user=user, name="a session", **fields).pk) for _ in range(count)]
-print(json.dumps({
-    "plain": make(70), "small": make(15, max_size_bytes=2**20), "completed": make(1, status="completed"),
-    "others": make(1, operator),
-}))
+users = {name: User.objects.get(email=f"{name}@lucid.test") for name in ("demo", "operator", "admin")}
+def make(count, name="demo", **fields):
+    return [str(Session.objects.create(user=users[name], name="a session", **fields).pk) for _ in range(count)]
+sessions = {
+    "plain": make(60), "small": make(10, max_size_bytes=2**20), "completed": make(1, status="completed"),
+    "others": make(3, "operator"),
+}
+tokens = {name: issue_tokens(user).access for name, user in users.items()}
+print(json.dumps({"tokens": tokens, "sessions": sessions}))
 """
 
 
@@ -60,7 +64,7 @@ class Store:
             if isinstance(rows, sqlite3.Connection):
                 text = f"SELECT {column} FROM sessions_api_{model} WHERE {model}_id = ?"  # of ours alone
                 return rows.execute(text, [UUID(key).hex]).fetchone()[0]
-            return (rows.find_one({"_id": UUID(key).hex}) or {})[column]
+            return (rows.find_one({f"{model}_id": UUID(key).hex}) or {})[column]
 
     def write(self, model: str, key: str, column: str, value: Any) -> None:
         """Change a value of the row."""
@@ -70,7 +74,18 @@ class Store:
                 assert rows.execute(text, [value, UUID(key).hex]).rowcount == 1
                 rows.commit()
             else:
-                assert rows.update_one({"_id": UUID(key).hex}, {"$set": {column: value}}).matched_count == 1
+                assert rows.update_one({f"{model}_id": UUID(key).hex}, {"$set": {column: value}}).matched_count == 1
+
+    def end_leases(self, session: str) -> None:
+        """Let the leases of the session's uploads run out."""
+        with self.rows("chunk") as rows:
+            past, key = datetime.datetime.now(datetime.UTC), UUID(session).hex
+            if isinstance(rows, sqlite3.Connection):
+                text = "UPDATE sessions_api_chunk SET lease_until = ? WHERE session_id = ? AND state = 'uploading'"
+                assert rows.execute(text, [f"{past:%Y-%m-%d %H:%M:%S.%f}", key]).rowcount
+                rows.commit()
+            else:
+                rows.update_many({"session_id": key, "state": "uploading"}, {"$set": {"lease_until": past}})
 
     @contextlib.contextmanager
     def rows(self, model: str) -> "Iterator[sqlite3.Connection | Collection[dict[str, Any]]]":
@@ -136,6 +151,12 @@ def outcomes(answers: list[Message]) -> Counter[str]:
     return Counter(outcome(answer) for answer in answers)
 
 
+def stage_of(gateway: Gateway, cluster: RawCluster) -> Stage:
+    """Return the stage of a gateway that has just been started."""
+    made = json.loads(gateway.manage("shell", "--no-imports", "-c", CAST).splitlines()[-1])
+    return Stage(gateway, cluster, made["tokens"], made["sessions"])
+
+
 @pytest.fixture(scope="package")
 def whole_chunk_stage() -> Iterator[Stage]:
     with (
@@ -144,8 +165,7 @@ def whole_chunk_stage() -> Iterator[Stage]:
             SESSION_MANAGEMENT_URL=cluster.url, RATE_LIMIT_ENABLED="false", MONGODB_DATABASE="chunks"
         ) as gateway,
     ):
-        tokens = {name: gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "operator", "admin")}
-        yield Stage(gateway, cluster, tokens, json.loads(gateway.manage("shell", "-c", MAKE_SESSIONS).splitlines()[-1]))
+        yield stage_of(gateway, cluster)
 
 
 @pytest.fixture

@@ -81,6 +81,14 @@ def retried(stage: Stage, session: str, body: bytes) -> Message:
     return answer
 
 
+def has_come(stage: Stage, session: str) -> None:
+    """Wait until the cluster has the head of an upload to the session."""
+    deadline = time.monotonic() + 8
+    while not any(session in visit.request.start for visit in stage.cluster.visits):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_client_that_leaves_midway_may_come_back_at_once(stage: Stage, framed: bool, reset: bool) -> None:
@@ -89,7 +97,7 @@ def test_a_client_that_leaves_midway_may_come_back_at_once(stage: Stage, framed:
         framing = f"Content-Length: {len(BODY)}" if framed else CHUNKED
         head = client.head("POST", f"/sessions/{session}/chunks", *place(0), framing)
         client.send(head + (BODY[:150_000] if framed else b"%x\r\n%b\r\n" % (150_000, BODY[:150_000])))
-        time.sleep(0.05)
+        has_come(stage, session)
         client.reset() if reset else client.close()
     assert stage.cluster.wait_for(lambda: len(stage.cluster.broken) == 1)
     assert retried(stage, session, BODY).status == 201
