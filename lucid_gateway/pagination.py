@@ -36,18 +36,11 @@ class PaginationSerializer(serializers.Serializer[None]):
 
 
 def page_of(
-    rows: QuerySet[Any],
-    query: dict[str, Any],
-    *,
-    name: str,
-    show: Callable[[QuerySet[Any]], Any],
-    ties: tuple[str, ...] = ("pk",),
+    rows: QuerySet[Any], query: dict[str, Any], *, name: str, show: Callable[[QuerySet[Any]], Any]
 ) -> dict[str, Any]:
-    """Return a page of the rows as `show` makes them, under `name`, with `pagination`; `ties` breaks ties, empty where
-    there are none, so that an index gives the order.
-    """
+    """Return a page of the rows as `show` makes them, under `name`, with `pagination`; ties are broken by the key."""
     page, limit = query["page"], query["limit"]
     total = rows.count()
-    found = rows.order_by(query["sort"], *ties)[(page - 1) * limit : page * limit]
+    found = rows.order_by(query["sort"], "pk")[(page - 1) * limit : page * limit]
     pagination = {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
     return {name: show(found), "pagination": pagination}

@@ -91,13 +91,19 @@ def take_place(session_id: uuid.UUID, index: int, size: int) -> Upload | Chunk:
         with transaction.atomic():
             row.save(force_insert=True)
     except IntegrityError:
-        found = Chunk.objects.filter(session_id=session_id, index=index).first()
+        found = chunk_at(session_id, index)
         if found is None:
             # The session was deleted in this moment, or the other upload gave up.
             require_there(session_id)
             raise under_way(index) from None
         return found if found.state == RECORDED else take_over(found, upload, size)
     return upload
+
+
+def chunk_at(session_id: uuid.UUID, index: int) -> Chunk | None:
+    """Return the row of the index, whoever holds it."""
+    # In the order of all chunks, it would look for their sessions, too.
+    return Chunk.objects.filter(session_id=session_id, index=index).order_by().first()
 
 
 def require_there(session_id: uuid.UUID) -> None:
@@ -218,8 +224,8 @@ def now_as_kept() -> datetime:
 
 def recorded_by_another(upload: Upload, body: ChunkBody) -> Uploaded:
     """Return the same chunk as recorded by whoever took the place over; raise ChunkUnderWay or NotFound."""
-    chunk = Chunk.objects.filter(session_id=upload.session_id, index=upload.index, state=RECORDED).first()
-    if chunk is None:
+    chunk = chunk_at(upload.session_id, upload.index)
+    if chunk is None or chunk.state != RECORDED:
         require_there(upload.session_id)
         raise under_way(upload.index)
     return repeated(chunk, body)

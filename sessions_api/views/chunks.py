@@ -79,8 +79,7 @@ class ChunksView(CallerView):
         query = parse_query(ChunksQuery, request)
         chunks = Chunk.objects.filter(session=readable_session(caller(request), session_id), state=Chunk.State.RECORDED)
         show = lambda page: ChunkSerializer(page, many=True).data  # noqa: E731
-        # An index is there once: nothing is left to decide.
-        return Response(page_of(chunks, query, name="chunks", show=show, ties=()))
+        return Response(page_of(chunks, query, name="chunks", show=show))
 
     @extend_schema(
         description=UPLOAD,
@@ -110,7 +109,8 @@ class ChunkView(CallerView):
     def get(self, request: Request, session_id: str, chunk_id: str) -> HttpResponseBase:
         """Return the facts of a recorded chunk, to the session's owner and to staff."""
         session = readable_session(caller(request), session_id)
-        chunk = Chunk.objects.filter(pk=uuid_of(chunk_id), session=session, state=Chunk.State.RECORDED).first()
+        rows = Chunk.objects.filter(pk=uuid_of(chunk_id), session=session, state=Chunk.State.RECORDED)
+        chunk = rows.order_by().first()  # in the order of all chunks, it would look for their sessions, too
         if chunk is None:
             raise NotFound()
         return unless_known(request, f'"{chunk.hash}"', Response(ChunkSerializer(chunk).data))

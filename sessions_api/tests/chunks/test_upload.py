@@ -184,6 +184,12 @@ def test_another_content_of_an_index_is_refused(stage: Stage, fields: list[str],
     assert stage.listed(session) == [(0, 5, sha256(b"first"))]
 
 
+def test_a_hash_that_cannot_be_that_of_the_body_is_not_believed(stage: Stage) -> None:
+    session = stage.session()
+    stage.upload(session, 0, b"first")
+    assert stage.upload(session, 0, b"longer", f"X-Chunk-SHA256: {sha256(b'first')}").code == "4002"
+
+
 # Room.
 
 
@@ -215,8 +221,10 @@ def test_bytes_that_were_reserved_for_nothing_are_found_when_there_seems_to_be_n
 # What the cluster answers with it.
 
 
-def test_where_the_cluster_keeps_a_chunk_is_noted(stage: Stage) -> None:
-    body = b'{"storage_path": "disk-1/0"}'
+@pytest.mark.parametrize(("padding", "noted"), [(0, "disk-1/0"), (70_000, "")], ids=["short", "too long to be read"])
+def test_where_the_cluster_keeps_a_chunk_is_noted(stage: Stage, padding: int, noted: str) -> None:
+    body = b'{"x": "%b", "storage_path": "disk-1/0"}' % (b"x" * padding)
     stage.cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-    chunk_id = stage.upload(stage.session(), 0, b"x").json()["chunk_id"]
-    assert stage.store.read("chunk", chunk_id, "storage_path") == "disk-1/0"
+    answer = stage.upload(stage.session(), 0, b"x")
+    assert answer.status == 201
+    assert stage.store.read("chunk", answer.json()["chunk_id"], "storage_path") == noted
