@@ -39,7 +39,8 @@ class Route:
     `permission` None asks for a caller and nothing more; `body_limit` is bytes.
 
     `attempts` is how many instances may be tried at most, where the retry rule allows another; `idempotency_key` says
-    whether Idempotency-Key is honoured; `cache` None keeps no answers.
+    whether Idempotency-Key is honoured; `cache` None keeps no answers; `recorded` rows are forwarded by a view of
+    `sessions_api`, which keeps what came of them.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Route:
     attempts: int = 3
     idempotency_key: bool = False
     cache: CacheRule | None = None
+    recorded: bool = False
 
     def target(self, parameters: Mapping[str, str], query: str) -> str:
         """Return the request target at the cluster (RFC 9112, section 3.2.1) for canonical path parameters."""
@@ -71,6 +73,17 @@ ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CHAIN_INFO = CacheRule(seconds=2.0, shared=True)
 BLOCKS = CacheRule(shared=True)
 BLOCKCHAIN, SESSIONS, TRON = "blockchain_core", "session_management", "tron_payment"
+
+CHUNK_UPLOAD = Route(
+    "sessions/<str:session_id>/chunks",
+    ("POST",),
+    SESSIONS,
+    "/api/v1/sessions/{session_id}/chunks",
+    "session:update",
+    tier="chunk_upload",
+    body_limit=10 * MIB,
+    recorded=True,
+)
 
 
 def subtree(path: str, methods: tuple[str, ...], cluster: str, upstream: str, **more: Any) -> tuple[Route, ...]:
@@ -103,15 +116,7 @@ ROUTES: tuple[Route, ...] = (
     *subtree("chain/anchoring", READ, BLOCKCHAIN, "/api/v1/anchoring", permission="blockchain:read"),
     *subtree("chain/consensus", READ, BLOCKCHAIN, "/api/v1/consensus", permission="blockchain:read"),
     *subtree("chain/merkle", READ, BLOCKCHAIN, "/api/v1/merkle", permission="blockchain:read"),
-    Route(
-        "sessions/<str:session_id>/chunks",
-        ("POST",),
-        SESSIONS,
-        "/api/v1/sessions/{session_id}/chunks",
-        "session:update",
-        tier="chunk_upload",
-        body_limit=10 * MIB,
-    ),
+    CHUNK_UPLOAD,
     *subtree("wallets", ("POST",), TRON, "/api/v1/wallets", idempotency_key=True),
     *subtree("wallets", ("GET", "HEAD", "PUT", "PATCH", "DELETE"), TRON, "/api/v1/wallets"),
     *subtree("rdp", ANY, "rdp_services", "/api/v1/rdp"),

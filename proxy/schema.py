@@ -24,6 +24,15 @@ KEY_ANSWERS = {
 }
 
 
+def description_of(row: Route) -> str:
+    """Return what the row says, in words."""
+    needs = f"the permission {row.permission}" if row.permission else "a signed-in caller"
+    return (
+        f"Forwarded to {row.cluster} as {row.upstream}.\n\n"
+        f"Needs {needs}; counted in the tier {row.tier}; bodies up to {row.body_limit} bytes."
+    )
+
+
 class ForwardSchema(GatewaySchema):
     """Describes an operation by its row; bodies are the cluster's business."""
 
@@ -41,12 +50,7 @@ class ForwardSchema(GatewaySchema):
 
     def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular's own signature
         """Return what the row says."""
-        row = self.route
-        needs = f"the permission {row.permission}" if row.permission else "a signed-in caller"
-        return (
-            f"Forwarded to {row.cluster} as {row.upstream}.\n\n"
-            f"Needs {needs}; counted in the tier {row.tier}; bodies up to {row.body_limit} bytes."
-        )
+        return description_of(self.route)
 
     def get_tags(self) -> list[str]:
         """Return the first part of the path."""

@@ -20,10 +20,15 @@ def view_for(methods: Mapping[str, Route]) -> type[ForwardView]:
 
 
 def tree(paths: Mapping[str, Mapping[str, Route]]) -> list[URLPattern | URLResolver]:
-    """Return the URLs grouped by their first segment, so that a request is matched against a few patterns, not all."""
+    """Return the URLs grouped by their first segment, so that a request is matched against a few patterns, not all.
+
+    Recorded rows have their URLs in `sessions_api`.
+    """
     branches: dict[str, list[URLPattern]] = {}
     urls: list[URLPattern | URLResolver] = []
     for route, methods in paths.items():
+        if any(row.recorded for row in methods.values()):
+            continue
         head, slash, rest = route.partition("/")
         if slash:
             branches.setdefault(head, []).append(path(rest, view_for(methods).as_view()))

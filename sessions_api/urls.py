@@ -1,6 +1,6 @@
 from django.urls import path
 
-from sessions_api.views import manifests, policies, sessions
+from sessions_api.views import chunks, manifests, policies, sessions
 
 urlpatterns = [
     path("manifests", manifests.ManifestsView.as_view(), name="manifests"),
@@ -16,4 +16,6 @@ urlpatterns = [
     path("trust-policies/<str:policy_id>/evaluate", policies.EvaluateView.as_view(schema=None)),
     path("sessions", sessions.SessionsView.as_view(), name="recorded-sessions"),
     path("sessions/<str:session_id>", sessions.SessionView.as_view(), name="recorded-session"),
+    path("sessions/<str:session_id>/chunks", chunks.ChunksView.as_view(), name="chunks"),
+    path("sessions/<str:session_id>/chunks/<str:chunk_id>", chunks.ChunkView.as_view(), name="chunk"),
 ]

@@ -75,7 +75,9 @@ GET    /api/v1/sessions/{session_id}                . + + + + + x
 PUT    /api/v1/sessions/{session_id}                . + + + + + x
 PATCH  /api/v1/sessions/{session_id}                . + + + + + x
 DELETE /api/v1/sessions/{session_id}                . + + + + + x
+GET    /api/v1/sessions/{session_id}/chunks         . + + + + + x
 POST   /api/v1/sessions/{session_id}/chunks         . + + + + + x
+GET    /api/v1/sessions/{session_id}/chunks/{chunk_id} . + + + + + x
 
 GET    /api/v1/manifests                            . + + + + + x
 POST   /api/v1/manifests                            . + + + + + x
@@ -151,7 +153,7 @@ PATCH  /api/v1/storage/{rest}                       . + + + + + +
 DELETE /api/v1/storage/{rest}                       . + + + + + +
 """
 ROWS = {(method, path): marks for method, path, *marks in (line.split() for line in TABLE.splitlines() if line)}
-CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions/{session_id}/chunks")
+CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage")
 FORWARDED = tuple(f"/api/v1/{name}" for name in CLUSTERS)
 REFUSALS = {(401, "2001"): ".", (403, "2004"): "x"}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
@@ -174,7 +176,7 @@ def headers_of(caller: str) -> dict[str, str]:
 def mark_of(path: str, response: Any) -> str:
     """Return how the table says what the answer says, or the answer, if the table has no word for it."""
     answer = response.status_code, error_code(response) if response.status_code >= 400 else ""
-    let_in = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 422)
+    let_in = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 415, 422)
     return REFUSALS.get(answer) or ("+" if response.status_code in let_in else str(answer))
 
 
@@ -183,7 +185,7 @@ def mark_of(path: str, response: Any) -> str:
 def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
     found = {}
     for method, path in ROWS:
-        ids = {name: uuid.uuid4() for name in ("session_id", "user_id", "manifest_id", "policy_id")}
+        ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
         target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
         found[method, path] = mark_of(path, api.generic(method, target, headers=headers_of(caller)))
 

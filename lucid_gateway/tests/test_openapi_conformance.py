@@ -34,10 +34,7 @@ CHECKS = [
 DOCUMENT = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")
 OPERATIONS = [found.ok() for found in DOCUMENT.get_all_operations()]
 API = "/api/v1"
-FORWARDED = tuple(
-    f"{API}/{name}"
-    for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage", "sessions/{session_id}/chunks")
-)
+FORWARDED = tuple(f"{API}/{name}" for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage"))
 PASSWORD = "Correct-Horse-7"
 # Run beside the gateway: a super admin for each operation, and all that operation may use up.
 CAST = f"""
@@ -62,11 +59,14 @@ for number, label in enumerate({[operation.label for operation in OPERATIONS]!r}
     user = User.objects.create(email=f"{{name}}@lucid.test", username=name, password=password, role="super_admin")
     target = User.objects.create(email=f"target-{{name}}@lucid.test", username=f"target-{{name}}")
     device, pair = issue_tokens(user), issue_tokens(user)
+    session = Session.objects.create(user=user, name="a session")
+    chunk = Chunk.objects.create(session=session, index=0, size=1, hash="0" * 64, state="recorded")
     cast[label] = {{
         "user_id": str(user.pk), "email": user.email, "access": pair.access, "refresh": device.refresh,
         "family": str(IssuedToken.objects.filter(user=user).first().family), "target_id": str(target.pk),
         "key_id": create_api_key(user, name="key", permissions=["user:read"])[0].key_id,
         "completed_id": str(completed(user).pk), "manifest_id": str(make_manifest(completed(user)).pk),
+        "session_id": str(session.pk), "chunk_id": str(chunk.pk),
         "totp": enrol(user).secret if "/totp" in label else "", "recovery_code": ensure_recovery_codes(user)[0],
     }}
     enabled = {{"DELETE {API}/auth/totp": "totp", "DELETE {API}/auth/hardware-wallet": "hardware_wallet"}}
@@ -91,6 +91,8 @@ class Actor:
     key_id: str
     completed_id: str
     manifest_id: str
+    session_id: str
+    chunk_id: str
     totp: str
     recovery_code: str
 
@@ -135,6 +137,15 @@ def on(user_id: str, **fields: Any) -> dict[str, Any]:
 
 def of_manifest(actor: Actor, **more: str) -> dict[str, Any]:
     return {"path_parameters": {"manifest_id": actor.manifest_id, **more}}
+
+
+def chunk_of(actor: Actor, **more: str) -> dict[str, Any]:
+    return {"path_parameters": {"session_id": actor.session_id} | more}
+
+
+def uploaded(actor: Actor) -> dict[str, Any]:
+    octets = {"body": b"a chunk", "media_type": "application/octet-stream", "headers": {"X-Chunk-Index": "1"}}
+    return chunk_of(actor) | octets
 
 
 def denied(actor: Actor, network: str) -> dict[str, Any]:
@@ -209,6 +220,9 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("PATCH /trust/policies/{policy_id}", lambda actor: on_policy(actor, enabled=False)),
     ("DELETE /trust/policies/{policy_id}", lambda actor: on_policy(actor, {"detach": "true"})),
     ("POST /trust/policies/{policy_id}/evaluate", lambda actor: on_policy(actor, action="session.view", context={})),
+    ("GET /sessions/{session_id}/chunks", chunk_of),
+    ("POST /sessions/{session_id}/chunks", uploaded),
+    ("GET /sessions/{session_id}/chunks/{chunk_id}", lambda actor: chunk_of(actor, chunk_id=actor.chunk_id)),
     ("DELETE /admin/limits", lambda actor: limited(actor, "admin")),
     (
         "POST /admin/clusters/{name}/maintenance",

@@ -34,7 +34,7 @@ def test_a_row_is_described(paths: dict[str, Any], route: Route) -> None:
 
 
 def test_no_method_without_a_row_is_described(paths: dict[str, Any]) -> None:
-    for route in active_routes():
+    for route in [row for row in active_routes() if not row.recorded]:
         described = {method.upper() for method in operations(paths, route) if method != "parameters"}
         allowed = {method for row in active_routes() if row.path == route.path for method in row.methods}
         assert described <= allowed

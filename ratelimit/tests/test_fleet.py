@@ -203,6 +203,23 @@ def test_a_client_that_is_no_trusted_proxy_cannot_speak_for_others(fleet: Fleet)
     assert found == {200: PUBLIC, 429: 10}
 
 
+# Users with a session each, which goes by its user's id.
+MAKE_UPLOADERS = """
+import json
+from accounts.models import User
+from sessions_api.models import Session
+users = [User.objects.create_user(f"uploader-{n}@example.org", f"uploader-{n}") for n in range(4)]
+print(json.dumps([str(Session.objects.create(pk=user.pk, user=user, name="the only one").pk) for user in users]))
+"""
+
+
+@pytest.fixture(scope="module")
+def uploaders(fleet: Fleet) -> list[str]:
+    """The ids of users who have a session of that id, one for each to take."""
+    made: list[str] = json.loads(fleet.gateways[0].manage("shell", "-c", MAKE_UPLOADERS).splitlines()[-1])
+    return made
+
+
 @dataclass(frozen=True)
 class Upload:
     """What became of an upload: its answer, and seconds from its start to its end."""
@@ -233,8 +250,11 @@ def sizes_at_cluster(fleet: Fleet, session: str) -> list[int]:
         return [chunk["size"] for chunk in response.json()["chunks"]]
 
 
-def test_parallel_uploads_of_one_user_share_the_bandwidth_and_nobody_else_notices(fleet: Fleet) -> None:
-    token, other, session, streams = access_token(), access_token(), str(uuid.uuid4()), 8
+def test_parallel_uploads_of_one_user_share_the_bandwidth_and_nobody_else_notices(
+    fleet: Fleet, uploaders: list[str]
+) -> None:
+    session, elsewhere, streams = uploaders.pop(), uploaders.pop(), 8
+    token, other = access_token(user_id=session), access_token(user_id=elsewhere)
     fleet.uploads.passed.clear()
     started = time.monotonic()
 
@@ -242,7 +262,7 @@ def test_parallel_uploads_of_one_user_share_the_bandwidth_and_nobody_else_notice
         if number < streams:
             return upload(fleet.ports[number % 2], session, token, 3 * PIECE, index=number)
         time.sleep(0.3)
-        return upload(fleet.ports[0], str(uuid.uuid4()), other, PIECE)
+        return upload(fleet.ports[0], elsewhere, other, PIECE)
 
     *uploads, others = in_parallel(streams + 1, stream)
     passed = list(itertools.accumulate(fleet.uploads.passed, lambda so_far, piece: (piece[0], so_far[1] + piece[1])))
@@ -259,8 +279,9 @@ def test_parallel_uploads_of_one_user_share_the_bandwidth_and_nobody_else_notice
     assert (others.answer.status, others.seconds < LEEWAY) == (201, True)
 
 
-def test_a_refused_upload_passes_when_its_answer_said_it_would(fleet: Fleet) -> None:
-    token, session = access_token(), str(uuid.uuid4())
+def test_a_refused_upload_passes_when_its_answer_said_it_would(fleet: Fleet, uploaders: list[str]) -> None:
+    session = uploaders.pop()
+    token = access_token(user_id=session)
 
     def stream(number: int) -> tuple[int, str | None, float]:
         done = upload(fleet.ports[number % 2], session, token, PIECE, index=number)
@@ -273,11 +294,11 @@ def test_a_refused_upload_passes_when_its_answer_said_it_would(fleet: Fleet) -> 
     assert upload(fleet.ports[0], session, token, PIECE, index=99).answer.status == 201
 
 
-def test_an_upload_without_a_length_is_slowed_too(fleet: Fleet) -> None:
-    session, seconds = str(uuid.uuid4()), 1.5
+def test_an_upload_without_a_length_is_slowed_too(fleet: Fleet, uploaders: list[str]) -> None:
+    session, seconds = uploaders.pop(), 1.5
     size = UPLOAD_BURST + int(seconds * UPLOAD_RATE)
 
-    done = upload(fleet.ports[0], session, access_token(), size, chunked=True)
+    done = upload(fleet.ports[0], session, access_token(user_id=session), size, chunked=True)
 
     assert done.answer.status == 201
     assert seconds - 0.1 <= done.seconds < seconds + LEEWAY

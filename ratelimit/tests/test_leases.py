@@ -217,7 +217,7 @@ def one_at_a_time(owner: User) -> None:
         ("delete", "/users/me/api-keys", 405),
         ("post", "/users/me/api-keys", 422),
         ("get", "/chain/info", 502),
-        ("post", "/sessions/1/chunks", 502),
+        ("post", "/sessions/1/chunks", 415),
         ("get", "/users/me/none", 404),
     ],
 )

@@ -1,0 +1,152 @@
+"""Uploads whose cluster or client fails: nothing is recorded that was not accepted, and a retry repairs."""
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+from proxy.tests.raw_cluster import Behaviour, Visit, saying, saying_and_closing, saying_and_resetting
+from proxy.tests.wire import Message
+from sessions_api.tests.chunks.conftest import CHUNKED, CREATED, Stage, created, place, sha256
+
+pytestmark = pytest.mark.usefixtures("db")
+BODY = b"x" * 200_000
+FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 4\r\nX-Disk: 1\r\n\r\nfull"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status"),
+    [
+        (saying(FULL), 507),
+        (saying(b"HTTP/1.1 422 Unprocessable\r\nContent-Length: 0\r\n\r\n"), 422),
+        (saying(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"), 302),
+        (saying_and_closing(), 502),
+        (saying_and_resetting(), 502),
+        (saying_and_closing(b"HTTP/1.1 20"), 502),
+        (saying_and_closing(b"nonsense\r\n\r\n"), 502),
+    ],
+)
+def test_what_is_not_accepted_is_not_recorded_and_a_retry_is(stage: Stage, behaviour: Behaviour, status: int) -> None:
+    session = stage.session()
+    stage.cluster.behaviour = behaviour
+    assert stage.upload(session, 0, BODY).status == status
+    assert stage.listed(session) == []
+
+    stage.cluster.behaviour = created
+    assert stage.upload(session, 0, BODY).status == 201
+    assert stage.reserved(session) == len(BODY)
+
+
+def test_the_clusters_own_refusal_is_relayed_as_it_is(stage: Stage) -> None:
+    stage.cluster.behaviour = saying(FULL)
+    answer = stage.upload(stage.session(), 0, BODY)
+    assert (answer.status, answer.body, answer.all("x-disk"), answer.all("allow")) == (507, b"full", ["1"], [])
+
+
+def test_an_answer_that_comes_before_the_chunk_is_there_records_nothing(stage: Stage) -> None:
+    def hasty(visit: Visit) -> None:
+        visit.send(CREATED)
+        visit.reset()
+
+    stage.cluster.on_head = hasty
+    session = stage.session()
+    assert stage.upload(session, 0, bytes(8_000_000)).code in ("5003", "5005")
+    assert stage.listed(session) == []
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 100\r\n\r\n{",
+        b"Content-Length: 3\r\n\r\n[1]",
+        b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000,
+    ],
+    ids=["cut", "other JSON", "long"],
+)
+def test_an_accepted_chunk_is_recorded_whatever_the_rest_of_the_answer_is(stage: Stage, rest: bytes) -> None:
+    stage.cluster.behaviour = saying_and_closing(b"HTTP/1.1 201 Created\r\n" + rest)
+    session = stage.session()
+    assert stage.upload(session, 0, BODY).status == 201
+    assert stage.listed(session) == [(0, len(BODY), sha256(BODY))]
+
+
+def retried(stage: Stage, session: str, body: bytes) -> Message:
+    """Upload index 0 until the one before is no longer under way."""
+    deadline = time.monotonic() + 8
+    while (answer := stage.upload(session, 0, body)).status == 409:
+        assert answer.code == "4003"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
+
+
+def has_come(stage: Stage, session: str) -> None:
+    """Wait until the cluster has the head of an upload to the session."""
+    deadline = time.monotonic() + 8
+    while not any(session in visit.request.start for visit in stage.cluster.visits):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_client_that_leaves_midway_may_come_back_at_once(stage: Stage, framed: bool, reset: bool) -> None:
+    session = stage.session()
+    with stage.connect() as client:
+        framing = f"Content-Length: {len(BODY)}" if framed else CHUNKED
+        head = client.head("POST", f"/sessions/{session}/chunks", *place(0), framing)
+        client.send(head + (BODY[:150_000] if framed else b"%x\r\n%b\r\n" % (150_000, BODY[:150_000])))
+        has_come(stage, session)
+        client.reset() if reset else client.close()
+    assert stage.cluster.wait_for(lambda: len(stage.cluster.broken) == 1)
+    assert retried(stage, session, BODY).status == 201
+    assert stage.cluster.request.body == BODY
+    assert stage.reserved(session) == len(BODY)
+
+
+def test_a_chunk_whose_client_leaves_after_its_last_byte_is_recorded(stage: Stage) -> None:
+    session, left = stage.session(), threading.Event()
+
+    def slow(visit: Visit) -> None:
+        left.wait(5)
+        time.sleep(0.3)  # longer than a client may leave unnoticed
+        created(visit)
+
+    stage.cluster.behaviour = slow
+    with stage.connect() as client:
+        client.send(
+            client.head("POST", f"/sessions/{session}/chunks", *place(0), f"Content-Length: {len(BODY)}") + BODY
+        )
+        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == 1)
+    left.set()
+    assert retried(stage, session, BODY).status == 200
+    assert len(stage.cluster.requests) == 1
+
+
+def test_an_index_that_is_being_uploaded_is_told_so(stage: Stage) -> None:
+    session, go_on = stage.session(), threading.Event()
+
+    def waits(visit: Visit) -> None:
+        go_on.wait(5)
+        created(visit)
+
+    stage.cluster.behaviour = waits
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(stage.connect())
+        stack.callback(go_on.set)
+        client.send(client.head("POST", f"/sessions/{session}/chunks", *place(0), "Content-Length: 3") + b"abc")
+        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == 1)
+        answer = stage.upload(session, 0, b"abc")
+        assert (answer.status, answer.code) == (409, "4003")
+        assert 1 <= int(answer.all("retry-after")[0]) <= 10
+        go_on.set()
+        assert client.read_answer().status == 201
+
+
+def test_a_refused_body_leaves_the_connection_as_it_was(stage: Stage) -> None:
+    session = stage.session()
+    with stage.connect() as client:
+        told = f"X-Chunk-SHA256: {sha256(b'other')}"
+        assert client.ask("POST", f"/sessions/{session}/chunks", *place(0), told, body=BODY).status == 422
+        assert client.ask("POST", f"/sessions/{session}/chunks", *place(0), body=BODY).status == 201

@@ -1,0 +1,125 @@
+"""The lease on a chunk's row: renewed while the upload gets on, taken over once it has run out."""
+
+import time
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from sessions_api import upload_leases
+from sessions_api.models import Chunk, Session
+from sessions_api.upload_leases import ChunkUnderWay, Upload, keeper, renew
+from sessions_api.uploads import drop, record_chunk, repeated, take_place
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+@pytest.fixture
+def session(owner: User) -> Session:
+    return Session.objects.create(user=owner, name="a session")
+
+
+def begun(session: Session, index: int = 0) -> Upload:
+    upload = take_place(session.pk, index, 3)
+    assert isinstance(upload, Upload)
+    return upload
+
+
+def end_lease(upload: Upload) -> None:
+    upload.row().update(lease_until=timezone.now())
+    upload.sure_until = time.monotonic()
+
+
+class Body:
+    """As much of a body as a record needs: it was read, and is whole."""
+
+    size, length, announced, hash = 3, 3, "", "ab" * 32
+
+    def read_all(self) -> str:
+        return self.hash
+
+
+BODY: Any = Body()
+
+
+def test_an_index_that_is_being_uploaded_is_nobody_elses(session: Session) -> None:
+    begun(session)
+    with pytest.raises(ChunkUnderWay) as refused:
+        begun(session)
+    assert 9 <= refused.value.details["retry_after"] <= 10
+    begun(session, index=1)
+
+
+def test_an_upload_whose_lease_has_run_out_is_taken_over_once(session: Session) -> None:
+    first = begun(session)
+    end_lease(first)
+    second = begun(session)
+    assert (second.chunk_id, second.row().count(), first.row().count()) == (first.chunk_id, 1, 0)
+    with pytest.raises(ChunkUnderWay):
+        begun(session)
+
+
+def test_who_was_taken_over_sends_no_end_and_records_nothing(session: Session) -> None:
+    first = begun(session)
+    end_lease(first)
+    second = begun(session)
+    with pytest.raises(ChunkUnderWay):
+        first.make_sure()
+    with pytest.raises(ChunkUnderWay):
+        record_chunk(first, BODY, "")
+    drop(first)
+    assert second.row().count() == 1
+
+
+def test_who_was_taken_over_by_the_same_content_is_told_that_it_is_recorded(session: Session) -> None:
+    first = begun(session)
+    end_lease(first)
+    recorded = record_chunk(begun(session), BODY, "").chunk
+    done = record_chunk(first, BODY, "")
+    assert (done.created, done.chunk.pk) == (False, recorded.pk)
+    assert repeated(recorded, BODY).chunk == recorded
+
+
+def test_a_lease_that_nobody_took_is_renewed_when_it_matters(session: Session) -> None:
+    upload = begun(session)
+    end_lease(upload)
+    upload.make_sure()
+    with pytest.raises(ChunkUnderWay):
+        begun(session)
+
+
+def test_leases_are_renewed_together(session: Session) -> None:
+    uploads = [begun(session, index) for index in range(3)]
+    for upload in uploads:
+        end_lease(upload)
+    renew(uploads)
+    assert Chunk.objects.filter(lease_until__gt=timezone.now() + timedelta(seconds=9)).count() == 3
+    assert all(upload.sure_until > time.monotonic() + 9 for upload in uploads)
+
+
+def test_who_lost_one_of_them_is_not_sure_of_any(session: Session) -> None:
+    uploads = [begun(session, index) for index in range(2)]
+    for upload in uploads:
+        end_lease(upload)
+    begun(session, 1)
+    renew(uploads)
+    assert all(upload.sure_until <= time.monotonic() for upload in uploads)
+
+
+@pytest.mark.parametrize(("silent", "renewed"), [(False, True), (True, False)])
+def test_only_what_gets_on_is_renewed(monkeypatch: pytest.MonkeyPatch, silent: bool, renewed: bool) -> None:
+    seen: list[Upload] = []
+    monkeypatch.setattr(upload_leases, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(upload_leases, "renew", seen.extend)
+    upload = Upload(uuid.uuid4(), uuid.uuid4(), 0, "token")
+    upload.moved(-1 if silent else 5)
+    with keeper.keeping(upload):
+        deadline = time.monotonic() + (0.1 if silent else 5)
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.005)
+    assert (upload in seen) is renewed
+    while keeper.renewing:
+        time.sleep(0.005)

@@ -1,0 +1,158 @@
+"""The chunks of a session: uploads, the list, and the facts of one."""
+
+from typing import Any
+
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.callers import Caller
+from accounts.views.api import CallerView, caller, parse_query, uuid_of, valid
+from lucid_gateway.body import declared_length
+from lucid_gateway.errors import NotFound, PreconditionFailed, UnsupportedMediaType
+from lucid_gateway.pagination import page_of
+from proxy.forwarder import Forwarded
+from proxy.routes import CHUNK_UPLOAD
+from proxy.schema import description_of
+from proxy.views import ForwardedResponse
+from ratelimit.throttling import AuthenticatedThrottle, ChunkUploadThrottle
+from sessions_api.chunk_body import MAX_CHUNK, ChunkBody, empty_chunk, too_large
+from sessions_api.models import Chunk, Session
+from sessions_api.serializers.chunks import (
+    INDEX,
+    MAX_INDEX,
+    SHA256,
+    ChunkFields,
+    ChunkSerializer,
+    ChunksPageSerializer,
+    ChunksQuery,
+)
+from sessions_api.uploads import upload_chunk
+
+OCTETS = "application/octet-stream"
+FIELDS = [
+    OpenApiParameter(
+        INDEX,
+        {"type": "integer", "minimum": 0, "maximum": MAX_INDEX},
+        OpenApiParameter.HEADER,
+        required=True,
+        description="The chunk's place in the recording",
+    ),
+    OpenApiParameter(
+        SHA256,
+        {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"},
+        OpenApiParameter.HEADER,
+        description="The SHA-256 of the body in hex: a body that has another is not kept",
+    ),
+]
+UPLOAD = f"""Upload a chunk.
+
+The same content again is 200, counted once; another for the same index is 409.
+
+{description_of(CHUNK_UPLOAD)}"""
+REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or the cluster's own answer.")
+
+
+class ChunksView(CallerView):
+    """A session's chunks."""
+
+    streams_body = True
+    permissions = {"GET": "session:read", "POST": CHUNK_UPLOAD.permission or ""}
+    throttle_classes = [AuthenticatedThrottle]
+
+    def initial(self, request: Request, *arguments: Any, **parameters: Any) -> None:
+        """Count uploads in their own tier."""
+        self.throttle_classes = [ChunkUploadThrottle if request.method == "POST" else AuthenticatedThrottle]
+        super().initial(request, *arguments, **parameters)
+
+    @extend_schema(
+        operation_id="sessions_chunks_list",
+        parameters=[ChunksQuery],
+        responses=ChunksPageSerializer,
+        tags=["sessions"],
+    )
+    def get(self, request: Request, session_id: str) -> Response:
+        """List the recorded chunks of a session, to its owner and to staff."""
+        query = parse_query(ChunksQuery, request)
+        chunks = Chunk.objects.filter(session=readable_session(caller(request), session_id), state=Chunk.State.RECORDED)
+        show = lambda page: ChunkSerializer(page, many=True).data  # noqa: E731
+        return Response(page_of(chunks, query, name="chunks", show=show))
+
+    @extend_schema(
+        description=UPLOAD,
+        parameters=FIELDS,
+        request={OCTETS: OpenApiTypes.BINARY},
+        responses={201: ChunkSerializer, 200: ChunkSerializer, "default": REFUSED},
+        tags=["sessions"],
+    )
+    def post(self, request: Request, session_id: str) -> HttpResponseBase:
+        """Upload a chunk: 201 once the cluster has accepted it, 200 if it was there already."""
+        require_octets(request)
+        key, told = uuid_of(session_id), valid(ChunkFields(data=fields_of(request)))
+        body = body_of(request, announced=told[SHA256])
+        done = upload_chunk(request._request, caller(request), session_id=key, index=told[INDEX], body=body)
+        if isinstance(done, Forwarded):
+            self.headers: dict[str, str] = {}  # an answer's fields are its cluster's
+            return ForwardedResponse(done.answer, done.body)
+        return Response(ChunkSerializer(done.chunk).data, status=201 if done.created else 200)
+
+
+class ChunkView(CallerView):
+    """One chunk."""
+
+    permissions = {"GET": "session:read"}
+
+    @extend_schema(responses={200: ChunkSerializer, 304: None}, tags=["sessions"])
+    def get(self, request: Request, session_id: str, chunk_id: str) -> HttpResponseBase:
+        """Return the facts of a recorded chunk, to the session's owner and to staff."""
+        session = readable_session(caller(request), session_id)
+        rows = Chunk.objects.filter(pk=uuid_of(chunk_id), session=session, state=Chunk.State.RECORDED)
+        chunk = rows.order_by().first()  # in the order of all chunks, it would look for their sessions, too
+        if chunk is None:
+            raise NotFound()
+        return unless_known(request, f'"{chunk.hash}"', Response(ChunkSerializer(chunk).data))
+
+
+def unless_known(request: Request, etag: str, response: Response) -> HttpResponseBase:
+    """Return the response with its strong tag, or 304 if the client has it; raise PreconditionFailed."""
+    response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
+    found = get_conditional_response(request._request, etag=etag, response=response) or response
+    if found.status_code == PreconditionFailed.status:
+        raise PreconditionFailed(headers={"ETag": etag})
+    return found
+
+
+def require_octets(request: Request) -> None:
+    """Raise UnsupportedMediaType for a body that says that it is something else than bytes."""
+    if (request._request.content_type or "").lower() != OCTETS:
+        raise UnsupportedMediaType(f"A chunk is sent as {OCTETS}")
+
+
+def fields_of(request: Request) -> dict[str, str]:
+    """Return the header fields of an upload that are there."""
+    return {name: request.headers[name] for name in (INDEX, SHA256) if name in request.headers}
+
+
+def body_of(request: Request, *, announced: str) -> ChunkBody:
+    """Return the body of an upload, unread; raise ChunkTooLarge or InvalidRequest."""
+    http_request = request._request
+    length = None if "HTTP_TRANSFER_ENCODING" in http_request.META else declared_length(http_request)
+    if length == 0:
+        raise empty_chunk()
+    if length is not None and length > MAX_CHUNK:
+        raise too_large()
+    return ChunkBody(http_request.META["wsgi.input"], length=length, announced=announced)
+
+
+def readable_session(who: Caller, session_id: str) -> Session:
+    """Return a session that the caller may read; raise NotAUUID or NotFound."""
+    rows = Session.objects.filter(pk=uuid_of(session_id), deleted_at=None)
+    if not (who.is_staff and "admin:read" in who.permissions):
+        rows = rows.filter(user_id=who.user_id)
+    session = rows.only("pk").first()
+    if session is None:
+        raise NotFound()
+    return session
