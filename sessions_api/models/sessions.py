@@ -85,7 +85,7 @@ class Session(models.Model):
         ]
         indexes = [
             # Of a user's, for lists: counted and put in order without a look at the rows, which lie far apart.
-            models.Index(fields=["user", "deleted_at", "created_at", "session_id"], name="session_of_user"),
+            models.Index(fields=["user", "deleted_at", "created_at", "session_id", "name"], name="session_of_user"),
             models.Index(fields=["user", "deleted_at", "status", "created_at", "session_id"], name="session_by_status"),
             models.Index(fields=["user", "deleted_at", "updated_at", "session_id"], name="session_by_update"),
             models.Index(fields=["user", "deleted_at", "name", "session_id"], name="session_by_name"),
