@@ -15,6 +15,7 @@ from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.search import HYPHENATED
 from accounts.models import User
 from sessions_api.models import Session
+from sessions_api.models.sessions import EVER
 from sessions_api.totals import settle_all
 
 LAST_CHARACTER = "\U0010ffff"
@@ -46,7 +47,7 @@ class DeletionFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
         """Return those half deleted, or all that are there."""
-        return queryset.exclude(deleted_at=None) if self.value() == "pending" else queryset
+        return queryset.filter(deleted_at__gt=EVER) if self.value() == "pending" else queryset
 
 
 @admin.register(Session)

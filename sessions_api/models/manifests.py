@@ -57,6 +57,8 @@ class Manifest(models.Model):
         indexes = [
             models.Index(fields=["user", "created_at"], name="manifest_of_user"),
             models.Index(fields=["anchor_status", "created_at"], name="manifest_by_anchor"),
+            models.Index(fields=["manifest_id"], name="manifest_key"),  # as session_key
+            models.Index(fields=["session"], name="manifest_of_session"),
         ]
 
     @property

@@ -43,6 +43,7 @@ class TrustPolicy(models.Model):
         indexes = [
             models.Index(fields=["user", "created_at"], name="policy_of_user"),
             models.Index(fields=["user", "name"], name="policy_by_name"),
+            models.Index(fields=["policy_id"], name="policy_key"),  # as session_key
         ]
 
     def __str__(self) -> str:

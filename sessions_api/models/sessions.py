@@ -1,6 +1,7 @@
 """Recorded sessions and the chunks that were uploaded for them."""
 
 import uuid
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from sessions_api.models.policies import TrustPolicy
 
 MIB, GIB = 1024**2, 1024**3
 MAX_ACTIVE = 100
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
@@ -27,7 +29,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
     def half_deleted(self) -> "SessionQuerySet":
         """Return those that the session-management cluster has yet to be told of."""
-        return self.exclude(deleted_at=None)
+        return self.filter(deleted_at__gt=EVER)
 
 
 class Session(models.Model):
@@ -83,7 +85,7 @@ class Session(models.Model):
         ]
         indexes = [
             # Of a user's, for lists: counted and put in order without a look at the rows, which lie far apart.
-            models.Index(fields=["user", "deleted_at", "created_at", "session_id"], name="session_of_user"),
+            models.Index(fields=["user", "deleted_at", "created_at", "session_id", "name"], name="session_of_user"),
             models.Index(fields=["user", "deleted_at", "status", "created_at", "session_id"], name="session_by_status"),
             models.Index(fields=["user", "deleted_at", "updated_at", "session_id"], name="session_by_update"),
             models.Index(fields=["user", "deleted_at", "name", "session_id"], name="session_by_name"),
@@ -91,7 +93,10 @@ class Session(models.Model):
             models.Index(fields=["created_at", "session_id"], name="session_by_creation"),
             models.Index(fields=["status", "created_at", "session_id"], name="session_status"),
             models.Index(fields=["name"], name="session_name"),
-            models.Index(fields=["deleted_at"], name="session_half_deleted"),
+            # Without the living: MongoDB would look through all of them for "not deleted".
+            models.Index(fields=["deleted_at"], condition=models.Q(deleted_at__gt=EVER), name="session_half_deleted"),
+            # MongoDB keeps keys unique by a partial index, by which it finds nothing.
+            models.Index(fields=["session_id"], name="session_key"),
         ]
 
     def __str__(self) -> str:
@@ -131,7 +136,10 @@ class Chunk(models.Model):
     class Meta:
         ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order
         constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
-        indexes = [models.Index(fields=["session", "state", "size"], name="chunk_sizes")]
+        indexes = [
+            models.Index(fields=["session", "state", "size"], name="chunk_sizes"),
+            models.Index(fields=["chunk_id"], name="chunk_key"),  # as session_key
+        ]
 
     def __str__(self) -> str:
         return f"chunk {self.index} of {self.session_id}"
