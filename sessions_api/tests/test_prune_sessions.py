@@ -18,10 +18,8 @@ from sessions_api.tests.test_session_deletion import ERROR, NO_CONTENT, full, ke
 
 def run(*arguments: str) -> dict[str, int]:
     output = io.StringIO()
-    try:
-        call_command("prune_sessions", "--json", *arguments, stdout=output)
-    finally:
-        numbers: dict[str, int] = json.loads(output.getvalue())
+    call_command("prune_sessions", "--json", *arguments, stdout=output)
+    numbers: dict[str, int] = json.loads(output.getvalue())
     return numbers
 
 
