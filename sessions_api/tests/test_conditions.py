@@ -198,7 +198,7 @@ def test_no_condition_takes_more_than_moments(text: str, entries: int) -> None:
 @pytest.mark.usefixtures("no_collection")
 def test_the_most_hostile_policy_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [time.thread_time()]
-    monkeypatch.setattr(evaluation.time, "sleep", lambda _: turns.append(time.thread_time()))
+    monkeypatch.setattr(conditions.time, "sleep", lambda _: turns.append(time.thread_time()))
     conditions.parse.cache_clear()
     texts = [HOSTILE["lists"].replace("1", str(n)) for n in range(3, 10)] + [HOSTILE["comparisons"], HOSTILE["terms"]]
     rule = {"type": "allow", "action": "*", "priority": 0, "enabled": True}
@@ -206,7 +206,7 @@ def test_the_most_hostile_policy_lets_others_have_their_turn(monkeypatch: pytest
 
     evaluation.decide(TrustPolicy(rules=rules), action="a", context=HOSTILE_CONTEXT | {"l": [2] * 100})
 
-    assert len(turns) == 1 + len(rules)
+    assert len(turns) == 1 + 2 * len(rules)  # before it is understood, and after it was asked
     assert max(after - before for before, after in itertools.pairwise(turns)) < MOST_SECONDS
 
 

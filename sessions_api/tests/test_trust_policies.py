@@ -122,6 +122,8 @@ def test_rule_ids_are_unique_in_a_policy(api: ApiClient, tokens: TokenPair) -> N
 def test_the_conditions_of_a_policy_have_a_length_together(api: ApiClient, tokens: TokenPair) -> None:
     rules = [RULE | {"rule_id": str(n), "condition": "a" * 964} for n in range(17)]
     assert refused(api, tokens, rules=rules)[1] == {"rules": "max_length"}
+    wrong = [rule | {"condition": "a " * 500} for rule in rules]
+    assert refused(api, tokens, rules=wrong)[1] == {"rules": "max_length"}
     assert api.send("post", PATH, POLICY | {"rules": rules[:16]}, token=tokens.access).status_code == 201
 
 

@@ -1,14 +1,17 @@
 """What is promised of trust policies, under parallel requests to the two workers of a real gateway."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from sessions_api.tests.trust import PATH, POLICY
+from sessions_api.tests.test_conditions import HOSTILE, MOST_SECONDS
+from sessions_api.tests.trust import PATH, POLICY, RULE
 from testing.gateway import Gateway
-from testing.hammer import api, outcomes, volley
+from testing.hammer import LIVE, api, connections, outcomes, volley
 
 
 @pytest.fixture
@@ -36,3 +39,22 @@ def test_of_deletions_at_once_one_succeeds(gateway: Gateway, token: str) -> None
     (made,) = volley(gateway, [api("POST", PATH, POLICY, token=token)])
     deletion = api("DELETE", f"{PATH}/{json.loads(made.body)['policy_id']}", token=token)
     assert outcomes(volley(gateway, [deletion] * 12)) == {"204": 1, "4001": 11}
+
+
+@pytest.mark.quiet
+def test_a_worker_answers_others_while_it_reads_hostile_conditions(gateway: Gateway, token: str) -> None:
+    rules = [RULE | {"rule_id": f"{n}", "condition": f"c{n}||{HOSTILE['terms'][:990]}||"} for n in range(16)]
+    hostile = api("POST", PATH, POLICY | {"rules": rules}, token=token)
+    waits: list[float] = []
+    with connections(gateway, 4) as opened:
+        (_, busy), idle = opened[0], next(other for pid, other in opened[1:] if pid == opened[0][0])
+        with ThreadPoolExecutor(1) as threads:
+            refusal = threads.submit(lambda: (busy.send(hostile), busy.read()))
+            while not refusal.done():
+                asked = time.monotonic()
+                idle.send(LIVE)
+                assert idle.read().status == 200
+                waits.append(time.monotonic() - asked)
+    _, answer = refusal.result()
+    assert (answer.status, answer.code) == (422, "1003")
+    assert max(waits) < MOST_SECONDS
