@@ -57,7 +57,10 @@ class Maintenance(models.Model):
         ordering = ["-starts_at", "maintenance_id"]
         verbose_name = "maintenance"
         verbose_name_plural = "clusters and maintenance"
-        indexes = [models.Index(fields=["ended_at", "ends_at"], name="maintenance_not_over")]
+        indexes = [
+            models.Index(fields=["maintenance_id"], name="maintenance_key"),
+            models.Index(fields=["ended_at", "ends_at"], name="maintenance_not_over"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.target}"

@@ -54,6 +54,7 @@ class LimitRule(models.Model):
 
     class Meta:
         ordering = ["tier", "subject"]
+        indexes = [models.Index(fields=["rule_id"], name="limit_rule_key")]
         constraints = [models.UniqueConstraint(fields=["tier", "subject"], name="one_limit_rule")]
 
     def __str__(self) -> str:
@@ -104,6 +105,10 @@ class AddressRule(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["rule_id"], name="address_rule_key"),
+            models.Index(fields=["network"], name="address_rule_network"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.network} {self.kind}"

@@ -6,15 +6,13 @@
 Each attempt has one Idempotency-Key: as long as an attempt is pending it is asked for again under the same key.
 """
 
-from datetime import timedelta
 from typing import Any
-
-from django.utils import timezone
 
 from accounts.audit import record
 from lucid_gateway.errors import BlockchainUnavailable, GatewayError
 from proxy.calls import CallAnswer, call
 from proxy.headers import Identity
+from sessions_api.lifecycle import moment
 from sessions_api.models import Manifest
 
 CLUSTER = "blockchain_core"
@@ -41,7 +39,7 @@ def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest
 
 def begin(manifest: Manifest) -> None:
     """Begin an attempt unless one is pending: of requests at once, one does."""
-    fresh = {"anchor_status": Anchor.PENDING, "anchor_requested_at": timezone.now(), "anchor_transaction_id": "",
+    fresh = {"anchor_status": Anchor.PENDING, "anchor_requested_at": moment(), "anchor_transaction_id": "",
              "anchor_error": ""}  # fmt: skip
     begun = Manifest.objects.filter(pk=manifest.pk, anchor_status__in=[Anchor.NONE, Anchor.FAILED]).update(**fresh)
     if begun:
@@ -66,9 +64,8 @@ def ask(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
 
 def attempt_key(manifest: Manifest) -> str:
     """Return the key of the attempt: the same for as long as it is pending."""
-    begun = manifest.anchor_requested_at or timezone.now()
-    # MongoDB keeps milliseconds.
-    return f"{manifest.pk}-{begun - timedelta(microseconds=begun.microsecond % 1000):%Y%m%dT%H%M%S%f}"
+    begun = manifest.anchor_requested_at or moment()
+    return f"{manifest.pk}-{begun:%Y%m%dT%H%M%S%f}"
 
 
 def follow(manifest: Manifest, answer: CallAnswer) -> None:
@@ -84,7 +81,7 @@ def follow(manifest: Manifest, answer: CallAnswer) -> None:
         height = height if type(height) is int and height >= 0 else None
         settle(
             manifest, Anchor.CONFIRMED, anchor_transaction_id=transaction, anchor_block_height=height,
-            anchored_at=timezone.now(),
+            anchored_at=moment(),
         )  # fmt: skip
     elif told.get("status") in ("failed", "rejected"):
         settle(manifest, Anchor.FAILED, anchor_transaction_id=transaction, anchor_error="the transaction failed")
@@ -101,6 +98,6 @@ def still_pending(manifest: Manifest) -> Any:
 
 def settle(manifest: Manifest, status: str, **facts: Any) -> None:
     """End the attempt, once."""
-    now = timezone.now()
+    now = moment()
     if still_pending(manifest).update(anchor_status=status, updated_at=now, version=manifest.version + 1, **facts):
         record(f"manifest.anchor_{status}", subject=str(manifest.user_id), manifest=str(manifest.pk))

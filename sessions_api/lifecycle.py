@@ -40,8 +40,20 @@ def create_session(user_id: str, *, trust_policy_id: uuid.UUID | None = None, **
         user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
     )
     take_place(session)
+    let_go_of_lost_policy(session)
     record("session.created", subject=str(session.pk), actor=user_id, max_size_bytes=session.max_size_bytes)
     return session
+
+
+def let_go_of_lost_policy(session: Session) -> None:
+    """Take from the session a policy that was deleted in the very moment in which it was assigned: MongoDB has no
+    foreign keys.
+    """
+    policy_id = session.trust_policy_id
+    if policy_id is not None and not TrustPolicy.objects.filter(pk=policy_id).exists():
+        lost = Session.objects.filter(pk=session.pk, trust_policy_id=policy_id)
+        lost.update(trust_policy_id=None, version=F("version") + 1)
+        session.refresh_from_db()
 
 
 def moment() -> datetime:
@@ -138,6 +150,7 @@ def refuse(session: Session, version: int | None) -> NoReturn:
 def changed(session: Session, status: str | None) -> Session:
     """Return the session as it is now; note the end of one that has come to it."""
     session = there(session)
+    let_go_of_lost_policy(session)
     if status is not None:
         record(f"session.{status}", subject=str(session.pk), actor=str(session.user_id))
         settle(session)

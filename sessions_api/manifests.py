@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts.audit import record
 from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
+from sessions_api.lifecycle import moment
 from sessions_api.models import Chunk, Manifest, Session
 
 NAMED_AT_MOST = 100
@@ -47,7 +48,7 @@ def make_manifest(session: Session) -> Manifest:
         raise WrongSessionState("Only a completed session has a manifest", details={"status": session.status})
     refuse_while_uploading(session)
     sizes = refuse_gaps(session)
-    root = merkle.tree_hash(digests(session)).hex()
+    root, now = merkle.tree_hash(digests(session)).hex(), moment()
     try:
         with transaction.atomic():
             manifest = Manifest.objects.create(
@@ -56,6 +57,9 @@ def make_manifest(session: Session) -> Manifest:
                 merkle_root=root,
                 chunk_count=len(sizes),
                 total_size=sum(sizes),
+                created_at=now,
+                updated_at=now,
+                validated_at=now,
             )
     except IntegrityError as error:
         there = Manifest.objects.get(session=session)
@@ -155,7 +159,7 @@ def problems_of(manifest: Manifest, session: Session, facts: list[tuple[int, int
 def keep(manifest: Manifest, verdict: Verdict) -> None:
     """Keep what a verification found."""
     status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
-    Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=timezone.now())
+    Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=moment())
     record(
         "manifest.verified", subject=str(manifest.user_id), manifest=str(manifest.pk), valid=verdict.valid,
         problems=verdict.problems[:10],
@@ -164,7 +168,7 @@ def keep(manifest: Manifest, verdict: Verdict) -> None:
 
 def update_metadata(manifest: Manifest, *, metadata: dict[str, object]) -> Manifest:
     """Replace what the owner keeps beside the manifest; raise PreconditionFailed if somebody else was faster."""
-    changed = {"metadata": metadata, "updated_at": timezone.now(), "version": manifest.version + 1}
+    changed = {"metadata": metadata, "updated_at": moment(), "version": manifest.version + 1}
     if not Manifest.objects.filter(pk=manifest.pk, version=manifest.version).update(**changed):
         raise PreconditionFailed()
     manifest.refresh_from_db()

@@ -65,6 +65,7 @@ class AuditEvent(models.Model):
     class Meta:
         ordering = ["-created_at", "event_id"]
         indexes = [
+            models.Index(fields=["event_id"], name="audit_key"),
             models.Index(fields=["type", "created_at"], name="audit_type"),
             models.Index(fields=["actor", "created_at"], name="audit_actor"),
             models.Index(fields=["subject", "created_at"], name="audit_subject"),

@@ -19,6 +19,7 @@ class RecoveryCode(models.Model):
 
     class Meta:
         ordering = ["created_at"]
+        indexes = [models.Index(fields=["code_hash"], name="recovery_code_key")]
 
     def __str__(self) -> str:
         return f"recovery code of {self.user_id}"
@@ -54,6 +55,7 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [models.Index(fields=["key_id"], name="api_key_key")]
         verbose_name = "API key"
 
     def __str__(self) -> str:

@@ -50,6 +50,7 @@ class IssuedToken(models.Model):
     class Meta:
         ordering = ["-issued_at"]
         indexes = [
+            models.Index(fields=["jti"], name="token_key"),
             models.Index(fields=["user", "expires_at"], name="token_user_expires"),
             models.Index(fields=["revoked_at", "expires_at"], name="token_revoked_expires"),
             models.Index(fields=["kind", "issued_at"], name="token_kind_issued"),
@@ -93,6 +94,7 @@ class SigningKey(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [models.Index(fields=["kid"], name="signing_key_key")]
         constraints = [
             models.UniqueConstraint(fields=["state"], condition=models.Q(state="active"), name="one_active_key")
         ]

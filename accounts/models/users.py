@@ -83,6 +83,12 @@ class User(AbstractBaseUser):
 
     class Meta:
         ordering = ["-created_at"]
+        # What MongoDB's own unique indexes, which are partial, do not find: lucid_gateway/tests/test_indexes.py.
+        indexes = [
+            models.Index(fields=["user_id"], name="user_key"),
+            models.Index(fields=["email"], name="user_email"),
+            models.Index(fields=["username"], name="user_username"),
+        ]
 
     def __str__(self) -> str:
         return self.email
