@@ -18,7 +18,7 @@ from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
 from proxy.tests.raw_cluster import OK, saying, saying_and_closing
 from proxy.tests.strict_http import TOKEN, VALUE, Answered, Malformed, Read, Unclear, read_final_answer, read_requests
-from proxy.tests.wire import Ended, Message
+from proxy.tests.wire import Cut, Ended, Message
 
 # The same ones each time: who looks for new ones raises the number and takes `derandomize` out.
 A_FEW = settings(max_examples=800, derandomize=True)
@@ -27,6 +27,7 @@ IDENTITY = {
     "x-forwarded-host", "via", "traceparent",
 }  # fmt: skip
 FRAMING = {"content-length", "transfer-encoding"}
+CLIENT_LEFT = 499
 NEVER = (HOP_BY_HOP - FRAMING) | {"expect", "authorization", "x-api-key", "forwarded", "x-real-ip"}
 RENAMED = re.compile(r"^/api/v1/chain/(?=(blocks|transactions|anchoring|consensus|merkle)(/|$))")
 
@@ -45,6 +46,9 @@ def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
                 answer = client.read_answer(methods[len(answers)] if len(answers) < len(methods) else "GET")
             except Ended:
                 return answers
+            except Cut as cut:
+                # With a cluster that takes its time, as on a busy machine, this client looks as if it had left.
+                return [*answers, cut.message]
             if answer.status != 100:
                 answers.append(answer)
             if answer.all("connection") == ["close"]:
@@ -114,7 +118,7 @@ def run(stage: Stage, data: bytes) -> None:
     for answer in answers:
         assert answer.status < 500 or answer.status in (501, 505), answer
         assert answer.status < 400 or not answer.body or answer.code, answer
-    assert len(sent) == sum(answer.status == 200 for answer in answers)
+    assert len(sent) == sum(answer.status in (200, CLIENT_LEFT) for answer in answers)
     for message in sent:
         request = next((request for request in asked if is_for(message, request)), None)
         assert request, f"nobody asked for {message} in {data!r}"

@@ -92,7 +92,9 @@ def whole_scene() -> Iterator[Scene]:
     limits = {"RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE": "1", "RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE": "0"}
     with (
         RawCluster() as cluster,
-        running_gateway(TRON_PAYMENT_URL=cluster.url, BLOCKCHAIN_CORE_URL=dead, **limits) as gateway,
+        running_gateway(
+            TRON_PAYMENT_URL=cluster.url, BLOCKCHAIN_CORE_URL=dead, NODE_MANAGEMENT_URL=dead.partition(",")[0], **limits
+        ) as gateway,
     ):
         yield Scene(gateway, cluster, *(gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "operator")))
 
@@ -234,9 +236,8 @@ def test_what_became_of_a_request_at_its_cluster_is_counted(
 
 
 def test_a_cluster_that_nobody_reaches_is_counted(scene: Scene) -> None:
-    labels = {"cluster": "session_management", "outcome": "unreachable"}
-    path = "/sessions/5e0fe1d0-0000-4000-8000-000000000000/chunks"
-    fire = lambda: ask(scene.gateway.port, hammer.api("POST", path, {}, token=scene.user))  # noqa: E731
+    labels = {"cluster": "node_management", "outcome": "unreachable"}
+    fire = lambda: ask(scene.gateway.port, hammer.api("POST", "/nodes", {}, token=scene.user))  # noqa: E731
 
     scene.rises("lucid_upstream_requests_total", 1, fire, **labels)
 
