@@ -120,8 +120,8 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def gateway_token(gateway: Gateway) -> str:
-    """An access token of the session gateway's demo user."""
-    return gateway.issue_token("demo@lucid.test")
+    """An access token of a user of the session gateway whose password no test resets."""
+    return gateway.issue_token("operator@lucid.test")
 
 
 class ApiClient(Client):

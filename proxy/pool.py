@@ -57,6 +57,8 @@ class Pool:
 
 def is_usable(connection: Connection) -> bool:
     """Return whether an idle connection is still open and silent: late bytes would poison the next answer."""
+    if connection.sock.fileno() < 0:
+        return False
     poller = poll()
     poller.register(connection.sock.fileno(), 1)  # POLLIN; errors and hang-ups are always reported
     return not poller.poll(0)

@@ -16,7 +16,7 @@ from testing.hammer import LIVE, api, connections, outcomes, volley
 
 @pytest.fixture
 def token(gateway: Gateway, gateway_token: str) -> Iterator[str]:
-    """The demo user's token; their policies are deleted afterwards."""
+    """A user's token; their policies are deleted afterwards."""
     yield gateway_token
     headers = {"Authorization": f"Bearer {gateway_token}"}
     for policy in requests.get(f"{gateway.url}{PATH}?limit=100", headers=headers, timeout=10).json()["policies"]:
