@@ -72,11 +72,11 @@ class InstanceState:
 class Attempt:
     """One request on its way to an instance, until its answer has been read; ends once, with or without a verdict."""
 
-    __slots__ = ("ended", "judged", "probe", "state")
+    __slots__ = ("ended", "probe", "state")
 
     def __init__(self, state: InstanceState, probe: bool) -> None:
         self.state, self.probe = state, probe
-        self.judged = self.ended = False
+        self.ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +97,6 @@ class Attempt:
         if status in FAILED_STATUSES:
             self.failed()
             return
-        self.judged = True
         probe = self.end_probe()
         self.state.breaker.succeeded(probe=probe)
         if probe:
@@ -105,7 +104,6 @@ class Attempt:
 
     def failed(self, *, in_a_row: bool = False) -> None:
         """Note that the instance failed."""
-        self.judged = True
         self.state.failures += 1
         probe = self.end_probe()
         self.state.breaker.failed(probe=probe, in_a_row=in_a_row)

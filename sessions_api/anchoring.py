@@ -12,8 +12,8 @@ from accounts.audit import record
 from lucid_gateway.errors import BlockchainUnavailable, GatewayError
 from proxy.calls import CallAnswer, call
 from proxy.headers import Identity
-from sessions_api.lifecycle import moment
 from sessions_api.models import Manifest
+from sessions_api.moments import moment
 
 CLUSTER = "blockchain_core"
 TRANSACTIONS = "/api/v1/transactions"

@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.utils import timezone
 from rest_framework.serializers import ValidationError
 
 from accounts.audit import record
 from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
+from sessions_api.moments import moment
 from sessions_api.totals import settle
 
 ACTIVE = Session.Status.ACTIVE
@@ -54,12 +54,6 @@ def let_go_of_lost_policy(session: Session) -> None:
         lost = Session.objects.filter(pk=session.pk, trust_policy_id=policy_id)
         lost.update(trust_policy_id=None, version=F("version") + 1)
         session.refresh_from_db()
-
-
-def moment() -> datetime:
-    """Return the time as every database keeps it, to the millisecond: what is answered is what will be read."""
-    now = timezone.now()
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def take_place(session: Session) -> None:

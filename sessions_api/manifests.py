@@ -9,8 +9,8 @@ from django.utils import timezone
 from accounts.audit import record
 from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
-from sessions_api.lifecycle import moment
 from sessions_api.models import Chunk, Manifest, Session
+from sessions_api.moments import moment
 
 NAMED_AT_MOST = 100
 BATCH = 2_000

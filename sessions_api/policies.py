@@ -5,17 +5,16 @@ Each change is one conditional update; nothing here relies on a transaction over
 
 import secrets
 import uuid
-from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, ProtectedError
-from django.utils import timezone
 
 from accounts.audit import record
 from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.policies import MAX_POLICIES
+from sessions_api.moments import moment
 
 MOST_NAMED = 10
 
@@ -34,17 +33,11 @@ class PolicyInUse(OperationNotAllowed):
 
 def create_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
     """Make a policy of the user; raise TooManyPolicies. `fields` are name, description, rules and enabled."""
-    now = this_moment()
+    now = moment()
     policy = TrustPolicy(user_id=user_id, created_at=now, updated_at=now, **fields)
     take_place(policy)
     record("trust_policy.created", subject=str(policy.pk), actor=str(user_id), rules=len(policy.rules))
     return policy
-
-
-def this_moment() -> datetime:
-    """Return the time in whole milliseconds, as MongoDB keeps it: what is answered is what will be read."""
-    now = timezone.now()
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def take_place(policy: TrustPolicy) -> None:
@@ -74,7 +67,7 @@ def change_policy(policy: TrustPolicy, *, version: int | None, **changes: Any) -
     Raises PreconditionFailed or NotFound, with nothing changed.
     """
     if changes:
-        claim(policy, version, **changes, updated_at=this_moment())
+        claim(policy, version, **changes, updated_at=moment())
         fields = sorted(changes)
         record("trust_policy.changed", subject=str(policy.pk), actor=str(policy.user_id), fields=fields)
     found = TrustPolicy.objects.filter(pk=policy.pk).first()
@@ -130,4 +123,4 @@ def detach_sessions(policy: TrustPolicy, *, only_deleted: bool = False) -> int:
     sessions = Session.objects.filter(trust_policy_id=policy.pk)
     if only_deleted:
         sessions = sessions.exclude(deleted_at=None)
-    return sessions.update(trust_policy=None, version=F("version") + 1, updated_at=this_moment())
+    return sessions.update(trust_policy=None, version=F("version") + 1, updated_at=moment())

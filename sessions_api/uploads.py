@@ -10,7 +10,6 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
@@ -24,6 +23,7 @@ from proxy.headers import Identity
 from proxy.routes import CHUNK_UPLOAD
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody
 from sessions_api.models import Chunk, Session
+from sessions_api.moments import moment
 from sessions_api.reservations import give_back, reserve, version_of
 from sessions_api.upload_leases import Upload, keeper, lease_end, under_way
 
@@ -205,7 +205,7 @@ def record_chunk(upload: Upload, body: ChunkBody, path: str) -> Uploaded:
     """
     too_much = upload.reserved - body.size
     version = version_of(upload.session_id) if too_much else None
-    facts = {"size": body.size, "hash": body.hash, "storage_path": path, "created_at": now_as_kept()}
+    facts = {"size": body.size, "hash": body.hash, "storage_path": path, "created_at": moment()}
     if not upload.row().update(state=RECORDED, upload="", lease_until=None, **facts):
         return recorded_by_another(upload, body)
     upload.recorded = True
@@ -214,12 +214,6 @@ def record_chunk(upload: Upload, body: ChunkBody, path: str) -> Uploaded:
             give_back(upload.session_id, size=too_much, version=version)
     chunk = Chunk(pk=upload.chunk_id, session_id=upload.session_id, index=upload.index, state=RECORDED, **facts)
     return Uploaded(chunk, created=True)
-
-
-def now_as_kept() -> datetime:
-    """Return the time of now in milliseconds, as MongoDB keeps it: a repeat is answered the same."""
-    now = timezone.now()
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def recorded_by_another(upload: Upload, body: ChunkBody) -> Uploaded:

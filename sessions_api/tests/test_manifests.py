@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 from pymerkle import InmemoryTree
 
+from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
 from sessions_api.models import Chunk, Manifest, Session
@@ -221,3 +222,12 @@ def test_the_check_of_the_documents_accepts_a_proof_and_nothing_else(
         proof = api.send("get", f"/manifests/{manifest['manifest_id']}/proof/{index}", token=token).json()
         assert namespace["belongs"](str(index).encode(), proof)
         assert not namespace["belongs"](b"another chunk", proof)
+
+
+def test_a_key_of_staff_that_may_not_do_what_staff_does_reads_its_owners_alone(
+    api: ApiClient, manifest: dict[str, Any], super_admin: User
+) -> None:
+    path = f"/manifests/{manifest['manifest_id']}"
+    for permissions, status in ((["session:read"], 404), (["session:read", "admin:read"], 200)):
+        key = create_api_key(super_admin, name="key", permissions=permissions)[1]
+        assert api.send("get", path, headers={"X-API-Key": key}).status_code == status

@@ -21,6 +21,7 @@ from proxy.views import ForwardedResponse
 from ratelimit.throttling import AuthenticatedThrottle, ChunkUploadThrottle
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody, empty_chunk, too_large
 from sessions_api.models import Chunk, Session
+from sessions_api.readers import reads_all
 from sessions_api.serializers.chunks import (
     INDEX,
     MAX_INDEX,
@@ -150,7 +151,7 @@ def body_of(request: Request, *, announced: str) -> ChunkBody:
 def readable_session(who: Caller, session_id: str) -> Session:
     """Return a session that the caller may read; raise NotAUUID or NotFound."""
     rows = Session.objects.filter(pk=uuid_of(session_id), deleted_at=None)
-    if not (who.is_staff and "admin:read" in who.permissions):
+    if not reads_all(who):
         rows = rows.filter(user_id=who.user_id)
     session = rows.only("pk").first()
     if session is None:

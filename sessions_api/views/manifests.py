@@ -14,6 +14,7 @@ from sessions_api import anchoring, manifests
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, refuse_unless_current, tagged
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
+from sessions_api.readers import reads_all
 from sessions_api.serializers import manifests as shapes
 
 
@@ -25,7 +26,7 @@ def own_manifest(request: Request, text: str) -> Manifest:
 def readable_manifest(request: Request, text: str) -> Manifest:
     """Return the caller's manifest of that id, anybody's to staff; raise NotAUUID or NotFound."""
     who = caller(request)
-    rows = Manifest.objects.all() if who.is_staff else Manifest.objects.filter(user_id=who.user_id)
+    rows = Manifest.objects.all() if reads_all(who) else Manifest.objects.filter(user_id=who.user_id)
     return one_of(rows, text)
 
 

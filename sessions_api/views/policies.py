@@ -16,6 +16,7 @@ from sessions_api.evaluation import decide
 from sessions_api.models import TrustPolicy
 from sessions_api.models.policies import TrustPolicyQuerySet
 from sessions_api.policies import change_policy, create_policy, delete_policy
+from sessions_api.readers import reads_all
 from sessions_api.serializers import policies as shapes
 
 
@@ -132,11 +133,6 @@ def policies() -> TrustPolicyQuerySet:
     """Return everybody's policies."""
     rows: TrustPolicyQuerySet = TrustPolicy.objects.all()
     return rows
-
-
-def reads_all(who: Caller) -> bool:
-    """Return whether the caller is staff; an API key is if it may do what staff does."""
-    return who.is_staff and "admin:read" in who.permissions
 
 
 def change(

@@ -19,6 +19,7 @@ from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, listed, refu
 from sessions_api.lifecycle import change_session, create_session, replace_session
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
+from sessions_api.readers import reads_all
 from sessions_api.serializers import sessions as shapes
 from sessions_api.totals import settle_all
 
@@ -126,11 +127,6 @@ class SessionView(CallerView):
             with suppress(PreconditionFailed):
                 return change(session, version)
         raise PreconditionFailed()
-
-
-def reads_all(who: Caller) -> bool:
-    """Return whether the caller is staff; an API key is if it may do what staff does."""
-    return who.is_staff and "admin:read" in who.permissions
 
 
 def sessions_to_read(who: Caller, user_id: uuid.UUID | None) -> SessionQuerySet:
