@@ -95,5 +95,5 @@ def delete_account(user: User, *, by: User | str | None = None) -> None:
     User.objects.filter(locked_by=former).update(locked_by=str(user.pk))
     LogEntry.objects.filter(object_id=str(user.pk)).update(object_repr=gone)  # of the operator pages
     record("user.deleted", subject=user, actor=by)
-    AuditEvent.objects.all().forget_person(user.pk)
+    AuditEvent.objects.forget_person(user.pk)
     send_notice(User(email=former, username=name), "Your account and your personal data were deleted.")

@@ -39,7 +39,7 @@ def chores(now: datetime | None = None) -> list[Chore]:
     now = now or timezone.now()
     over = now - KEPT
     retained = now - timedelta(days=settings.ENV.AUDIT_RETENTION_DAYS)
-    events = AuditEvent.objects.all().older_than(retained)
+    events = AuditEvent.objects.older_than(retained)
     return [
         Chore("tokens", IssuedToken.objects.filter(expires_at__lt=over), by_key(IssuedToken)),
         Chore("api_keys", ApiKey.objects.filter(expires_at__lt=over), by_key(ApiKey)),

@@ -55,7 +55,7 @@ def open_cluster(*, cluster: str, by: User | str, instance: str = "", maintenanc
 
     What was set for instances stays when the cluster opens. Raises NotFound if there is nothing to end.
     """
-    rows = Maintenance.objects.all().not_over().filter(cluster=cluster)
+    rows = Maintenance.objects.not_over().filter(cluster=cluster)
     rows = rows.filter(instance=instance) if maintenance_id is None else rows.filter(pk=maintenance_id)
     ended = sum(end_maintenance(row, by=by) for row in rows)
     if not ended:
@@ -66,7 +66,7 @@ def open_cluster(*, cluster: str, by: User | str, instance: str = "", maintenanc
 def end_maintenance(row: Maintenance, *, by: User | str) -> bool:
     """End one at once and keep it as history; return whether it was not over already."""
     now = timezone.now()
-    still = Maintenance.objects.all().not_over(now).filter(pk=row.pk)
+    still = Maintenance.objects.not_over(now).filter(pk=row.pk)
     if not still.update(ended_at=now, ended_by=str(by)):
         return False
     maintenance.holder.load()

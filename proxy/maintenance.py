@@ -35,7 +35,7 @@ class ClosuresHolder:
 
     def load(self) -> None:
         """Read what is in force and what is to come."""
-        rows = list(Maintenance.objects.all().not_over())
+        rows = list(Maintenance.objects.not_over())
         unwatched = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
         self.closures = Closures(by_cluster(rows), by_cluster(unwatched))
 

@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -51,7 +51,7 @@ class Maintenance(models.Model):
     ended_at = models.DateTimeField(null=True, editable=False)
     ended_by = models.CharField(max_length=254, blank=True, editable=False)
 
-    objects: ClassVar[models.Manager["Maintenance"]] = MaintenanceQuerySet.as_manager()
+    objects = MaintenanceQuerySet.as_manager()
 
     class Meta:
         ordering = ["-starts_at", "maintenance_id"]

@@ -67,7 +67,7 @@ class ClusterView:
 def clusters() -> tuple[list[ClusterView], bool]:
     """Return all configured clusters, and whether Redis could be asked for what the workers say."""
     reports, known = current_reports()
-    rows = list(Maintenance.objects.all().not_over().order_by("starts_at", "maintenance_id"))
+    rows = list(Maintenance.objects.not_over().order_by("starts_at", "maintenance_id"))
     return [cluster_view(cluster, reports, rows) for cluster in configured().values()], known
 
 

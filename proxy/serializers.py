@@ -86,7 +86,7 @@ class OnceConfiguredField(InstanceField):
 
     def was_configured(self, cluster: Cluster, text: str) -> bool:
         """Return whether there still is something to end."""
-        return Maintenance.objects.all().not_over().filter(cluster=cluster.name, instance=text).exists()
+        return Maintenance.objects.not_over().filter(cluster=cluster.name, instance=text).exists()
 
 
 class NewMaintenanceSerializer(serializers.Serializer[None]):

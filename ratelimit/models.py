@@ -3,7 +3,7 @@
 import ipaddress
 import uuid
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -50,7 +50,7 @@ class LimitRule(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[models.Manager["LimitRule"]] = InForce.as_manager()
+    objects = InForce.as_manager()
 
     class Meta:
         ordering = ["tier", "subject"]
@@ -101,7 +101,7 @@ class AddressRule(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
 
-    objects: ClassVar[models.Manager["AddressRule"]] = InForce.as_manager()
+    objects = InForce.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

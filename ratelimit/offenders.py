@@ -52,7 +52,7 @@ def punish(address: str, decision: Decision) -> None:
 def escalate(network: str, evidence: dict[str, Any]) -> bool:
     """Block a network whose limits are halved; return whether they were."""
     now = timezone.now()
-    halved = AddressRule.objects.all().in_force(now).filter(network=network, kind=Kind.HALVED)
+    halved = AddressRule.objects.in_force(now).filter(network=network, kind=Kind.HALVED)
     reason = "kept exceeding its halved limits"
     return bool(
         halved.update(kind=Kind.BLOCKED, reason=reason, evidence=evidence, created_at=now, expires_at=now + BLOCKED_FOR)

@@ -104,8 +104,8 @@ class RulesHolder:
     def load(self) -> None:
         """Read the rules in force, and write how many requests each network was refused since."""
         self.write_refused()
-        limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.all().in_force()}
-        self.rules = Rules(limits, table_of(AddressRule.objects.all().in_force()))
+        limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.in_force()}
+        self.rules = Rules(limits, table_of(AddressRule.objects.in_force()))
 
     def write_refused(self) -> None:
         """Add this process's counts to the rows."""

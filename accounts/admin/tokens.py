@@ -158,7 +158,7 @@ class SigningKeyAdmin(ReadOnlyAdmin):
             self.message_user(request, "Keys are rotated by super admins.", messages.ERROR)
             return back
         now = "retire_now" in request.GET
-        doomed = many(IssuedToken.objects.all().live().count(), "live token")
+        doomed = many(IssuedToken.objects.live().count(), "live token")
         title, warning = EMERGENCY if now else ROTATION
         _, page = ask(self, request, None, title=title, warning=warning.format(doomed=doomed))
         if page is not None:

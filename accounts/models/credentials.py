@@ -1,7 +1,6 @@
 """What users prove themselves with beside tokens: recovery codes and API keys."""
 
 import uuid
-from typing import ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -51,7 +50,7 @@ class ApiKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, db_index=True)
 
-    objects: ClassVar[models.Manager["ApiKey"]] = ApiKeyQuerySet.as_manager()
+    objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

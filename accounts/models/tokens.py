@@ -1,7 +1,6 @@
 """The tokens that were issued, and the keys that signed them."""
 
 from datetime import datetime
-from typing import ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -45,7 +44,7 @@ class IssuedToken(models.Model):
     address = models.CharField(max_length=45, blank=True)
     user_agent = models.CharField(max_length=200, blank=True)
 
-    objects: ClassVar[models.Manager["IssuedToken"]] = IssuedTokenQuerySet.as_manager()
+    objects = IssuedTokenQuerySet.as_manager()
 
     class Meta:
         ordering = ["-issued_at"]
@@ -90,7 +89,7 @@ class SigningKey(models.Model):
     verify_until = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[models.Manager["SigningKey"]] = SigningKeyQuerySet.as_manager()
+    objects = SigningKeyQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

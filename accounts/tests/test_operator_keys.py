@@ -100,7 +100,7 @@ def test_a_rotation_lets_the_next_key_sign_and_the_tokens_live(
 
     after = states()
     assert (after[keys[0]], after[keys[1]], len(after)) == ("retiring", "active", 3)
-    assert IssuedToken.objects.all().live().count() == 2
+    assert IssuedToken.objects.live().count() == 2
 
 
 def test_an_emergency_revokes_every_key_and_token(above: Client, keys: list[str], tokens: TokenPair) -> None:
@@ -111,14 +111,14 @@ def test_an_emergency_revokes_every_key_and_token(above: Client, keys: list[str]
     assert (after[keys[0]], after[keys[1]], sorted(after.values())) == (
         "revoked", "revoked", ["active", "next", "revoked", "revoked"],
     )  # fmt: skip
-    assert IssuedToken.objects.all().live().count() == 0
+    assert IssuedToken.objects.live().count() == 0
 
 
 @pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
 def test_all_that_a_rotation_does_is_recorded_with_the_operator(
     above: Client, super_admin: User, keys: list[str], path: str
 ) -> None:
-    AuditEvent.objects.all().forget()
+    AuditEvent.objects.forget()
     rotate(above, path)
 
     assert {actor for (actor,) in AuditEvent.objects.values_list("actor")} == {str(super_admin.pk)}

@@ -23,7 +23,7 @@ class BlockedAddressesView(AdminView):
         """List the rules in force, with their reasons and the evidence."""
         query = parse_query(shapes.AddressesQuery, request)
         exact = {name: query[name] for name in ("kind", "network") if name in query}
-        found = AddressRule.objects.all().in_force().filter(**exact)
+        found = AddressRule.objects.in_force().filter(**exact)
         show = lambda page: shapes.AddressRuleSerializer(page, many=True).data  # noqa: E731
         return Response(page_of(found, query, name="blocked_addresses", show=show))
 
@@ -50,7 +50,7 @@ class LimitsView(AdminView):
     @extend_schema(responses=shapes.LimitsSerializer, tags=["admin"])
     def get(self, request: Request) -> Response:
         """List the rules in force."""
-        found = LimitRule.objects.all().in_force()
+        found = LimitRule.objects.in_force()
         return Response({"limits": shapes.LimitRuleSerializer(found, many=True).data})
 
     @extend_schema(request=shapes.NewLimitRuleSerializer, responses={201: shapes.LimitRuleSerializer}, tags=["admin"])

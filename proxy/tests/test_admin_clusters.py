@@ -240,14 +240,14 @@ def test_an_instance_is_opened_however_it_is_written(api: ApiClient, token: str,
     api.send("post", CORE, NEW | {"instance": "http://two.test"}, token=token)
 
     assert api.send("delete", f"{CORE}?instance=http://Two.test:80/", token=token).status_code == 204
-    assert Maintenance.objects.all().not_over().get().instance == ""
+    assert Maintenance.objects.not_over().get().instance == ""
 
 
 def test_one_of_several_is_ended_alone(api: ApiClient, token: str) -> None:
     first, second = (api.send("post", CORE, NEW, token=token).json()["maintenance_id"] for _ in range(2))
 
     assert api.send("delete", f"{CORE}?maintenance_id={first}", token=token).status_code == 204
-    assert str(Maintenance.objects.all().not_over().get().pk) == second
+    assert str(Maintenance.objects.not_over().get().pk) == second
     assert api.send("delete", f"{CORE}?maintenance_id={first}", token=token).status_code == 404
     other = f"{PATH}/tron_payment/maintenance?maintenance_id={second}"
     assert api.send("delete", other, token=token).status_code == 404
@@ -272,7 +272,7 @@ def test_what_is_not_there_is_not_ended(api: ApiClient, token: str, twins: Twins
 
     found = {query: (response.status_code, error_code(response)) for query, response in responses.items()}
     assert found == NOT_FOUND
-    assert Maintenance.objects.all().not_over().count() == 1
+    assert Maintenance.objects.not_over().count() == 1
 
 
 @pytest.mark.parametrize("name", ["nobody", "rdp_services", "Blockchain_core"])
@@ -300,7 +300,7 @@ def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
     token = issue_tokens(make_user("somebody", Role(role))).access
 
     assert [error_code(response) for response in each_method(api, token)] == ["2004"] * 3
-    assert Maintenance.objects.all().not_over().count() == 1
+    assert Maintenance.objects.not_over().count() == 1
 
 
 @pytest.mark.parametrize("role", ["admin", "super_admin"])

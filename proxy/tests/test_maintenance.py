@@ -212,7 +212,7 @@ def test_opening_ends_what_is_in_force_and_what_is_to_come(db: None, twins: Twin
 
     assert open_cluster(cluster=CORE, by="operator") == 2
     assert refusal() is None
-    assert list(Maintenance.objects.all().not_over()) == [kept]
+    assert list(Maintenance.objects.not_over()) == [kept]
 
 
 def test_opening_what_is_open_is_not_found(db: None, twins: Twins) -> None:

@@ -225,7 +225,7 @@ def test_ending_asks_first(page: Client, twins: Twins) -> None:
     row = put()
 
     assert "drain of blockchain_core" in text(end(page, row, confirmed=False))
-    assert Maintenance.objects.all().not_over().exists()
+    assert Maintenance.objects.not_over().exists()
     assert is_closed(CORE, twins[0])
 
 
@@ -234,7 +234,7 @@ def test_what_is_in_force_and_to_come_is_ended_and_stays_as_history(page: Client
 
     assert messages_of(end(page, *rows[:2])) == ["2 maintenance windows ended."]
     assert [is_closed(CORE, twin) for twin in twins] == [False, True]
-    assert set(Maintenance.objects.all().over().values_list("ended_by", flat=True)) == {admin.email}
+    assert set(Maintenance.objects.over().values_list("ended_by", flat=True)) == {admin.email}
     assert Maintenance.objects.count() == 3
 
 
@@ -279,7 +279,7 @@ def test_others_are_sent_to_the_login(db: None, role: Role | None) -> None:
     for path in (LIST, ADD, f"{LIST}{row.pk}/change/"):
         for response in (client.get(path), client.post(path, {"action": "end", "_selected_action": [str(row.pk)]})):
             assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/"), path
-    assert Maintenance.objects.all().not_over().exists()
+    assert Maintenance.objects.not_over().exists()
 
 
 def test_what_operators_do_is_audited(page: Client, admin: User) -> None:

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         with suppress(ServiceUnavailable):  # none can sign: an earlier rotation was cut short, this one completes it
             keyring()  # the first key is there
         algorithm = algorithm or settings.ENV.JWT_ALGORITHM
-        doomed = IssuedToken.objects.all().live().count() if retire_now else 0
+        doomed = IssuedToken.objects.live().count() if retire_now else 0
         if options["dry_run"]:
             return self.say_what_would_happen(algorithm, retire_now, doomed, as_json=options["json"])
         if retire_now and not options["no_input"]:
