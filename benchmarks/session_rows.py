@@ -151,7 +151,7 @@ def timed(client: Client, path: str) -> float:
 
 def show_plans(user: User) -> None:
     """Print how the database finds the rows of the lists."""
-    own = Session.objects.all().owned_by(user.pk)
+    own = Session.objects.owned_by(user.pk)
     queries: dict[str, Any] = {
         "first page": own.order_by("-created_at", "pk").values("pk")[:20],
         "active ones": own.filter(status="active").order_by("-created_at", "pk").values("pk")[:20],

@@ -25,7 +25,7 @@ def delete_session(session: Session, *, version: int | None, by: Identity) -> bo
     """Delete the session, in its given version or in any; return whether all is done, False if the cluster has yet to
     be told. Raises PreconditionFailed or NotFound.
     """
-    if session.deleted_at is None:
+    if not session.is_deleted:
         begin_deletion(session, version=version)
     return finish_deletion(session, by=by)
 
@@ -34,12 +34,13 @@ def begin_deletion(session: Session, *, version: int | None) -> None:
     """Mark the session: no upload gets room any more and its place is free. Raises PreconditionFailed or NotFound."""
     now = timezone.now()
     conditions = {} if version is None else {"version": version}
-    marked = Session.objects.filter(pk=session.pk, deleted_at=None, **conditions).update(
+    rows = Session.objects.filter(pk=session.pk)
+    marked = rows.undeleted().filter(**conditions).update(
         deleted_at=now, updated_at=now, active_slot=None, status=Session.Status.CANCELLED, version=F("version") + 1
-    )
+    )  # fmt: skip
     if marked:
         record("session.deleted", subject=str(session.pk), actor=str(session.user_id), status=session.status)
-    elif (rows := Session.objects.filter(pk=session.pk)).filter(deleted_at=None).exists():
+    elif rows.undeleted().exists():
         raise PreconditionFailed()
     elif not rows.exists():
         raise NotFound()

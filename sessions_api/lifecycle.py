@@ -4,13 +4,11 @@ Each change is one conditional update: it names what the row must be for the cha
 at once those succeed that could have followed one another.
 """
 
-import secrets
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from django.db import IntegrityError, transaction
 from django.db.models import F
 from rest_framework.serializers import ValidationError
 
@@ -19,6 +17,7 @@ from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFail
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
 from sessions_api.moments import moment
+from sessions_api.places import take_place
 from sessions_api.totals import settle
 
 ACTIVE = Session.Status.ACTIVE
@@ -39,7 +38,8 @@ def create_session(user_id: str, *, trust_policy_id: uuid.UUID | None = None, **
     session = Session(
         user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
     )
-    take_place(session)
+    if not take_place(session, "active_slot", places=MAX_ACTIVE):
+        raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
     let_go_of_lost_policy(session)
     record("session.created", subject=str(session.pk), actor=user_id, max_size_bytes=session.max_size_bytes)
     return session
@@ -54,28 +54,6 @@ def let_go_of_lost_policy(session: Session) -> None:
         lost = Session.objects.filter(pk=session.pk, trust_policy_id=policy_id)
         lost.update(trust_policy_id=None, version=F("version") + 1)
         session.refresh_from_db()
-
-
-def take_place(session: Session) -> None:
-    """Insert the session on one of its user's places; raise TooManyActiveSessions if all are taken."""
-    places = frozenset(range(MAX_ACTIVE))
-    while free := places.difference(places_taken(session.user_id)):
-        session.active_slot = secrets.choice(sorted(free))  # by chance, so that those who come at once seldom collide
-        try:
-            with transaction.atomic():
-                session.save(force_insert=True)
-        except IntegrityError:
-            if session.active_slot not in places_taken(session.user_id):
-                raise  # it was not about the place
-        else:
-            return
-    raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
-
-
-def places_taken(user_id: uuid.UUID | str) -> Collection[int]:
-    """Return the places that the user's active sessions have."""
-    taken = Session.objects.filter(user_id=user_id, active_slot__gte=0).order_by()
-    return [slot for slot in taken.values_list("active_slot", flat=True) if slot is not None]
 
 
 def require_own_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> None:
@@ -121,7 +99,7 @@ def update(session: Session, version: int | None, asked: Mapping[str, Any]) -> i
         conditions["status"] = ACTIVE
     if "max_size_bytes" in asked:
         conditions["reserved_bytes__lte"] = asked["max_size_bytes"]
-    rows = Session.objects.filter(pk=session.pk, deleted_at=None, **conditions)
+    rows = Session.objects.undeleted().filter(pk=session.pk, **conditions)
     return rows.update(**asked, **ending(asked, now), updated_at=now, version=F("version") + 1)
 
 
@@ -153,7 +131,7 @@ def changed(session: Session, status: str | None) -> Session:
 
 def there(session: Session) -> Session:
     """Return the session as the database has it; raise NotFound if it was deleted."""
-    found = Session.objects.filter(pk=session.pk, deleted_at=None).first()
+    found = Session.objects.undeleted().filter(pk=session.pk).first()
     if found is None:
         raise NotFound()
     return found

@@ -3,11 +3,10 @@
 Each change is one conditional update; nothing here relies on a transaction over several rows.
 """
 
-import secrets
 import uuid
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F, ProtectedError
 
 from accounts.audit import record
@@ -15,6 +14,7 @@ from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFail
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.policies import MAX_POLICIES
 from sessions_api.moments import moment
+from sessions_api.places import take_place
 
 MOST_NAMED = 10
 
@@ -35,30 +35,10 @@ def create_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
     """Make a policy of the user; raise TooManyPolicies. `fields` are name, description, rules and enabled."""
     now = moment()
     policy = TrustPolicy(user_id=user_id, created_at=now, updated_at=now, **fields)
-    take_place(policy)
+    if not take_place(policy, "slot", places=MAX_POLICIES):
+        raise TooManyPolicies(details={"limit": MAX_POLICIES})
     record("trust_policy.created", subject=str(policy.pk), actor=str(user_id), rules=len(policy.rules))
     return policy
-
-
-def take_place(policy: TrustPolicy) -> None:
-    """Insert the policy on one of its user's places; raise TooManyPolicies if all are taken."""
-    places = frozenset(range(MAX_POLICIES))
-    while free := places.difference(places_taken(policy.user_id)):
-        policy.slot = secrets.choice(sorted(free))  # by chance, so that those who come at once seldom collide
-        try:
-            with transaction.atomic():
-                policy.save(force_insert=True)
-        except IntegrityError:
-            if policy.slot not in places_taken(policy.user_id):
-                raise  # it was not about the place
-        else:
-            return
-    raise TooManyPolicies(details={"limit": MAX_POLICIES})
-
-
-def places_taken(user_id: uuid.UUID | str) -> list[int]:
-    """Return the places that the user's policies have."""
-    return list(TrustPolicy.objects.filter(user_id=user_id).order_by().values_list("slot", flat=True))
 
 
 def change_policy(policy: TrustPolicy, *, version: int | None, **changes: Any) -> TrustPolicy:
@@ -113,14 +93,13 @@ def refuse_in_use(policy: TrustPolicy) -> None:
 
 def users_of(policy: TrustPolicy) -> dict[str, Any]:
     """Return how many sessions refer to the policy, and the ids of some; those half deleted are no more."""
-    sessions = Session.objects.filter(trust_policy_id=policy.pk, deleted_at=None)
+    sessions = Session.objects.undeleted().filter(trust_policy_id=policy.pk)
     ids = sessions.order_by("pk").values_list("pk", flat=True)[:MOST_NAMED]
     return {"sessions": sessions.count(), "session_ids": [str(pk) for pk in ids]}
 
 
 def detach_sessions(policy: TrustPolicy, *, only_deleted: bool = False) -> int:
     """Take the policy from the sessions that refer to it, or of these from those half deleted; return how many."""
-    sessions = Session.objects.filter(trust_policy_id=policy.pk)
-    if only_deleted:
-        sessions = sessions.exclude(deleted_at=None)
-    return sessions.update(trust_policy=None, version=F("version") + 1, updated_at=moment())
+    sessions = Session.objects.half_deleted() if only_deleted else Session.objects.all()
+    referring = sessions.filter(trust_policy_id=policy.pk)
+    return referring.update(trust_policy=None, version=F("version") + 1, updated_at=moment())

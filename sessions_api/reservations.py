@@ -42,16 +42,15 @@ def reserve(session_id: uuid.UUID, *, size: int, least: int, own: uuid.UUID) -> 
 
 def add(session_id: uuid.UUID, size: int) -> bool:
     """Reserve the bytes if the counter says that there is room; return whether it did."""
-    rows = Session.objects.filter(
-        pk=session_id, status=ACTIVE, deleted_at=None, reserved_bytes__lte=F("max_size_bytes") - size
-    )
+    active = Session.objects.undeleted().filter(pk=session_id, status=ACTIVE)
+    rows = active.filter(reserved_bytes__lte=F("max_size_bytes") - size)
     return bool(rows.update(reserved_bytes=F("reserved_bytes") + size, version=F("version") + 1))
 
 
 def state_of(session_id: uuid.UUID) -> tuple[int, int]:
     """Return version and size limit of an active session; raise WrongSessionState or NotFound."""
-    there = Session.objects.filter(pk=session_id, deleted_at=None)
-    found = there.values_list("version", "max_size_bytes", "status").first()
+    rows = Session.objects.undeleted().filter(pk=session_id)
+    found = rows.values_list("version", "max_size_bytes", "status").first()
     if found is None:
         raise NotFound()
     version, limit, status = found
@@ -97,4 +96,4 @@ def recount(session_id: uuid.UUID) -> None:
 
 def of_version(session_id: uuid.UUID, version: int) -> QuerySet[Session]:
     """Return the active session if it still has that version."""
-    return Session.objects.filter(pk=session_id, version=version, status=ACTIVE, deleted_at=None)
+    return Session.objects.undeleted().filter(pk=session_id, version=version, status=ACTIVE)

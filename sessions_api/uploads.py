@@ -74,7 +74,7 @@ def upload_chunk(
 
 def require_active(user_id: str, session_id: uuid.UUID) -> None:
     """Raise NotFound for a session that is not the user's, WrongSessionState for one that is over."""
-    mine = Session.objects.filter(user_id=user_id, deleted_at=None, pk=session_id)
+    mine = Session.objects.owned_by(user_id).filter(pk=session_id)
     status = mine.values_list("status", flat=True).first()
     if status is None:
         raise NotFound()
@@ -108,7 +108,7 @@ def chunk_at(session_id: uuid.UUID, index: int) -> Chunk | None:
 
 def require_there(session_id: uuid.UUID) -> None:
     """Raise NotFound for a session that was deleted."""
-    if not Session.objects.filter(pk=session_id, deleted_at=None).exists():
+    if not Session.objects.undeleted().filter(pk=session_id).exists():
         raise NotFound()
 
 

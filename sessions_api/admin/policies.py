@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.search import FoundByUUID
 from sessions_api.evaluation import by_rank
-from sessions_api.models import TrustPolicy
+from sessions_api.models import Session, TrustPolicy
 
 VERBS = {"allow": "allows", "deny": "denies"}
 ROW = '<li{}><strong>{}</strong> {} <code>{}</code> if <code class="condition">{}</code> · priority {}{}</li>'
@@ -47,7 +47,7 @@ class TrustPolicyAdmin(FoundByUUID, ReadOnlyAdmin):
     @admin.display(description="Sessions that refer to it")
     def sessions_that_refer(self, policy: TrustPolicy) -> int:
         """Return how many."""
-        return policy.sessions.filter(deleted_at=None).count()
+        return Session.objects.undeleted().filter(trust_policy=policy).count()
 
 
 def sentences(policy: TrustPolicy) -> Iterator[tuple[object, ...]]:

@@ -1,5 +1,6 @@
 """The operator pages for sessions."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -15,7 +16,7 @@ from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.search import HYPHENATED
 from accounts.models import User
 from sessions_api.models import Session
-from sessions_api.models.sessions import EVER
+from sessions_api.models.sessions import SessionQuerySet
 from sessions_api.totals import settle_all
 
 LAST_CHARACTER = "\U0010ffff"
@@ -45,9 +46,9 @@ class DeletionFilter(admin.SimpleListFilter):
         """Return the choices."""
         return [("pending", "Pending")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
+    def queryset(self, request: HttpRequest, queryset: SessionQuerySet) -> SessionQuerySet:  # type: ignore[override]
         """Return those half deleted, or all that are there."""
-        return queryset.filter(deleted_at__gt=EVER) if self.value() == "pending" else queryset
+        return queryset.half_deleted() if self.value() == "pending" else queryset
 
 
 @admin.register(Session)
@@ -61,7 +62,7 @@ class SessionAdmin(ReadOnlyAdmin):
     search_help_text = "The beginning of a name, the whole email or username of its user, or the whole id of either"
     fields = (
         "session_id", "name", "description", "owner", "status", "created_at", "updated_at", "started_at",
-        "completed_at", "deleted_at", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
+        "completed_at", "deletion", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
         "trust_policy_id", "manifest_id", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
     )  # fmt: skip
 
@@ -76,6 +77,11 @@ class SessionAdmin(ReadOnlyAdmin):
         return format_html(
             '<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[session.user_id]), session.user
         )
+
+    @admin.display(description="Deleted at")
+    def deletion(self, session: Session) -> datetime | None:
+        """Return when its deletion began."""
+        return session.deleted_at if session.is_deleted else None
 
     @admin.display(description="Chunks")
     def chunks(self, session: Session) -> int:

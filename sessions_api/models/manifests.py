@@ -1,7 +1,6 @@
 """Manifests: the proof of which chunks make up a session."""
 
 import uuid
-from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -50,7 +49,7 @@ class Manifest(models.Model):
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     version = models.PositiveIntegerField(default=1, editable=False)
 
-    objects: ClassVar[models.Manager["Manifest"]] = ManifestQuerySet.as_manager()
+    objects = ManifestQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

@@ -1,7 +1,6 @@
 """Trust policies: what a user's sessions allow and deny."""
 
 import uuid
-from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -34,7 +33,7 @@ class TrustPolicy(models.Model):
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     version = models.PositiveIntegerField(default=1, editable=False)
 
-    objects: ClassVar[models.Manager["TrustPolicy"]] = TrustPolicyQuerySet.as_manager()
+    objects = TrustPolicyQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

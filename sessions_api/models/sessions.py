@@ -2,7 +2,6 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import ClassVar
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -13,7 +12,7 @@ from sessions_api.models.policies import TrustPolicy
 
 MIB, GIB = 1024**2, 1024**3
 MAX_ACTIVE = 100
-EVER = datetime(2000, 1, 1, tzinfo=UTC)
+NOT_DELETED = datetime(9999, 12, 31, tzinfo=UTC)  # not null, for which MongoDB would go through an index twice
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
@@ -21,15 +20,15 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
     def owned_by(self, user_id: uuid.UUID | str) -> "SessionQuerySet":
         """Return the user's sessions."""
-        return self.filter(user_id=user_id, deleted_at=None)
+        return self.undeleted().filter(user_id=user_id)
 
-    def there(self) -> "SessionQuerySet":
-        """Return everybody's, for staff."""
-        return self.filter(deleted_at=None)
+    def undeleted(self) -> "SessionQuerySet":
+        """Return everybody's."""
+        return self.filter(deleted_at=NOT_DELETED)
 
     def half_deleted(self) -> "SessionQuerySet":
         """Return those that the session-management cluster has yet to be told of."""
-        return self.filter(deleted_at__gt=EVER)
+        return self.filter(deleted_at__lt=NOT_DELETED)
 
 
 class Session(models.Model):
@@ -56,7 +55,7 @@ class Session(models.Model):
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
-    deleted_at = models.DateTimeField(null=True, editable=False)
+    deleted_at = models.DateTimeField(default=NOT_DELETED, editable=False)
     size_bytes = models.PositiveBigIntegerField(default=0, editable=False)
     chunk_count = models.PositiveIntegerField(default=0, editable=False)
     settled = models.BooleanField(default=False, editable=False)
@@ -74,7 +73,7 @@ class Session(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     version = models.PositiveIntegerField(default=1, editable=False)
 
-    objects: ClassVar[models.Manager["Session"]] = SessionQuerySet.as_manager()
+    objects = SessionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
@@ -93,11 +92,17 @@ class Session(models.Model):
             models.Index(fields=["created_at", "session_id"], name="session_by_creation"),
             models.Index(fields=["status", "created_at", "session_id"], name="session_status"),
             models.Index(fields=["name"], name="session_name"),
-            # Without the living: MongoDB would look through all of them for "not deleted".
-            models.Index(fields=["deleted_at"], condition=models.Q(deleted_at__gt=EVER), name="session_half_deleted"),
+            models.Index(
+                fields=["deleted_at"], condition=models.Q(deleted_at__lt=NOT_DELETED), name="session_half_deleted"
+            ),
             # MongoDB keeps keys unique by a partial index, by which it finds nothing.
             models.Index(fields=["session_id"], name="session_key"),
         ]
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether its deletion has begun."""
+        return self.deleted_at != NOT_DELETED
 
     def __str__(self) -> str:
         return f"{self.name} ({self.session_id})"
@@ -131,7 +136,7 @@ class Chunk(models.Model):
     lease_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[models.Manager["Chunk"]] = ChunkQuerySet.as_manager()
+    objects = ChunkQuerySet.as_manager()
 
     class Meta:
         ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order

@@ -32,7 +32,7 @@ def test_what_belongs_to_a_session_is_found(db: None) -> None:
 def test_a_users_sessions_are_found_without_those_of_others(owner: User, outsider: User) -> None:
     for _ in range(30):
         begun(outsider)
-    plan = Session.objects.all().owned_by(owner.pk).order_by("-created_at", "pk").explain()
+    plan = Session.objects.owned_by(owner.pk).order_by("-created_at", "pk").explain()
 
     assert "session_half_deleted" not in plan
     assert "COLLSCAN" not in plan
@@ -40,7 +40,7 @@ def test_a_users_sessions_are_found_without_those_of_others(owner: User, outside
 
 
 def test_lists_are_put_in_order_by_an_index_alone(owner: User) -> None:
-    own = Session.objects.all().owned_by(owner.pk)
+    own = Session.objects.owned_by(owner.pk)
     for sort in ("created_at", "updated_at", "name", "status"):
         plan = own.order_by(f"-{sort}", "pk").values("pk").explain()
         assert "COVERING INDEX session_" in plan or "IXSCAN" in plan

@@ -22,7 +22,7 @@ def test_a_place_of_an_active_session_is_taken_once(owner: User, super_admin: Us
 def test_sessions_that_are_over_take_no_place(owner: User) -> None:
     for _ in range(3):
         session(owner, status=Session.Status.COMPLETED)
-    assert Session.objects.all().owned_by(owner.pk).count() == 3  # type: ignore[attr-defined]
+    assert Session.objects.owned_by(owner.pk).count() == 3
 
 
 def test_an_index_has_one_chunk(owner: User) -> None:

@@ -48,7 +48,7 @@ def test_staff_changes_no_session_of_others(staffs: Sessions, owner: User, metho
     session = begun(owner)
 
     assert refusal(staffs.ask(method, session, {"name": "b"})) == (404, "4001")
-    assert Session.objects.filter(pk=session.pk, version=1, deleted_at=None).exists()
+    assert Session.objects.undeleted().filter(pk=session.pk, version=1).exists()
 
 
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
@@ -248,7 +248,7 @@ def test_a_change_of_another_state_is_refused(mine: Sessions, owner: User, metho
 
     for stale in ('"other"', f"W/{tag}", "nonsense", f'"other", W/{tag}', ""):
         assert refusal(mine.ask(method, session, {"name": "New"}, If_Match=stale)) == (412, "4003"), stale
-    assert Session.objects.filter(pk=session.pk, name="A session", deleted_at=None).exists()
+    assert Session.objects.undeleted().filter(pk=session.pk, name="A session").exists()
 
 
 def test_a_change_of_this_state_is_made(mine: Sessions, owner: User) -> None:

@@ -150,7 +150,7 @@ def body_of(request: Request, *, announced: str) -> ChunkBody:
 
 def readable_session(who: Caller, session_id: str) -> Session:
     """Return a session that the caller may read; raise NotAUUID or NotFound."""
-    rows = Session.objects.filter(pk=uuid_of(session_id), deleted_at=None)
+    rows = Session.objects.undeleted().filter(pk=uuid_of(session_id))
     if not reads_all(who):
         rows = rows.filter(user_id=who.user_id)
     session = rows.only("pk").first()

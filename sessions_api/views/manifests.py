@@ -14,6 +14,7 @@ from sessions_api import anchoring, manifests
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, refuse_unless_current, tagged
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
+from sessions_api.models.sessions import NOT_DELETED
 from sessions_api.readers import reads_all
 from sessions_api.serializers import manifests as shapes
 
@@ -33,7 +34,7 @@ def readable_manifest(request: Request, text: str) -> Manifest:
 def one_of(rows: Any, text: str) -> Manifest:
     """Return the row of that id; that of a session whose deletion has begun is no more."""
     manifest: Manifest | None = rows.filter(pk=uuid_of(text)).select_related("session").first()
-    if manifest is None or manifest.session.deleted_at is not None:
+    if manifest is None or manifest.session.is_deleted:
         raise NotFound()
     return manifest
 
@@ -64,7 +65,7 @@ class ManifestsView(CallerView):
         """List the caller's manifests, without their chunks."""
         query = parse_query(shapes.ManifestsQuery, request)
         exact = {name: query[name] for name in ("session_id", "anchor_status") if name in query}
-        rows = Manifest.objects.filter(user_id=caller(request).user_id, session__deleted_at=None, **exact)
+        rows = Manifest.objects.filter(user_id=caller(request).user_id, session__deleted_at=NOT_DELETED, **exact)
         show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(rows, query, name="manifests", show=show))
 
@@ -72,8 +73,7 @@ class ManifestsView(CallerView):
     def post(self, request: Request) -> Response:
         """Make the manifest of a completed session; 409 if chunks are missing, or if it has one."""
         session_id = parse(shapes.NewManifestSerializer, request)["session_id"]
-        owned = Session.objects.filter(user_id=caller(request).user_id, deleted_at=None)
-        session = owned.filter(pk=session_id).first()
+        session = Session.objects.owned_by(caller(request).user_id).filter(pk=session_id).first()
         if session is None:
             raise NotFound()
         return answer(request, manifests.make_manifest(session), status.HTTP_201_CREATED)

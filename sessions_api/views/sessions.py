@@ -74,7 +74,7 @@ class SessionView(CallerView):
     def get(self, request: Request, session_id: str) -> Response:
         """Return a session, to its owner and to staff."""
         who = caller(request)
-        rows = Session.objects.all().there() if reads_all(who) else Session.objects.all().owned_by(who.user_id)
+        rows = Session.objects.undeleted() if reads_all(who) else Session.objects.all().owned_by(who.user_id)
         return answer(request, one_of(rows, session_id))
 
     @extend_schema(
@@ -120,9 +120,9 @@ class SessionView(CallerView):
         """Return what the change of one of the caller's own sessions returns; raise NotAUUID, NotFound or
         PreconditionFailed. With If-Match it is tried again if only what does not show has changed: uploads take room.
         """
-        rows = Session.objects.filter(user_id=caller(request).user_id)
+        rows = Session.objects.all().filter(user_id=caller(request).user_id)
         for _ in range(TRIES):
-            session = one_of(rows if also_half_deleted else rows.filter(deleted_at=None), session_id)
+            session = one_of(rows if also_half_deleted else rows.undeleted(), session_id)
             version = version_to_find(request, session)
             with suppress(PreconditionFailed):
                 return change(session, version)
@@ -132,10 +132,10 @@ class SessionView(CallerView):
 def sessions_to_read(who: Caller, user_id: uuid.UUID | None) -> SessionQuerySet:
     """Return the sessions of the user, or the caller's own; raise InsufficientPermissions if they may not be read."""
     if user_id is None or str(user_id) == who.user_id:
-        return Session.objects.all().owned_by(who.user_id)
+        return Session.objects.owned_by(who.user_id)
     if not reads_all(who):
         raise InsufficientPermissions("Other users' sessions are for staff")
-    return Session.objects.all().owned_by(user_id)
+    return Session.objects.owned_by(user_id)
 
 
 def one_of(rows: Any, session_id: str) -> Session:
@@ -171,7 +171,7 @@ def answer(request: Request, session: Session, code: int = status.HTTP_200_OK, *
 
 def version_to_find(request: Request, session: Session) -> int | None:
     """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
-    if "*" in listed(request.headers.get("If-Match", "*")) or session.deleted_at is not None:
+    if "*" in listed(request.headers.get("If-Match", "*")) or session.is_deleted:
         return None
     refuse_unless_current(request, etag(shown(session)))
     return session.version

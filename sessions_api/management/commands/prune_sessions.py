@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Finish what can be, with a progress bar on a terminal; raise CommandError if some are left."""
         finished = 0 if dry_run else self.finish_all()
-        pending = Session.objects.all().half_deleted().count()
+        pending = Session.objects.half_deleted().count()
         numbers = {"finished": finished, "pending": pending}
         text = f"finished: {finished} sessions, pending: {pending}"
         self.stdout.write(json.dumps(numbers) if options["json"] else text)
@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
     def finish_all(self) -> int:
         """Finish each, until the cluster has failed too often in a row; return how many were finished."""
-        rows = Session.objects.all().half_deleted()
+        rows = Session.objects.half_deleted()
         keys = list(rows.order_by("deleted_at").values_list("pk", flat=True))
         finished = failures = 0
         for key in tqdm(keys, desc="sessions", unit="session", disable=not sys.stderr.isatty()):

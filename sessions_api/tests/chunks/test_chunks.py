@@ -1,5 +1,6 @@
 """GET /sessions/{session_id}/chunks and .../{chunk_id}: to the owner and to staff, without reading all rows."""
 
+import datetime
 import re
 import uuid
 
@@ -103,7 +104,7 @@ def mongodb_plan(text: str) -> list[str]:
     """Return the stages of the plan for a statement as the queries are noted: db.collection.aggregate([...])."""
     match = re.fullmatch(r"db\.(\w+)\.aggregate\((.*)\)", text)
     assert match
-    pipeline = eval(match[2], {"SON": SON, "Chunk": Chunk})  # our own statement
+    pipeline = eval(match[2], {"SON": SON, "Chunk": Chunk, "datetime": datetime})  # our own statement
     asked = {"aggregate": match[1], "pipeline": pipeline, "cursor": {}}
     plan = connection.database.command("explain", asked, verbosity="queryPlanner")  # type: ignore[attr-defined]
     return re.findall(r"'stage': '(\w+)'", str(plan))
