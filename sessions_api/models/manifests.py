@@ -32,7 +32,9 @@ class Manifest(models.Model):
 
     manifest_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     session = models.OneToOneField(Session, on_delete=models.CASCADE, related_name="manifest")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="manifests")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="manifests", db_index=False
+    )
     merkle_root = models.CharField(max_length=64)
     chunk_count = models.PositiveIntegerField()
     total_size = models.PositiveBigIntegerField()

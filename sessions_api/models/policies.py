@@ -23,7 +23,9 @@ class TrustPolicy(models.Model):
     """
 
     policy_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="trust_policies")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="trust_policies", db_index=False
+    )
     slot = models.PositiveSmallIntegerField(editable=False)
     name = models.CharField(max_length=255)
     description = models.CharField(max_length=1000, blank=True)

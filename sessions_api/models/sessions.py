@@ -46,7 +46,10 @@ class Session(models.Model):
         CANCELLED = "cancelled", "Cancelled"
 
     session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="recorded_sessions")
+    # Without an index of its own: MongoDB would take it instead of one that has the order, too.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="recorded_sessions", db_index=False
+    )
     name = models.CharField(max_length=255)
     description = models.CharField(max_length=1000, blank=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.ACTIVE)
@@ -126,7 +129,7 @@ class Chunk(models.Model):
         RECORDED = "recorded", "Recorded"
 
     chunk_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="chunks")
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="chunks", db_index=False)
     index = models.PositiveIntegerField()
     size = models.PositiveIntegerField()
     hash = models.CharField(max_length=64, blank=True)
@@ -142,6 +145,7 @@ class Chunk(models.Model):
         ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order
         constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
         indexes = [
+            models.Index(fields=["session", "state", "index"], name="chunk_of_session"),
             models.Index(fields=["session", "state", "size"], name="chunk_sizes"),
             models.Index(fields=["chunk_id"], name="chunk_key"),  # as session_key
         ]
