@@ -153,11 +153,11 @@ def show_plans(user: User) -> None:
     """Print how the database finds the rows of the lists."""
     own = Session.objects.owned_by(user.pk)
     queries: dict[str, Any] = {
-        "first page": own.order_by("-created_at", "pk").values("pk")[:20],
-        "active ones": own.filter(status="active").order_by("-created_at", "pk").values("pk")[:20],
-        "name contains": own.filter(name__icontains="call 4").order_by("-created_at", "pk").values("pk")[:20],
+        "first page": own.order_by("-created_at", "-pk").values("pk")[:20],
+        "active ones": own.filter(status="active").order_by("-created_at", "-pk").values("pk")[:20],
+        "name contains": own.filter(name__icontains="call 4").order_by("-created_at", "-pk").values("pk")[:20],
         "sorted by name": own.order_by("name", "pk").values("pk")[:20],
-        "sorted by update": own.order_by("-updated_at", "pk").values("pk")[:100],
+        "sorted by update": own.order_by("-updated_at", "-pk").values("pk")[:100],
         "totals": Chunk.objects.filter(session__in=[one.pk for one in own[:20]], state="recorded").values("size"),
     }
     for name, query in queries.items():

@@ -38,9 +38,12 @@ class PaginationSerializer(serializers.Serializer[None]):
 def page_of(
     rows: QuerySet[Any], query: dict[str, Any], *, name: str, show: Callable[[QuerySet[Any]], Any]
 ) -> dict[str, Any]:
-    """Return a page of the rows as `show` makes them, under `name`, with `pagination`; ties are broken by the key."""
+    """Return a page of the rows as `show` makes them, under `name`, with `pagination`; ties are broken by the key, in
+    the same direction: so an index has the whole order, forwards and backwards.
+    """
     page, limit = query["page"], query["limit"]
     total = rows.count()
-    found = rows.order_by(query["sort"], "pk")[(page - 1) * limit : page * limit]
+    key = "-pk" if query["sort"].startswith("-") else "pk"
+    found = rows.order_by(query["sort"], key)[(page - 1) * limit : page * limit]
     pagination = {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
     return {name: show(found), "pagination": pagination}

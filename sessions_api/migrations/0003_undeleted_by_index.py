@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='chunk',
-            index=models.Index(fields=['session', 'state', 'index'], name='chunk_of_session'),
+            index=models.Index(fields=['session', 'state', 'index', 'chunk_id'], name='chunk_of_session'),
         ),
         migrations.AddIndex(
             model_name='session',

@@ -145,7 +145,7 @@ class Chunk(models.Model):
         ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order
         constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
         indexes = [
-            models.Index(fields=["session", "state", "index"], name="chunk_of_session"),
+            models.Index(fields=["session", "state", "index", "chunk_id"], name="chunk_of_session"),
             models.Index(fields=["session", "state", "size"], name="chunk_sizes"),
             models.Index(fields=["chunk_id"], name="chunk_key"),  # as session_key
         ]
