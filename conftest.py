@@ -8,6 +8,9 @@ import hypothesis
 import pytest
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
+from django.db.models.signals import post_migrate
 from django.test import Client
 from redis import Redis
 
@@ -40,6 +43,22 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     """SQLite in a file, as in service: threads wait for one another's locks, which in memory they do not."""
     if not settings.ON_MONGODB:
         settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """MongoDB is emptied after each test, as it cannot roll back. Nothing here needs the rows that Django would make
+    anew each time, which takes longer than most tests: permissions and content types.
+    """
+    if settings.ON_MONGODB:
+        post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+        post_migrate.disconnect(create_contenttypes)
+        post_migrate.connect(forget_content_types)
+
+
+def forget_content_types(**_: Any) -> None:
+    """Forget the rows that are gone; each is made again when it is asked for."""
+    ContentType.objects.clear_cache()
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def begin(manifest: Manifest) -> None:
              "anchor_error": ""}  # fmt: skip
     begun = Manifest.objects.filter(pk=manifest.pk, anchor_status__in=[Anchor.NONE, Anchor.FAILED]).update(**fresh)
     if begun:
-        record("manifest.anchoring", subject=str(manifest.user_id), manifest=str(manifest.pk))
+        record("manifest.anchoring", subject=str(manifest.pk), actor=str(manifest.user_id))
 
 
 def ask(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
@@ -100,4 +100,4 @@ def settle(manifest: Manifest, status: str, **facts: Any) -> None:
     """End the attempt, once."""
     now = moment()
     if still_pending(manifest).update(anchor_status=status, updated_at=now, version=manifest.version + 1, **facts):
-        record(f"manifest.anchor_{status}", subject=str(manifest.user_id), manifest=str(manifest.pk))
+        record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=str(manifest.user_id))

@@ -66,7 +66,7 @@ def make_manifest(session: Session) -> Manifest:
         link(there)  # whoever made it may not have come that far
         raise AlreadyExists(details={"manifest_id": str(there.pk)}) from error
     link(manifest)
-    record("manifest.made", subject=str(session.user_id), manifest=str(manifest.pk), session=str(session.pk), root=root)
+    record("manifest.made", subject=str(manifest.pk), actor=str(session.user_id), session=str(session.pk), root=root)
     return manifest
 
 

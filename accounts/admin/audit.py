@@ -17,7 +17,11 @@ from accounts.views.staff import EXPORTS, export
 
 USER_PAGE = "admin:accounts_user_change"
 # The page of the subject, by the first word of the type; others are about users.
-PAGES = {"session": "admin:sessions_api_session_change"}
+PAGES = {
+    "session": "admin:sessions_api_session_change",
+    "manifest": "admin:sessions_api_manifest_change",
+    "trust_policy": "admin:sessions_api_trustpolicy_change",
+}
 
 
 @admin.register(AuditEvent)

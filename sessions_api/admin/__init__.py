@@ -1,5 +1,5 @@
-"""The operator pages of sessions and trust policies: records to look at."""
+"""The operator pages of sessions, manifests and trust policies: records to look at."""
 
-from sessions_api.admin import policies, sessions
+from sessions_api.admin import manifests, policies, sessions
 
-__all__ = ["policies", "sessions"]
+__all__ = ["manifests", "policies", "sessions"]

@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.search import FoundByUUID
+from sessions_api.admin.owned import OwnedAdmin
 from sessions_api.evaluation import by_rank
 from sessions_api.models import Session, TrustPolicy
 
@@ -16,19 +16,17 @@ ROW = '<li{}><strong>{}</strong> {} <code>{}</code> if <code class="condition">{
 
 
 @admin.register(TrustPolicy)
-class TrustPolicyAdmin(FoundByUUID, ReadOnlyAdmin):
-    list_display = ("name", "user", "enabled", "number_of_rules", "created_at", "updated_at")
+class TrustPolicyAdmin(FoundByUUID, OwnedAdmin):
+    list_display = ("name", "owner", "enabled", "number_of_rules", "created_at", "updated_at")
     list_filter = ("enabled",)
-    list_select_related = ("user",)
     sortable_by = ()
-    show_full_result_count = False
     ordering = ("user_id", "created_at")
     search_fields = ("=user__email", "=user__username", "name")
     search_help_text = "A part of the name, the whole email or username of its user, or the whole policy id"
     uuid_field = "policy_id"
     fields = (
-        "policy_id", "user", "name", "description", "enabled", "rules_in_order", "sessions_that_refer",
-        "created_at", "updated_at", "version",
+        "policy_id", "owner", "name", "description", "enabled", "rules_in_order", "sessions_that_refer",
+        "created_at", "updated_at", "audit_events", "version",
     )  # fmt: skip
 
     class Media:

@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
-from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.search import HYPHENATED
 from accounts.models import User
+from sessions_api.admin.owned import OwnedAdmin, OwnedList
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
 from sessions_api.totals import settle_all
@@ -22,18 +22,12 @@ from sessions_api.totals import settle_all
 LAST_CHARACTER = "\U0010ffff"
 
 
-class SessionList(ChangeList):
-    """A page of sessions with their users and totals, which are read for all of them at once: MongoDB would join users
-    to all sessions before it looks for the page's.
-    """
+class SessionList(OwnedList):
+    """A page of sessions with their totals, which are read for all of them at once."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page."""
         super().get_results(request)
-        self.result_list = list(self.result_list)
-        users = User.objects.in_bulk({session.user_id for session in self.result_list})
-        for session in self.result_list:
-            session.user = users[session.user_id]
         settle_all(self.result_list)
 
 
@@ -52,18 +46,16 @@ class DeletionFilter(admin.SimpleListFilter):
 
 
 @admin.register(Session)
-class SessionAdmin(ReadOnlyAdmin):
+class SessionAdmin(OwnedAdmin):
     list_display = ("short_name", "owner", "status", "created_at", "completed_at", "chunks", "size")
     list_filter = ("status", "created_at", DeletionFilter)
     sortable_by = ("created_at",)
-    list_select_related = False
-    show_full_result_count = False
     search_fields = ("name",)
     search_help_text = "The beginning of a name, the whole email or username of its user, or the whole id of either"
     fields = (
         "session_id", "name", "description", "owner", "status", "created_at", "updated_at", "started_at",
         "completed_at", "deletion", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
-        "trust_policy_id", "manifest_id", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
+        "trust_policy_id", "manifest_page", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
     )  # fmt: skip
 
     @admin.display(description="Name")
@@ -71,12 +63,13 @@ class SessionAdmin(ReadOnlyAdmin):
         """Return as much of the name as a column takes."""
         return Truncator(session.name).chars(40)
 
-    @admin.display(description="User")
-    def owner(self, session: Session) -> str:
-        """Link to the user."""
-        return format_html(
-            '<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[session.user_id]), session.user
-        )
+    @admin.display(description="Manifest")
+    def manifest_page(self, session: Session) -> str:
+        """Link to the manifest."""
+        if session.manifest_id is None:
+            return "-"
+        address = reverse("admin:sessions_api_manifest_change", args=[session.manifest_id])
+        return format_html('<a href="{}">{}</a>', address, session.manifest_id)
 
     @admin.display(description="Deleted at")
     def deletion(self, session: Session) -> datetime | None:
@@ -93,12 +86,6 @@ class SessionAdmin(ReadOnlyAdmin):
         """Return how much is recorded."""
         return filesizeformat(session.size_bytes)
 
-    @admin.display(description="Audit events")
-    def audit_events(self, session: Session) -> str:
-        """Link to what happened to the session."""
-        events = reverse("admin:accounts_auditevent_changelist")
-        return format_html('<a href="{}?q={}">audit events</a>', events, session.pk)
-
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list with totals."""
         return SessionList
@@ -109,10 +96,6 @@ class SessionAdmin(ReadOnlyAdmin):
         if session is not None:
             settle_all([session])
         return session
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow links to a user's sessions."""
-        return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Session], search_term: str

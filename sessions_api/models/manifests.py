@@ -56,8 +56,11 @@ class Manifest(models.Model):
     class Meta:
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["user", "created_at"], name="manifest_of_user"),
-            models.Index(fields=["anchor_status", "created_at"], name="manifest_by_anchor"),
+            models.Index(fields=["user", "created_at", "manifest_id"], name="manifest_of_user"),
+            # Of everybody's, for operators.
+            models.Index(fields=["created_at", "manifest_id"], name="manifest_by_creation"),
+            models.Index(fields=["anchor_status", "created_at", "manifest_id"], name="manifest_by_anchor"),
+            models.Index(fields=["validation_status", "created_at", "manifest_id"], name="manifest_by_validation"),
             models.Index(fields=["manifest_id"], name="manifest_key"),  # as session_key
             models.Index(fields=["session"], name="manifest_of_session"),
         ]

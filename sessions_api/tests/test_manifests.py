@@ -64,7 +64,7 @@ def test_the_session_names_its_manifest(api: ApiClient, token: str, session: Ses
     made = make(api, token, session).json()
     session.refresh_from_db()
     assert (str(session.manifest_id), session.merkle_root) == (made["manifest_id"], made["merkle_root"])
-    assert AuditEvent.objects.filter(type="manifest.made", subject=str(session.user_id)).count() == 1
+    assert AuditEvent.objects.filter(type="manifest.made", actor=str(session.user_id)).count() == 1
 
 
 def test_a_session_has_one_manifest(api: ApiClient, token: str, session: Session, manifest: dict[str, Any]) -> None:

@@ -9,10 +9,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
+from accounts.profile import delete_account
 from proxy.tests.raw_cluster import RawCluster, saying
 from sessions_api.management.commands import prune_sessions
-from sessions_api.models import Session
-from sessions_api.tests.acts import begun, recorded
+from sessions_api.models import Session, TrustPolicy
+from sessions_api.tests.acts import begun, policy, recorded
 from sessions_api.tests.test_session_deletion import ERROR, NO_CONTENT, full, kept
 
 
@@ -77,3 +78,33 @@ def test_on_a_terminal_there_is_a_bar(
 
     call_command("prune_sessions")
     assert "1/1" in capsys.readouterr().err
+
+
+def test_what_deleted_accounts_recorded_goes_with_their_policies(
+    owner: User, outsider: User, cluster: RawCluster
+) -> None:
+    cluster.behaviour = saying(NO_CONTENT)
+    sessions = [full(owner, trust_policy=policy(owner)), full(owner, status="completed", active_slot=None)]
+    kept_one, kept_policy = full(outsider), policy(outsider)
+    delete_account(owner)
+
+    assert run("--dry-run") == {"finished": 0, "pending": 2}
+    assert [kept(session) for session in sessions] == [(1, 2, 1)] * 2
+    assert run() == {"finished": 2, "pending": 0}
+
+    assert [kept(session) for session in (*sessions, kept_one)] == [(0, 0, 0), (0, 0, 0), (1, 2, 1)]
+    assert TrustPolicy.objects.get() == kept_policy
+    assert {request.target for request in cluster.requests} == {
+        f"/api/v1/sessions/{session.pk}" for session in sessions
+    }
+
+
+def test_policies_of_deleted_accounts_go_even_if_the_cluster_is_down(owner: User, cluster: RawCluster) -> None:
+    cluster.behaviour = saying(ERROR)
+    session = full(owner, trust_policy=policy(owner))
+    delete_account(owner)
+
+    with pytest.raises(CommandError):
+        run()
+    assert (kept(session), TrustPolicy.objects.count()) == ((1, 2, 1), 0)
+    assert Session.objects.half_deleted().get().trust_policy_id is None

@@ -1,4 +1,6 @@
-"""Finishes the deletion of sessions of which the session-management cluster could not be told."""
+"""Finishes the deletion of sessions of which the session-management cluster could not be told, and deletes those of
+deleted accounts.
+"""
 
 import json
 import sys
@@ -9,13 +11,17 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from sessions_api.deletion import finish_deletion, owner_of
+from sessions_api.left_behind import begin_deletions, delete_policies, sessions_left_behind
 from sessions_api.models import Session
 
 MAX_FAILURES = 5  # one after the other: then the cluster is down, and each more would cost its timeout
 
 
 class Command(BaseCommand):
-    help = "Finish half-deleted sessions: tell the session-management cluster, then remove what is kept of them."
+    help = (
+        "Finish half-deleted sessions: tell the session-management cluster, then remove what is kept of them. "
+        "Deletes the sessions and trust policies of deleted accounts, too."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
@@ -23,13 +29,20 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Finish what can be, with a progress bar on a terminal; raise CommandError if some are left."""
-        finished = 0 if dry_run else self.finish_all()
-        pending = Session.objects.half_deleted().count()
+        finished = 0 if dry_run else self.delete_all()
+        pending = Session.objects.half_deleted().count() + len(sessions_left_behind())
         numbers = {"finished": finished, "pending": pending}
         text = f"finished: {finished} sessions, pending: {pending}"
         self.stdout.write(json.dumps(numbers) if options["json"] else text)
         if pending and not dry_run:
             raise CommandError("the session-management cluster does not answer, or uploads are under way: try again")
+
+    def delete_all(self) -> int:
+        """Delete what deleted accounts left and finish what can be; return how many sessions were finished."""
+        begin_deletions()
+        finished = self.finish_all()
+        delete_policies()
+        return finished
 
     def finish_all(self) -> int:
         """Finish each, until the cluster has failed too often in a row; return how many were finished."""

@@ -1,0 +1,52 @@
+"""The operator pages for manifests: what is proved of whose sessions, and what became of their anchoring."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
+
+from accounts.admin.search import HYPHENATED
+from accounts.models import User
+from sessions_api.admin.owned import OwnedAdmin
+from sessions_api.models import Manifest
+
+
+@admin.register(Manifest)
+class ManifestAdmin(OwnedAdmin):
+    list_display = ("manifest_id", "owner", "chunk_count", "size", "validation_status", "anchor_status", "created_at")
+    list_filter = ("anchor_status", "validation_status", "created_at")
+    sortable_by = ("created_at",)
+    search_fields = ("manifest_id",)
+    search_help_text = "The whole email or username of its user, or the whole id of manifest, session or user"
+    fields = (
+        "manifest_id", "recorded_session", "owner", "merkle_root", "chunk_count", "size", "created_at", "updated_at",
+        "validation_status", "validated_at", "anchor_status", "anchor_transaction_id", "anchor_block_height",
+        "anchor_error", "anchor_requested_at", "anchored_at", "metadata", "audit_events", "version",
+    )  # fmt: skip
+
+    @admin.display(description="Session")
+    def recorded_session(self, manifest: Manifest) -> str:
+        """Link to the session."""
+        address = reverse("admin:sessions_api_session_change", args=[manifest.session_id])
+        return format_html('<a href="{}">{}</a>', address, manifest.session_id)
+
+    @admin.display(description="Size")
+    def size(self, manifest: Manifest) -> str:
+        """Return how much its chunks are."""
+        return filesizeformat(manifest.total_size)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Manifest], search_term: str
+    ) -> tuple[QuerySet[Manifest], bool]:
+        """Find by whole ids and by users."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if HYPHENATED.fullmatch(term):
+            return queryset.filter(Q(pk=term) | Q(session_id=term) | Q(user_id=term)), False
+        user: Any = User.objects.filter(Q(email=term.lower()) | Q(username=term.lower())).first()
+        return queryset.filter(user_id=user.pk) if user else queryset.none(), False

@@ -1,0 +1,93 @@
+"""The operator pages for manifests."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from accounts.tests.operators import signed_in, user_page
+from sessions_api.manifests import make_manifest
+from sessions_api.models import Manifest
+from sessions_api.tests.acts import begun, recorded
+
+LIST = "/admin/sessions_api/manifest/"
+
+
+@pytest.fixture
+def page(super_admin: User) -> Client:
+    """The browser of a super admin."""
+    return signed_in(super_admin)
+
+
+def made(user: User, **facts: Any) -> Manifest:
+    """Return the manifest of a session of three chunks."""
+    session = begun(user)
+    recorded(session, 10, 20, 30)
+    session.status, session.active_slot = "completed", None
+    session.save()
+    manifest = make_manifest(session)
+    Manifest.objects.filter(pk=manifest.pk).update(**facts)
+    return manifest
+
+
+def found(page: Client, query: str = "") -> set[Manifest]:
+    """Return what is on a list."""
+    response = page.get(f"{LIST}?{query}")
+    assert response.status_code == 200
+    return set(response.context["cl"].result_list)
+
+
+def test_the_list_tells_whose_they_are_and_what_became_of_them(page: Client, owner: User) -> None:
+    manifest = made(owner, anchor_status="failed")
+
+    text = page.get(LIST).content.decode().replace("\xa0", " ")
+    for shown in (str(manifest.pk), user_page(owner), owner.email, "60 bytes", "Failed"):
+        assert shown in text
+
+
+def test_the_list_joins_nothing(page: Client, owner: User, outsider: User) -> None:
+    made(owner)
+    made(outsider)
+
+    with CaptureQueriesContext(connection) as captured:
+        assert len(found(page)) == 2
+    asked = [query["sql"] for query in captured if "sessions_api_manifest" in query["sql"]]
+    assert asked
+    assert not [sql for sql in asked if "JOIN" in sql or "$lookup" in sql]
+
+
+def test_they_are_found_by_user_and_ids_and_filtered(page: Client, owner: User, outsider: User) -> None:
+    mine, other = made(owner), made(outsider, anchor_status="failed", validation_status="invalid")
+
+    for query, manifests in {
+        f"q={mine.pk}": {mine}, f"q={mine.session_id}": {mine}, f"q={owner.pk}": {mine}, "q=Owner@example.org": {mine},
+        "q=nobody": set(), "q=%": set(), "anchor_status__exact=failed": {other}, "o=-7": {mine, other},
+        "validation_status__exact=invalid": {other}, f"user__user_id__exact={outsider.pk}": {other},
+    }.items():  # fmt: skip
+        assert found(page, query) == manifests, query
+
+
+def test_a_manifest_leads_to_its_session_user_and_events_and_back(page: Client, owner: User) -> None:
+    manifest = made(owner, anchor_error="<b>no</b>")
+    own, session = f"{LIST}{manifest.pk}/change/", f"/admin/sessions_api/session/{manifest.session_id}/change/"
+
+    text = page.get(own).content.decode()
+    for shown in (session, user_page(owner), f"/admin/accounts/auditevent/?q={manifest.pk}", manifest.merkle_root):
+        assert shown in text
+    assert "<b>no</b>" not in text
+    assert own in page.get(session).content.decode()
+    assert own in page.get(f"/admin/accounts/auditevent/?q={manifest.pk}").content.decode()
+
+
+def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:
+    manifest = made(owner)
+
+    assert page.get(f"{LIST}add/").status_code == page.get(f"{LIST}{manifest.pk}/delete/").status_code == 403
+    assert page.post(f"{LIST}{manifest.pk}/change/", {"metadata": "{}"}).status_code == 403
+
+
+def test_others_are_sent_to_the_login(owner: User) -> None:
+    assert signed_in(owner).get(LIST).status_code == 302
