@@ -10,7 +10,7 @@ CHECK := ENVIRONMENT=test JWT_SECRET_KEY=only-for-checks-that-contact-nothing RE
 	SQLITE_PATH=var/check.sqlite3 RDP_SERVICES_URL=http://rdp NODE_MANAGEMENT_URL=http://nodes \
 	STORAGE_DATABASE_URL=http://storage
 # Two files at a time; tests that measure time run on their own, on a quiet machine.
-SIDE_BY_SIDE := -n 2 --dist loadfile -m "not quiet"
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder -m "not quiet"
 SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on-warn
 
 help: ## show this help
@@ -26,6 +26,8 @@ setup: .venv/.installed ## install everything into .venv
 run: setup ## start the gateway and all it needs on http://127.0.0.1:8080, until Ctrl-C
 	@exec $(BIN)/python -m demo
 
+# The four runs compile the tests once.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 	$(BIN)/pytest -m quiet

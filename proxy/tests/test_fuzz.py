@@ -4,6 +4,7 @@ was judged; what a cluster says arrives unchanged and whole, or is a 502, or is 
 Each is judged by a reader that knows RFC 9112 and nothing of the gateway.
 """
 
+import contextlib
 import re
 import socket
 from urllib.parse import quote, unquote
@@ -40,7 +41,8 @@ def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
     answers: list[Message] = []
     with stage.connect() as client:
         client.send(data)
-        client.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the gateway may have closed it already
+            client.sock.shutdown(socket.SHUT_WR)
         while True:
             try:
                 answer = client.read_answer(methods[len(answers)] if len(answers) < len(methods) else "GET")
