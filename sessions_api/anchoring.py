@@ -8,6 +8,8 @@ Each attempt has one Idempotency-Key: as long as an attempt is pending it is ask
 
 from typing import Any
 
+from django.db.models import F
+
 from accounts.audit import record
 from lucid_gateway.errors import BlockchainUnavailable, GatewayError
 from proxy.calls import CallAnswer, call
@@ -99,5 +101,5 @@ def still_pending(manifest: Manifest) -> Any:
 def settle(manifest: Manifest, status: str, **facts: Any) -> None:
     """End the attempt, once."""
     now = moment()
-    if still_pending(manifest).update(anchor_status=status, updated_at=now, version=manifest.version + 1, **facts):
+    if still_pending(manifest).update(anchor_status=status, updated_at=now, version=F("version") + 1, **facts):
         record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=str(manifest.user_id))

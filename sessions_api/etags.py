@@ -37,9 +37,13 @@ def refuse_unless_current(request: Request, tag: str) -> None:
 
 
 def tagged(request: Request, tag: str, response: Response) -> Response:
-    """Return the response with the tag, or 304 to a GET whose client has this state already; caches ask each time."""
-    known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
-    if request.method in ("GET", "HEAD") and ("*" in known or tag in known):
-        response = Response(status=304)
+    """Return the response with the tag; caches ask each time. A GET is 304 if its client has this state already, and
+    raises PreconditionFailed if it is meant for another.
+    """
+    if request.method in ("GET", "HEAD"):
+        refuse_unless_current(request, tag)
+        known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
+        if "*" in known or tag in known:
+            response = Response(status=304)
     response["ETag"], response["Cache-Control"] = tag, "private, no-cache"
     return response

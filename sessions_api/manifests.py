@@ -160,10 +160,8 @@ def keep(manifest: Manifest, verdict: Verdict) -> None:
     """Keep what a verification found."""
     status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
     Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=moment())
-    record(
-        "manifest.verified", subject=str(manifest.user_id), manifest=str(manifest.pk), valid=verdict.valid,
-        problems=verdict.problems[:10],
-    )  # fmt: skip
+    problems = verdict.problems[:10]
+    record("manifest.verified", subject=str(manifest.pk), valid=verdict.valid, problems=problems)
 
 
 def update_metadata(manifest: Manifest, *, metadata: dict[str, object]) -> Manifest:

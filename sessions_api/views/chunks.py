@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.http.response import HttpResponseBase
-from django.utils.cache import get_conditional_response
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -12,7 +11,7 @@ from rest_framework.response import Response
 from accounts.callers import Caller
 from accounts.views.api import CallerView, caller, parse_query, uuid_of, valid
 from lucid_gateway.body import declared_length
-from lucid_gateway.errors import NotFound, PreconditionFailed, UnsupportedMediaType
+from lucid_gateway.errors import NotFound, UnsupportedMediaType
 from lucid_gateway.pagination import page_of
 from proxy.forwarder import Forwarded
 from proxy.routes import CHUNK_UPLOAD
@@ -20,6 +19,7 @@ from proxy.schema import description_of
 from proxy.views import ForwardedResponse
 from ratelimit.throttling import AuthenticatedThrottle, ChunkUploadThrottle
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody, empty_chunk, too_large
+from sessions_api.etags import ETAG, IF_NONE_MATCH, tagged
 from sessions_api.models import Chunk, Session
 from sessions_api.readers import reads_all
 from sessions_api.serializers.chunks import (
@@ -78,7 +78,7 @@ class ChunksView(CallerView):
     def get(self, request: Request, session_id: str) -> Response:
         """List the recorded chunks of a session, to its owner and to staff."""
         query = parse_query(ChunksQuery, request)
-        chunks = Chunk.objects.filter(session=readable_session(caller(request), session_id), state=Chunk.State.RECORDED)
+        chunks = Chunk.objects.recorded().filter(session=readable_session(caller(request), session_id))
         show = lambda page: ChunkSerializer(page, many=True).data  # noqa: E731
         return Response(page_of(chunks, query, name="chunks", show=show))
 
@@ -106,24 +106,15 @@ class ChunkView(CallerView):
 
     permissions = {"GET": "session:read"}
 
-    @extend_schema(responses={200: ChunkSerializer, 304: None}, tags=["sessions"])
-    def get(self, request: Request, session_id: str, chunk_id: str) -> HttpResponseBase:
+    @extend_schema(parameters=[IF_NONE_MATCH, ETAG], responses={200: ChunkSerializer, 304: None}, tags=["sessions"])
+    def get(self, request: Request, session_id: str, chunk_id: str) -> Response:
         """Return the facts of a recorded chunk, to the session's owner and to staff."""
         session = readable_session(caller(request), session_id)
-        rows = Chunk.objects.filter(pk=uuid_of(chunk_id), session=session, state=Chunk.State.RECORDED)
+        rows = Chunk.objects.recorded().filter(pk=uuid_of(chunk_id), session=session)
         chunk = rows.order_by().first()  # in the order of all chunks, it would look for their sessions, too
         if chunk is None:
             raise NotFound()
-        return unless_known(request, f'"{chunk.hash}"', Response(ChunkSerializer(chunk).data))
-
-
-def unless_known(request: Request, etag: str, response: Response) -> HttpResponseBase:
-    """Return the response with its strong tag, or 304 if the client has it; raise PreconditionFailed."""
-    response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
-    found = get_conditional_response(request._request, etag=etag, response=response) or response
-    if found.status_code == PreconditionFailed.status:
-        raise PreconditionFailed(headers={"ETag": etag})
-    return found
+        return tagged(request, f'"{chunk.hash}"', Response(ChunkSerializer(chunk).data))
 
 
 def require_octets(request: Request) -> None:
