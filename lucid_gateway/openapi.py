@@ -4,6 +4,21 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 
+WRONG_FIELDS = [
+    {"field": "name", "message": "Ensure this field has no more than 255 characters.", "code": "max_length"},
+    {"field": "max_size_bytes", "message": "A valid integer is required.", "code": "invalid"},
+]
+ERROR_EXAMPLE = {
+    "error": {
+        "code": "LUCID_ERR_1001",
+        "message": "Invalid request data",
+        "details": {"validation_errors": WRONG_FIELDS},
+        "request_id": "0f1d3c5e-6f0b-4c1e-8f43-7a2b9c0d1e2f",
+        "timestamp": "2026-11-25T08:00:00.000Z",
+        "service": "api-gateway",
+        "version": "v1",
+    }
+}
 ERROR_SCHEMA = {
     "type": "object",
     "description": "The envelope of every error that the gateway makes.",
@@ -23,6 +38,7 @@ ERROR_SCHEMA = {
             },
         }
     },
+    "example": ERROR_EXAMPLE,
 }
 ERROR_ANSWER = {
     "description": "An error; the envelope's code says which.",

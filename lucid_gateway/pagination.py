@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 MAX_LIMIT = 100
 LAST_PAGE = 1_000_000
+ONE_ROW = {"page": 1, "limit": 20, "total": 1, "pages": 1}  # in examples
 
 
 class ListQuery(serializers.Serializer[None]):

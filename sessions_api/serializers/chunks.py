@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Chunk
 
 MAX_INDEX = 1_000_000
@@ -54,6 +54,9 @@ class ChunkSerializer(serializers.ModelSerializer[Chunk]):
         read_only_fields = fields
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("One chunk", {"chunks": [SHOWN], "pagination": ONE_ROW}, response_only=True)]
+)
 class ChunksPageSerializer(serializers.Serializer[None]):
     """The answer to GET /sessions/{session_id}/chunks."""
 

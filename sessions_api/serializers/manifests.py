@@ -5,14 +5,31 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Chunk, Manifest
 from sessions_api.serializers.fields import Id, Metadata
 
 UUID_1, UUID_2 = "7b0a5f3e-8f0e-4a1c-9d55-0d8f6a4c2b11", "2f6f3c5a-54a7-4f0e-8a55-4f8f2b9f6c01"
 ROOT = "9a3f1c0be2d84f6e7a5b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f607"
 
+SUMMARY = {
+    "manifest_id": UUID_1, "session_id": UUID_2, "merkle_root": ROOT, "chunk_count": 2,
+    "total_size": 20_971_520, "validation_status": "valid", "validated_at": "2026-01-02T03:04:05Z",
+    "metadata": {"case": "4711"}, "blockchain_anchored": False, "anchor_status": "none", "anchor_transaction_id": "",
+    "anchor_block_height": None, "anchor_error": "", "anchored_at": None,
+    "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
+}  # fmt: skip
+WHOLE = SUMMARY | {
+    "chunks": [
+        {"chunk_id": UUID_1, "index": 0, "size": 10_485_760, "hash": ROOT, "created_at": "2026-01-02T03:00:00Z"},
+        {"chunk_id": UUID_2, "index": 1, "size": 10_485_760, "hash": ROOT, "created_at": "2026-01-02T03:01:00Z"},
+    ],
+    "chunks_left_out": 0,
+}
+PENDING = WHOLE | {"anchor_status": "pending", "anchor_transaction_id": "tx-4711"}
 
+
+@extend_schema_serializer(examples=[OpenApiExample("Of a session", {"session_id": UUID_2}, request_only=True)])
 class NewManifestSerializer(serializers.Serializer[None]):
     """POST /manifests."""
 
@@ -56,26 +73,10 @@ class ManifestSummarySerializer(serializers.ModelSerializer[Manifest]):
 
 @extend_schema_serializer(
     examples=[
-        OpenApiExample(
-            "A manifest of two chunks",
-            value={
-                "manifest_id": UUID_1, "session_id": UUID_2, "merkle_root": ROOT, "chunk_count": 2,
-                "total_size": 20_971_520, "validation_status": "valid", "validated_at": "2026-01-02T03:04:05Z",
-                "metadata": {}, "blockchain_anchored": False, "anchor_status": "none", "anchor_transaction_id": "",
-                "anchor_block_height": None, "anchor_error": "", "anchored_at": None,
-                "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
-                "chunks": [
-                    {"chunk_id": UUID_1, "index": 0, "size": 10_485_760, "hash": ROOT,
-                     "created_at": "2026-01-02T03:00:00Z"},
-                    {"chunk_id": UUID_2, "index": 1, "size": 10_485_760, "hash": ROOT,
-                     "created_at": "2026-01-02T03:01:00Z"},
-                ],
-                "chunks_left_out": 0,
-            },
-            response_only=True,
-        )
+        OpenApiExample("A manifest of two chunks", WHOLE, response_only=True),
+        OpenApiExample("Being anchored", PENDING, response_only=True, status_codes=["202"]),
     ]
-)  # fmt: skip
+)
 class ManifestSerializer(ManifestSummarySerializer):
     """A manifest with its chunks, the first ten thousand of them."""
 
@@ -99,6 +100,9 @@ class ManifestSerializer(ManifestSummarySerializer):
         return max(0, manifest.chunk_count - self.MOST_CHUNKS)
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("One manifest", {"manifests": [SUMMARY], "pagination": ONE_ROW}, response_only=True)]
+)
 class ManifestsPageSerializer(serializers.Serializer[None]):
     """The answer to GET /manifests."""
 
@@ -106,6 +110,7 @@ class ManifestsPageSerializer(serializers.Serializer[None]):
     pagination = PaginationSerializer()
 
 
+@extend_schema_serializer(examples=[OpenApiExample("Another note", {"metadata": {"case": "4712"}}, request_only=True)])
 class ManifestUpdateSerializer(serializers.Serializer[None]):
     """PUT /manifests/{manifest_id}: what the owner keeps beside it; all else is fixed."""
 

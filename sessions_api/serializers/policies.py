@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api import conditions
 from sessions_api.evaluation import Asked, Decision
 from sessions_api.models import TrustPolicy
@@ -38,6 +38,12 @@ EXAMPLE = {
     "description": "Auditors see sessions in office hours, from here.",
     "rules": [IN_OFFICE_HOURS, NOT_FROM_ABROAD],
     "enabled": True,
+}
+SHOWN = EXAMPLE | {
+    "policy_id": "5c1f0f0e-7f6b-4b5e-9c7a-2b8f0a3d1e42",
+    "user_id": "b6d2a9f0-6a4e-4b62-8a56-0e6f2a5c9d27",
+    "created_at": "2026-11-25T08:00:00Z",
+    "updated_at": "2026-11-25T08:00:00Z",
 }
 
 
@@ -131,6 +137,7 @@ class PolicyChangesSerializer(serializers.Serializer[None]):
         return check_rules(rules)
 
 
+@extend_schema_serializer(examples=[OpenApiExample("A policy", SHOWN, response_only=True)])
 class PolicySerializer(serializers.ModelSerializer[TrustPolicy]):
     """A trust policy."""
 
@@ -154,6 +161,9 @@ class PoliciesQuery(ListQuery):
     user_id = serializers.UUIDField(required=False, help_text="Whose; others than the caller's are for staff")
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("One policy", {"policies": [SHOWN], "pagination": ONE_ROW}, response_only=True)]
+)
 class PoliciesPageSerializer(serializers.Serializer[None]):
     """The answer to GET /trust/policies."""
 
@@ -167,7 +177,19 @@ class DeletionQuery(serializers.Serializer[None]):
     detach = serializers.BooleanField(default=False, help_text="Takes the policy from the sessions that refer to it")
 
 
-QUESTION = {"action": "session.view", "context": {"user": {"role": "auditor"}, "time": {"hour": 9}}}
+QUESTION = {
+    "action": "session.view",
+    "context": {"user": {"role": "auditor"}, "time": {"hour": 9}, "client": {"country": "CH"}},
+}
+ANSWER = {
+    "decision": "allow",
+    "rule_id": "office-hours",
+    "reason": "The allow rule office-hours matches.",
+    "evaluated": [
+        {"rule_id": "not-from-abroad", "matched": False, "error": None},
+        {"rule_id": "office-hours", "matched": True, "error": None},
+    ],
+}
 
 
 @extend_schema_serializer(examples=[OpenApiExample("May an auditor look?", value=QUESTION, request_only=True)])
@@ -192,6 +214,7 @@ class AskedSerializer(serializers.Serializer[Asked]):
     error = serializers.CharField(allow_null=True, help_text="Why the condition cannot be decided")
 
 
+@extend_schema_serializer(examples=[OpenApiExample("It may", ANSWER, response_only=True)])
 class DecisionSerializer(serializers.Serializer[Decision]):
     """What a policy says to an action."""
 

@@ -4,7 +4,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.serializers.fields import Moment
-from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MIB
 from sessions_api.serializers.fields import Id, Metadata
@@ -35,7 +35,10 @@ SHOWN = {
 }
 
 
-@extend_schema_serializer(examples=[OpenApiExample("A completed session", SHOWN, response_only=True)])
+COMPLETED = OpenApiExample("A completed session", SHOWN, response_only=True)
+
+
+@extend_schema_serializer(examples=[COMPLETED])
 class SessionSerializer(serializers.ModelSerializer[Session]):
     """A session as the API shows it."""
 
@@ -63,6 +66,9 @@ class SessionSerializer(serializers.ModelSerializer[Session]):
         return max(0, int(taken.total_seconds()))
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("One session", {"sessions": [SHOWN], "pagination": ONE_ROW}, response_only=True)]
+)
 class SessionsPageSerializer(serializers.Serializer[None]):
     """The answer to GET /sessions."""
 
@@ -87,12 +93,14 @@ class NewSessionSerializer(SessionFields):
     """POST /sessions."""
 
 
-@extend_schema_serializer(
-    examples=[
-        OpenApiExample("The recording is complete", {"status": "completed"}, request_only=True),
-        OpenApiExample("Another name", {"name": "Support call 4712"}, request_only=True),
-    ]
-)
+WHOLLY_CHANGED = [OpenApiExample("Another name", NEW | {"name": "Support call 4712"}, request_only=True), COMPLETED]
+PARTLY_CHANGED = [
+    OpenApiExample("The recording is complete", {"status": "completed"}, request_only=True),
+    OpenApiExample("Another name", {"name": "Support call 4712"}, request_only=True),
+    COMPLETED,
+]
+
+
 class ChangedSessionSerializer(SessionFields):
     """PUT and PATCH /sessions/{session_id}."""
 
@@ -104,7 +112,9 @@ class ChangedSessionSerializer(SessionFields):
 PENDING = {"message": "The session is deleted; its cluster will be told.", "pending": ["session_management"]}
 
 
-@extend_schema_serializer(examples=[OpenApiExample("The cluster is down", PENDING, response_only=True)])
+@extend_schema_serializer(
+    examples=[OpenApiExample("The cluster is down", PENDING, response_only=True, status_codes=["202"])]
+)
 class PendingSerializer(serializers.Serializer[None]):
     """The answer to a DELETE that is not finished: a repeat, or `prune_sessions`, finishes it."""
 

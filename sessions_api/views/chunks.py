@@ -4,7 +4,7 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,6 +12,7 @@ from accounts.callers import Caller
 from accounts.views.api import CallerView, caller, parse_query, uuid_of, valid
 from lucid_gateway.body import declared_length
 from lucid_gateway.errors import NotFound, UnsupportedMediaType
+from lucid_gateway.openapi import ERROR_EXAMPLE
 from lucid_gateway.pagination import page_of
 from proxy.forwarder import Forwarded
 from proxy.routes import CHUNK_UPLOAD
@@ -54,7 +55,14 @@ UPLOAD = f"""Upload a chunk.
 The same content again is 200, counted once; another for the same index is 409.
 
 {description_of(CHUNK_UPLOAD)}"""
-REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or the cluster's own answer.")
+OTHER_CONTENT = {"code": "LUCID_ERR_4002", "message": "Another chunk has this index", "details": {"index": 0}}
+TAKEN = OpenApiExample(
+    "Another chunk has this index",
+    {"error": ERROR_EXAMPLE["error"] | OTHER_CONTENT},
+    response_only=True,
+    status_codes=["default"],
+)
+REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or the cluster's own answer.", [TAKEN])
 
 
 class ChunksView(CallerView):

@@ -79,7 +79,7 @@ class SessionView(CallerView):
 
     @extend_schema(
         request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
-        tags=["sessions"],
+        examples=shapes.WHOLLY_CHANGED, tags=["sessions"],
     )  # fmt: skip
     def put(self, request: Request, session_id: str) -> Response:
         """Replace name, description and metadata; status, size limit and policy stay if they are left out."""
@@ -91,7 +91,7 @@ class SessionView(CallerView):
 
     @extend_schema(
         request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
-        tags=["sessions"],
+        examples=shapes.PARTLY_CHANGED, tags=["sessions"],
     )  # fmt: skip
     def patch(self, request: Request, session_id: str) -> Response:
         """Change parts of the session; a status ends it: only an active one, and for good."""
