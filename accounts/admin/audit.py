@@ -10,6 +10,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from accounts.admin.confirmation import ReadOnlyAdmin
+from accounts.admin.long_lists import LongListPaginator
 from accounts.admin.users import operator_of
 from accounts.audit import record
 from accounts.models import AuditEvent
@@ -26,6 +27,8 @@ PAGES = {
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
+    paginator = LongListPaginator
+    show_full_result_count = False
     list_display = ("created_at", "type", "outcome", "by", "whom", "address", "request_id")
     fields = (
         "event_id", "created_at", "type", "outcome", "by", "whom", "address", "user_agent", "request_id", "details",

@@ -12,6 +12,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
+from accounts.admin.long_lists import LongListPaginator
 from accounts.admin.search import FoundByUUID
 from accounts.admin.users import operator_of
 from accounts.audit import origin, record
@@ -70,6 +71,8 @@ def in_words(token: IssuedToken) -> str:
 
 @admin.register(IssuedToken)
 class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
+    paginator = LongListPaginator
+    show_full_result_count = False
     list_display: tuple[str, ...] = (
         "user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address", "jti",
     )  # fmt: skip

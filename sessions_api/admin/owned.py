@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts.admin.confirmation import ReadOnlyAdmin
+from accounts.admin.long_lists import LongListPaginator
 from accounts.models import User
 
 
@@ -30,6 +31,7 @@ class OwnedAdmin(ReadOnlyAdmin):
     """Records that lead to their users and to what the audit log has of them."""
 
     list_select_related = False
+    paginator = LongListPaginator
     show_full_result_count = False
 
     @admin.display(description="User")

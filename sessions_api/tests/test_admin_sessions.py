@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -64,6 +65,18 @@ def test_the_list_joins_nothing_and_reads_its_users_at_once(page: Client, owner:
     assert set(query.alias_map) <= {"sessions_api_session"}
     assert not query.select_related
     assert sum("accounts_user" in each["sql"] for each in captured.captured_queries) == 2  # theirs, and the admin's own
+
+
+def test_a_whole_list_is_not_counted_row_by_row_on_mongodb(page: Client, owner: User) -> None:
+    for _ in range(3):
+        begun(owner)
+    over(owner)
+
+    with CaptureQueriesContext(connection) as captured:
+        assert page.get(LIST).context["cl"].result_count == 4
+    counted = any("__count" in each["sql"] for each in captured if "sessions_api_session" in each["sql"])
+    assert counted is not settings.ON_MONGODB
+    assert page.get(f"{LIST}?status__exact=active").context["cl"].result_count == 3
 
 
 def test_sessions_are_found_by_name_user_and_id(page: Client, owner: User, super_admin: User) -> None:
