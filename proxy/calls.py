@@ -10,7 +10,7 @@ from django.conf import settings
 from lucid_gateway.errors import BadUpstreamAnswer
 from proxy.balancer import choose, no_instance
 from proxy.clusters import Cluster, cluster_named
-from proxy.headers import VIA, Identity
+from proxy.headers import Identity, identity_headers
 from proxy.instances import Attempt, InstanceState
 from proxy.maintenance import refuse_if_closed
 from proxy.pool import pool_for
@@ -82,13 +82,7 @@ def begin(cluster: Cluster) -> Attempt:
 
 def call_fields(caller: Identity, request_id: str, method: str, target: str, body: bytes) -> dict[str, str]:
     """Return what a cluster is told of the caller and of the body."""
-    fields = {
-        "x-request-id": request_id,
-        "x-user-id": caller.user_id,
-        "x-user-role": str(caller.role),
-        "x-user-permissions": ",".join(sorted(caller.permissions)),
-        "via": VIA,
-    }
+    fields = dict(identity_headers(caller, request_id))
     if secret := settings.ENV.IDENTITY_SIGNING_SECRET:
         fields["x-gateway-signature"] = signature(secret, method, target, fields)
     if body or method in ("POST", "PUT", "PATCH"):

@@ -71,15 +71,22 @@ def request_headers(request: HttpRequest, caller: Identity, instance: Instance) 
 def own_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]:
     """Return what the gateway says of the request."""
     return [
-        ("x-request-id", request.request_id),  # type: ignore[attr-defined]
-        ("x-user-id", caller.user_id),
-        ("x-user-role", str(caller.role)),
-        ("x-user-permissions", ",".join(sorted(caller.permissions))),
+        *identity_headers(caller, request.request_id),  # type: ignore[attr-defined]
         ("x-forwarded-for", client_address(request)),
         ("x-forwarded-proto", request.scheme or "http"),
         ("x-forwarded-host", request.META["HTTP_HOST"]),
-        ("via", VIA),
         ("traceparent", traceparent(request)),
+    ]
+
+
+def identity_headers(caller: Identity, request_id: str) -> list[tuple[str, str]]:
+    """Return on whose behalf the gateway asks, and in which request."""
+    return [
+        ("x-request-id", request_id),
+        ("x-user-id", caller.user_id),
+        ("x-user-role", str(caller.role)),
+        ("x-user-permissions", ",".join(sorted(caller.permissions))),
+        ("via", VIA),
     ]
 
 
