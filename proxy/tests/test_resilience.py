@@ -108,7 +108,8 @@ def test_half_open_one_request_of_all_workers_is_the_probe(stage: Stage) -> None
 
 def test_plain_errors_of_a_cluster_close_nothing(stage: Stage) -> None:
     stage.wallets.behaviour = saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno")
-    assert Counter(answer.status for answer in in_parallel(40, lambda _: stage.ask())) == {500: 40}
+    for _ in range(10):
+        assert {answer.status for answer in in_parallel(PLACES // 2, lambda _: stage.ask())} == {500}
     assert stage.ask().status == 500
 
 
