@@ -17,7 +17,7 @@ from sessions_api.models import Manifest
 
 @admin.register(Manifest)
 class ManifestAdmin(OwnedAdmin):
-    list_display = ("manifest_id", "owner", "chunk_count", "size", "validation_status", "anchor_status", "created_at")
+    list_display = ("short_id", "owner", "chunks", "size", "validation", "anchoring", "created_at")
     list_filter = ("anchor_status", "validation_status", "created_at")
     sortable_by = ("created_at",)
     search_fields = ("manifest_id",)
@@ -27,6 +27,26 @@ class ManifestAdmin(OwnedAdmin):
         "validation_status", "validated_at", "anchor_status", "anchor_transaction_id", "anchor_block_height",
         "anchor_error", "anchor_requested_at", "anchored_at", "metadata", "audit_events", "version",
     )  # fmt: skip
+
+    @admin.display(description="Manifest")
+    def short_id(self, manifest: Manifest) -> str:
+        """Return as much of the id as a column takes."""
+        return f"{str(manifest.pk)[:8]}…"
+
+    @admin.display(description="Chunks")
+    def chunks(self, manifest: Manifest) -> int:
+        """Return how many chunks it proves."""
+        return manifest.chunk_count
+
+    @admin.display(description="Validation")
+    def validation(self, manifest: Manifest) -> str:
+        """Return what was found when it was looked at last."""
+        return manifest.get_validation_status_display()
+
+    @admin.display(description="Anchoring")
+    def anchoring(self, manifest: Manifest) -> str:
+        """Return whether the chain holds the root."""
+        return manifest.get_anchor_status_display()
 
     @admin.display(description="Session")
     def recorded_session(self, manifest: Manifest) -> str:
