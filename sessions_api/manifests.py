@@ -11,6 +11,7 @@ from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, Wr
 from sessions_api import merkle
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.moments import moment
+from sessions_api.totals import abandoned
 
 NAMED_AT_MOST = 100
 BATCH = 2_000
@@ -78,9 +79,12 @@ def link(manifest: Manifest) -> None:
 
 
 def refuse_while_uploading(session: Session) -> None:
-    """Raise WrongSessionState while an upload is under way; what an upload left behind that died is in nobody's way."""
-    under_way = session.chunks.filter(state=Chunk.State.UPLOADING, lease_until__gt=timezone.now()).count()
-    if under_way:
+    """Raise WrongSessionState while an upload is under way; one that died loses its row, without which it cannot be
+    recorded any more, should it come back.
+    """
+    rows = session.chunks.filter(state=Chunk.State.UPLOADING)
+    abandoned(rows, timezone.now()).delete()
+    if under_way := rows.count():
         details = {"status": session.status, "uploads_under_way": under_way}
         raise WrongSessionState("Uploads are under way", details=details)
 

@@ -113,6 +113,7 @@ def test_an_upload_under_way_is_waited_for_one_that_died_is_not(api: ApiClient, 
     assert (error_code(response), response.json()["error"]["details"]["uploads_under_way"]) == ("4007", 1)
     Chunk.objects.filter(pk=chunk.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
     assert make(api, token, session).json()["chunk_count"] == 1
+    assert not Chunk.objects.filter(pk=chunk.pk).exists()  # so it can be recorded no more
 
 
 @pytest.mark.parametrize(
