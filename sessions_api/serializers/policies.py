@@ -11,6 +11,7 @@ from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api import conditions
 from sessions_api.evaluation import Asked, Decision
 from sessions_api.models import TrustPolicy
+from sessions_api.serializers.fields import Id
 
 MAX_RULES = 100
 MAX_PRIORITY = 10_000
@@ -158,7 +159,7 @@ class PoliciesQuery(ListQuery):
 
     enabled = serializers.BooleanField(required=False, allow_null=True, default=None)
     name = serializers.CharField(max_length=255, required=False, help_text="Part of the name")
-    user_id = serializers.UUIDField(required=False, help_text="Whose; others than the caller's are for staff")
+    user_id = Id(required=False, help_text="Whose; others than the caller's are for staff")
 
 
 @extend_schema_serializer(

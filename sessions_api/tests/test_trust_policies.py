@@ -208,6 +208,7 @@ def test_a_query_that_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair)
     for query in ("sort=slot", "enabled=perhaps", "limit=101", "page=0", "user_id=me"):
         response = api.send("get", f"{PATH}?{query}", token=tokens.access)
         assert (response.status_code, set(problems(response))) == (422, {query.partition("=")[0]})
+    assert error_code(response) == "1005"  # of the last one, which asks for a UUID
 
 
 def test_staff_may_list_a_users_policies(api: ApiClient, owner: User) -> None:
