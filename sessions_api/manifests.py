@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.audit import record
@@ -72,9 +73,9 @@ def make_manifest(session: Session) -> Manifest:
 
 
 def link(manifest: Manifest) -> None:
-    """Let the session name its manifest; safe to repeat."""
-    Session.objects.filter(pk=manifest.session_id).update(
-        manifest_id=manifest.pk, merkle_root=manifest.merkle_root, updated_at=manifest.created_at
+    """Let the session name its manifest unless it does; safe to repeat."""
+    Session.objects.filter(pk=manifest.session_id, manifest_id=None).update(
+        manifest_id=manifest.pk, merkle_root=manifest.merkle_root, updated_at=moment(), version=F("version") + 1
     )
 
 

@@ -76,6 +76,18 @@ def test_a_session_has_one_manifest(api: ApiClient, token: str, session: Session
     assert str(session.manifest_id) == manifest["manifest_id"]
 
 
+def test_the_session_changes_once_by_its_manifest_and_not_by_another_request_for_one(
+    api: ApiClient, token: str, session: Session
+) -> None:
+    make(api, token, session)
+    assert Session.objects.get(pk=session.pk).version == session.version + 1
+    api.send("patch", f"/sessions/{session.pk}", {"name": "Later"}, token=token)
+    before = api.send("get", f"/sessions/{session.pk}", token=token).json()
+
+    assert error_code(make(api, token, session)) == "4002"
+    assert api.send("get", f"/sessions/{session.pk}", token=token).json() == before
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_parallel_requests_one_makes_it(transactional_db: None, owner: User, token: str) -> None:
     session = a_session(owner, 1, 2)
