@@ -45,9 +45,12 @@ class Verdict:
 
 
 def make_manifest(session: Session) -> Manifest:
-    """Make the one manifest of a completed session; raise WrongSessionState or AlreadyExists."""
+    """Make the one manifest of a completed session; raise WrongSessionState, AlreadyExists, or NotFound for a session
+    that is deleted meanwhile.
+    """
     if session.status != Session.Status.COMPLETED:
         raise WrongSessionState("Only a completed session has a manifest", details={"status": session.status})
+    refuse_second(session)
     refuse_while_uploading(session)
     sizes = refuse_gaps(session)
     root, now = merkle.tree_hash(digests(session)).hex(), moment()
@@ -64,12 +67,21 @@ def make_manifest(session: Session) -> Manifest:
                 validated_at=now,
             )
     except IntegrityError as error:
-        there = Manifest.objects.get(session=session)
-        link(there)  # whoever made it may not have come that far
-        raise AlreadyExists(details={"manifest_id": str(there.pk)}) from error
+        refuse_second(session)
+        raise NotFound() from error  # on SQLite
     link(manifest)
+    if not Session.objects.undeleted().filter(pk=session.pk).exists():
+        Manifest.objects.filter(pk=manifest.pk).delete()  # the deletion may have been past it
+        raise NotFound()
     record("manifest.made", subject=str(manifest.pk), actor=str(session.user_id), session=str(session.pk), root=root)
     return manifest
+
+
+def refuse_second(session: Session) -> None:
+    """Raise AlreadyExists if the session has a manifest."""
+    if there := Manifest.objects.filter(session=session).first():
+        link(there)  # whoever made it may not have come that far
+        raise AlreadyExists(details={"manifest_id": str(there.pk)})
 
 
 def link(manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from pymerkle import InmemoryTree
 from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
+from sessions_api import merkle
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.tests.conftest import a_session, add_chunk
 from testing.parallel import in_parallel
@@ -94,6 +96,24 @@ def test_of_parallel_requests_one_makes_it(transactional_db: None, owner: User, 
     statuses = in_parallel(8, lambda _: make(ApiClient(HTTP_HOST="testserver"), token, session).status_code)
     assert sorted(statuses) == [201] + [409] * 7
     assert Manifest.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("half", [True, False])
+def test_a_session_that_is_deleted_meanwhile_has_none(
+    transactional_db: None, owner: User, token: str, monkeypatch: pytest.MonkeyPatch, *, half: bool
+) -> None:
+    session, tree_hash = a_session(owner, 1), merkle.tree_hash
+
+    def and_then_it_is_deleted(leaves: Iterable[bytes]) -> bytes:
+        root, rows = tree_hash(leaves), Session.objects.filter(pk=session.pk)
+        rows.update(deleted_at=timezone.now()) if half else rows.delete()
+        return root
+
+    monkeypatch.setattr(merkle, "tree_hash", and_then_it_is_deleted)
+    api = ApiClient(raise_request_exception=False, HTTP_HOST="testserver")
+    assert error_code(make(api, token, session)) == "4001"
+    assert not Manifest.objects.exists()
 
 
 @pytest.mark.parametrize("status", ["active", "failed", "cancelled"])
