@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from accounts.models import User
+from accounts.models import AuditEvent, User
 from sessions_api import manifests
 from sessions_api.models import Chunk, Manifest
 from sessions_api.tests.conftest import a_session, add_chunk
@@ -31,6 +31,12 @@ def verify(manifest: Manifest, *options: str) -> tuple[int, str]:
 
 def test_a_manifest_that_is_right_is_valid(manifest: Manifest) -> None:
     assert verify(manifest) == (0, f"valid: 5 chunks, root {manifest.merkle_root}\n")
+
+
+def test_what_was_found_is_among_the_events_of_the_manifest(manifest: Manifest) -> None:
+    verify(manifest)
+    event = AuditEvent.objects.get(type="manifest.verified")
+    assert (event.subject, event.actor, event.details["valid"]) == (str(manifest.pk), "manage.py", True)
 
 
 def test_a_chunk_that_was_changed_is_found_out(manifest: Manifest) -> None:
