@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from pytest_django.fixtures import Settings
 
 from accounts.models import AuditEvent, User
@@ -13,7 +14,7 @@ from proxy.calls import TIMEOUTS
 from proxy.clusters import cluster_named, configured
 from proxy.pool import pool_for
 from proxy.routes import Timeouts
-from proxy.tests.raw_cluster import RawCluster, saying, saying_and_resetting
+from proxy.tests.raw_cluster import RawCluster, Visit, saying, saying_and_resetting
 from sessions_api import manifests
 from sessions_api.models import Manifest
 from sessions_api.tests.conftest import a_session
@@ -129,6 +130,27 @@ def call_defaults() -> dict[str, Any]:
     from proxy.calls import call
 
     return dict(call.__kwdefaults__ or {})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_while_the_chain_is_asked_count(
+    transactional_db: None, owner: User, token: str, chain: RawCluster
+) -> None:
+    manifest = manifests.make_manifest(a_session(owner, 1))
+    answers(chain, 200, transaction_id=TRANSACTION, status="confirmed")
+    confirm = chain.behaviour
+
+    def change_twice(visit: Visit) -> None:
+        for number in range(2):
+            path, data = f"/manifests/{manifest.pk}", {"metadata": {"n": number}}
+            assert ApiClient(HTTP_HOST="testserver").send("put", path, data, token=token).status_code == 200
+        connection.close()
+        confirm(visit)
+
+    chain.behaviour = change_twice
+    assert told(anchor(ApiClient(HTTP_HOST="testserver"), token, manifest)) == (200, "confirmed")
+    manifest.refresh_from_db()
+    assert (manifest.metadata, manifest.version) == ({"n": 1}, 4)  # two changes and the end of the attempt
 
 
 @pytest.mark.django_db(transaction=True)
