@@ -36,6 +36,12 @@ def refuse_unless_current(request: Request, tag: str) -> None:
         raise PreconditionFailed(details={"etag": tag}, headers={"ETag": tag})
 
 
+def version_to_find(request: Request, tag: str, version: int) -> int | None:
+    """Return the version, of which the tag is, if it alone may be changed, None for any; raise PreconditionFailed."""
+    refuse_unless_current(request, tag)
+    return None if "*" in listed(request.headers.get("If-Match", "*")) else version
+
+
 def tagged(request: Request, tag: str, response: Response) -> Response:
     """Return the response with the tag; caches ask each time. A GET is 304 if its client has this state already, and
     raises PreconditionFailed if it is meant for another.

@@ -181,10 +181,21 @@ def keep(manifest: Manifest, verdict: Verdict) -> None:
     record("manifest.verified", subject=str(manifest.pk), valid=verdict.valid, problems=problems)
 
 
-def update_metadata(manifest: Manifest, *, metadata: dict[str, object]) -> Manifest:
-    """Replace what the owner keeps beside the manifest; raise PreconditionFailed if somebody else was faster."""
-    changed = {"metadata": metadata, "updated_at": moment(), "version": manifest.version + 1}
-    if not Manifest.objects.filter(pk=manifest.pk, version=manifest.version).update(**changed):
+def update_metadata(manifest: Manifest, *, version: int | None, metadata: dict[str, object]) -> Manifest:
+    """Replace what the owner keeps beside the manifest, in its given version or in any; return it as it is then.
+
+    Raises PreconditionFailed if somebody else was faster, or NotFound.
+    """
+    rows = Manifest.objects.filter(pk=manifest.pk)
+    of_version = rows if version is None else rows.filter(version=version)
+    if not of_version.update(metadata=metadata, updated_at=moment(), version=F("version") + 1) and rows.exists():
         raise PreconditionFailed()
-    manifest.refresh_from_db()
-    return manifest
+    return read_again(manifest)
+
+
+def read_again(manifest: Manifest) -> Manifest:
+    """Return the manifest as it is now; raise NotFound if its session was deleted meanwhile."""
+    found = Manifest.objects.select_related("session").filter(pk=manifest.pk).first()
+    if found is None or found.session.is_deleted:
+        raise NotFound()
+    return found

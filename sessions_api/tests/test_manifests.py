@@ -15,6 +15,7 @@ from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
 from sessions_api import merkle
+from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.tests.conftest import a_session, add_chunk
 from testing.parallel import in_parallel
@@ -220,6 +221,19 @@ def test_an_old_tag_changes_nothing_and_a_known_one_is_not_sent_again(
     response = api.send("put", path, {"metadata": {"a": 2}}, token=token, headers={"If-Match": tag})
     assert (response.status_code, error_code(response)) == (412, "4003")
     assert api.send("get", path, token=token).json()["metadata"] == {"a": 1}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_parallel_changes_without_a_tag_none_is_refused(transactional_db: None, owner: User, token: str) -> None:
+    path = f"/manifests/{make_manifest(a_session(owner, 1)).pk}"
+
+    def change(number: int) -> int:
+        api = ApiClient(HTTP_HOST="testserver")
+        status: int = api.send("put", path, {"metadata": {"n": number}}, token=token).status_code
+        return status
+
+    assert set(in_parallel(8, change)) == {200}
+    assert Manifest.objects.get().version == 9
 
 
 # Proving.

@@ -11,7 +11,7 @@ from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from lucid_gateway.errors import NotFound, WrongFormat
 from lucid_gateway.pagination import page_of
 from sessions_api import anchoring, manifests
-from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, refuse_unless_current, tagged
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
 from sessions_api.models.sessions import NOT_DELETED
@@ -98,9 +98,9 @@ class ManifestView(CallerView):
     def put(self, request: Request, manifest_id: str) -> Response:
         """Replace the metadata; all else of a manifest is fixed."""
         manifest = own_manifest(request, manifest_id)
-        refuse_unless_current(request, tag_of(manifest))
+        version = version_to_find(request, tag_of(manifest), manifest.version)
         data = parse(shapes.ManifestUpdateSerializer, request)
-        return answer(request, manifests.update_metadata(manifest, metadata=data["metadata"]))
+        return answer(request, manifests.update_metadata(manifest, version=version, metadata=data["metadata"]))
 
 
 class ProofView(CallerView):

@@ -11,7 +11,7 @@ from accounts.callers import Caller
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from lucid_gateway.errors import InsufficientPermissions, NotFound
 from lucid_gateway.pagination import page_of
-from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, listed, refuse_unless_current, tagged
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
 from sessions_api.evaluation import decide
 from sessions_api.models import TrustPolicy
 from sessions_api.models.policies import TrustPolicyQuerySet
@@ -86,7 +86,7 @@ class PolicyView(CallerView):
         """Delete a policy; 409 if sessions refer to it, unless `detach` takes it from them."""
         policy = own_policy(request, policy_id)
         detach = parse_query(shapes.DeletionQuery, request)["detach"]
-        delete_policy(policy, version=version_to_find(request, policy), detach=detach)
+        delete_policy(policy, version=asked_version(request, policy), detach=detach)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -140,7 +140,7 @@ def change(
 ) -> Response:
     """Change the caller's policy as the body says; answer it with its new tag."""
     policy, changes = own_policy(request, policy_id), parse(shape, request)
-    return answer(request, change_policy(policy, version=version_to_find(request, policy), **changes))
+    return answer(request, change_policy(policy, version=asked_version(request, policy), **changes))
 
 
 def answer(request: Request, policy: TrustPolicy, code: int = status.HTTP_200_OK) -> Response:
@@ -148,10 +148,9 @@ def answer(request: Request, policy: TrustPolicy, code: int = status.HTTP_200_OK
     return tagged(request, tag_of(policy), Response(shapes.PolicySerializer(policy).data, status=code))
 
 
-def version_to_find(request: Request, policy: TrustPolicy) -> int | None:
+def asked_version(request: Request, policy: TrustPolicy) -> int | None:
     """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
-    refuse_unless_current(request, tag_of(policy))
-    return None if "*" in listed(request.headers.get("If-Match", "*")) else policy.version
+    return version_to_find(request, tag_of(policy), policy.version)
 
 
 def tag_of(policy: TrustPolicy) -> str:
