@@ -14,6 +14,7 @@ from accounts.audit import record
 from lucid_gateway.errors import BlockchainUnavailable, GatewayError
 from proxy.calls import CallAnswer, call
 from proxy.headers import Identity
+from sessions_api.manifests import read_again
 from sessions_api.models import Manifest
 from sessions_api.moments import moment
 
@@ -25,17 +26,18 @@ Anchor = Manifest.Anchor
 def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest:
     """Ask the chain to hold the root, or what became of it; return the manifest as it is then.
 
-    Raises BlockchainUnavailable if the chain could not be asked; what was pending stays so.
+    Raises BlockchainUnavailable if the chain could not be asked; what was pending stays so. Raises NotFound if the
+    session was deleted meanwhile.
     """
     if manifest.anchor_status != Anchor.CONFIRMED:
         begin(manifest)
-        manifest.refresh_from_db()
+        manifest = read_again(manifest)
         if manifest.anchor_status == Anchor.PENDING:
             try:
                 follow(manifest, ask(manifest, caller, request_id))
             except GatewayError as error:
                 raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status}) from error
-            manifest.refresh_from_db()
+            manifest = read_again(manifest)
     return manifest
 
 

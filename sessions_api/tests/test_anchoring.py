@@ -14,9 +14,9 @@ from proxy.calls import TIMEOUTS
 from proxy.clusters import cluster_named, configured
 from proxy.pool import pool_for
 from proxy.routes import Timeouts
-from proxy.tests.raw_cluster import RawCluster, Visit, saying, saying_and_resetting
+from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from sessions_api import manifests
-from sessions_api.models import Manifest
+from sessions_api.models import Manifest, Session
 from sessions_api.tests.conftest import a_session
 from testing.parallel import in_parallel
 
@@ -151,6 +151,21 @@ def test_changes_while_the_chain_is_asked_count(
     assert told(anchor(ApiClient(HTTP_HOST="testserver"), token, manifest)) == (200, "confirmed")
     manifest.refresh_from_db()
     assert (manifest.metadata, manifest.version) == ({"n": 1}, 4)  # two changes and the end of the attempt
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_that_is_deleted_while_the_chain_is_asked_is_not_there(
+    transactional_db: None, api: ApiClient, owner: User, token: str, chain: RawCluster
+) -> None:
+    manifest = manifests.make_manifest(a_session(owner, 1))
+
+    def delete(visit: Visit) -> None:
+        Session.objects.filter(pk=manifest.session_id).delete()
+        connection.close()
+        visit.send(OK)
+
+    chain.behaviour = delete
+    assert error_code(anchor(api, token, manifest)) == "4001"
 
 
 @pytest.mark.django_db(transaction=True)
