@@ -6,7 +6,9 @@
 Each attempt has one Idempotency-Key: as long as an attempt is pending it is asked for again under the same key.
 """
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 from django.db.models import F
 
@@ -20,6 +22,8 @@ from sessions_api.moments import moment
 
 CLUSTER = "blockchain_core"
 TRANSACTIONS = "/api/v1/transactions"
+TRANSACTION_ID = re.compile(r"[!-~]{1,128}")
+HIGHEST = 2**63 - 1  # that every database keeps
 Anchor = Manifest.Anchor
 
 
@@ -53,7 +57,7 @@ def begin(manifest: Manifest) -> None:
 def ask(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
     """Send the transaction, or ask what became of it."""
     if manifest.anchor_transaction_id:
-        target = f"{TRANSACTIONS}/{manifest.anchor_transaction_id}"
+        target = f"{TRANSACTIONS}/{quote(manifest.anchor_transaction_id, safe='')}"
         return call(CLUSTER, "GET", target, caller=caller, request_id=request_id)
     data = {
         "type": "session_anchor",
@@ -78,11 +82,11 @@ def follow(manifest: Manifest, answer: CallAnswer) -> None:
         raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status})
     told: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
     transaction = told.get("transaction_id")
-    if not answer.succeeded or not (isinstance(transaction, str) and 0 < len(transaction) <= 128):
+    if not answer.succeeded or not (isinstance(transaction, str) and TRANSACTION_ID.fullmatch(transaction)):
         settle(manifest, Anchor.FAILED, anchor_error=f"the blockchain core answered {answer.status}")
     elif told.get("status") == "confirmed":
         height = told.get("block_height")
-        height = height if type(height) is int and height >= 0 else None
+        height = height if type(height) is int and 0 <= height <= HIGHEST else None
         settle(
             manifest, Anchor.CONFIRMED, anchor_transaction_id=transaction, anchor_block_height=height,
             anchored_at=moment(),

@@ -90,6 +90,7 @@ def test_what_is_confirmed_is_not_asked_for_again(
 @pytest.mark.parametrize(
     "refusal",
     [(400, {}), (422, {"error": "no"}), (200, {}), (200, {"transaction_id": 7}), (200, {"transaction_id": "x" * 200}),
+     (202, {"transaction_id": "é", "status": "pending"}), (202, {"transaction_id": "a\r\nb: c", "status": "pending"}),
      (200, {"transaction_id": TRANSACTION, "status": "rejected"})],
 )  # fmt: skip
 def test_what_the_chain_refuses_has_failed_and_may_be_tried_anew(
@@ -101,6 +102,24 @@ def test_what_the_chain_refuses_has_failed_and_may_be_tried_anew(
     assert told(anchor(api, token, manifest)) == (202, "pending")
     keys = [dict(request.fields)["idempotency-key"] for request in chain.requests]
     assert keys[0] != keys[1]  # another attempt
+
+
+def test_a_transaction_is_asked_for_by_its_id_whatever_that_means_in_a_path(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
+) -> None:
+    answers(chain, 202, transaction_id="a/../b?c#d%", status="pending")
+    for _ in range(2):
+        assert told(anchor(api, token, manifest)) == (202, "pending")
+    assert chain.requests[-1].target == "/api/v1/transactions/a%2F..%2Fb%3Fc%23d%25"
+
+
+@pytest.mark.parametrize("height", [2**63, -1, "7", True, None])
+def test_a_height_that_is_none_is_left_out(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, height: Any
+) -> None:
+    answers(chain, 200, transaction_id=TRANSACTION, status="confirmed", block_height=height)
+    response = anchor(api, token, manifest)
+    assert (told(response), response.json()["anchor_block_height"]) == ((200, "confirmed"), None)
 
 
 @pytest.mark.parametrize("behaviour", [saying_and_resetting(), saying(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")])
