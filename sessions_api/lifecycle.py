@@ -4,6 +4,7 @@ Each change is one conditional update: it names what the row must be for the cha
 at once those succeed that could have followed one another.
 """
 
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -78,7 +79,7 @@ def change_session(session: Session, *, version: int | None, changes: Mapping[st
     A status asks for the transition to it. Raises WrongSessionState, PreconditionFailed, NotFound or ValidationError,
     with nothing changed.
     """
-    asked = {name: value for name, value in changes.items() if value != getattr(session, name)}
+    asked = {name: value for name, value in changes.items() if not alike(value, getattr(session, name))}
     if changes.get("status", ACTIVE) != ACTIVE:
         asked["status"] = changes["status"]
     if not asked:
@@ -89,6 +90,13 @@ def change_session(session: Session, *, version: int | None, changes: Mapping[st
     if not update(session, version, asked):
         refuse(session, version)
     return changed(session, asked.get("status"))
+
+
+def alike(value: Any, other: Any) -> bool:
+    """Return whether two values of a field are the same, in JSON, too: to Python 1, 1.0 and true are equal."""
+    return bool(value == other) and (
+        not isinstance(value, dict) or json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
+    )
 
 
 def update(session: Session, version: int | None, asked: Mapping[str, Any]) -> int:

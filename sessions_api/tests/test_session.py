@@ -102,6 +102,14 @@ def test_metadata_with_names_that_mean_something_to_a_store_is_replaced_whole(mi
         assert mine.ask("get", session).json()["metadata"] == metadata
 
 
+def test_values_that_python_takes_for_equal_are_changes(mine: Sessions, owner: User) -> None:
+    session = begun(owner, metadata={"n": [1]})
+
+    for value in (True, 1.0, 1, False, 0):
+        for read in (mine.ask("patch", session, {"metadata": {"n": [value]}}), mine.ask("get", session)):
+            assert repr(read.json()["metadata"]["n"]) == repr([value])
+
+
 def test_a_policy_is_given_and_taken_away(mine: Sessions, owner: User) -> None:
     session, own = begun(owner), policy(owner)
 
