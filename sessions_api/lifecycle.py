@@ -19,6 +19,7 @@ from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
 from sessions_api.moments import moment
 from sessions_api.places import take_place
+from sessions_api.reservations import forget_abandoned
 from sessions_api.totals import settle
 
 ACTIVE = Session.Status.ACTIVE
@@ -88,7 +89,7 @@ def change_session(session: Session, *, version: int | None, changes: Mapping[st
         raise WrongSessionState(details={"status": session.status})
     require_own_policy(session.user_id, asked.get("trust_policy_id"))
     if not update(session, version, asked):
-        refuse(session, version)
+        refuse(session, version, asked)
     return changed(session, asked.get("status"))
 
 
@@ -116,14 +117,18 @@ def ending(asked: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {"completed_at": now, "active_slot": None} if "status" in asked else {}
 
 
-def refuse(session: Session, version: int | None) -> NoReturn:
-    """Raise why the session could not be changed."""
+def refuse(session: Session, version: int | None, asked: Mapping[str, Any]) -> NoReturn:
+    """Raise why the session could not be changed; PreconditionFailed, too, if it could be now."""
     now_there = there(session)
     if version not in (None, now_there.version):
         raise PreconditionFailed()
     if now_there.status != ACTIVE:
         raise WrongSessionState(details={"status": now_there.status})
-    text = f"Uploads have taken {now_there.reserved_bytes} bytes already."
+    forget_abandoned(session.pk)
+    taken = there(session).reserved_bytes
+    if taken <= asked["max_size_bytes"]:
+        raise PreconditionFailed()
+    text = f"Uploads have taken {taken} bytes already."
     raise ValidationError({"max_size_bytes": text}, code="min_value")
 
 

@@ -8,7 +8,6 @@ bytes are given back only if nobody reserved or recounted since the row that hel
 """
 
 import uuid
-from datetime import datetime
 
 from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
@@ -62,14 +61,13 @@ def state_of(session_id: uuid.UUID) -> tuple[int, int]:
 def taken_by_others(session_id: uuid.UUID, own: uuid.UUID) -> int:
     """Return the bytes of all rows but one's own; those of uploads that nobody goes on with are removed first."""
     rows = Chunk.objects.filter(session_id=session_id).exclude(pk=own).order_by()
-    remove_abandoned(session_id, timezone.now(), own)
+    remove_abandoned(rows)
     return rows.aggregate(taken=Sum("size"))["taken"] or 0
 
 
-def remove_abandoned(session_id: uuid.UUID, now: datetime, own: uuid.UUID) -> None:
-    """Remove the rows of uploads whose lease has run out: whoever would still record one finds none."""
-    uploading = Chunk.objects.filter(session_id=session_id, state=Chunk.State.UPLOADING).exclude(pk=own)
-    uploading.filter(lease_until__lte=now).delete()
+def remove_abandoned(rows: QuerySet[Chunk]) -> None:
+    """Remove those of uploads whose lease has run out: whoever would still record one finds none."""
+    rows.filter(state=Chunk.State.UPLOADING, lease_until__lte=timezone.now()).delete()
 
 
 def version_of(session_id: uuid.UUID) -> int | None:
@@ -92,6 +90,12 @@ def recount(session_id: uuid.UUID) -> None:
     if version is not None:
         rows = Session.objects.filter(pk=session_id, version=version)
         rows.update(reserved_bytes=taken, version=F("version") + 1)
+
+
+def forget_abandoned(session_id: uuid.UUID) -> None:
+    """Count anew, without the uploads that nobody goes on with."""
+    remove_abandoned(Chunk.objects.filter(session_id=session_id))
+    recount(session_id)
 
 
 def of_version(session_id: uuid.UUID, version: int) -> QuerySet[Session]:

@@ -13,7 +13,7 @@ from accounts.models import AuditEvent, User
 from conftest import error_code
 from sessions_api.models import Session
 from sessions_api.models.sessions import MIB
-from sessions_api.tests.acts import Sessions, begun, over, policy, recorded
+from sessions_api.tests.acts import ENDED, Sessions, begun, over, policy, recorded, uploading
 from sessions_api.views import sessions
 from sessions_api.views.sessions import version_to_find
 from testing.parallel import in_parallel
@@ -130,12 +130,24 @@ def test_anothers_policy_is_as_unknown_as_nobodys(mine: Sessions, owner: User, o
 
 def test_the_limit_cannot_go_below_what_uploads_have_taken(mine: Sessions, owner: User) -> None:
     session = begun(owner, reserved_bytes=3 * MIB)
+    recorded(session, 2 * MIB, MIB)
 
     refused = mine.ask("patch", session, {"max_size_bytes": 2 * MIB})
 
     assert refusal(refused) == (422, "1004")
     assert fields_at_fault(refused) == {"max_size_bytes"}
     assert mine.ask("patch", session, {"max_size_bytes": 3 * MIB}).status_code == 200
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_the_limit_may_go_below_what_uploads_that_died_have_taken(mine: Sessions, owner: User, *, tagged: bool) -> None:
+    session = begun(owner, reserved_bytes=30 * MIB)
+    recorded(session, MIB)
+    uploading(session, ENDED)
+    tag = {"If_Match": mine.ask("get", session)["ETag"]} if tagged else {}
+
+    assert mine.ask("patch", session, {"max_size_bytes": MIB}, **tag).status_code == 200
+    assert Session.objects.get(pk=session.pk).reserved_bytes == MIB
 
 
 # The state machine
