@@ -6,10 +6,12 @@ at once those succeed that could have followed one another.
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NoReturn
 
+from django.db import IntegrityError
 from django.db.models import F
 from rest_framework.serializers import ValidationError
 
@@ -35,13 +37,13 @@ class TooManyActiveSessions(OperationNotAllowed):
 
 def create_session(user_id: str, *, trust_policy_id: uuid.UUID | None = None, **fields: Any) -> Session:
     """Begin a session of the user; raise TooManyActiveSessions, or ValidationError for a policy that is not theirs."""
-    require_own_policy(user_id, trust_policy_id)
-    now = moment()
-    session = Session(
-        user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
-    )
-    if not take_place(session, "active_slot", places=MAX_ACTIVE):
-        raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
+    with own_policy(user_id, trust_policy_id):
+        now = moment()
+        session = Session(
+            user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
+        )
+        if not take_place(session, "active_slot", places=MAX_ACTIVE):
+            raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
     let_go_of_lost_policy(session)
     record("session.created", subject=str(session.pk), actor=user_id, max_size_bytes=session.max_size_bytes)
     return session
@@ -56,6 +58,17 @@ def let_go_of_lost_policy(session: Session) -> None:
         lost = Session.objects.filter(pk=session.pk, trust_policy_id=policy_id)
         lost.update(trust_policy_id=None, version=F("version") + 1)
         session.refresh_from_db()
+
+
+@contextmanager
+def own_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> Iterator[None]:
+    """Assign the policy in the block; raise as `require_own_policy` does, for one that is deleted meanwhile, too."""
+    require_own_policy(user_id, policy_id)
+    try:
+        yield
+    except IntegrityError:  # SQLite itself looks
+        require_own_policy(user_id, policy_id)
+        raise
 
 
 def require_own_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> None:
@@ -87,9 +100,9 @@ def change_session(session: Session, *, version: int | None, changes: Mapping[st
         return session
     if asked.get("status") == ACTIVE:
         raise WrongSessionState(details={"status": session.status})
-    require_own_policy(session.user_id, asked.get("trust_policy_id"))
-    if not update(session, version, asked):
-        refuse(session, version, asked)
+    with own_policy(session.user_id, asked.get("trust_policy_id")):
+        if not update(session, version, asked):
+            refuse(session, version, asked)
     return changed(session, asked.get("status"))
 
 

@@ -2,17 +2,20 @@
 
 import uuid
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
 from conftest import error_code
-from sessions_api.models import Session
+from sessions_api import lifecycle
+from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MIB
+from sessions_api.moments import moment
 from sessions_api.tests.acts import ENDED, Sessions, begun, over, policy, recorded, uploading
 from sessions_api.views import sessions
 from sessions_api.views.sessions import version_to_find
@@ -126,6 +129,29 @@ def test_anothers_policy_is_as_unknown_as_nobodys(mine: Sessions, owner: User, o
         problems = [answer.json()["error"]["details"]["validation_errors"] for answer in answers]
         assert [refusal(answer) for answer in answers] == [(422, "1001")] * 2
         assert problems[0] == problems[1]
+
+
+@pytest.mark.usefixtures("transactional_db")
+@pytest.mark.parametrize("method", ["post", "patch"])
+def test_a_policy_that_is_deleted_meanwhile_is_unknown_or_let_go(
+    mine: Sessions, owner: User, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    session, own = begun(owner), policy(owner)
+
+    def gone_by_now() -> datetime:
+        TrustPolicy.objects.filter(pk=own.pk).delete()
+        return moment()
+
+    monkeypatch.setattr(lifecycle, "moment", gone_by_now)
+    fields = {"name": "New", "trust_policy_id": str(own.pk)}
+    answer = mine.ask(method, "" if method == "post" else session, fields)
+
+    if settings.ON_MONGODB:
+        assert (answer.status_code < 300, answer.json()["trust_policy_id"]) == (True, None)
+    else:
+        assert refusal(answer) == (422, "1001")
+        assert fields_at_fault(answer) == {"trust_policy_id"}
+        assert not Session.objects.filter(name="New").exists()
 
 
 def test_the_limit_cannot_go_below_what_uploads_have_taken(mine: Sessions, owner: User) -> None:
