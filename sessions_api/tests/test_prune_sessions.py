@@ -58,6 +58,18 @@ def test_a_cluster_that_is_down_is_not_asked_for_each(owner: User, cluster: RawC
     assert len(cluster.requests) == prune_sessions.MAX_FAILURES
 
 
+def test_sessions_that_the_cluster_never_lets_go_of_do_not_keep_others(owner: User, cluster: RawCluster) -> None:
+    for _ in range(prune_sessions.MAX_FAILURES):
+        begun(owner, deleted_at=timezone.now())
+    last = begun(owner, deleted_at=timezone.now())
+    cluster.behaviour = lambda visit: visit.send(NO_CONTENT if str(last.pk) in visit.request.target else ERROR)
+
+    for _ in range(30):  # five of six times a run comes to it
+        with pytest.raises(CommandError):
+            run()
+    assert kept(last) == (0, 0, 0)
+
+
 def test_a_dry_run_counts(owner: User, cluster: RawCluster) -> None:
     half_deleted(owner)
 

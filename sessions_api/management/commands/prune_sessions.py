@@ -3,6 +3,7 @@ deleted accounts.
 """
 
 import json
+import random
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -47,7 +48,8 @@ class Command(BaseCommand):
     def finish_all(self) -> int:
         """Finish each, until the cluster has failed too often in a row; return how many were finished."""
         rows = Session.objects.half_deleted()
-        keys = list(rows.order_by("deleted_at").values_list("pk", flat=True))
+        keys = list(rows.order_by().values_list("pk", flat=True))
+        random.shuffle(keys)  # else some that always fail would keep all after them from their turn
         finished = failures = 0
         for key in tqdm(keys, desc="sessions", unit="session", disable=not sys.stderr.isatty()):
             session = rows.select_related("user").filter(pk=key).first()
