@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from lucid_gateway.errors import PreconditionFailed
 
 ETAG = OpenApiParameter(
-    "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="The strong tag of what is answered"
+    "ETag", str, OpenApiParameter.HEADER, response=[200, 201, 202], description="The strong tag of what is answered"
 )
 IF_MATCH = OpenApiParameter(
     "If-Match", str, OpenApiParameter.HEADER, description="Change only what still has this tag; 412 otherwise"

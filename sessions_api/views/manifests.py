@@ -69,7 +69,10 @@ class ManifestsView(CallerView):
         show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(rows, query, name="manifests", show=show))
 
-    @extend_schema(request=shapes.NewManifestSerializer, responses={201: shapes.ManifestSerializer}, tags=["manifests"])
+    @extend_schema(
+        request=shapes.NewManifestSerializer, responses={201: shapes.ManifestSerializer}, parameters=[ETAG],
+        tags=["manifests"],
+    )  # fmt: skip
     def post(self, request: Request) -> Response:
         """Make the manifest of a completed session; 409 if chunks are missing, or if it has one."""
         session_id = parse(shapes.NewManifestSerializer, request)["session_id"]
@@ -135,7 +138,7 @@ class AnchorView(CallerView):
     permissions = {"POST": "session:update"}
 
     @extend_schema(request=None, responses={200: shapes.ManifestSerializer, 202: shapes.ManifestSerializer},
-                   tags=["manifests"])  # fmt: skip
+                   parameters=[ETAG], tags=["manifests"])  # fmt: skip
     def post(self, request: Request, manifest_id: str) -> Response:
         """Ask the blockchain to hold the root, or what became of that: 202 while it is pending. Safe to repeat."""
         manifest = anchoring.anchor(
