@@ -5,25 +5,25 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+TRIES = 20
+
 
 def take_place(row: Any, field: str, *, places: int) -> bool:
     """Insert the row on a free one of its user's places, whose number goes into the field; return False if all of them
-    are taken.
+    are taken. Raises IntegrityError if it is not about the place.
     """
     others = type(row).objects.filter(user_id=row.user_id, **{f"{field}__gte": 0}).order_by()
-
-    def taken() -> set[int]:
-        return set(others.values_list(field, flat=True))
-
-    while free := set(range(places)) - taken():
-        place = secrets.choice(sorted(free))  # by chance, so that those who come at once seldom collide
-        setattr(row, field, place)
+    for tries_left in reversed(range(TRIES)):
+        free = set(range(places)).difference(others.values_list(field, flat=True))
+        if not free:
+            break
+        setattr(row, field, secrets.choice(sorted(free)))  # by chance, so that those who come at once seldom collide
         try:
             with transaction.atomic():
                 row.save(force_insert=True)
-        except IntegrityError:
-            if place not in taken():
-                raise  # it was not about the place
+        except IntegrityError:  # somebody has the place, or had it just now
+            if not tries_left:
+                raise
         else:
             return True
     return False

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -92,6 +92,21 @@ def test_the_hundred_and_first_active_session_is_refused(mine: Sessions, owner: 
     assert refused.json()["error"]["details"] == {"limit": 100}
 
     assert mine.ask("patch", last, {"status": "failed"}).status_code == 200
+    assert mine.create().status_code == 201
+
+
+def test_a_place_that_somebody_had_for_a_moment_is_tried_again(
+    mine: Sessions, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Session.save
+
+    def colliding_once(session: Session, **options: Any) -> None:
+        monkeypatch.setattr(Session, "save", save)
+        with transaction.atomic():
+            begun(owner, active_slot=session.active_slot)
+            save(session, **options)  # with which, on SQLite, the other one goes, too
+
+    monkeypatch.setattr(Session, "save", colliding_once)
     assert mine.create().status_code == 201
 
 
