@@ -15,6 +15,7 @@ from conftest import ApiClient, error_code
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MAX_ACTIVE
 from sessions_api.tests.acts import Sessions, begun, over, policy, recorded
+from sessions_api.views.sessions import shown_page
 from testing.parallel import in_parallel
 
 FIELDS = {
@@ -207,6 +208,14 @@ def queries_of(mine: Sessions) -> int:
 
 
 # Staff
+
+
+def test_a_session_whose_deletion_begins_while_its_page_is_read_is_not_on_it(owner: User) -> None:
+    there = begun(owner)
+    begun(owner, deleted_at=timezone.now())
+
+    page = Session.objects.all()  # as it was found
+    assert [session["session_id"] for session in shown_page(page)] == [str(there.pk)]
 
 
 def test_staff_reads_the_sessions_of_a_user(staffs: Sessions, owner: User, mine: Sessions) -> None:

@@ -151,7 +151,7 @@ def shown_page(page: Any) -> Any:
     the page's rows are read.
     """
     keys = list(page.values_list("pk", flat=True))
-    found = Session.objects.in_bulk(keys)
+    found = Session.objects.undeleted().in_bulk(keys)
     sessions = [found[key] for key in keys if key in found]
     settle_all(sessions)
     return shapes.SessionSerializer(sessions, many=True).data
