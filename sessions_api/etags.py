@@ -42,14 +42,19 @@ def version_to_find(request: Request, tag: str, version: int) -> int | None:
     return None if "*" in listed(request.headers.get("If-Match", "*")) else version
 
 
+def is_known(request: Request, tag: str) -> bool:
+    """Return whether this is a GET of a client that has this state already."""
+    known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
+    return request.method in ("GET", "HEAD") and ("*" in known or tag in known)
+
+
 def tagged(request: Request, tag: str, response: Response) -> Response:
     """Return the response with the tag; caches ask each time. A GET is 304 if its client has this state already, and
     raises PreconditionFailed if it is meant for another.
     """
     if request.method in ("GET", "HEAD"):
         refuse_unless_current(request, tag)
-        known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
-        if "*" in known or tag in known:
-            response = Response(status=304)
+    if is_known(request, tag):
+        response = Response(status=304)
     response["ETag"], response["Cache-Control"] = tag, "private, no-cache"
     return response

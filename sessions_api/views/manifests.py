@@ -11,7 +11,7 @@ from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from lucid_gateway.errors import NotFound, WrongFormat
 from lucid_gateway.pagination import page_of
 from sessions_api import anchoring, manifests
-from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, is_known, tagged, version_to_find
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
 from sessions_api.models.sessions import NOT_DELETED
@@ -46,8 +46,10 @@ def tag_of(manifest: Manifest) -> str:
 
 
 def answer(request: Request, manifest: Manifest, code: int = status.HTTP_200_OK) -> Response:
-    """Return the manifest with its tag."""
-    return tagged(request, tag_of(manifest), Response(shapes.ManifestSerializer(manifest).data, status=code))
+    """Return the manifest with its tag; its chunks, which are up to ten thousand, are read only for who gets them."""
+    tag = tag_of(manifest)
+    data = None if is_known(request, tag) else shapes.ManifestSerializer(manifest).data
+    return tagged(request, tag, Response(data, status=code))
 
 
 class ManifestsView(CallerView):
