@@ -5,7 +5,6 @@ its length times the size of what it is held against. Nothing else imports lark,
 """
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +27,7 @@ from sessions_api.comparisons import (
     tested,
     truth,
 )
+from sessions_api.turns import give_way
 
 MAX_LENGTH = 1000
 MAX_NESTING = 16
@@ -105,13 +105,6 @@ def parse(text: str) -> Condition:
     except UnexpectedInput as error:
         raise unexpected(text, error) from error
     return Condition(text, node)
-
-
-def give_way() -> None:
-    """Let the worker's other requests have their turn. A timer, however short, makes gevent look at its sockets, which
-    after sleep(0) it does not.
-    """
-    time.sleep(0.000_001)
 
 
 def check_nesting(text: str) -> None:

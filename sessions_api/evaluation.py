@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessions_api.comparisons import Undecided
-from sessions_api.conditions import ConditionError, give_way, parse
+from sessions_api.conditions import ConditionError, parse
 from sessions_api.models import TrustPolicy
+from sessions_api.turns import give_way
 
 ALLOW, DENY = "allow", "deny"
 

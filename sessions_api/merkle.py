@@ -5,6 +5,7 @@ Its leaves are the chunks' own SHA-256 digests, in index order; all hashes here 
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -32,6 +33,37 @@ def tree_hash(leaves: Iterable[bytes]) -> bytes:
     while whole:
         root = node_hash(whole.pop()[1], root)
     return root
+
+
+def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[bytes, list[bytes]]:
+    """Return the data of one of `size` leaves and the hashes that lead from it up to the root (section 2.1.1), with as
+    few hashes in memory as `tree_hash`; raise IndexError.
+    """
+    if not 0 <= index < size:
+        raise IndexError(index)
+    rest, leaf, hashes = iter(leaves), b"", {}
+    spans = siblings(index, size)
+    for start, end in sorted([*spans, (index, index + 1)]):
+        part = islice(rest, end - start)
+        if start == index:
+            leaf = next(part, b"")
+        else:
+            hashes[start] = tree_hash(part)
+    return leaf, [hashes[start] for start, _ in spans]
+
+
+def siblings(index: int, size: int) -> list[tuple[int, int]]:
+    """Return the leaves below each sibling of the path from the leaf up: from the first to before the last."""
+    spans, start, end = [], 0, size
+    while end - start > 1:
+        middle = start + (1 << (end - start - 1).bit_length() - 1)
+        if index < middle:
+            spans.append((middle, end))
+            end = middle
+        else:
+            spans.append((start, middle))
+            start = middle
+    return spans[::-1]
 
 
 class Tree:

@@ -198,7 +198,7 @@ def test_no_condition_takes_more_than_moments(text: str, entries: int) -> None:
 @pytest.mark.usefixtures("no_collection")
 def test_the_most_hostile_policy_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [time.thread_time()]
-    monkeypatch.setattr(conditions.time, "sleep", lambda _: turns.append(time.thread_time()))
+    monkeypatch.setattr("sessions_api.turns.time.sleep", lambda _: turns.append(time.thread_time()))
     conditions.parse.cache_clear()
     texts = [HOSTILE["lists"].replace("1", str(n)) for n in range(3, 10)] + [HOSTILE["comparisons"], HOSTILE["terms"]]
     rule = {"type": "allow", "action": "*", "priority": 0, "enabled": True}

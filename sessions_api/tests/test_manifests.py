@@ -16,7 +16,7 @@ from pymerkle import InmemoryTree
 from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
-from sessions_api import merkle
+from sessions_api import manifests, merkle
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.tests.conftest import a_session, add_chunk
@@ -249,6 +249,17 @@ def test_a_proof_leads_to_the_root(api: ApiClient, token: str, manifest: dict[st
     expected = theirs(7).prove_inclusion(index + 1)
     assert [bytes.fromhex(one) for one in (proof["leaf_hash"], *proof["audit_path"])] == list(expected.path)
     assert (proof["index"], proof["tree_size"], proof["merkle_root"]) == (index, 7, manifest["merkle_root"])
+
+
+def test_many_chunks_let_others_have_their_turn(
+    api: ApiClient, token: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(manifests, "BATCH", 3)
+    monkeypatch.setattr(manifests, "give_way", lambda: turns.append(None))
+    made = make(api, token, session).json()
+    assert api.send("get", f"/manifests/{made['manifest_id']}/proof/6", token=token).status_code == 200
+    assert len(turns) == 2 * 3  # of seven chunks
 
 
 @pytest.mark.parametrize(("index", "code"), [("7", "4001"), ("99999999999", "1003"), ("-1", "1003"), ("a", "1003")])

@@ -1,13 +1,14 @@
 """The Merkle tree against an independent implementation and the examples of RFC 6962."""
 
 import hashlib
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree, verify_inclusion
 
-from sessions_api.merkle import Tree, leaf_hash, node_hash, root_from_path, tree_hash
+from sessions_api.merkle import Tree, audit_path, leaf_hash, node_hash, root_from_path, tree_hash
 
 LEAVES = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=70)
 
@@ -30,6 +31,7 @@ def test_a_path_leads_to_the_root_here_and_elsewhere(leaves: list[bytes], data: 
     proof = tree.prove_inclusion(index + 1)
     verify_inclusion(leaf_hash(leaves[index]), tree.get_root(), proof)
     assert path == proof.path[1:]
+    assert audit_path(iter(leaves), index, len(leaves)) == (leaves[index], path)
 
 
 @given(LEAVES, st.data())
@@ -67,3 +69,15 @@ def test_an_empty_tree_is_the_hash_of_nothing() -> None:
 def test_there_is_no_path_to_what_is_not_there(index: int) -> None:
     with pytest.raises(IndexError):
         Tree([b"a", b"b", b"c"]).audit_path(index)
+    with pytest.raises(IndexError):
+        audit_path([b"a", b"b", b"c"], index, 3)
+
+
+def test_a_path_in_a_large_tree_takes_no_memory_to_speak_of() -> None:
+    tracemalloc.start()
+    try:
+        audit_path((number.to_bytes(32) for number in range(100_000)), 77_777, 100_000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000  # bytes: a tree of them has 20 MB
