@@ -13,7 +13,7 @@ from sessions_api import merkle
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.moments import moment
 from sessions_api.totals import abandoned
-from sessions_api.turns import give_way
+from sessions_api.turns import in_turns
 
 NAMED_AT_MOST = 100
 BATCH = 2_000
@@ -127,10 +127,7 @@ def refuse_gaps(session: Session) -> list[int]:
 def digests(session: Session) -> Iterator[bytes]:
     """Yield the digests of the recorded chunks in index order; there may be a million, so others get turns."""
     rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index").values_list("hash", flat=True)
-    for number, found in enumerate(rows.iterator(BATCH)):
-        if number % BATCH == 0:
-            give_way()
-        yield bytes.fromhex(found)
+    return (bytes.fromhex(found) for found in in_turns(rows.iterator(BATCH), BATCH))
 
 
 def prove(manifest: Manifest, index: int) -> Proof:

@@ -8,7 +8,9 @@ from rest_framework import serializers
 from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Chunk, Manifest
 from sessions_api.serializers.fields import Id, Metadata
+from sessions_api.turns import in_turns
 
+CHUNKS_A_TURN = 500
 UUID_1, UUID_2 = "7b0a5f3e-8f0e-4a1c-9d55-0d8f6a4c2b11", "2f6f3c5a-54a7-4f0e-8a55-4f8f2b9f6c01"
 ROOT = "9a3f1c0be2d84f6e7a5b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f607"
 
@@ -93,7 +95,8 @@ class ManifestSerializer(ManifestSummarySerializer):
     def get_chunks(self, manifest: Manifest) -> Any:
         """Return the chunks in index order."""
         rows = Chunk.objects.filter(session_id=manifest.session_id, state=Chunk.State.RECORDED).order_by("index")
-        return ManifestChunkSerializer(rows[: self.MOST_CHUNKS], many=True).data
+        show = ManifestChunkSerializer().to_representation
+        return [show(row) for row in in_turns(rows[: self.MOST_CHUNKS].iterator(CHUNKS_A_TURN), CHUNKS_A_TURN)]
 
     def get_chunks_left_out(self, manifest: Manifest) -> int:
         """Return how many chunks are not shown."""

@@ -16,9 +16,10 @@ from pymerkle import InmemoryTree
 from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
-from sessions_api import manifests, merkle
+from sessions_api import manifests, merkle, turns
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk, Manifest, Session
+from sessions_api.serializers import manifests as shapes
 from sessions_api.tests.conftest import a_session, add_chunk
 from testing.parallel import in_parallel
 from testing.servers import ROOT
@@ -254,12 +255,13 @@ def test_a_proof_leads_to_the_root(api: ApiClient, token: str, manifest: dict[st
 def test_many_chunks_let_others_have_their_turn(
     api: ApiClient, token: str, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns: list[None] = []
+    counted: list[None] = []
     monkeypatch.setattr(manifests, "BATCH", 3)
-    monkeypatch.setattr(manifests, "give_way", lambda: turns.append(None))
-    made = make(api, token, session).json()
-    assert api.send("get", f"/manifests/{made['manifest_id']}/proof/6", token=token).status_code == 200
-    assert len(turns) == 2 * 3  # of seven chunks
+    monkeypatch.setattr(shapes, "CHUNKS_A_TURN", 3)
+    monkeypatch.setattr(turns, "give_way", lambda: counted.append(None))
+    path = f"/manifests/{make(api, token, session).json()['manifest_id']}"
+    assert {api.send("get", path + below, token=token).status_code for below in ("", "/proof/6")} == {200}
+    assert len(counted) == 4 * 3  # of seven chunks each: the tree, what is told of it, that again, the proof
 
 
 @pytest.mark.parametrize(("index", "code"), [("7", "4001"), ("99999999999", "1003"), ("-1", "1003"), ("a", "1003")])
