@@ -143,7 +143,8 @@ def verify(manifest: Manifest) -> Iterator[int | Verdict]:
     """Compute root and proofs again from the chunks that are there; yield the number of proofs checked so far, and at
     last the verdict, which is kept.
     """
-    session = manifest.session
+    link(manifest)  # whoever made it may not have come that far
+    session = Session.objects.get(pk=manifest.session_id)
     rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index")
     facts = list(rows.values_list("index", "size"))
     leaves = list(digests(session))

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from accounts.models import AuditEvent, User
 from sessions_api import manifests
-from sessions_api.models import Chunk, Manifest
+from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.tests.conftest import a_session, add_chunk
 
 
@@ -54,6 +54,13 @@ def test_a_chunk_that_is_gone_or_was_added_is_found_out(manifest: Manifest) -> N
     found = json.loads(printed)
     assert (status, found["valid"]) == (1, False)
     assert any("gaps" in problem for problem in found["problems"])
+
+
+def test_a_session_that_was_not_told_of_its_manifest_is_told(manifest: Manifest) -> None:
+    session = Session.objects.filter(pk=manifest.session_id)
+    session.update(manifest_id=None, merkle_root="")  # whoever made it was killed
+    assert verify(manifest)[0] == 0
+    assert session.get().manifest_id == manifest.pk
 
 
 def test_what_is_mended_is_valid_again(manifest: Manifest) -> None:
