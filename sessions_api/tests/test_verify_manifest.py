@@ -39,8 +39,9 @@ def test_what_was_found_is_among_the_events_of_the_manifest(manifest: Manifest) 
     assert (event.subject, event.actor, event.details["valid"]) == (str(manifest.pk), "manage.py", True)
 
 
-def test_a_chunk_that_was_changed_is_found_out(manifest: Manifest) -> None:
-    Chunk.objects.filter(session=manifest.session, index=3).update(hash="0" * 64)
+@pytest.mark.parametrize("damaged", ["0" * 64, "0" * 63, "", "no hash"])
+def test_a_chunk_that_was_changed_is_found_out(manifest: Manifest, damaged: str) -> None:
+    Chunk.objects.filter(session=manifest.session, index=3).update(hash=damaged)
     status, printed = verify(manifest)
     assert (status, "INVALID" in printed, "instead of" in printed) == (1, True, True)
     manifest.refresh_from_db()
