@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts import lockouts
@@ -27,6 +27,16 @@ from accounts.roles import Role
 from accounts.staff import change_role, end_sessions, may_manage, reset_second_factors
 from accounts.tokens import end_all
 from lucid_gateway.redis_access import RedisUnavailable
+
+# The lists of what belongs to users, and how a user's page calls them.
+OWNED = {
+    "accounts_signin": "signed-in devices",
+    "accounts_issuedtoken": "tokens",
+    "accounts_apikey": "API keys",
+    "sessions_api_session": "sessions",
+    "sessions_api_manifest": "manifests",
+    "sessions_api_trustpolicy": "trust policies",
+}
 
 admin.site.unregister(Group)  # what a user may do follows from the role alone
 
@@ -85,13 +95,10 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
     @admin.display(description="See also")
     def see_also(self, user: User) -> SafeString:
         """Link to what belongs to the user."""
-        tokens, devices = reverse("admin:accounts_issuedtoken_changelist"), reverse("admin:accounts_signin_changelist")
-        keys, events = reverse("admin:accounts_apikey_changelist"), reverse("admin:accounts_auditevent_changelist")
-        return format_html(
-            '<a href="{}?q={id}">audit events</a> · <a href="{}?user__user_id__exact={id}">signed-in devices</a> · '
-            '<a href="{}?user__user_id__exact={id}">tokens</a> · <a href="{}?user__user_id__exact={id}">API keys</a>',
-            events, devices, tokens, keys, id=user.pk,
-        )  # fmt: skip
+        events = reverse("admin:accounts_auditevent_changelist")
+        lists = [(reverse(f"admin:{model}_changelist"), user.pk, name) for model, name in OWNED.items()]
+        owned = format_html_join("", ' · <a href="{}?user__user_id__exact={}">{}</a>', lists)
+        return format_html('<a href="{}?q={}">audit events</a>{}', events, user.pk, owned)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """Only a super admin changes roles, and nobody their own."""

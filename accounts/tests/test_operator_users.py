@@ -139,6 +139,18 @@ def test_who_changed_what_is_kept(page: Client, owner: User) -> None:
     assert "First name" in page.get(f"/admin/accounts/user/{owner.pk}/history/").content.decode()
 
 
+def test_a_users_page_leads_to_all_that_is_the_users(page: Client, owner: User) -> None:
+    text = page.get(user_page(owner)).content.decode()
+
+    for model in ("signin", "issuedtoken", "apikey"):
+        assert f"/admin/accounts/{model}/?user__user_id__exact={owner.pk}" in text
+    for model in ("session", "manifest", "trustpolicy"):
+        address = f"/admin/sessions_api/{model}/?user__user_id__exact={owner.pk}"
+        assert address in text
+        assert page.get(address).status_code == 200
+    assert f"/admin/accounts/auditevent/?q={owner.pk}" in text
+
+
 def test_locked_users_are_listed(page: Client, owner: User) -> None:
     lock_user(owner, reason="", by="")
     listed = lambda choice: page.get(f"{LIST}?locked={choice}").context["cl"].result_list  # noqa: E731
