@@ -10,7 +10,7 @@ from accounts.management.users import user_of
 
 
 class Command(BaseCommand):
-    help = "Unlock a user: tokens that were not revoked work again."
+    help = "Unlock a user: they may log in, and their API keys work again; tokens that the lock ended stay so."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--email", required=True, help="the user's email address")
