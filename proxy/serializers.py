@@ -5,6 +5,7 @@ from uuid import UUID
 
 from rest_framework import serializers
 
+from accounts.serializers.fields import Moment
 from accounts.serializers.limits import FutureField
 from proxy.clusters import Cluster, same_instance
 from proxy.models import Maintenance
@@ -94,7 +95,7 @@ class NewMaintenanceSerializer(serializers.Serializer[None]):
 
     instance = InstanceField()  # type: ignore[assignment]  # a field, which the class gives up to its `fields`
     kind = serializers.ChoiceField(Maintenance.Kind.choices)
-    starts_at = serializers.DateTimeField(required=False, allow_null=True, default=None, help_text="Left out: now")
+    starts_at = Moment(required=False, allow_null=True, default=None, help_text="Left out: now")
     ends_at = FutureField(required=False, allow_null=True, default=None, help_text="Left out: until it is ended")
     reason = serializers.CharField(max_length=200)
 

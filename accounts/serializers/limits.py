@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.utils import timezone
 from rest_framework import serializers
 
+from accounts.serializers.fields import Moment
 from lucid_gateway.pagination import ListQuery, PaginationSerializer
 from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network
 
@@ -25,7 +26,7 @@ class NetworkField(serializers.CharField):
             raise serializers.ValidationError(error.messages, code="invalid") from error
 
 
-class FutureField(serializers.DateTimeField):
+class FutureField(Moment):
     """A time to come."""
 
     def to_internal_value(self, value: Any) -> datetime:

@@ -229,7 +229,7 @@ BAD_RULES: list[tuple[dict[str, Any], str, dict[str, str]]] = [
     ({"network": ["192.0.2.1"]}, "1003", {"network": "invalid"}),
     ({"kind": "evil"}, "1003", {"kind": "invalid_choice"}),
     ({"reason": "x" * 201}, "1004", {"reason": "max_length"}),
-    ({"expires_at": "soon"}, "1003", {"expires_at": "invalid"}),
+    ({"expires_at": "soon"}, "1008", {"expires_at": "invalid_date"}),
     ({"expires_at": "2020-01-01T00:00:00Z"}, "1008", {"expires_at": "invalid_date"}),
     ({"network": ..., "kind": "evil"}, "1001", {"network": "required", "kind": "invalid_choice"}),
 ]

@@ -185,7 +185,7 @@ BAD_RULES: list[tuple[dict[str, Any], str, dict[str, str]]] = [
     ({"tier": "public", "reason": "x" * 201}, "1004", {"reason": "max_length"}),
     ({"tier": "public", "observe_only": "perhaps"}, "1003", {"observe_only": "invalid"}),
     ({"tier": "public", "expires_at": "2020-01-01T00:00:00Z"}, "1008", {"expires_at": "invalid_date"}),
-    ({"tier": "public", "expires_at": 5}, "1003", {"expires_at": "invalid"}),
+    ({"tier": "public", "expires_at": 5}, "1008", {"expires_at": "invalid_date"}),
     ({"tier": "evil", "limit": 0}, "1001", {"tier": "invalid_choice", "limit": "min_value"}),
 ]
 

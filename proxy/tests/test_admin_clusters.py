@@ -204,7 +204,7 @@ BAD: list[tuple[dict[str, Any], str, dict[str, str]]] = [
     (NEW | {"instance": "http://["}, "1003", {"instance": "invalid_choice"}),
     (NEW | {"instance": "http://two.test:x"}, "1003", {"instance": "invalid_choice"}),
     (NEW | {"instance": "x" * 301}, "1003", {"instance": "invalid_choice"}),
-    (NEW | {"starts_at": "soon"}, "1003", {"starts_at": "invalid"}),
+    (NEW | {"starts_at": "soon"}, "1008", {"starts_at": "invalid_date"}),
     (NEW | {"ends_at": "2020-01-01T00:00:00Z"}, "1008", {"ends_at": "invalid_date"}),
     (NEW | {"starts_at": LATER, "ends_at": "2998-12-31T23:59:59Z"}, "1008", {"ends_at": "invalid_date"}),
     (NEW | {"starts_at": LATER, "ends_at": LATER}, "1008", {"ends_at": "invalid_date"}),
