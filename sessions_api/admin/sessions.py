@@ -1,5 +1,6 @@
 """The operator pages for sessions."""
 
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -55,7 +56,7 @@ class SessionAdmin(OwnedAdmin):
     fields = (
         "session_id", "name", "description", "owner", "status", "created_at", "updated_at", "started_at",
         "completed_at", "deletion", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
-        "trust_policy_id", "manifest_page", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
+        "policy_page", "manifest_page", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
     )  # fmt: skip
 
     @admin.display(description="Name")
@@ -66,15 +67,23 @@ class SessionAdmin(OwnedAdmin):
     @admin.display(description="Manifest")
     def manifest_page(self, session: Session) -> str:
         """Link to the manifest."""
-        if session.manifest_id is None:
-            return "-"
-        address = reverse("admin:sessions_api_manifest_change", args=[session.manifest_id])
-        return format_html('<a href="{}">{}</a>', address, session.manifest_id)
+        return self.linked("manifest", session.manifest_id)
+
+    @admin.display(description="Trust policy")
+    def policy_page(self, session: Session) -> str:
+        """Link to the trust policy."""
+        return self.linked("trustpolicy", session.trust_policy_id)
+
+    def linked(self, model: str, key: uuid.UUID | None) -> str:
+        """Return the key as a link to its page, or that there is none."""
+        if key is None:
+            return self.get_empty_value_display()
+        return format_html('<a href="{}">{}</a>', reverse(f"admin:sessions_api_{model}_change", args=[key]), key)
 
     @admin.display(description="Deleted at")
-    def deletion(self, session: Session) -> datetime | None:
+    def deletion(self, session: Session) -> datetime | str:
         """Return when its deletion began."""
-        return session.deleted_at if session.is_deleted else None
+        return session.deleted_at if session.is_deleted else self.get_empty_value_display()
 
     @admin.display(description="Chunks")
     def chunks(self, session: Session) -> int:

@@ -124,6 +124,18 @@ def test_a_session_is_looked_at_and_its_key_is_nowhere(page: Client, owner: User
     assert "<script>alert" not in text
 
 
+def test_a_session_leads_to_its_trust_policy(page: Client, owner: User) -> None:
+    guarding = policy(owner)
+    session = begun(owner, trust_policy=guarding)
+
+    text = page.get(f"{LIST}{session.pk}/change/").content.decode()
+    assert f'href="/admin/sessions_api/trustpolicy/{guarding.pk}/change/"' in text
+
+
+def test_what_a_session_does_not_have_is_a_dash(page: Client, owner: User) -> None:
+    assert ">None<" not in page.get(f"{LIST}{begun(owner).pk}/change/").content.decode()
+
+
 def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:
     session = begun(owner)
 
