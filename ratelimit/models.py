@@ -36,7 +36,7 @@ class LimitRule(models.Model):
     rule_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tier = models.CharField(max_length=20, choices=Tier.choices)
     subject = models.CharField(
-        max_length=64, blank=True, validators=[SUBJECT], help_text="user:<id> or key:<id>; empty: everyone"
+        max_length=64, blank=True, validators=[SUBJECT], help_text="user:ID or key:ID; empty: everyone"
     )
     limit = models.PositiveIntegerField(
         null=True, blank=True, help_text="Requests a minute; for chunk uploads bytes a second"

@@ -54,6 +54,10 @@ def errors(response: Any) -> dict[str, list[str]]:
     return found
 
 
+def test_the_form_says_how_a_subject_is_written(page: Client) -> None:
+    assert "user:ID or key:ID; empty: everyone" in text(page.get(f"{LIMITS}add/"))
+
+
 def lift(page: Client, path: str, *rows: Any, confirmed: bool = True) -> Any:
     """Choose rows and the action; answer the question that follows, or not."""
     data: dict[str, Any] = {"action": "lift", "_selected_action": [str(row.pk) for row in rows]}

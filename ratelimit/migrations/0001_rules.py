@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('rule_id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('tier', models.CharField(choices=[('public', 'Public'), ('authenticated', 'Authenticated'), ('admin', 'Admin'), ('blockchain_query', 'Blockchain query'), ('chunk_upload', 'Chunk upload (bytes a second)'), ('login_attempt', 'Login attempt'), ('all', 'All tiers (quota and concurrency)')], max_length=20)),
-                ('subject', models.CharField(blank=True, help_text='user:<id> or key:<id>; empty: everyone', max_length=64, validators=[django.core.validators.RegexValidator('\\A(|user:[0-9a-f-]{36}|key:[a-z0-9]{12})\\Z', 'Expected user:<id>, key:<id>, or nothing.')])),
+                ('subject', models.CharField(blank=True, help_text='user:ID or key:ID; empty: everyone', max_length=64, validators=[django.core.validators.RegexValidator('\\A(|user:[0-9a-f-]{36}|key:[a-z0-9]{12})\\Z', 'Expected user:<id>, key:<id>, or nothing.')])),
                 ('limit', models.PositiveIntegerField(blank=True, help_text='Requests a minute; for chunk uploads bytes a second', null=True)),
                 ('burst', models.PositiveIntegerField(blank=True, help_text='Requests; for chunk uploads bytes', null=True)),
                 ('concurrent_requests', models.PositiveIntegerField(blank=True, help_text='At a time; all tiers only', null=True)),
