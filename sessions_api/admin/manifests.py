@@ -17,7 +17,7 @@ from sessions_api.models import Manifest
 
 @admin.register(Manifest)
 class ManifestAdmin(OwnedAdmin):
-    list_display = ("short_id", "owner", "chunks", "size", "validation", "anchoring", "created_at")
+    list_display = ("short_id", "owner", "anchoring", "validation", "chunks", "size", "created_at")
     list_filter = ("anchor_status", "validation_status", "created_at")
     sortable_by = ("created_at",)
     search_fields = ("manifest_id",)

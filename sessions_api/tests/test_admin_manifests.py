@@ -48,6 +48,14 @@ def test_the_list_tells_whose_they_are_and_what_became_of_them(page: Client, own
         assert shown in text
 
 
+def test_what_became_of_a_manifest_comes_before_how_large_it_is(page: Client, owner: User) -> None:
+    made(owner)
+
+    text = page.get(LIST).content.decode()
+    columns = [text.index(f"column-{name}") for name in ("owner", "anchor_status", "validation_status", "chunk_count")]
+    assert columns == sorted(columns)
+
+
 def test_the_list_joins_nothing(page: Client, owner: User, outsider: User) -> None:
     made(owner)
     made(outsider)
