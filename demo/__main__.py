@@ -165,7 +165,7 @@ Try it (the token works for 15 minutes):
 
 curl -s {base}/api/v1/meta/health
 curl -s -H 'Authorization: Bearer {token}' {base}/api/v1/chain/info
-curl -si -H 'Authorization: Bearer {token}' {base}/api/v1/chain/blocks?limit=1
+curl -si -H 'Authorization: Bearer {token}' '{base}/api/v1/chain/blocks?limit=1'
 
 Login codes are printed here, as mails, unless EMAIL_HOST is set. Ctrl-C stops everything.
 """
