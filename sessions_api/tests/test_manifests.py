@@ -206,6 +206,19 @@ def test_a_list_has_pages_and_filters(api: ApiClient, token: str, owner: User) -
     assert api.send("get", "/manifests?anchor_status=confirmed", token=token).json()["manifests"] == []
 
 
+def test_a_list_looks_for_no_session_of_each_manifest(
+    api: ApiClient, token: str, owner: User, manifest: dict[str, Any]
+) -> None:
+    gone = make(api, token, a_session(owner, 1)).json()["session_id"]
+    Session.objects.filter(pk=gone).update(deleted_at=timezone.now())
+    with CaptureQueriesContext(connection) as captured:
+        found = api.send("get", "/manifests", token=token).json()
+    assert [one["manifest_id"] for one in found["manifests"]] == [manifest["manifest_id"]]
+    asked = [query["sql"] for query in captured if "sessions_api_manifest" in query["sql"]]
+    assert len(asked) == 2  # count and page
+    assert not [sql for sql in asked if "JOIN" in sql or "$lookup" in sql]
+
+
 def test_metadata_is_replaced_and_nothing_else(api: ApiClient, token: str, manifest: dict[str, Any]) -> None:
     path = f"/manifests/{manifest['manifest_id']}"
     changed = api.send("put", path, {"metadata": {"a": 1}, "merkle_root": "0" * 64}, token=token).json()
