@@ -165,6 +165,19 @@ def test_the_same_chunk_again_is_answered_and_counted_once(stage: Stage, announc
     assert stage.reserved(session) == len(BODY)
 
 
+def test_the_same_chunk_again_is_answered_when_the_session_is_over_too(stage: Stage) -> None:
+    session, first = stage.session(), b"the answer to this was lost"
+    recorded = stage.upload(session, 0, first)
+    end = ("PATCH", f"/sessions/{session}", "Content-Type: application/json")
+    assert stage.ask(*end, body=b'{"status": "completed"}').status == 200
+
+    again = stage.upload(session, 0, first)
+    assert (again.status, again.json()) == (200, recorded.json())
+    assert stage.upload(session, 0, b"another").code == "4002"
+    assert stage.upload(session, 1, first).code == "4007"
+    assert len(stage.cluster.requests) == 1
+
+
 def test_an_announced_repeat_need_not_send_its_body(stage: Stage) -> None:
     session, announced = stage.session(), f"X-Chunk-SHA256: {sha256(b'abc')}"
     assert stage.upload(session, 0, b"abc").status == 201
