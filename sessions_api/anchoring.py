@@ -13,7 +13,7 @@ from urllib.parse import quote
 from django.db.models import F
 
 from accounts.audit import record
-from lucid_gateway.errors import BlockchainUnavailable, GatewayError
+from lucid_gateway.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.calls import CallAnswer, call
 from proxy.headers import Identity
 from sessions_api.manifests import read_again
@@ -22,18 +22,28 @@ from sessions_api.moments import moment
 
 CLUSTER = "blockchain_core"
 TRANSACTIONS = "/api/v1/transactions"
+# In progress under this key, or not now: what came of the attempt is not known yet.
+NOT_SAID_YET = (408, 409, 425, 429)
 TRANSACTION_ID = re.compile(r"[!-~]{1,128}")
 HIGHEST = 2**63 - 1  # that every database keeps
 Anchor = Manifest.Anchor
 
 
+class InvalidManifest(OperationNotAllowed):
+    """The chunks are not what the manifest says."""
+
+    status, text = 409, "The manifest is invalid"
+
+
 def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest:
     """Ask the chain to hold the root, or what became of it; return the manifest as it is then.
 
-    Raises BlockchainUnavailable if the chain could not be asked; what was pending stays so. Raises NotFound if the
-    session was deleted meanwhile.
+    Raises BlockchainUnavailable if the chain could not be asked; what was pending stays so. Raises InvalidManifest, and
+    NotFound if the session was deleted meanwhile.
     """
     if manifest.anchor_status != Anchor.CONFIRMED:
+        if manifest.validation_status != Manifest.Validation.VALID:
+            raise InvalidManifest()
         begin(manifest)
         manifest = read_again(manifest)
         if manifest.anchor_status == Anchor.PENDING:
@@ -78,7 +88,7 @@ def attempt_key(manifest: Manifest) -> str:
 
 def follow(manifest: Manifest, answer: CallAnswer) -> None:
     """Keep what the chain says; raise BlockchainUnavailable if it says that it cannot say."""
-    if answer.status >= 500 or answer.status == 429:
+    if answer.status >= 500 or answer.status in NOT_SAID_YET:
         raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status})
     told: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
     transaction = told.get("transaction_id")

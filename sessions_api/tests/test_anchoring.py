@@ -196,3 +196,25 @@ def test_parallel_requests_are_one_attempt(transactional_db: None, owner: User, 
     posts = [request for request in chain.requests if request.method == "POST"]
     assert len({dict(request.fields)["idempotency-key"] for request in posts}) == 1
     assert AuditEvent.objects.filter(type="manifest.anchoring").count() == 1
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_an_attempt_of_which_the_chain_says_nothing_yet_stays_the_same_attempt(
+    *, api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, status: int
+) -> None:
+    answers(chain, status, detail="in progress")
+    refused = anchor(api, token, manifest)
+    assert (refused.status_code, error_code(refused)) == (503, "4009")
+    assert refused.json()["error"]["details"]["anchor_status"] == "pending"
+
+    answers(chain, 202, transaction_id=TRANSACTION, status="pending")
+    assert told(anchor(api, token, manifest)) == (202, "pending")
+    keys = {dict(request.fields)["idempotency-key"] for request in chain.requests}
+    assert (len(chain.requests), len(keys)) == (2, 1)
+
+
+def test_an_invalid_manifest_is_not_anchored(api: ApiClient, token: str, manifest: Manifest, chain: RawCluster) -> None:
+    Manifest.objects.filter(pk=manifest.pk).update(validation_status="invalid")
+    refused = anchor(api, token, manifest)
+    assert (refused.status_code, error_code(refused)) == (409, "4003")
+    assert chain.requests == []
