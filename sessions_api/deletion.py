@@ -19,6 +19,7 @@ from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.totals import uploading
 
 CLUSTER = "session_management"
+CHUNKS_AT_A_TIME = 5_000
 
 
 def delete_session(session: Session, *, version: int | None, by: Identity) -> bool:
@@ -48,14 +49,21 @@ def begin_deletion(session: Session, *, version: int | None) -> None:
 
 def finish_deletion(session: Session, *, by: Identity) -> bool:
     """Tell the cluster and remove what is kept of a marked session; return False if it is to be tried again."""
-    if uploading([session], timezone.now()) or not tell_cluster(session, by=by):
+    if uploading([session]) or not tell_cluster(session, by=by):
         return False
     # Noted before the last row is gone: after it nothing would remember.
     record("session.purged", subject=str(session.pk), actor=origin.get().actor or str(session.user_id))
     Manifest.objects.filter(session_id=session.pk).delete()
-    Chunk.objects.filter(session_id=session.pk).delete()
+    delete_chunks(session.pk)
     Session.objects.filter(pk=session.pk).delete()
     return True
+
+
+def delete_chunks(session_id: uuid.UUID) -> None:
+    """Delete the rows of the session's chunks, some at a time: SQLite lets nobody else write meanwhile."""
+    rows = Chunk.objects.filter(session_id=session_id).order_by()
+    while keys := list(rows.values_list("pk", flat=True)[:CHUNKS_AT_A_TIME]):
+        Chunk.objects.filter(pk__in=keys).delete()
 
 
 def tell_cluster(session: Session, *, by: Identity) -> bool:

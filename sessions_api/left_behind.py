@@ -20,27 +20,29 @@ BATCH = 500
 Row = TypeVar("Row", bound=Model)
 
 
-def left_behind(rows: QuerySet[Row]) -> Iterator[Row]:
-    """Yield those of the rows whose user's account is deleted."""
+def left_behind(rows: QuerySet[Row]) -> Iterator[QuerySet[Row]]:
+    """Yield those of the rows whose user's account is deleted, for some users at a time."""
     users: list[Any] = list(User.objects.exclude(deleted_at=None).order_by().values_list("pk", flat=True))
     for start in range(0, len(users), BATCH):
-        yield from rows.filter(user_id__in=users[start : start + BATCH]).order_by()
+        yield rows.filter(user_id__in=users[start : start + BATCH]).order_by()
 
 
-def sessions_left_behind() -> list[Session]:
-    """Return the undeleted sessions of deleted accounts."""
-    return list(left_behind(Session.objects.undeleted()))
+def count_sessions() -> int:
+    """Return how many undeleted sessions deleted accounts have."""
+    return sum(rows.count() for rows in left_behind(Session.objects.undeleted()))
 
 
 def begin_deletions() -> None:
     """Mark the sessions of deleted accounts: their deletion is finished as any other that has begun."""
-    for session in sessions_left_behind():
-        with suppress(NotFound):  # somebody else was quicker
-            begin_deletion(session, version=None)
+    for rows in left_behind(Session.objects.undeleted().only("user_id", "status", "deleted_at")):
+        for session in rows:
+            with suppress(NotFound):  # somebody else was quicker
+                begin_deletion(session, version=None)
 
 
 def delete_policies() -> None:
     """Delete the trust policies of deleted accounts."""
-    for policy in list(left_behind(TrustPolicy.objects.all())):
-        with suppress(NotFound):
-            delete_policy(policy, version=None, detach=True)
+    for rows in left_behind(TrustPolicy.objects.all()):
+        for policy in rows:
+            with suppress(NotFound):
+                delete_policy(policy, version=None, detach=True)

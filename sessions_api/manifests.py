@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.utils import timezone
 
 from accounts.audit import record
 from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
-from sessions_api.models import Chunk, Manifest, Session
+from sessions_api.models import Manifest, Session
 from sessions_api.moments import moment
-from sessions_api.totals import abandoned
 from sessions_api.turns import in_turns
 
 NAMED_AT_MOST = 100
@@ -96,8 +94,8 @@ def refuse_while_uploading(session: Session) -> None:
     """Raise WrongSessionState while an upload is under way; one that died loses its row, without which it cannot be
     recorded any more, should it come back.
     """
-    rows = session.chunks.filter(state=Chunk.State.UPLOADING)
-    abandoned(rows, timezone.now()).delete()
+    rows = session.chunks.uploading()
+    rows.abandoned().delete()
     if under_way := rows.count():
         details = {"status": session.status, "uploads_under_way": under_way}
         raise WrongSessionState("Uploads are under way", details=details)
@@ -107,7 +105,7 @@ def refuse_gaps(session: Session) -> list[int]:
     """Return the sizes of the chunks in index order; raise WrongSessionState, with the missing indexes, unless they are
     all there from 0 on.
     """
-    rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index").values_list("index", "size")
+    rows = session.chunks.recorded().order_by("index").values_list("index", "size")
     sizes: list[int] = []
     missing: list[int] = []
     count = expected = 0
@@ -126,7 +124,7 @@ def refuse_gaps(session: Session) -> list[int]:
 
 def digests(session: Session) -> Iterator[bytes]:
     """Yield the digests of the recorded chunks in index order; there may be a million, so others get turns."""
-    rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index").values_list("hash", flat=True)
+    rows = session.chunks.recorded().order_by("index").values_list("hash", flat=True)
     return (bytes.fromhex(found) for found in in_turns(rows.iterator(BATCH), BATCH))
 
 
@@ -145,7 +143,7 @@ def verify(manifest: Manifest) -> Iterator[int | Verdict]:
     """
     link(manifest)  # whoever made it may not have come that far
     session = Session.objects.get(pk=manifest.session_id)
-    rows = session.chunks.filter(state=Chunk.State.RECORDED).order_by("index")
+    rows = session.chunks.recorded().order_by("index")
     chunks = list(rows.values_list("index", "size", "hash"))
     facts, leaves = [(index, size) for index, size, _ in chunks], [digest_of(text) for *_, text in chunks]
     tree = merkle.Tree(leaves)

@@ -10,7 +10,6 @@ bytes are given back only if nobody reserved or recounted since the row that hel
 import uuid
 
 from django.db.models import F, QuerySet, Sum
-from django.utils import timezone
 
 from lucid_gateway.errors import NotFound, ServiceUnavailable, SessionTooLarge, WrongSessionState
 from sessions_api.models import Chunk, Session
@@ -61,13 +60,8 @@ def state_of(session_id: uuid.UUID) -> tuple[int, int]:
 def taken_by_others(session_id: uuid.UUID, own: uuid.UUID) -> int:
     """Return the bytes of all rows but one's own; those of uploads that nobody goes on with are removed first."""
     rows = Chunk.objects.filter(session_id=session_id).exclude(pk=own).order_by()
-    remove_abandoned(rows)
+    rows.abandoned().delete()
     return rows.aggregate(taken=Sum("size"))["taken"] or 0
-
-
-def remove_abandoned(rows: QuerySet[Chunk]) -> None:
-    """Remove those of uploads whose lease has run out: whoever would still record one finds none."""
-    rows.filter(state=Chunk.State.UPLOADING, lease_until__lte=timezone.now()).delete()
 
 
 def version_of(session_id: uuid.UUID) -> int | None:
@@ -94,7 +88,7 @@ def recount(session_id: uuid.UUID) -> None:
 
 def forget_abandoned(session_id: uuid.UUID) -> None:
     """Count anew, without the uploads that nobody goes on with."""
-    remove_abandoned(Chunk.objects.filter(session_id=session_id))
+    Chunk.objects.abandoned().filter(session_id=session_id).delete()
     recount(session_id)
 
 

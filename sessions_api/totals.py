@@ -8,10 +8,8 @@ removes its row first, and whoever would still record it finds none.
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from django.db.models import Count, QuerySet, Sum
-from django.utils import timezone
+from django.db.models import Count, Sum
 
 from sessions_api.models import Chunk, Session
 
@@ -30,7 +28,7 @@ def totals_of(sessions: Iterable[Session]) -> dict[uuid.UUID, Totals]:
     open_ones = [session.pk for session in sessions if not session.settled]
     found |= dict.fromkeys(open_ones, Totals())
     if open_ones:
-        recorded = Chunk.objects.filter(session__in=open_ones, state=Chunk.State.RECORDED).order_by()
+        recorded = Chunk.objects.recorded().filter(session__in=open_ones).order_by()
         for key, size, count in recorded.values_list("session").annotate(Sum("size"), Count("pk")):
             found[key] = Totals(size, count)
     return found
@@ -47,9 +45,8 @@ def settle(session: Session) -> bool:
 
 def settle_all(sessions: Sequence[Session]) -> None:
     """Store the totals of those that are over; put onto each session of the list what its totals are."""
-    now = timezone.now()
     over = [session for session in sessions if not session.settled and session.status != Session.Status.ACTIVE]
-    busy = uploading(over, now) if over else set()
+    busy = uploading(over) if over else set()
     totals = totals_of(sessions)
     for session in sessions:
         session.size_bytes, session.chunk_count = totals[session.pk].size_bytes, totals[session.pk].chunk_count
@@ -57,16 +54,11 @@ def settle_all(sessions: Sequence[Session]) -> None:
             store(session)
 
 
-def uploading(sessions: Iterable[Session], now: datetime) -> set[uuid.UUID]:
+def uploading(sessions: Iterable[Session]) -> set[uuid.UUID]:
     """Return those of the sessions with an upload under way; the rows of uploads whose lease has ended are removed."""
-    rows = Chunk.objects.filter(session__in=[session.pk for session in sessions], state=Chunk.State.UPLOADING)
-    abandoned(rows, now).delete()
+    rows = Chunk.objects.uploading().filter(session__in=[session.pk for session in sessions])
+    rows.abandoned().delete()
     return set(rows.order_by().values_list("session", flat=True))
-
-
-def abandoned(rows: QuerySet[Chunk], now: datetime) -> QuerySet[Chunk]:
-    """Return those of the rows that nobody uploads any more."""
-    return rows.exclude(lease_until__gt=now)
 
 
 def store(session: Session) -> None:

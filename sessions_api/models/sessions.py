@@ -118,6 +118,14 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """Return those that the cluster has accepted."""
         return self.filter(state=Chunk.State.RECORDED)
 
+    def uploading(self) -> "ChunkQuerySet":
+        """Return those that are under way, or were when their worker died."""
+        return self.filter(state=Chunk.State.UPLOADING)
+
+    def abandoned(self) -> "ChunkQuerySet":
+        """Return those of uploads whose lease has run out: once they are deleted, nobody can record them any more."""
+        return self.uploading().exclude(lease_until__gt=timezone.now())
+
 
 class Chunk(models.Model):
     """A part of a session's recording. While it is uploaded its row holds the place: `upload` names who does it, until

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Chunk, Manifest
+from sessions_api.serializers.chunks import ChunkSerializer
 from sessions_api.serializers.fields import Id, Metadata
 from sessions_api.turns import in_turns
 
@@ -48,15 +49,6 @@ class ManifestsQuery(ListQuery):
     anchor_status = serializers.ChoiceField(Manifest.Anchor.choices, required=False)
 
 
-class ManifestChunkSerializer(serializers.ModelSerializer[Chunk]):
-    """A chunk as a manifest lists it."""
-
-    class Meta:
-        model = Chunk
-        fields = ("chunk_id", "index", "size", "hash", "created_at")
-        read_only_fields = fields
-
-
 class ManifestSummarySerializer(serializers.ModelSerializer[Manifest]):
     """A manifest without its chunks."""
 
@@ -91,11 +83,11 @@ class ManifestSerializer(ManifestSummarySerializer):
         fields = (*ManifestSummarySerializer.Meta.fields, "chunks", "chunks_left_out")  # type: ignore[assignment]
         read_only_fields = fields  # type: ignore[assignment]
 
-    @extend_schema_field(ManifestChunkSerializer(many=True))
+    @extend_schema_field(ChunkSerializer(many=True))
     def get_chunks(self, manifest: Manifest) -> Any:
         """Return the chunks in index order."""
-        rows = Chunk.objects.filter(session_id=manifest.session_id, state=Chunk.State.RECORDED).order_by("index")
-        show = ManifestChunkSerializer().to_representation
+        rows = Chunk.objects.recorded().filter(session_id=manifest.session_id).order_by("index")
+        show = ChunkSerializer().to_representation
         return [show(row) for row in in_turns(rows[: self.MOST_CHUNKS].iterator(CHUNKS_A_TURN), CHUNKS_A_TURN)]
 
     def get_chunks_left_out(self, manifest: Manifest) -> int:

@@ -132,7 +132,11 @@ class SessionsQuery(ListQuery):
 
     status = serializers.ChoiceField(Session.Status.choices, required=False)
     trust_policy_id = Id(required=False)
-    name = serializers.CharField(max_length=255, required=False, help_text="A part of the name, in any case")
+    name = serializers.CharField(
+        max_length=255,
+        required=False,
+        help_text="A part of the name, in any case (on SQLite: of ASCII letters)",
+    )
     created_since = Moment(required=False)
     created_until = Moment(required=False)
     user_id = Id(required=False, help_text="Whose sessions: others' for staff alone")

@@ -52,7 +52,7 @@ def test_what_became_of_a_manifest_comes_before_how_large_it_is(page: Client, ow
     made(owner)
 
     text = page.get(LIST).content.decode()
-    columns = [text.index(f"column-{name}") for name in ("owner", "anchor_status", "validation_status", "chunk_count")]
+    columns = [text.index(f"column-{name}") for name in ("owner", "anchoring", "validation", "chunks", "size")]
     assert columns == sorted(columns)
 
 

@@ -6,11 +6,14 @@ import sys
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
 from accounts.profile import delete_account
 from proxy.tests.raw_cluster import RawCluster, saying
+from sessions_api import deletion
 from sessions_api.management.commands import prune_sessions
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.tests.acts import begun, policy, recorded
@@ -109,6 +112,20 @@ def test_what_deleted_accounts_recorded_goes_with_their_policies(
     assert {request.target for request in cluster.requests} == {
         f"/api/v1/sessions/{session.pk}" for session in sessions
     }
+
+
+def test_many_chunks_are_deleted_some_at_a_time(
+    owner: User, cluster: RawCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.behaviour = saying(NO_CONTENT)
+    monkeypatch.setattr(deletion, "CHUNKS_AT_A_TIME", 2)
+    session = begun(owner, deleted_at=timezone.now())
+    recorded(session, *range(1, 8))
+
+    with CaptureQueriesContext(connection) as captured:
+        assert run() == {"finished": 1, "pending": 0}
+    assert kept(session) == (0, 0, 0)
+    assert sum("sessions_api_chunk" in each["sql"] and "DELETE" in each["sql"].upper() for each in captured) >= 4
 
 
 def test_policies_of_deleted_accounts_go_even_if_the_cluster_is_down(owner: User, cluster: RawCluster) -> None:

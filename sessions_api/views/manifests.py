@@ -53,11 +53,11 @@ def tag_of(manifest: Manifest) -> str:
     return etag(manifest.pk, manifest.version, *state)
 
 
-def answer(request: Request, manifest: Manifest, code: int = status.HTTP_200_OK) -> Response:
+def answer(request: Request, manifest: Manifest, code: int = status.HTTP_200_OK, **headers: str) -> Response:
     """Return the manifest with its tag; its chunks, which are up to ten thousand, are read only for who gets them."""
     tag = tag_of(manifest)
     data = None if is_known(request, tag) else shapes.ManifestSerializer(manifest).data
-    return tagged(request, tag, Response(data, status=code))
+    return tagged(request, tag, Response(data, status=code, headers=headers))
 
 
 class ManifestsView(CallerView):
@@ -89,7 +89,8 @@ class ManifestsView(CallerView):
         session = Session.objects.owned_by(caller(request).user_id).filter(pk=session_id).first()
         if session is None:
             raise NotFound()
-        return answer(request, manifests.make_manifest(session), status.HTTP_201_CREATED)
+        manifest = manifests.make_manifest(session)
+        return answer(request, manifest, status.HTTP_201_CREATED, Location=f"/api/v1/manifests/{manifest.pk}")
 
 
 class ManifestView(CallerView):

@@ -15,7 +15,7 @@ from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of, 
 from lucid_gateway.errors import InsufficientPermissions, NotFound, PreconditionFailed
 from lucid_gateway.pagination import page_of
 from sessions_api.deletion import delete_session
-from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, listed, refuse_unless_current, tagged
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
 from sessions_api.lifecycle import change_session, create_session, replace_session
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
@@ -123,7 +123,7 @@ class SessionView(CallerView):
         rows = Session.objects.all().filter(user_id=caller(request).user_id)
         for _ in range(TRIES):
             session = one_of(rows if also_half_deleted else rows.undeleted(), session_id)
-            version = version_to_find(request, session)
+            version = asked_version(request, session)
             with suppress(PreconditionFailed):
                 return change(session, version)
         raise PreconditionFailed()
@@ -169,9 +169,6 @@ def answer(request: Request, session: Session, code: int = status.HTTP_200_OK, *
     return tagged(request, etag(data), Response(data, status=code, headers=headers))
 
 
-def version_to_find(request: Request, session: Session) -> int | None:
+def asked_version(request: Request, session: Session) -> int | None:
     """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
-    if "*" in listed(request.headers.get("If-Match", "*")) or session.is_deleted:
-        return None
-    refuse_unless_current(request, etag(shown(session)))
-    return session.version
+    return None if session.is_deleted else version_to_find(request, etag(shown(session)), session.version)

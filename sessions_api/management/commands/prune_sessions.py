@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from sessions_api.deletion import finish_deletion, owner_of
-from sessions_api.left_behind import begin_deletions, delete_policies, sessions_left_behind
+from sessions_api.left_behind import begin_deletions, count_sessions, delete_policies
 from sessions_api.models import Session
 
 MAX_FAILURES = 5  # one after the other: then the cluster is down, and each more would cost its timeout
@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Finish what can be, with a progress bar on a terminal; raise CommandError if some are left."""
         finished = 0 if dry_run else self.delete_all()
-        pending = Session.objects.half_deleted().count() + len(sessions_left_behind())
+        pending = Session.objects.half_deleted().count() + count_sessions()
         numbers = {"finished": finished, "pending": pending}
         text = f"finished: {finished} sessions, pending: {pending}"
         self.stdout.write(json.dumps(numbers) if options["json"] else text)
