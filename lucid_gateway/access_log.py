@@ -29,9 +29,18 @@ class AccessLogMiddleware:
         if isinstance(response, StreamingHttpResponse):
             response.streaming_content = LoggedBody(request, response, started)
         else:
+            if request.method == "HEAD":
+                leave_out_body(response)
             size = len(response.content) if hasattr(response, "content") else 0
             end(request, response, started, size, "complete")
         return response
+
+
+def leave_out_body(response: HttpResponseBase) -> None:
+    """Keep of an answer what HEAD asks for; gunicorn warns of each body that it has to drop."""
+    if hasattr(response, "content"):
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        response.content = b""
 
 
 class LoggedBody:

@@ -47,6 +47,15 @@ def test_a_request_writes_one_line(gateway: Gateway) -> None:
     assert (line["user_id"], line["cluster"], line["error_code"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("path", ["/meta/version", "/nowhere"])
+def test_head_has_the_length_of_get_and_no_byte(gateway: Gateway, path: str) -> None:
+    whole, head = get(gateway, path), get(gateway, path, method="HEAD")
+
+    assert head.header("Content-Length") == str(len(whole.body))
+    assert line_of(gateway, head)["response_bytes"] == 0
+    assert "no-body response" not in gateway.log.read_text()
+
+
 def test_an_error_writes_its_code(gateway: Gateway) -> None:
     line = line_of(gateway, get(gateway, "/chain/info"))
 
