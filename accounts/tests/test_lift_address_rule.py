@@ -1,0 +1,29 @@
+"""manage.py lift_address_rule: who has denied everybody, themselves included, comes back in by it."""
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from accounts.limits import set_address_rule
+from accounts.tests.operators import actors_of
+from ratelimit.models import AddressRule
+from ratelimit.rules import verdict_on
+
+
+def test_a_network_is_let_in_again(db: None, capsys: pytest.CaptureFixture[str]) -> None:
+    set_address_rule(network="0.0.0.0/0", kind="deny", reason="a slip", by="admin")
+    assert verdict_on("192.0.2.7") is not None
+
+    call_command("lift_address_rule", network="0.0.0.0/0")
+
+    assert verdict_on("192.0.2.7") is None
+    assert not AddressRule.objects.exists()
+    assert actors_of("address.lifted") == [("manage.py", "0.0.0.0/0")]
+    assert "0.0.0.0/0 is let in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"), [("192.0.2.1", "has no rule"), ("everybody", "Expected an address or a network")]
+)
+def test_a_network_without_a_rule_or_none_is_an_error(db: None, network: str, reason: str) -> None:
+    with pytest.raises(CommandError, match=reason):
+        call_command("lift_address_rule", network=network)
