@@ -3,17 +3,27 @@
 from datetime import datetime
 from typing import Any
 
-from accounts.audit import record
+from accounts.audit import origin, record
 from accounts.models import User
-from lucid_gateway.errors import NotFound
+from lucid_gateway.errors import NotFound, OperationNotAllowed
 from ratelimit import rules
 from ratelimit.models import AddressRule, LimitRule, as_network
+from ratelimit.rules import REFUSED_KINDS, table_of
+
+
+class LocksOut(OperationNotAllowed):
+    """A rule for addresses that would refuse whoever makes it; `details.address` is theirs."""
+
+    status, text = 409, "Your own address is among these: the rule would lock you out"
 
 
 def set_address_rule(
     *, network: str, kind: str, reason: str, by: User | str, expires_at: datetime | None = None
 ) -> AddressRule:
-    """Allow, deny or block a network, in place of the rule that it had; workers follow within seconds."""
+    """Allow, deny or block a network, in place of the rule that it had; workers follow within seconds. Raises
+    LocksOut.
+    """
+    refuse_to_lock_out(AddressRule(network=as_network(network), kind=kind, expires_at=expires_at))
     fields: dict[str, Any] = {
         "kind": kind,
         "reason": reason,
@@ -25,6 +35,16 @@ def set_address_rule(
     rules.holder.load()
     record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=in_words(expires_at))
     return rule
+
+
+def refuse_to_lock_out(rule: AddressRule) -> None:
+    """Raise LocksOut if the rule would refuse whoever asks for it; from `manage.py` nobody is."""
+    address = origin.get().address
+    if address and rule.kind in REFUSED_KINDS:
+        others = AddressRule.objects.in_force().exclude(network=rule.network)
+        verdict = table_of([*others, rule]).find(address)
+        if verdict is not None and verdict.kind in REFUSED_KINDS:
+            raise LocksOut(details={"address": address})
 
 
 def lift_address_rule(network: str, *, by: User | str) -> None:

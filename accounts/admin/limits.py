@@ -1,7 +1,9 @@
 """The operator pages for limits and addresses."""
 
+from contextlib import suppress
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -9,10 +11,18 @@ from django.http.response import HttpResponseBase
 
 from accounts.admin.confirmation import ReadOnlyAdmin, ask
 from accounts.admin.users import operator_of
-from accounts.limits import CLEARED, lift_address_rule, lift_limit_rule, set_address_rule, set_limit_rule
+from accounts.limits import (
+    CLEARED,
+    LocksOut,
+    lift_address_rule,
+    lift_limit_rule,
+    refuse_to_lock_out,
+    set_address_rule,
+    set_limit_rule,
+)
 from lucid_gateway.errors import NotFound
 from lucid_gateway.redis_access import RedisUnavailable
-from ratelimit.models import AddressRule, LimitRule
+from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.shadow import counts_of_today
 
 
@@ -28,8 +38,24 @@ class OperatedAdmin(ReadOnlyAdmin):
         return self.has_operate_permission(request)
 
 
+class AddressRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
+    """A rule for a network, but none that locks out whoever makes it."""
+
+    def clean(self) -> None:
+        """Refuse such a rule; what else may be wrong the model says."""
+        super().clean()
+        network, kind = self.cleaned_data.get("network", self.instance.network), self.cleaned_data.get("kind")
+        with suppress(forms.ValidationError):
+            rule = AddressRule(network=as_network(network), kind=kind or "")
+            try:
+                refuse_to_lock_out(rule)
+            except LocksOut as error:
+                self.add_error(None, f"{error.text} ({error.details['address']}).")
+
+
 @admin.register(AddressRule)
 class AddressRuleAdmin(OperatedAdmin):
+    form = AddressRuleForm
     list_display = ("network", "kind", "reason", "refused", "created_by", "created_at", "expires_at")
     list_filter = ("kind", "created_at", "expires_at")
     sortable_by = ("created_at",)

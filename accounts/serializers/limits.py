@@ -104,7 +104,9 @@ class LimitQuery(serializers.Serializer[None]):
     """The query of DELETE /admin/limits."""
 
     tier = serializers.ChoiceField(LimitRule.Tier.choices)
-    subject = serializers.CharField(max_length=64, allow_blank=True, default="", validators=[SUBJECT])
+    subject = serializers.CharField(
+        max_length=64, allow_blank=True, trim_whitespace=False, default="", validators=[SUBJECT]
+    )
 
 
 class NewLimitRuleSerializer(LimitQuery):

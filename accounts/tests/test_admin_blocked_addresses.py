@@ -332,3 +332,13 @@ def test_what_was_refused_leaves_no_event(api: ApiClient, token: str) -> None:
     api.send("delete", f"{PATH}?network=192.0.2.9", token=token)
 
     assert not AuditEvent.objects.filter(type__startswith="address.").exists()
+
+
+def test_a_rule_that_would_lock_out_its_maker_is_refused(api: ApiClient, token: str) -> None:
+    refused = api.send("post", PATH, {"network": "0.0.0.0/0", "kind": "deny", "reason": "t"}, token=token)
+    assert (refused.status_code, error_code(refused)) == (409, "4003")
+    assert refused.json()["error"]["details"] == {"address": "127.0.0.1"}
+    assert api.send("get", PATH, token=token).status_code == 200
+
+    for harmless in ({"network": "0.0.0.0/0", "kind": "halved"}, {"network": "192.0.2.0/24", "kind": "deny"}):
+        assert api.send("post", PATH, harmless | {"reason": "t"}, token=token).status_code == 201

@@ -297,3 +297,10 @@ def test_what_was_refused_leaves_no_event(api: ApiClient, token: str) -> None:
     api.send("delete", f"{PATH}?tier=public", token=token)
 
     assert not AuditEvent.objects.filter(type__startswith="limit.").exists()
+
+
+@pytest.mark.parametrize("subject", [" ", "\u2028", "\t"])
+def test_a_blank_subject_is_not_everyone(api: ApiClient, token: str, subject: str) -> None:
+    refused = api.send("post", PATH, {"tier": "admin", "subject": subject, "limit": 1}, token=token)
+    assert (refused.status_code, error_code(refused)) == (422, "1003")
+    assert not LimitRule.objects.exists()

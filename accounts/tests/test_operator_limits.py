@@ -326,3 +326,15 @@ def test_the_pages_tell_their_limit(page: Client, admin: User) -> None:
 
     assert [response.status_code for response in responses] == [200, 200, 429]
     assert [response["X-RateLimit-Remaining"] for response in responses] == ["1", "0", "0"]
+
+
+@pytest.mark.parametrize("network", ["127.0.0.1", "0.0.0.0/0", "127.0.0.0/8"])
+@pytest.mark.parametrize("kind", ["deny", "blocked"])
+def test_a_rule_that_would_lock_out_its_maker_is_a_message(page: Client, network: str, kind: str) -> None:
+    answer = page.post(f"{ADDRESSES}add/", {"network": network, "kind": kind, "reason": "why"})
+    assert "Your own address is among these: the rule would lock you out (127.0.0.1)." in text(answer)
+    assert not AddressRule.objects.exists()
+
+    put("127.0.0.0/24", kind="allow")  # a narrower network counts more
+    answer = page.post(f"{ADDRESSES}add/", {"network": "127.0.0.0/8", "kind": kind, "reason": "why"}, follow=True)
+    assert "was added successfully" in text(answer)
