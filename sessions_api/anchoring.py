@@ -16,6 +16,7 @@ from accounts.audit import record
 from lucid_gateway.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.calls import CallAnswer, call
 from proxy.headers import Identity
+from proxy.maintenance import refuse_if_closed
 from sessions_api.manifests import read_again
 from sessions_api.models import Manifest
 from sessions_api.moments import moment
@@ -38,12 +39,13 @@ class InvalidManifest(OperationNotAllowed):
 def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest:
     """Ask the chain to hold the root, or what became of it; return the manifest as it is then.
 
-    Raises BlockchainUnavailable if the chain could not be asked; what was pending stays so. Raises InvalidManifest, and
-    NotFound if the session was deleted meanwhile.
+    Raises BlockchainUnavailable or ClusterInMaintenance if the chain could not be asked; what was pending stays so.
+    Raises InvalidManifest, and NotFound if the session was deleted meanwhile.
     """
     if manifest.anchor_status != Anchor.CONFIRMED:
         if manifest.validation_status != Manifest.Validation.VALID:
             raise InvalidManifest()
+        refuse_if_closed(CLUSTER)
         begin(manifest)
         manifest = read_again(manifest)
         if manifest.anchor_status == Anchor.PENDING:

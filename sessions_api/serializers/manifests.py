@@ -47,6 +47,7 @@ class ManifestsQuery(ListQuery):
 
     session_id = Id(required=False)
     anchor_status = serializers.ChoiceField(Manifest.Anchor.choices, required=False)
+    user_id = Id(required=False, help_text="Whose manifests: others' for staff alone")
 
 
 class ManifestSummarySerializer(serializers.ModelSerializer[Manifest]):

@@ -11,6 +11,7 @@ from pytest_django.fixtures import Settings
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
 from proxy.calls import TIMEOUTS
+from proxy.closing import close_cluster
 from proxy.clusters import cluster_named, configured
 from proxy.pool import pool_for
 from proxy.routes import Timeouts
@@ -218,3 +219,13 @@ def test_an_invalid_manifest_is_not_anchored(api: ApiClient, token: str, manifes
     refused = anchor(api, token, manifest)
     assert (refused.status_code, error_code(refused)) == (409, "4003")
     assert chain.requests == []
+
+
+def test_a_chain_in_maintenance_is_told_as_such_and_nothing_begins(
+    api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
+) -> None:
+    close_cluster(cluster="blockchain_core", kind="maintenance", reason="why", by="me")
+    refused = anchor(api, token, manifest)
+    assert (refused.status_code, error_code(refused)) == (503, "5009")
+    manifest.refresh_from_db()
+    assert (manifest.anchor_status, chain.requests) == ("none", [])

@@ -176,6 +176,17 @@ def test_others_find_nothing_and_make_nothing(
     assert api.send("get", "/manifests", token=stranger_token).json()["manifests"] == []
 
 
+def test_staff_lists_those_of_a_user_and_others_may_not(
+    api: ApiClient, token: str, staff_token: str, manifest: dict[str, Any]
+) -> None:
+    owner_id = str(Manifest.objects.get(pk=manifest["manifest_id"]).user_id)
+    listed = api.send("get", f"/manifests?user_id={owner_id}", token=staff_token).json()["manifests"]
+    assert [each["manifest_id"] for each in listed] == [manifest["manifest_id"]]
+    assert api.send("get", "/manifests", token=staff_token).json()["manifests"] == []
+    assert api.send("get", f"/manifests?user_id={owner_id}", token=token).status_code == 200
+    assert error_code(api.send("get", f"/manifests?user_id={uuid.uuid4()}", token=token)) == "2004"
+
+
 def test_staff_reads_and_changes_nothing(api: ApiClient, staff_token: str, manifest: dict[str, Any]) -> None:
     path = f"/manifests/{manifest['manifest_id']}"
     assert api.send("get", path, token=staff_token).json()["merkle_root"] == manifest["merkle_root"]

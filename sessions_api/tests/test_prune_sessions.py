@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, User
 from accounts.profile import delete_account
+from proxy.closing import close_cluster
+from proxy.maintenance import Closures, holder
 from proxy.tests.raw_cluster import RawCluster, saying
 from sessions_api import deletion
 from sessions_api.management.commands import prune_sessions
@@ -137,3 +139,14 @@ def test_policies_of_deleted_accounts_go_even_if_the_cluster_is_down(owner: User
         run()
     assert (kept(session), TrustPolicy.objects.count()) == ((1, 2, 1), 0)
     assert Session.objects.half_deleted().get().trust_policy_id is None
+
+
+def test_a_cluster_in_maintenance_is_told_nothing(owner: User, cluster: RawCluster) -> None:
+    cluster.behaviour = saying(NO_CONTENT)
+    session = half_deleted(owner)
+    close_cluster(cluster="session_management", kind="maintenance", reason="why", by="me")
+    holder.closures = Closures()  # as in a process that has just begun
+
+    with pytest.raises(CommandError):
+        run()
+    assert (kept(session), cluster.requests) == ((1, 2, 1), [])

@@ -15,7 +15,7 @@ from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, is_known, ta
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
 from sessions_api.models.manifests import ManifestQuerySet
-from sessions_api.readers import reads_all
+from sessions_api.readers import reads_all, user_to_read
 from sessions_api.serializers import manifests as shapes
 
 
@@ -36,7 +36,7 @@ def manifests_of(user_id: str) -> ManifestQuerySet:
     for the session of each manifest.
     """
     gone = Session.objects.half_deleted().filter(user_id=user_id).order_by().values_list("pk", flat=True)
-    return Manifest.objects.all().owned_by(user_id).exclude(session_id__in=list(gone))
+    return Manifest.objects.owned_by(user_id).exclude(session_id__in=list(gone))
 
 
 def one_of(rows: Any, text: str) -> Manifest:
@@ -72,10 +72,10 @@ class ManifestsView(CallerView):
         tags=["manifests"],
     )
     def get(self, request: Request) -> Response:
-        """List the caller's manifests, without their chunks."""
+        """List the caller's manifests or, for staff with `user_id`, those of a user, without their chunks."""
         query = parse_query(shapes.ManifestsQuery, request)
         exact = {name: query[name] for name in ("session_id", "anchor_status") if name in query}
-        rows = manifests_of(caller(request).user_id).filter(**exact)
+        rows = manifests_of(user_to_read(caller(request), query.get("user_id"))).filter(**exact)
         show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(rows, query, name="manifests", show=show))
 

@@ -1,22 +1,19 @@
 """Trust policies: the caller's own, and for staff to read, others'."""
 
-import uuid
-
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.callers import Caller
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
-from lucid_gateway.errors import InsufficientPermissions, NotFound
+from lucid_gateway.errors import NotFound
 from lucid_gateway.pagination import page_of
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
 from sessions_api.evaluation import decide
 from sessions_api.models import TrustPolicy
 from sessions_api.models.policies import TrustPolicyQuerySet
 from sessions_api.policies import change_policy, create_policy, delete_policy
-from sessions_api.readers import reads_all
+from sessions_api.readers import reads_all, user_to_read
 from sessions_api.serializers import policies as shapes
 
 
@@ -32,13 +29,13 @@ class PoliciesView(CallerView):
     def get(self, request: Request) -> Response:
         """List the caller's policies or, for staff with `user_id`, those of a user."""
         query = parse_query(shapes.PoliciesQuery, request)
-        policies = policies_to_read(caller(request), query.get("user_id"))
+        found = policies().owned_by(user_to_read(caller(request), query.get("user_id")))
         if query["enabled"] is not None:
-            policies = policies.filter(enabled=query["enabled"])
+            found = found.filter(enabled=query["enabled"])
         if name := query.get("name"):
-            policies = policies.filter(name__icontains=name)
+            found = found.filter(name__icontains=name)
         show = lambda page: shapes.PolicySerializer(page, many=True).data  # noqa: E731
-        return Response(page_of(policies, query, name="policies", show=show))
+        return Response(page_of(found, query, name="policies", show=show))
 
     @extend_schema(
         request=shapes.NewPolicySerializer, responses={201: shapes.PolicySerializer}, parameters=[ETAG], tags=["trust"]
@@ -101,13 +98,6 @@ class EvaluateView(CallerView):
         policy = policy_to_read(request, policy_id)
         decision = decide(policy, **parse(shapes.QuestionSerializer, request))
         return Response(shapes.DecisionSerializer(decision).data)
-
-
-def policies_to_read(who: Caller, user_id: uuid.UUID | None) -> TrustPolicyQuerySet:
-    """Return the policies of the user, or the caller's own; raise InsufficientPermissions if they may not be read."""
-    if user_id is not None and str(user_id) != who.user_id and not reads_all(who):
-        raise InsufficientPermissions("Other users' policies are for staff")
-    return policies().owned_by(user_id or who.user_id)
 
 
 def policy_to_read(request: Request, policy_id: str) -> TrustPolicy:

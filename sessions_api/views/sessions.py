@@ -1,6 +1,5 @@
 """Sessions: the caller's own, and for staff to read, others'."""
 
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -10,16 +9,14 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.callers import Caller
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of, valid
-from lucid_gateway.errors import InsufficientPermissions, NotFound, PreconditionFailed
+from lucid_gateway.errors import NotFound, PreconditionFailed
 from lucid_gateway.pagination import page_of
 from sessions_api.deletion import delete_session
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
 from sessions_api.lifecycle import change_session, create_session, replace_session
 from sessions_api.models import Session
-from sessions_api.models.sessions import SessionQuerySet
-from sessions_api.readers import reads_all
+from sessions_api.readers import reads_all, user_to_read
 from sessions_api.serializers import sessions as shapes
 from sessions_api.totals import settle_all
 
@@ -47,7 +44,7 @@ class SessionsView(CallerView):
         """List the caller's sessions or, for staff with `user_id`, those of a user."""
         query = parse_query(shapes.SessionsQuery, request)
         filters = {lookup: query[name] for name, lookup in LOOKUPS.items() if name in query}
-        sessions = sessions_to_read(caller(request), query.get("user_id")).filter(**filters)
+        sessions = Session.objects.owned_by(user_to_read(caller(request), query.get("user_id"))).filter(**filters)
         return Response(page_of(sessions, query, name="sessions", show=shown_page))
 
     @extend_schema(
@@ -127,15 +124,6 @@ class SessionView(CallerView):
             with suppress(PreconditionFailed):
                 return change(session, version)
         raise PreconditionFailed()
-
-
-def sessions_to_read(who: Caller, user_id: uuid.UUID | None) -> SessionQuerySet:
-    """Return the sessions of the user, or the caller's own; raise InsufficientPermissions if they may not be read."""
-    if user_id is None or str(user_id) == who.user_id:
-        return Session.objects.owned_by(who.user_id)
-    if not reads_all(who):
-        raise InsufficientPermissions("Other users' sessions are for staff")
-    return Session.objects.owned_by(user_id)
 
 
 def one_of(rows: Any, session_id: str) -> Session:
