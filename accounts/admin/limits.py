@@ -1,6 +1,5 @@
 """The operator pages for limits and addresses."""
 
-from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -45,12 +44,12 @@ class AddressRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
         """Refuse such a rule; what else may be wrong the model says."""
         super().clean()
         network, kind = self.cleaned_data.get("network", self.instance.network), self.cleaned_data.get("kind")
-        with suppress(forms.ValidationError):
-            rule = AddressRule(network=as_network(network), kind=kind or "")
-            try:
-                refuse_to_lock_out(rule)
-            except LocksOut as error:
-                self.add_error(None, f"{error.text} ({error.details['address']}).")
+        try:
+            refuse_to_lock_out(AddressRule(network=as_network(network), kind=kind or ""))
+        except LocksOut as error:
+            self.add_error(None, f"{error.text} ({error.details['address']}).")
+        except forms.ValidationError:
+            return  # it is no network
 
 
 @admin.register(AddressRule)

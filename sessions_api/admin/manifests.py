@@ -1,16 +1,10 @@
 """The operator pages for manifests: what is proved of whose sessions, and what became of their anchoring."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
-from django.utils.html import format_html
 
-from accounts.admin.search import HYPHENATED
-from accounts.models import User
 from sessions_api.admin.owned import OwnedAdmin
 from sessions_api.models import Manifest
 
@@ -51,8 +45,7 @@ class ManifestAdmin(OwnedAdmin):
     @admin.display(description="Session")
     def recorded_session(self, manifest: Manifest) -> str:
         """Link to the session."""
-        address = reverse("admin:sessions_api_session_change", args=[manifest.session_id])
-        return format_html('<a href="{}">{}</a>', address, manifest.session_id)
+        return self.linked("session", manifest.session_id)
 
     @admin.display(description="Size")
     def size(self, manifest: Manifest) -> str:
@@ -66,7 +59,5 @@ class ManifestAdmin(OwnedAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        if HYPHENATED.fullmatch(term):
-            return queryset.filter(Q(pk=term) | Q(session_id=term) | Q(user_id=term)), False
-        user: Any = User.objects.filter(Q(email=term.lower()) | Q(username=term.lower())).first()
-        return queryset.filter(user_id=user.pk) if user else queryset.none(), False
+        named = self.named_by(term, queryset, "pk", "session_id")
+        return queryset.none() if named is None else named, False

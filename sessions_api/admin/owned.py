@@ -1,15 +1,18 @@
 """What the pages of rows that belong to users have in common."""
 
+import uuid
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts.admin.confirmation import ReadOnlyAdmin
 from accounts.admin.long_lists import LongListPaginator
+from accounts.admin.search import HYPHENATED
 from accounts.models import User
 
 
@@ -39,6 +42,12 @@ class OwnedAdmin(ReadOnlyAdmin):
         """Link to the user."""
         return format_html('<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[row.user_id]), row.user)
 
+    def linked(self, model: str, key: uuid.UUID | None) -> str:
+        """Return the key as a link to its page, or that there is none."""
+        if key is None:
+            return self.get_empty_value_display()
+        return format_html('<a href="{}">{}</a>', reverse(f"admin:sessions_api_{model}_change", args=[key]), key)
+
     @admin.display(description="Audit events")
     def audit_events(self, row: Any) -> str:
         """Link to what happened to the row."""
@@ -48,6 +57,15 @@ class OwnedAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list that reads its users at once."""
         return OwnedList
+
+    def named_by(self, term: str, rows: QuerySet[Any], *keys: str) -> QuerySet[Any] | None:
+        """Return those of the rows that a whole id is of, or their user's, or a whole email or username; None if the
+        term is none of these.
+        """
+        if HYPHENATED.fullmatch(term):
+            return rows.filter(Q(*((key, term) for key in (*keys, "user_id")), _connector=Q.OR))
+        user = User.objects.filter(Q(email=term.lower()) | Q(username=term.lower())).first()
+        return None if user is None else rows.filter(user_id=user.pk)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow links to what a user has."""

@@ -1,20 +1,15 @@
 """The operator pages for sessions."""
 
-import uuid
 from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.text import Truncator
 
-from accounts.admin.search import HYPHENATED
-from accounts.models import User
 from sessions_api.admin.owned import OwnedAdmin, OwnedList
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
@@ -74,12 +69,6 @@ class SessionAdmin(OwnedAdmin):
         """Link to the trust policy."""
         return self.linked("trustpolicy", session.trust_policy_id)
 
-    def linked(self, model: str, key: uuid.UUID | None) -> str:
-        """Return the key as a link to its page, or that there is none."""
-        if key is None:
-            return self.get_empty_value_display()
-        return format_html('<a href="{}">{}</a>', reverse(f"admin:sessions_api_{model}_change", args=[key]), key)
-
     @admin.display(description="Deleted at")
     def deletion(self, session: Session) -> datetime | str:
         """Return when its deletion began."""
@@ -113,9 +102,5 @@ class SessionAdmin(OwnedAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        if HYPHENATED.fullmatch(term):
-            return queryset.filter(Q(pk=term) | Q(user_id=term)), False
-        user = User.objects.filter(Q(email=term.lower()) | Q(username=term.lower())).first()
-        if user is not None:
-            return queryset.filter(user_id=user.pk), False
-        return queryset.filter(name__gte=term, name__lt=term + LAST_CHARACTER), False
+        named = self.named_by(term, queryset, "pk")
+        return queryset.filter(name__gte=term, name__lt=term + LAST_CHARACTER) if named is None else named, False

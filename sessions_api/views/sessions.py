@@ -71,7 +71,7 @@ class SessionView(CallerView):
     def get(self, request: Request, session_id: str) -> Response:
         """Return a session, to its owner and to staff."""
         who = caller(request)
-        rows = Session.objects.undeleted() if reads_all(who) else Session.objects.all().owned_by(who.user_id)
+        rows = Session.objects.undeleted() if reads_all(who) else Session.objects.owned_by(who.user_id)
         return answer(request, one_of(rows, session_id))
 
     @extend_schema(
@@ -117,7 +117,7 @@ class SessionView(CallerView):
         """Return what the change of one of the caller's own sessions returns; raise NotAUUID, NotFound or
         PreconditionFailed. With If-Match it is tried again if only what does not show has changed: uploads take room.
         """
-        rows = Session.objects.all().filter(user_id=caller(request).user_id)
+        rows = Session.objects.filter(user_id=caller(request).user_id)
         for _ in range(TRIES):
             session = one_of(rows if also_half_deleted else rows.undeleted(), session_id)
             version = asked_version(request, session)
