@@ -18,6 +18,7 @@ from django.utils.http import parse_header_parameters
 from gevent.monkey import get_original
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
+from gunicorn.http import wsgi
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
@@ -101,6 +102,17 @@ class GatewayRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
 
 
 RequestParser.mesg_class = GatewayRequest
+
+
+class NamelessResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's answer without its `Server` field, which tells attackers what to try."""
+
+    def default_headers(self) -> list[str]:
+        """Return the status line and gunicorn's own fields."""
+        return [line for line in super().default_headers() if not line.startswith("Server:")]
+
+
+wsgi.Response = NamelessResponse
 
 
 class PatientSocket:

@@ -1,6 +1,7 @@
 """Whose request it is, as an address: the one that no client can forge."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 
 from django.http import HttpRequest
@@ -9,6 +10,8 @@ from lucid_gateway.env import Network
 
 UNIX_SOCKET = ""
 IPV6_PREFIX = 64
+# What some proxies write instead of an address alone: 192.0.2.1:5555, [2001:db8::1], [2001:db8::1]:443.
+WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\](?::[0-9]{1,5})?")
 
 
 def parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -19,6 +22,16 @@ def parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def parse_hop(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address of an entry of X-Forwarded-For, which may have a port; None if the text is no such entry.
+
+    An IPv6 zone (`%eth0`) has a meaning on its own host alone (RFC 4007, section 6) and could be any text.
+    """
+    if found := WITH_PORT.fullmatch(text.strip()):
+        return parse(found[1] or found[2])
+    return None if "%" in text else parse(text)
 
 
 def is_trusted(text: str, networks: Sequence[Network]) -> bool:
@@ -37,7 +50,7 @@ def resolve(peer: str, forwarded_for: str, networks: Sequence[Network]) -> str:
         return peer
     client = peer
     for hop in reversed(forwarded_for.split(",")):
-        address = parse(hop)
+        address = parse_hop(hop)
         if address is None:
             break
         client = str(address)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lucid_gateway.tests.conftest import Service
 from testing.gateway import Gateway
 from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
 
@@ -54,6 +55,17 @@ def test_head_has_the_length_of_get_and_no_byte(gateway: Gateway, path: str) -> 
     assert head.header("Content-Length") == str(len(whole.body))
     assert line_of(gateway, head)["response_bytes"] == 0
     assert "no-body response" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("entry", "client"), [("4.4.4.4:5555", "4.4.4.4"), ("[2001:db8::1]:443", "2001:db8::1"), ("4.4.4.4:x", "127.0.0.1")]
+)
+def test_the_client_behind_a_proxy_is_named_without_its_port(service: Service, entry: str, client: str) -> None:
+    answer = ask(
+        service.gateway.port, request_bytes("GET", "/api/v1/meta/info", f"X-Forwarded-For: 9.9.9.9:9, {entry}")
+    )
+
+    assert line_of(service.gateway, answer)["client"] == client
 
 
 def test_an_error_writes_its_code(gateway: Gateway) -> None:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import pytest
-from django.http import HttpRequest
+from django.http import HttpRequest, parse_cookie
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.clusters import Instance
-from proxy.headers import HOP_BY_HOP, request_headers, response_headers
+from proxy.headers import HOP_BY_HOP, request_headers, response_headers, sets_own_cookie
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.wire import Ask
@@ -25,8 +25,21 @@ FORGED = [
     "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.test", "X-Forwarded-Port: 1",
     "X-Forwarded-Prefix: /evil", "X-Forwarded-User: root", "Forwarded: for=192.0.2.1", "X-Real-IP: 192.0.2.1",
     "X-Request-ID: forged-request-id", "Via: 1.1 evil", "X-Gateway-Signature: t=1,v1=00",
+    "X-Forwarded: for=192.0.2.1", "Remote-User: root", "X-Remote-User: root", "X-Auth-User: root",
+    "X-Auth-Request-Email: root@lucid.test", "X-Client-IP: 192.0.2.1", "True-Client-IP: 192.0.2.1",
+    "X-Host: evil.test", "X-Original-Host: evil.test", "Client-IP: 192.0.2.1", "CF-Connecting-IP: 192.0.2.1",
+    "X-Cluster-Client-IP: 192.0.2.1", "Fastly-Client-IP: 192.0.2.1", "X-Original-Forwarded-For: 192.0.2.1",
 ]  # fmt: skip
-UNDERSCORED = ["X_User_Id: root", "X_User-Role: super_admin", "X_Forwarded_For: 192.0.2.1", "X_Request_ID: forged-id-1"]
+UNDERSCORED = [
+    "X_User_Id: root", "X_User-Role: super_admin", "X_Forwarded_For: 192.0.2.1", "X_Request_ID: forged-id-1",
+    "Remote_User: root", "X_Remote_User: root", "X-Auth_User: root", "X_Client_IP: 192.0.2.1", "X_Host: evil.test",
+]  # fmt: skip
+# Browsers send each of these as a cookie that Django takes for one of the operator pages.
+OWN_COOKIES = [
+    "sessionid=theirs; Path=/admin", "csrftoken=theirs", "messages=theirs", "sessionid", " sessionid =theirs",
+    "\tsessionid=theirs", "=sessionid=theirs", "= sessionid=theirs", " = =sessionid=theirs", "sessionid=a=b;HttpOnly",
+    "\xc2\xa0sessionid=theirs", "sessionid\xe2\x80\x83=theirs", "csrftoken=; Max-Age=0; Path=/admin",
+]  # fmt: skip
 OWN = {
     "host", "x-request-id", "x-user-id", "x-user-role", "x-user-permissions", "x-forwarded-for", "x-forwarded-proto",
     "x-forwarded-host", "via", "traceparent",
@@ -137,6 +150,50 @@ def test_several_cookies_stay_several(ask: Ask, wallets: RawCluster) -> None:
     cookies = ["a=1; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "b=2; HttpOnly", "a=3; Path=/x"]
     wallets.behaviour = saying(answer_with(*(f"Set-Cookie: {cookie}" for cookie in cookies)))
     assert ask("GET", "/wallets").all("set-cookie") == cookies
+
+
+@pytest.mark.parametrize("cookie", OWN_COOKIES)
+def test_a_cluster_cannot_set_a_cookie_of_the_operator_pages(ask: Ask, wallets: RawCluster, cookie: str) -> None:
+    wallets.behaviour = saying(answer_with("Set-Cookie: a=1", f"set-cookie: {cookie}", "Set-Cookie: sessionid2=2"))
+    assert ask("GET", "/wallets").all("set-cookie") == ["a=1", "sessionid2=2"]
+
+
+@given(name=st.text(max_size=12), value=st.text(max_size=12))
+def test_no_cookie_of_a_cluster_is_read_as_one_of_the_operator_pages(name: str, value: str) -> None:
+    """What a browser sends for a cookie is its name, `=` and its value; without a name its value alone."""
+    line = f"{name}={value}".encode("utf-8", "replace").decode("latin-1")
+    sent = line.partition(";")[0].strip(" \t").removeprefix("=")
+    read = parse_cookie(sent.encode("latin-1").decode("utf-8", "replace"))
+
+    assert sets_own_cookie(line) or not {"sessionid", "csrftoken", "messages"} & set(read)
+
+
+@given(
+    padding=st.text("\t =\u00a0\u2003\u3000", max_size=4), name=st.sampled_from(["sessionid", "csrftoken", "messages"])
+)
+def test_no_padding_hides_a_cookie_of_the_operator_pages(padding: str, name: str) -> None:
+    line = f"{padding}{name}{padding}=x".encode().decode("latin-1")
+
+    assert sets_own_cookie(line)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Strict-Transport-Security: max-age=0", "Clear-Site-Data: \"*\"", "Alt-Svc: h3=\"evil.test:443\"",
+        "NEL: {}", "Report-To: {}", "strict-transport-security: max-age=1; preload", "CLEAR-SITE-DATA: \"cookies\"",
+    ],
+)  # fmt: skip
+def test_a_cluster_cannot_change_what_a_browser_does_with_the_host(ask: Ask, wallets: RawCluster, field: str) -> None:
+    wallets.behaviour = saying(answer_with(field, "X-Other: 1"))
+    answer = ask("GET", "/wallets")
+    assert (answer.all(field.partition(":")[0]), answer.all("x-other")) == ([], ["1"])
+
+
+def test_no_answer_names_the_servers_software(ask: Ask, wallets: RawCluster) -> None:
+    wallets.behaviour = saying(answer_with("Server: theirs/1.2"))
+    for path in ("/wallets", "/meta/info", "/nothing-here"):
+        assert ask("GET", path).all("server") == []
 
 
 def test_no_cookie_is_kept_for_the_next_request(ask: Ask, wallets: RawCluster) -> None:

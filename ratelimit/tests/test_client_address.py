@@ -34,6 +34,24 @@ CLIENT, PROXY = "203.0.113.7", "10.0.0.1"
         (PROXY, f"{CLIENT}, unknown", PROXY),
         (PROXY, f"{CLIENT}, ", PROXY),
         (PROXY, f"unknown, {CLIENT}", CLIENT),
+        (PROXY, f"{CLIENT}:5555", CLIENT),
+        (PROXY, f"198.51.100.1, {CLIENT}:5555, 10.0.0.2:80", CLIENT),
+        (PROXY, "[2001:DB8::1]:443", "2001:db8::1"),
+        (PROXY, "[2001:db8::1]", "2001:db8::1"),
+        (PROXY, "198.51.100.1, [::ffff:203.0.113.7]:9", CLIENT),
+        (PROXY, "2001:db8::1:443", "2001:db8::1:443"),
+        (PROXY, f"{CLIENT}, [fd00::2]:443", CLIENT),
+        (PROXY, f"{CLIENT}:", PROXY),
+        (PROXY, f"{CLIENT}:http", PROXY),
+        (PROXY, f"{CLIENT}:123456", PROXY),
+        (PROXY, f"{CLIENT}:-1", PROXY),
+        (PROXY, f"{CLIENT}:1:2", PROXY),
+        (PROXY, f"[{CLIENT}]:80", PROXY),
+        (PROXY, "[2001:db8::1]443", PROXY),
+        (PROXY, "[2001:db8::1", PROXY),
+        (PROXY, "[[2001:db8::1]]", PROXY),
+        (PROXY, "fe80::1%<script>", PROXY),
+        (PROXY, "[fe80::1%eth0]:80", PROXY),
         ("garbage", CLIENT, "garbage"),
     ],
 )
@@ -45,6 +63,30 @@ def test_the_rightmost_untrusted_address_is_the_client(peer: str, forwarded_for:
 def test_what_a_client_forges_on_the_left_changes_nothing(forged: str) -> None:
     assert resolve(PROXY, f"{forged}, {CLIENT}, 10.0.0.2", PROXIES) == CLIENT
     assert resolve(CLIENT, forged, PROXIES) == CLIENT
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_the_port_of_an_entry_changes_nothing(address: ipaddress.IPv4Address, port: int) -> None:
+    entry = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+    assert resolve(PROXY, entry, PROXIES) == resolve(PROXY, str(address), PROXIES)
+
+
+ENTRY = st.text('0123456789abcdefABCDEF.:[]% x,"', max_size=40) | st.text(max_size=10)
+
+
+@given(ENTRY)
+def test_whatever_an_entry_says_the_client_is_an_address(entry: str) -> None:
+    client = resolve(PROXY, entry, PROXIES)
+
+    assert str(ipaddress.ip_address(client)) == client
+    assert "%" not in client
+    assert resolve(PROXY, f"{CLIENT}, {entry}", PROXIES) in (client, CLIENT)
+
+
+@given(ENTRY, st.integers(0, 65535))
+def test_what_a_client_forges_left_of_a_port_changes_nothing(forged: str, port: int) -> None:
+    assert resolve(PROXY, f"{forged}, {CLIENT}:{port}, [fd00::2]:{port}", PROXIES) == CLIENT
 
 
 def test_nobody_is_trusted_without_trusted_proxies() -> None:
