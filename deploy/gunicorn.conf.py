@@ -13,7 +13,7 @@ env = environment()
 
 bind = f"0.0.0.0:{env.HTTP_PORT}"
 workers = env.WEB_CONCURRENCY
-worker_class = "lucid_gateway.gunicorn_worker.GatewayWorker"
+worker_class = "lucid_gateway.server.worker.GatewayWorker"
 worker_connections = 4000
 backlog = 4096
 
@@ -33,7 +33,7 @@ secure_scheme_headers: dict[str, str] = {}
 header_map = "drop"
 
 control_socket_disable = True
-logger_class = "lucid_gateway.gunicorn_worker.GatewayLogger"
+logger_class = "lucid_gateway.server.worker.GatewayLogger"
 logconfig_dict = logging_config(env.LOG_LEVEL, env.LOG_FORMAT)
 logconfig_dict["loggers"] |= {
     "gunicorn.error": {"level": env.LOG_LEVEL, "handlers": [], "propagate": True},

@@ -18,7 +18,7 @@ DEBIAN_12 = {"python_version": "3.11", "python_full_version": "3.11.2", "extra":
 
 # The worker, the application and, through the checks, its URLs: gunicorn and Django load them only when they need them.
 LOAD_EVERYTHING = """
-import lucid_gateway.gunicorn_worker, lucid_gateway.wsgi
+import lucid_gateway.server.worker, lucid_gateway.wsgi
 from django.core.management import call_command
 call_command("check")
 """

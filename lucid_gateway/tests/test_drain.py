@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from demo.launch import running_clusters
-from lucid_gateway.gunicorn_worker import GatewayWorker
+from lucid_gateway.server.worker import GatewayWorker
 from testing.gateway import running_gateway
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from lucid_gateway.errors import RequestTimeout
-from lucid_gateway.gunicorn_worker import PatientSocket, asks_to_close
+from lucid_gateway.server.client_socket import PatientSocket
+from lucid_gateway.server.requests import asks_to_close
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying
 from proxy.tests.wire import Cut, Ended, GatewayClient
 from testing.gateway import Gateway, running_gateway

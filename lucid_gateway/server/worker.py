@@ -2,158 +2,29 @@
 
 import contextlib
 import errno
-import json
 import logging
 import socket
 import struct
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 import gevent
-from django.utils.http import parse_header_parameters
-from gevent.monkey import get_original
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
-from gunicorn.http import wsgi
-from gunicorn.http.message import Request
-from gunicorn.http.parser import RequestParser
-from gunicorn.http.unreader import SocketUnreader
-from gunicorn.util import http_date, write_nonblock
+from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
 from lucid_gateway import metrics
 from lucid_gateway.env import environment
-from lucid_gateway.envelope import envelope
-from lucid_gateway.errors import BadRequest, GatewayError, InternalError, RequestTimeout
+from lucid_gateway.errors import BadRequest, GatewayError, InternalError
+from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
+from lucid_gateway.server.client_socket import PatientSocket, is_readable, stop_reading
+from lucid_gateway.server.requests import asks_to_close, check_content_type, has_body
 
 logger = logging.getLogger(__name__)
-# Unpatched: between asking and shutting down no other greenlet may read.
-poll, PlainSocket = get_original("select", "poll"), get_original("socket", "socket")
-
-# gunicorn reads up to 1 MiB ahead and copies what is left over with each read of the application: smaller steps
-# made uploads two to three times as fast (docs/decisions/0002).
-SocketUnreader.max_body_chunk = 128 * 1024
-
-# Bytes per second. Who sends or reads less than that, over the time that clients are waited for, is let go.
-SLOWEST_CLIENT = 1000
-
-STATUSES: dict[type[BaseException], int] = {
-    http_errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
-    http_errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    http_errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    http_errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-    http_errors.InvalidHTTPVersion: HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-}
-
-
-def check_content_type(headers: Iterable[tuple[str, str]]) -> None:
-    """Raise InvalidHeader for a Content-Type that Django raises for: parameters in an unknown charset (RFC 2231)."""
-    for name, value in headers:
-        if name == "CONTENT-TYPE":
-            try:
-                parse_header_parameters(value)
-            except ValueError as error:
-                raise http_errors.InvalidHeader(name) from error
-
-
-def asks_to_close(headers: Iterable[tuple[str, str]]) -> bool:
-    """Return whether `close` stands among other options in Connection: gunicorn sees only a field of one option."""
-    options = (value for name, value in headers if name == "CONNECTION" and "," in value)
-    return any(option.strip().lower() == "close" for value in options for option in value.split(","))
-
-
-def has_body(headers: Iterable[tuple[str, str]]) -> bool:
-    """Return whether a request with these fields brings a body."""
-    return any(name == "TRANSFER-ENCODING" or (name == "CONTENT-LENGTH" and value != "0") for name, value in headers)
-
-
-def is_readable(sock: socket.socket) -> bool:
-    """Return whether bytes, or the end, of what a client sends are there."""
-    poller = poll()
-    poller.register(sock.fileno(), 1)  # POLLIN
-    return bool(poller.poll(0))
-
-
-def stop_reading(sock: socket.socket) -> None:
-    """Let whoever reads from the socket find its end; gevent's own shutdown would raise there."""
-    plain = PlainSocket(fileno=sock.fileno())
-    try:
-        plain.shutdown(socket.SHUT_RD)
-    finally:
-        plain.detach()
-
-
-@lru_cache(maxsize=1)
-def date_of(second: int) -> str:
-    """Return the Date field, made once a second."""
-    return str(http_date(second))
-
-
-class GatewayRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's request, that says at once that its connection ends after a body that could not be read."""
-
-    def should_close(self) -> bool:
-        """Return whether the connection ends after this request."""
-        return bool(self.body.failed or super().should_close())
-
-
-RequestParser.mesg_class = GatewayRequest
-
-
-class NamelessResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's answer without its `Server` field, which tells attackers what to try."""
-
-    def default_headers(self) -> list[str]:
-        """Return the status line and gunicorn's own fields."""
-        return [line for line in super().default_headers() if not line.startswith("Server:")]
-
-
-wsgi.Response = NamelessResponse
-
-
-class PatientSocket:
-    """The client's socket for the time of one request: waits `seconds` for a client, and longer only while bytes flow.
-
-    A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError.
-    """
-
-    def __init__(self, sock: socket.socket, seconds: float) -> None:
-        self.sock, self.seconds, self.left = sock, seconds, seconds
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.sock, name)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return the next bytes, none at the end."""
-        try:
-            started = self.start()
-            data = self.sock.recv(size, flags)
-        except TimeoutError as error:
-            raise RequestTimeout() from error
-        self.count(started, len(data))
-        return data
-
-    def sendall(self, data: bytes) -> None:
-        """Send all bytes."""
-        view = memoryview(data)
-        while view:
-            started = self.start()
-            sent = self.sock.send(view)
-            self.count(started, sent)
-            view = view[sent:]
-
-    def start(self) -> float:
-        """Let the next call take as long as is left, and return the time."""
-        self.sock.settimeout(max(self.left, 0.001))
-        return time.monotonic()
-
-    def count(self, started: float, size: int) -> None:
-        """Take the time that the call waited, and give what its bytes are worth."""
-        self.left = min(self.seconds, self.left - (time.monotonic() - started) + size / SLOWEST_CLIENT)
 
 
 class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -273,14 +144,8 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def answer(self, client: socket.socket, status: int, error: GatewayError, request_id: str) -> None:
         """Write the whole answer; a client that is gone does not matter."""
-        body = json.dumps(envelope(error, request_id)).encode()
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            f"X-Request-ID: {request_id}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-        )
         try:
-            write_nonblock(client, head.encode() + body)
+            write_nonblock(client, closing_answer(status, error, request_id))
         except OSError as failure:
             if failure.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 logger.warning("answer not written", extra={"error": str(failure)})

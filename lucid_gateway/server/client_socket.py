@@ -1,0 +1,72 @@
+"""The client's side of a connection: how long it is waited for, and whether anything has come."""
+
+import socket
+import time
+from typing import Any
+
+from gevent.monkey import get_original
+
+from lucid_gateway.errors import RequestTimeout
+
+# Unpatched: between asking and shutting down no other greenlet may read.
+poll, PlainSocket = get_original("select", "poll"), get_original("socket", "socket")
+
+# Bytes per second. Who sends or reads less than that, over the time that clients are waited for, is let go.
+SLOWEST_CLIENT = 1000
+
+
+class PatientSocket:
+    """The client's socket for the time of one request: waits `seconds` for a client, and longer only while bytes flow.
+
+    A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError.
+    """
+
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self.sock, self.seconds, self.left = sock, seconds, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Return the next bytes, none at the end."""
+        try:
+            started = self.start()
+            data = self.sock.recv(size, flags)
+        except TimeoutError as error:
+            raise RequestTimeout() from error
+        self.count(started, len(data))
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        """Send all bytes."""
+        view = memoryview(data)
+        while view:
+            started = self.start()
+            sent = self.sock.send(view)
+            self.count(started, sent)
+            view = view[sent:]
+
+    def start(self) -> float:
+        """Let the next call take as long as is left, and return the time."""
+        self.sock.settimeout(max(self.left, 0.001))
+        return time.monotonic()
+
+    def count(self, started: float, size: int) -> None:
+        """Take the time that the call waited, and give what its bytes are worth."""
+        self.left = min(self.seconds, self.left - (time.monotonic() - started) + size / SLOWEST_CLIENT)
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Return whether bytes, or the end, of what a client sends are there."""
+    poller = poll()
+    poller.register(sock.fileno(), 1)  # POLLIN
+    return bool(poller.poll(0))
+
+
+def stop_reading(sock: socket.socket) -> None:
+    """Let whoever reads from the socket find its end; gevent's own shutdown would raise there."""
+    plain = PlainSocket(fileno=sock.fileno())
+    try:
+        plain.shutdown(socket.SHUT_RD)
+    finally:
+        plain.detach()
