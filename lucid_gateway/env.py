@@ -126,6 +126,8 @@ class Environment(BaseSettings):
     SSL_ENABLED: bool = True
     SSL_CERT_PATH: str = ""
     SSL_KEY_PATH: str = ""
+    HSTS_INCLUDE_SUBDOMAINS: bool = False
+    HSTS_PRELOAD: bool = False
     ALLOWED_HOSTS: CommaList = ()
     CORS_ORIGINS: CommaList = ()
     TRUSTED_PROXIES: CommaList = ()
@@ -286,6 +288,13 @@ class Environment(BaseSettings):
             )
         if self.JWT_ALGORITHM == "RS256" and "PRIVATE KEY-----" not in self.JWT_SECRET_KEY:
             raise ConfigurationError("JWT_SECRET_KEY: is no RSA key; expected a private key in PEM for RS256")
+        return self
+
+    @model_validator(mode="after")
+    def preload_with_subdomains(self) -> Self:
+        """Browsers' lists take a host with all its subdomains only (https://hstspreload.org)."""
+        if self.HSTS_PRELOAD and not self.HSTS_INCLUDE_SUBDOMAINS:
+            raise ConfigurationError("HSTS_PRELOAD: is true; expected HSTS_INCLUDE_SUBDOMAINS to be true, too")
         return self
 
     @model_validator(mode="after")

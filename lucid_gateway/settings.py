@@ -222,7 +222,7 @@ CORS_ALLOW_HEADERS = [
 # nginx terminates TLS and redirects; RequestTargetMiddleware and TrustedProxyMiddleware decide whom to believe.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 31_536_000 if ENV.SSL_ENABLED else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENV.SSL_ENABLED
+SECURE_HSTS_INCLUDE_SUBDOMAINS, SECURE_HSTS_PRELOAD = ENV.HSTS_INCLUDE_SUBDOMAINS, ENV.HSTS_PRELOAD
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.SSL_ENABLED
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 8 * 3600
@@ -234,6 +234,8 @@ CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
 SILENCED_SYSTEM_CHECKS = [
     "security.W002",  # Clickjacking: AdminClickjackingMiddleware, where there are pages.
     "security.W003",  # CSRF: AdminCsrfMiddleware, where there are cookies.
+    "security.W005",  # HSTS for subdomains, which may be other people's services: HSTS_INCLUDE_SUBDOMAINS.
+    "security.W021",  # HSTS preload, which takes months to undo: HSTS_PRELOAD.
     "security.W008",  # SECURE_SSL_REDIRECT: nginx answers plain HTTP from outside, the container network stays plain.
     "security.W009",  # SECRET_KEY: `lucid_gateway.env` has refused the weak ones.
 ]

@@ -123,6 +123,8 @@ def test_a_missing_or_empty_value_is_named(monkeypatch: pytest.MonkeyPatch, name
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
         ("HEALTH_CHECK_INTERVAL", "0"),
+        ("HSTS_INCLUDE_SUBDOMAINS", "max-age=1"),
+        ("HSTS_PRELOAD", "true"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_name_of_its_variable(
