@@ -11,7 +11,7 @@ from lucid_gateway.errors import NotAUUID
 
 
 class HasRoutePermission(BasePermission):
-    """Asks for what `view.permission_for(request)` names; None asks for a caller and nothing more."""
+    """Asks for the permission that `view.permission_for(request)` names; a method without a row is 405 for callers."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the caller may."""
@@ -30,15 +30,21 @@ class SignedIn(BasePermission):
 
 
 class HasPermission(BasePermission):
-    """Asks for what the view's `permissions` name for the method (the contract, section 6)."""
+    """Asks for what the view's `permissions` name for the method (the contract, section 6).
+
+    A method that they do not name is for users who have signed in: an API key does nothing that no permission names.
+    """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the caller may; a method that the view does not have is 405 for everyone signed in."""
+        """Return whether the caller may; a method that the view does not have is 405 for every caller."""
         if not request.user:
             return False
+        caller = caller_of(request._request)
         # Django answers HEAD by what answers GET.
         needed: str | None = view.permissions.get("GET" if request.method == "HEAD" else request.method)
-        return needed is None or needed in caller_of(request._request).permissions
+        if needed is None:
+            return not caller.by_api_key or request.method not in view.allowed_methods
+        return needed in caller.permissions
 
 
 class IsSelfOrReadsUsers(BasePermission):

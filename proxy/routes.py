@@ -36,7 +36,7 @@ class CacheRule:
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where requests go. `path` is below /api/v1 in Django's syntax, `upstream` the path at the cluster;
-    `permission` None asks for a caller and nothing more; `body_limit` is bytes.
+    `permission` is what the caller must have (the contract, section 6); `body_limit` is bytes.
 
     `attempts` is how many instances may be tried at most, where the retry rule allows another; `idempotency_key` says
     whether Idempotency-Key is honoured; `cache` None keeps no answers; `recorded` rows are forwarded by a view of
@@ -47,7 +47,7 @@ class Route:
     methods: tuple[str, ...]
     cluster: str
     upstream: str
-    permission: str | None = None
+    permission: str
     tier: str = "authenticated"
     body_limit: int = 100 * MIB
     timeouts: Timeouts = Timeouts()
@@ -68,11 +68,13 @@ def printable(query: str) -> str:
 
 
 READ = ("GET", "HEAD")
-ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+CHANGE = ("PUT", "PATCH", "DELETE")
+WRITE = ("POST", *CHANGE)
 # Two seconds of the chain's height are nobody's secret; of blocks only the cluster knows which are final.
 CHAIN_INFO = CacheRule(seconds=2.0, shared=True)
 BLOCKS = CacheRule(shared=True)
 BLOCKCHAIN, SESSIONS, TRON = "blockchain_core", "session_management", "tron_payment"
+RDP, NODES, STORAGE = "rdp_services", "node_management", "storage_database"
 
 CHUNK_UPLOAD = Route(
     "sessions/<str:session_id>/chunks",
@@ -117,13 +119,17 @@ ROUTES: tuple[Route, ...] = (
     *subtree("chain/consensus", READ, BLOCKCHAIN, "/api/v1/consensus", permission="blockchain:read"),
     *subtree("chain/merkle", READ, BLOCKCHAIN, "/api/v1/merkle", permission="blockchain:read"),
     CHUNK_UPLOAD,
-    *subtree("wallets", ("POST",), TRON, "/api/v1/wallets", idempotency_key=True),
-    *subtree("wallets", ("GET", "HEAD", "PUT", "PATCH", "DELETE"), TRON, "/api/v1/wallets"),
-    *subtree("rdp", ANY, "rdp_services", "/api/v1/rdp"),
-    *subtree("nodes", ANY, "node_management", "/api/v1/nodes"),
-    *subtree("storage", ANY, "storage_database", "/api/v1/storage"),
+    *subtree("wallets", READ, TRON, "/api/v1/wallets", permission="wallet:read"),
+    *subtree("wallets", ("POST",), TRON, "/api/v1/wallets", permission="wallet:write", idempotency_key=True),
+    *subtree("wallets", CHANGE, TRON, "/api/v1/wallets", permission="wallet:write"),
+    *subtree("rdp", READ, RDP, "/api/v1/rdp", permission="rdp:read"),
+    *subtree("rdp", WRITE, RDP, "/api/v1/rdp", permission="rdp:write"),
+    *subtree("nodes", READ, NODES, "/api/v1/nodes", permission="node:read"),
+    *subtree("nodes", WRITE, NODES, "/api/v1/nodes", permission="node:write"),
+    *subtree("storage", READ, STORAGE, "/api/v1/storage", permission="storage:read"),
+    *subtree("storage", WRITE, STORAGE, "/api/v1/storage", permission="storage:write"),
 )
-OPTIONAL_CLUSTERS = frozenset({"rdp_services", "node_management", "storage_database"})
+OPTIONAL_CLUSTERS = frozenset({RDP, NODES, STORAGE})
 
 
 @cache

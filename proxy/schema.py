@@ -26,10 +26,9 @@ KEY_ANSWERS = {
 
 def description_of(row: Route) -> str:
     """Return what the row says, in words."""
-    needs = f"the permission {row.permission}" if row.permission else "a signed-in caller"
     return (
         f"Forwarded to {row.cluster} as {row.upstream}.\n\n"
-        f"Needs {needs}; counted in the tier {row.tier}; bodies up to {row.body_limit} bytes."
+        f"Needs the permission {row.permission}; counted in the tier {row.tier}; bodies up to {row.body_limit} bytes."
     )
 
 

@@ -32,7 +32,7 @@ POST   /api/v1/auth/password/reset                  + + + + + + +
 POST   /api/v1/auth/password/reset/confirm          + + + + + + +
 POST   /api/v1/auth/email/confirm                   + + + + + + +
 POST   /api/v1/auth/logout                          . + + + + x x
-GET    /api/v1/auth/status                          . + + + + + +
+GET    /api/v1/auth/status                          . + + + + + x
 GET    /api/v1/auth/sessions                        . + + + + x x
 DELETE /api/v1/auth/sessions/{session_id}           . + + + + x x
 POST   /api/v1/auth/totp                            . + + + + x x
@@ -111,46 +111,46 @@ GET    /api/v1/chain/consensus/{rest}               . + + + + + +
 GET    /api/v1/chain/merkle                         . + + + + + +
 GET    /api/v1/chain/merkle/{rest}                  . + + + + + +
 
-GET    /api/v1/wallets                              . + + + + + +
-POST   /api/v1/wallets                              . + + + + + +
-PUT    /api/v1/wallets                              . + + + + + +
-PATCH  /api/v1/wallets                              . + + + + + +
-DELETE /api/v1/wallets                              . + + + + + +
-GET    /api/v1/wallets/{rest}                       . + + + + + +
-POST   /api/v1/wallets/{rest}                       . + + + + + +
-PUT    /api/v1/wallets/{rest}                       . + + + + + +
-PATCH  /api/v1/wallets/{rest}                       . + + + + + +
-DELETE /api/v1/wallets/{rest}                       . + + + + + +
-GET    /api/v1/rdp                                  . + + + + + +
-POST   /api/v1/rdp                                  . + + + + + +
-PUT    /api/v1/rdp                                  . + + + + + +
-PATCH  /api/v1/rdp                                  . + + + + + +
-DELETE /api/v1/rdp                                  . + + + + + +
-GET    /api/v1/rdp/{rest}                           . + + + + + +
-POST   /api/v1/rdp/{rest}                           . + + + + + +
-PUT    /api/v1/rdp/{rest}                           . + + + + + +
-PATCH  /api/v1/rdp/{rest}                           . + + + + + +
-DELETE /api/v1/rdp/{rest}                           . + + + + + +
-GET    /api/v1/nodes                                . + + + + + +
-POST   /api/v1/nodes                                . + + + + + +
-PUT    /api/v1/nodes                                . + + + + + +
-PATCH  /api/v1/nodes                                . + + + + + +
-DELETE /api/v1/nodes                                . + + + + + +
-GET    /api/v1/nodes/{rest}                         . + + + + + +
-POST   /api/v1/nodes/{rest}                         . + + + + + +
-PUT    /api/v1/nodes/{rest}                         . + + + + + +
-PATCH  /api/v1/nodes/{rest}                         . + + + + + +
-DELETE /api/v1/nodes/{rest}                         . + + + + + +
-GET    /api/v1/storage                              . + + + + + +
-POST   /api/v1/storage                              . + + + + + +
-PUT    /api/v1/storage                              . + + + + + +
-PATCH  /api/v1/storage                              . + + + + + +
-DELETE /api/v1/storage                              . + + + + + +
-GET    /api/v1/storage/{rest}                       . + + + + + +
-POST   /api/v1/storage/{rest}                       . + + + + + +
-PUT    /api/v1/storage/{rest}                       . + + + + + +
-PATCH  /api/v1/storage/{rest}                       . + + + + + +
-DELETE /api/v1/storage/{rest}                       . + + + + + +
+GET    /api/v1/wallets                              . + + + + + x
+POST   /api/v1/wallets                              . + + + + + x
+PUT    /api/v1/wallets                              . + + + + + x
+PATCH  /api/v1/wallets                              . + + + + + x
+DELETE /api/v1/wallets                              . + + + + + x
+GET    /api/v1/wallets/{rest}                       . + + + + + x
+POST   /api/v1/wallets/{rest}                       . + + + + + x
+PUT    /api/v1/wallets/{rest}                       . + + + + + x
+PATCH  /api/v1/wallets/{rest}                       . + + + + + x
+DELETE /api/v1/wallets/{rest}                       . + + + + + x
+GET    /api/v1/rdp                                  . + + + + + x
+POST   /api/v1/rdp                                  . + + + + + x
+PUT    /api/v1/rdp                                  . + + + + + x
+PATCH  /api/v1/rdp                                  . + + + + + x
+DELETE /api/v1/rdp                                  . + + + + + x
+GET    /api/v1/rdp/{rest}                           . + + + + + x
+POST   /api/v1/rdp/{rest}                           . + + + + + x
+PUT    /api/v1/rdp/{rest}                           . + + + + + x
+PATCH  /api/v1/rdp/{rest}                           . + + + + + x
+DELETE /api/v1/rdp/{rest}                           . + + + + + x
+GET    /api/v1/nodes                                . + + + + + x
+POST   /api/v1/nodes                                . x + + + + x
+PUT    /api/v1/nodes                                . x + + + + x
+PATCH  /api/v1/nodes                                . x + + + + x
+DELETE /api/v1/nodes                                . x + + + + x
+GET    /api/v1/nodes/{rest}                         . + + + + + x
+POST   /api/v1/nodes/{rest}                         . x + + + + x
+PUT    /api/v1/nodes/{rest}                         . x + + + + x
+PATCH  /api/v1/nodes/{rest}                         . x + + + + x
+DELETE /api/v1/nodes/{rest}                         . x + + + + x
+GET    /api/v1/storage                              . + + + + + x
+POST   /api/v1/storage                              . + + + + + x
+PUT    /api/v1/storage                              . + + + + + x
+PATCH  /api/v1/storage                              . + + + + + x
+DELETE /api/v1/storage                              . + + + + + x
+GET    /api/v1/storage/{rest}                       . + + + + + x
+POST   /api/v1/storage/{rest}                       . + + + + + x
+PUT    /api/v1/storage/{rest}                       . + + + + + x
+PATCH  /api/v1/storage/{rest}                       . + + + + + x
+DELETE /api/v1/storage/{rest}                       . + + + + + x
 """
 ROWS = {(method, path): marks for method, path, *marks in (line.split() for line in TABLE.splitlines() if line)}
 CLUSTERS = ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage")
@@ -180,16 +180,29 @@ def mark_of(path: str, response: Any) -> str:
     return REFUSALS.get(answer) or ("+" if response.status_code in let_in else str(answer))
 
 
+def mark_for(api: ApiClient, method: str, path: str, headers: dict[str, str]) -> str:
+    """Return what the table would say of the operation for whoever sends the headers."""
+    ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
+    target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
+    return mark_of(path, api.generic(method, target, headers=headers))
+
+
 @pytest.mark.urls("testing.every_route")
 @pytest.mark.parametrize("caller", CALLERS)
 def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
-    found = {}
-    for method, path in ROWS:
-        ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
-        target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
-        found[method, path] = mark_of(path, api.generic(method, target, headers=headers_of(caller)))
+    found = {row: mark_for(api, *row, headers_of(caller)) for row in ROWS}
 
     assert found == {row: marks[CALLERS.index(caller)] for row, marks in ROWS.items()}
+
+
+@pytest.mark.urls("testing.every_route")
+def test_a_key_without_permissions_is_let_in_where_anyone_is_and_nowhere_else(
+    api: ApiClient, super_admin: User
+) -> None:
+    headers = {"X-API-Key": create_api_key(super_admin, name="a key for nothing", permissions=[])[1]}
+    found = {row: mark_for(api, *row, headers) for row in ROWS}
+
+    assert found == {row: "+" if marks[0] == "+" else "x" for row, marks in ROWS.items()}
 
 
 def test_the_table_names_exactly_the_operations_of_the_document() -> None:

@@ -11,9 +11,10 @@ from accounts.roles import PERMISSIONS, Role
 
 USER = {
     "user:read", "user:update", "session:create", "session:read", "session:update", "session:delete",
-    "blockchain:read",
+    "blockchain:read", "wallet:read", "wallet:write", "rdp:read", "rdp:write", "node:read", "storage:read",
+    "storage:write",
 }  # fmt: skip
-NODE_OPERATOR = USER | {"blockchain:write", "system:monitor"}
+NODE_OPERATOR = USER | {"blockchain:write", "node:write", "system:monitor"}
 ADMIN = NODE_OPERATOR | {"user:delete", "admin:read", "admin:write"}
 SUPER_ADMIN = ADMIN | {"admin:delete", "system:manage"}
 TABLE = {"user": USER, "node_operator": NODE_OPERATOR, "admin": ADMIN, "super_admin": SUPER_ADMIN}

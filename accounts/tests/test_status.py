@@ -37,19 +37,25 @@ def test_staff_have_more_permissions(api: ApiClient, super_admin: User) -> None:
 
 def test_an_api_key_says_so_and_shows_its_own_permissions(api: ApiClient, owner: User) -> None:
     ends = timezone.now() + timedelta(days=1)
-    _, text = create_api_key(owner, name="script", permissions=["blockchain:read"], expires_at=ends)
+    _, text = create_api_key(owner, name="script", permissions=["blockchain:read", "user:read"], expires_at=ends)
     body = api.send("get", "/auth/status", headers={"X-API-Key": text}).json()
 
     assert body["method"] == "api_key"
-    assert body["permissions"] == ["blockchain:read"]
+    assert body["permissions"] == ["blockchain:read", "user:read"]
     assert body["session_id"] is None
     assert body["expires_at"][:19] == ends.isoformat()[:19]
 
 
 def test_a_key_without_an_end_has_none(api: ApiClient, owner: User) -> None:
-    _, text = create_api_key(owner, name="script", permissions=["blockchain:read"])
+    _, text = create_api_key(owner, name="script", permissions=["user:read"])
 
     assert api.send("get", "/auth/status", headers={"X-API-Key": text}).json()["expires_at"] is None
+
+
+def test_a_key_that_may_not_read_its_owner_is_refused(api: ApiClient, owner: User) -> None:
+    _, text = create_api_key(owner, name="script", permissions=["blockchain:read"])
+
+    assert error_code(api.send("get", "/auth/status", headers={"X-API-Key": text})) == "2004"
 
 
 def test_nobody_and_those_who_are_locked_get_401(api: ApiClient, owner: User, tokens: TokenPair) -> None:

@@ -29,7 +29,10 @@ class LoginView(PublicView):
 
 
 class CallerView(APIView):
-    """An endpoint for callers with the permission that the method's entry in `permissions` names, if it names one."""
+    """An endpoint for callers with the permission that `permissions` name for the method.
+
+    A method that is not in `permissions` is for users who have signed in.
+    """
 
     permission_classes = [HasPermission]
     permissions: ClassVar[Mapping[str, str]] = {}

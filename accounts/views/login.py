@@ -61,6 +61,8 @@ class LogoutView(SignedInView):
 class StatusView(CallerView):
     """Who the gateway takes the caller for."""
 
+    permissions = {"GET": "user:read"}
+
     @extend_schema(responses=shapes.CallerStatusSerializer, tags=["auth"])
     def get(self, request: Request) -> Response:
         """Say who calls, by what, with which permissions, and until when."""

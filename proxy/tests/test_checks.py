@@ -13,7 +13,7 @@ def ids(*routes: Route) -> list[str | None]:
 
 
 def route(path: str, *methods: str, tier: str = "authenticated") -> Route:
-    return Route(path, methods or ("GET",), "some_cluster", "/x", tier=tier)
+    return Route(path, methods or ("GET",), "some_cluster", "/x", "user:read", tier=tier)
 
 
 def test_the_route_table_passes() -> None:

@@ -66,7 +66,7 @@ def send(
     cluster: Cluster, method: str = "GET", body: bytes = b"", *, request: HttpRequest | None = None, limit: int = 1000
 ) -> Forwarded:
     """Forward a request and return its answer."""
-    route = Route("x", (method,), cluster.name, "/x", timeouts=SHORT, body_limit=limit)
+    route = Route("x", (method,), cluster.name, "/x", "user:read", timeouts=SHORT, body_limit=limit)
     request = request or a_request(method, body)
     return forward(request, route, cluster, caller=CALLER, target="/x?y", exchange=Exchange(cluster.name))
 
@@ -292,7 +292,7 @@ def test_any_other_answer_has_a_total_time(raw_cluster: RawCluster) -> None:
 
 def test_the_exchange_is_noted_for_the_log(raw_cluster: RawCluster) -> None:
     exchange = Exchange("some_cluster")
-    route = Route("x", ("GET",), "some_cluster", "/x", timeouts=SHORT)
+    route = Route("x", ("GET",), "some_cluster", "/x", "user:read", timeouts=SHORT)
     forward(a_request(), route, of(raw_cluster.instance), caller=CALLER, target="/x", exchange=exchange).body.close()
     assert exchange.status == 200
     assert exchange.milliseconds is not None

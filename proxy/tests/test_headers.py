@@ -63,8 +63,8 @@ def test_a_cluster_is_told_who_calls_and_how(ask: Ask, stage: Stage, wallets: Ra
         "host": f"127.0.0.1:{wallets.port}",
         "x-request-id": answer.all("X-Request-ID")[0],
         "x-user-role": "user",
-        "x-user-permissions": "blockchain:read,session:create,session:delete,session:read,session:update,"
-        "user:read,user:update",
+        "x-user-permissions": "blockchain:read,node:read,rdp:read,rdp:write,session:create,session:delete,"
+        "session:read,session:update,storage:read,storage:write,user:read,user:update,wallet:read,wallet:write",
         "x-forwarded-for": "127.0.0.1",
         "x-forwarded-proto": "http",
         "x-forwarded-host": f"127.0.0.1:{stage.gateway.port}",

@@ -26,7 +26,7 @@ from proxy.tests.test_idempotency import stalled
 from proxy.upstream import ConnectTimeout, NoAnswer
 
 ANSWER = StoredAnswer(201, "Made It", (("Set-Cookie", "a=1"), ("set-cookie", "b=2")), b"\x00\xff\n\n")
-ROUTE = Route("wallets", ("POST",), "tron_payment", "/api/v1/wallets", idempotency_key=True)
+ROUTE = Route("wallets", ("POST",), "tron_payment", "/api/v1/wallets", "wallet:write", idempotency_key=True)
 CALLER = Caller("6f4b1d0e-0000-4000-8000-000000000000", Role.USER, "jti", "family", 0)
 
 

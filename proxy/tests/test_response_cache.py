@@ -449,8 +449,8 @@ def test_a_leader_whose_answer_is_cut_fails_alone(
 
 # By itself, in this process.
 
-MINE = Route("/x", ("GET",), "some_cluster", "/x", cache=CacheRule(seconds=60))
-OURS = Route("/x", ("GET",), "some_cluster", "/x", cache=CacheRule(seconds=60, shared=True))
+MINE = Route("/x", ("GET",), "some_cluster", "/x", "user:read", cache=CacheRule(seconds=60))
+OURS = Route("/x", ("GET",), "some_cluster", "/x", "user:read", cache=CacheRule(seconds=60, shared=True))
 ALICE, BOB = (Caller(name, Role.USER, "j", "f", 0) for name in ("alice", "bob"))
 
 

@@ -3,6 +3,7 @@
 import pytest
 from rest_framework.throttling import BaseThrottle
 
+from accounts.roles import PERMISSIONS, Role
 from accounts.tokens import TokenPair
 from conftest import ApiClient, error_code
 from proxy.routes import OPTIONAL_CLUSTERS, ROUTES, Route, active_routes, by_path, printable
@@ -31,8 +32,8 @@ FORWARDED = [
     *[(method, "/wallets/w-1", "wallets", SAME) for method in ("HEAD", "PUT", "PATCH", "DELETE")],
     *[
         (method, f"/{group}{rest}", group, SAME)
-        for group in ("rdp", "nodes", "storage")
-        for method in ("GET", "POST", "DELETE")
+        for group, methods in (("rdp", "GET POST DELETE"), ("nodes", "GET HEAD"), ("storage", "GET POST DELETE"))
+        for method in methods.split()
         for rest in ("", "/1/2")
     ],
 ]
@@ -173,11 +174,15 @@ def test_the_rows_of_a_path_share_their_tier_which_has_a_throttle() -> None:
         assert issubclass(THROTTLES[tiers.pop()], BaseThrottle)
 
 
+def test_each_row_asks_for_a_permission_that_super_admins_have() -> None:
+    assert {route.permission for route in ROUTES} <= PERMISSIONS[Role.SUPER_ADMIN]
+
+
 def test_no_wallet_is_reached_through_the_blockchain_cluster() -> None:
     assert {route.cluster for route in ROUTES if "wallet" in route.path + route.upstream} == {"tron_payment"}
 
 
 def test_a_parameter_cannot_leave_its_place() -> None:
-    route = Route("x/<path:rest>", ("GET",), "some_cluster", "/base/{rest}")
+    route = Route("x/<path:rest>", ("GET",), "some_cluster", "/base/{rest}", "user:read")
     assert route.target({"rest": "a b?c#d\r\n{e}%2F"}, "") == "/base/a%20b%3Fc%23d%0D%0A%7Be%7D%252F"
     assert route.target({"rest": "a"}, "q=%") == "/base/a?q=%"

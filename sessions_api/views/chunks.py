@@ -69,7 +69,7 @@ class ChunksView(CallerView):
     """A session's chunks."""
 
     streams_body = True
-    permissions = {"GET": "session:read", "POST": CHUNK_UPLOAD.permission or ""}
+    permissions = {"GET": "session:read", "POST": CHUNK_UPLOAD.permission}
     throttle_classes = [AuthenticatedThrottle]
 
     def initial(self, request: Request, *arguments: Any, **parameters: Any) -> None:

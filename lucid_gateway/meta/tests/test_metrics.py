@@ -237,7 +237,7 @@ def test_what_became_of_a_request_at_its_cluster_is_counted(
 
 def test_a_cluster_that_nobody_reaches_is_counted(scene: Scene) -> None:
     labels = {"cluster": "node_management", "outcome": "unreachable"}
-    fire = lambda: ask(scene.gateway.port, hammer.api("POST", "/nodes", {}, token=scene.user))  # noqa: E731
+    fire = lambda: ask(scene.gateway.port, hammer.api("POST", "/nodes", {}, token=scene.operator))  # noqa: E731
 
     scene.rises("lucid_upstream_requests_total", 1, fire, **labels)
 

@@ -21,7 +21,7 @@ def row(route: Route) -> tuple[str, ...]:
         f"/api/v1/{route.path}",
         route.cluster,
         route.upstream,
-        route.permission or "signed in",
+        route.permission,
         route.tier,
         f"{times.connect:g}/{times.read:g}/{times.total:g}",
         f"{route.body_limit // MIB} MiB",
