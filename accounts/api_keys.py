@@ -17,6 +17,7 @@ from accounts.models import ApiKey, User
 from accounts.revocation import API_KEY_REMEMBERED, revoke_api_keys
 from accounts.roles import PERMISSIONS, Role
 from lucid_gateway.errors import AccountLocked, NotFound, OperationNotAllowed, TokenExpired, TokenInvalid
+from lucid_gateway.places import take_place
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
 MAX_KEYS = 50
@@ -41,16 +42,27 @@ def create_api_key(
 
     Raises TooManyKeys.
     """
-    if ApiKey.objects.owned_by(user.pk).live().count() >= MAX_KEYS:
-        raise TooManyKeys()
     key_id = "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
     text = f"lk_{key_id}_{secrets.token_urlsafe(32)}"
     allowed = sorted(PERMISSIONS[Role(user.role)].intersection(permissions))
-    key = ApiKey.objects.create(
+    key = ApiKey(
         key_id=key_id, user=user, name=name, secret_hash=secret_hash(text), permissions=allowed, expires_at=expires_at
     )
+    if not insert_on_a_place(key):
+        raise TooManyKeys()
     record("api_key.created", subject=user, actor=by, key_id=key_id, permissions=allowed)
     return key, text
+
+
+def insert_on_a_place(key: ApiKey) -> bool:
+    """Insert the key on one of its owner's places; return False if live keys need all of them.
+
+    Live keys that have no place yet come first, so that they count, too.
+    """
+    keys = ApiKey.objects.owned_by(key.user_id)
+    keys.ended().filter(place__gte=0).update(place=None)
+    waiting = keys.live().filter(place=None)
+    return all(take_place(row, "place", places=MAX_KEYS) for row in [*waiting, key])
 
 
 def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | None = None) -> None:

@@ -17,10 +17,10 @@ from rest_framework.serializers import ValidationError
 
 from accounts.audit import record
 from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
+from lucid_gateway.places import take_place
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
 from sessions_api.moments import moment
-from sessions_api.places import take_place
 from sessions_api.reservations import forget_abandoned
 from sessions_api.totals import settle
 

@@ -11,10 +11,10 @@ from django.db.models import F, ProtectedError
 
 from accounts.audit import record
 from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed
+from lucid_gateway.places import take_place
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.policies import MAX_POLICIES
 from sessions_api.moments import moment
-from sessions_api.places import take_place
 
 MOST_NAMED = 10
 

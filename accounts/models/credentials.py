@@ -36,9 +36,17 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
         return self.filter(unexpired, revoked_at=None)
 
+    def ended(self) -> "ApiKeyQuerySet":
+        """Return those that were revoked or have expired."""
+        return self.filter(models.Q(revoked_at__isnull=False) | models.Q(expires_at__lte=timezone.now()))
+
 
 class ApiKey(models.Model):
-    """A key for scripts: its id finds it, its secret is kept as a hash; `permissions` are some of the role's."""
+    """A key for scripts: its id finds it, its secret is kept as a hash; `permissions` are some of the role's.
+
+    `place` is one of 50 places of the user: a unique key keeps anybody from having more. A key that has ended gives its
+    place up when another one needs it; a live key without a place is older than places are.
+    """
 
     key_id = models.CharField(primary_key=True, max_length=16, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
@@ -49,12 +57,18 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    place = models.PositiveSmallIntegerField(null=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
         indexes = [models.Index(fields=["key_id"], name="api_key_key")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "place"], condition=models.Q(place__gte=0), name="one_api_key_a_place"
+            )
+        ]
         verbose_name = "API key"
 
     def __str__(self) -> str:

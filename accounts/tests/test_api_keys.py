@@ -113,6 +113,36 @@ def test_there_are_no_more_than_fifty_live_keys(api: ApiClient, owner: User, tok
     assert error_code(response) == "4003"
 
 
+def statuses(api: ApiClient, tokens: TokenPair, times: int) -> list[int]:
+    """Return what so many requests for keys are answered with."""
+    return [create(api, tokens.access).status_code for _ in range(times)]
+
+
+def test_a_key_that_has_ended_gives_its_place_to_another(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    for _ in range(MAX_KEYS):
+        create_api_key(owner, name="a key", permissions=["user:read"])
+    revoked, expired = ApiKey.objects.values_list("key_id", flat=True)[:2]
+    assert statuses(api, tokens, 1) == [409]
+
+    api.send("delete", f"{KEYS}/{revoked}", token=tokens.access)
+    assert statuses(api, tokens, 2) == [201, 409]
+    ApiKey.objects.filter(key_id=expired).update(expires_at=timezone.now())
+    assert statuses(api, tokens, 2) == [201, 409]
+
+
+def test_who_has_more_than_fifty_from_before_keeps_them_and_gets_no_more(
+    api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
+    ApiKey.objects.bulk_create(ApiKey(key_id=f"key-{index}", user=owner) for index in range(MAX_KEYS + 2))
+    assert statuses(api, tokens, 1) == [409]
+    assert ApiKey.objects.live().count() == MAX_KEYS + 2
+
+    for index, expected in enumerate((409, 409, 201, 201)):
+        api.send("delete", f"{KEYS}/key-{index}", token=tokens.access)
+        assert statuses(api, tokens, 1) == [expected]
+    assert ApiKey.objects.live().count() == MAX_KEYS
+
+
 # Listing and revoking
 
 

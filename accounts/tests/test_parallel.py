@@ -13,6 +13,7 @@ from django.utils import timezone
 from redis import Redis
 
 from accounts import revocation
+from accounts.api_keys import MAX_KEYS
 from accounts.lockouts import RULES, account
 from accounts.models import IssuedToken
 from accounts.tests.stage import LOGINS_PER_MINUTE, Person, Stage, from_anywhere, post, running_stage
@@ -247,6 +248,16 @@ def test_a_new_role_ends_tokens_and_is_that_of_the_keys_on_all_workers(stage: St
     assert before == {"200"}
     assert as_user == [{"2003"}, {"2004"}]
     assert [set(hammer.seen(name, after=promoted)) for name, _ in asked] == [{"2003"}, {"200"}]
+
+
+def test_of_parallel_requests_for_api_keys_exactly_fifty_get_one(stage: Stage, person: Person) -> None:
+    token = person.log_in()["access_token"]
+    request = post("/users/me/api-keys", {"name": "a key", "permissions": ["user:read"]}, token=token)
+
+    seen = outcomes(stage.at_once([request] * (MAX_KEYS + 10)))
+
+    assert seen == {"201": MAX_KEYS, "4003": 10}
+    assert len(stage.get("GET", "/users/me/api-keys", token=token)["api_keys"]) == MAX_KEYS
 
 
 @contextlib.contextmanager

@@ -9,9 +9,12 @@ TRIES = 20
 
 
 def take_place(row: Any, field: str, *, places: int) -> bool:
-    """Insert the row on a free one of its user's places, whose number goes into the field; return False if all of them
-    are taken. Raises IntegrityError if it is not about the place.
+    """Save the row on a free one of its user's places, whose number goes into the field; return False if none is free.
+
+    A new row is inserted; of an existing one only the field is written. Raises IntegrityError if it is not about the
+    place.
     """
+    how: dict[str, Any] = {"force_insert": True} if row._state.adding else {"update_fields": [field]}
     others = type(row).objects.filter(user_id=row.user_id, **{f"{field}__gte": 0}).order_by()
     for tries_left in reversed(range(TRIES)):
         free = set(range(places)).difference(others.values_list(field, flat=True))
@@ -20,7 +23,7 @@ def take_place(row: Any, field: str, *, places: int) -> bool:
         setattr(row, field, secrets.choice(sorted(free)))  # by chance, so that those who come at once seldom collide
         try:
             with transaction.atomic():
-                row.save(force_insert=True)
+                row.save(**how)
         except IntegrityError:  # somebody has the place, or had it just now
             if not tries_left:
                 raise
