@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -24,6 +24,8 @@ PLACEHOLDERS = ("changeme", "change-me", "change_me", "your-secret", "placeholde
 
 TIERS = ("public", "authenticated", "admin", "blockchain_query", "chunk_upload", "login_attempt")
 HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+# Options of MONGODB_URI that could lose a revocation, and the values that cannot (in settings.py).
+MONGODB_GUARANTEES = {"w": "majority", "journal": "true", "readpreference": "primary"}
 SENTINEL_GROUP = re.compile(r"sentinel://([^/]*@)?[^/@,]+:[0-9]+(,[^/@,]+:[0-9]+)*/[^/]+(/[0-9]+)?")
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -265,9 +267,13 @@ class Environment(BaseSettings):
     @field_validator("MONGODB_URI")
     @classmethod
     def mongodb_uri(cls, uri: str) -> str:
-        """A MongoDB connection string."""
+        """A MongoDB connection string that weakens no write: what was acknowledged survives a failover, and is read."""
         if uri and uri.partition("://")[0] not in ("mongodb", "mongodb+srv"):
             raise ValueError("expected mongodb:// or mongodb+srv://")
+        for name, value in parse_qsl(uri.partition("?")[2].replace(";", "&")):
+            expected = MONGODB_GUARANTEES.get(name.lower())
+            if expected is not None and value.lower() != expected:
+                raise ValueError(f"has the option {name}; expected {expected} for it, or none: that is always so")
         return uri
 
     @field_validator("JWT_SECRET_KEY")

@@ -89,14 +89,17 @@ def sqlite() -> dict[str, Any]:
 
 
 def mongodb() -> dict[str, Any]:
-    """MongoDB, with every wait bounded: a dead server costs a request seconds, not the driver's half minute."""
+    """MongoDB, with every wait bounded: a dead server costs a request seconds, not the driver's half minute. A write
+    is done when a majority has it in its journal: no failover takes it back.
+    """
     waits = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTimeoutMS": 10000}
     pool = {"maxPoolSize": 50, "waitQueueTimeoutMS": 2000}
+    writes = {"w": "majority", "journal": True, "wTimeoutMS": 5000, "retryWrites": True}
     return {
-        "ENGINE": "django_mongodb_backend",
+        "ENGINE": "lucid_gateway.mongodb",
         "HOST": ENV.MONGODB_URI,
         "NAME": ENV.MONGODB_DATABASE,
-        "OPTIONS": {**waits, **pool, "retryWrites": True, "tz_aware": False},
+        "OPTIONS": {**waits, **pool, **writes, "tz_aware": False},
     }
 
 

@@ -56,10 +56,17 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On MongoDB keep the tests that touch the database: the others would only say the same again."""
-    if config.getoption("--database") == "mongodb":
-        kept = [item for item in items if needs_database(item)]
-        config.hook.pytest_deselected(items=[item for item in items if not needs_database(item)])
+    """On MongoDB keep the tests that touch the database, as the others would only say the same again; on SQLite those
+    that are not about MongoDB.
+    """
+    on_mongodb = config.getoption("--database") == "mongodb"
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        runs = needs_database(item) if on_mongodb else item.get_closest_marker("mongodb") is None
+        (kept if runs else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
         items[:] = kept
 
 

@@ -118,11 +118,26 @@ def running_mongod() -> Iterator[str]:
     port = free_port()
     with folder() as path:
         command = [mongod_binary(), "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", str(path),
-                   "--replSet", "test", "--nounixsocket", "--oplogSize", "64"]  # fmt: skip
+                   "--replSet", "test", "--nounixsocket", "--oplogSize", "64",
+                   "--setParameter", "enableTestCommands=1"]  # fmt: skip
         with child(command, path / "log") as process:
             wait_for_port(port, process)
             start_replica_set(port)
             yield f"mongodb://127.0.0.1:{port}/?replicaSet=test"
+
+
+@contextlib.contextmanager
+def failing(uri: str, *commands: str, **how: object) -> Iterator[None]:
+    """Let a server of `running_mongod` fail these commands meanwhile, as `failCommand` describes it: `errorCode`,
+    `closeConnection`, or `writeConcernError` for a write that is done all the same.
+    """
+    with pymongo.MongoClient[dict[str, object]](uri) as client:
+        point = {"configureFailPoint": "failCommand", "data": {"failCommands": commands, **how}}
+        client.admin.command(point | {"mode": "alwaysOn"})
+        try:
+            yield
+        finally:
+            client.admin.command(point | {"mode": "off"})
 
 
 def start_replica_set(port: int) -> None:

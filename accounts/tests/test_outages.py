@@ -99,6 +99,7 @@ def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_pat
                 stop_database()
                 assert call(gateway, "GET", "/chain/info", live) == (502, "5005")  # let in: Redis answers
                 assert call(gateway, "GET", "/users/me", live) == (503, "5002")
+                assert call(gateway, "POST", "/sessions", live, name="s") == (503, "5002")
             for token in (live, revoked):
                 assert call(gateway, "GET", "/chain/info", token) == (503, "5002")
 

@@ -92,6 +92,10 @@ def test_a_missing_or_empty_value_is_named(monkeypatch: pytest.MonkeyPatch, name
         ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "1.5"),
         ("MONGODB_URI", f"mysql://lucid:{SECRET}@db"),
         ("MONGODB_URI", f"mongodb//lucid:{SECRET}℀@db"),
+        ("MONGODB_URI", f"mongodb://lucid:{SECRET}@one,two/?replicaSet=rs&w=1"),
+        ("MONGODB_URI", "mongodb://db/?W=0"),
+        ("MONGODB_URI", "mongodb://db/?journal=false;replicaSet=rs"),
+        ("MONGODB_URI", "mongodb+srv://db.example.org/?readPreference=secondaryPreferred"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", f"redis://:{SECRET}/x@redis:6379/0"),
         ("REDIS_URL", f"http://:{SECRET}℀@redis"),
@@ -165,6 +169,13 @@ def test_every_kind_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: str)
     set_variables(monkeypatch, MINIMUM | {"REDIS_URL": url})
 
     assert url == load().REDIS_URL
+
+
+@pytest.mark.parametrize("options", ["", "?replicaSet=rs&tls=true", "?w=majority&journal=True&readPreference=PRIMARY"])
+def test_options_of_mongodb_that_weaken_nothing_are_taken(monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    set_variables(monkeypatch, MINIMUM | {"MONGODB_URI": f"mongodb://one,two:27018/{options}"})
+
+    assert load().MONGODB_URI.endswith(options)
 
 
 def test_the_log_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,80 @@
+"""Django's backend for MongoDB, with the driver's errors translated into Django's at one boundary.
+
+django-mongodb-backend translates most errors itself. It lets through a BulkWriteError without a duplicate key (an
+insert that no majority has acknowledged), and whatever happens while the rest of a result is read (a lost cursor).
+"""
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from django.db import DatabaseError, IntegrityError
+from django_mongodb_backend.base import DatabaseWrapper as MongoDatabaseWrapper
+from pymongo.command_cursor import CommandCursor
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+
+DUPLICATE_KEY = 11000
+# What the backend does with data. Its changes of the schema are translated already, and it tries what a server can do.
+TRANSLATED = frozenset({"aggregate", "insert_many", "update_many", "delete_many", "next"})
+
+
+class TranslatedErrors:
+    """A context in which an error of the driver is raised as DatabaseError, or IntegrityError for a duplicate key."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, PyMongoError):
+            raise (IntegrityError if is_duplicate(error) else DatabaseError)(str(error)) from error
+
+
+translated_errors = TranslatedErrors()
+
+
+def is_duplicate(error: PyMongoError) -> bool:
+    """Return whether a write was refused because another row has the same unique value."""
+    if isinstance(error, BulkWriteError):
+        return any(failed["code"] == DUPLICATE_KEY for failed in (error.details or {}).get("writeErrors", ()))
+    return isinstance(error, DuplicateKeyError)
+
+
+class Translated:
+    """A collection or a cursor of the driver, whose reads and writes are in that context."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.inner, name)
+        return translated(value) if name in TRANSLATED else value
+
+    def __iter__(self) -> Iterator[Any]:
+        with translated_errors:
+            yield from self.inner
+
+
+def translated(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the call with its errors translated, and those of the cursor that it may return."""
+
+    def translating(*args: Any, **kwargs: Any) -> Any:
+        with translated_errors:
+            result = call(*args, **kwargs)
+        return Translated(result) if isinstance(result, CommandCursor) else result
+
+    return translating
+
+
+class DatabaseWrapper(MongoDatabaseWrapper):  # type: ignore[misc]  # the backend ships no types
+    """A connection whose errors are all Django's."""
+
+    def connect(self) -> None:
+        """Connect; raise DatabaseError if no server answers."""
+        with translated_errors:
+            super().connect()
+
+    def get_collection(self, name: str, **kwargs: Any) -> Translated:
+        """Return the collection of that name."""
+        return Translated(super().get_collection(name, **kwargs))
