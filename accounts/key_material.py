@@ -7,8 +7,9 @@ import jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import get_default_algorithms
+
+from lucid_gateway.rsa_keys import rsa_private_key
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -30,7 +31,7 @@ def derive(secret: str, purpose: bytes, length: int) -> bytes:
 def key_material(secret: str, algorithm: str) -> KeyMaterial:
     """Return the keys for an algorithm; every worker and gateway with the same secret gets the same ones.
 
-    Raises ValueError for RS256 with a secret that is no PEM: an RSA key cannot be derived.
+    Raises UnfitKey for RS256 with a secret that is no PEM of an RSA key of 2,048 bits or more.
     """
     if algorithm.startswith("HS"):
         return KeyMaterial(secret, jwt.PyJWK(jwk_of(secret.encode(), algorithm), algorithm))
@@ -42,7 +43,7 @@ def key_material(secret: str, algorithm: str) -> KeyMaterial:
         scalar = int.from_bytes(derive(secret, b"ES256", 48), "big") % (P256_ORDER - 1) + 1
         private = ec.derive_private_key(scalar, ec.SECP256R1())
     else:
-        private = load_pem_private_key(secret.encode(), password=None)
+        private = rsa_private_key(secret)
     public = jwk_of(private.public_key(), algorithm)
     verifying = jwt.PyJWK(public, algorithm)
     public.pop("key_ops", None)  # it is published with `use`, and not both (RFC 7517, section 4.3)

@@ -18,6 +18,7 @@ from accounts.key_material import KeyMaterial, key_material
 from accounts.models import SigningKey as StoredKey
 from accounts.signing_keys import bootstrap
 from lucid_gateway.errors import ServiceUnavailable
+from lucid_gateway.rsa_keys import UnfitKey
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +99,14 @@ def ring_of(stored: Iterable[StoredKey]) -> Keyring:
 
 
 def readable_key(row: StoredKey) -> SigningKey | None:
-    """Return the key of a row, None (and a line in the log) if SECRET_KEY is not the one it was encrypted under."""
+    """Return the key of a row; None, and a line in the log, if it cannot be decrypted or is too weak to be trusted."""
     try:
         return SigningKey(row.kid, row.algorithm, key_material(decrypt(row.secret), row.algorithm))
     except CannotDecrypt:
         logger.error("signing key %s cannot be decrypted: SECRET_KEY_FALLBACKS lacks the old SECRET_KEY", row.kid)  # noqa: TRY400
-        return None
+    except UnfitKey as error:
+        logger.error("signing key %s is not used: it %s; rotate the signing keys", row.kid, error)  # noqa: TRY400
+    return None
 
 
 class KeyringBackend(TokenBackend):

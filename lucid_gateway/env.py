@@ -16,6 +16,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lucid_gateway.rsa_keys import MIN_RSA_BITS, UnfitKey, rsa_private_key
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 32
 MIN_DISTINCT_CHARACTERS = 8
@@ -286,14 +288,18 @@ class Environment(BaseSettings):
 
     @model_validator(mode="after")
     def a_key_for_the_algorithm(self) -> Self:
-        """An HMAC key is as long as the hash (RFC 7518, section 3.2); an RSA key cannot be derived from a text."""
+        """An HMAC key is as long as the hash (RFC 7518, section 3.2); an RSA key cannot be derived from any text."""
         needed = HMAC_KEY_LENGTHS.get(self.JWT_ALGORITHM, 0)
         if len(self.JWT_SECRET_KEY.encode()) < needed:
             raise ConfigurationError(
                 f"JWT_SECRET_KEY: is too short; expected at least {needed} for {self.JWT_ALGORITHM}"
             )
-        if self.JWT_ALGORITHM == "RS256" and "PRIVATE KEY-----" not in self.JWT_SECRET_KEY:
-            raise ConfigurationError("JWT_SECRET_KEY: is no RSA key; expected a private key in PEM for RS256")
+        if self.JWT_ALGORITHM == "RS256":
+            try:
+                rsa_private_key(self.JWT_SECRET_KEY)
+            except UnfitKey as error:
+                expected = f"an RSA private key in PEM of at least {MIN_RSA_BITS} bits for RS256"
+                raise ConfigurationError(f"JWT_SECRET_KEY: {error}; expected {expected}") from error
         return self
 
     @model_validator(mode="after")

@@ -1,11 +1,18 @@
 """The keys that sign, and how a token names its own."""
 
+from datetime import timedelta
+
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.conf import settings
+from django.utils import timezone
 
+from accounts.encryption import encrypt
 from accounts.key_material import key_material
 from accounts.keyring import Keyring, SigningKey, holder, keyring, token_backend
+from accounts.models import SigningKey as StoredKey
 from accounts.models import User
 from accounts.signing_keys import bootstrap_kid
 from accounts.tests.forge import forge
@@ -34,6 +41,23 @@ def test_tokens_say_who_made_them_and_for_whom(owner: User, tokens: TokenPair) -
     assert claims["user_id"] == claims["sub"] == str(owner.pk)
     assert claims["exp"] - claims["iat"] == 900
     assert set(claims) == {"type", "exp", "iat", "jti", "user_id", "sub", "role", "family", "iss", "aud", "epoch"}
+
+
+def test_a_stored_rsa_key_that_can_be_broken_neither_signs_nor_verifies(
+    db: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    now = timezone.now()
+    weak = {"algorithm": "RS256", "secret": encrypt(pem), "state": "active"}
+    fit = {"algorithm": "HS256", "secret": encrypt(JWT_SECRET_KEY), "state": "retiring"}
+    StoredKey.objects.create(kid="weak", activated_at=now, **weak)
+    StoredKey.objects.create(kid="fit", activated_at=now, verify_until=now + timedelta(hours=1), **fit)
+
+    ring = holder.load()
+
+    assert [key.kid for key in ring.verifying] == [ring.active.kid] == ["fit"]
+    assert "signing key weak is not used: it is an RSA key of 1024 bits" in caplog.text
 
 
 def test_the_key_id_tells_nothing_of_the_secret() -> None:

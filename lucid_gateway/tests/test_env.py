@@ -6,6 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from lucid_gateway.env import ConfigurationError, Environment, load
 from testing.servers import BIN, ROOT
@@ -137,6 +144,34 @@ def test_a_bad_value_is_refused_with_the_name_of_its_variable(
     line = problem(monkeypatch, MINIMUM | {name: value})
 
     assert line.startswith(f"{name}: ")
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> str:
+    """Return the key as PEM."""
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+
+
+@pytest.mark.parametrize("bits", [1024, 2047])
+def test_an_rsa_key_that_can_be_broken_stops_the_start(bits: int) -> None:
+    weak = pem(rsa.generate_private_key(public_exponent=65537, key_size=bits))
+
+    result = run(CHECK, MINIMUM | {"JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY": weak})
+
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert f"JWT_SECRET_KEY: is an RSA key of {bits} bits; expected an RSA private key" in line
+    assert "at least 2048 bits" in line
+
+
+def test_what_is_no_rsa_key_of_use_is_refused_for_rs256(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, curve = rsa.generate_private_key(public_exponent=65537, key_size=2048), ec.generate_private_key(ec.SECP256R1())
+    for unfit in (SECRET, pem(curve), pem(fit, passphrase=b"opens it"), pem(fit).replace("M", "N")):
+        line = problem(monkeypatch, MINIMUM | {"JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY": unfit})
+        assert line.startswith("JWT_SECRET_KEY: is no ")
+
+    set_variables(monkeypatch, MINIMUM | {"JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY": pem(fit)})
+    assert load().JWT_ALGORITHM == "RS256"
 
 
 def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
