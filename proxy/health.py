@@ -14,6 +14,7 @@ from lucid_gateway.errors import GatewayError
 from proxy.clusters import Cluster, Instance
 from proxy.instances import InstanceState
 from proxy.maintenance import is_unwatched
+from proxy.resolver import resolver
 from proxy.routes import Timeouts
 from proxy.upstream import Connection
 
@@ -23,7 +24,10 @@ CHECK = Timeouts(connect=2.0, read=2.0, total=2.0)
 
 
 def answers(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
-    """Return whether the instance answers its health path with anything but a server error."""
+    """Return whether the instance, where its name leads now, answers its health path with anything but a server
+    error.
+    """
+    resolver.renew(instance, within=timeouts.connect)
     try:
         with Connection(instance, timeouts) as upstream:
             upstream.start("GET", timeouts)

@@ -13,10 +13,12 @@ from lucid_gateway.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnr
 from proxy.breaker import Breaker, BreakerRule
 from proxy.clusters import Cluster, Instance
 from proxy.probes import may_probe
+from proxy.resolver import resolver
 from proxy.upstream import NoAnswer
 
 SLOW_START_SECONDS = 10.0
 LEAST_SHARE = 0.1
+LOOK_UP_SECONDS = 1.0
 # The cluster says itself that it, or what is behind it, is not there; other errors are the application's own choice.
 FAILED_STATUSES = frozenset({502, 503, 504})
 turns = itertools.count(1)
@@ -63,6 +65,7 @@ class InstanceState:
             if not may_probe(self.name):
                 self.breaker.probing = False
                 return None
+            resolver.renew(self.instance, within=LOOK_UP_SECONDS)
         self.in_flight += 1
         self.last_turn = next(turns)
         self.requests += 1

@@ -1,6 +1,7 @@
 """Where an instance's name leads: looked up again every few seconds, so that changes in the DNS are followed.
 
-While a name cannot be looked up the addresses that it had are used: a broken resolver takes no cluster down.
+While a name cannot be looked up the addresses that it had are used: a broken resolver takes no cluster down. What
+probes an instance that failed waits for the look-up: the instance may have moved.
 """
 
 import math
@@ -45,6 +46,7 @@ class Resolver:
         self.look_up, self.clock = look_up, clock
         self.known: dict[Instance, Known] = {}
         self.asking: dict[Instance, Future[Known]] = {}
+        self.asking_again: dict[Instance, threading.Thread] = {}
 
     def addresses(self, instance: Instance) -> tuple[Address, ...]:
         """Return where the instance listens; raise OSError or UnicodeError for a name that never led anywhere."""
@@ -52,10 +54,23 @@ class Resolver:
         if known is None:
             known = self.ask_first(instance)
         elif known.fresh_until < self.clock():
-            # No other request is to ask meanwhile, and this one does not wait.
-            known.fresh_until = math.inf
-            threading.Thread(target=self.refresh, args=[instance], name="resolver", daemon=True).start()
+            self.ask_again(instance)  # this request does not wait for it
         return known.addresses
+
+    def renew(self, instance: Instance, *, within: float) -> None:
+        """Look a name that is known up again before a probe, and wait so many seconds for it at most."""
+        known = self.known.get(instance)
+        if known is not None and known.fresh_until < math.inf:
+            self.ask_again(instance).join(within)
+
+    def ask_again(self, instance: Instance) -> threading.Thread:
+        """Return what looks the name up in the background, one at a time."""
+        thread = self.asking_again.get(instance)
+        if thread is None:
+            thread = threading.Thread(target=self.refresh, args=[instance], name="resolver", daemon=True)
+            self.asking_again[instance] = thread
+            thread.start()
+        return thread
 
     def ask_first(self, instance: Instance) -> Known:
         """Look the name up; who comes meanwhile gets the same answer, or error: the resolver is asked once."""
@@ -78,13 +93,12 @@ class Resolver:
 
     def refresh(self, instance: Instance) -> None:
         """Look the name up again; where that fails what was known stays."""
-        known = self.known[instance]
         try:
             self.known[instance] = self.ask(instance)
         except (OSError, UnicodeError):
-            return
+            self.known[instance].fresh_until = self.clock() + FRESH_SECONDS
         finally:
-            known.fresh_until = self.clock() + FRESH_SECONDS
+            self.asking_again.pop(instance, None)
 
     def still_leads_to(self, instance: Instance, address: Address) -> bool:
         """Return whether the name still leads to the address that a connection was made to."""

@@ -6,13 +6,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 
 from proxy import upstream
+from proxy.breaker import BreakerRule
 from proxy.clusters import Instance
+from proxy.health import answers
+from proxy.instances import InstanceState
 from proxy.pool import Pool
 from proxy.resolver import FRESH_SECONDS, Address, Resolver, look_up
 from proxy.routes import Timeouts
-from proxy.tests.raw_cluster import RawCluster
+from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.test_breaker import Clock
 from proxy.tests.test_pool import use
 from testing.servers import free_port
@@ -62,6 +66,8 @@ def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
     """The resolver, as connections and pools use it."""
     monkeypatch.setattr("proxy.upstream.resolver", resolver)
     monkeypatch.setattr("proxy.pool.resolver", resolver)
+    monkeypatch.setattr("proxy.instances.resolver", resolver)
+    monkeypatch.setattr("proxy.health.resolver", resolver)
     return resolver
 
 
@@ -174,3 +180,50 @@ def test_of_several_addresses_another_is_tried_when_one_refuses(
     connection = upstream.Connection(NAMED, TIMEOUTS)
     assert connection.address == at(raw_cluster.port)
     connection.close()
+
+
+def test_a_health_check_asks_where_the_name_leads_now(raw_cluster: RawCluster, in_use: Resolver, names: Names) -> None:
+    names.answer = (at(free_port()),)
+    assert not answers(NAMED, "/health")
+    raw_cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    names.answer = (at(raw_cluster.port),)
+
+    assert answers(NAMED, "/health")
+
+
+def test_the_probe_of_an_open_breaker_goes_where_the_name_leads_now(
+    raw_cluster: RawCluster, in_use: Resolver, names: Names, clock: Clock, empty_redis: Redis
+) -> None:
+    names.answer = (at(free_port()),)
+    in_use.addresses(NAMED)
+    state = InstanceState("core", NAMED, BreakerRule(), clock)
+    state.breaker.open(1)
+    names.answer = (at(raw_cluster.port),)
+    clock.now += 2
+
+    assert state.begin()
+    assert in_use.addresses(NAMED) == (at(raw_cluster.port),)
+
+
+def test_a_probe_waits_for_a_slow_resolver_only_so_long(resolver: Resolver, names: Names) -> None:
+    resolver.addresses(NAMED)
+    names.waits_for.clear()
+    started = time.monotonic()
+    resolver.renew(NAMED, within=0.1)
+
+    assert time.monotonic() - started < 2
+    assert resolver.addresses(NAMED) == (at(1),)
+    names.waits_for.set()
+
+
+@pytest.mark.parametrize("host", ["core.test", "127.0.0.1"])
+def test_what_was_never_looked_up_and_an_address_are_not_asked_for_by_a_probe(
+    resolver: Resolver, names: Names, host: str
+) -> None:
+    instance = Instance("http", host, 80)
+    resolver.renew(instance, within=1)
+    resolver.addresses(instance)
+    if host != "core.test":
+        resolver.renew(instance, within=1)
+
+    assert names.asked == 1
