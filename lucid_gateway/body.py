@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.error_responses import error_response
-from lucid_gateway.errors import BadRequest, RequestTimeout, RequestTooLarge
+from lucid_gateway.errors import BadRequest, GatewayError, RequestTimeout, RequestTooLarge
 
 MAX_SMALL_BODY = 1024 * 1024
 
@@ -33,21 +33,43 @@ class BodyLimitMiddleware:
             return error_response(request, too_large())
         if "HTTP_TRANSFER_ENCODING" not in request.META:
             return None
-        return self.buffer_chunked(request)
-
-    def buffer_chunked(self, request: HttpRequest) -> HttpResponseBase | None:
-        """Read the chunked body into memory, up to the limit, and hand it to Django with its length."""
+        if hasattr(view, "cls"):  # DRF's, which asks for the length when the caller has been let in
+            request.META["CONTENT_LENGTH"] = LengthOnDemand(request)
+            return None
         try:
-            body = request.META["wsgi.input"].read(MAX_SMALL_BODY + 1)
-        except RequestTimeout as error:
+            buffer_chunked(request)
+        except GatewayError as error:
             return error_response(request, error)
-        except Exception:  # noqa: BLE001  # gunicorn's parser errors have no narrower class in common
-            return error_response(request, BadRequest("Malformed request body"))
-        if len(body) > MAX_SMALL_BODY:
-            return error_response(request, too_large())
-        request.META["CONTENT_LENGTH"] = str(len(body))
-        request._stream = io.BytesIO(body)
         return None
+
+
+class LengthOnDemand:
+    """The CONTENT_LENGTH of a chunked body: the body is read when its length is asked for, not before."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+
+    def __int__(self) -> int:
+        """Return the bytes; raise what `buffer_chunked` raises."""
+        return buffer_chunked(self.request)
+
+
+def buffer_chunked(request: HttpRequest) -> int:
+    """Read the chunked body into memory, hand it to Django and return its length in bytes.
+
+    Raises RequestTooLarge over the limit, RequestTimeout, and BadRequest for malformed chunks.
+    """
+    try:
+        body = request.META["wsgi.input"].read(MAX_SMALL_BODY + 1)
+    except RequestTimeout:
+        raise
+    except Exception as error:  # gunicorn's parser errors have no narrower class in common
+        raise BadRequest("Malformed request body") from error
+    if len(body) > MAX_SMALL_BODY:
+        raise too_large()
+    request.META["CONTENT_LENGTH"] = str(len(body))
+    request._stream = io.BytesIO(body)
+    return len(body)
 
 
 def declared_length(request: HttpRequest) -> int:

@@ -1,9 +1,11 @@
-"""The client's side of a connection: how long it is waited for, and whether anything has come."""
+"""The client's side of a connection: how long it is waited for, whether anything has come, and how it ends."""
 
+import contextlib
 import socket
 import time
 from typing import Any
 
+import gevent
 from gevent.monkey import get_original
 
 from lucid_gateway.errors import RequestTimeout
@@ -13,16 +15,22 @@ poll, PlainSocket = get_original("select", "poll"), get_original("socket", "sock
 
 # Bytes per second. Who sends or reads less than that, over the time that clients are waited for, is let go.
 SLOWEST_CLIENT = 1000
+# A greenlet lets others run after that many bytes: on a fast connection it never waits, and gevent switches only then.
+BYTES_A_TURN = 1024 * 1024
+STEP = 64 * 1024
+LINGER_SECONDS = 5.0
 
 
 class PatientSocket:
     """The client's socket for the time of one request: waits `seconds` for a client, and longer only while bytes flow.
 
-    A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError.
+    A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError. However fast bytes
+    flow, other connections get their turn.
     """
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self.sock, self.seconds, self.left = sock, seconds, seconds
+        self.this_turn = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
@@ -54,6 +62,27 @@ class PatientSocket:
     def count(self, started: float, size: int) -> None:
         """Take the time that the call waited, and give what its bytes are worth."""
         self.left = min(self.seconds, self.left - (time.monotonic() - started) + size / SLOWEST_CLIENT)
+        self.this_turn += size
+        if self.this_turn >= BYTES_A_TURN:
+            self.this_turn = 0
+            gevent.sleep(0)
+
+
+def end_gently(sock: socket.socket, most: int) -> None:
+    """Send the end, and throw away up to `most` bytes that the client still sends, for a few seconds.
+
+    A connection that is closed with bytes unread is reset, and the reset overtakes the answer (RFC 9112, section 9.6).
+    """
+    with contextlib.suppress(OSError), gevent.Timeout(LINGER_SECONDS, False):
+        sock.settimeout(None)
+        sock.shutdown(socket.SHUT_WR)
+        while most > 0:
+            # The kernel drops the bytes without a copy (tcp(7)).
+            size = len(sock.recv(min(most, STEP), socket.MSG_TRUNC))
+            if not size:
+                return
+            most -= size
+            gevent.sleep(0)
 
 
 def is_readable(sock: socket.socket) -> bool:

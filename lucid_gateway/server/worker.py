@@ -21,8 +21,8 @@ from lucid_gateway import metrics
 from lucid_gateway.env import environment
 from lucid_gateway.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
-from lucid_gateway.server.client_socket import PatientSocket, is_readable, stop_reading
-from lucid_gateway.server.requests import asks_to_close, check_content_type, has_body
+from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
+from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_type, has_body
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,10 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             logger.warning("client does not read its answer", extra={"client": addr and addr[0]})
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise StopIteration from None
+        except StopIteration:
+            if req.unread():
+                end_gently(sock, req.to_be_taken())
+            raise
         finally:
             req.unreader.sock = sock
             with contextlib.suppress(OSError):
@@ -149,3 +153,5 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         except OSError as failure:
             if failure.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 logger.warning("answer not written", extra={"error": str(failure)})
+        else:
+            end_gently(client, KEPT)

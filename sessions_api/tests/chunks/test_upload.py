@@ -1,5 +1,8 @@
 """POST /sessions/{session_id}/chunks on a real gateway: what is recorded, and what is refused."""
 
+import io
+import urllib.error
+import urllib.request
 import uuid
 
 import pytest
@@ -117,6 +120,26 @@ def test_an_announced_length_over_the_limit_is_refused_at_once(stage: Stage) -> 
     assert (answer.status, answer.code) == (413, "4006")
     assert answer.json()["error"]["details"] == {"limit_bytes": 10 * MIB}
     assert stage.cluster.requests + stage.cluster.broken == []
+
+
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_a_client_that_sends_all_before_it_reads_learns_that_its_chunk_is_too_large(
+    stage: Stage, in_chunks: bool
+) -> None:
+    body = bytes(11 * MIB)
+    upload = urllib.request.Request(
+        f"{stage.gateway.url}/sessions/{stage.session()}/chunks",
+        data=io.BytesIO(body) if in_chunks else body,
+        headers={
+            "Authorization": f"Bearer {stage.tokens['demo']}",
+            "Content-Type": OCTETS.removeprefix("Content-Type: "),
+            "X-Chunk-Index": "0",
+        },
+    )
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(upload, timeout=30)
+    assert refusal.value.code == 413
+    refusal.value.close()
 
 
 def test_a_body_without_a_length_is_refused_once_it_is_over_the_limit(stage: Stage) -> None:

@@ -1,0 +1,136 @@
+"""Bodies of requests that are refused: the client gets its answer, and nobody else waits."""
+
+import contextlib
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from testing.gateway import Gateway, running_gateway
+from testing.raw_http import RawConnection, ask, request_bytes
+
+MIB = 1024 * 1024
+LIVE = request_bytes("GET", "/api/v1/meta/health/live")
+POUR_SECONDS = 4.0
+LENGTH, CHUNKED = "Content-Length: 107374182400", "Transfer-Encoding: chunked"
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[Gateway]:
+    """A gateway with one worker: whoever keeps it busy keeps everybody waiting."""
+    with running_gateway(WEB_CONCURRENCY="1", RATE_LIMIT_ENABLED="false") as running:
+        yield running
+
+
+def pour(port: int, framing: str, over: threading.Event) -> None:
+    """Send a body as fast as it goes, until the gateway closes or the time is over."""
+    piece = (b"100000\r\n" + bytes(MIB) + b"\r\n") if framing == CHUNKED else bytes(MIB)
+    until = time.monotonic() + POUR_SECONDS
+    with contextlib.suppress(OSError), RawConnection(port) as connection:
+        connection.socket.sendall(request_bytes("POST", "/nope", framing))
+        while time.monotonic() < until:
+            connection.socket.sendall(piece)
+        over.set()
+
+
+def timed(port: int) -> float:
+    started = time.monotonic()
+    assert ask(port, LIVE).status == 200
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
+def test_a_refused_body_without_end_is_cut_off_and_delays_nobody(single: Gateway, framing: str) -> None:
+    in_time = threading.Event()
+    pouring = threading.Thread(target=pour, args=[single.port, framing, in_time])
+    pouring.start()
+    longest = max(timed(single.port) for _ in range(20))
+    pouring.join()
+
+    assert not in_time.is_set(), "the gateway read on"
+    assert longest < POUR_SECONDS / 3
+
+
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
+def test_an_answer_before_a_long_body_says_that_the_connection_ends(single: Gateway, framing: str) -> None:
+    with RawConnection(single.port) as connection:
+        connection.send(request_bytes("POST", "/nope", framing))
+        answer = connection.read()
+
+        assert (answer.status, answer.header("Connection")) == (404, "close")
+        assert connection.is_closed()
+
+
+def test_a_short_refused_body_costs_nobody_the_connection(single: Gateway) -> None:
+    with RawConnection(single.port) as connection:
+        connection.send(request_bytes("POST", "/nope", body=bytes(60_000)))
+        answer = connection.read()
+        assert (answer.status, answer.header("Connection")) == (404, "keep-alive")
+        connection.send(LIVE)
+        assert connection.read().status == 200
+
+
+def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(single: Gateway) -> None:
+    url = f"http://127.0.0.1:{single.port}/nope"
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(url, data=bytes(11 * MIB), timeout=20)
+    assert refusal.value.code == 404
+    refusal.value.close()
+
+
+def test_a_malformed_request_with_more_behind_it_gets_its_refusal(single: Gateway) -> None:
+    with RawConnection(single.port) as connection:
+        connection.send(b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n" + bytes(60_000))
+        time.sleep(0.2)
+        assert connection.read().status == 505
+
+
+# 100 Continue.
+
+EXPECT = "Expect: 100-continue"
+JSON = "Content-Type: application/json"
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 20", CHUNKED])
+@pytest.mark.parametrize(
+    ("status", "path", "field"),
+    [
+        (404, "/nope", JSON),
+        (401, "/api/v1/sessions", JSON),
+        (401, "/api/v1/sessions", "Authorization: Bearer nonsense"),
+        (401, "/api/v1/wallets", JSON),
+        (401, "/api/v1/sessions/00000000-0000-4000-8000-000000000000/chunks", JSON),
+        (405, "/api/v1/meta/info", JSON),
+    ],
+)
+def test_a_refused_request_is_not_asked_for_its_body(
+    single: Gateway, status: int, path: str, field: str, framing: str
+) -> None:
+    with RawConnection(single.port) as connection:
+        connection.send(request_bytes("POST", path, field, framing, EXPECT))
+        answer = connection.read()
+
+        assert (answer.status, answer.header("Connection")) == (status, "close")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 20", CHUNKED])
+def test_a_request_that_was_let_in_is_asked_for_its_body(single: Gateway, framing: str) -> None:
+    with RawConnection(single.port) as connection:
+        connection.send(request_bytes("POST", "/api/v1/auth/login", JSON, framing, EXPECT))
+        assert connection.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert connection.reader.readline() == b"\r\n"
+        body = b'{"email":"a@b.test"}'
+        connection.send(body if framing != CHUNKED else b"14\r\n" + body + b"\r\n0\r\n\r\n")
+
+        assert connection.read().status == 200
+        connection.send(LIVE)
+        assert connection.read().status == 200
+
+
+def test_a_request_without_a_body_is_not_asked_for_it(single: Gateway) -> None:
+    answer = ask(single.port, request_bytes("POST", "/api/v1/auth/login", JSON, "Content-Length: 0", EXPECT))
+    assert answer.status == 422
