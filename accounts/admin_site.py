@@ -17,7 +17,7 @@ from accounts.login import Credentials, WrongCredentials, charged, log_in_staff
 from accounts.models import User
 from accounts.password_reset import set_password
 from accounts.passwords import check_password
-from lucid_gateway.errors import TooManyAttempts, Unauthenticated
+from lucid_gateway.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated
 from lucid_gateway.redis_access import RedisUnavailable
 from ratelimit.throttling import charge_login_attempt, decision_of
 
@@ -55,6 +55,8 @@ class StaffLoginForm(AdminAuthenticationForm):
             raise too_many(error.details["retry_after"]) from error
         except Unauthenticated as error:
             raise self.get_invalid_login_error() from error
+        except ServiceUnavailable as error:
+            raise forms.ValidationError(error.message) from error
         except RedisUnavailable as error:
             raise forms.ValidationError(NOT_NOW) from error
         return self.cleaned_data
@@ -99,7 +101,7 @@ class GatewayAdminSite(AdminSite):
 
     site_header = site_title = "Lucid API Gateway"
     index_title = "Operations"
-    site_url = None  # "/" has no page
+    site_url = None  # "/" is for programs
     login_form = StaffLoginForm
     login_template = "admin/staff_login.html"
 

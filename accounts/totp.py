@@ -1,6 +1,7 @@
 """Time-based one-time passwords (RFC 6238): enrolment, and codes of which each time step works once."""
 
 import hmac
+import logging
 import time
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ import pyotp
 import segno
 
 from accounts.audit import record
-from accounts.encryption import decrypt, encrypt
+from accounts.encryption import CannotDecrypt, decrypt, encrypt
 from accounts.mail import send_notice
 from accounts.models import User
 from accounts.recovery import ensure_recovery_codes
-from lucid_gateway.errors import AlreadyExists, CodeInvalid
+from lucid_gateway.errors import AlreadyExists, CodeInvalid, ServiceUnavailable
+
+logger = logging.getLogger(__name__)
 
 STEP_SECONDS = 30
 STEPS_OFF = (0, -1, 1)
@@ -53,13 +56,25 @@ def confirm(user: User, code: str) -> list[str]:
 
 
 def use_code(user: User, code: str) -> bool:
-    """Return whether the code is right, and use its step up: of parallel uses one succeeds."""
+    """Return whether the code is right, and use its step up: of parallel uses one succeeds.
+
+    Raises ServiceUnavailable if the secret cannot be read.
+    """
     if not user.totp_secret:
         return False
-    step = matching_step(decrypt(user.totp_secret), code, int(time.time()))
+    step = matching_step(secret_of(user), code, int(time.time()))
     if step is None:
         return False
     return User.objects.filter(pk=user.pk, totp_last_step__lt=step).update(totp_last_step=step) == 1
+
+
+def secret_of(user: User) -> str:
+    """Return the user's secret; raise ServiceUnavailable if it was encrypted under a SECRET_KEY that is gone."""
+    try:
+        return decrypt(user.totp_secret)
+    except CannotDecrypt as error:
+        logger.error("TOTP secret cannot be decrypted: SECRET_KEY has changed", extra={"user_id": str(user.pk)})  # noqa: TRY400
+        raise ServiceUnavailable("Codes of the authenticator app cannot be checked; use a recovery code") from error
 
 
 def matching_step(secret: str, code: str, now: int) -> int | None:

@@ -276,3 +276,10 @@ def test_without_redis_a_new_password_gets_a_message(page: Client, no_redis: Non
 
     assert response.status_code == 200
     assert "Passwords cannot be checked at this moment" in response.content.decode()
+
+
+def test_a_secret_that_cannot_be_decrypted_is_said_and_a_recovery_code_lets_in(admin: User, phone: Phone) -> None:
+    User.objects.filter(pk=admin.pk).update(totp_secret="of another SECRET_KEY")
+
+    assert "use a recovery code" in said(log_in(admin, phone.fresh_code()))
+    assert said(log_in(admin, phone.recovery_codes[0])) == "in"

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import logging
 import re
 import struct
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import segno
+from cryptography.fernet import Fernet
 from redis import Redis
 
 from accounts.lockouts import account, second_factor, signed_in
@@ -308,3 +310,33 @@ def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None
 )
 def test_it_takes_an_access_token(api: ApiClient, method: str, path: str) -> None:
     assert error_code(api.send(method, path, {"totp": "123456"})) == "2001"
+
+
+def test_a_secret_that_cannot_be_decrypted_is_a_clear_503_and_a_recovery_code_still_works(
+    api: ApiClient, owner: User, tokens: TokenPair, phone: Phone, caplog: pytest.LogCaptureFixture
+) -> None:
+    User.objects.filter(pk=owner.pk).update(totp_secret=Fernet(Fernet.generate_key()).encrypt(b"x").decode())
+    shown = {"email": owner.email, "password": PASSWORD}
+    with caplog.at_level(logging.ERROR):
+        answers = [
+            post(api, "verify", **shown, totp=phone.fresh_code()), switch_off(api, tokens, totp=phone.fresh_code())
+        ]  # fmt: skip
+
+    assert [(answer.status_code, error_code(answer)) for answer in answers] == [(503, "5008")] * 2
+    assert {answer["Retry-After"] for answer in answers} == {"5"}
+    assert all("use a recovery code" in answer.json()["error"]["message"] for answer in answers)
+    lines = [record for record in caplog.records if "TOTP secret cannot be decrypted" in record.getMessage()]
+    assert [record.__dict__["user_id"] for record in lines] == [str(owner.pk)] * 2
+    assert not any(record.exc_info for record in caplog.records)
+    assert failures_of(account(owner.email)) == failures_of(signed_in(owner.pk)) == 0
+    assert post(api, "verify", **shown, recovery_code=phone.recovery_codes[0]).status_code == 200
+
+
+def test_a_secret_that_cannot_be_decrypted_says_nothing_to_who_has_the_wrong_password(
+    api: ApiClient, owner: User, phone: Phone
+) -> None:
+    User.objects.filter(pk=owner.pk).update(totp_secret="gone")
+
+    assert (
+        error_code(post(api, "verify", email=owner.email, password="Wrong-Horse-7", totp=phone.fresh_code())) == "2001"
+    )
