@@ -1,14 +1,29 @@
 """Lists: `page`, `limit` and `sort` of the query, and the shape of the answer (the contract, section 4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 MAX_LIMIT = 100
 LAST_PAGE = 1_000_000
 ONE_ROW = {"page": 1, "limit": 20, "total": 1, "pages": 1}  # in examples
+
+
+class EmptyIsWrong:
+    """A field that refuses an empty value in a query, where DRF would take it for left out."""
+
+    field_name: str | None
+
+    def get_value(self, dictionary: Mapping[Any, Any]) -> Any:
+        """Return the value as it was sent."""
+        return dictionary.get(self.field_name, empty)
+
+
+class SortField(EmptyIsWrong, serializers.ChoiceField):
+    """What a list is sorted by."""
 
 
 class ListQuery(serializers.Serializer[None]):
@@ -23,7 +38,7 @@ class ListQuery(serializers.Serializer[None]):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Add the field `sort`."""
         choices = [sign + name for name in self.sortable for sign in ("", "-")]
-        sort = serializers.ChoiceField(choices, default=self.default_sort, help_text="A minus sign sorts downwards")
+        sort = SortField(choices, default=self.default_sort, help_text="A minus sign sorts downwards")
         return super().get_fields() | {"sort": sort}
 
 

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from accounts.models import ApiKey
 from accounts.roles import PERMISSIONS, Role
-from accounts.serializers.fields import Moment, SixDigits
+from accounts.serializers.fields import Moment, ShortList, SixDigits
 from accounts.tron_message import is_address
 
 ALL = sorted(PERMISSIONS[Role.SUPER_ADMIN])
@@ -109,7 +109,7 @@ class NewApiKeySerializer(serializers.Serializer[None]):
     """POST /users/me/api-keys."""
 
     name = serializers.CharField(max_length=100)
-    permissions = serializers.ListField(
+    permissions = ShortList(
         child=serializers.ChoiceField(ALL), min_length=1, max_length=len(ALL),
         help_text="Some of the owner's",
     )  # fmt: skip

@@ -80,7 +80,7 @@ def test_filters_leave_what_they_name(api: ApiClient, token: str) -> None:
         "since=2026-03-02": [],
         "type=login.&outcome=success&subject=ada": [0],
         "type=login.&actor=op": [],
-        "type=&actor=&since=": [0, 1, 2, 3, 4, 5, 6],
+        "type=&actor=&outcome=": [0, 1, 2, 3, 4, 5, 6],
     }
     answers = {query: ask(api, token, f"{query}&sort=created_at") for query in found}
 
@@ -121,7 +121,7 @@ def test_what_the_query_may_not_say_is_refused(api: ApiClient, token: str) -> No
         "outcome=perhaps": "1003", "since=soon": "1008", "until=2026-13-01T00:00:00Z": "1008", "sort=type": "1003",
         "format=xml": "1003", "type=" + "a" * 41: "1004", "actor=" + "a" * 65: "1004", "address=" + "1" * 46: "1004",
         "request_id=" + "a" * 129: "1004", "page=0": "1004", "limit=101": "1004", "since=soon&page=0": "1001",
-        "format=csv&since=soon": "1008", "actor=%00": "1003",
+        "format=csv&since=soon": "1008", "actor=%00": "1003", "sort=": "1003", "since=": "1008", "until=": "1008",
     }  # fmt: skip
     answers = {query: ask(api, token, query) for query in rules}
 
