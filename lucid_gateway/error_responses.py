@@ -1,6 +1,5 @@
 """The one place where an exception becomes an answer, from every layer of Django and DRF."""
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 
 from lucid_gateway import errors
-from lucid_gateway.envelope import envelope
+from lucid_gateway.envelope import error_body
 from lucid_gateway.redis_access import RedisUnavailable
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ def request_id_of(request: HttpRequest | None) -> str:
 
 def error_response(request: HttpRequest | None, error: errors.GatewayError) -> HttpResponse:
     """Return the whole answer to the error: status, envelope and the headers that its status asks for."""
-    body = json.dumps(envelope(error, request_id_of(request)), separators=(",", ":")).encode()
+    body = error_body(error, request_id_of(request))
     response = HttpResponse(body, status=error.status, content_type="application/json")
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"

@@ -175,7 +175,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_THROTTLE_CLASSES": ["ratelimit.throttling.AuthenticatedThrottle"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["lucid_gateway.negotiation.LineRenderer"],
     "DEFAULT_PARSER_CLASSES": ["lucid_gateway.json_parser.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "lucid_gateway.negotiation.AlwaysJSON",
     "DEFAULT_SCHEMA_CLASS": "lucid_gateway.openapi.GatewaySchema",

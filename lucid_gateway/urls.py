@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from accounts.urls import root_urlpatterns as account_pages
+from lucid_gateway.meta.views import RootView
 
 handler400 = "lucid_gateway.error_responses.bad_request"
 handler403 = "lucid_gateway.error_responses.permission_denied"
@@ -33,6 +34,7 @@ docs = [
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RootView.as_view(), name="root"),
     path("api/v1/", include(api)),
     path("admin/", admin.site.urls),
     *account_pages,

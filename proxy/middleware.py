@@ -68,6 +68,8 @@ def raw_path(request: HttpRequest) -> str:
     target: str | None = request.META.get("RAW_URI")
     if target is None:
         return quote(request.path_info, safe=SAFE_IN_PATH)
+    if target == "*":
+        return "/*"  # the server as a whole (RFC 9112, section 3.2.4), which is not what GET / answers for
     path = target.partition("?")[0]
     if not path.startswith("/"):
         path = "/" + path.partition("://")[2].partition("/")[2]

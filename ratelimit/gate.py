@@ -1,6 +1,5 @@
 """The front gate, before the whole application: requests of blocked addresses are refused before any other work."""
 
-import json
 import math
 import time
 import uuid
@@ -14,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from lucid_gateway import metrics
-from lucid_gateway.envelope import envelope
+from lucid_gateway.envelope import error_body
 from lucid_gateway.errors import GatewayError, InsufficientPermissions, RateLimited
 from ratelimit.client_address import resolve
 from ratelimit.rules import Verdict, holder, refusal_of
@@ -80,7 +79,7 @@ def with_request_id(refusal: Refusal) -> Refusal:
 def prepared(verdict: Verdict, second: int) -> Refusal:
     """Return the refusal in the envelope, made once a second: 429 with when the block ends, 403 for what was denied."""
     error = refusal(verdict)
-    body = json.dumps(envelope(error, REQUEST_ID)).encode()
+    body = error_body(error, REQUEST_ID)
     headers = [
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),
         *error.headers.items(),

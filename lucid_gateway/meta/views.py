@@ -49,6 +49,24 @@ class InfoSerializer(serializers.Serializer[None]):
     documentation = serializers.CharField(allow_null=True)
 
 
+class LinksSerializer(serializers.Serializer[None]):
+    """Where to go on from GET /."""
+
+    info = serializers.URLField()
+    health = serializers.URLField()
+    version = serializers.URLField()
+    admin = serializers.URLField(help_text="The operator pages")
+    docs = serializers.URLField(allow_null=True, help_text="null where the API documents are switched off")
+    openapi = serializers.URLField(allow_null=True)
+
+
+class RootSerializer(serializers.Serializer[None]):
+    """The answer to GET /."""
+
+    service = serializers.CharField()
+    links = LinksSerializer()
+
+
 class VersionSerializer(serializers.Serializer[None]):
     """The answer to GET /meta/version."""
 
@@ -107,6 +125,20 @@ def answer_of(found: health.Health, body: Mapping[str, Any]) -> Response:
     if found.status == health.UNHEALTHY:
         return Response(body, status=503, headers={"Retry-After": RETRY_AFTER_SECONDS})
     return Response(body)
+
+
+class RootView(MetaView):
+    """Where somebody begins who knows the address alone."""
+
+    @extend_schema(operation_id="root", responses=RootSerializer, tags=["meta"])
+    def get(self, request: Request) -> Response:
+        """Say where everything is."""
+        env = settings.ENV
+        paths = {name: f"/api/v1/meta/{name}" for name in ("info", "health", "version")} | {"admin": "/admin/"}
+        documents = {"docs": "/docs", "openapi": "/openapi.json"}
+        links = {name: f"{env.PUBLIC_BASE_URL}{path}" for name, path in (paths | documents).items()}
+        hidden = {} if env.docs_enabled else dict.fromkeys(documents)
+        return Response({"service": env.SERVICE_NAME, "links": links | hidden})
 
 
 class InfoView(MetaView):

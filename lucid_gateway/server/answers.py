@@ -1,6 +1,5 @@
 """The answers that the worker writes itself, before or around the application."""
 
-import json
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -8,7 +7,7 @@ from gunicorn.http import errors as http_errors
 from gunicorn.http import wsgi
 from gunicorn.util import http_date
 
-from lucid_gateway.envelope import envelope
+from lucid_gateway.envelope import error_body
 from lucid_gateway.errors import GatewayError
 
 STATUSES: dict[type[BaseException], int] = {
@@ -39,7 +38,7 @@ def date_of(second: int) -> str:
 
 def closing_answer(status: int, error: GatewayError, request_id: str) -> bytes:
     """Return a whole answer in the envelope that ends its connection."""
-    body = json.dumps(envelope(error, request_id)).encode()
+    body = error_body(error, request_id)
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

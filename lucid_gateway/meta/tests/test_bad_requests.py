@@ -1,13 +1,17 @@
 """Bad requests to a real gateway: each gets the envelope with the contract's code, and no connection is lost."""
 
+import gzip
+import json
+
 import pytest
 
 from testing.gateway import Gateway
-from testing.raw_http import RawConnection, request_bytes
+from testing.raw_http import RawConnection, ask, request_bytes
 
 INFO = "/api/v1/meta/info"
 LOGIN = "/api/v1/auth/login"
 JSON = "Content-Type: application/json"
+HALF_A_MILLION = b'{"email":[' + b"0," * (2**19 - 10) + b"0]}"
 
 
 @pytest.mark.parametrize(
@@ -23,7 +27,7 @@ JSON = "Content-Type: application/json"
         (request_bytes("GET", INFO, "X-Forwarded-Host: localhost", host="evil.example"), 400, "1001"),
         (request_bytes("GET", f"http://evil.example{INFO}"), 400, "1001"),
         (request_bytes("GET", f"http://evil.example{INFO}", host="evil.example"), 400, "1001"),
-        (request_bytes("GET", "/"), 404, "4001"),
+        (request_bytes("POST", "/"), 405, "4003"),
         (request_bytes("GET", "/api/v1"), 404, "4001"),
         (request_bytes("GET", "/api/v2/meta/info"), 404, "4001"),
         (request_bytes("GET", "/API/v1/meta/info"), 404, "4001"),
@@ -42,6 +46,10 @@ JSON = "Content-Type: application/json"
         (request_bytes("POST", LOGIN, body=b"{}"), 415, "1001"),
         (request_bytes("POST", LOGIN, "Content-Type: text/xml", body=b"<a/>"), 415, "1001"),
         (request_bytes("POST", LOGIN), 422, "1002"),
+        (request_bytes("POST", LOGIN, JSON, "Content-Encoding: gzip", body=gzip.compress(b"{}")), 415, "1001"),
+        (request_bytes("POST", LOGIN, JSON, "Content-Encoding: identity, br", body=b"{}"), 415, "1001"),
+        (request_bytes("POST", LOGIN, JSON, "Content-Encoding: Identity", body=b"{}"), 422, "1002"),
+        (request_bytes("POST", LOGIN, JSON, body=HALF_A_MILLION), 400, "1009"),
         (request_bytes("GET", "/api/v1/%2e%2e/admin"), 400, "1001"),
         (request_bytes("GET", "/api/v1/%00"), 400, "1001"),
         (request_bytes("GET", "/api/v1/%ff"), 400, "1001"),
@@ -58,6 +66,7 @@ def test_it_is_the_envelope_and_the_connection_goes_on(
 
         assert (answer.status, answer.code) == (status, code)
         assert answer.header("Content-Length") == str(len(answer.body))
+        assert answer.body.endswith(b"}\n")
         assert status != 405 or answer.header("Allow")
         connection.send(request_bytes("GET", "/api/v1/meta/health/live"))
         assert connection.read().status == 200
@@ -69,3 +78,43 @@ def test_errors_are_json_whatever_is_accepted(gateway: Gateway, accept: str) -> 
         connection.send(request_bytes("GET", "/api/v1/users/me", f"Accept: {accept}"))
 
         assert connection.read().code == "2001"
+
+
+def test_a_refused_content_encoding_names_the_one_that_is_taken(gateway: Gateway) -> None:
+    answer = ask(gateway.port, request_bytes("POST", LOGIN, JSON, "Content-Encoding: gzip", body=gzip.compress(b"{}")))
+
+    assert answer.header("Accept-Encoding") == "identity"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_ends_with_a_newline_that_its_length_counts(gateway: Gateway, method: str) -> None:
+    with RawConnection(gateway.port) as connection:
+        connection.send(request_bytes(method, INFO))
+        answer = connection.read(head_only=method == "HEAD")
+        connection.send(request_bytes("GET", INFO))
+        body = connection.read().body
+
+    assert body.endswith(b"}\n")
+    assert answer.body == (body if method == "GET" else b"")
+    assert answer.header("Content-Length") == str(len(body))
+
+
+def test_an_answer_without_a_body_has_no_newline(gateway: Gateway, gateway_token: str) -> None:
+    devices, token = "/api/v1/users/me/api-keys", f"Authorization: Bearer {gateway_token}"
+    new = b'{"name": "short", "permissions": ["user:read"]}'
+    with RawConnection(gateway.port) as connection:
+        connection.send(request_bytes("POST", devices, token, JSON, body=new))
+        key_id = json.loads(connection.read().body)["key_id"]
+        connection.send(request_bytes("DELETE", f"{devices}/{key_id}", token))
+        answer = connection.read()
+        connection.send(request_bytes("GET", INFO))
+
+        assert (answer.status, answer.header("Content-Length")) == (204, None)
+        assert connection.read().status == 200
+
+
+def test_what_the_http_parser_refuses_ends_with_a_newline(gateway: Gateway) -> None:
+    answer = ask(gateway.port, b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
+
+    assert (answer.status, answer.body[-1:]) == (400, b"\n")
+    assert answer.header("Content-Length") == str(len(answer.body))
