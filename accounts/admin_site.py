@@ -12,11 +12,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse_lazy
 
 from accounts.audit import record
-from accounts.lockouts import account, here
-from accounts.login import Credentials, WrongCredentials, charged, log_in_staff
+from accounts.login import Credentials, WrongCredentials, log_in_staff
 from accounts.models import User
-from accounts.password_reset import set_password
-from accounts.passwords import check_password
+from accounts.password_reset import prove_password, set_password
 from lucid_gateway.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated
 from lucid_gateway.redis_access import RedisUnavailable
 from ratelimit.throttling import charge_login_attempt, decision_of
@@ -78,9 +76,7 @@ class StaffPasswordForm(AdminPasswordChangeForm):
         """Check the old password, as an attempt that counts."""
         password: str = self.cleaned_data["old_password"]
         try:
-            with charged(account(self.user.email), here()):
-                if not check_password(self.user, password):
-                    raise WrongCredentials()
+            prove_password(self.user, password)
         except TooManyAttempts as error:
             raise too_many(error.details["retry_after"]) from error
         except WrongCredentials as error:

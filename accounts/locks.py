@@ -6,13 +6,19 @@ from accounts import revocation
 from accounts.audit import record
 from accounts.lockouts import lift_account
 from accounts.models import User
+from accounts.staff import OwnAccount, is_own
 from accounts.tokens import end_all
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FOREVER) -> None:
-    """Lock the account until the given time: tokens end, the admin and API keys stop with the next request."""
+    """Lock the account until the given time: tokens end, the admin and API keys stop with the next request.
+
+    Raises OwnAccount.
+    """
+    if is_own(user, by):
+        raise OwnAccount()
     user.locked_until, user.lock_reason, user.locked_by = until, reason, str(by)
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
     revocation.publish_lock(user)

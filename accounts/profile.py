@@ -15,6 +15,8 @@ from accounts.models import ApiKey, AuditEvent, User
 from accounts.password_reset import prove_password
 from accounts.registration import refuse_taken
 from accounts.revocation import revoke_api_keys
+from accounts.roles import STAFF
+from accounts.staff import OwnAccount, is_own
 from accounts.tokens import end_all
 from lucid_gateway.errors import AlreadyExists, Unauthenticated
 
@@ -75,9 +77,13 @@ def confirm_email(*, token: str) -> User:
 
 
 def delete_account(user: User, *, by: User | str | None = None) -> None:
-    """Delete a user's personal data and end all that was issued. A nameless row stays, so that tokens that live on
-    find that their user is gone; what the audit log says stays under the id alone.
+    """Delete a user's personal data and end all that was issued; `by` None is the user. A nameless row stays, so that
+    tokens that live on find that their user is gone; what the audit log says stays under the id alone.
+
+    Raises OwnAccount for staff who delete themselves.
     """
+    if user.role in STAFF and (by is None or is_own(user, by)):
+        raise OwnAccount()
     former, gone = user.email, f"deleted-{secrets.token_hex(16)}"
     name = user.username
     blank: dict[str, Any] = {

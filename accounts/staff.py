@@ -4,7 +4,7 @@ from accounts.audit import record
 from accounts.models import User
 from accounts.roles import STAFF, Role
 from accounts.tokens import end_all
-from lucid_gateway.errors import InsufficientPermissions
+from lucid_gateway.errors import InsufficientPermissions, OperationNotAllowed
 
 
 def may_manage(operator_role: str, operator_id: object, user: User) -> bool:
@@ -14,10 +14,20 @@ def may_manage(operator_role: str, operator_id: object, user: User) -> bool:
     return operator_role == Role.SUPER_ADMIN or user.role not in STAFF or str(user.pk) == str(operator_id)
 
 
+class OwnAccount(OperationNotAllowed):
+    """Staff tried to shut themselves out: the last one to do so would leave nobody who could undo it."""
+
+    status, text = 409, "Staff cannot lock or delete their own account; another operator can"
+
+
+def is_own(user: User, by: User | str) -> bool:
+    """Return whether the one who acts (a user or a user's id) is the user."""
+    return str(by.pk if isinstance(by, User) else by) == str(user.pk)
+
+
 def change_role(user: User, role: Role, *, by: User | str) -> None:
     """Give the user a role; tokens that still say otherwise end. Raises InsufficientPermissions for one's own."""
-    by_id = str(by.pk) if isinstance(by, User) else by
-    if by_id == str(user.pk):
+    if is_own(user, by):
         raise InsufficientPermissions("Nobody changes their own role")
     before, user.role = user.role, role
     user.save(update_fields=["role", "updated_at"])
@@ -33,11 +43,16 @@ def end_sessions(user: User, *, by: User | str) -> int:
 
 
 def reset_second_factors(user: User, *, by: User | str) -> None:
-    """Switch TOTP and wallet off for somebody who lost both and the recovery codes; the mailed code is left."""
+    """Switch TOTP and wallet off for somebody who lost both and the recovery codes; the mailed code is left.
+
+    Each factor that was on is an event of its own. Without any it is `totp.reset`: the tokens end all the same.
+    """
+    kinds = {"totp.reset": user.totp_enabled, "wallet.reset": user.hardware_wallet_enabled}
     user.totp_enabled = user.hardware_wallet_enabled = False
     user.totp_secret = user.hardware_wallet_address = ""
     fields = ["totp_enabled", "totp_secret", "hardware_wallet_enabled", "hardware_wallet_address", "updated_at"]
     user.save(update_fields=fields)
     user.recovery_codes.all().delete()
     end_all(user)
-    record("totp.reset", subject=user, actor=by)
+    for kind in [kind for kind, was_on in kinds.items() if was_on] or ["totp.reset"]:
+        record(kind, subject=user, actor=by)

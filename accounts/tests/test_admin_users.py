@@ -308,6 +308,29 @@ def test_a_super_admin_touches_all_staff(api: ApiClient, super_token: str, role:
     assert User.objects.get(pk=colleague.pk).role == "user"
 
 
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
+@pytest.mark.parametrize("by_key", [False, True])
+def test_nobody_locks_their_own_account(api: ApiClient, db: None, role: Role, by_key: bool) -> None:
+    operator = make_user("operator", role)
+    key = create_api_key(operator, name="key", permissions=["admin:write", "user:read"])[1]
+    headers = {"X-API-Key": key} if by_key else {"Authorization": f"Bearer {issue_tokens(operator).access}"}
+
+    response = api.send("post", f"/admin/users/{operator.pk}/lock", REASON, headers=headers)
+
+    assert (response.status_code, error_code(response)) == (409, "4003")
+    assert response.json()["error"]["message"] == "Staff cannot lock or delete their own account; another operator can"
+    assert api.send("get", "/users/me", headers=headers).status_code == 200
+    assert not AuditEvent.objects.filter(type="user.locked").exists()
+
+
+def test_nobody_demotes_themselves(api: ApiClient, super_admin: User, super_token: str) -> None:
+    response = act(api, super_token, "role", super_admin.pk, {"role": "user"})
+
+    assert (response.status_code, error_code(response)) == (403, "2004")
+    super_admin.refresh_from_db()
+    assert super_admin.role == "super_admin"
+
+
 def test_an_unknown_user_is_404_and_what_is_no_uuid_422(api: ApiClient, super_token: str) -> None:
     actions = {"lock": REASON, "unlock": {}, "revoke-tokens": {}, "role": {"role": "user"}}
     unknown = [act(api, super_token, action, uuid.uuid4(), data) for action, data in actions.items()]

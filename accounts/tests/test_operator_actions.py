@@ -197,6 +197,19 @@ def test_second_factors_are_reset(page: Client, api: ApiClient, owner: User, tok
     assert me(api, tokens) == "2003"
 
 
+@pytest.mark.parametrize("factors", [["wallet"], ["phone"], ["phone", "wallet"]], ids="+".join)
+def test_a_reset_is_recorded_for_each_factor_that_was_on(
+    page: Client, admin: User, owner: User, factors: list[str], request: pytest.FixtureRequest
+) -> None:
+    for factor in factors:
+        request.getfixturevalue(factor)
+
+    act(page, "reset_factors", owner)
+
+    for kind, factor in (("totp.reset", "phone"), ("wallet.reset", "wallet")):
+        assert actors_of(kind) == [(str(admin.pk), str(owner.pk))] * (factor in factors)
+
+
 def test_a_deleted_account_keeps_nothing_personal(
     above: Client, api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:

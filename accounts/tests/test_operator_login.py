@@ -215,7 +215,7 @@ ENDINGS: dict[str, Callable[[User], object]] = {
     "sessions": lambda user: end_sessions(user, by=""),
     "password": lambda user: set_password(user, NEW),
     "second factors": lambda user: reset_second_factors(user, by=""),
-    "deletion": delete_account,
+    "deletion": lambda user: delete_account(user, by=""),
 }
 
 
@@ -269,6 +269,14 @@ def test_the_old_password_cannot_be_guessed_at_here(page: Client, admin: User) -
     assert "Too many attempts. Try again in " in change_password(page).content.decode()
     admin.refresh_from_db()
     assert admin.check_password(PASSWORD)
+
+
+def test_the_form_for_a_new_password_forgives_no_failures(page: Client, admin: User) -> None:
+    for _ in range(3):
+        Attempt(account(admin.email), HERE)
+
+    assert change_password(page).status_code == 302
+    assert (failures_of(account(admin.email)), failures_of(HERE)) == (3, 3)
 
 
 def test_without_redis_a_new_password_gets_a_message(page: Client, no_redis: None) -> None:

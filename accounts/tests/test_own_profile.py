@@ -312,6 +312,18 @@ def delete(api: ApiClient, token: str) -> Any:
     return api.send("delete", "/users/me", token=token, REMOTE_ADDR=ADDRESS, HTTP_USER_AGENT=USER_AGENT)
 
 
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
+def test_staff_do_not_delete_their_own_account(api: ApiClient, db: None, role: Role) -> None:
+    operator = make_user("operator", role)
+    token = issue_tokens(operator).access
+
+    response = delete(api, token)
+
+    assert (response.status_code, error_code(response)) == (409, "4003")
+    assert api.send("get", "/users/me", token=token).status_code == 200
+    assert not AuditEvent.objects.filter(type="user.deleted").exists()
+
+
 def kept() -> Iterator[str]:
     """Yield every row of every table as text."""
     for model in apps.get_models():

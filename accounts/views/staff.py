@@ -76,7 +76,7 @@ class LockUserView(AdminView):
 
     @extend_schema(request=shapes.LockSerializer, responses=ManagedUserSerializer, tags=["admin"])
     def post(self, request: Request, user_id: str) -> Response:
-        """Lock a user: tokens end, API keys, API and admin stop with the next request."""
+        """Lock a user: tokens end, API keys, API and admin stop with the next request; 409 for one's own account."""
         user = managed_user(request, user_id)
         lock_user(user, by=caller(request).user_id, **parse(shapes.LockSerializer, request))
         return Response(ManagedUserSerializer(user).data)

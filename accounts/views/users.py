@@ -56,7 +56,7 @@ class OwnProfileView(CallerView):
 
     @extend_schema(responses={204: None}, tags=["users"])
     def delete(self, request: Request) -> Response:
-        """Delete the account: personal data is gone for good, all logins and API keys end."""
+        """Delete the account: personal data is gone for good, all logins and API keys end; 409 for staff."""
         delete_account(account_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 

@@ -56,7 +56,8 @@ def completed(user):
 cast, password = {{}}, make_password({PASSWORD!r})
 for number, label in enumerate({[operation.label for operation in OPERATIONS]!r}):
     name = f"actor-{{number}}"
-    user = User.objects.create(email=f"{{name}}@lucid.test", username=name, password=password, role="super_admin")
+    role = "user" if label == "DELETE {API}/users/me" else "super_admin"  # staff do not delete themselves
+    user = User.objects.create(email=f"{{name}}@lucid.test", username=name, password=password, role=role)
     target = User.objects.create(email=f"target-{{name}}@lucid.test", username=f"target-{{name}}")
     device, pair = issue_tokens(user), issue_tokens(user)
     session = Session.objects.create(user=user, name="a session")
