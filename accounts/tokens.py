@@ -5,17 +5,18 @@ Where a token was asked for is taken from the request's origin (`accounts.audit`
 
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from django.conf import settings
+from django.db import IntegrityError
 from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken, TokenError
 
 from accounts.audit import FAILURE, USER_AGENT_LENGTH, origin, record
 from accounts.keyring import KeyringBackend, keyring, token_backend
-from accounts.models import IssuedToken, User
+from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.revocation import end_epoch, revoke
 from lucid_gateway.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid
 
@@ -36,6 +37,16 @@ class RefreshToken(simplejwt.RefreshToken):
         return token_backend()
 
 
+# A client that did not get its answer gives up after 10 to 30 seconds at most, and asks again.
+GRACE = timedelta(seconds=30)
+# No client notices sooner that its answer was lost: an earlier second use is one of two that came in parallel.
+PARALLEL = timedelta(seconds=1)
+
+
+class AlreadyUsed(Exception):
+    """A refresh token was traded for a pair before, or revoked."""
+
+
 @dataclass(frozen=True)
 class TokenPair:
     """What a login or a refresh gives; `expires_in` is the access token's life in seconds."""
@@ -45,8 +56,17 @@ class TokenPair:
     expires_in: int
 
 
-def issue_tokens(user: User, *, family: uuid.UUID | None = None, signed_in_at: datetime | None = None) -> TokenPair:
-    """Sign and record an access and a refresh token; without `family` they start a new one, signed in now."""
+def issue_tokens(
+    user: User,
+    *,
+    family: uuid.UUID | None = None,
+    signed_in_at: datetime | None = None,
+    predecessor: str | None = None,
+) -> TokenPair:
+    """Sign and record an access and a refresh token; without `family` they start a new one, signed in now.
+
+    `predecessor` is the id of the refresh token that is traded for them; raises IntegrityError if it has a pair.
+    """
     family, signed_in_at = family or uuid.uuid4(), signed_in_at or timezone.now()
     access, refresh = AccessToken(), RefreshToken()
     kid = keyring().active.kid
@@ -54,16 +74,17 @@ def issue_tokens(user: User, *, family: uuid.UUID | None = None, signed_in_at: d
         token.payload |= {"user_id": str(user.pk), "sub": str(user.pk), "role": user.role, "family": str(family)}
         token.payload["epoch"] = user.token_epoch
     pair = TokenPair(str(access), str(refresh), settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60)
-    rows = [record_of(token, user, family) for token in (access, refresh)]
+    # The refresh token first: MongoDB writes in this order, and stops at a row that is refused.
+    rows = [record_of(token, user, family) for token in (refresh, access)]
     for row in rows:
-        row.kid, row.signed_in_at = kid, signed_in_at
+        row.kid, row.signed_in_at, row.predecessor = kid, signed_in_at, predecessor
     IssuedToken.objects.bulk_create(rows)
     return pair
 
 
 def record_of(token: AccessToken | RefreshToken, user: User, family: uuid.UUID) -> IssuedToken:
     """Return the row for a token."""
-    at = origin.get()
+    address, user_agent = client()
     return IssuedToken(
         jti=token["jti"],
         family=family,
@@ -71,15 +92,21 @@ def record_of(token: AccessToken | RefreshToken, user: User, family: uuid.UUID) 
         kind=token.token_type,
         issued_at=datetime.fromtimestamp(token["iat"], tz=UTC),
         expires_at=datetime.fromtimestamp(token["exp"], tz=UTC),
-        address=at.address,
-        user_agent=(at.user_agent or at.actor)[:USER_AGENT_LENGTH],
+        address=address,
+        user_agent=user_agent,
     )
 
 
-def refresh_tokens(text: str) -> tuple[User, TokenPair]:
-    """Use a refresh token up and return its user with a new pair; raise RefreshTokenInvalid or AccountLocked.
+def client() -> tuple[str, str]:
+    """Return the address and the user agent, or the command's name, that the work at hand is done for."""
+    at = origin.get()
+    return at.address, (at.user_agent or at.actor)[:USER_AGENT_LENGTH]
 
-    One conditional update decides among parallel uses. A second use means a stolen token: the family ends.
+
+def refresh_tokens(text: str) -> tuple[User, TokenPair]:
+    """Trade a refresh token for a new pair; return its user and the pair. Raise RefreshTokenInvalid or AccountLocked.
+
+    A token that was used before means that two clients have it: the family ends.
     """
     claims = read_refresh_token(text)
     user = User.objects.welcome(pk=claims["user_id"])
@@ -89,22 +116,78 @@ def refresh_tokens(text: str) -> tuple[User, TokenPair]:
         raise AccountLocked()
     if claims["epoch"] != user.token_epoch:
         raise RefreshTokenInvalid()
-    row = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH)
-    if row.filter(used_at=None, revoked_at=None).update(used_at=timezone.now()) != 1:
+    shown = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()
+    try:
+        if shown is None or shown.revoked_at is not None:
+            raise AlreadyUsed()
+        pair = trade(shown, user) if shown.used_at is None else replace_lost(shown, user)
+    except AlreadyUsed:
         refuse_reuse(user, claims)
-    signed_in_at = row.values_list("signed_in_at", flat=True).first()
-    pair = issue_tokens(user, family=uuid.UUID(claims["family"]), signed_in_at=signed_in_at)
-    if not row.filter(revoked_at=None).exists():
-        # The family was ended while the new pair was written, by a reuse or a logout: the pair ends with it.
-        # The answer is that of the one use that counts, all the same.
-        end_family(claims["family"])
     return user, pair
+
+
+def trade(token: IssuedToken, user: User) -> TokenPair:
+    """Record and return the one pair that the refresh token is traded for; raise AlreadyUsed.
+
+    `used_at` is written last: until then no client has the pair, and after a failed write the next try withdraws what
+    was written of it. Of parallel uses the unique predecessor lets one insert a pair at a time, and the update one
+    return it.
+    """
+    withdraw(token)
+    try:
+        pair = issue_tokens(user, family=token.family, signed_in_at=token.signed_in_at, predecessor=token.jti)
+    except IntegrityError as error:
+        raise AlreadyUsed() from error
+    row = IssuedToken.objects.filter(jti=token.jti)
+    if not row.filter(revoked_at=None).exists():
+        # A reuse or a logout ended the family before the new pair was written: the pair ends with it. The client gets
+        # it all the same, unless another use is the one that counts.
+        end_family(token.family)
+    if not row.filter(used_at=None).update(used_at=timezone.now()):
+        raise AlreadyUsed()
+    return pair
+
+
+def withdraw(token: IssuedToken) -> None:
+    """Revoke the pair that an earlier try has left behind, and make room for another one."""
+    if left_behind := list(IssuedToken.objects.given_for(token.jti)):
+        rows = by_id(left_behind)
+        revoke(rows)
+        rows.update(predecessor=None)
+
+
+def replace_lost(shown: IssuedToken, user: User) -> TokenPair:
+    """Return a new pair in place of the one that a used refresh token was traded for, which is revoked; raise
+    AlreadyUsed unless the answer with that pair may have been lost.
+
+    It may if the same client comes again within GRACE and the refresh token of the pair was never used. The
+    replacement uses that one up, so that there is no second one.
+    """
+    given = list(IssuedToken.objects.given_for(shown.jti))
+    lost = next((token for token in given if token.kind == IssuedToken.Kind.REFRESH), None)
+    since = timezone.now() - (shown.used_at or shown.issued_at)
+    if lost is None or lost.used_at or lost.revoked_at or not PARALLEL <= since <= GRACE or not from_here(lost):
+        raise AlreadyUsed()
+    pair = trade(lost, user)
+    revoke(by_id(given))
+    return pair
+
+
+def by_id(tokens: list[IssuedToken]) -> IssuedTokenQuerySet:
+    """Return just these rows: they stay the same when another use of the refresh token changes its pair meanwhile."""
+    return IssuedTokenQuerySet(IssuedToken).filter(jti__in=[token.jti for token in tokens])
+
+
+def from_here(token: IssuedToken) -> bool:
+    """Return whether the token was given to the address and the user agent that ask now."""
+    return (token.address, token.user_agent) == client()
 
 
 def refuse_reuse(user: User, claims: dict[str, Any]) -> NoReturn:
     """End the family of a refresh token that was used before, or revoked; raise RefreshTokenInvalid."""
     ended = end_family(claims["family"])
-    reused = IssuedToken.objects.filter(jti=claims["jti"]).exclude(used_at=None).exists()
+    used = IssuedToken.objects.filter(jti=claims["jti"]).exclude(used_at=None)
+    reused = used.exists() or IssuedToken.objects.given_for(claims["jti"]).exists()
     kind = "token.reused" if reused else "token.refused"
     record(kind, subject=user, outcome=FAILURE, family=claims["family"], tokens=ended)
     raise RefreshTokenInvalid()

@@ -114,7 +114,7 @@ def mongod_binary() -> str:
 
 @contextlib.contextmanager
 def running_mongod() -> Iterator[str]:
-    """Run an empty one-member replica set; yield its connection string."""
+    """Run an empty one-member replica set that can be told to fail commands; yield its connection string."""
     port = free_port()
     with folder() as path:
         command = [mongod_binary(), "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", str(path),

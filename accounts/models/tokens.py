@@ -19,6 +19,10 @@ class IssuedTokenQuerySet(models.QuerySet["IssuedToken"]):
         """Return the access tokens that were revoked and would still be accepted for what is left of them."""
         return self.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__isnull=False, expires_at__gt=timezone.now())
 
+    def given_for(self, jti: str) -> "IssuedTokenQuerySet":
+        """Return the pair that the refresh token of that id was traded for."""
+        return self.filter(predecessor=jti)
+
     def sign_ins(self) -> "IssuedTokenQuerySet":
         """Return the one refresh token of each family that still works: the signed-in devices."""
         return self.live().filter(kind=IssuedToken.Kind.REFRESH, used_at=None)
@@ -39,7 +43,10 @@ class IssuedToken(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     signed_in_at = models.DateTimeField(null=True, blank=True)  # when the family began
     kid = models.CharField(max_length=64, blank=True)  # of the signing key
-    used_at = models.DateTimeField(null=True, blank=True)
+    # The id of the refresh token that was traded for this token and the other one of its pair. None in the pair of a
+    # login, because neither database takes two of them for the same value.
+    predecessor = models.CharField(max_length=32, null=True, blank=True, editable=False)
+    used_at = models.DateTimeField(null=True, blank=True)  # set before the client gets what it was traded for
     revoked_at = models.DateTimeField(null=True, blank=True)
     address = models.CharField(max_length=45, blank=True)
     user_agent = models.CharField(max_length=200, blank=True)
@@ -54,7 +61,9 @@ class IssuedToken(models.Model):
             models.Index(fields=["revoked_at", "expires_at"], name="token_revoked_expires"),
             models.Index(fields=["kind", "issued_at"], name="token_kind_issued"),
             models.Index(fields=["kid", "expires_at"], name="token_kid_expires"),
+            models.Index(fields=["predecessor"], name="token_predecessor"),
         ]
+        constraints = [models.UniqueConstraint(fields=["predecessor", "kind"], name="one_pair_for_a_refresh_token")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.jti}"

@@ -1,19 +1,27 @@
 """POST /auth/refresh: a refresh token works once; a second use ends the login it belongs to."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.db.models import F
 
 from accounts.locks import lock_user
-from accounts.models import IssuedToken, User
+from accounts.models import AuditEvent, IssuedToken, User
 from accounts.roles import Role
-from accounts.tokens import TokenPair, end_family, issue_tokens
+from accounts.tokens import GRACE, TokenPair, end_family, issue_tokens
 from conftest import ApiClient, error_code
 from testing.parallel import in_parallel
 
 
-def refresh(api: ApiClient, token: Any) -> Any:
-    return api.send("post", "/auth/refresh", {"refresh_token": token})
+def refresh(api: ApiClient, token: Any, **extra: Any) -> Any:
+    return api.send("post", "/auth/refresh", {"refresh_token": token}, **extra)
+
+
+def let_time_pass(seconds: float) -> None:
+    """Move what was used until now into the past."""
+    IssuedToken.objects.exclude(used_at=None).update(used_at=F("used_at") - timedelta(seconds=seconds))
 
 
 def status_with(api: ApiClient, access: str) -> int:
@@ -66,6 +74,110 @@ def test_a_second_use_ends_the_family_with_its_access_tokens(api: ApiClient, tok
     assert error_code(refresh(api, new["refresh_token"])) == "2010"
 
 
+def test_a_client_that_lost_the_answer_gets_another_pair_and_the_first_one_is_dead_at_once(
+    api: ApiClient, tokens: TokenPair
+) -> None:
+    lost = refresh(api, tokens.refresh).json()
+    let_time_pass(5)
+    response = refresh(api, tokens.refresh)
+
+    assert response.status_code == 200
+    new = response.json()
+    assert status_with(api, lost["access_token"]) == 401
+    assert status_with(api, tokens.access) == status_with(api, new["access_token"]) == 200
+    assert IssuedToken.objects.sign_ins().count() == 1
+    assert refresh(api, new["refresh_token"]).status_code == 200
+    assert not AuditEvent.objects.filter(type__startswith="token.").exists()
+
+
+@pytest.mark.parametrize("shown", ["the used one", "the replaced one"])
+def test_after_a_replacement_either_of_the_earlier_tokens_ends_the_family(
+    api: ApiClient, tokens: TokenPair, shown: str
+) -> None:
+    lost = refresh(api, tokens.refresh).json()
+    let_time_pass(5)
+    new = refresh(api, tokens.refresh).json()
+    let_time_pass(5)
+    again = refresh(api, tokens.refresh if shown == "the used one" else lost["refresh_token"])
+
+    assert error_code(again) == "2010"
+    assert not IssuedToken.objects.live().exists()
+    assert status_with(api, new["access_token"]) == status_with(api, tokens.access) == 401
+    assert AuditEvent.objects.filter(type="token.reused").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "client"),
+    [
+        (0, {}),  # as good as in parallel
+        (GRACE.total_seconds() + 1, {}),
+        (5, {"REMOTE_ADDR": "203.0.113.66"}),
+        (5, {"headers": {"User-Agent": "another"}}),
+        (-60, {}),  # a gateway whose clock is behind
+    ],
+)
+def test_a_second_use_at_another_time_or_by_another_client_ends_the_family(
+    api: ApiClient, tokens: TokenPair, seconds: float, client: dict[str, Any]
+) -> None:
+    new = refresh(api, tokens.refresh).json()
+    let_time_pass(seconds)
+
+    assert error_code(refresh(api, tokens.refresh, **client)) == "2010"
+    assert not IssuedToken.objects.live().exists()
+    assert status_with(api, new["access_token"]) == 401
+    assert AuditEvent.objects.filter(type="token.reused").count() == 1
+
+
+def test_a_second_use_after_the_new_refresh_token_was_used_ends_the_family(api: ApiClient, tokens: TokenPair) -> None:
+    new = refresh(api, refresh(api, tokens.refresh).json()["refresh_token"]).json()
+    let_time_pass(5)
+
+    assert error_code(refresh(api, tokens.refresh)) == "2010"
+    assert status_with(api, new["access_token"]) == 401
+
+
+def test_a_second_use_after_a_logout_brings_nothing_back(api: ApiClient, tokens: TokenPair) -> None:
+    new = refresh(api, tokens.refresh).json()
+    api.send("post", "/auth/logout", {}, token=new["access_token"])
+    let_time_pass(5)
+
+    assert error_code(refresh(api, tokens.refresh)) == "2010"
+    assert not IssuedToken.objects.live().exists()
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_of_parallel_replacements_one_succeeds_and_the_family_ends(owner: User) -> None:
+    for _ in range(5):
+        tokens = issue_tokens(owner)
+        refresh(ApiClient(HTTP_HOST="testserver"), tokens.refresh)
+        let_time_pass(5)
+        responses = in_parallel(8, lambda _, text=tokens.refresh: refresh(ApiClient(HTTP_HOST="testserver"), text))
+
+        assert sorted(response.status_code for response in responses) == [200] + [401] * 7
+        assert not IssuedToken.objects.live().exists()
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_of_a_replacement_and_a_use_of_what_it_replaces_one_succeeds_and_the_family_ends(owner: User) -> None:
+    for _ in range(5):
+        tokens = issue_tokens(owner)
+        new = refresh(ApiClient(HTTP_HOST="testserver"), tokens.refresh).json()
+        let_time_pass(5)
+        shown = [tokens.refresh, new["refresh_token"]] * 3
+        responses = in_parallel(6, lambda index: refresh(ApiClient(HTTP_HOST="testserver"), shown[index]))  # noqa: B023  # it is called within the loop
+
+        assert sorted(response.status_code for response in responses) == [200] + [401] * 5
+        assert not IssuedToken.objects.live().exists()
+
+
+def test_a_pair_is_found_by_what_it_was_given_for_without_looking_at_the_others(db: None) -> None:
+    plan = IssuedToken.objects.given_for("jti").order_by().explain()
+
+    assert "COLLSCAN" not in plan
+    assert f"SCAN {IssuedToken._meta.db_table}" not in plan
+    assert settings.ON_MONGODB or "USING INDEX" in plan
+
+
 def test_a_second_use_leaves_other_logins_alone(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     other = issue_tokens(owner)
     refresh(api, tokens.refresh)
@@ -83,7 +195,7 @@ def test_of_parallel_uses_one_succeeds_and_the_family_ends(owner: User) -> None:
         responses = in_parallel(8, lambda _, text=tokens.refresh: refresh(ApiClient(HTTP_HOST="testserver"), text))
 
         assert sorted(response.status_code for response in responses) == [200] + [401] * 7
-        assert IssuedToken.objects.count() == 4
+        assert IssuedToken.objects.exclude(used_at=None).count() == 1
         assert not IssuedToken.objects.live().exists()
         (won,) = [response.json() for response in responses if response.status_code == 200]
         assert status_with(ApiClient(HTTP_HOST="testserver"), won["access_token"]) == 401

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.answers import tokens_answer
-from accounts.devices import devices_of, end_device
+from accounts.devices import devices_to_show, end_device
 from accounts.login import Credentials, finish_login, start_login
 from accounts.logout import log_out
 from accounts.serializers import login as shapes
@@ -43,7 +43,11 @@ class RefreshView(PublicView):
 
     @extend_schema(request=shapes.RefreshSerializer, responses=shapes.TokensSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Use a refresh token up; using it a second time ends the login it belongs to."""
+        """Trade a refresh token for a new pair. It works once: a second use ends the login that it belongs to.
+
+        After a 503 it is unused. A client that lost the answer may send it once more, 1 to 30 seconds later, from the
+        same address and with the same `User-Agent`; the pair that was lost is revoked.
+        """
         user, pair = refresh_tokens(parse(shapes.RefreshSerializer, request)["refresh_token"])
         return Response(tokens_answer(user, pair))
 
@@ -88,7 +92,7 @@ class DevicesView(SignedInView):
     def get(self, request: Request) -> Response:
         """List the devices that are signed in, the one used last first."""
         who = caller(request)
-        devices = list(devices_of(who.user_id))
+        devices = devices_to_show(who.user_id)
         shown = shapes.DeviceSerializer(devices, many=True, context={"family": who.family})  # type: ignore[arg-type]  # with many=True it takes several
         return Response({"sessions": shown.data})
 

@@ -1,8 +1,15 @@
-"""A thief copies a refresh token: the second use of it ends the login for both, and nothing else."""
+"""A thief copies a refresh token: the second use of it ends the login for both, and nothing else. A client that lost
+the answer to its refresh is no thief.
+"""
+
+import time
 
 import pytest
 
+from accounts.tokens import PARALLEL
 from lucid_gateway.tests.conftest import Service
+from testing.hammer import api
+from testing.raw_http import RawConnection
 
 pytestmark = pytest.mark.usefixtures("db")
 OWNER, THIEF, PHONE = "192.0.2.10", "203.0.113.66", "192.0.2.11"
@@ -49,3 +56,23 @@ def test_a_stolen_refresh_token_ends_the_login_for_both(service: Service, first:
     again = service.log_in(email, 3, address=OWNER)
     assert service.call("GET", "/users/me", token=again["access_token"], address=OWNER)[0] == 200
     assert service.call("POST", "/auth/refresh", {"refresh_token": again["refresh_token"]}, address=OWNER)[0] == 200
+
+
+def test_a_client_that_hangs_up_on_the_answer_to_its_refresh_stays_signed_in(service: Service) -> None:
+    tokens = service.log_in(service.register("in-a-tunnel"), 1, address=OWNER)
+    used = {"refresh_token": tokens["refresh_token"]}
+    with RawConnection(service.gateway.port, 20) as connection:
+        connection.send(api("POST", "/auth/refresh", used, f"X-Forwarded-For: {OWNER}"))
+        connection.socket.recv(1)  # the answer is on its way, and nobody reads it
+    time.sleep(PARALLEL.total_seconds() + 0.2)
+
+    status, new = service.call("POST", "/auth/refresh", used, address=OWNER)
+    assert status == 200
+    for token in (tokens["access_token"], new["access_token"]):
+        assert service.call("GET", "/users/me", token=token, address=OWNER)[0] == 200
+    _, answer = service.call("GET", "/auth/sessions", token=new["access_token"], address=OWNER)
+    assert len(answer["sessions"]) == 1
+
+    # Another time is a reuse, whoever it is.
+    assert service.error("POST", "/auth/refresh", used, address=OWNER) == "401 2010"
+    assert service.error("GET", "/users/me", token=new["access_token"]) == "401 2003"
