@@ -16,8 +16,17 @@ from accounts.digests import secret_hash
 from accounts.models import ApiKey, User
 from accounts.revocation import API_KEY_REMEMBERED, revoke_api_keys
 from accounts.roles import PERMISSIONS, Role
-from lucid_gateway.errors import AccountLocked, NotFound, OperationNotAllowed, TokenExpired, TokenInvalid
+from lucid_gateway.errors import (
+    AccountLocked,
+    GatewayError,
+    NotFound,
+    OperationNotAllowed,
+    TokenExpired,
+    TokenInvalid,
+)
 from lucid_gateway.places import take_place
+from ratelimit.client_address import address_bucket
+from ratelimit.floods import floods
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
 MAX_KEYS = 50
@@ -75,26 +84,39 @@ def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | No
 remembered: RememberedCallers[str] = RememberedCallers()
 
 
-def caller_of_key(text: str, *, fresh: bool = False) -> Caller:
-    """Return the caller whose key it is; raise TokenInvalid, or TokenExpired past its end.
+def caller_of_key(text: str, *, address: str, fresh: bool = False) -> Caller:
+    """Return the caller whose key it is; raise TokenInvalid, AccountLocked, or TokenExpired past its end.
 
     What was read of a key is remembered for a minute; revocation, lock and epoch are asked of Redis each time.
     """
     text_hash = secret_hash(text)
     caller = None if fresh else remembered.get(text_hash)
     if caller is None:
-        caller = read_key(text, text_hash)
+        caller = checked_key(text, text_hash, address)
         remembered.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
     if caller.expires_at and caller.expires_at <= time.time():
         raise TokenExpired()
     return caller
 
 
-def read_key(text: str, text_hash: str) -> Caller:
-    """Return the caller by what the database says, and note that the key is in use; raise TokenInvalid."""
+def checked_key(text: str, text_hash: str, address: str) -> Caller:
+    """Return the caller by what the database says; raise TokenInvalid or AccountLocked.
+
+    Of an address that is over its limit few unknown keys are looked up: a key that was right the last time is known.
+    """
     match = PATTERN.fullmatch(text)
-    found = ApiKey.objects.filter(key_id=match[1], revoked_at=None).select_related("user") if match else None
-    key = found.first() if found is not None else None
+    if match is None or not (remembered.knows(text_hash) or floods.may_check(address_bucket(address))):
+        raise TokenInvalid()
+    try:
+        return read_key(match[1], text_hash)
+    except GatewayError:
+        remembered.forget(text_hash)
+        raise
+
+
+def read_key(key_id: str, text_hash: str) -> Caller:
+    """Return the caller whose key has the id and the hash, and note that it is in use; raise as `checked_key`."""
+    key = ApiKey.objects.filter(key_id=key_id, revoked_at=None).select_related("user").first()
     if key is None or not hmac.compare_digest(key.secret_hash, text_hash) or not key.user.is_active:
         raise TokenInvalid()
     if key.user.is_locked:

@@ -64,12 +64,12 @@ def let_in(
     if api_key is None:
         caller = read_caller(header or "", address)
         return caller, admit_caller(caller, throttle.tier_for(caller))
-    caller = caller_of_key(api_key)
+    caller = caller_of_key(api_key, address=address)
     try:
         return caller, admit_caller(caller, throttle.tier_for(caller))
     except EpochOver:
         # The owner's tokens were ended, the role may be another: keys live on, with what holds now.
-        caller = caller_of_key(api_key, fresh=True)
+        caller = caller_of_key(api_key, address=address, fresh=True)
         return caller, admit_caller(caller, throttle.tier_for(caller))
 
 

@@ -81,6 +81,15 @@ class RememberedCallers(Generic[K]):
             if len(self._callers) > MAX_REMEMBERED:
                 self._callers.popitem(last=False)
 
+    def knows(self, credential: K) -> bool:
+        """Return whether the credential was right when it was last checked, however long ago."""
+        return credential in self._callers
+
+    def forget(self, credential: K) -> None:
+        """Forget a credential that is not right any more."""
+        with self._lock:
+            self._callers.pop(credential, None)
+
     def clear(self) -> None:
         """Forget all."""
         with self._lock:

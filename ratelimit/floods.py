@@ -1,4 +1,4 @@
-"""Addresses that are over their limit, as this process knows: their unknown tokens are hardly looked at any more."""
+"""Addresses that are over their limit, as this process knows: few of their unknown tokens and API keys are checked."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 MAX_ADDRESSES = 50_000
-# Signatures that are still checked a second: whoever shares the address with a flood gets in all the same.
+# Signatures and API keys that are still checked a second: whoever shares the address with a flood gets in all the same.
 CHECKS_PER_SECOND = 15
 
 
@@ -33,7 +33,7 @@ class Floods:
                 self._floods.popitem(last=False)
 
     def may_check(self, address: str) -> bool:
-        """Return whether one more signature of the address is worth a check, and count it."""
+        """Return whether one more credential of the address is worth a check, and count it."""
         if not self._floods:
             return True
         now = time.time()

@@ -1,4 +1,4 @@
-"""Floods of bad tokens: an address that is over its limit costs a few signature checks a second, and no more."""
+"""Floods of bad tokens and API keys: an address that is over its limit costs a few checks a second, and no more."""
 
 import time
 import uuid
@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from accounts import authentication
-from accounts.models import User
+from accounts import api_keys, authentication
+from accounts.api_keys import create_api_key, remembered
+from accounts.models import ApiKey, User
 from accounts.tests.forge import forge
 from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
@@ -180,6 +182,73 @@ def test_a_flood_is_no_matter_elsewhere(
 
     assert me(api, tokens.access, ELSEWHERE).status_code == 200
     assert me(api, issue_tokens(node_operator).access, ELSEWHERE).status_code == 200
+
+
+@pytest.fixture
+def reads(small_tier: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the database was asked for an API key (seconds since the epoch)."""
+    times: list[float] = []
+    read = api_keys.read_key
+
+    def read_and_note(*arguments: Any) -> Any:
+        times.append(time.time())
+        return read(*arguments)
+
+    monkeypatch.setattr(api_keys, "read_key", read_and_note)
+    return times
+
+
+def flood_of_keys(api: ApiClient, times: int) -> list[int]:
+    """Send so many API keys that look right but are nobody's, each another."""
+    return [by_key(api, f"lk_{'a' * 12}_{uuid.uuid4().hex:A<43}").status_code for _ in range(times)]
+
+
+def let_a_minute_pass() -> None:
+    """What is remembered of API keys is too old now."""
+    for key_hash, (caller, _) in remembered._callers.items():
+        remembered._callers[key_hash] = caller, 0.0
+
+
+def by_key(api: ApiClient, key: str) -> Any:
+    return api.send("get", "/users/me", headers={"X-API-Key": key}, REMOTE_ADDR=HERE)
+
+
+def test_a_flood_of_unknown_api_keys_costs_few_queries(api: ApiClient, db: None, reads: list[float]) -> None:
+    assert flood_of_keys(api, 5) == [401] * 4 + [429]
+    before = len(reads)
+
+    assert flood_of_keys(api, 60) == [429] * 60
+    assert before == 5
+    assert most(reads[before:]) <= CHECKS_PER_SECOND
+
+
+def test_malformed_api_keys_cost_no_query_and_none_of_the_checks(
+    api: ApiClient, owner: User, reads: list[float]
+) -> None:
+    flood_of_keys(api, 5)
+    before = len(reads)
+    for _ in range(100):
+        by_key(api, "lk_short")
+
+    assert len(reads) == before
+    assert by_key(api, create_api_key(owner, name="key", permissions=["user:read"])[1]).status_code == 200
+
+
+def test_an_api_key_that_was_right_a_minute_ago_passes_through_a_flood(
+    api: ApiClient, owner: User, reads: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = create_api_key(owner, name="key", permissions=["user:read"])[1]
+    assert by_key(api, key).status_code == 200
+    flood_of_keys(api, 50)
+    monkeypatch.setattr(floods, "may_check", lambda address: False)
+    let_a_minute_pass()
+
+    assert by_key(api, key).status_code == 200
+    ApiKey.objects.update(revoked_at=timezone.now())
+    let_a_minute_pass()
+    before = len(reads)
+    assert [by_key(api, key).status_code for _ in range(5)] == [429] * 5
+    assert len(reads) == before + 1  # then it is as unknown as any
 
 
 def test_when_the_window_is_over_all_is_checked_again(
