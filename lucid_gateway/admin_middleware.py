@@ -1,14 +1,18 @@
-"""Django's session, CSRF, login and message middleware, run for /admin alone: the API keeps no cookies."""
+"""Django's session, CSRF, login and message middleware, run for /admin alone: the API keeps no cookies.
+
+And what browsers may do with pages.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from csp.middleware import CSPMiddleware
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
@@ -55,5 +59,14 @@ class AdminMessageMiddleware(OnlyForAdmin, MessageMiddleware):
     pass
 
 
-class AdminClickjackingMiddleware(OnlyForAdmin, XFrameOptionsMiddleware):
-    pass
+class PagePolicyMiddleware(CSPMiddleware):
+    """Adds the content security policy and the protection from frames to pages: those of /admin get
+    CONTENT_SECURITY_POLICY, others the policy that their view names by `csp.decorators.csp`. The API has neither.
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]  # never awaitable here
+        if is_admin(request) or hasattr(response, "_csp_config"):
+            response.headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
+            self.process_response(request, response)
+        return response

@@ -32,7 +32,7 @@ INSTALLED_APPS = [
     "corsheaders",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
+    *(["drf_spectacular_sidecar"] if ENV.docs_enabled else []),
     "lucid_gateway",
     "ratelimit",
     "accounts",
@@ -45,6 +45,7 @@ MIDDLEWARE = [
     "ratelimit.middleware.TrustedProxyMiddleware",
     "lucid_gateway.request_id.RequestIDMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "lucid_gateway.admin_middleware.PagePolicyMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "ratelimit.middleware.RateLimitHeadersMiddleware",
     "ratelimit.middleware.UncountedRequestsMiddleware",
@@ -58,7 +59,6 @@ MIDDLEWARE = [
     "lucid_gateway.admin_middleware.AdminAuthenticationMiddleware",
     "ratelimit.middleware.OperatorPagesLimitMiddleware",
     "lucid_gateway.admin_middleware.AdminMessageMiddleware",
-    "lucid_gateway.admin_middleware.AdminClickjackingMiddleware",
 ]
 
 TEMPLATES: list[dict[str, Any]] = [
@@ -200,10 +200,6 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Lucid API Gateway",
     "DESCRIPTION": "The public entry point of the Lucid system: accounts, tokens, and the clusters behind it.",
     "VERSION": ENV.API_VERSION,
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "POSTPROCESSING_HOOKS": ["lucid_gateway.openapi.describe_errors"],
@@ -232,10 +228,17 @@ SESSION_COOKIE_AGE = 8 * 3600
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = "/admin"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Of /admin; other pages have policies of their own. No script or style stands in a page.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"], "script-src": ["'self'"], "style-src": ["'self'"], "img-src": ["'self'"],
+        "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'self'"], "frame-ancestors": ["'none'"],
+    }
+}  # fmt: skip
 CSRF_FAILURE_VIEW = "lucid_gateway.error_responses.permission_denied"
 CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
 SILENCED_SYSTEM_CHECKS = [
-    "security.W002",  # Clickjacking: AdminClickjackingMiddleware, where there are pages.
+    "security.W002",  # Clickjacking: PagePolicyMiddleware, where there are pages.
     "security.W003",  # CSRF: AdminCsrfMiddleware, where there are cookies.
     "security.W005",  # HSTS for subdomains, which may be other people's services: HSTS_INCLUDE_SUBDOMAINS.
     "security.W021",  # HSTS preload, which takes months to undo: HSTS_PRELOAD.
@@ -253,7 +256,7 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "lucid_gateway.static_storage.VersionedStorage"},
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 

@@ -1,13 +1,11 @@
 """Every URL of the gateway."""
 
-from typing import Any
-
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from accounts.urls import root_urlpatterns as account_pages
+from lucid_gateway.api_documents import OpenAPIDocument, RedocPage, SwaggerPage
 from lucid_gateway.meta.views import RootView
 
 handler400 = "lucid_gateway.error_responses.bad_request"
@@ -21,16 +19,10 @@ api = [
     path("", include("sessions_api.urls")),
     path("", include("proxy.urls")),
 ]
-open_view: dict[str, Any] = {
-    "authentication_classes": [],
-    "permission_classes": [],
-    "throttle_classes": [],
-    "http_method_names": ["get", "head"],
-}
 docs = [
-    path("openapi.json", SpectacularJSONAPIView.as_view(**open_view), name="openapi"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="openapi", **open_view), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(url_name="openapi", **open_view), name="redoc"),
+    path("openapi.json", OpenAPIDocument.as_view(), name="openapi"),
+    path("docs", SwaggerPage.as_view(), name="docs"),
+    path("redoc", RedocPage.as_view(), name="redoc"),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -62,7 +62,7 @@ class RateLimitHeadersMiddleware:
 class UncountedRequestsMiddleware:
     """Counts against its address what nobody has counted: unknown paths, and requests that were refused on the way.
 
-    Preflights, files and probes are free: a view says so with empty `throttle_classes`.
+    Preflights and probes are free: a view says so with empty `throttle_classes`.
     """
 
     def __init__(self, get_response: Handler) -> None:

@@ -1,12 +1,15 @@
 """The public keys, for who verifies the gateway's tokens elsewhere."""
 
+from functools import lru_cache
+
+from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from accounts.keyring import keyring
+from accounts.keyring import Keyring, keyring
 from accounts.views.api import PublicView
+from lucid_gateway.documents import Document, json_document
 
 
 class JwksSerializer(serializers.Serializer[None]):
@@ -15,10 +18,16 @@ class JwksSerializer(serializers.Serializer[None]):
     keys = serializers.ListField(child=serializers.DictField())
 
 
+@lru_cache(maxsize=1)
+def document_of(ring: Keyring) -> Document:
+    """Return the key set of a keyring, which is another object after each change."""
+    return json_document({"keys": ring.public_keys()}, cache_control="public, max-age=60")
+
+
 class JwksView(PublicView):
     """The keys that verify tokens."""
 
     @extend_schema(responses=JwksSerializer, tags=["auth"])
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Return the public keys of tokens that are or will be in use; none for symmetric algorithms."""
-        return Response({"keys": keyring().public_keys()}, headers={"Cache-Control": "public, max-age=60"})
+        return document_of(keyring()).answer(request._request)

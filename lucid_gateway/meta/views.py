@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from accounts.views.api import CallerView, parse_query
 from lucid_gateway import __version__
+from lucid_gateway.documents import json_document
 from lucid_gateway.error_responses import RETRY_AFTER_SECONDS
 from lucid_gateway.meta import health, monitoring
 from ratelimit.throttling import MonitorThrottle, PublicThrottle
@@ -131,43 +132,42 @@ class RootView(MetaView):
     """Where somebody begins who knows the address alone."""
 
     @extend_schema(operation_id="root", responses=RootSerializer, tags=["meta"])
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Say where everything is."""
         env = settings.ENV
         paths = {name: f"/api/v1/meta/{name}" for name in ("info", "health", "version")} | {"admin": "/admin/"}
         documents = {"docs": "/docs", "openapi": "/openapi.json"}
         links = {name: f"{env.PUBLIC_BASE_URL}{path}" for name, path in (paths | documents).items()}
         hidden = {} if env.docs_enabled else dict.fromkeys(documents)
-        return Response({"service": env.SERVICE_NAME, "links": links | hidden})
+        return json_document({"service": env.SERVICE_NAME, "links": links | hidden}).answer(request._request)
 
 
 class InfoView(MetaView):
     """What this is."""
 
     @extend_schema(responses=InfoSerializer, tags=["meta"])
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Say what this service is and where its documents are."""
         env = settings.ENV
-        return Response(
-            {
-                "service": env.SERVICE_NAME,
-                "description": "Primary entry point for all Lucid blockchain system APIs",
-                "version": env.API_VERSION,
-                "environment": env.ENVIRONMENT,
-                "documentation": f"{env.PUBLIC_BASE_URL}/docs" if env.docs_enabled else None,
-            }
-        )
+        about = {
+            "service": env.SERVICE_NAME,
+            "description": "Primary entry point for all Lucid blockchain system APIs",
+            "version": env.API_VERSION,
+            "environment": env.ENVIRONMENT,
+            "documentation": f"{env.PUBLIC_BASE_URL}/docs" if env.docs_enabled else None,
+        }
+        return json_document(about).answer(request._request)
 
 
 class VersionView(MetaView):
     """Which release this is."""
 
     @extend_schema(responses=VersionSerializer, tags=["meta"])
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Say which versions run here."""
         env = settings.ENV
         versions = {"version": env.API_VERSION, "release": __version__, "django": django.get_version()}
-        return Response({"service": env.SERVICE_NAME, **versions})
+        return json_document({"service": env.SERVICE_NAME, **versions}).answer(request._request)
 
 
 class HealthView(MetaView):

@@ -61,7 +61,25 @@ def test_a_plain_user_is_not_let_in(browser: Client, owner: User) -> None:
 
 @pytest.mark.django_db
 def test_the_pages_cannot_be_framed(browser: Client) -> None:
-    assert browser.get(LOGIN)["X-Frame-Options"] == "DENY"
+    response = browser.get(LOGIN)
+
+    assert response["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in response["Content-Security-Policy"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", [LOGIN, "/admin", "/admin/", "/admin/nothing", "/admin/login/?next=/admin/"])
+def test_no_operator_page_runs_a_script_that_is_not_a_file_of_ours(browser: Client, path: str) -> None:
+    policy = dict(part.strip().split(" ", 1) for part in browser.get(path)["Content-Security-Policy"].split(";"))
+
+    assert policy["default-src"] == policy["base-uri"] == "'none'"
+    assert {value for name, value in policy.items() if name.endswith("-src")} == {"'none'", "'self'"}
+    assert policy["form-action"] == "'self'"
+
+
+@pytest.mark.django_db
+def test_the_api_has_no_policy_for_pages(browser: Client) -> None:
+    assert "Content-Security-Policy" not in browser.get("/api/v1/meta/info")
 
 
 @pytest.mark.django_db

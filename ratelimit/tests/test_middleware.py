@@ -152,30 +152,51 @@ PREFLIGHT = {"HTTP_ORIGIN": "https://app.example.org", "HTTP_ACCESS_CONTROL_REQU
 FREE = {
     "probe": ("get", "/api/v1/meta/health/live", {}, 200),
     "wrong method at a probe": ("post", "/api/v1/meta/health/live", {}, 405),
-    "file": ("get", "/static/accounts/link.css", {}, 200),
     "preflight": ("options", "/api/v1/users/me", PREFLIGHT, 200),
     "preflight of an unknown path": ("options", "/api/v1/nothing", PREFLIGHT, 200),
 }
 
 
 @pytest.mark.parametrize("case", FREE.values(), ids=FREE)
-def test_probes_files_and_preflights_are_free(browser: Client, api: ApiClient, small_tier: None, case: Case) -> None:
+def test_probes_and_preflights_are_free(browser: Client, api: ApiClient, small_tier: None, case: Case) -> None:
     method, path, extra, status = case
     responses = [getattr(browser, method)(path, **extra) for _ in range(2 * ADMITTED)]
-    for response in responses:
-        response.getvalue()  # closes the file
 
     assert {response.status_code for response in responses} == {status}
     assert not any("RateLimit" in response for response in responses)
     assert api.send("get", "/meta/info")["X-RateLimit-Remaining"] == "2"
 
 
+PUBLIC_PAGES = {
+    "file": "/static/accounts/link.css",
+    "page of a mailed link": "/login",
+    "public keys": "/.well-known/jwks.json",
+    "info": "/api/v1/meta/info",
+    "health": "/api/v1/meta/health",
+}
+
+
+@pytest.mark.parametrize("path", PUBLIC_PAGES.values(), ids=PUBLIC_PAGES)
+def test_what_anybody_may_read_counts_against_the_address(browser: Client, small_tier: None, path: str) -> None:
+    responses = [browser.get(path) for _ in range(ADMITTED + 2)]
+
+    assert [response.status_code for response in responses] == [200] * ADMITTED + [429] * 2
+    assert error_code(responses[-1]) == "3001"
+    assert browser.get(path, REMOTE_ADDR="192.0.2.99").status_code == 200
+
+
+def test_a_copy_that_is_still_good_counts_as_well(browser: Client, small_tier: None) -> None:
+    known = {"HTTP_IF_NONE_MATCH": browser.get("/login")["ETag"]}
+    statuses = [browser.get("/login", **known).status_code for _ in range(ADMITTED)]
+
+    assert statuses == [304] * (ADMITTED - 1) + [429]
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
-def test_the_documents_are_free(gateway: Gateway, path: str) -> None:
+def test_the_api_documents_count_against_the_address(gateway: Gateway, path: str) -> None:
     answer = requests.get(f"http://127.0.0.1:{gateway.port}{path}", timeout=20)
 
-    assert answer.status_code == 200
-    assert "X-RateLimit-Limit" not in answer.headers
+    assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (200, "100")
 
 
 def test_disabled_limits_refuse_nothing_that_goes_wrong(browser: Client, small_tier: None, settings: Settings) -> None:
