@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from accounts.views.api import CallerView, parse_query
 from lucid_gateway import __version__
+from lucid_gateway.advisories import advisories
 from lucid_gateway.documents import json_document
 from lucid_gateway.error_responses import RETRY_AFTER_SECONDS
 from lucid_gateway.meta import health, monitoring
@@ -85,6 +86,9 @@ class HealthSerializer(serializers.Serializer[None]):
     service = serializers.CharField()
     version = serializers.CharField()
     dependencies = serializers.DictField(child=serializers.ChoiceField(choices=["healthy", "unhealthy", "unknown"]))
+    warnings = serializers.ListField(
+        child=serializers.CharField(), help_text="What an operator should change although everything works"
+    )
     uptime = serializers.FloatField(help_text="Seconds since this worker started")
     response_time = serializers.FloatField(help_text="Milliseconds that the check took")
 
@@ -184,6 +188,7 @@ class HealthView(MetaView):
             "service": settings.ENV.SERVICE_NAME,
             "version": settings.ENV.API_VERSION,
             "dependencies": found.dependencies,
+            "warnings": advisories.texts(),
             "uptime": round(time.monotonic() - STARTED, 3),
             "response_time": round((time.perf_counter() - started) * 1000, 2),
         }
