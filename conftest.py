@@ -20,7 +20,7 @@ from accounts.authentication import verified
 from accounts.key_material import key_material
 from accounts.keyring import Keyring, SigningKey, holder
 from accounts.models import User
-from accounts.revocation import copy
+from accounts.revocation.copy import copy
 from accounts.roles import Role
 from accounts.signing_keys import bootstrap_kid
 from accounts.tokens import TokenPair, issue_tokens
@@ -67,7 +67,7 @@ def empty_redis() -> Redis:
     redis = redis_client()
     redis.flushall()
     breaker.outage = None
-    copy.settled = copy.doubts
+    copy.settled, copy.asked_again_at = copy.doubts, 0.0
     return redis
 
 

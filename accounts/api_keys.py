@@ -14,7 +14,8 @@ from accounts.audit import record
 from accounts.callers import Caller, RememberedCallers
 from accounts.digests import secret_hash
 from accounts.models import ApiKey, User
-from accounts.revocation import API_KEY_REMEMBERED, revoke_api_keys
+from accounts.revocation.ending import revoke_api_keys
+from accounts.revocation.entries import API_KEY_REMEMBERED
 from accounts.roles import PERMISSIONS, Role
 from lucid_gateway.errors import (
     AccountLocked,

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from accounts.api_keys import caller_of_key
 from accounts.callers import Caller, RememberedCallers
 from accounts.keyring import Keyring, keyring
-from accounts.revocation import EpochOver, admit_caller
+from accounts.revocation.admission import EpochOver, admit_caller
 from accounts.roles import Role
 from accounts.tokens import read_access_token
 from lucid_gateway.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 
-from accounts import revocation
+from django.utils import timezone
+
 from accounts.audit import record
 from accounts.lockouts import lift_account
-from accounts.models import User
+from accounts.models import IssuedToken, User
+from accounts.revocation.ending import lock, publish_unlock, revoke
 from accounts.staff import OwnAccount, is_own
-from accounts.tokens import end_all
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -19,10 +20,8 @@ def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FORE
     """
     if is_own(user, by):
         raise OwnAccount()
-    user.locked_until, user.lock_reason, user.locked_by = until, reason, str(by)
-    user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
-    revocation.publish_lock(user)
-    end_all(user)
+    lock(user, until=until, lock_reason=reason, locked_by=str(by), updated_at=timezone.now())
+    revoke(IssuedToken.objects.filter(user=user))
     ends = None if until == FOREVER else until.isoformat()
     record("user.locked", subject=user, actor=by, reason=reason, until=ends)
 
@@ -31,6 +30,6 @@ def unlock_user(user: User, *, by: User | str) -> None:
     """Open the account again: the user may log in, automatic lockouts end, and API keys work."""
     user.locked_until, user.lock_reason, user.locked_by = None, "", ""
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
-    revocation.publish_unlock(user)
+    publish_unlock(user)
     lift_account(user.email)
     record("user.unlocked", subject=user, actor=by)

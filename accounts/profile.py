@@ -14,7 +14,7 @@ from accounts.mail import send_email_confirmation, send_notice
 from accounts.models import ApiKey, AuditEvent, User
 from accounts.password_reset import prove_password
 from accounts.registration import refuse_taken
-from accounts.revocation import revoke_api_keys
+from accounts.revocation.ending import revoke_api_keys
 from accounts.roles import STAFF
 from accounts.staff import OwnAccount, is_own
 from accounts.tokens import end_all

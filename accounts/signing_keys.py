@@ -19,7 +19,7 @@ from django.utils import timezone
 from accounts.audit import record
 from accounts.encryption import CannotDecrypt, decrypt, encrypt
 from accounts.models import IssuedToken, SigningKey
-from accounts.revocation import revoke
+from accounts.revocation.ending import revoke
 
 State = SigningKey.State
 ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA")

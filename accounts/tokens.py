@@ -17,7 +17,7 @@ from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendE
 from accounts.audit import FAILURE, USER_AGENT_LENGTH, origin, record
 from accounts.keyring import KeyringBackend, keyring, token_backend
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
-from accounts.revocation import end_epoch, revoke
+from accounts.revocation.ending import end_epoch, revoke
 from lucid_gateway.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid
 
 

@@ -70,11 +70,14 @@ def post_worker_init(worker: Any) -> None:
     """
     # Django is set up by now, and was not before.
     from accounts import keyring  # noqa: PLC0415
+    from accounts.revocation.lookout import SECONDS as LOOK_SECONDS  # noqa: PLC0415
+    from accounts.revocation.lookout import lookout  # noqa: PLC0415
     from lucid_gateway.following import follow  # noqa: PLC0415
     from proxy import maintenance  # noqa: PLC0415
     from proxy.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
 
+    follow(lookout.look, seconds=LOOK_SECONDS)
     follow(keyring.holder.load, rules.holder.load, maintenance.holder.load)
     share()
     gc.collect()

@@ -13,18 +13,18 @@ SECONDS = 2.0
 FIRST_SECONDS = 1.0
 
 
-def follow(*loads: Callable[[], object]) -> None:
-    """Call each of the functions every two seconds for as long as the process lives (once in a worker, after the fork).
+def follow(*loads: Callable[[], object], seconds: float = SECONDS) -> None:
+    """Call each of the functions every few seconds for as long as the process lives (once in a worker, after the fork).
 
     One that fails leaves what it read before in place, and is called again. Returns when all were called once, or after
     a second: what a new worker does not know yet it would let in.
     """
     called = threading.Event()
-    threading.Thread(target=follow_forever, args=(*loads, called.set), name="following", daemon=True).start()
+    threading.Thread(target=follow_forever, args=(seconds, *loads, called.set), name="following", daemon=True).start()
     called.wait(FIRST_SECONDS)
 
 
-def follow_forever(*loads: Callable[[], object]) -> NoReturn:
+def follow_forever(seconds: float, *loads: Callable[[], object]) -> NoReturn:
     """Read, sleep, and read again."""
     while True:
         for load in (*loads, connection.close):
@@ -32,4 +32,4 @@ def follow_forever(*loads: Callable[[], object]) -> NoReturn:
                 load()
             except Exception as error:  # noqa: BLE001  # whatever it is, the next change must be noticed
                 logger.warning("not followed: %s", load.__qualname__, extra={"error": type(error).__name__})
-        time.sleep(SECONDS)
+        time.sleep(seconds)

@@ -92,12 +92,12 @@ def redis_binary() -> str:
 
 
 @contextlib.contextmanager
-def running_redis(port: int | None = None) -> Iterator[RedisServer]:
+def running_redis(port: int | None = None, env: Mapping[str, str] | None = None) -> Iterator[RedisServer]:
     """Run an empty redis-server that keeps nothing."""
     port = port or free_port()
     with folder() as path:
         command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
-        with child(command, path / "log") as process:
+        with child(command, path / "log", env) as process:
             wait_for_port(port, process)
             yield RedisServer(port, process)
 

@@ -17,7 +17,7 @@ from accounts.admin.search import FoundByUUID
 from accounts.admin.users import operator_of
 from accounts.audit import origin, record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
-from accounts.revocation import revoke
+from accounts.revocation.ending import revoke
 from accounts.signing_keys import Rotation, RotationUnderway, rotate
 from accounts.staff import may_manage
 from accounts.tokens import end_family

@@ -15,9 +15,10 @@ class IssuedTokenQuerySet(models.QuerySet["IssuedToken"]):
         """Return those neither expired nor revoked."""
         return self.filter(expires_at__gt=now or timezone.now(), revoked_at=None)
 
-    def to_blacklist(self) -> "IssuedTokenQuerySet":
+    def to_blacklist(self, now: datetime | None = None) -> "IssuedTokenQuerySet":
         """Return the access tokens that were revoked and would still be accepted for what is left of them."""
-        return self.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__isnull=False, expires_at__gt=timezone.now())
+        alive = self.filter(expires_at__gt=now or timezone.now())
+        return alive.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__isnull=False)
 
     def given_for(self, jti: str) -> "IssuedTokenQuerySet":
         """Return the pair that the refresh token of that id was traded for."""

@@ -40,9 +40,9 @@ class UserManager(BaseUserManager["User"]):
         """Return the one active user of that email or key, None if there is none."""
         return self.filter(is_active=True, **who).first()
 
-    def locked(self) -> "models.QuerySet[User]":
+    def locked(self, now: datetime | None = None) -> "models.QuerySet[User]":
         """Return the users whom a staff lock keeps out now."""
-        return self.filter(locked_until__gt=timezone.now())
+        return self.filter(locked_until__gt=now or timezone.now())
 
     def with_new_epoch(self, since: datetime) -> "models.QuerySet[User]":
         """Return the users whose tokens were all ended since then."""

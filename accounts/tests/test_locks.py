@@ -8,7 +8,7 @@ from redis import Redis
 
 from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.models import User
-from accounts.revocation import lock_key
+from accounts.revocation.entries import lock_key
 from accounts.tokens import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 

@@ -111,7 +111,7 @@ def test_the_blacklist_keeps_access_tokens_for_what_is_left_of_them(
     row = IssuedToken.objects.get(kind="access")
     assert set(empty_redis.keys("blacklist:*")) == {b"blacklist:complete", f"blacklist:{row.jti}".encode()}
     life = settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60
-    assert life < empty_redis.ttl(f"blacklist:{row.jti}") <= life + 60
+    assert life < empty_redis.ttl(f"blacklist:{row.jti}") <= life + 3600
 
 
 @pytest.mark.parametrize("data", [{"everywhere": "perhaps"}, {"refresh_token": None}, {"refresh_token": ""}])

@@ -70,8 +70,7 @@ def test_a_connection_that_cannot_be_closed_does_not_end_it(monkeypatch: pytest.
         raise DatabaseError
 
     monkeypatch.setattr("lucid_gateway.following.connection", SimpleNamespace(close=close))
-    monkeypatch.setattr("lucid_gateway.following.SECONDS", 0.0)
-    follow(load)
+    follow(load, seconds=0.0)
     wait_until(lambda: len(calls) == 3, 2)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.revocation import copy, rebuild
+from accounts.revocation.copy import copy, rebuild
 from lucid_gateway.redis_access import RedisUnavailable
 
 

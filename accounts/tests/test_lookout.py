@@ -1,0 +1,121 @@
+"""What a worker reads of late revocations from the database, and holds against requests."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from redis import Redis
+
+from accounts.locks import lock_user, unlock_user
+from accounts.models import IssuedToken, User
+from accounts.revocation import lookout as module
+from accounts.revocation.entries import blacklist_key, epoch_key, lock_key
+from accounts.revocation.lookout import OVERLAP, Lookout
+from accounts.tokens import TokenPair, issue_tokens
+from conftest import ApiClient, error_code
+from lucid_gateway.clock import MAX_CLOCK_SKEW
+
+
+@pytest.fixture
+def lookout(monkeypatch: pytest.MonkeyPatch) -> Lookout:
+    """A worker's, that has looked once before anything was revoked."""
+    fresh = Lookout()
+    monkeypatch.setattr("accounts.revocation.admission.lookout", fresh)
+    monkeypatch.setattr("accounts.revocation.ending.lookout", fresh)
+    fresh.look()
+    return fresh
+
+
+def revoke_elsewhere(**age: float) -> str:
+    """Revoke the access token in the database alone, as a gateway without Redis does; return its id."""
+    row = IssuedToken.objects.get(kind="access")
+    IssuedToken.objects.filter(pk=row.pk).update(revoked_at=timezone.now() - timedelta(**age))
+    return row.jti
+
+
+def outcome(api: ApiClient, access: str) -> str:
+    """Return `in`, or the code of the refusal."""
+    answer = api.send("get", "/users/me", token=access)
+    return "in" if answer.status_code == 200 else error_code(answer)
+
+
+def test_what_was_revoked_elsewhere_is_refused_and_written_to_redis(
+    api: ApiClient, tokens: TokenPair, lookout: Lookout, empty_redis: Redis
+) -> None:
+    assert outcome(api, tokens.access) == "in"
+    jti = revoke_elsewhere()
+    lookout.look()
+
+    assert empty_redis.exists(blacklist_key(jti))
+    empty_redis.delete(blacklist_key(jti))
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_what_became_visible_later_than_its_time_says_is_read(
+    api: ApiClient, tokens: TokenPair, lookout: Lookout
+) -> None:
+    assert outcome(api, tokens.access) == "in"
+    revoke_elsewhere(seconds=OVERLAP.total_seconds() / 2)
+    lookout.look()
+
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_an_ended_epoch_and_a_lock_are_read_and_an_unlock_is_asked_of_the_database(
+    api: ApiClient, owner: User, tokens: TokenPair, lookout: Lookout, empty_redis: Redis
+) -> None:
+    assert outcome(api, tokens.access) == "in"
+    lock_user(owner, reason="", by="")
+    empty_redis.delete(lock_key(owner.pk), epoch_key(owner.pk))
+    lookout.look()
+    empty_redis.delete(lock_key(owner.pk), epoch_key(owner.pk))
+
+    assert outcome(api, tokens.access) == "2005"
+    User.objects.update(locked_until=None)  # as another worker does
+    assert outcome(api, tokens.access) == "2003"
+    owner.refresh_from_db()
+    assert outcome(api, issue_tokens(owner).access) == "in"
+    assert lock_key(owner.pk) not in lookout.entries
+
+
+def test_an_unlock_here_is_held_against_nobody(owner: User, lookout: Lookout) -> None:
+    lock_user(owner, reason="", by="")
+    lookout.look()
+    unlock_user(owner, by="")
+
+    assert lock_key(owner.pk) not in lookout.entries
+
+
+def test_what_is_known_is_not_written_to_redis_again(tokens: TokenPair, lookout: Lookout, empty_redis: Redis) -> None:
+    jti = revoke_elsewhere()
+    lookout.look()
+    empty_redis.delete(blacklist_key(jti))
+    lookout.look()
+
+    assert not empty_redis.exists(blacklist_key(jti))
+
+
+def test_a_clock_of_the_database_that_was_set_back_hides_nothing(
+    api: ApiClient, tokens: TokenPair, lookout: Lookout
+) -> None:
+    assert outcome(api, tokens.access) == "in"
+    lookout.looked_at = timezone.now() + timedelta(hours=1)
+    revoke_elsewhere()
+    lookout.look()
+
+    assert outcome(api, tokens.access) == "2003"
+
+
+def test_entries_are_forgotten_once_they_have_ended_by_any_clock(
+    tokens: TokenPair, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jti = revoke_elsewhere()
+    lookout.look()
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.0)
+    lookout.look()
+    assert blacklist_key(jti) in lookout.entries
+
+    ended = timezone.now() - MAX_CLOCK_SKEW - timedelta(seconds=1)
+    lookout.entries = {key: entry._replace(ends=ended) for key, entry in lookout.entries.items()}
+    lookout.sweep()
+    assert lookout.entries == {}

@@ -1,0 +1,146 @@
+"""Gateways that share a database but not one view of Redis, or of the time: a revoked token works nowhere for long."""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from redis import Redis
+
+from accounts.revocation.entries import blacklist_key
+from accounts.tests.stage import wait_until
+from testing.clocks import clock_ahead, needs_faketime
+from testing.gateway import Gateway, manage, running_gateway
+from testing.hammer import api, outcome
+from testing.raw_http import ask
+from testing.servers import RedisServer, free_port, running_redis
+
+pytestmark = pytest.mark.usefixtures("db")
+USER = "demo@lucid.test"
+# Two seconds are promised; a busy machine gets threefold room.
+SECONDS = 6.0
+LOCK = """
+from accounts.locks import lock_user
+from accounts.models import User
+lock_user(User.objects.get(email="operator@lucid.test"), reason="", by="")
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The settings of a database of its own."""
+    if settings.ON_MONGODB:
+        return {"MONGODB_DATABASE": "splits"}
+    return {"SQLITE_PATH": str(tmp_path_factory.mktemp("splits") / "gateway.sqlite3")}
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def here(database: dict[str, str], redis_server: RedisServer) -> Iterator[Gateway]:
+    """A gateway of one worker that reaches Redis."""
+    with running_gateway(REDIS_URL=redis_server.url, WEB_CONCURRENCY="1", **database) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def cut_off(here: Gateway, database: dict[str, str]) -> Iterator[Gateway]:
+    """A gateway with the same database that reaches no Redis."""
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    with running_gateway(REDIS_URL=nobody, WEB_CONCURRENCY="1", **database) as gateway:
+        yield gateway
+
+
+def asked(gateway: Gateway, **credential: str) -> str:
+    """Return `200`, or the code of the refusal."""
+    return outcome(ask(gateway.port, api("GET", "/users/me", **credential)))
+
+
+def send(gateway: Gateway, method: str, path: str, data: object = None, **credential: str) -> str:
+    return outcome(ask(gateway.port, api(method, path, data, **credential)))
+
+
+def claims_of(token: str) -> Any:
+    """Return what the token says."""
+    return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+
+
+def life_of_entry(server: RedisServer, token: str) -> int:
+    """Return for how many seconds Redis will hold that the token is revoked."""
+    with Redis.from_url(server.url) as client:
+        life: int = client.ttl(blacklist_key(claims_of(token)["jti"]))
+        return life
+
+
+def refused_within(gateway: Gateway, code: str, **credential: str) -> None:
+    """Wait until the gateway refuses the credential; raise AssertionError if that takes too long."""
+    wait_until(lambda: asked(gateway, **credential) == code, SECONDS)
+    assert {asked(gateway, **credential) for _ in range(5)} == {code}
+
+
+def test_a_logout_at_a_gateway_without_redis_holds_at_the_others(
+    here: Gateway, cut_off: Gateway, redis_server: RedisServer
+) -> None:
+    token = here.issue_token(USER)
+    assert asked(here, token=token) == asked(cut_off, token=token) == "200"
+
+    assert send(cut_off, "POST", "/auth/logout", {}, token=token) == "200"
+
+    refused_within(here, "2003", token=token)
+    wait_until(lambda: life_of_entry(redis_server, token) > 0, SECONDS)  # for whoever asks Redis alone
+
+
+def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_hold_at_the_others(
+    here: Gateway, cut_off: Gateway
+) -> None:
+    token = here.issue_token(USER)
+    made = here.manage("create_api_key", "--email", USER, "--name", "split", "--permission", "user:read").split()
+    key = next(word for word in made if word.startswith("lk_"))
+    assert asked(here, token=token) == asked(here, key=key) == "200"
+
+    key_id = key.split("_")[1]
+    assert send(cut_off, "DELETE", f"/users/me/api-keys/{key_id}", token=token) == "204"
+    refused_within(here, "2003", key=key)
+    assert send(cut_off, "POST", "/auth/logout", {"everywhere": True}, token=token) == "200"
+    refused_within(here, "2003", token=token)
+
+
+def test_a_lock_by_a_command_without_redis_holds_at_the_gateways(here: Gateway, cut_off: Gateway) -> None:
+    token = here.issue_token("operator@lucid.test")
+    assert asked(here, token=token) == "200"
+
+    cut_off.manage("shell", "--command", LOCK)
+    refused_within(here, "2005", token=token)
+
+
+@needs_faketime
+@pytest.mark.parametrize("ahead", [3500, -3500])
+def test_what_a_process_with_another_time_revokes_is_revoked_for_everyone(
+    here: Gateway, redis_server: RedisServer, ahead: int
+) -> None:
+    token = here.issue_token(USER)
+    assert asked(here, token=token) == "200"
+
+    manage({**here.env, **clock_ahead(ahead)}, "revoke_tokens", "--jti", claims_of(token)["jti"])
+
+    assert asked(here, token=token) == "2003"
+    assert life_of_entry(redis_server, token) > claims_of(token)["exp"] - time.time()
+
+
+@needs_faketime
+def test_a_gateway_whose_clock_differs_from_that_of_redis_says_so_in_its_health_and_once_in_its_log() -> None:
+    with (
+        running_redis(env={**os.environ, **clock_ahead(-300)}) as late,
+        running_gateway(REDIS_URL=late.url, WEB_CONCURRENCY="1", MONGODB_DATABASE="clocks") as gateway,
+    ):
+        advice = "s ahead of that of Redis"
+        wait_until(lambda: advice in ask(gateway.port, api("GET", "/meta/health")).body.decode(), SECONDS)
+        assert gateway.log.read_text().count(advice) == 1
