@@ -1,4 +1,4 @@
-"""Bodies of requests that are refused: the client gets its answer, and nobody else waits."""
+"""Clients that send more than anybody asked for: they get their answers, and nobody else waits."""
 
 import contextlib
 import threading
@@ -15,6 +15,7 @@ from testing.raw_http import RawConnection, ask, request_bytes
 MIB = 1024 * 1024
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
 POUR_SECONDS = 4.0
+MANY = 1500
 LENGTH, CHUNKED = "Content-Length: 107374182400", "Transfer-Encoding: chunked"
 
 
@@ -86,6 +87,20 @@ def test_a_malformed_request_with_more_behind_it_gets_its_refusal(single: Gatewa
         connection.send(b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n" + bytes(60_000))
         time.sleep(0.2)
         assert connection.read().status == 505
+
+
+def test_a_client_that_sends_many_requests_at_once_delays_nobody(single: Gateway) -> None:
+    with RawConnection(single.port, timeout=30) as connection:
+        sending = threading.Thread(target=connection.send, args=[LIVE * MANY])
+        reading = threading.Thread(target=lambda: [connection.read() for _ in range(MANY)])
+        sending.start()
+        reading.start()
+        started = time.monotonic()
+        waits = [timed(single.port) for _ in range(3)]
+        sending.join()
+        reading.join()
+
+        assert max(waits) < (time.monotonic() - started) / 3
 
 
 # 100 Continue.

@@ -1,0 +1,49 @@
+"""Clients on fast connections, whose socket always has bytes, or room for them: others get their turn all the same."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+
+from lucid_gateway.server.client_socket import PatientSocket
+
+MIB = 1024 * 1024
+MUCH = 32 * MIB
+
+
+def turns_of_others(work: Callable[[], None]) -> int:
+    """Do the work in a greenlet and return how often another one, which never waits, ran meanwhile."""
+    working, turns = gevent.spawn(work), 0
+    while not working.ready():
+        turns += 1
+        gevent.sleep(0)
+    working.get()
+    return turns
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends whose waiting does not let greenlets run: only what is done on purpose does."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_others_run_while_a_client_reads_fast(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    reading = threading.Thread(target=lambda: all(iter(lambda: theirs.recv(MIB), b"")))
+    reading.start()
+    assert turns_of_others(lambda: PatientSocket(ours, 10).sendall(bytes(MUCH))) > MUCH // MIB
+    ours.close()
+    reading.join()
+
+
+def test_others_run_while_a_client_sends_fast(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    sending = threading.Thread(target=lambda: (theirs.sendall(bytes(MUCH)), theirs.close()))
+    sending.start()
+    patient = PatientSocket(ours, 10)
+    assert turns_of_others(lambda: all(iter(lambda: patient.recv(64 * 1024), b""))) > MUCH // MIB
+    sending.join()
