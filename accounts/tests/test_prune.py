@@ -4,11 +4,15 @@ import io
 import json
 import sys
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -46,6 +50,18 @@ def token(user: User, ends: datetime, **fields: Any) -> IssuedToken:
 
 def event(moment: datetime) -> AuditEvent:
     return AuditEvent.objects.create(type="logout", created_at=moment)
+
+
+def chore(name: str) -> prune.Chore:
+    return next(chore for chore in prune.chores() if chore.name == name)
+
+
+def in_a_thread(call: Callable[[], object]) -> None:
+    """Do it on a database connection of the thread's own."""
+    try:
+        call()
+    finally:
+        connection.close()
 
 
 def test_tokens_go_a_week_after_they_expired(owner: User) -> None:
@@ -132,8 +148,48 @@ def test_it_works_through_many_rows_in_batches(owner: User, monkeypatch: pytest.
     for _ in range(5):
         token(owner, timezone.now() - 30 * DAY)
 
-    assert [batch for chore in prune.chores() if chore.name == "tokens" for batch in chore.run()] == [2, 2, 1]
+    assert list(chore("tokens").run()) == [2, 2, 1]
     assert not IssuedToken.objects.exists()
+
+
+def test_the_oldest_go_first_and_those_of_one_moment_all_go(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH", 2)
+    then = timezone.now() - 400 * DAY
+    old = {event(then + timedelta(hours=hours)).pk: hours for hours in (3, 1, 2, 0, 1, 1)}
+    gone, left = [], set(old)
+    for _ in chore("audit_events").run():
+        still = set(AuditEvent.objects.values_list("pk", flat=True))
+        gone.append(sorted(old[key] for key in left - still))
+        left = still
+
+    assert gone == [[0, 1], [1, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("since", [False, True], ids=["first batch", "later batch"])
+@pytest.mark.parametrize("name", ["tokens", "api_keys", "api_keys_revoked", "sessions", "audit_events"])
+def test_a_batch_is_a_range_of_an_index_in_its_order(db: None, name: str, since: bool) -> None:
+    task = chore(name)
+    plan = task.oldest(timezone.now() - 300 * DAY if since else None).explain()
+
+    if settings.ON_MONGODB:
+        chosen = plan[: plan.index('"rejectedPlans"')]
+        assert f'"{task.column}"' in chosen[chosen.index("keyPattern") :]
+        assert '"SORT"' not in chosen
+    else:
+        assert f"({task.column}" in plan  # a range of it
+        assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.django_db(transaction=True)
+def test_others_write_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH", 1)
+    for days in (300, 200):
+        event(timezone.now() - days * DAY)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in chore("audit_events").run():
+            thread.submit(in_a_thread, lambda: event(timezone.now())).result(timeout=20)
+
+    assert AuditEvent.objects.count() == 2
 
 
 @pytest.mark.parametrize("on_a_terminal", [True, False])
