@@ -78,14 +78,14 @@ TEMPLATES: list[dict[str, Any]] = [
 
 
 def sqlite() -> dict[str, Any]:
-    """The embedded default: WAL so that readers never wait, a busy timeout so that writers queue."""
+    """The embedded default: WAL so that readers never wait; writers wait for one another in our backend."""
     try:
         ENV.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         stop(ConfigurationError(f"SQLITE_PATH: its folder cannot be made ({type(error).__name__})"))
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
-    options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
-    return {"ENGINE": "django.db.backends.sqlite3", "NAME": ENV.sqlite_file, "OPTIONS": options}
+    options = {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
+    return {"ENGINE": "lucid_gateway.sqlite", "NAME": ENV.sqlite_file, "OPTIONS": options}
 
 
 def mongodb() -> dict[str, Any]:
