@@ -1,7 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format bench openapi requirements
 
-PYTHON ?= python3.11
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -16,14 +15,18 @@ SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed ## install everything into .venv
+setup: .venv/.installed-test ## install everything into .venv
 
-.venv/.installed: requirements/test.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+# What a file of requirements had when it was installed. What the tests need includes what `make run` needs.
+.venv/.installed-test: requirements/test.txt
+	@requirements/install.sh test
+	@touch .venv/.installed-local $@
+
+.venv/.installed-local: requirements/local.txt
+	@requirements/install.sh local
 	@touch $@
 
-run: setup ## start the gateway and all it needs on http://127.0.0.1:8080, until Ctrl-C
+run: .venv/.installed-local ## start the gateway and all it needs on http://127.0.0.1:8080, until Ctrl-C
 	@exec $(BIN)/python -m demo
 
 # The four runs compile the tests once.
@@ -53,5 +56,5 @@ bench: setup ## run the load harness
 	$(BIN)/python -m benchmarks
 
 requirements: setup ## compile requirements/*.in to hashed *.txt
-	cd requirements && for name in base production local test; do $(COMPILE) -o $$name.txt $$name.in || exit 1; done
+	cd requirements && for name in uv base production local test; do $(COMPILE) -o $$name.txt $$name.in || exit 1; done
 	cd benchmarks && $(COMPILE) -o requirements.txt requirements.in
