@@ -11,7 +11,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,25 +19,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.launch import running_clusters
+from demo.children import ROOT, START_SECONDS, Failed, end_with_parent, free_port, running, wait_for_port
+from demo.launch import DemoClusters, running_clusters
+from demo.place import parse_port, taken_folder, taken_port
 from lucid_gateway.env import Environment
 
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-START_SECONDS = 30
-STOP_SECONDS = 35
-
-
-class Failed(Exception):
-    """Something did not start; the text says what."""
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+MAILS_ARE_PRINTED = "Mails, such as those with login codes, are printed here."
+MAILS_GO_TO_SMTP = "Mails, such as those with login codes, go to EMAIL_HOST."
 
 
 def kept_secrets(var: Path) -> dict[str, str]:
@@ -52,27 +40,6 @@ def kept_secrets(var: Path) -> dict[str, str]:
     return kept
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a child: politely first."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def running(command: list[str], **options: object) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a child in its own session, so that Ctrl-C reaches it through us alone."""
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **options)  # type: ignore[call-overload]
-    try:
-        yield process
-    finally:
-        stop(process)
-
-
 @contextlib.contextmanager
 def running_redis(var: Path, environment: dict[str, str]) -> Iterator[str]:
     """Yield the address of Redis: the given one, or a private server that keeps its data in the folder."""
@@ -84,19 +51,9 @@ def running_redis(var: Path, environment: dict[str, str]) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "60", "1"]
-    with open(folder / "redis.log", "ab") as log, running([*command, "--loglevel", "warning"], stdout=log, stderr=log):
-        wait_for_port(port, "redis-server")
+    with open(folder / "redis.log", "ab") as log, running([*command, "--loglevel", "warning"], log=log) as redis:
+        wait_for_port(port, redis, "redis-server")
         yield f"redis://127.0.0.1:{port}/0"
-
-
-def wait_for_port(port: int, name: str) -> None:
-    """Return when something listens on the port; raise Failed after a while."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise Failed(f"{name} did not start")
 
 
 def manage(environment: dict[str, str], *arguments: str) -> str:
@@ -108,22 +65,22 @@ def manage(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def settings_for(var: Path, redis_url: str, clusters: dict[str, str]) -> dict[str, str]:
+def settings_for(var: Path, base: str, redis_url: str, clusters: DemoClusters) -> dict[str, str]:
     """Return the gateway's environment: the embedded defaults, under whatever is set already."""
     defaults = {
         "ENVIRONMENT": "development",
         "SSL_ENABLED": "false",
         "API_DOCS_ENABLED": "true",
+        "LOG_FORMAT": "console",
         "WEB_CONCURRENCY": "2",
         "REDIS_URL": redis_url,
         "SQLITE_PATH": str(var / "lucid_gateway.sqlite3"),
-        "BLOCKCHAIN_CORE_URL": clusters["blockchain_core"],
-        "SESSION_MANAGEMENT_URL": clusters["session_management"],
-        "TRON_PAYMENT_URL": clusters["tron_payment"],
+        "BLOCKCHAIN_CORE_URL": clusters.blockchain_core,
+        "SESSION_MANAGEMENT_URL": clusters.session_management,
+        "TRON_PAYMENT_URL": clusters.tron_payment,
+        "PUBLIC_BASE_URL": base,
         **kept_secrets(var),
     }
-    port = os.environ.get("HTTP_PORT", "8080")
-    defaults["PUBLIC_BASE_URL"] = f"http://127.0.0.1:{port}"
     return defaults | dict(os.environ)
 
 
@@ -136,28 +93,38 @@ def write_environment(var: Path, environment: dict[str, str]) -> None:
 
 
 def wait_until_healthy(base: str, gateway: "subprocess.Popen[bytes]") -> None:
-    """Return when the gateway answers; raise Failed if it ends or takes too long."""
+    """Return when the gateway answers; raise Failed if it ends or takes too long.
+
+    The port is open from the first moment on: one request waits in its queue until a worker takes it.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if gateway.poll() is not None:
             raise Failed("the gateway did not start; its log is above")
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(f"{base}/api/v1/meta/health/live", timeout=2),
+            urllib.request.urlopen(f"{base}/api/v1/meta/health/live", timeout=START_SECONDS),
         ):
             return
         time.sleep(0.05)
     raise Failed("the gateway does not answer")
 
 
-def welcome(var: Path, environment: dict[str, str], base: str) -> str:
-    """Return what to print: the addresses, the admin's password, and three lines to paste."""
-    accounts = json.loads(manage(environment, "seed_demo", "--json"))
+def admin_line(accounts: dict[str, str], local: str) -> str:
+    """Return how the admin logs in: with the password that was made for them, until they have one of their own."""
+    if password := accounts.get("admin_password"):
+        return f"one-time password: {password}   (change it there)"
+    forgotten = f"set -a; . {local}; set +a; .venv/bin/python manage.py changepassword {accounts['admin']}"
+    return f"your own password\n                    (forgotten? {forgotten})"
+
+
+def welcome(var: Path, environment: dict[str, str], base: str, accounts: dict[str, str]) -> str:
+    """Return what to print: the addresses, how the admin logs in, and three lines to paste."""
     token = accounts["user_access_token"]
     local = os.path.relpath(var / "local.env")
     return f"""
 Lucid API Gateway   {base}
-  admin             {base}/admin/   {accounts["admin"]}   one-time password: {accounts["admin_password"]}
+  admin             {base}/admin/   {accounts["admin"]}   {admin_line(accounts, local)}
   API documents     {base}/docs
   settings          {local} (for manage.py: set -a; . {local}; set +a)
 
@@ -167,28 +134,36 @@ curl -s {base}/api/v1/meta/health
 curl -s -H 'Authorization: Bearer {token}' {base}/api/v1/chain/info
 curl -si -H 'Authorization: Bearer {token}' '{base}/api/v1/chain/blocks?limit=1'
 
-Login codes are printed here, as mails, unless EMAIL_HOST is set. Ctrl-C stops everything.
+{MAILS_GO_TO_SMTP if environment.get("EMAIL_HOST") else MAILS_ARE_PRINTED} Ctrl-C stops everything.
 """
+
+
+def say(text: str) -> None:
+    """Tell the person who is waiting what is going on."""
+    print(text, flush=True)
 
 
 def run(var: Path) -> int:
     """Start everything, print the welcome, wait for the end."""
-    var.mkdir(parents=True, exist_ok=True)
+    port = parse_port(os.environ.get("HTTP_PORT") or "8080")
+    base = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(taken_port(port))
+        stack.enter_context(taken_folder(var))
+        say("Starting Redis and the demo clusters ...")
         redis_url = stack.enter_context(running_redis(var, dict(os.environ)))
-        clusters = stack.enter_context(running_clusters())
-        addresses = {
-            name: getattr(clusters, name) for name in ("blockchain_core", "session_management", "tron_payment")
-        }
-        environment = settings_for(var, redis_url, addresses)
+        environment = settings_for(var, base, redis_url, stack.enter_context(running_clusters()))
         write_environment(var, environment)
-        manage(environment, "migrate", "--verbosity", "0")
-        base = f"http://127.0.0.1:{environment.get('HTTP_PORT', '8080')}"
-        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-        gateway = stack.enter_context(running(command, env=environment))
-        message = welcome(var, environment, base)
+        say("Preparing the database ...")
+        accounts = json.loads(manage(environment, "seed_demo", "--migrate", "--json"))
+        say("Starting the gateway ...")
+        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "-b", f"fd://{listener.fileno()}"]
+        gateway = stack.enter_context(
+            running([*command, "lucid_gateway.wsgi"], env=environment, pass_fds=[listener.fileno()])
+        )
+        listener.close()
         wait_until_healthy(base, gateway)
-        print(message, flush=True)
+        say(welcome(var, environment, base, accounts))
         return gateway.wait()
 
 
@@ -201,11 +176,14 @@ def main() -> int:
     """Return the exit status: 0 after Ctrl-C, 1 when something failed."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "var", help="where data and secrets are kept")
-    for number in (signal.SIGINT, signal.SIGTERM):
+    folder = parser.parse_args().folder.resolve()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # SIGINT, too: a shell that starts us in the background has it ignored.
         signal.signal(number, interrupted)
+    if "MAKELEVEL" in os.environ:
+        end_with_parent(signal.SIGTERM)  # the parent is make
     try:
-        return run(parser.parse_args().folder.resolve())
+        return run(folder)
     except KeyboardInterrupt:
         return 0
     except Failed as failure:

@@ -42,12 +42,18 @@ def to_json(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
+def leave_out_empty_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Remove the fields that are None: people read what is there."""
+    return {name: value for name, value in event.items() if value is not None}
+
+
 def renderer(log_format: str) -> list[Processor]:
     """Return the last steps for `json` or `console`."""
     if log_format == "json":
         return [TRACEBACKS, structlog.processors.JSONRenderer(serializer=to_json)]
     return [
-        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        leave_out_empty_fields,
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback),
     ]
 
 

@@ -59,8 +59,7 @@ def manage(env: Mapping[str, str], *arguments: str) -> str:
 
 def prepare_database(env: Mapping[str, str]) -> None:
     """Migrate the database and make the demo users."""
-    manage(env, "migrate", "--verbosity", "0")
-    manage(env, "seed_demo")
+    manage(env, "seed_demo", "--migrate")
 
 
 @cache

@@ -1,7 +1,6 @@
 """Real servers for tests, on free ports in temporary folders; they die with the process that started them."""
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -17,23 +16,17 @@ from pathlib import Path
 
 import pymongo
 
+from demo import children
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 START_SECONDS = 30.0
-PR_SET_PDEATHSIG = 1
+free_port = children.free_port
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this child when its parent is gone, however it went (Linux, prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """End this child at once when its parent is gone."""
+    children.end_with_parent(signal.SIGKILL)
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:

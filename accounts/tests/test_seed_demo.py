@@ -46,12 +46,30 @@ def test_the_token_is_the_users(api: ApiClient, accounts: dict[str, Any]) -> Non
     assert response.json()["email"] == accounts["user"]
 
 
-def test_a_second_run_gives_a_new_password_and_no_new_accounts(accounts: dict[str, Any]) -> None:
+def test_a_second_run_makes_no_accounts_and_prints_the_same_password(accounts: dict[str, Any]) -> None:
     again = json.loads(run("--json"))
 
     assert User.objects.count() == 3
-    assert again["admin_password"] != accounts["admin_password"]
-    assert not User.objects.get(email=accounts["admin"]).check_password(accounts["admin_password"])
+    assert again["admin_password"] == accounts["admin_password"]
+    assert User.objects.get(email=accounts["admin"]).check_password(again["admin_password"])
+
+
+def test_an_admins_own_password_is_kept(accounts: dict[str, Any]) -> None:
+    admin = User.objects.get(email=accounts["admin"])
+    admin.set_password("Correct-Horse-7")
+    admin.save()
+
+    again = json.loads(run("--json"))
+
+    assert "admin_password" not in again
+    assert User.objects.get(email=accounts["admin"]).check_password("Correct-Horse-7")
+
+
+def test_another_installation_has_another_password(accounts: dict[str, Any], settings: Settings) -> None:
+    User.objects.all().delete()
+    settings.SECRET_KEY = "that of another installation"
+
+    assert json.loads(run("--json"))["admin_password"] != accounts["admin_password"]
 
 
 def test_without_json_there_is_a_line_for_each(db: None) -> None:

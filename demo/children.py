@@ -1,0 +1,82 @@
+"""Child processes that do not outlive the process that started them."""
+
+import contextlib
+import ctypes
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 35
+PR_SET_PDEATHSIG = 1
+PORTS = range(15_000, 32_000)
+reserved: list[socket.socket] = []
+
+
+class Failed(Exception):
+    """Something did not start; the text says what."""
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Ask the kernel to send this process the signal when its parent is gone, however it went (Linux, prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    log: IO[bytes] | None = None,
+    pass_fds: Collection[int] = (),
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a child in its own session, so that Ctrl-C reaches it through us alone; `log` gets its output."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=log, stderr=log, pass_fds=pass_fds, start_new_session=True,
+        preexec_fn=lambda: end_with_parent(signal.SIGINT),  # noqa: PLW1509  # it makes one system call
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a child: politely first."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on; no other process that asks here gets it while this
+    one lives. The kernel gives none of these ports to connections (ip_local_port_range).
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        reservation = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            reservation.bind(f"\0lucid-port-{port}")
+            probe.bind(("127.0.0.1", port))
+            reserved.append(reservation)
+            return port
+        reservation.close()
+    raise Failed("no port is free")
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", name: str) -> None:
+    """Return when something listens on the port; raise Failed if the process ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise Failed(f"{name} did not start")
