@@ -40,6 +40,12 @@ class TooManyKeys(OperationNotAllowed):
     status, text = 409, f"No more than {MAX_KEYS} API keys"
 
 
+class KeySuspended(TokenInvalid):
+    """A key that came back with a backup: it may have been revoked since."""
+
+    text = "This API key is suspended until an operator confirms it"
+
+
 def create_api_key(
     user: User,
     *,
@@ -122,6 +128,8 @@ def read_key(key_id: str, text_hash: str) -> Caller:
         raise TokenInvalid()
     if key.user.is_locked:
         raise AccountLocked()
+    if key.suspended_at is not None:
+        raise KeySuspended()
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
     ends = int(key.expires_at.timestamp()) if key.expires_at else 0
     user = key.user

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import IntegrityError
+from django.db.models.functions import Now
 from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken, TokenError
@@ -18,6 +19,7 @@ from accounts.audit import FAILURE, USER_AGENT_LENGTH, origin, record
 from accounts.keyring import KeyringBackend, keyring, token_backend
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.revocation.ending import end_epoch, revoke
+from lucid_gateway.clock import database_now
 from lucid_gateway.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid
 
 
@@ -143,7 +145,7 @@ def trade(token: IssuedToken, user: User) -> TokenPair:
         # A reuse or a logout ended the family before the new pair was written: the pair ends with it. The client gets
         # it all the same, unless another use is the one that counts.
         end_family(token.family)
-    if not row.filter(used_at=None).update(used_at=timezone.now()):
+    if not row.filter(used_at=None).update(used_at=Now()):
         raise AlreadyUsed()
     return pair
 
@@ -165,7 +167,7 @@ def replace_lost(shown: IssuedToken, user: User) -> TokenPair:
     """
     given = list(IssuedToken.objects.given_for(shown.jti))
     lost = next((token for token in given if token.kind == IssuedToken.Kind.REFRESH), None)
-    since = timezone.now() - (shown.used_at or shown.issued_at)
+    since = database_now() - (shown.used_at or shown.issued_at)
     if lost is None or lost.used_at or lost.revoked_at or not PARALLEL <= since <= GRACE or not from_here(lost):
         raise AlreadyUsed()
     pair = trade(lost, user)

@@ -77,6 +77,14 @@ def secret_of(user: User) -> str:
         raise ServiceUnavailable("Codes of the authenticator app cannot be checked; use a recovery code") from error
 
 
+def use_up_current_codes() -> int:
+    """Refuse all codes that are valid now, of every account, as any of them may have been used; return how many
+    accounts that concerns. The next code is valid half a minute later.
+    """
+    newest = int(time.time()) // STEP_SECONDS + max(STEPS_OFF)
+    return User.objects.filter(totp_enabled=True, totp_last_step__lt=newest).update(totp_last_step=newest)
+
+
 def matching_step(secret: str, code: str, now: int) -> int | None:
     """Return the time step, this one or one beside it, whose code it is; None if it is none of theirs."""
     totp = pyotp.TOTP(secret)

@@ -1,5 +1,7 @@
 """The operator pages for API keys."""
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -8,19 +10,40 @@ from django.http.response import HttpResponseBase
 from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
 from accounts.admin.users import operator_of
 from accounts.api_keys import revoke_api_key
-from accounts.models import ApiKey
+from accounts.models import ApiKey, User
+from accounts.restoring import confirm_api_keys
 from accounts.staff import may_manage
 from lucid_gateway.errors import NotFound
+from lucid_gateway.redis_access import RedisUnavailable
+
+
+def within_reach(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:
+    """Return the keys whose users the operator may act on."""
+    return [key for key in keys.select_related("user") if may_manage(operator.role, operator.pk, key.user)]
+
+
+class SuspendedFilter(admin.SimpleListFilter):
+    """Whether a key waits for an operator, since the database was restored."""
+
+    title, parameter_name = "suspended", "suspended"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("yes", "Suspended until confirmed")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        """Return the live keys that are suspended."""
+        return queryset.filter(pk__in=ApiKey.objects.suspended()) if self.value() == "yes" else queryset
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ("name", "key_id", "user", "created_at", "expires_at", "last_used_at", "revoked_at")
-    list_filter = ("created_at", "expires_at", "revoked_at")
+    list_display = ("name", "key_id", "user", "created_at", "expires_at", "last_used_at", "revoked_at", "suspended_at")
+    list_filter = (SuspendedFilter, "created_at", "expires_at", "revoked_at")
     sortable_by = ("created_at",)
     list_select_related = ("user",)
     search_fields = ("key_id", "name", "user__email", "user__username")
-    actions = ("revoke",)
+    actions = ("revoke", "confirm")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow the links of a user's page."""
@@ -30,7 +53,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponseBase | None:
         """Revoke each; the keys of other staff are for super admins."""
         operator = operator_of(request)
-        keys = [key for key in queryset.select_related("user") if may_manage(operator.role, operator.pk, key.user)]
+        keys = within_reach(operator, queryset)
         data, page = ask(
             self, request, keys, title="Revoke API keys", warning="They stop with their next request.",
             selected=queryset.count(), shown_as=lambda key: f"{key} of {key.user}",
@@ -45,4 +68,24 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             except NotFound:
                 continue  # revoked before
         self.message_user(request, f"{many(ended, 'API key')} revoked.", messages.SUCCESS)
+        return None
+
+    @admin.action(description="Confirm the selected suspended API keys", permissions=["operate"])
+    def confirm(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponseBase | None:
+        """Let each work again that was suspended after a restore; the keys of other staff are for super admins."""
+        operator = operator_of(request)
+        keys = within_reach(operator, queryset)
+        data, page = ask(
+            self, request, keys, title="Confirm API keys", selected=queryset.count(),
+            warning="They work again with their next request. A key that was revoked after the backup must not.",
+            shown_as=lambda key: f"{key} of {key.user}",
+        )  # fmt: skip
+        if data is None:
+            return page
+        try:
+            confirmed = confirm_api_keys(ApiKey.objects.filter(pk__in=[key.pk for key in keys]), by=operator)
+        except RedisUnavailable:
+            self.message_user(request, "Redis is unavailable: confirm the keys when it is back.", messages.ERROR)
+            return None
+        self.message_user(request, f"{many(confirmed, 'API key')} confirmed.", messages.SUCCESS)
         return None

@@ -36,6 +36,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
         return self.filter(unexpired, revoked_at=None)
 
+    def suspended(self) -> "ApiKeyQuerySet":
+        """Return the live keys that wait for an operator to confirm them."""
+        return self.live().filter(suspended_at__isnull=False)
+
     def ended(self) -> "ApiKeyQuerySet":
         """Return those that were revoked or have expired."""
         return self.filter(models.Q(revoked_at__isnull=False) | models.Q(expires_at__lte=timezone.now()))
@@ -58,6 +62,7 @@ class ApiKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, db_index=True)
     place = models.PositiveSmallIntegerField(null=True, editable=False)
+    suspended_at = models.DateTimeField(null=True, blank=True, db_index=True)  # until an operator confirms the key
 
     objects = ApiKeyQuerySet.as_manager()
 

@@ -82,10 +82,15 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     """An API key as its owner sees it: never its secret."""
 
     permissions = serializers.ListField(child=serializers.CharField())
+    suspended_at = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="Set: the key is refused until an operator confirms it"
+    )
 
     class Meta:
         model = ApiKey
-        fields: tuple[str, ...] = ("key_id", "name", "permissions", "created_at", "expires_at", "last_used_at")
+        fields: tuple[str, ...] = (
+            "key_id", "name", "permissions", "created_at", "expires_at", "last_used_at", "suspended_at",
+        )  # fmt: skip
         read_only_fields = fields
 
 

@@ -18,7 +18,7 @@ from accounts.tokens import TokenPair, end_all, issue_tokens
 from conftest import ApiClient, error_code
 from ratelimit.tiers import Tier
 
-FIELDS = {"key_id", "name", "permissions", "created_at", "expires_at", "last_used_at"}
+FIELDS = {"key_id", "name", "permissions", "created_at", "expires_at", "last_used_at", "suspended_at"}
 KEYS = "/users/me/api-keys"
 
 

@@ -113,7 +113,7 @@ def test_after_a_replacement_either_of_the_earlier_tokens_ends_the_family(
         (GRACE.total_seconds() + 1, {}),
         (5, {"REMOTE_ADDR": "203.0.113.66"}),
         (5, {"headers": {"User-Agent": "another"}}),
-        (-60, {}),  # a gateway whose clock is behind
+        (-60, {}),  # another primary took over, whose clock is behind
     ],
 )
 def test_a_second_use_at_another_time_or_by_another_client_ends_the_family(
