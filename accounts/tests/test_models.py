@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from accounts.models import IssuedToken, User
+from accounts.models import ApiKey, IssuedToken, User
 from accounts.roles import Role
 
 
@@ -51,6 +51,14 @@ def test_a_token_is_recorded_once() -> None:
 
     with pytest.raises(IntegrityError):
         IssuedToken.objects.create(**fields, issued_at=now, expires_at=now)
+
+
+def test_a_place_has_one_api_key(owner: User, super_admin: User) -> None:
+    for number, (user, place) in enumerate([(owner, 1), (owner, 2), (super_admin, 1), (owner, None), (owner, None)]):
+        ApiKey.objects.create(key_id=f"key-{number}", user=user, place=place)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ApiKey.objects.create(key_id="one too many", user=owner, place=1)
 
 
 def test_emails_are_kept_in_lower_case_however_they_come(db: None) -> None:
