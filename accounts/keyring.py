@@ -63,6 +63,8 @@ class KeyringHolder:
     def __init__(self) -> None:
         self.ring: Keyring | None = None
         self.rows: list[tuple[str, str]] = []
+        self.stored: list[StoredKey] = []
+        self.read_at: float | None = None
 
     def load(self) -> Keyring:
         """Read the keys; keep the keyring as it is if they have not changed. Raise ServiceUnavailable without any."""
@@ -70,6 +72,16 @@ class KeyringHolder:
         if not keys:
             bootstrap()
             keys = list(StoredKey.objects.usable())
+        self.read_at = time.monotonic()
+        return self.take_over(keys)
+
+    def state(self) -> list[StoredKey]:
+        """Return the keys that were read last, encrypted."""
+        return self.stored
+
+    def take_over(self, keys: list[StoredKey]) -> Keyring:
+        """Hold these keys."""
+        self.stored = keys
         rows = sorted((key.kid, key.state) for key in keys)
         if self.ring is None or rows != self.rows:
             # Should none of them sign, those that signed before must not go on: they may have been revoked.

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from lucid_gateway.env import environment
+from lucid_gateway.handover import Handover, shared_memory
 from lucid_gateway.logs import logging_config
 from lucid_gateway.metrics_directory import make_directory, reserve
 
@@ -44,6 +45,8 @@ if env.METRICS_ENABLED:
     # Before prometheus_client is imported: it decides then where it counts.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(make_directory())
 
+memory = shared_memory()  # made here, so that the workers inherit it
+
 
 def post_fork(server: Any, worker: Any) -> None:
     """Make room for what the worker will count."""
@@ -65,8 +68,8 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Follow what changes at run time, and take what the application loaded out of garbage collection: walking through
-    it stopped requests for 100 ms.
+    """Follow what changes at run time, and serve nobody before it was read, by this worker or another. Take what the
+    application loaded out of garbage collection: walking through it stopped requests for 100 ms.
     """
     # Django is set up by now, and was not before.
     from accounts import keyring  # noqa: PLC0415
@@ -76,9 +79,14 @@ def post_worker_init(worker: Any) -> None:
     from proxy import maintenance  # noqa: PLC0415
     from proxy.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
+    from ratelimit.gate import ClosedGate  # noqa: PLC0415
 
     follow(lookout.look, seconds=LOOK_SECONDS)
-    follow(keyring.holder.load, rules.holder.load, maintenance.holder.load)
+    handover = Handover(memory, keyring.holder, rules.holder, maintenance.holder)
+    follow(keyring.holder.load, rules.holder.load, maintenance.holder.load, handover.write)
+    handover.take_over()
+    if not handover.is_complete():
+        ClosedGate(worker.wsgi, handover.is_complete)
     share()
     gc.collect()
     gc.freeze()

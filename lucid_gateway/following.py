@@ -10,14 +10,14 @@ from django.db import connection
 
 logger = logging.getLogger(__name__)
 SECONDS = 2.0
-FIRST_SECONDS = 1.0
+FIRST_SECONDS = 5.0
 
 
 def follow(*loads: Callable[[], object], seconds: float = SECONDS) -> None:
     """Call each of the functions every few seconds for as long as the process lives (once in a worker, after the fork).
 
     One that fails leaves what it read before in place, and is called again. Returns when all were called once, or after
-    a second: what a new worker does not know yet it would let in.
+    five seconds: until then a new worker takes no connection, which others can serve.
     """
     called = threading.Event()
     threading.Thread(target=follow_forever, args=(seconds, *loads, called.set), name="following", daemon=True).start()

@@ -32,12 +32,22 @@ class ClosuresHolder:
 
     def __init__(self) -> None:
         self.closures = Closures()
+        self.read_at: float | None = None
 
     def load(self) -> None:
         """Read what is in force and what is to come."""
         rows = list(Maintenance.objects.not_over())
         unwatched = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
-        self.closures = Closures(by_cluster(rows), by_cluster(unwatched))
+        self.take_over(Closures(by_cluster(rows), by_cluster(unwatched)))
+        self.read_at = time.monotonic()
+
+    def state(self) -> Closures:
+        """Return the closures that were read last."""
+        return self.closures
+
+    def take_over(self, closures: Closures) -> None:
+        """Hold these closures."""
+        self.closures = closures
 
 
 holder = ClosuresHolder()

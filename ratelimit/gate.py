@@ -1,5 +1,6 @@
 """The front gate, before the whole application: requests of blocked addresses are refused before any other work."""
 
+import logging
 import math
 import time
 import uuid
@@ -14,17 +15,20 @@ from django.conf import settings
 
 from lucid_gateway import metrics
 from lucid_gateway.envelope import error_body
-from lucid_gateway.errors import GatewayError, InsufficientPermissions, RateLimited
+from lucid_gateway.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from ratelimit.client_address import resolve
 from ratelimit.rules import Verdict, holder, refusal_of
 
+logger = logging.getLogger(__name__)
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Fields = Sequence[tuple[str, str]]
 # Stands in a prepared refusal for the request's id, in as many characters.
 REQUEST_ID = str(uuid.UUID(int=0))
-BLOCKED = metrics.REFUSED.labels("blocked_address")
+BLOCKED, NOT_READY = metrics.REFUSED.labels("blocked_address"), metrics.REFUSED.labels("not_ready")
+LIVENESS = "/api/v1/meta/health/live"
+UNREAD = "The gateway has not been able to read its rules and keys from the database yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,27 @@ class AddressGate:
         return with_request_id(prepared(verdict, int(time.time())))
 
 
+class ClosedGate:
+    """Stands in for the application inside a gate until `is_ready`: a worker that has not read the address rules would
+    let denied addresses in, and one without signing keys knows nobody. Then it makes way.
+    """
+
+    def __init__(self, gate: AddressGate, is_ready: Callable[[], bool]) -> None:
+        self.gate, self.inside, self.is_ready = gate, gate.application, is_ready
+        gate.application = self
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if self.is_ready():
+            self.gate.application = self.inside
+            logger.info("the rules are read: serving")
+        elif environ.get("PATH_INFO") != LIVENESS:
+            NOT_READY.inc()
+            refusal = with_request_id(refusal_for(DatabaseUnavailable(UNREAD, headers={"Retry-After": "5"})))
+            start_response(refusal.status, refusal.headers)
+            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
+        return self.inside(environ, start_response)
+
+
 def with_request_id(refusal: Refusal) -> Refusal:
     """Return the refusal with an id of its own."""
     request_id = str(uuid.uuid4())
@@ -78,7 +103,11 @@ def with_request_id(refusal: Refusal) -> Refusal:
 @lru_cache(maxsize=256)
 def prepared(verdict: Verdict, second: int) -> Refusal:
     """Return the refusal in the envelope, made once a second: 429 with when the block ends, 403 for what was denied."""
-    error = refusal(verdict)
+    return refusal_for(refusal(verdict))
+
+
+def refusal_for(error: GatewayError) -> Refusal:
+    """Return the error in the envelope."""
     body = error_body(error, REQUEST_ID)
     headers = [
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import ipaddress
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,6 +44,10 @@ class AddressTable:
 
     networks: dict[tuple[int, int], dict[int, Verdict]] = field(default_factory=dict)
     remembered: dict[str, Verdict | None] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another worker takes over."""
+        return {"networks": self.networks, "remembered": {}}
 
     def add(self, rule: AddressRule) -> None:
         """Add a rule."""
@@ -100,12 +105,22 @@ class RulesHolder:
     def __init__(self) -> None:
         self.rules = Rules()
         self.refused: dict[str, int] = {}
+        self.read_at: float | None = None
 
     def load(self) -> None:
         """Read the rules in force, and write how many requests each network was refused since."""
         self.write_refused()
         limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.in_force()}
-        self.rules = Rules(limits, table_of(AddressRule.objects.in_force()))
+        self.take_over(Rules(limits, table_of(AddressRule.objects.in_force())))
+        self.read_at = time.monotonic()
+
+    def state(self) -> Rules:
+        """Return the rules that were read last."""
+        return self.rules
+
+    def take_over(self, rules: Rules) -> None:
+        """Hold these rules."""
+        self.rules = rules
 
     def write_refused(self) -> None:
         """Add this process's counts to the rows."""

@@ -1,0 +1,178 @@
+"""Workers that start while the database is down: they know what the others know, or serve nobody."""
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from accounts.tests.stage import wait_until
+from lucid_gateway.handover import HEADER, Handover
+from testing.gateway import Gateway, running_gateway
+from testing.hammer import api, workers
+from testing.raw_http import RawAnswer, ask
+from testing.servers import BIN, child, free_port, wait_for_port
+
+DENIED, OTHER = "203.0.113.9", "198.51.100.7"
+LIVE = "/meta/health/live"
+
+
+class Database:
+    """An SQLite database in a folder that can be taken away, and brought back: nothing of it is lost, or mixed up."""
+
+    def __init__(self, folder: Path) -> None:
+        self.link, self.full, self.empty = folder / "data", folder / "full", folder / "empty"
+        self.full.mkdir()
+        self.link.symlink_to(self.full)
+
+    @property
+    def path(self) -> str:
+        return str(self.link / "db.sqlite3")
+
+    def point_to(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        new = self.link.with_name("new")
+        new.symlink_to(folder)
+        new.replace(self.link)
+
+    def goes(self) -> None:
+        shutil.rmtree(self.empty, ignore_errors=True)
+        self.point_to(self.empty)
+
+    def comes_back(self) -> None:
+        self.point_to(self.full)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    return Database(tmp_path_factory.mktemp("database"))
+
+
+@pytest.fixture(scope="module")
+def token(gateway: Gateway) -> str:
+    return gateway.issue_token("demo@lucid.test")
+
+
+@pytest.fixture(scope="module")
+def gateway(database: Database) -> Iterator[Gateway]:
+    """A gateway that denies an address."""
+    with running_gateway(SQLITE_PATH=database.path, TRUSTED_PROXIES="127.0.0.1") as gateway:
+        admin = gateway.issue_token("admin@lucid.test")
+        rule = api("POST", "/admin/blocked-addresses", {"network": DENIED, "reason": "scanner"}, token=admin)
+        assert ask(gateway.port, rule).status == 201
+        wait_until(lambda: {status(gateway, DENIED) for _ in range(10)} == {403}, 20)
+        yield gateway
+
+
+def get(port: int, path: str, address: str = OTHER, token: str = "") -> RawAnswer:
+    return ask(port, api("GET", path, None, f"X-Forwarded-For: {address}", token=token))
+
+
+def status(gateway: Gateway, address: str, token: str = "") -> int:
+    """Return the status for a path that is forwarded."""
+    return get(gateway.port, "/chain/info", address, token).status
+
+
+def on_every_worker(gateway: Gateway, address: str, token: str = "") -> set[int]:
+    return {status(gateway, address, token) for _ in range(10)}
+
+
+def replaced(gateway: Gateway, number: int) -> None:
+    """Kill the workers, or let gunicorn replace them, and wait until others are there."""
+    before = set(workers(gateway))
+    for pid in before if number == signal.SIGKILL else [gateway.process.pid]:
+        os.kill(pid, number)
+    wait_until(lambda: len(now := set(workers(gateway))) == 2 and not now & before, 60)
+
+
+@contextlib.contextmanager
+def another_start(gateway: Gateway, folder: Path) -> Iterator[int]:
+    """Start the same gateway once more, beside it; yield its port."""
+    port = free_port()
+    command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+    with child(command, folder / "log", gateway.env | {"HTTP_PORT": str(port)}) as process:
+        wait_for_port(port, process)
+        yield port
+
+
+def test_new_workers_know_what_the_others_knew(gateway: Gateway, token: str, database: Database) -> None:
+    database.goes()
+    for number in (signal.SIGKILL, signal.SIGHUP):
+        replaced(gateway, number)
+        assert on_every_worker(gateway, DENIED) == {403}
+        assert on_every_worker(gateway, OTHER) == {401}
+        assert get(gateway.port, "/meta/version").status == 200
+    database.comes_back()
+    wait_until(lambda: on_every_worker(gateway, OTHER, token) == {502}, 60)  # let in: no cluster listens
+
+
+def test_a_gateway_that_starts_anew_serves_nobody_before_it_has_read_its_rules(
+    gateway: Gateway, token: str, database: Database, tmp_path: Path
+) -> None:
+    database.goes()
+    with another_start(gateway, tmp_path) as port:
+        assert get(port, LIVE).status == 200
+        for path in ("/chain/info", "/meta/health/ready", "/meta/version", "/users/me"):
+            for address in (OTHER, DENIED):
+                answer = get(port, path, address, token)
+                assert (answer.status, answer.code) == (503, "5002")
+                assert answer.header("retry-after") == "5"
+
+        database.comes_back()
+        wait_until(lambda: {get(port, "/chain/info", OTHER, token).status for _ in range(10)} == {502}, 60)
+        assert {get(port, "/chain/info", DENIED, token).status for _ in range(10)} == {403}
+
+
+class Held:
+    """Something that was read from the database, or not."""
+
+    def __init__(self, value: object = None, read_at: float | None = None) -> None:
+        self.value, self.read_at = value, read_at
+
+    def state(self) -> object:
+        return self.value
+
+    def take_over(self, state: object) -> None:
+        self.value = state
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    memory = os.memfd_create("test")
+    yield memory
+    os.close(memory)
+
+
+def test_what_was_read_later_stays(memory: int) -> None:
+    Handover(memory, Held("new", 20.0), Held("new", 21.0)).write()
+    Handover(memory, Held("old", 19.0), Held("old, and longer", 30.0)).write()
+    Handover(memory, Held("half", 40.0), Held()).write()
+    first, second = Held(), Held("own", 1.0)
+    new = Handover(memory, first, second)
+    assert not new.is_complete()
+    new.take_over()
+
+    assert (first.value, first.read_at, second.value, second.read_at) == ("new", 20.0, "own", 1.0)
+    assert new.is_complete()
+
+
+def test_what_is_shorter_than_before_is_read_whole(memory: int) -> None:
+    for read_at, value in ((1.0, "long" * 1000), (2.0, "short")):
+        Handover(memory, Held(value, read_at)).write()
+    taken = Held()
+    Handover(memory, taken).take_over()
+
+    assert taken.value == "short"
+
+
+@pytest.mark.parametrize("written", [b"", HEADER.pack(5.0, 3, bytes(32)) + b"abc"], ids=["nothing", "half"])
+def test_what_nobody_wrote_whole_is_not_taken_over(memory: int, written: bytes) -> None:
+    os.pwrite(memory, written, 0)
+    taken = Held()
+    new = Handover(memory, taken)
+    new.take_over()
+
+    assert not new.is_complete()
