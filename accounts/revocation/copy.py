@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from accounts.revocation.entries import Entry, all_entries, in_chunks, publish
+from accounts.revocation.entries import Entry, all_entries, in_chunks, publish, redis_now
 from lucid_gateway.clock import database_now
 from lucid_gateway.redis_access import RedisUnavailable, redis_call
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 COPY_MARKER = "blacklist:complete"
 BUILDER = "blacklist:builder"
 BUILDER_LIFE_MS = 5000
+EXTEND_EVERY_SECONDS = 1.0
 BUILDER_POLL_SECONDS = 0.05
 BUILD = "blacklist_build:"  # and the build's id: what says that nobody emptied the server since the build began
 BUILD_LIFE_SECONDS = 600
@@ -165,11 +166,13 @@ def build_copy(build: str, goal: Goal, entries: Iterable[Entry]) -> int:
         redis_call(lambda redis: redis.set(build, 1, ex=BUILD_LIFE_SECONDS))
         number = redis_call(lambda redis: redis.incr(BUILDS_BEGUN))
         redis_call(lambda redis: redis.expire(BUILDS_BEGUN, COUNTERS_LIFE_SECONDS))
-        written = 0
+        written, now, extended_at = 0, redis_now(), time.monotonic()
         for chunk in in_chunks(entries):
-            publish(chunk)
-            redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, BUILDER, build, BUILDER_LIFE_MS))
+            publish(chunk, now=now)
             written += len(chunk)
+            if time.monotonic() > extended_at + EXTEND_EVERY_SECONDS:
+                redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, BUILDER, build, BUILDER_LIFE_MS))
+                extended_at = time.monotonic()
         if not redis_call(lambda redis: redis.eval(MARK_UNLESS_EMPTIED, 2, build, COPY_MARKER, goal.run_id)):
             raise RedisUnavailable("emptied while the copy was built")
         redis_call(lambda redis: redis.set(BUILDS_DONE, number, ex=COUNTERS_LIFE_SECONDS))

@@ -106,16 +106,24 @@ def in_chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield chunk
 
 
-def publish(entries: Sequence[Entry]) -> None:
+def redis_now() -> int:
+    """Return Redis' time in seconds since the epoch; raise RedisUnavailable."""
+    seconds, _ = redis_call(lambda redis: redis.time())
+    return int(seconds)
+
+
+def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
     """Write keys that block until the given times, and an hour longer for gateways whose clocks are behind; raise
-    RedisUnavailable. Their lives are counted from Redis' own time.
+    RedisUnavailable. Their lives are counted from Redis' own time `now`, which is asked for if it is not given.
     """
+    if not entries:
+        return
+    started = redis_now() if now is None else now
 
     def write(redis: Redis, chunk: list[Entry]) -> None:
-        now, _ = redis.time()
         pipeline = redis.pipeline(transaction=False)
         for key, ends, epoch in chunk:
-            life = max(0, int(ends.timestamp()) - now) + int(MAX_CLOCK_SKEW.total_seconds())
+            life = max(0, int(ends.timestamp()) - started) + int(MAX_CLOCK_SKEW.total_seconds())
             if epoch is None:
                 pipeline.set(key, 1, ex=life)
             else:

@@ -336,8 +336,8 @@ def test_a_copy_that_was_emptied_while_it_was_built_does_not_count(
 ) -> None:
     publish = copies.publish
 
-    def publish_and_lose(entries: list[Entry]) -> None:
-        publish(entries)
+    def publish_and_lose(entries: list[Entry], now: int) -> None:
+        publish(entries, now=now)
         empty_redis.flushall()
 
     revoke(IssuedToken.objects.all())

@@ -157,9 +157,9 @@ def test_a_new_process_builds_the_copy_before_it_believes_it(
 def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     real = copies.publish
 
-    def publish_meanwhile(entries: object) -> None:
+    def publish_meanwhile(entries: object, now: int) -> None:
         copy.doubt()
-        real([])
+        real([], now=now)
 
     copy.doubt()
     lock_user(owner, reason="", by="")
@@ -205,9 +205,9 @@ def test_a_large_copy_is_built_beside_the_requests(
     go_on = threading.Event()
     real = copies.publish
 
-    def publish_later(entries: list[Entry]) -> None:
+    def publish_later(entries: list[Entry], now: int) -> None:
         assert go_on.wait(60)
-        real(entries)
+        real(entries, now=now)
 
     api.send("post", "/auth/logout", {}, token=tokens.access)
     revoked_rows(User.objects.get(), 2 * CHUNK)
