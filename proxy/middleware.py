@@ -1,6 +1,8 @@
 """The front door: which requests are well-formed enough to be looked at."""
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from django.http import HttpRequest
@@ -10,6 +12,8 @@ from lucid_gateway.error_responses import error_response
 from lucid_gateway.errors import BadRequest, UpgradeRefused
 from proxy.paths import AmbiguousPath, canonical_path
 from proxy.routes import SAFE_IN_PATH
+
+MAX_PORT = 65535
 
 
 class RequestTargetMiddleware:
@@ -21,7 +25,7 @@ class RequestTargetMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         try:
             refuse_tunnels(request)
-            check_host(request)
+            check_target(request)
             check_framing(request)
             path = canonical_path(raw_path(request))
         except UpgradeRefused as refusal:
@@ -47,14 +51,32 @@ def refuse_tunnels(request: HttpRequest) -> None:
             raise UpgradeRefused()
 
 
-def check_host(request: HttpRequest) -> None:
-    """Raise AmbiguousPath unless there is one Host, the same as in an absolute-form target (RFC 9112, section 3.2)."""
+def check_target(request: HttpRequest) -> None:
+    """Raise AmbiguousPath unless there is one Host, the same as in an absolute-form target (RFC 9112, section 3.2).
+
+    A target has no fragment, and an absolute one is of HTTP (RFC 9110, section 4.2).
+    """
     host = request.META.get("HTTP_HOST", "")
     if not host or "," in host:
         raise AmbiguousPath("exactly one Host is needed")
+    if not has_possible_port(host):
+        raise AmbiguousPath("the port in the Host field is not a port")
     target = request.META.get("RAW_URI", "/")
-    if not target.startswith("/") and target != "*" and urlsplit(target).netloc.lower() != host.lower():
-        raise AmbiguousPath("the target and the Host field differ")
+    if "#" in target:
+        raise AmbiguousPath("the target has a fragment")
+    if not target.startswith("/") and target != "*":
+        parts = urlsplit(target)
+        if parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower():
+            raise AmbiguousPath("the target and the Host field differ")
+
+
+@lru_cache(maxsize=256)
+def has_possible_port(host: str) -> bool:
+    """Return whether the port of a Host field, if it names one, is a number up to 65535."""
+    if ":" not in host or host.endswith("]"):
+        return True
+    port = re.fullmatch(r".*:0*([0-9]{0,5})", host)
+    return port is not None and int(port[1] or 0) <= MAX_PORT
 
 
 def check_framing(request: HttpRequest) -> None:

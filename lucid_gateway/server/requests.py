@@ -89,6 +89,16 @@ def check_content_type(headers: Iterable[tuple[str, str]]) -> None:
                 raise http_errors.InvalidHeader(name) from error
 
 
+def join_cookies(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the fields with several Cookie lines as one: gunicorn would join them by commas, as other fields are
+    (RFC 9113, section 8.2.3, says how).
+    """
+    cookies = [value for name, value in headers if name == "COOKIE"]
+    if len(cookies) < 2:
+        return headers
+    return [*((name, value) for name, value in headers if name != "COOKIE"), ("COOKIE", "; ".join(cookies))]
+
+
 def asks_to_close(headers: Iterable[tuple[str, str]]) -> bool:
     """Return whether `close` stands among other options in Connection: gunicorn sees only a field of one option."""
     options = (value for name, value in headers if name == "CONNECTION" and "," in value)

@@ -22,7 +22,7 @@ from lucid_gateway.env import environment
 from lucid_gateway.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
-from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_type, has_body
+from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_type, has_body, join_cookies
 
 logger = logging.getLogger(__name__)
 REQUESTS_A_TURN = 8
@@ -74,6 +74,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             if refusal is not None:
                 return self.refuse(req, sock, refusal)
         check_content_type(req.headers)
+        req.headers = join_cookies(req.headers)
         if asks_to_close(req.headers):
             req.force_close()
         return self.serve(listener_name, req, sock, addr)

@@ -146,6 +146,12 @@ def test_hop_by_hop_fields_of_an_answer_end_at_the_gateway(ask: Ask, wallets: Ra
     assert answer.all("x-hop") == []
 
 
+def test_cookies_on_several_lines_are_one_field(ask: Ask, wallets: RawCluster) -> None:
+    assert ask("GET", "/wallets", "Cookie: a=1", "X-A: 1", "cookie: b=2; c=3", "X-A: 2", "Cookie: d=4").status == 200
+    assert wallets.request.all("cookie") == ["a=1; b=2; c=3; d=4"]
+    assert wallets.request.all("x-a") == ["1,2"]
+
+
 def test_several_cookies_stay_several(ask: Ask, wallets: RawCluster) -> None:
     cookies = ["a=1; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "b=2; HttpOnly", "a=3; Path=/x"]
     wallets.behaviour = saying(answer_with(*(f"Set-Cookie: {cookie}" for cookie in cookies)))

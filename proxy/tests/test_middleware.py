@@ -79,6 +79,31 @@ def test_the_target_must_not_name_another_host(target: str) -> None:
     assert path_seen(target) is None
 
 
+@pytest.mark.parametrize("target", ["ftp://localhost/x", "ws://localhost/x", "//localhost/x", "mailto:localhost"])
+def test_an_absolute_target_is_of_http(target: str) -> None:
+    assert path_seen(target) is None
+
+
+@pytest.mark.parametrize("target", ["/x#y", "/x?y#z", "/#", "/x?#", "http://localhost/x#y", "http://localhost#y"])
+def test_a_target_has_no_fragment(target: str) -> None:
+    assert path_seen(target) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:65536", "localhost:4294967376", "localhost:80a", "localhost:-80", "[::1]:0x50"]
+)
+def test_a_host_with_an_impossible_port_is_refused(host: str) -> None:
+    assert path_seen("/", HTTP_HOST=host) is None
+    assert path_seen(f"http://{host}/", HTTP_HOST=host) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:65535", "localhost:00080", "localhost:", "[::1]", "[::1]:80", "127.0.0.1:1"]
+)
+def test_a_host_with_a_possible_port_is_served(host: str) -> None:
+    assert path_seen("/", HTTP_HOST=host) == "/"
+
+
 @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity", "chunked, chunked"])
 def test_the_only_transfer_coding_is_chunked(coding: str) -> None:
     assert path_seen("/", HTTP_TRANSFER_ENCODING=coding) is None
@@ -100,5 +125,22 @@ def test_a_compressed_transfer_coding_is_refused(gateway: Gateway) -> None:
     request = request_bytes("POST", "/api/v1/auth/login", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n"
 
     answer = ask(gateway.port, request)
+
+    assert (answer.status, answer.code) == (400, "1001")
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("/api/v1/meta/info#x", "localhost"),
+        ("/api/v1/meta/info?x#y", "localhost"),
+        ("ftp://localhost/api/v1/meta/info", "localhost"),
+        ("/api/v1/meta/info", "localhost:65536"),
+    ],
+)
+def test_targets_and_hosts_that_cannot_be_are_refused_by_a_real_gateway(
+    gateway: Gateway, target: str, host: str
+) -> None:
+    answer = ask(gateway.port, request_bytes("GET", target, host=host))
 
     assert (answer.status, answer.code) == (400, "1001")
