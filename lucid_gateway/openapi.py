@@ -46,13 +46,42 @@ ERROR_ANSWER = {
 }
 
 
+A_UUID = {"type": "string", "format": "uuid"}
+# Parameters in paths; all others are texts.
+IN_PATHS: dict[str, dict[str, Any]] = {
+    "user_id": A_UUID, "session_id": A_UUID, "chunk_id": A_UUID, "manifest_id": A_UUID, "policy_id": A_UUID,
+    "index": {"type": "integer", "minimum": 0},
+}  # fmt: skip
+
+
 class GatewaySchema(AutoSchema):
-    """drf-spectacular's own, with the first line of a method's docstring as its summary."""
+    """drf-spectacular's own, with the first line of a method's docstring as its summary, the types of parameters in
+    paths, and the bodies of DELETE that a view names by `extend_schema(request=...)`.
+    """
 
     def get_summary(self) -> str | None:
         """Return the summary of the operation."""
         lines = (self.get_description() or "").strip().splitlines()
         return lines[0] if lines else None
+
+    def get_request_serializer(self) -> Any:
+        """Return the shape of the body; DELETE has none, unless `extend_schema` says so, which overrides this."""
+        return None if self.method == "DELETE" else super().get_request_serializer()
+
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        """Return the body's description. drf-spectacular has none for DELETE: it is asked as if that were a POST."""
+        if self.method != "DELETE" or self.get_request_serializer() is None:
+            return super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        self.method = "POST"
+        try:
+            return super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        finally:
+            self.method = "DELETE"
+
+    def _resolve_path_parameters(self, variables: list[str]) -> list[Any]:
+        """Return the parameters in the path."""
+        found: list[Any] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
+        return [parameter | {"schema": IN_PATHS.get(parameter["name"], parameter["schema"])} for parameter in found]
 
 
 def describe_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:

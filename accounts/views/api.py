@@ -11,6 +11,7 @@ from accounts.callers import Caller, caller_of
 from accounts.models import User
 from accounts.permissions import HasPermission, SignedIn
 from lucid_gateway.errors import NotAUUID, NotFound, Unauthenticated
+from lucid_gateway.json_types import IN_A_BODY, IN_A_QUERY, Rules, typed
 from ratelimit.throttling import LoginAttemptThrottle, PublicThrottle
 
 
@@ -44,18 +45,20 @@ class SignedInView(CallerView):
     permission_classes = [SignedIn, HasPermission]
 
 
-def parse(shape: type[Any], request: Request, **context: Any) -> dict[str, Any]:
-    """Return the valid data of the request's body; raise DRF's ValidationError."""
-    return valid(shape(data=request.data, context=context))
+def parse(shape: type[Any], request: Request, *, partial: bool = False, **context: Any) -> dict[str, Any]:
+    """Return the valid data of the request's body, with `partial` of what was sent; raise DRF's ValidationError."""
+    return valid(shape(data=request.data, partial=partial, context=context), IN_A_BODY)
 
 
 def parse_query(shape: type[Any], request: Request) -> dict[str, Any]:
     """Return the valid data of the request's query; raise DRF's ValidationError."""
-    return valid(shape(data=request.query_params))
+    return valid(shape(data=request.query_params), IN_A_QUERY)
 
 
-def valid(serializer: Any) -> dict[str, Any]:
-    """Return the serializer's data; raise DRF's ValidationError."""
+def valid(serializer: Any, types: Rules | None = None) -> dict[str, Any]:
+    """Return the serializer's data; raise DRF's ValidationError, also for other types than the rules allow."""
+    if types is not None:
+        serializer.initial_data = typed(serializer, serializer.initial_data, types)
     serializer.is_valid(raise_exception=True)
     data: dict[str, Any] = serializer.validated_data
     return data

@@ -11,7 +11,7 @@ from accounts.permissions import HasPermission, IsSelfOrReadsUsers, SignedIn
 from accounts.profile import delete_account, update_profile
 from accounts.registration import register
 from accounts.serializers import credentials, users
-from accounts.views.api import CallerView, PublicView, SignedInView, account_of, caller, parse, user_or_404, valid
+from accounts.views.api import CallerView, PublicView, SignedInView, account_of, caller, parse, user_or_404
 
 
 class UsersView(PublicView):
@@ -51,7 +51,7 @@ class OwnProfileView(CallerView):
     def update(self, request: Request, *, partial: bool) -> Response:
         """Change what was sent; a PUT empties the names that it leaves out."""
         emptied = {} if partial else {"first_name": "", "last_name": ""}
-        data = emptied | valid(users.ProfileSerializer(data=request.data, partial=partial))
+        data = emptied | parse(users.ProfileSerializer, request, partial=partial)
         return Response(users.UserSerializer(update_profile(account_of(request), **data)).data)
 
     @extend_schema(responses={204: None}, tags=["users"])

@@ -9,7 +9,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of, valid
+from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from lucid_gateway.errors import NotFound, PreconditionFailed
 from lucid_gateway.pagination import page_of
 from sessions_api.deletion import delete_session
@@ -94,7 +94,7 @@ class SessionView(CallerView):
         """Change parts of the session; a status ends it: only an active one, and for good."""
 
         def patch(session: Session, version: int | None) -> Session:
-            data = valid(shapes.ChangedSessionSerializer(data=request.data, partial=True))
+            data = parse(shapes.ChangedSessionSerializer, request, partial=True)
             return change_session(session, version=version, changes=data)
 
         return answer(request, self.change(request, session_id, patch))
