@@ -13,6 +13,7 @@ from django.utils import timezone
 from accounts.audit import record
 from accounts.callers import Caller, RememberedCallers
 from accounts.digests import secret_hash
+from accounts.idempotency import made_once
 from accounts.models import ApiKey, User
 from accounts.revocation.ending import revoke_api_keys
 from accounts.revocation.entries import API_KEY_REMEMBERED
@@ -53,21 +54,38 @@ def create_api_key(
     permissions: Sequence[str],
     expires_at: datetime | None = None,
     by: User | str | None = None,
+    resource_id: uuid.UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key with those of the permissions that the user has; return it and its text, which is shown this once.
 
-    Raises TooManyKeys.
+    Of several calls with the same `resource_id` one creates the key; for the others its text is empty. Raises
+    TooManyKeys.
     """
-    key_id = "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
+    key_id = key_id_of(resource_id or uuid.uuid4())
     text = f"lk_{key_id}_{secrets.token_urlsafe(32)}"
     allowed = sorted(PERMISSIONS[Role(user.role)].intersection(permissions))
-    key = ApiKey(
-        key_id=key_id, user=user, name=name, secret_hash=secret_hash(text), permissions=allowed, expires_at=expires_at
-    )
-    if not insert_on_a_place(key):
-        raise TooManyKeys()
-    record("api_key.created", subject=user, actor=by, key_id=key_id, permissions=allowed)
-    return key, text
+
+    def insert() -> ApiKey:
+        key = ApiKey(
+            key_id=key_id, user=user, name=name, secret_hash=secret_hash(text), permissions=allowed,
+            expires_at=expires_at,
+        )  # fmt: skip
+        if not insert_on_a_place(key):
+            raise TooManyKeys()
+        record("api_key.created", subject=user, actor=by, key_id=key_id, permissions=allowed)
+        return key
+
+    key = made_once(ApiKey.objects.owned_by(user.pk), resource_id and key_id, insert)
+    return key, text if key.secret_hash == secret_hash(text) else ""
+
+
+def key_id_of(resource_id: uuid.UUID) -> str:
+    """Return the id of a key: twelve letters and digits that hold what is random in the second half of a UUID."""
+    rest, characters = resource_id.int, []
+    for _ in range(12):
+        rest, index = divmod(rest, len(ID_CHARACTERS))
+        characters.append(ID_CHARACTERS[index])
+    return "".join(characters)
 
 
 def insert_on_a_place(key: ApiKey) -> bool:

@@ -97,6 +97,7 @@ def delete_account(user: User, *, by: User | str | None = None) -> None:
     revoke_api_keys(ApiKey.objects.owned_by(user.pk))
     user.api_keys.update(name="")
     user.recovery_codes.all().delete()
+    user.idempotent_requests.all().delete()
     user.issued_tokens.update(address="", user_agent="")
     User.objects.filter(locked_by=former).update(locked_by=str(user.pk))
     LogEntry.objects.filter(object_id=str(user.pk)).update(object_repr=gone)  # of the operator pages

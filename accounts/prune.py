@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import ApiKey, AuditEvent, IssuedToken
+from accounts.models import ApiKey, AuditEvent, IdempotentRequest, IssuedToken
 
 BATCH = 1000
 # Longer than others that wait for SQLite's lock sleep before they ask again (lucid_gateway/sqlite/base.py).
@@ -63,6 +63,12 @@ def chores(now: datetime | None = None) -> list[Chore]:
         Chore("tokens", IssuedToken.objects.filter(expires_at__lt=over), "expires_at", by_key(IssuedToken)),
         Chore("api_keys", ApiKey.objects.filter(expires_at__lt=over), "expires_at", by_key(ApiKey)),
         Chore("api_keys_revoked", ApiKey.objects.filter(revoked_at__lt=over), "revoked_at", by_key(ApiKey)),
+        Chore(
+            "idempotent_requests",
+            IdempotentRequest.objects.filter(expires_at__lt=now),
+            "expires_at",
+            by_key(IdempotentRequest),
+        ),
         Chore("sessions", Session.objects.filter(expire_date__lt=now), "expire_date", by_key(Session)),
         Chore("operator_log", LogEntry.objects.filter(action_time__lt=retained), "action_time", by_key(LogEntry)),
         Chore("audit_events", events, "created_at", lambda keys: AuditEvent.objects.filter(pk__in=keys).forget()),

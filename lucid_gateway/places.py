@@ -12,9 +12,10 @@ def take_place(row: Any, field: str, *, places: int) -> bool:
     """Save the row on a free one of its user's places, whose number goes into the field; return False if none is free.
 
     A new row is inserted; of an existing one only the field is written. Raises IntegrityError if it is not about the
-    place.
+    place, such as for a key that is there already.
     """
-    how: dict[str, Any] = {"force_insert": True} if row._state.adding else {"update_fields": [field]}
+    is_new = row._state.adding
+    how: dict[str, Any] = {"force_insert": True} if is_new else {"update_fields": [field]}
     others = type(row).objects.filter(user_id=row.user_id, **{f"{field}__gte": 0}).order_by()
     for tries_left in reversed(range(TRIES)):
         free = set(range(places)).difference(others.values_list(field, flat=True))
@@ -25,7 +26,7 @@ def take_place(row: Any, field: str, *, places: int) -> bool:
             with transaction.atomic():
                 row.save(**how)
         except IntegrityError:  # somebody has the place, or had it just now
-            if not tries_left:
+            if not tries_left or (is_new and type(row).objects.filter(pk=row.pk).exists()):
                 raise
         else:
             return True

@@ -2,10 +2,8 @@
 gets the first answer again. Body and answer are held whole, up to 1 MiB each.
 """
 
-import hashlib
 import io
 import itertools
-import re
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -13,24 +11,21 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
+from accounts.idempotency import REPLAYED, fingerprint, sha256, valid_key
 from lucid_gateway.errors import (
     BadUpstreamAnswer,
     CircuitOpen,
     ClusterInMaintenance,
     RequestTooLarge,
     ServiceUnavailable,
-    WrongFormat,
 )
 from proxy.forwarder import Forwarded, body_of
 from proxy.headers import response_headers
-from proxy.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer, unusable
+from proxy.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
 from proxy.routes import MIB, Route
 from proxy.upstream import AnswerCut
 
 BODY_LIMIT = ANSWER_LIMIT = MIB
-# Visible ASCII without the comma: with it the server joins two fields, of which nobody could say which one counts.
-KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,255}")
-REPLAYED = "Idempotent-Replayed"
 REFUSED_UNSENT = (CircuitOpen, ClusterInMaintenance, ServiceUnavailable, RequestTooLarge)
 
 
@@ -55,13 +50,7 @@ class Bucketed(Protocol):
 def idempotency_key(request: HttpRequest, route: Route) -> str | None:
     """Return the key, None if there is none or the route does not honour it; raise WrongFormat."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None or not route.idempotency_key:
-        return None
-    if not KEY.fullmatch(key):
-        raise unusable(
-            WrongFormat, "Idempotency-Key is one field of 1 to 255 visible ASCII characters, no comma", "invalid"
-        )
-    return key
+    return None if key is None or not route.idempotency_key else valid_key(key)
 
 
 def answer_once(
@@ -86,17 +75,6 @@ def answer_once(
             record.finish(UNKNOWN)
         raise
     return keep(record, forwarded, request.META.get("gunicorn.socket"))
-
-
-def fingerprint(request: HttpRequest, target: str, body: bytes) -> str:
-    """Return the hash of what makes a request the same: method, target, content type and body."""
-    content_type = request.META.get("CONTENT_TYPE") or ""
-    return sha256("\n".join([request.method or "", target, content_type, ""]).encode(), body)
-
-
-def sha256(*parts: bytes) -> str:
-    """Return the hash, in hexadecimal."""
-    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def lease_seconds(route: Route) -> float:

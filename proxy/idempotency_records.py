@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from accounts.encryption import CannotDecrypt, decrypt, encrypt
+from accounts.idempotency import reused, under_way
 from lucid_gateway.errors import InvalidRequest, RequestUnderWay, ServiceUnavailable
 from lucid_gateway.redis_access import RedisUnavailable
 from lucid_gateway.redis_script import RedisScript
@@ -117,9 +118,9 @@ def refusal(state: str, told: Iterable[str]) -> InvalidRequest | RequestUnderWay
     """Return the error for a request that neither goes on nor gets an earlier one's answer."""
     match state:
         case "conflict":
-            return unusable(InvalidRequest, "This Idempotency-Key was used for another request", "reused")
+            return reused()
         case "under_way":
-            return RequestUnderWay(details={"outcome": "under_way"}, headers={"Retry-After": "1"})
+            return under_way()
         case "not_stored":
             return not_stored("the answer was too large", *told)
     message = "Nobody knows what became of the first request with this Idempotency-Key: it may have been executed"
@@ -130,9 +131,3 @@ def not_stored(reason: str, status: str = "") -> RequestUnderWay:
     """Return the error for a request whose first answer was given, but cannot be given again."""
     details = {"outcome": NOT_STORED, "reason": reason} | ({"status": int(status)} if status else {})
     return RequestUnderWay("The first request with this Idempotency-Key was answered already", details=details)
-
-
-def unusable(kind: type[InvalidRequest], message: str, code: str) -> InvalidRequest:
-    """Return the error for the header field."""
-    problem = {"field": "Idempotency-Key", "message": message, "code": code}
-    return kind(message, details={"validation_errors": [problem]})

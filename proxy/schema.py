@@ -3,20 +3,12 @@
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiResponse
 
+from accounts.views.once import IDEMPOTENCY_KEY
 from lucid_gateway.openapi import GatewaySchema
 from proxy.routes import Route
 
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x2b\x2d-\x7e]+$"},
-    OpenApiParameter.HEADER,
-    description=(
-        "Makes the request safe to repeat: it is executed once, and for 24 hours a repetition with the same key gets "
-        "the first answer, with `Idempotent-Replayed: true`. Bodies up to 1 MiB."
-    ),
-)
 KEY_ANSWERS = {
     409: "The first request with this Idempotency-Key is under way (`Retry-After`), or has no answer to give again: "
     "`details.outcome` is `under_way`, `unknown` or `not_stored`. Or the cluster's own answer.",

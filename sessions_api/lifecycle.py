@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn
 
 from django.db import IntegrityError
@@ -16,6 +17,7 @@ from django.db.models import F
 from rest_framework.serializers import ValidationError
 
 from accounts.audit import record
+from accounts.idempotency import made_once
 from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
 from lucid_gateway.places import take_place
 from sessions_api.models import Session, TrustPolicy
@@ -35,8 +37,20 @@ class TooManyActiveSessions(OperationNotAllowed):
     status, text = 409, f"No more than {MAX_ACTIVE} active sessions"
 
 
-def create_session(user_id: str, *, trust_policy_id: uuid.UUID | None = None, **fields: Any) -> Session:
-    """Begin a session of the user; raise TooManyActiveSessions, or ValidationError for a policy that is not theirs."""
+def create_session(
+    user_id: str, *, session_id: uuid.UUID | None = None, trust_policy_id: uuid.UUID | None = None, **fields: Any
+) -> Session:
+    """Begin a session of the user, under that id once; raise TooManyActiveSessions, or ValidationError for a policy
+    that is not theirs.
+    """
+    insert = partial(
+        insert_session, user_id, session_id=session_id or uuid.uuid4(), trust_policy_id=trust_policy_id, **fields
+    )
+    return made_once(Session.objects.owned_by(user_id), session_id, insert)
+
+
+def insert_session(user_id: str, *, trust_policy_id: uuid.UUID | None, **fields: Any) -> Session:
+    """Insert a session on one of its user's places; raise as `create_session` does."""
     with own_policy(user_id, trust_policy_id):
         now = moment()
         session = Session(

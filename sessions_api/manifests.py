@@ -1,12 +1,15 @@
 """Making manifests, proving chunks by them, and verifying them again."""
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from accounts.audit import record
+from accounts.idempotency import made_once
 from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
 from sessions_api.models import Manifest, Session
@@ -43,10 +46,19 @@ class Verdict:
         return not self.problems
 
 
-def make_manifest(session: Session) -> Manifest:
-    """Make the one manifest of a completed session; raise WrongSessionState, AlreadyExists, or NotFound for a session
-    that is deleted meanwhile.
+def make_manifest(session: Session, *, manifest_id: uuid.UUID | None = None) -> Manifest:
+    """Make the one manifest of a completed session, under that id once; raise WrongSessionState, AlreadyExists, or
+    NotFound for a session that is deleted meanwhile.
     """
+    insert = partial(insert_manifest, session, manifest_id=manifest_id or uuid.uuid4())
+    manifest = made_once(Manifest.objects.filter(session=session), manifest_id, insert)
+    if manifest_id is not None:
+        link(manifest)  # an attempt that died may not have come that far
+    return manifest
+
+
+def insert_manifest(session: Session, *, manifest_id: uuid.UUID) -> Manifest:
+    """Insert the manifest and let the session name it; raise as `make_manifest` does."""
     if session.status != Session.Status.COMPLETED:
         raise WrongSessionState("Only a completed session has a manifest", details={"status": session.status})
     refuse_second(session)
@@ -56,6 +68,7 @@ def make_manifest(session: Session) -> Manifest:
     try:
         with transaction.atomic():
             manifest = Manifest.objects.create(
+                manifest_id=manifest_id,
                 session=session,
                 user_id=session.user_id,
                 merkle_root=root,

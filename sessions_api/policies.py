@@ -4,12 +4,14 @@ Each change is one conditional update; nothing here relies on a transaction over
 """
 
 import uuid
+from functools import partial
 from typing import Any
 
 from django.db import IntegrityError
 from django.db.models import F, ProtectedError
 
 from accounts.audit import record
+from accounts.idempotency import made_once
 from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed
 from lucid_gateway.places import take_place
 from sessions_api.models import Session, TrustPolicy
@@ -31,8 +33,16 @@ class PolicyInUse(OperationNotAllowed):
     status, text = 409, "Sessions refer to the policy"
 
 
-def create_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
-    """Make a policy of the user; raise TooManyPolicies. `fields` are name, description, rules and enabled."""
+def create_policy(user_id: uuid.UUID | str, *, policy_id: uuid.UUID | None = None, **fields: Any) -> TrustPolicy:
+    """Make a policy of the user, under that id once; raise TooManyPolicies. `fields` are name, description, rules and
+    enabled.
+    """
+    insert = partial(insert_policy, user_id, policy_id=policy_id or uuid.uuid4(), **fields)
+    return made_once(TrustPolicy.objects.owned_by(user_id), policy_id, insert)
+
+
+def insert_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
+    """Insert a policy on one of its user's places; raise TooManyPolicies."""
     now = moment()
     policy = TrustPolicy(user_id=user_id, created_at=now, updated_at=now, **fields)
     if not take_place(policy, "slot", places=MAX_POLICIES):

@@ -97,7 +97,9 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
 class CreatedApiKeySerializer(ApiKeySerializer):
     """The answer to POST /users/me/api-keys."""
 
-    api_key = serializers.CharField(help_text="The key, shown this once")
+    api_key = serializers.CharField(
+        allow_null=True, help_text="The key, shown this once; null when the answer is given again (Idempotency-Key)"
+    )
 
     class Meta(ApiKeySerializer.Meta):
         fields = (*ApiKeySerializer.Meta.fields, "api_key")

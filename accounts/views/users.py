@@ -1,5 +1,7 @@
 """Accounts: opening one, the caller's own, and others'."""
 
+import uuid
+
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.request import Request
@@ -12,6 +14,7 @@ from accounts.profile import delete_account, update_profile
 from accounts.registration import register
 from accounts.serializers import credentials, users
 from accounts.views.api import CallerView, PublicView, SignedInView, account_of, caller, parse, user_or_404
+from accounts.views.once import answered_once
 
 
 class UsersView(PublicView):
@@ -83,14 +86,15 @@ class ApiKeysView(SignedInView):
         keys = ApiKey.objects.owned_by(caller(request).user_id).filter(revoked_at=None)
         return Response({"api_keys": credentials.ApiKeySerializer(keys, many=True).data})
 
+    @answered_once(hidden="api_key")
     @extend_schema(
         request=credentials.NewApiKeySerializer, responses={201: credentials.CreatedApiKeySerializer}, tags=["users"]
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, resource_id: uuid.UUID | None = None) -> Response:
         """Create an API key with some of the caller's permissions; the answer shows it, this once."""
         data = parse(credentials.NewApiKeySerializer, request, permissions=caller(request).permissions)
-        key, text = create_api_key(account_of(request), **data)
-        answer = credentials.ApiKeySerializer(key).data | {"api_key": text}
+        key, text = create_api_key(account_of(request), **data, resource_id=resource_id)
+        answer = credentials.ApiKeySerializer(key).data | {"api_key": text or None}
         return Response(answer, status=status.HTTP_201_CREATED)
 
 

@@ -1,5 +1,6 @@
 """Manifests: made of completed sessions, read, proved by, anchored."""
 
+import uuid
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -8,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
+from accounts.views.once import answered_once
 from lucid_gateway.errors import NotFound, WrongFormat
 from lucid_gateway.pagination import page_of
 from sessions_api import anchoring, manifests
@@ -79,17 +81,18 @@ class ManifestsView(CallerView):
         show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(rows, query, name="manifests", show=show))
 
+    @answered_once()
     @extend_schema(
         request=shapes.NewManifestSerializer, responses={201: shapes.ManifestSerializer}, parameters=[ETAG],
         tags=["manifests"],
     )  # fmt: skip
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, resource_id: uuid.UUID | None = None) -> Response:
         """Make the manifest of a completed session; 409 if chunks are missing, or if it has one."""
         session_id = parse(shapes.NewManifestSerializer, request)["session_id"]
         session = Session.objects.owned_by(caller(request).user_id).filter(pk=session_id).first()
         if session is None:
             raise NotFound()
-        manifest = manifests.make_manifest(session)
+        manifest = manifests.make_manifest(session, manifest_id=resource_id)
         return answer(request, manifest, status.HTTP_201_CREATED, Location=f"/api/v1/manifests/{manifest.pk}")
 
 

@@ -1,11 +1,14 @@
 """Trust policies: the caller's own, and for staff to read, others'."""
 
+import uuid
+
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
+from accounts.views.once import answered_once
 from lucid_gateway.errors import NotFound
 from lucid_gateway.pagination import page_of
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
@@ -37,12 +40,14 @@ class PoliciesView(CallerView):
         show = lambda page: shapes.PolicySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(found, query, name="policies", show=show))
 
+    @answered_once()
     @extend_schema(
         request=shapes.NewPolicySerializer, responses={201: shapes.PolicySerializer}, parameters=[ETAG], tags=["trust"]
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, resource_id: uuid.UUID | None = None) -> Response:
         """Make a policy; 409 with 50 of them."""
-        policy = create_policy(caller(request).user_id, **parse(shapes.NewPolicySerializer, request))
+        fields = parse(shapes.NewPolicySerializer, request)
+        policy = create_policy(caller(request).user_id, policy_id=resource_id, **fields)
         response = answer(request, policy, status.HTTP_201_CREATED)
         response["Location"] = f"/api/v1/trust/policies/{policy.pk}"
         return response

@@ -1,5 +1,6 @@
 """Sessions: the caller's own, and for staff to read, others'."""
 
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
+from accounts.views.once import answered_once
 from lucid_gateway.errors import NotFound, PreconditionFailed
 from lucid_gateway.pagination import page_of
 from sessions_api.deletion import delete_session
@@ -47,13 +49,15 @@ class SessionsView(CallerView):
         sessions = Session.objects.owned_by(user_to_read(caller(request), query.get("user_id"))).filter(**filters)
         return Response(page_of(sessions, query, name="sessions", show=shown_page))
 
+    @answered_once()
     @extend_schema(
         request=shapes.NewSessionSerializer, responses={201: shapes.SessionSerializer}, parameters=[ETAG],
         tags=["sessions"],
     )  # fmt: skip
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, resource_id: uuid.UUID | None = None) -> Response:
         """Begin a session; 409 with 100 active ones."""
-        session = create_session(caller(request).user_id, **parse(shapes.NewSessionSerializer, request))
+        fields = parse(shapes.NewSessionSerializer, request)
+        session = create_session(caller(request).user_id, session_id=resource_id, **fields)
         where = f"/api/v1/sessions/{session.pk}"
         return answer(request, session, status.HTTP_201_CREATED, Location=where)
 

@@ -1,0 +1,325 @@
+"""Idempotency-Key on the POSTs that the gateway executes itself: what each makes is there once."""
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.api_keys import create_api_key, key_id_of
+from accounts.idempotency import ANSWER_LIMIT, LEASE, Answer, Attempt, begin
+from accounts.models import ApiKey, IdempotentRequest, User
+from accounts.profile import delete_account
+from accounts.prune import chores
+from accounts.tokens import issue_tokens
+from conftest import ApiClient, error_code
+from lucid_gateway.errors import RequestUnderWay
+from sessions_api.lifecycle import create_session
+from sessions_api.manifests import make_manifest
+from sessions_api.models import Manifest, Session, TrustPolicy
+from sessions_api.policies import create_policy
+from sessions_api.tests.acts import over, recorded
+from sessions_api.tests.trust import POLICY
+from testing.parallel import in_parallel
+
+KEY = "5f0c9e1a"
+NAME = "A name that nobody else may read"
+NEW_KEY = {"name": NAME, "permissions": ["user:read"]}
+PATHS = {"session": "/sessions", "manifest": "/manifests", "policy": "/trust/policies", "api key": "/users/me/api-keys"}
+KINDS = list(PATHS)
+MODELS: dict[str, Any] = {"session": Session, "manifest": Manifest, "policy": TrustPolicy, "api key": ApiKey}
+ID_FIELDS = {"session": "session_id", "manifest": "manifest_id", "policy": "policy_id", "api key": "key_id"}
+# What makes a resource of the owner under a given key, beside the API.
+Make = Callable[[uuid.UUID], Any]
+
+
+@pytest.fixture
+def done(owner: User) -> Session:
+    """A completed session with a chunk, which has no manifest yet."""
+    session = over(owner)
+    recorded(session, 7)
+    return session
+
+
+@pytest.fixture
+def bodies(done: Session) -> dict[str, dict[str, Any]]:
+    """A body for each kind of resource."""
+    session, manifest = {"name": NAME, "metadata": {"ä": NAME}}, {"session_id": str(done.pk)}
+    return {"session": session, "manifest": manifest, "policy": POLICY | {"name": NAME}, "api key": NEW_KEY}
+
+
+@pytest.fixture
+def makers(owner: User, done: Session) -> dict[str, Make]:
+    user_id, rules = str(owner.pk), POLICY["rules"]
+    return {
+        "session": lambda key: create_session(user_id, session_id=key, name=NAME, max_size_bytes=2**30),
+        "manifest": lambda key: make_manifest(done, manifest_id=key),
+        "policy": lambda key: create_policy(user_id, policy_id=key, name=NAME, rules=rules),
+        "api key": lambda key: create_api_key(owner, resource_id=key, name=NAME, permissions=["user:read"])[0],
+    }
+
+
+class Poster:
+    """Somebody who sends POSTs with an Idempotency-Key."""
+
+    def __init__(self, api: ApiClient, **credentials: str) -> None:
+        self.api, self.credentials = api, credentials
+
+    def __call__(self, path: str, data: Any, key: str | None = KEY) -> Any:
+        named = self.credentials | ({"Idempotency-Key": key} if key is not None else {})
+        return self.api.send("post", path, data, headers=named)
+
+
+@pytest.fixture
+def post(api: ApiClient, token: str) -> Poster:
+    return Poster(api, Authorization=f"Bearer {token}")
+
+
+def made(kind: str) -> list[Any]:
+    """Return the resources of a kind, but for the session that the manifest is of."""
+    rows = MODELS[kind].objects.all()
+    return list(rows.filter(status="active") if kind == "session" else rows)
+
+
+def ids(kind: str, answers: list[Any]) -> set[str]:
+    return {answer.json()[ID_FIELDS[kind]] for answer in answers}
+
+
+def end_lease() -> None:
+    """Let the time pass that an attempt has."""
+    IdempotentRequest.objects.update(lease_ends_at=timezone.now() - timedelta(seconds=1))
+
+
+def outcome(answer: Any) -> str:
+    """Return the outcome that a refused repetition is told."""
+    assert (answer.status_code, error_code(answer)) == (409, "4003")
+    told: str = answer.json()["error"]["details"]["outcome"]
+    return told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_repetition_gets_the_first_answer_and_makes_nothing(post: Poster, bodies: dict[str, Any], kind: str) -> None:
+    first, second = (post(PATHS[kind], bodies[kind]) for _ in range(2))
+
+    assert first.status_code == second.status_code == 201
+    assert (first.get("Idempotent-Replayed"), second["Idempotent-Replayed"]) == (None, "true")
+    for name in ("Location", "ETag", "Cache-Control", "Content-Type"):
+        assert first.get(name) == second.get(name)
+    assert len(made(kind)) == 1
+    assert second.content == first.content or kind == "api key"
+
+
+def test_the_repetition_of_a_new_api_key_omits_its_secret(post: Poster, api: ApiClient, owner: User) -> None:
+    first, second = (post(PATHS["api key"], NEW_KEY) for _ in range(2))
+    secret = first.json()["api_key"]
+
+    assert second.json() == first.json() | {"api_key": None}
+    assert api.send("get", "/users/me", headers={"X-API-Key": secret}).status_code == 200
+    [row] = IdempotentRequest.objects.values()
+    assert secret not in Answer.unseal(row["answer"]).body
+
+
+def test_the_answer_is_the_first_one_whatever_became_of_the_resource(post: Poster, api: ApiClient, token: str) -> None:
+    first = post("/sessions", {"name": NAME})
+    session = f"/sessions/{first.json()['session_id']}"
+    api.send("patch", session, {"name": "Another"}, token=token)
+    assert post("/sessions", {"name": NAME}).content == first.content
+
+    api.send("patch", session, {"status": "cancelled"}, token=token)
+    assert api.send("delete", session, token=token).status_code in (202, 204)
+    assert post("/sessions", {"name": NAME}).content == first.content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_is_an_answer_too(post: Poster, kind: str) -> None:
+    first, second = (post(PATHS[kind], {}) for _ in range(2))
+
+    assert first.status_code == second.status_code == 422
+    assert second["Idempotent-Replayed"] == "true"
+    assert first.content == second.content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_is_for_one_request(post: Poster, bodies: dict[str, Any], kind: str) -> None:
+    post(PATHS[kind], bodies[kind])
+    others = [post(PATHS[kind], bodies[kind] | {"other": 1}), post(f"{PATHS[kind]}?a=b", bodies[kind])]
+
+    for other in others:
+        assert (other.status_code, error_code(other)) == (422, "1001")
+        [problem] = other.json()["error"]["details"]["validation_errors"]
+        assert (problem["field"], problem["code"]) == ("Idempotency-Key", "reused")
+    assert len(made(kind)) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a,b", "a b", "x" * 256, "\u00e4"])
+def test_what_is_no_key_is_refused(post: Poster, key: str) -> None:
+    answer = post("/sessions", {"name": NAME}, key)
+
+    assert (answer.status_code, error_code(answer)) == (422, "1003")
+    assert made("session") == []
+
+
+def test_each_caller_has_keys_of_its_own(post: Poster, api: ApiClient, owner: User, stranger_token: str) -> None:
+    text = create_api_key(owner, name="script", permissions=["session:create"])[1]
+    callers = [post, Poster(api, Authorization=f"Bearer {stranger_token}"), Poster(api, **{"X-API-Key": text})]
+
+    answers = [caller("/sessions", {"name": NAME}) for caller in callers]
+
+    assert [answer.get("Idempotent-Replayed") for answer in answers] == [None] * 3
+    assert len(ids("session", answers)) == 3
+
+
+def test_without_a_key_each_request_is_a_new_one(post: Poster) -> None:
+    answers = [post("/sessions", {"name": NAME}, None) for _ in range(2)]
+
+    assert len(ids("session", answers)) == 2
+    assert not IdempotentRequest.objects.exists()
+
+
+def begun(post: Poster, path: str, data: Any) -> uuid.UUID:
+    """Leave a request as a worker leaves it that dies before it has made anything; return what it would have made."""
+    post(path, data)
+    record = IdempotentRequest.objects.get()
+    record.answer, record.resource_id, record.lease_ends_at = "", uuid.uuid4(), timezone.now() + LEASE
+    record.save()
+    return record.resource_id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_while_the_first_is_under_way_another_is_refused(post: Poster, bodies: dict[str, Any], kind: str) -> None:
+    begun(post, PATHS[kind], bodies[kind])
+    again = post(PATHS[kind], bodies[kind])
+
+    assert outcome(again) == "under_way"
+    assert again["Retry-After"] == "1"
+    assert error_code(post(PATHS[kind], {})) == "1001"
+    assert len(made(kind)) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_worker_made_before_it_died_is_found_and_not_made_again(
+    post: Poster, bodies: dict[str, Any], makers: dict[str, Make], kind: str
+) -> None:
+    key = begun(post, PATHS[kind], bodies[kind])
+    for row in made(kind):
+        row.delete()
+    makers[kind](key)
+    Session.objects.update(manifest_id=None)  # it did not even come that far
+    end_lease()
+    answers = [post(PATHS[kind], bodies[kind]) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].content == answers[1].content
+    assert ids(kind, answers) == {key_id_of(key) if kind == "api key" else str(key)}
+    assert len(made(kind)) == 1
+    if kind == "api key":
+        assert answers[0].json()["api_key"] is None
+    if kind == "manifest":
+        assert str(Session.objects.get().manifest_id) == str(key)
+
+
+@pytest.mark.usefixtures("transactional_db")
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_attempts_that_go_on_at_the_same_time_one_makes_it(makers: dict[str, Make], kind: str) -> None:
+    key = uuid.uuid4()
+
+    found = in_parallel(6, lambda _: makers[kind](key))
+
+    assert len(made(kind)) == 1
+    assert {row.pk for row in found} == {made(kind)[0].pk}
+
+
+def test_the_last_place_is_not_taken_twice_by_one_request(owner: User, makers: dict[str, Make]) -> None:
+    for _ in range(49):
+        makers["policy"](uuid.uuid4())
+    key = uuid.uuid4()
+
+    assert makers["policy"](key) == makers["policy"](key)
+    assert len(made("policy")) == 50
+
+
+def attempt(owner: User) -> Attempt | Answer:
+    return begin(bucket="user:1", user_id=str(owner.pk), key=KEY, same="f")
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(503, {}, ""), Answer(500, {}, ""), Answer(429, {}, ""), Answer(201, {}, "x" * (ANSWER_LIMIT + 1))]
+)
+def test_after_what_is_not_kept_the_next_attempt_goes_on_with_the_same_resource(owner: User, answer: Answer) -> None:
+    first = attempt(owner)
+    assert isinstance(first, Attempt)
+    first.finish(answer)
+
+    second = attempt(owner)
+    assert isinstance(second, Attempt)
+    assert (second.resource_id, second.attempt != first.attempt) == (first.resource_id, True)
+
+
+def test_an_attempt_that_was_taken_over_keeps_no_answer(owner: User) -> None:
+    first = attempt(owner)
+    end_lease()
+    second = attempt(owner)
+    assert isinstance(first, Attempt)
+    assert isinstance(second, Attempt)
+
+    first.finish(Answer(201, {}, "first"))
+    with pytest.raises(RequestUnderWay):
+        attempt(owner)
+    second.finish(Answer(201, {}, "second"))
+    assert attempt(owner) == Answer(201, {}, "second")
+
+
+def test_a_lease_from_a_clock_that_is_far_ahead_does_not_block_the_key(owner: User) -> None:
+    attempt(owner)
+    IdempotentRequest.objects.update(lease_ends_at=timezone.now() + timedelta(hours=1))
+
+    assert isinstance(attempt(owner), Attempt)
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_of_those_who_take_over_at_once_one_does(owner: User) -> None:
+    attempt(owner)
+    end_lease()
+
+    def take_over(_: int) -> bool:
+        try:
+            return isinstance(attempt(owner), Attempt)
+        except RequestUnderWay:
+            return False
+
+    assert in_parallel(6, take_over).count(True) == 1
+
+
+def test_after_a_day_the_key_is_free_and_prune_forgets_the_answer(post: Poster) -> None:
+    first = post("/sessions", {"name": NAME})
+    IdempotentRequest.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    second = post("/sessions", {"name": NAME})
+    assert len(ids("session", [first, second])) == 2
+
+    [chore] = [chore for chore in chores() if chore.name == "idempotent_requests"]
+    assert sum(chore.run()) == 0
+    IdempotentRequest.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert sum(chore.run()) == 1
+    assert not IdempotentRequest.objects.exists()
+
+
+def test_what_is_kept_is_encrypted_and_goes_with_the_account(post: Poster, owner: User) -> None:
+    post("/sessions", {"name": NAME})
+    [row] = IdempotentRequest.objects.values()
+    assert NAME not in repr(row)
+    assert KEY not in repr(row)
+
+    delete_account(owner)
+    assert not IdempotentRequest.objects.exists()
+
+
+def test_an_answer_that_can_no_longer_be_read_is_not_given_again(post: Poster, settings: Settings, owner: User) -> None:
+    post("/sessions", {"name": NAME})
+    settings.SECRET_KEY = "another-secret-key-that-is-long-enough-for-anybody"
+    post.credentials["Authorization"] = f"Bearer {issue_tokens(owner).access}"
+
+    assert outcome(post("/sessions", {"name": NAME})) == "not_stored"
+    assert len(made("session")) == 1
