@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from lucid_gateway.env import environment
+from lucid_gateway.env import environment, go_without_metrics
 from lucid_gateway.handover import Handover, shared_memory
 from lucid_gateway.logs import logging_config
 from lucid_gateway.metrics_directory import make_directory, reserve
@@ -41,28 +41,37 @@ logconfig_dict["loggers"] |= {
     "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
 }
 
-if env.METRICS_ENABLED:
+metrics_directory = make_directory(env.WEB_CONCURRENCY) if env.METRICS_ENABLED else None
+if metrics_directory is not None:
     # Before prometheus_client is imported: it decides then where it counts.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(make_directory())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_directory)
+else:
+    go_without_metrics()
 
 memory = shared_memory()  # made here, so that the workers inherit it
 
 
+def when_ready(server: Any) -> None:
+    """Say that there is no room for metrics: only now is the log what it will be."""
+    if env.METRICS_ENABLED and metrics_directory is None:
+        logging.getLogger(__name__).warning("no room for metrics in /dev/shm: going without (METRICS_ENABLED)")
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Make room for what the worker will count."""
-    if env.METRICS_ENABLED:
-        reserve(make_directory(), worker.pid)
+    if metrics_directory is not None:
+        reserve(metrics_directory, worker.pid)
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Keep what a dead worker counted, and forget what it had under way. The master lives on, whatever comes of it."""
-    if not env.METRICS_ENABLED:
+    if metrics_directory is None:
         return
     # prometheus_client is imported only now, see above.
     from lucid_gateway.dead_workers import bury  # noqa: PLC0415
 
     try:
-        bury(make_directory(), worker.pid, living=server.WORKERS)
+        bury(metrics_directory, worker.pid, living=server.WORKERS)
     except Exception as error:  # noqa: BLE001
         logging.getLogger(__name__).warning("metrics of a dead worker", extra={"error": type(error).__name__})
 

@@ -13,6 +13,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from lucid_gateway.last_minute import FILES, is_over
 from lucid_gateway.metrics_directory import DEAD, locked
+from lucid_gateway.metrics_files import ReservedDict
 
 KEPT = ("counter", "histogram")
 
@@ -39,9 +40,11 @@ def files_of_dead(directory: Path, pattern: str, living: Collection[int]) -> Ite
 
 
 def add(source: Path, *, to: Path) -> None:
-    """Add the counts of one file to those of another, and remove the first."""
-    total = MmapedDict(str(to))  # type: ignore[no-untyped-call]
+    """Add the counts of one file to those of another, and remove the first; raise RuntimeError if there is no room."""
+    total = ReservedDict(str(to))
     for key, value, *_ in MmapedDict.read_all_values_from_file(str(source)):  # type: ignore[no-untyped-call]
         total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
     total.close()  # type: ignore[no-untyped-call]
+    if not total.shared:
+        raise RuntimeError("no room for the counts of the dead")
     source.unlink()

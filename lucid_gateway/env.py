@@ -389,6 +389,13 @@ def metrics_directory() -> Path | None:
     return Path(path) if path else None
 
 
+def go_without_metrics() -> None:
+    """Let METRICS_ENABLED be false from now on, in this process and its children."""
+    os.environ.pop("METRICS_ENABLED_FILE", None)
+    os.environ["METRICS_ENABLED"] = "false"
+    environment.cache_clear()
+
+
 @cache
 def environment() -> Environment:
     """Return this process's environment; end the process if it is wrong."""

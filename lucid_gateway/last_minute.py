@@ -90,6 +90,9 @@ def mapped(path: Path, size: int) -> mmap.mmap:
     try:
         os.posix_fallocate(descriptor, 0, size)
         return mmap.mmap(descriptor, size)
+    except OSError:
+        path.unlink()  # an empty one would puzzle who reads it
+        raise
     finally:
         os.close(descriptor)
 

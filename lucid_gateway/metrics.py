@@ -10,8 +10,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from lucid_gateway import __version__
 from lucid_gateway.env import environment
+from lucid_gateway.metrics_files import reserve_room
 
 ENABLED = environment().METRICS_ENABLED
+reserve_room()
 SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 

@@ -24,14 +24,16 @@ PREFIX, NEW_SECONDS = "lucid-metrics-", 60.0
 MEMORY = "/dev/shm"  # noqa: S108  # mkdtemp makes a private folder in it
 # What prometheus_client writes for each process, and the bytes that hold some hundred series of each.
 RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
+OF_A_PROCESS = sum(RESERVED.values()) + (1 << 16)  # and its last minute
 # The number under which the dead are counted; no process has it.
 DEAD = 0
 PATIENCE_SECONDS = 0.2
 
 
 @cache
-def make_directory() -> Path:
-    """Return this gateway's folder, made anew by the first call; a reload of the configuration finds it again.
+def make_directory(workers: int) -> Path | None:
+    """Return this gateway's folder, made anew by the first call; a reload of the configuration finds it again. None if
+    it has no room for so many workers: a write without room would end the process (SIGBUS).
 
     Ends the process with one line if it cannot be made.
     """
@@ -44,9 +46,34 @@ def make_directory() -> Path:
     except OSError as error:
         stop(ConfigurationError(f"METRICS_ENABLED: no temporary folder can be made ({type(error).__name__})"))
     atexit.register(remove_directory, directory, os.getpid())
-    reserve(directory, DEAD)
-    reserve(directory, os.getpid())
-    return directory
+    if has_room(directory, workers) and reserve(directory, DEAD) and reserve(directory, os.getpid()):
+        return directory
+    remove_directory(directory, os.getpid())
+    return None
+
+
+def has_room(directory: Path, workers: int) -> bool:
+    """Return whether there is room for what the master, the dead and so many workers will write."""
+    spare = directory / "spare"
+    try:
+        allocate(spare, OF_A_PROCESS * (workers + 2))
+        spare.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def allocate(path: Path, size: int) -> None:
+    """Take the memory, or disk, for the first `size` bytes of a file; raise OSError, and leave no empty file, if there
+    is none.
+    """
+    with open(path, "ab") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            if not os.fstat(file.fileno()).st_size:
+                path.unlink()
+            raise
 
 
 def remove_abandoned(parent: Path) -> None:
@@ -74,14 +101,17 @@ def remove_directory(directory: Path, maker: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def reserve(directory: Path, pid: int) -> None:
-    """Take the memory, or disk, for what the process will write: where there is none, a later write would end it."""
-    for kind, size in RESERVED.items():
-        try:
-            with open(directory / f"{kind}_{pid}.db", "ab") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            logger.warning("no room for metrics", extra={"error": type(error).__name__})
+def reserve(directory: Path, pid: int) -> bool:
+    """Take the room for what the process will write; return whether there was enough. Else it keeps what it counts to
+    itself (lucid_gateway/metrics_files.py).
+    """
+    try:
+        for kind, size in RESERVED.items():
+            allocate(directory / f"{kind}_{pid}.db", size)
+    except OSError as error:
+        logger.warning("no room for the metrics of a process", extra={"error": type(error).__name__})
+        return False
+    return True
 
 
 @contextlib.contextmanager

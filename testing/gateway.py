@@ -71,8 +71,9 @@ def prepared_database() -> Path:
 
 
 @contextlib.contextmanager
-def running_gateway(**settings: str) -> Iterator[Gateway]:
-    """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run.
+def running_gateway(*within: str, **settings: str) -> Iterator[Gateway]:
+    """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run, and `within`
+    is a command that becomes the one given to it.
 
     It has its own database file, unless MONGODB_URI is given; demo users are there (seed_demo).
     """
@@ -86,7 +87,7 @@ def running_gateway(**settings: str) -> Iterator[Gateway]:
             prepare_database(env)
         else:
             shutil.copyfile(prepared_database(), env["SQLITE_PATH"])
-        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+        command = [*within, str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
         with child(command, path / "log", env) as process:
             wait_for_port(port, process)
             gateway = Gateway(port, env, path / "log", process)
