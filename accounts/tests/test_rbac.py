@@ -17,6 +17,7 @@ from testing.servers import ROOT
 # has all of the permissions, one has blockchain:read.
 CALLERS = ("anonymous", "user", "node_operator", "admin", "super_admin", "all_key", "chain_key")
 TABLE = """
+GET    /                                            + + + + + + +
 GET    /.well-known/jwks.json                       + + + + + + +
 GET    /api/v1/meta/info                            + + + + + + +
 GET    /api/v1/meta/version                         + + + + + + +
