@@ -31,8 +31,8 @@ from ratelimit import rules
 from ratelimit.floods import floods
 from testing.gateway import Gateway, running_gateway
 
-# A busy machine is no failure: the time of an example is not limited.
-hypothesis.settings.register_profile("lucid", deadline=None)
+# A busy machine is no failure: neither making examples nor running them has a time limit.
+hypothesis.settings.register_profile("lucid", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("lucid")
 
 PASSWORD = "Correct-Horse-7"  # noqa: S105  # of the cast
