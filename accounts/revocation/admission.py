@@ -45,8 +45,10 @@ def admit_caller(caller: Caller, tier: Tier) -> Decision:
         return admit_locally(tier, caller.bucket)
 
 
-def admit_by_copy(caller: Caller, tier: Tier, *, unlocked: bool = False) -> Decision:
-    """Ask Redis, once it is known that no late revocation stands against the caller."""
+def admit_by_copy(caller: Caller, tier: Tier, *, unlocked: bool = False, restored: bool = False) -> Decision:
+    """Ask Redis, once it is known that no late revocation stands against the caller; the database if the copy is gone
+    and cannot be restored at once.
+    """
     doors = gates(caller, unlocked=unlocked)
     try:
         lookout.check(doors)
@@ -57,13 +59,14 @@ def admit_by_copy(caller: Caller, tier: Tier, *, unlocked: bool = False) -> Deci
         # The lock may have been lifted when Redis could not be told.
         refuse_locked(caller)
         lookout.forget(lock_key(caller.user_id))
-        return admit_by_copy(caller, tier, unlocked=True)
+        return admit_by_copy(caller, tier, unlocked=True, restored=restored)
     if closed == REVOKED_GATE:
         raise TokenInvalid()
     if closed == EPOCH_GATE:
         raise EpochOver()
-    restore()
-    return admit_by_database(caller, tier)
+    if restored or not restore():
+        return admit_by_database(caller, tier)
+    return admit_by_copy(caller, tier, unlocked=unlocked, restored=True)
 
 
 def admit_by_database(caller: Caller, tier: Tier) -> Decision:
