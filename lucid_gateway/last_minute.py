@@ -8,12 +8,13 @@ unsigned integers of 32 bits. One process writes a file, so nothing is locked.
 import itertools
 import math
 import mmap
-import os
 import time
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from lucid_gateway.metrics_directory import allocate
 
 WINDOW_SECONDS = 60
 SLOTS = 64
@@ -83,18 +84,10 @@ def bucket_of(seconds: float) -> int:
 
 
 def mapped(path: Path, size: int) -> mmap.mmap:
-    """Return the file's content, of that many bytes, as memory. Its blocks are taken at once: where there are none,
-    that is an OSError here, and not the end of the process later.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-        return mmap.mmap(descriptor, size)
-    except OSError:
-        path.unlink()  # an empty one would puzzle who reads it
-        raise
-    finally:
-        os.close(descriptor)
+    """Return the file's content, of that many bytes, as memory; raise OSError if there is no room for it."""
+    allocate(path, size)
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), size)
 
 
 def seconds_of(cells: "array[int] | memoryview[int]", now: int) -> Iterator["array[int] | memoryview[int]"]:

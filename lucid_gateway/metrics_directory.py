@@ -64,16 +64,20 @@ def has_room(directory: Path, workers: int) -> bool:
 
 
 def allocate(path: Path, size: int) -> None:
-    """Take the memory, or disk, for the first `size` bytes of a file; raise OSError, and leave no empty file, if there
-    is none.
+    """Take the memory, or disk, for the first `size` bytes of a file; raise OSError, and make no file, if there is
+    none.
+
+    A new file is there with all its bytes or not at all: who reads the folder meanwhile finds no empty one.
     """
-    with open(path, "ab") as file:
-        try:
+    new = path.with_suffix(".new")
+    target = path if path.exists() else new
+    try:
+        with open(target, "ab") as file:
             os.posix_fallocate(file.fileno(), 0, size)
-        except OSError:
-            if not os.fstat(file.fileno()).st_size:
-                path.unlink()
-            raise
+        target.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def remove_abandoned(parent: Path) -> None:
