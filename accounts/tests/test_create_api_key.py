@@ -39,7 +39,8 @@ def test_as_json_it_is_what_the_api_answers(owner: User) -> None:
     arguments = ("--permission", "user:read", "--permission", "blockchain:read", "--expires-in-days", "30", "--json")
     printed = json.loads(run("--email", owner.email, "--name", "backup", *arguments))
 
-    assert set(printed) == {"key_id", "name", "permissions", "created_at", "expires_at", "last_used_at", "api_key"}
+    times = {"created_at", "expires_at", "last_used_at", "suspended_at"}
+    assert set(printed) == {"key_id", "name", "permissions", "api_key", *times}
     assert (printed["name"], printed["permissions"]) == ("backup", ["blockchain:read", "user:read"])
     ends = datetime.fromisoformat(printed["expires_at"])
     assert abs(ends - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
