@@ -9,6 +9,7 @@ from lucid_gateway.env import environment, go_without_metrics
 from lucid_gateway.handover import Handover, shared_memory
 from lucid_gateway.logs import logging_config
 from lucid_gateway.metrics_directory import make_directory, reserve
+from lucid_gateway.redis_at_start import refuse_cluster_node
 
 env = environment()
 
@@ -57,6 +58,11 @@ def when_ready(server: Any) -> None:
         logging.getLogger(__name__).warning("no room for metrics in /dev/shm: going without (METRICS_ENABLED)")
 
 
+def on_starting(server: Any) -> None:
+    """Refuse what would fail with every request."""
+    refuse_cluster_node()
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Make room for what the worker will count."""
     if metrics_directory is not None:
@@ -85,6 +91,7 @@ def post_worker_init(worker: Any) -> None:
     from accounts.revocation.lookout import SECONDS as LOOK_SECONDS  # noqa: PLC0415
     from accounts.revocation.lookout import lookout  # noqa: PLC0415
     from lucid_gateway.following import follow  # noqa: PLC0415
+    from lucid_gateway.redis_watch import watch_redis  # noqa: PLC0415
     from proxy import maintenance  # noqa: PLC0415
     from proxy.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
@@ -97,6 +104,7 @@ def post_worker_init(worker: Any) -> None:
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)
     share()
+    watch_redis()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from lucid_gateway.redis_access import breaker, redis_client
+from lucid_gateway.redis_access import OwnConnection, breaker
+from lucid_gateway.redis_connections import PoolBusy
 
 MAX_CONNECTIONS = 32
 WAIT_SECONDS = 2.0
@@ -19,38 +19,33 @@ WAIT_SECONDS = 2.0
 SERVER_RUN_ID: Final = object()
 
 
-class ScriptConnection:
-    """A connection to Redis, and the run id of the server at its other end."""
-
-    def __init__(self) -> None:
-        # Any: redis-py's connections are not typed.
-        self.redis: Any = redis_client().connection_pool.make_connection()
-        self.run_id = b""
-
-    def open(self) -> None:
-        """Connect, and ask the server who it is: it stays the same as long as the connection does."""
-        self.redis.connect()
-        self.redis.send_command("INFO", "server")
-        lines = self.redis.read_response().splitlines()
-        self.run_id = next(line.partition(b":")[2] for line in lines if line.startswith(b"run_id:"))
-
-
 class Connections:
     """The connections of one process: a burst of requests waits a moment for one instead of failing."""
 
     def __init__(self) -> None:
-        self.idle: SimpleQueue[ScriptConnection] = SimpleQueue()
+        self.idle: SimpleQueue[OwnConnection] = SimpleQueue()
         for _ in range(MAX_CONNECTIONS):
-            self.idle.put(ScriptConnection())
+            self.idle.put(OwnConnection())
 
-    def take(self) -> ScriptConnection:
-        """Return a connection, open or not; raise redis.exceptions.TimeoutError when all stay busy."""
+    def take(self) -> OwnConnection:
+        """Return a connection, open or not; raise PoolBusy when all stay busy."""
         try:
-            return self.idle.get(timeout=WAIT_SECONDS)
+            return self.idle.get_nowait()
         except Empty:
-            raise RedisTimeoutError("all connections are busy") from None
+            return self.wait()
 
-    def give_back(self, connection: ScriptConnection) -> None:
+    def wait(self) -> OwnConnection:
+        """Return the next connection that is given back, unless Redis was given up meanwhile; raise RedisError."""
+        try:
+            connection = self.idle.get(timeout=WAIT_SECONDS)
+        except Empty:
+            raise PoolBusy("all connections are busy") from None
+        if breaker.outage:
+            self.give_back(connection)
+            raise RedisConnectionError("given up")
+        return connection
+
+    def give_back(self, connection: OwnConnection) -> None:
         """Keep the connection for the next script."""
         self.idle.put(connection)
 
@@ -69,19 +64,20 @@ class RedisScript:
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Return what the script returns; raise RedisUnavailable when Redis cannot be had."""
+        """Return what the script returns; raise RedisUnavailable when Redis is not available."""
         return breaker.call(lambda: self.run(keys, arguments))
 
     def run(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run the script; a connection that the server closed while it was idle is opened again, once."""
+        """Run the script; a connection that was closed while it was idle is opened again, once."""
         connection = connections().take()
         try:
             was_open = connection.redis.is_connected
             try:
                 return self.evaluate(connection, keys, arguments)
             except RedisConnectionError:
-                if not was_open:
+                if not was_open or breaker.outage:
                     raise
+                connection.redis.disconnect()
                 return self.evaluate(connection, keys, arguments)
         except ResponseError:
             raise
@@ -92,7 +88,7 @@ class RedisScript:
         finally:
             connections().give_back(connection)
 
-    def evaluate(self, connection: ScriptConnection, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    def evaluate(self, connection: OwnConnection, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Send the script by its hash and return its answer."""
         redis = connection.redis
         if not redis.is_connected:

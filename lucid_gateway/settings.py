@@ -5,11 +5,9 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from lucid_gateway.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.logs import configure_structlog, logging_config
+from lucid_gateway.redis_connections import NO_RETRY, TIMEOUT_SECONDS, Primary, PrimaryConnection
 
 ENV = environment()
 
@@ -112,47 +110,35 @@ MIGRATION_MODULES = (
 )
 
 
-# The breaker of `lucid_gateway.redis_access` decides when to try again.
-NO_RETRY = Retry(NoBackoff(), 0)
-
-
-def redis_options() -> dict[str, Any]:
+def redis_cache() -> dict[str, Any]:
     """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
+    pool: dict[str, Any] = {
+        "max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY,
+        "socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS,
+    }  # fmt: skip
+    location = ENV.REDIS_URL
+    if urlsplit(ENV.REDIS_URL).scheme == "sentinel":
+        location, options = sentinel_group()
+        pool |= options
     return {
-        "CLIENT_CLASS": "django_redis.client.DefaultClient",
-        "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
-        "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY},
-        "SOCKET_CONNECT_TIMEOUT": 0.3,
-        "SOCKET_TIMEOUT": 0.3,
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": location,
+        "OPTIONS": {"CONNECTION_POOL_CLASS": "lucid_gateway.redis_connections.Pool", "CONNECTION_POOL_KWARGS": pool},
     }
 
 
-def sentinel_cache() -> dict[str, Any]:
-    """The cache for sentinel://host:port,host:port/master-name[/database]."""
+def sentinel_group() -> tuple[str, dict[str, Any]]:
+    """Return the location and the options of connections for sentinel://host:port,host:port/master-name[/database]."""
     hosts, _, rest = ENV.REDIS_URL.removeprefix("sentinel://").partition("/")
     credentials, _, hosts = hosts.rpartition("@")
     name, _, database = rest.partition("/")
     sentinels = [(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in hosts.split(",")]
-    password = credentials.rpartition(":")[2] or None
-    options = redis_options() | {
-        "CLIENT_CLASS": "django_redis.client.SentinelClient",
-        "CONNECTION_POOL_CLASS": "redis.sentinel.SentinelConnectionPool",
-        "CONNECTION_POOL_KWARGS": {"max_connections": 1024, "protocol": 2, "retry": NO_RETRY},
-        "SENTINELS": sentinels,
-        "PASSWORD": password,
-    }
-    location = f"redis://{name}/{database or 0}"
-    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location, "OPTIONS": options}
+    options = {"connection_class": PrimaryConnection, "primary": Primary(sentinels, name)}
+    password = credentials.rpartition(":")[2]
+    return f"redis://sentinel/{database or 0}", options | ({"password": password} if password else {})
 
 
-ON_SENTINEL = urlsplit(ENV.REDIS_URL).scheme == "sentinel"
-if ON_SENTINEL:
-    DJANGO_REDIS_CONNECTION_FACTORY = "django_redis.pool.SentinelConnectionFactory"
-CACHES = {
-    "default": sentinel_cache()
-    if ON_SENTINEL
-    else {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": ENV.REDIS_URL, "OPTIONS": redis_options()}
-}
+CACHES = {"default": redis_cache()}
 
 AUTH_USER_MODEL = "accounts.User"
 PASSWORD_HASHERS = [

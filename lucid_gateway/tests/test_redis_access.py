@@ -5,13 +5,25 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from lucid_gateway.redis_access import PROBE_EVERY_SECONDS, RedisBreaker, RedisUnavailable, ping, redis_call
+from lucid_gateway.redis_access import (
+    PROBE_EVERY_SECONDS,
+    RedisBreaker,
+    RedisCallFailed,
+    RedisUnavailable,
+    breaker,
+    ping,
+    redis_call,
+    redis_client,
+)
+from lucid_gateway.redis_breaker import FAST_PROBES_AFTER_SLOWNESS
+from lucid_gateway.redis_script import MAX_CONNECTIONS, RedisScript, connections
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
 
@@ -109,12 +121,14 @@ class Probe:
         self.asked = 0
         self.threads: set[int] = set()
         self.succeeds = False
+        self.fast: list[bool] = []
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         self.asked += 1
         self.threads.add(threading.get_ident())
         if not self.succeeds:
             raise RedisError
+        return self.fast.pop(0) if self.fast else True
 
 
 def opened(probe: Probe, times: int = 1) -> RedisBreaker:
@@ -186,6 +200,135 @@ def test_a_server_that_takes_no_writes_is_not_taken_for_recovered(server: RedisS
     time.sleep(PROBE_EVERY_SECONDS * 2)
 
     seconds(ping)
+
+
+FAULTS = {
+    "is full": {"maxmemory": "1"},
+    "lacks replicas": {"min-replicas-to-write": "1"},
+    "is a replica": {},
+    "is a replica without its primary": {"replica-serve-stale-data": "no"},
+}
+
+
+@pytest.fixture
+def write(server: RedisServer, tmp_path: Path) -> Iterator[RedisScript]:
+    """A script that writes a key of any kind, on connections to the server."""
+    (tmp_path / "write.lua").write_text("return redis.call('INCR', KEYS[1])")
+    connections.cache_clear()
+    yield RedisScript(tmp_path / "write.lua")
+    connections.cache_clear()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("by_script", [True, False], ids=["a script", "a command"])
+def test_a_server_that_takes_no_writes_is_given_up(
+    server: RedisServer, write: RedisScript, fault: str, by_script: bool
+) -> None:
+    write(["number"], [])
+    with Redis(port=server.port) as redis:
+        for name, value in FAULTS[fault].items():
+            redis.config_set(name, value)
+        if "replica" in fault.split():
+            redis.replicaof("127.0.0.1", str(free_port()))
+
+    seconds(lambda: write(["number"], []) if by_script else redis_call(lambda redis: redis.incr("number")))
+
+    assert breaker.outage
+    breaker.outage = None
+
+
+def test_a_command_that_redis_refuses_does_not_open_the_breaker(server: RedisServer, write: RedisScript) -> None:
+    redis_call(lambda redis: redis.lpush("a list", "value"))
+
+    for call in (lambda: write(["a list"], []), lambda: redis_call(lambda redis: redis.incr("a list"))):
+        with pytest.raises(RedisCallFailed):
+            call()
+
+    assert breaker.outage is None
+    assert write(["number"], []) == 1
+
+
+def test_a_failure_that_comes_with_each_request_is_logged_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(breaker, "failure_logged_at", float("-inf"))
+    redis_call(lambda redis: redis.lpush("a list", "value"))
+
+    for _ in range(3):
+        with pytest.raises(RedisCallFailed):
+            redis_call(lambda redis: redis.incr("a list"))
+
+    assert [record.getMessage() for record in caplog.records] == ["a call to Redis failed"]
+
+
+def test_a_busy_process_does_not_open_the_breaker(
+    server: RedisServer, write: RedisScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lucid_gateway.redis_script.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(redis_client().connection_pool, "timeout", 0.05)
+    for _ in range(MAX_CONNECTIONS):
+        connections().take()
+        redis_client().connection_pool.get_connection()
+
+    for call in (lambda: write(["number"], []), ping):
+        with pytest.raises(RedisCallFailed):
+            call()
+
+    assert breaker.outage is None
+
+
+def test_who_waits_for_a_connection_learns_of_the_outage_without_trying(
+    server: RedisServer, write: RedisScript
+) -> None:
+    taken = [connections().take() for _ in range(MAX_CONNECTIONS)]
+    waiting = threading.Thread(target=lambda: seconds(lambda: write(["number"], [])))
+    waiting.start()
+    breaker.open("a test")
+    connections().give_back(taken[0])
+
+    waiting.join(1)
+
+    assert not waiting.is_alive()
+    assert not taken[0].redis.is_connected
+    breaker.outage = None
+
+
+def test_all_connections_are_dropped_when_redis_is_given_up(server: RedisServer, write: RedisScript) -> None:
+    for _ in range(MAX_CONNECTIONS):
+        write(["number"], [])
+    with Redis(port=server.port) as redis:
+        assert redis.info("clients")["connected_clients"] > MAX_CONNECTIONS
+        breaker.open("a test")
+        until(lambda: redis.info("clients")["connected_clients"] <= 2)  # this one, and the one that probes
+    breaker.outage = None
+
+
+def test_a_call_that_began_before_an_outage_does_not_begin_another() -> None:
+    probe = Probe()
+    probe.succeeds = True
+    breaker = RedisBreaker(probe, probe_every=0.01)
+
+    def outlive_an_outage() -> None:
+        seconds(lambda: breaker.call(refuse))
+        until(lambda: breaker.outage is None)
+        refuse()
+
+    seconds(lambda: breaker.call(outlive_an_outage))
+
+    assert breaker.outage is None
+    assert breaker.outages == 1
+
+
+def test_a_slow_redis_is_used_again_only_after_several_fast_answers() -> None:
+    probe = Probe()
+    breaker = RedisBreaker(probe, probe_every=0.01)
+    probe.succeeds = True
+    probe.fast = [True] * (FAST_PROBES_AFTER_SLOWNESS - 1) + [False] + [True] * FAST_PROBES_AFTER_SLOWNESS
+
+    breaker.open("slow", fast_probes=FAST_PROBES_AFTER_SLOWNESS)
+    until(lambda: breaker.outage is None)
+
+    assert probe.asked == 2 * FAST_PROBES_AFTER_SLOWNESS
 
 
 def test_an_error_of_our_own_does_not_open_the_breaker() -> None:

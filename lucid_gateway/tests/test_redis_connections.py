@@ -1,0 +1,44 @@
+"""Who the primary of a Sentinel group is, asked of real Sentinels."""
+
+import time
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from lucid_gateway.redis_connections import Primary
+from testing.sentinel import GROUP, running_sentinel
+from testing.servers import free_port, running_redis
+
+
+def test_a_sentinel_that_missed_the_failover_is_not_believed() -> None:
+    with running_redis() as old, running_redis() as new, running_sentinel(old.port) as behind:
+        with running_sentinel(new.port, epoch=3) as ahead:
+            primary = Primary([("127.0.0.1", behind), ("127.0.0.1", ahead)], GROUP)
+            assert primary.current() == ("127.0.0.1", new.port)
+
+        primary.forget()
+        with pytest.raises(RedisConnectionError, match="no Sentinel names a primary"):
+            primary.current()
+
+
+def test_sentinels_that_were_all_set_up_anew_are_believed() -> None:
+    with running_redis() as redis, running_sentinel(redis.port) as sentinel:
+        primary = Primary([("127.0.0.1", sentinel)], GROUP)
+        primary.epoch = 7
+
+        assert primary.current() == ("127.0.0.1", redis.port)
+
+
+def test_a_primary_that_is_down_is_not_named() -> None:
+    with running_sentinel(free_port()) as sentinel:
+        primary = Primary([("127.0.0.1", sentinel)], GROUP)
+
+        with pytest.raises(RedisConnectionError):
+            wait_until_it_is_refused(primary)
+
+
+def wait_until_it_is_refused(primary: Primary) -> None:
+    """Ask until the Sentinel has noticed that the server is down."""
+    for _ in range(200):
+        primary.ask()
+        time.sleep(0.05)

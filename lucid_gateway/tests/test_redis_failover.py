@@ -1,0 +1,80 @@
+"""A process that learns of a failover from its own calls alone, on a real Sentinel group."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django.fixtures import Settings
+from redis import Redis
+
+from lucid_gateway.redis_access import RedisUnavailable, breaker, redis_call
+from lucid_gateway.redis_connections import Primary, PrimaryConnection
+from lucid_gateway.redis_script import MAX_CONNECTIONS, RedisScript, connections
+from lucid_gateway.redis_watch import RedisWatch
+from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group, wait_until
+
+pytestmark = pytest.mark.quiet
+
+
+@pytest.fixture
+def group(settings: Settings) -> Iterator[SentinelGroup]:
+    """A group that this process's client talks to."""
+    with running_sentinel_group() as group:
+        default = settings.CACHES["default"]
+        pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {
+            "connection_class": PrimaryConnection, "primary": Primary([("127.0.0.1", group.sentinel_port)], GROUP),
+        }  # fmt: skip
+        options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
+        # A pool belongs to its location: the name of the host is not looked up.
+        location = f"redis://sentinel-{group.sentinel_port}/0"
+        settings.CACHES = {"default": default | {"LOCATION": location, "OPTIONS": options}}
+        connections.cache_clear()
+        yield group
+        connections.cache_clear()
+        breaker.outage = None
+
+
+@pytest.fixture
+def write(group: SentinelGroup, tmp_path: Path) -> RedisScript:
+    """A script that counts, after it has used each connection once."""
+    (tmp_path / "write.lua").write_text("return redis.call('INCR', KEYS[1])")
+    script = RedisScript(tmp_path / "write.lua")
+    for _ in range(MAX_CONNECTIONS):
+        script(["number"], [])
+    assert redis_call(lambda redis: redis.ping())
+    return script
+
+
+def works(script: RedisScript) -> bool:
+    try:
+        return bool(script(["after"], []))
+    except RedisUnavailable:
+        return False
+
+
+def look(group: SentinelGroup) -> None:
+    """Ask Sentinel, as each worker does twice a second: the old primary does not know yet that it is none any more."""
+    RedisWatch().follow_primary()
+
+
+def be_refused(group: SentinelGroup) -> None:
+    """Make the old primary a replica, as Sentinel will, but without closing its connections as Sentinel does."""
+    with Redis(port=group.first.port) as first:
+        first.replicaof("127.0.0.1", group.second.port)
+
+
+@pytest.mark.parametrize("notice", [look, be_refused])
+def test_a_failover_that_is_noticed_costs_one_outage_at_most(
+    group: SentinelGroup, write: RedisScript, notice: Callable[[SentinelGroup], None]
+) -> None:
+    outages = breaker.outages
+    group.fail_over()
+    group.wait_for_failover()
+    notice(group)
+
+    wait_until(lambda: works(write), seconds=3)
+    assert all(works(write) for _ in range(MAX_CONNECTIONS * 2))
+
+    assert breaker.outages - outages <= 1
+    with Redis(port=group.second.port) as redis:
+        assert int(redis.get("after") or 0) > MAX_CONNECTIONS * 2
