@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from django import forms
+from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
@@ -15,6 +16,7 @@ from accounts.audit import record
 from accounts.login import Credentials, WrongCredentials, log_in_staff
 from accounts.models import User
 from accounts.password_reset import prove_password, set_password
+from lucid_gateway.advisories import advisories
 from lucid_gateway.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated
 from lucid_gateway.redis_access import RedisUnavailable
 from ratelimit.throttling import charge_login_attempt, decision_of
@@ -111,6 +113,12 @@ class GatewayAdminSite(AdminSite):
             response.status_code = 429
             response["Retry-After"] = str(decision.resets_in)
         return response
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Show the pages, and what this gateway warns of."""
+        for sentence in advisories.texts():
+            messages.warning(request, sentence)
+        return super().index(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show our form: Django's view has its own built in."""

@@ -91,7 +91,8 @@ def post_worker_init(worker: Any) -> None:
     from accounts.revocation.lookout import SECONDS as LOOK_SECONDS  # noqa: PLC0415
     from accounts.revocation.lookout import lookout  # noqa: PLC0415
     from lucid_gateway.following import follow  # noqa: PLC0415
-    from lucid_gateway.redis_watch import watch_redis  # noqa: PLC0415
+    from lucid_gateway.redis_watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
+    from lucid_gateway.redis_watch import RedisWatch  # noqa: PLC0415
     from proxy import maintenance  # noqa: PLC0415
     from proxy.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
@@ -104,7 +105,7 @@ def post_worker_init(worker: Any) -> None:
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)
     share()
-    watch_redis()
+    follow(RedisWatch().look, seconds=WATCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

@@ -258,6 +258,8 @@ class Environment(BaseSettings):
     def redis_url(cls, url: str) -> str:
         """One server, or a Sentinel group as sentinel://host:port,host:port/master-name[/database]."""
         scheme = url.partition("://")[0]
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            raise ValueError("is a Redis Cluster, which is not supported yet; expected a single server or sentinel://")
         if scheme not in ("redis", "rediss", "unix", "sentinel"):
             raise ValueError("expected redis://, rediss://, unix:// or sentinel://")
         if scheme == "sentinel" and not SENTINEL_GROUP.fullmatch(url):

@@ -37,6 +37,14 @@ def shared_processors() -> list[Processor]:
     ]
 
 
+class WithTraceback(logging.Filter):
+    """Lets lines pass that tell of an exception."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line has one."""
+        return bool(record.exc_info)
+
+
 def to_json(event: EventDict, **_: Any) -> str:
     """Return the event as one line of JSON; what JSON does not know is written as its text."""
     return orjson.dumps(event, default=str).decode()
@@ -82,13 +90,14 @@ def logging_config(log_level: str, log_format: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structured": formatter},
+        "filters": {"with_traceback": {"()": WithTraceback}},
         "handlers": {
             "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "structured"}
         },
         "root": {"handlers": ["stdout"], "level": log_level},
         "loggers": {
-            # The access log has a line for each 4xx and 5xx already.
-            "django.request": {"level": "ERROR"},
+            # The access log has a line for each 4xx and 5xx already: an outage adds none.
+            "django.request": {"level": "ERROR", "filters": ["with_traceback"]},
             "django.security": {"level": "ERROR"},
             "django.server": {"handlers": [], "propagate": False},
             "urllib3": {"level": "ERROR"},

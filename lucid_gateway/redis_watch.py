@@ -3,13 +3,11 @@ with Sentinel, which server is the primary.
 """
 
 import logging
-import threading
-import time
-from typing import NoReturn
+from contextlib import suppress
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from lucid_gateway.notices import notice
+from lucid_gateway.advisories import advisories
 from lucid_gateway.redis_access import (
     SLOW_SECONDS,
     Probe,
@@ -18,14 +16,14 @@ from lucid_gateway.redis_access import (
     drop_connections,
     primary,
     redis_call,
-)  # fmt: skip
+)
 from lucid_gateway.redis_breaker import FAST_PROBES_AFTER_SLOWNESS
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 0.5
 SLOW_ANSWERS = 5  # in a row are an outage
 POLICY_EVERY = 20  # looks
-SUBJECT = "redis eviction"
+SUBJECT = "eviction of Redis"
 EVICTS = "Redis evicts keys (maxmemory-policy {}): a revoked token could work again. Set it to noeviction."
 
 
@@ -38,15 +36,16 @@ class RedisWatch:
         self.slow = 0
 
     def look(self) -> None:
-        """Look once; raise RedisUnavailable when Redis is."""
+        """Look once."""
         self.follow_primary()
         if breaker.outage:
             self.slow = 0
             return
-        self.look_at_speed()
-        if self.looks % POLICY_EVERY == 0:
-            look_at_policy()
-        self.looks += 1
+        with suppress(RedisUnavailable):  # the breaker says so
+            self.look_at_speed()
+            if self.looks % POLICY_EVERY == 0:
+                look_at_policy()
+            self.looks += 1
 
     def follow_primary(self) -> None:
         """Drop all connections when Sentinel names another primary: the old one may be hung, come back, and not know
@@ -65,7 +64,10 @@ class RedisWatch:
             drop_connections()
 
     def look_at_speed(self) -> None:
-        """Measure one answer; after several slow ones in a row do without Redis until it is fast again."""
+        """Measure one answer; after several slow ones in a row do without Redis until it is fast again.
+
+        Raises RedisUnavailable.
+        """
         self.slow = 0 if breaker.call(self.probe) else self.slow + 1
         if self.slow == SLOW_ANSWERS:
             self.slow = 0
@@ -76,22 +78,7 @@ class RedisWatch:
 def look_at_policy() -> None:
     """Notice a server that may evict keys; raise RedisUnavailable."""
     policy = redis_call(lambda redis: redis.info("memory")).get("maxmemory_policy", "noeviction")
-    notice(SUBJECT, None if policy == "noeviction" else EVICTS.format(policy))
-
-
-def watch_forever() -> NoReturn:
-    """Look, sleep, and look again."""
-    watch = RedisWatch()
-    while True:
-        try:
-            watch.look()
-        except RedisUnavailable:
-            pass  # the breaker has said so
-        except Exception as error:  # noqa: BLE001  # whatever it is, the next outage must be noticed
-            logger.warning("Redis is not watched", extra={"error": type(error).__name__})
-        time.sleep(EVERY_SECONDS)
-
-
-def watch_redis() -> None:
-    """Watch for as long as the process lives (once in a worker, after the fork)."""
-    threading.Thread(target=watch_forever, name="redis-watch", daemon=True).start()
+    if policy == "noeviction":
+        advisories.take_back(SUBJECT)
+    else:
+        advisories.give(SUBJECT, EVICTS.format(policy))

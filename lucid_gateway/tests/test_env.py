@@ -174,6 +174,15 @@ def test_what_is_no_rsa_key_of_use_is_refused_for_rs256(monkeypatch: pytest.Monk
     assert load().JWT_ALGORITHM == "RS256"
 
 
+@pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
+def test_a_redis_cluster_is_refused_until_it_is_supported(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    line = problem(monkeypatch, MINIMUM | {"REDIS_URL": f"{scheme}://one:6379,two:6379"})
+
+    assert line == (
+        "REDIS_URL: is a Redis Cluster, which is not supported yet; expected a single server or sentinel://"
+    )
+
+
 def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, MINIMUM | {"BLOCKCHAIN_CORE_URL": "http://one:1/, http://two:2 ,"})
 

@@ -1,0 +1,274 @@
+"""What a gateway says and does while its Redis is away, slow or set up badly."""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+from pytest_django.fixtures import Settings
+from redis import Redis
+
+from accounts.models import User
+from accounts.tests.operators import signed_in
+from lucid_gateway.advisories import advisories
+from lucid_gateway.redis_access import ClusterNode, OwnConnection, Probe, redis_client
+from lucid_gateway.redis_watch import SUBJECT, look_at_policy
+from ratelimit.tests.crowd import bearer, converse, get
+from ratelimit.tests.relay import Relay, running_relay
+from testing.gateway import Gateway, running_gateway
+from testing.raw_http import request_bytes
+from testing.sentinel import wait_until
+from testing.servers import BIN, ROOT, RedisServer, child, folder, free_port, redis_binary, running_redis, wait_for_port
+
+pytestmark = pytest.mark.quiet
+
+WORKERS = 2
+LOGIN = request_bytes(
+    "POST", "/api/v1/auth/login", "Content-Type: application/json", body=b'{"email": "demo@lucid.test"}'
+)
+GONE, BACK = "Redis is unavailable", "Redis is available again"
+EVICTS = "Redis evicts keys (maxmemory-policy allkeys-lru): a revoked token could work again. Set it to noeviction."
+BUSY_PROCESS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, json, os, time
+os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
+from lucid_gateway.redis_access import Probe
+
+def work_without_a_pause():
+    while True:
+        ends = time.monotonic() + 0.25
+        while time.monotonic() < ends:
+            pass
+        gevent.sleep(0.001)
+
+probe = Probe("PING")
+probe()
+gevent.spawn(work_without_a_pause)
+print(json.dumps([probe() for _ in range(3)]))
+"""
+
+DROPPED_UNDER_LOAD = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, json, os, pathlib, sys, time
+os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
+from lucid_gateway.redis_access import RedisUnavailable, breaker, drop_connections, ping
+from lucid_gateway.redis_script import RedisScript
+
+script = RedisScript(pathlib.Path("ratelimit/admit.lua"))
+ends, found = time.monotonic() + 2, {}
+
+def call(command):
+    while time.monotonic() < ends:
+        try:
+            command()
+            outcome = "ok"
+        except RedisUnavailable:
+            outcome = "unavailable"
+        except Exception as error:
+            outcome = repr(error)
+        found[outcome] = found.get(outcome, 0) + 1
+        gevent.sleep(0)
+
+def drop():
+    while time.monotonic() < ends:
+        gevent.sleep(0.02)
+        drop_connections()
+        breaker.outage = None
+
+numbers = [0, 0, "", 0, 0, "", 0, 0, 0]
+jobs = [gevent.spawn(call, lambda: script(["a", "b", "c"], numbers)) for _ in range(40)]
+gevent.joinall([gevent.spawn(drop), *jobs, *[gevent.spawn(call, ping) for _ in range(40)]])
+sys.stderr.write(json.dumps(sorted(found)))
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A gateway whose Redis, which may evict keys, is behind a relay."""
+
+    gateway: Gateway
+    server: RedisServer
+    relay: Relay
+    token: str
+
+    def lines(self) -> list[str]:
+        """Return what the log says of Redis, and all other warnings, in order."""
+        found = [json.loads(line) for line in self.gateway.log.read_text().splitlines() if line.startswith("{")]
+        return [line.get("advice", line["event"]) for line in found if line["level"] in ("warning", "error")]
+
+    def counted(self, skipped: int) -> Counter[str]:
+        """Return how often the log says that Redis is gone, is back, and anything else, after so many lines."""
+        kinds = [next((kind for kind in (GONE, BACK) if line.startswith(kind)), line) for line in self.lines()]
+        return Counter(kinds[skipped:])
+
+    def seconds(self, requests: int) -> list[float]:
+        """Return how long each of so many requests takes; all are served."""
+        times = []
+        for _ in range(requests):
+            started = time.monotonic()
+            assert [
+                answer.status for answer in converse(self.gateway.port, [get("/users/me", bearer(self.token))])
+            ] == [200]
+            times.append(time.monotonic() - started)
+        return times
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with ExitStack() as stack:
+        server = stack.enter_context(running_redis())
+        with Redis(port=server.port) as redis:
+            redis.config_set("maxmemory-policy", "allkeys-lru")
+        relay = stack.enter_context(running_relay(server.port))
+        gateway = stack.enter_context(running_gateway(REDIS_URL=f"redis://127.0.0.1:{relay.port}/0"))
+        yield Stage(gateway, server, relay, gateway.issue_token("demo@lucid.test"))
+
+
+def test_an_outage_and_its_end_are_one_line_of_each_worker(stage: Stage) -> None:
+    stage.seconds(20)
+    before = len(stage.lines())
+
+    os.kill(stage.server.process.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: stage.counted(before)[GONE] == WORKERS)
+        stage.seconds(20)
+        assert [answer.status for answer in converse(stage.gateway.port, [LOGIN] * 5)] == [503] * 5
+        time.sleep(1)
+    finally:
+        os.kill(stage.server.process.pid, signal.SIGCONT)
+    wait_until(lambda: stage.counted(before)[BACK] == WORKERS)
+    stage.seconds(20)
+
+    assert stage.counted(before) == {GONE: WORKERS, BACK: WORKERS}
+
+
+def test_a_redis_that_stays_slow_is_done_without_until_it_is_fast_again(stage: Stage) -> None:
+    before = len(stage.lines())
+    stage.relay.delay = 0.25
+    started = time.monotonic()
+    try:
+        wait_until(lambda: stage.counted(before)[GONE] == WORKERS)
+        noticed = time.monotonic() - started
+        times = stage.seconds(20)
+        time.sleep(1)
+        assert stage.counted(before) == {GONE: WORKERS}
+    finally:
+        stage.relay.delay = 0.0
+    wait_until(lambda: stage.counted(before)[BACK] == WORKERS)
+
+    assert noticed < 10
+    assert statistics.median(times) < 0.15
+    assert stage.counted(before) == {GONE: WORKERS, BACK: WORKERS}
+
+
+def test_a_redis_that_may_evict_keys_is_a_warning_in_log_and_health(stage: Stage) -> None:
+    wait_until(lambda: stage.lines().count(EVICTS) == WORKERS)
+    time.sleep(1.5)
+    answer = converse(stage.gateway.port, [get("/meta/health")])[0]
+
+    assert json.loads(answer.body)["warnings"] == [EVICTS]
+    assert stage.lines().count(EVICTS) == WORKERS
+
+
+def test_the_warning_ends_with_the_policy(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        for policy in ("allkeys-lru", "allkeys-lru", "noeviction"):
+            redis_client().config_set("maxmemory-policy", policy)
+            look_at_policy()
+            assert advisories.texts() == ([EVICTS] if policy == "allkeys-lru" else [])
+    finally:
+        redis_client().config_set("maxmemory-policy", "noeviction")
+        advisories.take_back(SUBJECT)
+
+    assert [record.__dict__["advice"] for record in caplog.records if record.levelname == "WARNING"] == [EVICTS]
+
+
+def test_operators_see_the_warnings_on_the_first_page(super_admin: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advisories, "_texts", {SUBJECT: EVICTS})
+    browser = signed_in(super_admin)
+
+    pages = [browser.get("/admin/").content.decode() for _ in range(2)]
+
+    assert [page.count(EVICTS) for page in pages] == [1, 1]
+
+
+@pytest.mark.parametrize(("delay", "is_fast"), [(0.05, True), (0.2, False)])
+def test_an_answer_is_slow_from_150_ms(settings: Settings, delay: float, is_fast: bool) -> None:
+    with running_redis() as server, running_relay(server.port) as relay:
+        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": f"redis://127.0.0.1:{relay.port}/0"}}
+        probe = Probe("PING")
+        probe()
+        relay.delay = delay
+
+        assert [probe() for _ in range(3)].count(is_fast) >= 2
+
+
+def test_a_redis_that_restarted_between_two_probes_is_no_outage(settings: Settings) -> None:
+    with running_redis() as server:
+        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": server.url}}
+        probe = Probe("PING")
+        probe()
+        server.process.kill()
+        server.process.wait()
+
+        with running_redis(server.port):
+            probe()
+
+
+def test_a_busy_worker_does_not_take_itself_for_a_slow_redis() -> None:
+    done = subprocess.run([sys.executable, "-c", BUSY_PROCESS], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert json.loads(done.stdout) == [True] * 3
+
+
+def test_a_dropped_connection_is_an_outage_for_its_user_and_never_another_error() -> None:
+    command = [sys.executable, "-c", DROPPED_UNDER_LOAD]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert json.loads(done.stderr.splitlines()[-1]) == ["ok", "unavailable"]
+
+
+def can_be_bound(port: int) -> bool:
+    with suppress(OSError), socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+@contextmanager
+def running_cluster_node() -> Iterator[str]:
+    """Run a node that belongs to no cluster yet; yield its address. Its second port is 10,000 above the first."""
+    # Below the ports that clients get, which are often taken.
+    port = next(port for port in iter(free_port, 0) if port < 22_000 and can_be_bound(port + 10_000))
+    with folder() as path:
+        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path)]
+        with child([*command, "--cluster-enabled", "yes"], path / "log") as process:
+            wait_for_port(port, process)
+            yield f"redis://127.0.0.1:{port}/0"
+
+
+def test_a_node_of_a_redis_cluster_is_refused_with_one_line(settings: Settings) -> None:
+    with running_cluster_node() as url:
+        env = os.environ | {"REDIS_URL": url, "HTTP_PORT": str(free_port())}
+        gunicorn = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+        done = subprocess.run(gunicorn, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": url}}
+        with pytest.raises(ClusterNode):
+            OwnConnection().open()
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "LUCID_ERR_5004 configuration error: REDIS_URL: leads to a node of a Redis Cluster; "
+        "expected a single server or a Sentinel group, until clusters are supported\n"
+    )
