@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench openapi requirements
+.PHONY: help setup run test test-stress lint format bench openapi requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -13,7 +13,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder -m "not quiet"
 SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on-warn
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed-test ## install everything into .venv
 
@@ -36,6 +36,9 @@ test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
 	$(BIN)/pytest -m quiet
 	$(BIN)/pytest $(SIDE_BY_SIDE) --database mongodb
 	$(BIN)/pytest -m quiet --database mongodb
+
+test-stress: setup ## run the suite RUNS times (5) with all cores busy beside it, to find tests that fail now and then
+	@$(BIN)/python -m testing.stress --runs $(or $(RUNS),5)
 
 lint: setup ## check style, types, import directions, migrations and the committed OpenAPI document
 	$(BIN)/ruff check .
