@@ -1,7 +1,10 @@
 """Fixtures for all tests: the cast (owner, operator, admin), an empty Redis, a client."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -21,13 +24,15 @@ from accounts.key_material import key_material
 from accounts.keyring import Keyring, SigningKey, holder
 from accounts.models import User
 from accounts.revocation.copy import copy
+from accounts.revocation.lookout import lookout
+from accounts.revocation.publishing import publisher
 from accounts.roles import Role
 from accounts.signing_keys import bootstrap_kid
 from accounts.tokens import TokenPair, issue_tokens
 from demo.launch import running_clusters
 from lucid_gateway.redis_access import breaker, redis_client
 from proxy import maintenance
-from ratelimit import rules
+from ratelimit import limiter, rules
 from ratelimit.floods import floods
 from testing.gateway import Gateway, running_gateway
 
@@ -35,6 +40,8 @@ from testing.gateway import Gateway, running_gateway
 hypothesis.settings.register_profile("lucid", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("lucid")
 
+BACKGROUND = ("redis-probe", "revocation", "blacklist-build", "idempotency-release")  # names of threads
+BACKGROUND_SECONDS = 10
 PASSWORD = "Correct-Horse-7"  # noqa: S105  # of the cast
 
 
@@ -61,13 +68,24 @@ def forget_content_types(**_: Any) -> None:
     ContentType.objects.clear_cache()
 
 
+def end_background_work() -> None:
+    """Let the threads end that an earlier test has left behind: they would write to the next one's Redis."""
+    breaker.outage = None
+    publisher.waiting = []
+    for thread in threading.enumerate():
+        if thread.name in BACKGROUND:
+            thread.join(BACKGROUND_SECONDS)
+
+
 @pytest.fixture(autouse=True)
 def empty_redis() -> Redis:
-    """Each test starts with an empty Redis and a closed breaker."""
+    """Each test starts with an empty Redis and a closed breaker; nothing is counted or known from an earlier one."""
+    end_background_work()
     redis = redis_client()
     redis.flushall()
-    breaker.outage = None
     copy.settled, copy.asked_again_at = copy.doubts, 0.0
+    lookout.entries = {}
+    limiter.fallback.clear()
     return redis
 
 
@@ -84,6 +102,22 @@ def ring() -> Iterator[Keyring]:
     maintenance.holder.closures = maintenance.Closures()
     yield holder.ring
     holder.ring = None
+
+
+@pytest.fixture
+def standing_minute(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The time of the limits, in seconds since the epoch: it stands still, 30 seconds before its minute ends.
+
+    It is the minute that comes next, so that by other clocks, too, it does not end before the test does.
+    """
+    now, script = int(time.time()) // 60 * 60 + 90, limiter.script
+
+    def at_this_time(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return script(keys, [*arguments[:2], now, *arguments[3:]])
+
+    monkeypatch.setattr(limiter, "script", at_this_time)
+    monkeypatch.setattr(limiter, "time", SimpleNamespace(time=lambda: now))
+    return now
 
 
 @cache

@@ -16,7 +16,6 @@ START_SECONDS = 60
 STOP_SECONDS = 35
 PR_SET_PDEATHSIG = 1
 PORTS = range(15_000, 32_000)
-reserved: list[socket.socket] = []
 
 
 class Failed(Exception):
@@ -66,7 +65,7 @@ def free_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as probe:
             reservation.bind(f"\0lucid-port-{port}")
             probe.bind(("127.0.0.1", port))
-            reserved.append(reservation)
+            reservation.detach()  # it stays open
             return port
         reservation.close()
     raise Failed("no port is free")

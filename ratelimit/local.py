@@ -24,6 +24,11 @@ class LocalLimiter:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
         self._lock = threading.Lock()
 
+    def clear(self) -> None:
+        """Forget all that was counted."""
+        with self._lock:
+            self._buckets.clear()
+
     def admit(self, key: str, tier: Tier, now: int) -> tuple[bool, int, int]:
         """Count one request at `now` (seconds since the epoch); return admitted, window left, burst left."""
         with self._lock:

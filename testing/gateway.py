@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -14,10 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from testing.servers import BIN, ROOT, child, folder, free_port, wait_for_port
+from redis import Redis
+
+from testing.servers import BIN, ROOT, START_SECONDS, child, folder, free_port, wait_for_port
 
 OF_KEYS = frozenset({"SECRET_KEY", "JWT_SECRET_KEY", "JWT_ALGORITHM"})  # a database has keys that they made
 
+databases = itertools.count(1)  # of the run's Redis
 made = contextlib.ExitStack()
 atexit.register(made.close)
 
@@ -44,6 +48,10 @@ class Gateway:
         """Return an access token for the user."""
         token: str = json.loads(self.manage("issue_token", "--email", email, "--json"))["access_token"]
         return token
+
+    def redis(self) -> Redis:
+        """Return a client of the gateway's Redis."""
+        return Redis.from_url(self.env["REDIS_URL"])
 
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the access log's lines so far."""
@@ -75,13 +83,16 @@ def running_gateway(*within: str, **settings: str) -> Iterator[Gateway]:
     """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run, and `within`
     is a command that becomes the one given to it.
 
-    It has its own database file, unless MONGODB_URI is given; demo users are there (seed_demo).
+    It has its own database file, unless MONGODB_URI is given; demo users are there (seed_demo). Of the run's Redis it
+    has a database of its own: what it does in the background, for as long as it runs, disturbs no test that looks into
+    another one. Each test empties all of them.
     """
     port = free_port()
     with folder() as path:
         env = os.environ | {
             "HTTP_PORT": str(port), "WEB_CONCURRENCY": "2", "LOG_LEVEL": "INFO",
             "SQLITE_PATH": str(path / "db.sqlite3"),
+            "REDIS_URL": f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}",
         } | settings  # fmt: skip
         if "MONGODB_URI" in env or Path(env["SQLITE_PATH"]).exists() or OF_KEYS.intersection(settings):
             prepare_database(env)
@@ -91,5 +102,5 @@ def running_gateway(*within: str, **settings: str) -> Iterator[Gateway]:
         with child(command, path / "log", env) as process:
             wait_for_port(port, process)
             gateway = Gateway(port, env, path / "log", process)
-            with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=20):
+            with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=START_SECONDS):
                 yield gateway

@@ -15,7 +15,7 @@ from testing.gateway import Gateway
 from testing.raw_http import RawAnswer, RawConnection, request_bytes
 
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

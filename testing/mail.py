@@ -12,7 +12,7 @@ from aiosmtpd.controller import Controller
 
 from testing.servers import free_port
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 
 
 class Mailbox:

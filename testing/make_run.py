@@ -17,7 +17,7 @@ from typing import Any
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import ROOT, die_with_parent, free_port
 
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 40
 READY = "Ctrl-C stops everything"
 

@@ -40,7 +40,7 @@ class RawAnswer:
 class RawConnection:
     """A connection to a server on this machine; a context manager."""
 
-    def __init__(self, port: int, timeout: float = 10) -> None:
+    def __init__(self, port: int, timeout: float = 30) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.reader = self.socket.makefile("rb")
 

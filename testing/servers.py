@@ -20,7 +20,7 @@ from demo import children
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 free_port = children.free_port
 
 
@@ -89,7 +89,8 @@ def running_redis(port: int | None = None, env: Mapping[str, str] | None = None)
     """Run an empty redis-server that keeps nothing."""
     port = port or free_port()
     with folder() as path:
-        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
+        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", "",
+                   "--databases", "1024"]  # fmt: skip
         with child(command, path / "log", env) as process:
             wait_for_port(port, process)
             yield RedisServer(port, process)

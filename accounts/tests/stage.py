@@ -49,7 +49,7 @@ def post(path: str, data: object, **credentials: str) -> bytes:
     return api("POST", path, data, from_anywhere(), **credentials)
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 15) -> float:
+def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> float:
     """Return the seconds that it took to become so; raise AssertionError if it does not."""
     started = time.monotonic()
     while not is_so():

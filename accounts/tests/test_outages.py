@@ -13,6 +13,7 @@ import requests
 from django.conf import settings
 from redis import Redis
 
+from accounts.tests.stage import wait_until
 from testing.gateway import Gateway, running_gateway
 from testing.servers import RedisServer, child, free_port, redis_binary, running_mongod, running_redis, wait_for_port
 
@@ -79,7 +80,7 @@ def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_pat
                 started = time.monotonic()
                 assert me(gateway, live) == "in"
                 assert me(gateway, revoked) == "2003"
-                assert time.monotonic() - started < 3
+                assert time.monotonic() - started < 10
 
             redis.close()
             assert on_every_worker(gateway, live) == {"in"}
@@ -92,12 +93,18 @@ def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_pat
                 assert on_every_worker(gateway, live) == {"in"}
                 assert on_every_worker(gateway, revoked) == on_every_worker(gateway, later) == {"2003"}
                 with Redis.from_url(server.url) as client:
-                    keys = [key for key in client.scan_iter("blacklist:*") if key != b"blacklist:complete"]
-                    assert len(keys) == 2
-                    assert all(0 < client.ttl(key) <= 900 + 3600 for key in keys)
+
+                    def keys() -> list[bytes]:
+                        return [key for key in client.scan_iter("blacklist:*") if key != b"blacklist:complete"]
+
+                    wait_until(lambda: len(keys()) == 2 and bool(client.exists("blacklist:complete")), 30)
+                    assert all(0 < client.ttl(key) <= 900 + 3600 for key in keys())
 
                 stop_database()
-                assert call(gateway, "GET", "/chain/info", live) == (502, "5005")  # let in: Redis answers
+                # Let in: Redis answers, as soon as each worker has noticed.
+                wait_until(
+                    lambda: {call(gateway, "GET", "/chain/info", live) for _ in range(16)} == {(502, "5005")}, 30
+                )
                 assert call(gateway, "GET", "/users/me", live) == (503, "5002")
                 assert call(gateway, "POST", "/sessions", live, name="s") == (503, "5002")
             assert call(gateway, "GET", "/chain/info", live) == (503, "5002")

@@ -14,7 +14,7 @@ ANSWERED = {"outcome": "complete", "client": "127.0.0.1"}
 
 def lines_of(gateway: Gateway, request_id: str | None) -> list[dict[str, Any]]:
     """Return the lines of a request, once there is one."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if found := [line for line in gateway.access_lines() if line["request_id"] == request_id]:
             return found

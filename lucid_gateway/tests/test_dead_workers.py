@@ -67,7 +67,7 @@ def test_a_scrape_waits_a_moment_for_the_master_and_goes_on(tmp_path: Path) -> N
     with locked(tmp_path, fcntl.LOCK_EX) as held, locked(tmp_path, fcntl.LOCK_SH) as shared:
         assert (held, shared) == (True, False)
 
-    assert PATIENCE_SECONDS <= time.monotonic() - started < PATIENCE_SECONDS + 1
+    assert PATIENCE_SECONDS <= time.monotonic() - started < PATIENCE_SECONDS + 10
 
 
 def test_the_last_minute_of_the_dead_stays_for_a_minute(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from testing.gateway import running_gateway
 
 
 def slow_answer(port: int, token: str) -> int:
-    path = "/api/v1/chain/consensus/demo/slow?seconds=2"
+    path = "/api/v1/chain/consensus/demo/slow?seconds=5"
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         with connection.getresponse() as response:
@@ -46,7 +46,7 @@ def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connecti
             idle.sendall(b"GET /api/v1/meta/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert idle.recv(65536).startswith(b"HTTP/1.1 200")
             answer = pool.submit(slow_answer, gateway.port, token)
-            time.sleep(0.7)
+            time.sleep(2)
             started = time.monotonic()
             gateway.process.terminate()
 

@@ -78,6 +78,6 @@ def test_a_connection_that_cannot_be_closed_does_not_end_it(monkeypatch: pytest.
 def test_what_hangs_keeps_a_worker_from_serving_for_so_long_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lucid_gateway.following.FIRST_SECONDS", 0.5)
     started = time.monotonic()
-    follow(once([], "first", 5))
+    follow(once([], "first", 20))
 
-    assert 0.5 <= time.monotonic() - started < 2
+    assert 0.5 <= time.monotonic() - started < 10

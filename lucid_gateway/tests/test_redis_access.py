@@ -145,7 +145,7 @@ def opened(probe: Probe, times: int = 1) -> RedisBreaker:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

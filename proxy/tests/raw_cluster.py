@@ -101,7 +101,7 @@ class RawCluster:
         (request,) = self.requests
         return request
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 5) -> bool:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 30) -> bool:
         """Wait until the condition holds, which is asked anew after each request; return whether it does."""
         with self.changed:
             return self.changed.wait_for(condition, seconds)

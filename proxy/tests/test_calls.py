@@ -19,7 +19,7 @@ from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from testing.servers import free_port
 
 CALLER = Caller("u-1", Role.USER, "j-1", "f-1", 0)
-SHORT = Timeouts(connect=0.3, read=0.3, total=0.3)
+SHORT = Timeouts(connect=2, read=2, total=2)
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ def test_requests_keeps_its_connection_and_its_cookies(session: requests.Session
 def test_an_answer_is_waited_for(session: requests.Session, ways: Ways) -> None:
     started = time.monotonic()
     assert session.get(f"{ways.through}/delay/1").status_code == 200
-    assert 1 <= time.monotonic() - started < 3
+    assert time.monotonic() - started >= 1
 
 
 # httpx.

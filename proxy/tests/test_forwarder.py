@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, sa
 from proxy.upstream import Connection, NoAnswer
 from testing.servers import free_port
 
-SHORT = Timeouts(connect=0.5, read=0.5, total=0.8)
+ENOUGH = Timeouts(connect=30, read=30, total=60)
+SHORT = replace(ENOUGH, total=0.8)
 CALLER = Caller("u-1", Role.USER, "j-1", "f-1", 0)
 
 
@@ -63,10 +65,16 @@ def a_request(method: str = "GET", body: bytes = b"") -> HttpRequest:
 
 
 def send(
-    cluster: Cluster, method: str = "GET", body: bytes = b"", *, request: HttpRequest | None = None, limit: int = 1000
+    cluster: Cluster,
+    method: str = "GET",
+    body: bytes = b"",
+    *,
+    request: HttpRequest | None = None,
+    limit: int = 1000,
+    timeouts: Timeouts = ENOUGH,
 ) -> Forwarded:
     """Forward a request and return its answer."""
-    route = Route("x", (method,), cluster.name, "/x", "user:read", timeouts=SHORT, body_limit=limit)
+    route = Route("x", (method,), cluster.name, "/x", "user:read", timeouts=timeouts, body_limit=limit)
     request = request or a_request(method, body)
     return forward(request, route, cluster, caller=CALLER, target="/x?y", exchange=Exchange(cluster.name))
 
@@ -174,7 +182,7 @@ def test_a_post_on_a_connection_known_to_be_closed_goes_out_on_another(raw_clust
 def test_a_timeout_is_not_tried_again(raw_cluster: RawCluster, other_cluster: RawCluster) -> None:
     raw_cluster.behaviour = other_cluster.behaviour = saying()
     with pytest.raises(UpstreamTimeout):
-        send(of(raw_cluster.instance, other_cluster.instance))
+        send(of(raw_cluster.instance, other_cluster.instance), timeouts=SHORT)
     assert len(raw_cluster.requests) + len(other_cluster.requests) == 1
 
 
@@ -232,11 +240,11 @@ class Broken(io.BytesIO):
 
 def test_an_upload_may_take_longer_than_the_total_time(raw_cluster: RawCluster) -> None:
     def answer_late(visit: Visit) -> None:
-        time.sleep(0.2)
+        time.sleep(0.1)
         visit.send(OK)
 
     raw_cluster.behaviour = answer_late
-    assert whole(send(of(raw_cluster.instance), "POST", request=chunked(Slow(b"123")))) == b"ok"
+    assert whole(send(of(raw_cluster.instance), "POST", request=chunked(Slow(b"123")), timeouts=SHORT)) == b"ok"
     assert raw_cluster.request.body == b"123"
 
 
@@ -259,7 +267,7 @@ def test_an_early_answer_is_read_when_the_cluster_stops_reading(
 
 def test_an_early_answer_is_read_however_long_the_upload_took(raw_cluster: RawCluster) -> None:
     raw_cluster.on_head = saying_and_closing(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
-    forwarded = send(of(raw_cluster.instance), "POST", request=chunked(Slow(b"12345")))
+    forwarded = send(of(raw_cluster.instance), "POST", request=chunked(Slow(b"12345")), timeouts=SHORT)
     assert (forwarded.answer.status, whole(forwarded)) == (413, b"no")
 
 
@@ -281,18 +289,18 @@ def dripping(content_type: bytes) -> Behaviour:
 @pytest.mark.parametrize("content_type", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
 def test_an_event_stream_has_no_total_time(raw_cluster: RawCluster, content_type: bytes) -> None:
     raw_cluster.behaviour = dripping(content_type)
-    assert whole(send(of(raw_cluster.instance))) == b"x" * 12
+    assert whole(send(of(raw_cluster.instance), timeouts=SHORT)) == b"x" * 12
 
 
 def test_any_other_answer_has_a_total_time(raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = dripping(b"text/plain")
     with pytest.raises(ConnectionResetError):
-        whole(send(of(raw_cluster.instance)))
+        whole(send(of(raw_cluster.instance), timeouts=SHORT))
 
 
 def test_the_exchange_is_noted_for_the_log(raw_cluster: RawCluster) -> None:
     exchange = Exchange("some_cluster")
-    route = Route("x", ("GET",), "some_cluster", "/x", "user:read", timeouts=SHORT)
+    route = Route("x", ("GET",), "some_cluster", "/x", "user:read", timeouts=ENOUGH)
     forward(a_request(), route, of(raw_cluster.instance), caller=CALLER, target="/x", exchange=exchange).body.close()
     assert exchange.status == 200
     assert exchange.milliseconds is not None

@@ -15,7 +15,7 @@ from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import RawCluster, saying
 from testing.servers import free_port
 
-SHORT = Timeouts(connect=0.3, read=0.3, total=0.3)
+SHORT = Timeouts(connect=2, read=2, total=2)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Setting
     instances = [(cluster, state_at(1)), (cluster, state_at(2))]
     checker.start_due(instances)
     checker.start_due(instances)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while "some_cluster|http://127.0.0.1:2" not in checker.verdicts():
         assert time.monotonic() < deadline
     assert asked == [1, 2]

@@ -47,6 +47,13 @@ def outcome(answer: Message) -> str:
     return told
 
 
+@pytest.fixture
+def redis(whole_stage: Stage) -> Iterator[Redis]:
+    """The Redis of the gateway."""
+    with whole_stage.gateway.redis() as client:
+        yield client
+
+
 def records(redis: Redis) -> list[bytes]:
     return list(redis.scan_iter("idempotency:*"))
 
@@ -215,7 +222,7 @@ def second_gateway(whole_stage: Stage) -> Iterator[Gateway]:
     path, url = whole_stage.gateway.env["SQLITE_PATH"], whole_stage.clusters["wallets"].url
     with running_gateway(
         SQLITE_PATH=path, TRON_PAYMENT_URL=url, RATE_LIMIT_ENABLED="false",
-        BLOCKCHAIN_CORE_URL=f"http://127.0.0.1:{free_port()}",
+        BLOCKCHAIN_CORE_URL=f"http://127.0.0.1:{free_port()}", REDIS_URL=whole_stage.gateway.env["REDIS_URL"],
     ) as gateway:  # fmt: skip
         yield gateway
 
@@ -237,16 +244,16 @@ def test_two_gateways_with_one_redis_execute_once(stage: Stage, wallets: RawClus
     assert (len(wallets.requests), kinds["first"], kinds.total()) == (1, 1, 32)
 
 
-def test_what_no_cluster_got_may_be_repeated(second_gateway: Gateway, operator: str, empty_redis: Redis) -> None:
+def test_what_no_cluster_got_may_be_repeated(second_gateway: Gateway, operator: str, redis: Redis) -> None:
     for _ in range(2):
         with GatewayClient(second_gateway.port, operator) as client:
             assert client.ask("POST", "/chain/transactions", HEADER, body=BODY).code == "5005"
-    assert records(empty_redis) == []
+    assert records(redis) == []
 
 
 @pytest.mark.usefixtures("held")
 def test_a_worker_that_is_killed_midway_executes_nothing_twice(
-    stage: Stage, connect: Connect, ask: Ask, wallets: RawCluster, empty_redis: Redis
+    stage: Stage, connect: Connect, ask: Ask, wallets: RawCluster, redis: Redis
 ) -> None:
     first, before = connect(), workers(stage.gateway)
     first.send(first.head("POST", "/wallets", HEADER, f"Content-Length: {len(BODY)}") + BODY)
@@ -257,7 +264,7 @@ def test_a_worker_that_is_killed_midway_executes_nothing_twice(
         first.read_answer("POST")
 
     assert outcome(ask("POST", "/wallets", HEADER, body=BODY)) == "under_way"
-    end_lease(empty_redis)
+    end_lease(redis)
     assert [outcome(ask("POST", "/wallets", HEADER, body=BODY)) for _ in range(4)] == ["unknown"] * 4
     assert len(wallets.requests) == 1
 
@@ -287,7 +294,7 @@ def test_what_may_have_been_executed_is_not_sent_again(
 
 
 def test_the_answer_is_kept_when_the_client_has_left(
-    connect: Connect, ask: Ask, wallets: RawCluster, held: Held, empty_redis: Redis
+    connect: Connect, ask: Ask, wallets: RawCluster, held: Held, redis: Redis
 ) -> None:
     first = connect()
     first.send(first.head("POST", "/wallets", HEADER, f"Content-Length: {len(BODY)}") + BODY)
@@ -304,7 +311,7 @@ def test_the_answer_is_kept_when_the_client_has_left(
 
 
 def test_a_client_that_leaves_within_its_body_has_claimed_nothing(
-    connect: Connect, ask: Ask, wallets: RawCluster, empty_redis: Redis
+    connect: Connect, ask: Ask, wallets: RawCluster, redis: Redis
 ) -> None:
     first = connect()
     first.send(first.head("POST", "/wallets", HEADER, f"Content-Length: {len(BODY)}") + BODY[:3])
@@ -318,7 +325,7 @@ LARGE = 1024 * 1024 + 1
 
 @pytest.mark.parametrize("framing", [f"Content-Length: {LARGE}", "Transfer-Encoding: chunked"])
 def test_a_body_that_is_too_large_is_refused_as_soon_as_it_is_known(
-    connect: Connect, wallets: RawCluster, empty_redis: Redis, framing: str
+    connect: Connect, wallets: RawCluster, redis: Redis, framing: str
 ) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", HEADER, framing))
@@ -329,7 +336,7 @@ def test_a_body_that_is_too_large_is_refused_as_soon_as_it_is_known(
 
     assert (answer.status, answer.code) == (413, "1010")
     assert answer.json()["error"]["details"] == {"limit_bytes": LARGE - 1}
-    assert (wallets.requests, records(empty_redis)) == ([], [])
+    assert (wallets.requests, records(redis)) == ([], [])
 
 
 def test_one_mebibyte_each_way_is_taken(ask: Ask, wallets: RawCluster) -> None:
@@ -385,22 +392,22 @@ def test_a_well_formed_key_is_taken(ask: Ask, wallets: RawCluster, key: str) -> 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_other_methods_pass_the_field_on_and_that_is_all(
-    ask: Ask, wallets: RawCluster, empty_redis: Redis, method: str
+    ask: Ask, wallets: RawCluster, redis: Redis, method: str
 ) -> None:
     for _ in range(2):
         assert ask(method, "/wallets/7", "Idempotency-Key: a b").status == 200
     assert [request.all("Idempotency-Key") for request in wallets.requests] == [["a b"]] * 2
-    assert records(empty_redis) == []
+    assert records(redis) == []
 
 
-def test_what_is_kept_is_encrypted_and_ends_after_a_day(ask: Ask, wallets: RawCluster, empty_redis: Redis) -> None:
+def test_what_is_kept_is_encrypted_and_ends_after_a_day(ask: Ask, wallets: RawCluster, redis: Redis) -> None:
     wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nX-Owner: somebody\r\nContent-Length: 8\r\n\r\nsomebody")
     ask("POST", "/wallets", HEADER, body=BODY)
-    (record,) = records(empty_redis)
+    (record,) = records(redis)
 
     assert b"5f0c9e1a" not in record
-    assert b"somebody" not in b"".join(empty_redis.hgetall(record.decode()).values())
-    assert 86_390 <= empty_redis.ttl(record.decode()) <= 86_400
+    assert b"somebody" not in b"".join(redis.hgetall(record.decode()).values())
+    assert 86_390 <= redis.ttl(record.decode()) <= 86_400
 
 
 class Customer:
@@ -422,9 +429,9 @@ class Customer:
 
 
 @pytest.fixture
-def customer(ask: Ask, wallets: RawCluster, empty_redis: Redis) -> Iterator[Customer]:
+def customer(ask: Ask, wallets: RawCluster, redis: Redis) -> Iterator[Customer]:
     yield Customer(ask)
-    empty_redis.config_set("maxmemory", 0)
+    redis.config_set("maxmemory", 0)
     deadline = time.monotonic() + WAIT_SECONDS
     answered = 0
     while answered < 8:  # until all workers have found that Redis is back
@@ -456,23 +463,23 @@ def test_with_redis_stalled_nothing_is_sent_until_it_is_back(customer: Customer,
     assert len(wallets.requests) == 1
 
 
-def test_with_redis_full_nothing_is_sent(customer: Customer, wallets: RawCluster, empty_redis: Redis) -> None:
-    empty_redis.config_set("maxmemory", 1)
+def test_with_redis_full_nothing_is_sent(customer: Customer, wallets: RawCluster, redis: Redis) -> None:
+    redis.config_set("maxmemory", 1)
     assert customer.post().code == "5008"
     assert wallets.requests == []
 
 
 def test_when_redis_fails_at_the_end_the_client_gets_the_answer_and_nothing_is_sent_again(
-    customer: Customer, wallets: RawCluster, empty_redis: Redis
+    customer: Customer, wallets: RawCluster, redis: Redis
 ) -> None:
     def fill_redis(visit: Visit) -> None:
-        empty_redis.config_set("maxmemory", 1)
+        redis.config_set("maxmemory", 1)
         visit.send(CREATED)
 
     wallets.behaviour = fill_redis
     assert customer.post().body == CREATED[-6:]
-    empty_redis.config_set("maxmemory", 0)
-    end_lease(empty_redis)
+    redis.config_set("maxmemory", 0)
+    end_lease(redis)
     wallets.behaviour = saying(OK)
     assert outcome(customer.post_until(409)) == "unknown"
     assert len(wallets.requests) == 1

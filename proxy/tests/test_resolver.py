@@ -72,7 +72,7 @@ def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
 
 
 def until_it_leads_to(resolver: Resolver, *addresses: Address) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while resolver.addresses(NAMED) != addresses:
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -211,7 +211,7 @@ def test_a_probe_waits_for_a_slow_resolver_only_so_long(resolver: Resolver, name
     started = time.monotonic()
     resolver.renew(NAMED, within=0.1)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert resolver.addresses(NAMED) == (at(1),)
     names.waits_for.set()
 

@@ -158,7 +158,7 @@ def test_without_redis_each_worker_probes_for_itself() -> None:
 
 
 def wait_for(condition: object) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -60,7 +60,7 @@ def test_a_drip_does_not_count_as_sending(pair: tuple[socket.socket, socket.sock
     patient, started = PatientSocket(pair[0], 0.3), time.monotonic()
     with pytest.raises(RequestTimeout):
         list(iter(lambda: patient.recv(10), b""))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     stop.set()
     dripping.join()
 
@@ -134,7 +134,7 @@ def test_half_a_body_gets_408_and_frees_the_clusters_connection(
     answer = client.read_answer()
     assert (answer.status, answer.code, answer.all("connection")) == (408, "1001", ["close"])
     assert client.has_ended()
-    assert PATIENCE - 0.5 < time.monotonic() - started < PATIENCE + 3
+    assert PATIENCE - 0.5 < time.monotonic() - started < PATIENCE + 10
     assert cluster.wait_for(lambda: bool(cluster.broken))
     assert cluster.requests == []
 
@@ -210,7 +210,7 @@ def test_two_hundred_slow_clients_do_not_keep_others_from_their_answers(
         for _ in range(SLOW):
             slowness(stack.enter_context(GatewayClient(gateway.port, token)))  # type: ignore[operator]
         times = [timed(client) for _ in range(200)]
-    assert statistics.quantiles(times, n=100)[-1] < 1
+    assert statistics.quantiles(times, n=100)[-1] < 3  # one after another they would take minutes
 
 
 def timed(client: GatewayClient) -> float:

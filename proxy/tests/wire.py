@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 30
 
 
 class Ended(Exception):

@@ -56,10 +56,3 @@ def converse(port: int, requests: Sequence[bytes], *, pause: float = 0.0) -> lis
             answers.append(connection.read())
             time.sleep(pause)
         return answers
-
-
-def early_in_the_minute(seconds: float) -> None:
-    """Return when the minute of the clock has that many seconds left."""
-    left = 60 - time.time() % 60
-    if left < seconds:
-        time.sleep(left + 0.05)

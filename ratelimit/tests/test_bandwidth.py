@@ -243,7 +243,7 @@ def test_a_real_wait_slows_the_reader() -> None:
     while body.read(50_000):
         continue
 
-    assert 0.18 <= time.monotonic() - started < 2
+    assert time.monotonic() - started >= 0.18
 
 
 def test_two_uploads_of_a_user_share_the_rate() -> None:
@@ -261,7 +261,7 @@ def test_two_uploads_of_a_user_share_the_rate() -> None:
     for thread in threads:
         thread.join()
 
-    assert 0.18 <= time.monotonic() - started < 2
+    assert time.monotonic() - started >= 0.18
 
 
 def test_shadow_mode_counts_and_lets_pass(clock: Clock) -> None:

@@ -18,9 +18,11 @@ import pytest
 import requests
 
 from demo.launch import running_clusters
-from ratelimit.tests.crowd import access_token, bearer, converse, crowd, early_in_the_minute, get
+from ratelimit.tests.crowd import access_token, bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
+from testing.hammer import connections
+from testing.minutes import early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
 from testing.raw_http import RawAnswer, RawConnection, request_bytes
 from testing.servers import BIN, child, folder, free_port, running_redis, wait_for_port
@@ -34,9 +36,12 @@ UPLOAD_RATE, UPLOAD_BURST = 250_000, 1_000_000  # bytes a second, bytes
 PIECE = 128 * 1024  # what the gateway reads at a time
 HEAD = 1500  # bytes, more than the head of a request has
 FOLLOWED_WITHIN = 2.5  # seconds; workers read the rules every two
-LEEWAY = 2.0  # seconds, for a machine that has other things to do
+LEEWAY = 6.0  # seconds, for a machine that has other things to do
 OFFENDER = "203.0.113.99"
 VERSION = "/meta/version"
+
+
+newcomers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,25 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             **{f"RATE_LIMIT_{name}": str(number) for name, number in numbers.items()},
         }
         first = stack.enter_context(running_gateway(**environment))
-        yield Fleet([first, stack.enter_context(another(first))], uploads)
+        gateways = [first, stack.enter_context(another(first))]
+        for gateway in gateways:
+            wait_for_copy(gateway)
+        yield Fleet(gateways, uploads)
+
+
+def wait_for_copy(gateway: Gateway) -> None:
+    """Return when each worker believes the copy of what is revoked. Until then it asks the database, which knows none
+    of the tokens of these tests.
+    """
+    request = get("/chain/info", bearer(access_token()), client("203.0.113.1"))
+    deadline = time.monotonic() + 60
+    with connections(gateway, 2) as opened:
+        for _, connection in opened:
+            connection.send(request)
+            while connection.read().status != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+                connection.send(request)
 
 
 @contextlib.contextmanager
@@ -129,7 +152,7 @@ def turn(fleet: Fleet) -> Iterator[Callable[[], Turn]]:
 
 def ask_across_the_turn(fleet: Fleet) -> Turn:
     """Exhaust both, then ask from half a second before the turn of the minute until it has turned."""
-    early_in_the_minute(5)
+    early_in_the_minute(20)
     user, address = get("/chain/info", bearer(access_token())), get(VERSION, client(OFFENDER))
     before = [statuses(crowd(fleet.ports, [request] * (2 * PUBLIC + 10))) for request in (user, address)]
     halved = fleet.rule_for(OFFENDER)
@@ -139,14 +162,18 @@ def ask_across_the_turn(fleet: Fleet) -> Turn:
     return Turn((before[0], statuses(answers[0::2])), (before[1], statuses(answers[1::2])), halved)
 
 
+def newcomer() -> str:
+    """Return an address that has asked for nothing yet."""
+    return f"198.51.101.{next(newcomers)}"
+
+
 def requests_of(tier: str, count: int) -> list[bytes]:
     """Return requests of one user or address that the tier counts."""
-    address = client("198.51.100.1")
     if tier == "public":
-        return [get(VERSION, address)] * count
+        return [get(VERSION, client(newcomer()))] * count
     if tier == "login_attempt":
         bodies = [json.dumps({"email": f"{uuid.uuid4()}@example.org"}).encode() for _ in range(count)]
-        fields = ("Content-Type: application/json", client("198.51.100.2"))
+        fields = ("Content-Type: application/json", client(newcomer()))
         return [request_bytes("POST", "/api/v1/auth/login", *fields, body=body) for body in bodies]
     paths = {"authenticated": "/chain/info", "blockchain_query": "/chain/blocks", "admin": "/admin/blocked-addresses"}
     return [get(paths[tier], bearer(access_token("admin" if tier == "admin" else "user")))] * count
@@ -154,51 +181,63 @@ def requests_of(tier: str, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("tier", LIMITS)
 def test_a_first_minute_admits_exactly_the_limit_and_the_burst(fleet: Fleet, tier: str) -> None:
-    early_in_the_minute(10)
-    allowed = sum(LIMITS[tier])
+    allowed, begun = sum(LIMITS[tier]), 0.0
 
-    answers = crowd(fleet.ports, requests_of(tier, allowed + 32))
+    def ask() -> list[RawAnswer]:
+        nonlocal begun
+        begun = time.time()
+        return crowd(fleet.ports, requests_of(tier, allowed + 32))
+
+    answers, ended = in_one_minute(ask), time.time()
 
     assert statuses(answers) == {200: allowed, 429: 32}
     refused = [answer for answer in answers if answer.status == 429]
     assert {(answer.code, answer.header("X-RateLimit-Limit")) for answer in refused} == {("3001", str(LIMITS[tier][0]))}
-    assert all(abs(float(answer.header("Retry-After") or 0) - (60 - time.time() % 60)) < 4 for answer in refused)
+    assert all(59 - ended % 60 <= int(answer.header("Retry-After") or 0) <= 61 - begun % 60 for answer in refused)
 
 
 def test_an_ipv6_client_counts_as_its_64_on_both_gateways(fleet: Fleet) -> None:
-    early_in_the_minute(10)
+    def ask() -> list[RawAnswer]:
+        network = f"2001:db8:0:{next(newcomers):x}"
+        return crowd(fleet.ports, [get(VERSION, client(f"{network}::{number:x}")) for number in range(PUBLIC + 20)])
 
-    answers = crowd(fleet.ports, [get(VERSION, client(f"2001:db8::{number:x}")) for number in range(PUBLIC + 20)])
+    answers = in_one_minute(ask)
 
     assert statuses(answers) == {200: PUBLIC, 429: 20}
 
 
 def test_what_stands_left_of_the_real_address_gives_no_new_bucket(fleet: Fleet) -> None:
-    early_in_the_minute(10)
-    chains = [f"192.0.2.{number}, 127.0.0.1, 198.51.100.3" for number in range(PUBLIC + 10)]
-    chains += [f"192.0.2.{number}, 198.51.100.3, 127.0.0.1" for number in range(10)]
+    def ask() -> list[RawAnswer]:
+        address = newcomer()
+        chains = [f"192.0.2.{number}, 127.0.0.1, {address}" for number in range(PUBLIC + 10)]
+        chains += [f"192.0.2.{number}, {address}, 127.0.0.1" for number in range(10)]
+        return crowd(fleet.ports, [get(VERSION, client(chain)) for chain in chains])
 
-    answers = crowd(fleet.ports, [get(VERSION, client(chain)) for chain in chains])
+    answers = in_one_minute(ask)
 
     assert statuses(answers) == {200: PUBLIC, 429: 20}
     assert converse(fleet.ports[0], [get(VERSION, client("192.0.2.1"))])[0].status == 200
 
 
 class Elsewhere(RawConnection):
-    """A connection from 127.0.0.2, which is no trusted proxy."""
+    """A connection from an address of the loopback network that is no trusted proxy."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.2", 0))
+    def __init__(self, port: int, address: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0))
         self.reader = self.socket.makefile("rb")
 
 
 def test_a_client_that_is_no_trusted_proxy_cannot_speak_for_others(fleet: Fleet) -> None:
-    early_in_the_minute(10)
-    found: Counter[int] = Counter()
-    for number in range(PUBLIC + 10):
-        with Elsewhere(fleet.ports[number % 2]) as connection:
-            connection.send(get(VERSION, client(f"198.51.100.{number}"), "Connection: close"))
-            found[connection.read().status] += 1
+    def ask() -> Counter[int]:
+        found: Counter[int] = Counter()
+        address = f"127.0.1.{next(newcomers)}"
+        for number in range(PUBLIC + 10):
+            with Elsewhere(fleet.ports[number % 2], address) as connection:
+                connection.send(get(VERSION, client(f"192.0.2.{number}"), "Connection: close"))
+                found[connection.read().status] += 1
+        return found
+
+    found = in_one_minute(ask)
 
     assert found == {200: PUBLIC, 429: 10}
 
@@ -319,7 +358,7 @@ def seconds_until(fleet: Fleet, address: str, *, blocked: bool) -> float:
                 connection.send(get("/nothing-here", client(address)))
             if {is_blocked(connection.read()) for connection in connections} == {blocked}:
                 return time.monotonic() - started
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30
             time.sleep(0.1)
 
 

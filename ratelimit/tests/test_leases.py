@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseHolder]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -23,7 +23,7 @@ ADMITTED = 10  # in a first minute, by the fixture below
 
 
 @pytest.fixture(autouse=True)
-def small_tier(settings: Settings) -> Iterator[None]:
+def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Public: 6 a minute and 4; logins: one."""
     update = {
         "RATE_LIMIT_REQUESTS_PER_MINUTE": 6,
@@ -34,14 +34,6 @@ def small_tier(settings: Settings) -> Iterator[None]:
     tier.cache_clear()
     yield
     tier.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def early_in_the_minute() -> None:
-    """Wait for the next minute if this one is about to end."""
-    left = 60 - time.time() % 60
-    if left < 4:
-        time.sleep(left + 0.05)
 
 
 def knock(api: ApiClient, times: int, address: str = ADDRESS) -> list[int]:

@@ -8,7 +8,6 @@ from typing import Any
 import jwt
 import pytest
 import requests
-from redis import Redis
 
 from lucid_gateway.following import SECONDS
 from ratelimit.tests.crowd import access_token
@@ -19,7 +18,7 @@ from testing.raw_http import RawConnection, request_bytes
 INFO, SLOW = "/chain/info", "/chain/consensus/demo/slow?seconds=1"
 EVENTS = "/api/v1/chain/consensus/demo/events?count=10000&interval=0.05"
 # Rules are read every two seconds; the rest is for a busy machine.
-SOON = 4.0
+SOON = 15.0
 MARK = 987  # the limit of a rule that tells which workers have read the rules since
 TIERS = ("all", "authenticated")
 
@@ -82,17 +81,16 @@ def limit(gateway: Gateway, admin: str, user: str) -> Iterator[Callable[..., Non
     lift(gateway, admin, user)
 
 
-def test_a_quota_is_exact_over_all_workers(
-    gateway: Gateway, user: str, limit: Callable[..., None], empty_redis: Redis
-) -> None:
+def test_a_quota_is_exact_over_all_workers(gateway: Gateway, user: str, limit: Callable[..., None]) -> None:
     limit(daily_quota=5)
-    empty_redis.delete(f"quota:{subject_of(user)}")
+    with gateway.redis() as redis:
+        redis.delete(f"quota:{subject_of(user)}")
 
     answers = in_parallel(20, lambda _: send(gateway, "GET", INFO, user))
 
     assert sorted(code(answer) for answer in answers) == ["3002"] * 15 + ["in"] * 5
     refused = next(answer for answer in answers if answer.status_code == 429)
-    assert abs(int(refused.headers["Retry-After"]) - (86_400 - time.time() % 86_400)) < 5
+    assert abs(int(refused.headers["Retry-After"]) - (86_400 - time.time() % 86_400)) < 20
     assert ask(gateway, access_token()) == ["in"]
 
 

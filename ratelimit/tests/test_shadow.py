@@ -20,7 +20,7 @@ from testing.parallel import in_parallel
 
 
 @pytest.fixture(autouse=True)
-def fresh_tiers() -> Iterator[None]:
+def fresh_tiers(standing_minute: int) -> Iterator[None]:
     tier.cache_clear()
     yield
     tier.cache_clear()
@@ -34,9 +34,6 @@ def small_tiers(settings: Settings, observe: tuple[str, ...]) -> None:
         "RATE_LIMIT_OBSERVE_ONLY": observe,
     }  # fmt: skip
     settings.ENV = settings.ENV.model_copy(update=update)
-    left = 60 - time.time() % 60
-    if left < 3:
-        time.sleep(left + 0.05)
 
 
 def test_refusals_are_counted_by_tier_and_kept_for_a_week(empty_redis: Redis) -> None:

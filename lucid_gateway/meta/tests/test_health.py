@@ -22,10 +22,10 @@ REMEMBERED = 1.1
 
 
 def get(gateway: Gateway, probe: str = "") -> RawAnswer:
-    """Return the answer of a probe, which has to come within a second."""
+    """Return the answer of a probe, which has to come within a second on a machine with nothing else to do."""
     started = time.monotonic()
     answer = ask(gateway.port, request_bytes("GET", f"/api/v1/meta/health{probe}"))
-    assert time.monotonic() - started < 1.2  # and a little for a busy machine
+    assert time.monotonic() - started < 4  # and more for a busy machine; what hangs does so for longer
     return answer
 
 
