@@ -6,7 +6,7 @@ from accounts.revocation.copy import COPY_MARKER, copy, restore
 from accounts.revocation.entries import blacklist_key, epoch_key, lock_key
 from accounts.revocation.lookout import lookout
 from lucid_gateway.errors import AccountLocked, TokenInvalid
-from lucid_gateway.redis_access import RedisUnavailable
+from lucid_gateway.redis_access import RedisCallFailed, RedisUnavailable
 from ratelimit.limiter import Decision, Gate, GateClosed, admit, admit_locally
 from ratelimit.tiers import Tier
 
@@ -39,8 +39,9 @@ def admit_caller(caller: Caller, tier: Tier) -> Decision:
         if copy.suspect and not restore():
             return admit_by_database(caller, tier)
         return admit_by_copy(caller, tier)
-    except RedisUnavailable:
-        copy.doubt()
+    except RedisUnavailable as error:
+        if not isinstance(error, RedisCallFailed):
+            copy.doubt()
         check_in_database(caller)
         return admit_locally(tier, caller.bucket)
 
