@@ -165,7 +165,7 @@ class Person:
     def with_totp(self, token: str) -> "Person":
         """Enrol: the time step of this moment is still unused after that."""
         totp = pyotp.TOTP(self.stage.get("POST", "/auth/totp", token=token)["secret"])
-        if (left := STEP_SECONDS - time.time() % STEP_SECONDS) < 3:
+        if (left := STEP_SECONDS - time.time() % STEP_SECONDS) < 10:
             time.sleep(left)
         earlier = totp.at(int(time.time()) - STEP_SECONDS)
         answer = self.stage.get("POST", "/auth/totp/confirm", {"totp": earlier}, token=token)

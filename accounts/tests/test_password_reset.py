@@ -58,7 +58,7 @@ def test_everybody_gets_the_same_answer_and_those_who_may_log_in_a_mail(
     wait_for_senders()
 
     assert {(response.status_code, response.content) for response in responses} == {
-        (200, b'{"message":"If the address has an account, a link is on its way.","expires_in":1800}')
+        (200, b'{"message":"If the address has an account, a link is on its way.","expires_in":1800}\n')
     }
     assert len({tuple(sorted(response.headers)) for response in responses}) == 1
     assert [mail["To"] for mail in mailbox.mails] == [owner.email]

@@ -98,7 +98,7 @@ def codes_of(secret: str) -> tuple[str, str, str]:
     Should the step end within moments, wait for the next one.
     """
     left = STEP_SECONDS - time.time() % STEP_SECONDS
-    if left < 5:
+    if left < 10:
         time.sleep(left)
     now, totp = int(time.time()), pyotp.TOTP(secret)
     earlier, current, later = (totp.at(now + steps * STEP_SECONDS) for steps in (-1, 0, 1))

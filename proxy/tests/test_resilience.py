@@ -1,6 +1,7 @@
 """A gateway whose clusters fail, hang, recover and move: what callers of them, and of the others, get."""
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -138,6 +139,9 @@ def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None
         for _, connection in opened:
             connection.send(api("GET", "/wallets", token=stage.token))
         assert stage.wallets.wait_for(lambda: len(stage.wallets.requests) == 2 * PLACES, 20)
+        deadline = time.monotonic() + 30
+        while len(select.select([one.socket for _, one in opened], [], [], 1)[0]) < 4 * PLACES:
+            assert time.monotonic() < deadline  # the others are refused at once
 
         refused = stage.ask()
         assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["1"])
