@@ -20,7 +20,6 @@ from django.utils import timezone
 
 from accounts.tests.stage import wait_until
 from proxy.tests.raw_cluster import OK, RawCluster, Visit
-from ratelimit.tests.crowd import access_token
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcomes, volley
 from testing.hammer import workers as hammered
@@ -103,7 +102,8 @@ def sqlite_site() -> Iterator[Site]:
         urls = {SETTINGS[path]: f"{one.url},{two.url}" for path, (one, two) in clusters.items()}
         settings = {"RATE_LIMIT_ENABLED": "false", "MONGODB_DATABASE": "closed_clusters"}
         gateway = stack.enter_context(running_gateway(**settings, **urls))
-        yield Site(gateway, clusters, access_token(), access_token("admin"))
+        tokens = [gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "admin")]
+        yield Site(gateway, clusters, *tokens)
 
 
 @pytest.fixture

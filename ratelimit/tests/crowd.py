@@ -13,7 +13,9 @@ from testing.raw_http import RawAnswer, RawConnection, request_bytes
 
 
 def access_token(role: str = "user", user_id: str = "") -> str:
-    """Return the token of a user of its own, signed as the gateways sign: on the hot path no database is asked."""
+    """Return the token of a user of its own, signed as the gateways sign. No database knows it: a worker lets it in
+    while the copy of what is revoked is whole, as then it asks Redis alone.
+    """
     now, user_id = int(time.time()), user_id or str(uuid.uuid4())
     claims = {
         "type": "access", "exp": now + 600, "iat": now, "jti": uuid.uuid4().hex, "user_id": user_id, "sub": user_id,
