@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stress lint format bench openapi requirements
+.PHONY: help setup run test test-stress lint format bench soak openapi requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -57,6 +57,9 @@ openapi: setup ## write docs/openapi.yaml anew
 
 bench: setup ## run the load harness
 	$(BIN)/python -m benchmarks
+
+soak: setup ## show that no request fails: 50,000 of them in 20 rolling restarts, a few minutes
+	$(BIN)/pytest -s --timeout 3600 deploy/tests/test_rolling_restarts.py --restarts 20 --requests 50000
 
 requirements: setup ## compile requirements/*.in to hashed *.txt
 	cd requirements && for name in uv base production local test; do $(COMPILE) -o $$name.txt $$name.in || exit 1; done

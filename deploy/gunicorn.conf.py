@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 from typing import Any
 
 from lucid_gateway.env import environment, go_without_metrics
@@ -10,6 +11,7 @@ from lucid_gateway.handover import Handover, shared_memory
 from lucid_gateway.logs import logging_config
 from lucid_gateway.metrics_directory import make_directory, reserve
 from lucid_gateway.redis_at_start import refuse_cluster_node
+from lucid_gateway.server.listener import ending
 
 env = environment()
 
@@ -53,9 +55,10 @@ memory = shared_memory()  # made here, so that the workers inherit it
 
 
 def when_ready(server: Any) -> None:
-    """Say that there is no room for metrics: only now is the log what it will be."""
+    """Say that there is no room for metrics: only now is the log what it will be. Let the workers know of the end."""
     if env.METRICS_ENABLED and metrics_directory is None:
         logging.getLogger(__name__).warning("no room for metrics in /dev/shm: going without (METRICS_ENABLED)")
+    tell_of_the_end(server)
 
 
 def on_starting(server: Any) -> None:
@@ -63,8 +66,24 @@ def on_starting(server: Any) -> None:
     refuse_cluster_node()
 
 
+def tell_of_the_end(server: Any) -> None:
+    """Tell the workers when the whole gateway ends, for which gunicorn has no hook: they wait for no successor then."""
+    stop = server.stop
+
+    def stop_telling(graceful: bool = True) -> None:
+        # Another master may listen on the same sockets: the predecessor or successor in an upgrade, or systemd.
+        ending[0] = not (server.reexec_pid or server.master_pid or server.systemd)
+        stop(graceful)
+
+    server.stop = stop_telling
+
+
 def post_fork(server: Any, worker: Any) -> None:
-    """Make room for what the worker will count."""
+    """Let the worker end at SIGTERM from its beginning, and make room for what it will count.
+
+    Up to `init_signals` it has the master's handler, under which a worker of gevent hangs until it is killed.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if metrics_directory is not None:
         reserve(metrics_directory, worker.pid)
 

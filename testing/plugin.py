@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--database", choices=["sqlite", "mongodb"], default="sqlite",
         help="what the data tests run on; with mongodb nothing but the data tests runs",
     )  # fmt: skip
+    parser.addoption("--restarts", type=int, default=1, help="rolling restarts in the test of those (make soak)")
+    parser.addoption("--requests", type=int, default=0, help="requests that are sent meanwhile, at least")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,10 +8,14 @@ import struct
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.util import write_nonblock
@@ -22,10 +26,13 @@ from lucid_gateway.env import environment
 from lucid_gateway.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
+from lucid_gateway.server.listener import NameOf, stop_accepting
 from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_type, has_body, join_cookies
 
 logger = logging.getLogger(__name__)
 REQUESTS_A_TURN = 8
+# A connection that was silent for so long may be closed. Proxies must let go of theirs before (nginx.conf.template).
+SILENT_SECONDS = 5.0
 
 
 class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -38,14 +45,42 @@ class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
 class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """Serves each connection in a greenlet, so that waiting costs next to nothing.
 
-    On SIGTERM it closes idle connections at once instead of waiting for their keep-alive to run out.
+    On SIGTERM it serves what the kernel has accepted, says `Connection: close` with each answer, and closes the other
+    connections once they have been silent for a while.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clients: dict[gevent.Greenlet, socket.socket] = {}
-        self.idle: set[gevent.Greenlet] = set()
+        self.idle: dict[gevent.Greenlet, float] = {}
+        self.told_to_stop = Event()
         self.patience = environment().CLIENT_TIMEOUT_SECONDS
+
+    def run(self) -> None:
+        """Accept connections until SIGTERM; return when all are served, or the time for that is over."""
+        pool = Pool(self.worker_connections)
+        servers = [self.serving(listener, pool) for listener in self.sockets]
+        while self.alive:
+            self.notify()
+            self.told_to_stop.wait(1.0)
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        gevent.spawn(self.close_silent)
+        stop_accepting(servers, self.notify, deadline)
+        while pool and time.monotonic() < deadline:
+            self.notify()
+            pool.join(1.0)
+        if pool:
+            logger.warning("connections cut at the end of the time to stop", extra={"error": f"{len(pool)} left"})
+            pool.kill(timeout=1.0)
+
+    def serving(self, listener: Any, pool: Pool) -> StreamServer:
+        """Start accepting the listener's connections, each into a greenlet of the pool."""
+        listener.setblocking(1)
+        server = StreamServer(listener, handle=partial(self.handle, NameOf(listener)), spawn=pool)
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        server.start()
+        return server
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve a connection to its end."""
@@ -115,21 +150,30 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:
         """Bound the wait for the next request's header block, the first one included."""
-        self.idle.add(gevent.getcurrent())
+        self.idle[gevent.getcurrent()] = time.monotonic()
         try:
             with gevent.Timeout(self.cfg.keepalive, False):
                 yield
         finally:
-            self.idle.discard(gevent.getcurrent())
+            del self.idle[gevent.getcurrent()]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Drain: requests under way are finished, nothing else is waited for."""
+        """Wake the main loop: requests under way are finished, and what clients may be sending is waited for."""
         super().handle_exit(sig, frame)
-        gevent.spawn(self.close_idle)
+        self.told_to_stop.set()
 
-    def close_idle(self) -> None:
-        """Stop reading from connections without a request; one that has just arrived is still read and served."""
-        for greenlet in list(self.idle):
+    def close_silent(self) -> None:
+        """Close the connections without a request as they become silent, until the worker ends.
+
+        A client may be sending on a connection that has just been used: it hears of the end with its next answer.
+        """
+        while True:
+            self.close_idle(since=time.monotonic() - SILENT_SECONDS)
+            gevent.sleep(0.1)
+
+    def close_idle(self, *, since: float) -> None:
+        """Stop reading from connections without a request since then; one that has just arrived is read and served."""
+        for greenlet in [greenlet for greenlet, began in self.idle.items() if began <= since]:
             with contextlib.suppress(OSError, KeyError):
                 # Else the client of a request that is there, but not read yet, would look as if it had left.
                 if not is_readable(self.clients[greenlet]):

@@ -1,18 +1,24 @@
 """SIGTERM: what is under way is finished, what is idle is closed."""
 
 import contextlib
+import os
+import signal
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 
 from demo.launch import running_clusters
 from lucid_gateway.server.worker import GatewayWorker
-from testing.gateway import running_gateway
+from testing.gateway import Gateway, running_gateway
+from testing.raw_http import RawConnection, request_bytes
 
 
 def slow_answer(port: int, token: str) -> int:
@@ -31,12 +37,69 @@ def test_a_request_that_is_there_but_not_read_yet_is_not_shut_out() -> None:
         (asked, client), (silent, _) = pairs
         client.sendall(b"GET / HTTP/1.1")
         worker.clients = {gevent.Greenlet(): server for server in (asked, silent)}
-        worker.idle = set(worker.clients)
-        worker.close_idle()
+        worker.idle = dict.fromkeys(worker.clients, time.monotonic())
+        worker.close_idle(since=time.monotonic())
         asked.setblocking(False)
         assert (asked.recv(100), silent.recv(100)) == (b"GET / HTTP/1.1", b"")
         with pytest.raises(BlockingIOError):
             asked.recv(100)
+
+
+def workers_of(gateway: Gateway) -> list[int]:
+    pid = gateway.process.pid
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Return what the condition returns as soon as it is true."""
+    deadline = time.monotonic() + 20
+    while not (met := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return met
+
+
+def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
+    with running_gateway() as gateway, contextlib.ExitStack() as waiting:
+        workers = workers_of(gateway)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        queued = [waiting.enter_context(RawConnection(gateway.port, timeout=20)) for _ in range(40)]
+        for connection in queued:
+            connection.send(request_bytes("GET", "/api/v1/meta/health/live"))
+        gateway.process.terminate()
+        time.sleep(1)  # until the workers have been told, too
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+
+        answers = [connection.read() for connection in queued]
+        assert {(answer.status, answer.header("Connection")) for answer in answers} == {(200, "close")}
+        assert gateway.process.wait(20) == 0
+        assert '"level":"error"' not in gateway.log.read_text()
+
+
+def test_a_connection_that_has_just_been_used_is_served_once_more_after_sigterm() -> None:
+    live = request_bytes("GET", "/api/v1/meta/health/live")
+    with running_gateway(WEB_CONCURRENCY="1") as gateway, RawConnection(gateway.port) as kept:
+        kept.send(live)
+        assert kept.read().header("Connection") == "keep-alive"
+        gateway.process.terminate()
+        time.sleep(1.5)  # idle connections were closed within one second
+        kept.send(live)
+        answer = kept.read()
+
+        assert (answer.status, answer.header("Connection")) == (200, "close")
+        assert gateway.process.wait(20) == 0
+
+
+def test_a_worker_that_is_told_to_stop_as_it_starts_does_not_hang() -> None:
+    with running_gateway(WEB_CONCURRENCY="1") as gateway:
+        for _ in range(3):
+            before = set(workers_of(gateway))
+            gateway.process.send_signal(signal.SIGHUP)
+            youngest = wait_for(lambda old=before: set(workers_of(gateway)) - old).pop()
+            os.kill(youngest, signal.SIGTERM)
+            wait_for(lambda pid=youngest: pid not in workers_of(gateway))
 
 
 def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connections() -> None:
