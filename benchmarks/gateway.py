@@ -114,6 +114,7 @@ def environment(stage: Stage, redis_url: str, upstreams: Upstreams = Upstreams(N
         "TRON_PAYMENT_URL": upstreams.tron_payment,
         "STORAGE_DATABASE_URL": upstreams.storage,
         "ALLOWED_HOSTS": "127.0.0.1",
+        "MAX_CONNECTIONS_PER_ADDRESS": "0",  # the load comes from one
         "CORS_ORIGINS": "http://localhost:3000",
         **{f"RATE_LIMIT{tier}_REQUESTS_PER_MINUTE": PLENTY for tier in limits},
     }

@@ -12,6 +12,7 @@ from lucid_gateway.logs import logging_config
 from lucid_gateway.metrics_directory import make_directory, reserve
 from lucid_gateway.redis_at_start import refuse_cluster_node
 from lucid_gateway.server.listener import ending
+from lucid_gateway.server.open_connections import empty, free_row
 
 env = environment()
 
@@ -78,6 +79,11 @@ def tell_of_the_end(server: Any) -> None:
     server.stop = stop_telling
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker a row of its own to count its connections in."""
+    worker.row = free_row({other.row for other in server.WORKERS.values()})
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Let the worker end at SIGTERM from its beginning, and make room for what it will count.
 
@@ -90,6 +96,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """Keep what a dead worker counted, and forget what it had under way. The master lives on, whatever comes of it."""
+    empty(worker.row)
     if metrics_directory is None:
         return
     # prometheus_client is imported only now, see above.

@@ -148,6 +148,7 @@ class Environment(BaseSettings):
     LOG_FORMAT: Literal["json", "console"] = "json"
     METRICS_ENABLED: bool = True
     CLIENT_TIMEOUT_SECONDS: Positive = 30
+    MAX_CONNECTIONS_PER_ADDRESS: Count = 1_000
     HEALTH_CHECK_INTERVAL: Annotated[int, Field(ge=1, le=3600)] = 30
     AUDIT_RETENTION_DAYS: Annotated[int, Field(ge=1, le=3650)] = 90
     API_DOCS_ENABLED: bool = False

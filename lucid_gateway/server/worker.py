@@ -27,6 +27,7 @@ from lucid_gateway.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
 from lucid_gateway.server.listener import NameOf, stop_accepting
+from lucid_gateway.server.open_connections import OpenConnections
 from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_type, has_body, join_cookies
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
     connections once they have been silent for a while.
     """
 
+    # Of the counters in server/open_connections.py; the master sets it before it forks.
+    row = 0
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clients: dict[gevent.Greenlet, socket.socket] = {}
@@ -58,6 +62,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def run(self) -> None:
         """Accept connections until SIGTERM; return when all are served, or the time for that is over."""
+        self.connections = OpenConnections(self.row, environment().MAX_CONNECTIONS_PER_ADDRESS)
         pool = Pool(self.worker_connections)
         servers = [self.serving(listener, pool) for listener in self.sockets]
         while self.alive:
@@ -83,7 +88,12 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         return server
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        """Serve a connection to its end."""
+        """Serve a connection to its end; one too many of an address is closed before a byte is read."""
+        column = self.connections.enter(addr)
+        if column is None:
+            metrics.REFUSED.labels("too_many_connections").inc()
+            client.close()
+            return
         self.clients[gevent.getcurrent()] = client
         metrics.CONNECTIONS.inc()
         try:
@@ -91,6 +101,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         finally:
             metrics.CONNECTIONS.dec()
             del self.clients[gevent.getcurrent()]
+            self.connections.leave(column)
 
     def load_wsgi(self) -> None:
         """Load the application. One with a method `refusal_to` is asked before an environ is made: from the peer's

@@ -1,0 +1,146 @@
+"""The cap on open connections of an address, over all workers of a real gateway."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid_gateway.server.open_connections import COLUMNS, OpenConnections, column_of, counts, empty, free_row
+from testing.gateway import Gateway, running_gateway
+from testing.raw_http import request_bytes
+
+LIMIT, OVER = 20, 10
+LIVE = request_bytes("GET", "/api/v1/meta/health/live")
+HALF = LIVE[:-20]
+
+
+@pytest.fixture(scope="module")
+def capped() -> Iterator[Gateway]:
+    with running_gateway(MAX_CONNECTIONS_PER_ADDRESS=str(LIMIT), RATE_LIMIT_ENABLED="false") as running:
+        yield running
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def connect(port: int, source: str) -> socket.socket:
+    """Return a connection from a loopback address, on which half a request has been sent."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+    with contextlib.suppress(OSError):
+        connection.sendall(HALF)
+    return connection
+
+
+def is_served(connection: socket.socket) -> bool:
+    """Send the other half, and return whether an answer comes."""
+    with contextlib.suppress(OSError):
+        connection.sendall(LIVE[-20:])
+        return connection.recv(65536).startswith(b"HTTP/1.1 200")
+    return False
+
+
+def asked_once(port: int, source: str) -> bool:
+    with connect(port, source) as connection:
+        return is_served(connection)
+
+
+def workers_of(gateway: Gateway) -> list[int]:
+    pid = gateway.process.pid
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+@contextlib.contextmanager
+def crowd(port: int, source: str, size: int) -> Iterator[list[socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(connect(port, source)) for _ in range(size)]
+
+
+def served(crowded: list[socket.socket]) -> int:
+    return sum([is_served(connection) for connection in crowded])
+
+
+def test_an_address_has_so_many_connections_and_no_more_and_others_are_served(capped: Gateway) -> None:
+    with crowd(capped.port, "127.0.0.2", LIMIT + OVER) as crowded:
+        time.sleep(0.5)
+        assert asked_once(capped.port, "127.0.0.3")
+        # Two workers may let one in at the same time.
+        assert LIMIT <= served(crowded) <= LIMIT + 1
+    wait_for(lambda: asked_once(capped.port, "127.0.0.2"))
+
+
+def test_refusals_are_counted_and_an_address_is_named_once(capped: Gateway) -> None:
+    with crowd(capped.port, "127.0.0.4", LIMIT + OVER) as crowded:
+        assert served(crowded) <= LIMIT + 1
+    lines = [json.loads(line) for line in capped.log.read_text().splitlines() if "127.0.0.4" in line]
+    named = [line for line in lines if line["event"] == "too many connections of an address"]
+    assert 1 <= len(named) <= 2  # by each worker
+    assert f"MAX_CONNECTIONS_PER_ADDRESS is {LIMIT}" in named[0]["advice"]
+    token = json.loads(capped.manage("issue_token", "--email", "admin@lucid.test", "--json"))["access_token"]
+    asking = urllib.request.Request(
+        f"{capped.url}/meta/metrics", headers={"Authorization": f"Bearer {token}", "Accept": "text/plain"}
+    )
+    with urllib.request.urlopen(asking, timeout=10) as answer:
+        counted = [line for line in answer.read().decode().splitlines() if 'reason="too_many_connections"' in line]
+    assert float(counted[0].split()[-1]) >= OVER - 1
+
+
+def test_connections_of_a_worker_that_dies_do_not_count_on(capped: Gateway) -> None:
+    with crowd(capped.port, "127.0.0.5", LIMIT + OVER):
+        for worker in workers_of(capped):
+            os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: asked_once(capped.port, "127.0.0.5"))
+
+
+def test_trusted_proxies_are_not_limited() -> None:
+    with running_gateway(
+        MAX_CONNECTIONS_PER_ADDRESS="5", TRUSTED_PROXIES="127.0.0.8/30", RATE_LIMIT_ENABLED="false"
+    ) as gateway:
+        with crowd(gateway.port, "127.0.0.9", 15) as crowded:
+            assert served(crowded) == 15
+        with crowd(gateway.port, "127.0.0.12", 15) as crowded:
+            assert served(crowded) <= 6
+
+
+# The table.
+
+
+@pytest.fixture
+def row() -> Iterator[int]:
+    row = free_row(())
+    yield row
+    empty(row)
+
+
+def test_workers_count_together(row: int) -> None:
+    other = free_row({row})
+    mine, theirs = OpenConnections(row, 2), OpenConnections(other, 2)
+    column = mine.enter(("192.0.2.1", 1))
+    assert column is not None
+    assert theirs.enter(("192.0.2.1", 2)) == column
+    assert mine.enter(("192.0.2.1", 3)) is None
+    theirs.leave(column)
+    assert mine.enter(("192.0.2.1", 4)) == column
+    assert sum(counts[column::COLUMNS]) == 2
+
+
+def test_a_network_of_ipv6_counts_as_one_and_a_mapped_address_as_ipv4(row: int) -> None:
+    assert column_of("2001:db8::1") == column_of("2001:db8::ffff:2") != column_of("2001:db8:0:1::1")
+    assert column_of("::ffff:192.0.2.1") == column_of("192.0.2.1")
+
+
+@pytest.mark.parametrize(("peer", "limit"), [("", 1), (("192.0.2.1", 1), 0)])
+def test_unix_sockets_are_not_limited_nor_is_anybody_by_zero(row: int, peer: object, limit: int) -> None:
+    connections = OpenConnections(row, limit)
+    assert [connections.enter(peer) for _ in range(3)] == [-1, -1, -1]
+    connections.leave(-1)
