@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import signal
 from typing import Any
 
 from lucid_gateway.env import environment, go_without_metrics
@@ -11,6 +10,7 @@ from lucid_gateway.handover import Handover, shared_memory
 from lucid_gateway.logs import logging_config
 from lucid_gateway.metrics_directory import make_directory, reserve
 from lucid_gateway.redis_at_start import refuse_cluster_node
+from lucid_gateway.server.forks import let_children_end_at_sigterm
 from lucid_gateway.server.listener import ending
 from lucid_gateway.server.open_connections import empty, free_row
 
@@ -63,8 +63,9 @@ def when_ready(server: Any) -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Refuse what would fail with every request."""
+    """Refuse what would fail with every request, and let workers end at SIGTERM from their first moment."""
     refuse_cluster_node()
+    let_children_end_at_sigterm()
 
 
 def tell_of_the_end(server: Any) -> None:
@@ -85,11 +86,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Let the worker end at SIGTERM from its beginning, and make room for what it will count.
-
-    Up to `init_signals` it has the master's handler, under which a worker of gevent hangs until it is killed.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Make room for what the worker will count."""
     if metrics_directory is not None:
         reserve(metrics_directory, worker.pid)
 
