@@ -19,6 +19,7 @@ from demo.launch import running_clusters
 from lucid_gateway.server.worker import GatewayWorker
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawConnection, request_bytes
+from testing.servers import BIN, child, free_port
 
 
 def slow_answer(port: int, token: str) -> int:
@@ -45,9 +46,12 @@ def test_a_request_that_is_there_but_not_read_yet_is_not_shut_out() -> None:
             asked.recv(100)
 
 
-def workers_of(gateway: Gateway) -> list[int]:
-    pid = gateway.process.pid
+def children_of(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def workers_of(gateway: Gateway) -> list[int]:
+    return children_of(gateway.process.pid)
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
@@ -100,6 +104,17 @@ def test_a_worker_that_is_told_to_stop_as_it_starts_does_not_hang() -> None:
             youngest = wait_for(lambda old=before: set(workers_of(gateway)) - old).pop()
             os.kill(youngest, signal.SIGTERM)
             wait_for(lambda pid=youngest: pid not in workers_of(gateway))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1])
+def test_a_gateway_that_is_told_to_stop_as_it_starts_stops(tmp_path: Path, seconds: float) -> None:
+    env = os.environ | {"HTTP_PORT": str(free_port()), "WEB_CONCURRENCY": "2"}
+    command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+    with child(command, tmp_path / "log", env) as process:
+        wait_for(lambda: len(children_of(process.pid)) == 2)
+        time.sleep(seconds)
+        process.terminate()
+        assert process.wait(20) == 0  # one that hangs is killed after 30 s
 
 
 def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connections() -> None:
