@@ -100,7 +100,7 @@ def late_entries(since: datetime) -> Iterator[Entry]:
 
 
 def in_chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries in lists of a thousand, as many as are read and written in one piece."""
+    """Yield the entries in lists of at most a thousand."""
     left = iter(entries)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
