@@ -55,6 +55,7 @@ class Copy:
         self.doubts = 1
         self.settled = 0
         self.goal: Goal | None = None
+        self.believed_on = b""  # the run id of the server whose copy was believed last
         self.asked_again_at = 0.0
 
     def doubt(self) -> None:
@@ -83,7 +84,7 @@ class Copy:
 
     def settle(self, goal: Goal) -> None:
         """Believe the copy again, unless somebody has doubted it meanwhile."""
-        self.settled, self.goal = goal.doubts, None
+        self.settled, self.goal, self.believed_on = goal.doubts, None, goal.run_id
 
 
 copy = Copy()

@@ -6,12 +6,13 @@ this bounds for how long a revoked token works elsewhere: by two seconds, wherev
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import Redis
 
-from accounts.revocation.copy import copy
+from accounts.revocation.copy import copy, restore
 from accounts.revocation.entries import Entry, in_chunks, late_entries
 from accounts.revocation.publishing import try_to_publish
 from lucid_gateway.clock import MAX_CLOCK_SKEW, compare_clock, database_now
@@ -59,6 +60,10 @@ class Lookout:
         try_to_publish(new)
         self.sweep()
         self.watch_redis()
+        if copy.suspect:
+            # Now, while the database answers: it may be down when the next request comes.
+            with suppress(RedisUnavailable):
+                restore()
 
     def hold(self, entries: Iterable[Entry]) -> list[Entry]:
         """Hold the entries against requests; return those that are new."""
@@ -88,7 +93,7 @@ class Lookout:
         except RedisUnavailable:
             return
         compare_clock("Redis", seconds + microseconds / 1e6, asked_at=asked_at)
-        if self.run_id and info["run_id"] != self.run_id:
+        if self.run_id and info["run_id"] != self.run_id and info["run_id"].encode() != copy.believed_on:
             copy.doubt()
         self.run_id = info["run_id"]
 
