@@ -32,7 +32,7 @@ from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_typ
 
 logger = logging.getLogger(__name__)
 REQUESTS_A_TURN = 8
-# A connection that was silent for so long may be closed. Proxies must let go of theirs before (nginx.conf.template).
+# A connection that was silent for so long may be closed. A proxy must close its own sooner (nginx.conf.template).
 SILENT_SECONDS = 5.0
 
 
