@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jwt
 import pytest
@@ -26,7 +27,9 @@ from testing.servers import RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.quiet
 
+T = TypeVar("T")
 LIMIT, BURST, WORKERS = 30, 15, 2
+TRIES = 5
 RECOVERED_WITHIN = 3.0  # seconds: one is promised, a busy machine gets threefold room
 INFO, DEMO = "/chain/info", "demo@lucid.test"
 MAKE_TOKENS = """
@@ -63,6 +66,19 @@ def timed(port: int, requests: Sequence[bytes], *, pause: float) -> list[Timed]:
     return found
 
 
+class Disturbed(Exception):
+    """Redis did not answer in time, as may happen on a busy machine: each worker counted for itself, as it should."""
+
+
+def undisturbed(count: Callable[[], T]) -> T:
+    """Return what `count` returns, once nothing disturbed it; it must ask for a fresh user each time."""
+    for _ in range(TRIES):
+        with contextlib.suppress(Disturbed):
+            return in_one_minute(count)
+        time.sleep(RECOVERED_WITHIN)
+    raise AssertionError("Redis was given up each time")
+
+
 @dataclass
 class Stage:
     """A gateway, its Redis behind a relay, a client of that Redis, and tokens that nobody has used yet."""
@@ -92,14 +108,30 @@ class Stage:
         found = in_parallel(len(lines), lambda number: timed(self.gateway.port, lines[number], pause=pause))
         return [one for line in found for one in line]
 
-    def admitted(self, token: str, requests: int = LIMIT + BURST + 20, clients: int = 8) -> int:
+    def admitted(self, token: str, requests: int = LIMIT + BURST + 20) -> int:
         """Return how many of the user's parallel requests are served; all others are refused by the limit."""
         found = Counter(
-            answer.status
-            for answer in crowd([self.gateway.port], [get(INFO, bearer(token))] * requests, clients=clients)
+            answer.status for answer in crowd([self.gateway.port], [get(INFO, bearer(token))] * requests, clients=8)
         )
         assert set(found) <= {200, 429}, found
         return found[200]
+
+    def counted(self, token: str) -> int:
+        """Return how many of the user's parallel requests are served by workers that have Redis."""
+        with self.having_redis():
+            return self.admitted(token)
+
+    @contextlib.contextmanager
+    def having_redis(self) -> Iterator[None]:
+        """Raise Disturbed if a worker has given Redis up meanwhile."""
+        outages = self.outages()
+        yield
+        if self.outages() != outages:
+            raise Disturbed
+
+    def outages(self) -> int:
+        """Return how often a worker has given Redis up so far."""
+        return self.gateway.log.read_text().count("Redis is unavailable")
 
 
 @pytest.fixture(scope="module")
@@ -199,17 +231,21 @@ def read_only(stage: Stage) -> Iterator[None]:
 
 @pytest.mark.parametrize("fault", ["restarted", "flushed"])
 def test_a_redis_that_forgot_everything_counts_from_nothing_and_revoked_stays_revoked(stage: Stage, fault: str) -> None:
-    early_in_the_minute(10)
-    token = stage.fresh_token()
-    assert stage.admitted(token) == LIMIT + BURST
-    if fault == "restarted":
-        stage.stop_redis()
-        stage.start_redis()
-        time.sleep(RECOVERED_WITHIN)  # a worker that asked Redis meanwhile went without it
-    else:
-        stage.redis.flushall()
+    def forget() -> None:
+        if fault == "restarted":
+            stage.stop_redis()
+            stage.start_redis()
+            time.sleep(RECOVERED_WITHIN)  # a worker that asked Redis meanwhile went without it
+        else:
+            stage.redis.flushall()
 
-    assert stage.admitted(token) == LIMIT + BURST
+    def count_before_and_after() -> tuple[int, int]:
+        token = stage.fresh_token()
+        before = stage.counted(token)
+        forget()
+        return before, stage.counted(token)
+
+    assert undisturbed(count_before_and_after) == (LIMIT + BURST, LIMIT + BURST)
     assert {one.code for one in stage.timed([[get(INFO, bearer(stage.revoked))] * 2] * 4)} == {"2003"}
 
 
@@ -217,11 +253,11 @@ def test_a_redis_that_takes_50_ms_costs_just_that_and_counts_exactly(stage: Stag
     stage.relay.delay = 0.05
     try:
         answers = stage.timed([[get(INFO, bearer(stage.fresh_token()))] * 5])
-        admitted = in_one_minute(lambda: stage.admitted(stage.fresh_token()))
+        counted = undisturbed(lambda: stage.counted(stage.fresh_token()))
     finally:
         stage.relay.delay = 0.0
 
-    assert admitted == LIMIT + BURST
+    assert counted == LIMIT + BURST
     assert 0.05 <= statistics.median(one.seconds for one in answers) < 0.2
 
 
@@ -234,7 +270,7 @@ def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_lat
     with fault(stage):
         answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
         assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
-        assert max(one.seconds for one in answers) < 1
+        assert max(one.seconds for one in answers) < 1.5  # two time-outs of 0.25 s, threefold
         assert statistics.mean(one.seconds for one in answers) < 0.1
         assert LIMIT + BURST <= stage.admitted(stage.fresh_token(), requests=110) <= WORKERS * (LIMIT + BURST)
 
@@ -242,12 +278,17 @@ def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_lat
         assert {one.status for one in served_or_503} <= {200, 201, 401, 429, 503}
 
     time.sleep(RECOVERED_WITHIN)
-    assert stage.admitted(stage.fresh_token()) == LIMIT + BURST
+    assert undisturbed(lambda: stage.counted(stage.fresh_token())) == LIMIT + BURST
     assert {one.code for one in stage.timed([[revoked] * 2] * 4)} == {"2003"}
 
 
 def test_every_key_of_all_this_has_an_expiry_but_the_marker_of_the_copy(stage: Stage) -> None:
-    statuses = [one.status for one in stage.timed([all_kinds(stage.fresh_token(), logins=3)])]
+    def ask_for_all_kinds() -> list[int]:
+        stage.redis.flushall()  # wrong codes count from nothing
+        with stage.having_redis():
+            return [one.status for one in stage.timed([all_kinds(stage.fresh_token(), logins=3)])]
+
+    statuses = undisturbed(ask_for_all_kinds)
     assert (statuses.count(401), statuses.count(429), statuses[-1]) == (10, 5, 201)  # locked out
 
     expiries = {key.decode(): stage.redis.ttl(key) for key in stage.redis.scan_iter()}
