@@ -31,7 +31,7 @@ users = {name: User.objects.get(email=f"{name}@lucid.test") for name in ("demo",
 def make(count, name="demo", **fields):
     return [str(Session.objects.create(user=users[name], name="a session", **fields).pk) for _ in range(count)]
 sessions = {
-    "plain": make(60), "small": make(10, max_size_bytes=2**20), "completed": make(1, status="completed"),
+    "plain": make(60), "small": make(20, max_size_bytes=2**20), "completed": make(1, status="completed"),
     "others": make(3, "operator"),
 }
 tokens = {name: issue_tokens(user).access for name, user in users.items()}
