@@ -94,6 +94,7 @@ class Environment(BaseSettings):
     MONGODB_DATABASE: str = "lucid_gateway"
     SQLITE_PATH: Path = Path("var/lucid_gateway.sqlite3")
     REDIS_URL: str
+    REDIS_TIMEOUT_SECONDS: Annotated[float, Field(ge=0.05, le=10)] = 0.3
 
     BLOCKCHAIN_CORE_URL: CommaList = ()
     SESSION_MANAGEMENT_URL: CommaList = ()

@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.utils import str_if_bytes
 
-TIMEOUT_SECONDS: Final = 0.3  # to connect, and for each answer
 # The breaker of `lucid_gateway.redis_access` decides when to try again.
 NO_RETRY: Final = Retry(NoBackoff(), 0)
 
@@ -67,8 +66,9 @@ class Primary:
     drops them.
     """
 
-    def __init__(self, sentinels: Sequence[tuple[str, int]], group: str) -> None:
-        waits = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+    def __init__(self, sentinels: Sequence[tuple[str, int]], group: str, *, seconds: float) -> None:
+        """Give each Sentinel so many seconds to be connected to, and as many for each answer."""
+        waits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
         self.sentinels = [Redis(host, port, protocol=2, retry=NO_RETRY, **waits) for host, port in sentinels]  # type: ignore[arg-type]
         self.group = group
         self.address: tuple[str, int] | None = None

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from lucid_gateway.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.logs import configure_structlog, logging_config
-from lucid_gateway.redis_connections import NO_RETRY, TIMEOUT_SECONDS, Primary, PrimaryConnection
+from lucid_gateway.redis_connections import NO_RETRY, Primary, PrimaryConnection
 
 ENV = environment()
 
@@ -114,7 +114,7 @@ def redis_cache() -> dict[str, Any]:
     """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
     pool: dict[str, Any] = {
         "max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY,
-        "socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS,
+        "socket_timeout": ENV.REDIS_TIMEOUT_SECONDS, "socket_connect_timeout": ENV.REDIS_TIMEOUT_SECONDS,
     }  # fmt: skip
     location = ENV.REDIS_URL
     if urlsplit(ENV.REDIS_URL).scheme == "sentinel":
@@ -133,7 +133,8 @@ def sentinel_group() -> tuple[str, dict[str, Any]]:
     credentials, _, hosts = hosts.rpartition("@")
     name, _, database = rest.partition("/")
     sentinels = [(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in hosts.split(",")]
-    options = {"connection_class": PrimaryConnection, "primary": Primary(sentinels, name)}
+    primary = Primary(sentinels, name, seconds=ENV.REDIS_TIMEOUT_SECONDS)
+    options = {"connection_class": PrimaryConnection, "primary": primary}
     password = credentials.rpartition(":")[2]
     return f"redis://sentinel/{database or 0}", options | ({"password": password} if password else {})
 

@@ -71,7 +71,7 @@ def stalled(server: RedisServer) -> Iterator[None]:
 def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_path: Path) -> None:
     with database_that_can_stop(tmp_path) as (database, stop_database), contextlib.ExitStack() as redis:
         server = redis.enter_context(running_redis())
-        with running_gateway(REDIS_URL=server.url, **database) as gateway:
+        with running_gateway(REDIS_URL=server.url, REDIS_TIMEOUT_SECONDS="0.3", **database) as gateway:
             live, revoked, later = (gateway.issue_token(USER) for _ in range(3))
             call(gateway, "POST", "/auth/logout", revoked)
             assert (me(gateway, live), me(gateway, revoked)) == ("in", "2003")

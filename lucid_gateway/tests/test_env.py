@@ -112,6 +112,8 @@ def test_a_missing_or_empty_value_is_named(monkeypatch: pytest.MonkeyPatch, name
         ("REDIS_URL", "sentinel://"),
         ("REDIS_URL", "sentinel://one,two:26379/mymaster"),
         ("REDIS_URL", "sentinel://one:26379"),
+        ("REDIS_TIMEOUT_SECONDS", "0"),
+        ("REDIS_TIMEOUT_SECONDS", "60"),
         ("BLOCKCHAIN_CORE_URL", "blockchain-core:8084"),
         ("BLOCKCHAIN_CORE_URL", "http://blockchain-core/base"),
         ("BLOCKCHAIN_CORE_URL", "http://user:pass@blockchain-core"),

@@ -35,7 +35,9 @@ def server(settings: Settings) -> Iterator[RedisServer]:
     """A server of its own, that this process's client talks to."""
     with running_redis() as server:
         default = settings.CACHES["default"]
-        settings.CACHES = {"default": default | {"LOCATION": server.url}}
+        pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}
+        options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
+        settings.CACHES = {"default": default | {"LOCATION": server.url, "OPTIONS": options}}
         assert ping()
         yield server
 

@@ -22,8 +22,11 @@ def group(settings: Settings) -> Iterator[SentinelGroup]:
     with running_sentinel_group() as group:
         default = settings.CACHES["default"]
         pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {
-            "connection_class": PrimaryConnection, "primary": Primary([("127.0.0.1", group.sentinel_port)], GROUP),
-        }  # fmt: skip
+            "connection_class": PrimaryConnection,
+            "primary": Primary([("127.0.0.1", group.sentinel_port)], GROUP, seconds=0.3),
+            "socket_timeout": 0.3,
+            "socket_connect_timeout": 0.3,
+        }
         options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
         # A pool belongs to its location: the name of the host is not looked up.
         location = f"redis://sentinel-{group.sentinel_port}/0"

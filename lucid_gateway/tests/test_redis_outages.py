@@ -131,7 +131,8 @@ def stage() -> Iterator[Stage]:
         with Redis(port=server.port) as redis:
             redis.config_set("maxmemory-policy", "allkeys-lru")
         relay = stack.enter_context(running_relay(server.port))
-        gateway = stack.enter_context(running_gateway(REDIS_URL=f"redis://127.0.0.1:{relay.port}/0"))
+        redis_url = f"redis://127.0.0.1:{relay.port}/0"
+        gateway = stack.enter_context(running_gateway(REDIS_URL=redis_url, REDIS_TIMEOUT_SECONDS="0.3"))
         yield Stage(gateway, server, relay, gateway.issue_token("demo@lucid.test"))
 
 

@@ -51,8 +51,12 @@ class Stage:
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     """The gateway; each of its workers has connected to the primary as often as it can."""
-    limits = {"RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": "100000", "RATE_LIMIT_DAILY_QUOTA": "100000"}
-    with running_sentinel_group() as group, running_gateway(REDIS_URL=group.url, **limits) as gateway:
+    settings = {
+        "REDIS_TIMEOUT_SECONDS": "0.3",
+        "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": "100000",
+        "RATE_LIMIT_DAILY_QUOTA": "100000",
+    }
+    with running_sentinel_group() as group, running_gateway(REDIS_URL=group.url, **settings) as gateway:
         stage = Stage(gateway, group, gateway.issue_token(USER))
         assert stage.ask(400) == {200}
         yield stage

@@ -144,6 +144,7 @@ def stage() -> Iterator[Stage]:
         gateway = stack.enter_context(
             running_gateway(
                 REDIS_URL=f"redis://127.0.0.1:{relay.port}/0",
+                REDIS_TIMEOUT_SECONDS="0.3",
                 BLOCKCHAIN_CORE_URL=clusters.blockchain_core,
                 SESSION_MANAGEMENT_URL=clusters.session_management,
                 TRON_PAYMENT_URL=clusters.tron_payment,
