@@ -56,7 +56,7 @@ def workers_of(gateway: Gateway) -> list[int]:
 
 def wait_for(condition: Callable[[], Any]) -> Any:
     """Return what the condition returns as soon as it is true."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (met := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

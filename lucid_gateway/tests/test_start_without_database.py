@@ -63,7 +63,7 @@ def gateway(database: Database) -> Iterator[Gateway]:
         admin = gateway.issue_token("admin@lucid.test")
         rule = api("POST", "/admin/blocked-addresses", {"network": DENIED, "reason": "scanner"}, token=admin)
         assert ask(gateway.port, rule).status == 201
-        wait_until(lambda: {status(gateway, DENIED) for _ in range(10)} == {403}, 20)
+        wait_until(lambda: {status(gateway, DENIED) for _ in range(10)} == {403})
         yield gateway
 
 

@@ -172,9 +172,9 @@ def test_a_window_begins_and_ends_by_itself_on_all_workers(sqlite_site: Site) ->
     sqlite_site.close("/chain/info", starts_at=in_seconds(4), ends_at=in_seconds(8))
     assert sqlite_site.answers("/chain/info") == {"in"}
 
-    wait_until(lambda: sqlite_site.answers("/chain/info") == {"5009"}, 20)
+    wait_until(lambda: sqlite_site.answers("/chain/info") == {"5009"})
     assert time.monotonic() - started > 3.9
-    wait_until(lambda: sqlite_site.answers("/chain/info") == {"in"}, 20)
+    wait_until(lambda: sqlite_site.answers("/chain/info") == {"in"})
     assert time.monotonic() - started > 7.9
 
 

@@ -98,7 +98,7 @@ def test_a_retry_repairs_what_killed_workers_left(stage: Stage) -> None:
     with connections(stage.gateway, len(bodies)) as opened:
         for number, (_, connection) in enumerate(opened):
             connection.send(request_of(stage, session, number, bodies[number]))
-        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == len(bodies), 20)
+        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == len(bodies), 60)
         for pid in workers(stage.gateway):
             os.kill(pid, signal.SIGKILL)
     go_on.set()
