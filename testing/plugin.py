@@ -36,7 +36,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         "SQLITE_PATH": "var/test.sqlite3",
         "REDIS_URL": servers.enter_context(running_redis()).url,
         # A busy machine must not look like an outage of Redis; the tests of outages have the usual 0.3 seconds.
-        "REDIS_TIMEOUT_SECONDS": "5",
+        "REDIS_TIMEOUT_SECONDS": "2",
         "BLOCKCHAIN_CORE_URL": f"http://127.0.0.1:{free_port()}",
         "SESSION_MANAGEMENT_URL": f"http://127.0.0.1:{free_port()}",
         "TRON_PAYMENT_URL": f"http://127.0.0.1:{free_port()}",

@@ -15,13 +15,13 @@ from testing.servers import free_port, running_redis
 def test_the_time_out_is_what_the_setting_says(settings: Settings) -> None:
     options = redis_client().connection_pool.connection_kwargs
 
-    assert options["socket_timeout"] == options["socket_connect_timeout"] == settings.ENV.REDIS_TIMEOUT_SECONDS == 5
+    assert options["socket_timeout"] == options["socket_connect_timeout"] == settings.ENV.REDIS_TIMEOUT_SECONDS == 2
 
 
 def test_a_sentinel_that_missed_the_failover_is_not_believed() -> None:
     with running_redis() as old, running_redis() as new, running_sentinel(old.port) as behind:
         with running_sentinel(new.port, epoch=3) as ahead:
-            primary = Primary([("127.0.0.1", behind), ("127.0.0.1", ahead)], GROUP, seconds=5)
+            primary = Primary([("127.0.0.1", behind), ("127.0.0.1", ahead)], GROUP, seconds=2)
             assert primary.current() == ("127.0.0.1", new.port)
 
         primary.forget()
@@ -31,7 +31,7 @@ def test_a_sentinel_that_missed_the_failover_is_not_believed() -> None:
 
 def test_sentinels_that_were_all_set_up_anew_are_believed() -> None:
     with running_redis() as redis, running_sentinel(redis.port) as sentinel:
-        primary = Primary([("127.0.0.1", sentinel)], GROUP, seconds=5)
+        primary = Primary([("127.0.0.1", sentinel)], GROUP, seconds=2)
         primary.epoch = 7
 
         assert primary.current() == ("127.0.0.1", redis.port)
@@ -39,7 +39,7 @@ def test_sentinels_that_were_all_set_up_anew_are_believed() -> None:
 
 def test_a_primary_that_is_down_is_not_named() -> None:
     with running_sentinel(free_port()) as sentinel:
-        primary = Primary([("127.0.0.1", sentinel)], GROUP, seconds=5)
+        primary = Primary([("127.0.0.1", sentinel)], GROUP, seconds=2)
 
         with pytest.raises(RedisConnectionError):
             wait_until_it_is_refused(primary)

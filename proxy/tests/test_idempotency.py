@@ -453,7 +453,7 @@ def stalled(seconds: float) -> Iterator[None]:
 
 
 def test_with_redis_stalled_nothing_is_sent_until_it_is_back(customer: Customer, wallets: RawCluster) -> None:
-    with stalled(1.0):
+    with stalled(settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5):
         refused = customer.post()
     assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["5"])
     assert wallets.requests == []
