@@ -194,7 +194,7 @@ def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
 
 
 def test_a_rule_ends_on_time_though_nobody_reads_it_again() -> None:
-    ends = timezone.now() + timedelta(seconds=0.05)
+    ends = timezone.now() + timedelta(seconds=0.5)
     narrow = AddressRule(network="192.0.2.1/32", kind="allow", expires_at=ends)
     holder.rules = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
     asked = [verdict_on("192.0.2.1")]
