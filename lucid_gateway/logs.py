@@ -51,7 +51,7 @@ def to_json(event: EventDict, **_: Any) -> str:
 
 
 def leave_out_empty_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Remove the fields that are None, so that a line is short enough to read on a terminal."""
+    """Drop fields that are None, to keep lines short on a terminal."""
     return {name: value for name, value in event.items() if value is not None}
 
 

@@ -7,11 +7,12 @@ import signal
 import socket
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from accounts.tests.stage import wait_until
 from lucid_gateway.server.open_connections import COLUMNS, OpenConnections, column_of, counts, empty, free_row
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import request_bytes
@@ -25,13 +26,6 @@ HALF = LIVE[:-20]
 def capped() -> Iterator[Gateway]:
     with running_gateway(MAX_CONNECTIONS_PER_ADDRESS=str(LIMIT), RATE_LIMIT_ENABLED="false") as running:
         yield running
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def connect(port: int, source: str) -> socket.socket:
@@ -76,7 +70,7 @@ def test_an_address_has_so_many_connections_and_no_more_and_others_are_served(ca
         assert asked_once(capped.port, "127.0.0.3")
         # Two workers may let one in at the same time.
         assert LIMIT <= served(crowded) <= LIMIT + 1
-    wait_for(lambda: asked_once(capped.port, "127.0.0.2"))
+    wait_until(lambda: asked_once(capped.port, "127.0.0.2"))
 
 
 def test_refusals_are_counted_and_an_address_is_named_once(capped: Gateway) -> None:
@@ -99,7 +93,7 @@ def test_connections_of_a_worker_that_dies_do_not_count_on(capped: Gateway) -> N
     with crowd(capped.port, "127.0.0.5", LIMIT + OVER):
         for worker in workers_of(capped):
             os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: asked_once(capped.port, "127.0.0.5"))
+        wait_until(lambda: asked_once(capped.port, "127.0.0.5"))
 
 
 def test_trusted_proxies_are_not_limited() -> None:

@@ -20,7 +20,7 @@ from demo.launch import running_clusters
 from ratelimit.tests.crowd import bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
-from testing.minutes import early_in_the_minute, in_one_minute
+from testing.minutes import TRIES, early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
 from testing.raw_http import RawConnection, request_bytes
 from testing.servers import RedisServer, free_port, running_redis
@@ -29,7 +29,6 @@ pytestmark = pytest.mark.quiet
 
 T = TypeVar("T")
 LIMIT, BURST, WORKERS = 30, 15, 2
-TRIES = 5
 RECOVERED_WITHIN = 3.0  # seconds: one is promised, a busy machine gets threefold room
 INFO, DEMO = "/chain/info", "demo@lucid.test"
 MAKE_TOKENS = """
@@ -271,7 +270,7 @@ def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_lat
     with fault(stage):
         answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
         assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
-        assert max(one.seconds for one in answers) < 1.5  # two time-outs of 0.25 s, threefold
+        assert max(one.seconds for one in answers) < 1.5  # to connect and to answer Redis has 0.3 s each
         assert statistics.mean(one.seconds for one in answers) < 0.1
         assert LIMIT + BURST <= stage.admitted(stage.fresh_token(), requests=110) <= WORKERS * (LIMIT + BURST)
 
