@@ -17,6 +17,11 @@ from redis.utils import str_if_bytes
 NO_RETRY: Final = Retry(NoBackoff(), 0)
 
 
+def time_outs(seconds: float) -> dict[str, float]:
+    """Return redis-py's options for a server that may take so many seconds to connect, and as many for each answer."""
+    return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+
+
 class PoolBusy(RedisError):
     """All connections of this process stayed busy: that says nothing about Redis."""
 
@@ -67,9 +72,9 @@ class Primary:
     """
 
     def __init__(self, sentinels: Sequence[tuple[str, int]], group: str, *, seconds: float) -> None:
-        """Give each Sentinel so many seconds to be connected to, and as many for each answer."""
-        waits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-        self.sentinels = [Redis(host, port, protocol=2, retry=NO_RETRY, **waits) for host, port in sentinels]  # type: ignore[arg-type]
+        """Each Sentinel may take so many seconds to connect, and as many for each answer."""
+        options = time_outs(seconds)
+        self.sentinels = [Redis(host, port, protocol=2, retry=NO_RETRY, **options) for host, port in sentinels]  # type: ignore[arg-type]
         self.group = group
         self.address: tuple[str, int] | None = None
         self.epoch = 0

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from lucid_gateway.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.logs import configure_structlog, logging_config
-from lucid_gateway.redis_connections import NO_RETRY, Primary, PrimaryConnection
+from lucid_gateway.redis_connections import NO_RETRY, Primary, PrimaryConnection, time_outs
 
 ENV = environment()
 
@@ -113,8 +113,7 @@ MIGRATION_MODULES = (
 def redis_cache() -> dict[str, Any]:
     """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
     pool: dict[str, Any] = {
-        "max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY,
-        "socket_timeout": ENV.REDIS_TIMEOUT_SECONDS, "socket_connect_timeout": ENV.REDIS_TIMEOUT_SECONDS,
+        "max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY, **time_outs(ENV.REDIS_TIMEOUT_SECONDS),
     }  # fmt: skip
     location = ENV.REDIS_URL
     if urlsplit(ENV.REDIS_URL).scheme == "sentinel":

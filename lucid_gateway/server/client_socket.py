@@ -51,7 +51,7 @@ class PatientSocket:
         view = memoryview(data)
         while view:
             started = self.start()
-            # Of more, one call would send all for as long as the client reads as fast.
+            # To a client that reads as fast as we write, one call could send any number of bytes.
             sent = self.sock.send(view[:BYTES_A_TURN])
             self.count(started, sent)
             view = view[sent:]

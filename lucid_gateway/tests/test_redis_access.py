@@ -23,6 +23,7 @@ from lucid_gateway.redis_access import (
     redis_client,
 )
 from lucid_gateway.redis_breaker import FAST_PROBES_AFTER_SLOWNESS
+from lucid_gateway.redis_connections import time_outs
 from lucid_gateway.redis_script import MAX_CONNECTIONS, RedisScript, connections
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
@@ -35,7 +36,7 @@ def server(settings: Settings) -> Iterator[RedisServer]:
     """A server of its own, that this process's client talks to."""
     with running_redis() as server:
         default = settings.CACHES["default"]
-        pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}
+        pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | time_outs(0.3)
         options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
         settings.CACHES = {"default": default | {"LOCATION": server.url, "OPTIONS": options}}
         assert ping()

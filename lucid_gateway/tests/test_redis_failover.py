@@ -8,7 +8,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from lucid_gateway.redis_access import RedisUnavailable, breaker, redis_call
-from lucid_gateway.redis_connections import Primary, PrimaryConnection
+from lucid_gateway.redis_connections import Primary, PrimaryConnection, time_outs
 from lucid_gateway.redis_script import MAX_CONNECTIONS, RedisScript, connections
 from lucid_gateway.redis_watch import RedisWatch
 from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group, wait_until
@@ -24,8 +24,7 @@ def group(settings: Settings) -> Iterator[SentinelGroup]:
         pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {
             "connection_class": PrimaryConnection,
             "primary": Primary([("127.0.0.1", group.sentinel_port)], GROUP, seconds=0.3),
-            "socket_timeout": 0.3,
-            "socket_connect_timeout": 0.3,
+            **time_outs(0.3),
         }
         options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
         # A pool belongs to its location: the name of the host is not looked up.

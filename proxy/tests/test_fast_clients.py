@@ -11,7 +11,7 @@ from lucid_gateway.server.client_socket import BYTES_A_TURN, PatientSocket
 
 MIB = 1024 * 1024
 MUCH = 32 * MIB
-# A turn ends with the call that makes it full, so it may be nearly twice as long.
+# A turn ends with the call that fills it, so it may be nearly twice as long.
 LEAST_TURNS = MUCH // (2 * BYTES_A_TURN)
 
 
