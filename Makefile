@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stress lint format bench soak openapi requirements
+.PHONY: help setup run test test-stress fuzz lint format bench soak openapi requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -39,6 +39,9 @@ test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
 
 test-stress: setup ## run the suite RUNS times (5) with all cores busy beside it, to find tests that fail now and then
 	@$(BIN)/python -m testing.stress --runs $(or $(RUNS),5)
+
+fuzz: setup ## try 50 times as many examples in each test that makes them up, new ones each time: ten minutes
+	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile fuzz --timeout 3600 -m hypothesis
 
 lint: setup ## check style, types, import directions, migrations and the committed OpenAPI document
 	$(BIN)/ruff check .

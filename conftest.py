@@ -36,9 +36,15 @@ from ratelimit import limiter, rules
 from ratelimit.floods import floods
 from testing.gateway import Gateway, running_gateway
 
-# A busy machine is no failure: neither making examples nor running them has a time limit.
-hypothesis.settings.register_profile("lucid", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("lucid")
+# A busy machine is no failure: neither making examples nor running them has a time limit. The suite tries the same
+# examples each time, so that a change fails for what it changed; `make fuzz` looks for new ones.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "fuzz", hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=5_000, print_blob=True
+)
+hypothesis.settings.load_profile("suite")
 
 BACKGROUND = ("redis-probe", "revocation", "blacklist-build", "idempotency-release")  # names of threads
 BACKGROUND_SECONDS = 10

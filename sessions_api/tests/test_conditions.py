@@ -250,7 +250,7 @@ GOOD = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.text(max_size=60) | TOKENS | GOOD, CONTEXTS)
 def test_every_text_is_an_error_with_its_place_or_says_yes_or_no_to_every_context(
     text: str, context: dict[str, Any]
@@ -258,7 +258,7 @@ def test_every_text_is_an_error_with_its_place_or_says_yes_or_no_to_every_contex
     outcome(text, context)
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(GOOD, CONTEXTS)
 def test_a_condition_and_its_opposite_never_both_hold(text: str, context: dict[str, Any]) -> None:
     assert not (parse(text).holds(context) and parse(f"!({text})").holds(context))
