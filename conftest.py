@@ -15,6 +15,7 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
 from django.db.models.signals import post_migrate
 from django.test import Client
+from hypothesis.internal.conjecture import providers
 from redis import Redis
 
 from accounts.api_keys import remembered
@@ -39,7 +40,7 @@ from testing.gateway import Gateway, running_gateway
 # A busy machine is no failure: neither making examples nor running them has a time limit. The suite tries the same
 # examples each time, so that a change fails for what it changed; `make fuzz` looks for new ones.
 hypothesis.settings.register_profile(
-    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.register_profile(
     "fuzz", hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=5_000, print_blob=True
@@ -49,6 +50,15 @@ hypothesis.settings.load_profile("suite")
 BACKGROUND = ("redis-probe", "revocation", "blacklist-build", "idempotency-release")  # names of threads
 BACKGROUND_SECONDS = 10
 PASSWORD = "Correct-Horse-7"  # noqa: S105  # of the cast
+
+
+def pytest_collection_finish() -> None:
+    """Let Hypothesis use the constants of the modules that are imported by now, and of no later ones.
+
+    What a test tries would otherwise depend on the tests that ran before it in its process.
+    """
+    constants = providers._get_local_constants()  # there is no setting for it
+    providers._get_local_constants = lambda: constants
 
 
 @pytest.fixture(scope="session")
