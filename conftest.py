@@ -21,18 +21,18 @@ from redis import Redis
 from accounts.api_keys import remembered
 from accounts.audit import Origin, origin
 from accounts.authentication import verified
-from accounts.key_material import key_material
-from accounts.keyring import Keyring, SigningKey, holder
 from accounts.models import User
-from accounts.revocation.copy import copy
-from accounts.revocation.lookout import lookout
-from accounts.revocation.publishing import publisher
 from accounts.roles import Role
-from accounts.signing_keys import bootstrap_kid
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.key_material import key_material
+from accounts.tokens.keyring import Keyring, SigningKey, holder
+from accounts.tokens.revocation.copy import copy
+from accounts.tokens.revocation.lookout import lookout
+from accounts.tokens.revocation.publishing import publisher
+from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
-from lucid_gateway.redis_access import breaker, redis_client
-from proxy import maintenance
+from lucid_gateway.kernel.redis.access import breaker, redis_client
+from proxy.choosing import closures as maintenance
 from ratelimit import limiter, rules
 from ratelimit.floods import floods
 from testing.gateway import Gateway, running_gateway

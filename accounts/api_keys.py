@@ -12,13 +12,14 @@ from django.utils import timezone
 
 from accounts.audit import record
 from accounts.callers import Caller, RememberedCallers
-from accounts.digests import secret_hash
 from accounts.idempotency import made_once
 from accounts.models import ApiKey, User
-from accounts.revocation.ending import revoke_api_keys
-from accounts.revocation.entries import API_KEY_REMEMBERED
 from accounts.roles import PERMISSIONS, Role
-from lucid_gateway.errors import (
+from accounts.tokens.revocation.ending import revoke_api_keys
+from accounts.tokens.revocation.entries import API_KEY_REMEMBERED
+from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.kernel.places import take_place
+from lucid_gateway.policy.errors import (
     AccountLocked,
     GatewayError,
     NotFound,
@@ -26,7 +27,6 @@ from lucid_gateway.errors import (
     TokenExpired,
     TokenInvalid,
 )
-from lucid_gateway.places import take_place
 from ratelimit.client_address import address_bucket
 from ratelimit.floods import floods
 

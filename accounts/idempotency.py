@@ -18,9 +18,9 @@ from django.db import DatabaseError, IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from accounts.encryption import CannotDecrypt, decrypt, encrypt
 from accounts.models import IdempotentRequest
-from lucid_gateway.errors import GatewayError, InvalidRequest, RequestUnderWay, WrongFormat
+from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+from lucid_gateway.policy.errors import GatewayError, InvalidRequest, RequestUnderWay, WrongFormat
 
 logger = logging.getLogger(__name__)
 # Visible ASCII without the comma: with it the server joins two fields, of which nobody could say which one counts.

@@ -5,7 +5,7 @@ from typing import Any
 
 from accounts.audit import origin, record
 from accounts.models import User
-from lucid_gateway.errors import NotFound, OperationNotAllowed
+from lucid_gateway.policy.errors import NotFound, OperationNotAllowed
 from ratelimit import rules
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.rules import REFUSED_KINDS, table_of

@@ -7,7 +7,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from accounts.callers import caller_of
-from lucid_gateway.errors import NotAUUID
+from lucid_gateway.policy.errors import NotAUUID
 
 
 class HasRoutePermission(BasePermission):

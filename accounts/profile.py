@@ -8,17 +8,17 @@ from django.db import IntegrityError
 from django.utils import timezone
 from rest_framework.serializers import ValidationError
 
-from accounts import mail_links
 from accounts.audit import record
-from accounts.mail import send_email_confirmation, send_notice
+from accounts.login import mail_links
+from accounts.login.mail import send_email_confirmation, send_notice
+from accounts.login.password_reset import prove_password
+from accounts.login.registration import refuse_taken
 from accounts.models import ApiKey, AuditEvent, User
-from accounts.password_reset import prove_password
-from accounts.registration import refuse_taken
-from accounts.revocation.ending import revoke_api_keys
 from accounts.roles import STAFF
 from accounts.staff import OwnAccount, is_own
-from accounts.tokens import end_all
-from lucid_gateway.errors import AlreadyExists, Unauthenticated
+from accounts.tokens.issuing import end_all
+from accounts.tokens.revocation.ending import revoke_api_keys
+from lucid_gateway.policy.errors import AlreadyExists, Unauthenticated
 
 EMAIL = "email"
 EMAIL_LIFETIME_SECONDS = 86_400

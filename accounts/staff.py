@@ -3,8 +3,8 @@
 from accounts.audit import record
 from accounts.models import User
 from accounts.roles import STAFF, Role
-from accounts.tokens import end_all
-from lucid_gateway.errors import InsufficientPermissions, OperationNotAllowed
+from accounts.tokens.issuing import end_all
+from lucid_gateway.policy.errors import InsufficientPermissions, OperationNotAllowed
 
 
 def may_manage(operator_role: str, operator_id: object, user: User) -> bool:

@@ -25,7 +25,7 @@ from django.test import Client  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from accounts.models import User  # noqa: E402
-from accounts.tokens import issue_tokens  # noqa: E402
+from accounts.tokens.issuing import issue_tokens  # noqa: E402
 from sessions_api.models import Chunk, Session  # noqa: E402
 
 OF_EACH = 1000

@@ -22,7 +22,7 @@ from pathlib import Path
 from demo.children import ROOT, START_SECONDS, Failed, end_with_parent, free_port, running, wait_for_port
 from demo.launch import DemoClusters, running_clusters
 from demo.place import parse_port, taken_folder, taken_port
-from lucid_gateway.env import Environment
+from lucid_gateway.kernel.env import Environment
 
 BIN = Path(sys.executable).parent
 MAILS_ARE_PRINTED = "Mails, such as those with login codes, are printed here."

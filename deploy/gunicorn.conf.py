@@ -5,11 +5,11 @@ import logging
 import os
 from typing import Any
 
-from lucid_gateway.env import environment, go_without_metrics
-from lucid_gateway.handover import Handover, shared_memory
-from lucid_gateway.logs import logging_config
-from lucid_gateway.metrics_directory import make_directory, reserve
-from lucid_gateway.redis_at_start import refuse_cluster_node
+from lucid_gateway.kernel.env import environment, go_without_metrics
+from lucid_gateway.kernel.handover import Handover, shared_memory
+from lucid_gateway.kernel.logs import logging_config
+from lucid_gateway.kernel.metrics_files.directory import make_directory, reserve
+from lucid_gateway.kernel.redis.at_start import refuse_cluster_node
 from lucid_gateway.server.forks import let_children_end_at_sigterm
 from lucid_gateway.server.listener import ending
 from lucid_gateway.server.open_connections import empty, free_row
@@ -97,7 +97,7 @@ def child_exit(server: Any, worker: Any) -> None:
     if metrics_directory is None:
         return
     # prometheus_client is imported only now, see above.
-    from lucid_gateway.dead_workers import bury  # noqa: PLC0415
+    from lucid_gateway.kernel.metrics_files.dead_workers import bury  # noqa: PLC0415
 
     try:
         bury(metrics_directory, worker.pid, living=server.WORKERS)
@@ -110,14 +110,14 @@ def post_worker_init(worker: Any) -> None:
     application loaded out of garbage collection: walking through it stopped requests for 100 ms.
     """
     # Django is set up by now, and was not before.
-    from accounts import keyring  # noqa: PLC0415
-    from accounts.revocation.lookout import SECONDS as LOOK_SECONDS  # noqa: PLC0415
-    from accounts.revocation.lookout import lookout  # noqa: PLC0415
-    from lucid_gateway.following import follow  # noqa: PLC0415
-    from lucid_gateway.redis_watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
-    from lucid_gateway.redis_watch import RedisWatch  # noqa: PLC0415
-    from proxy import maintenance  # noqa: PLC0415
-    from proxy.sharing import share  # noqa: PLC0415
+    from accounts.tokens import keyring  # noqa: PLC0415
+    from accounts.tokens.revocation.lookout import SECONDS as LOOK_SECONDS  # noqa: PLC0415
+    from accounts.tokens.revocation.lookout import lookout  # noqa: PLC0415
+    from lucid_gateway.kernel.loops import follow  # noqa: PLC0415
+    from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
+    from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
+    from proxy.choosing import closures as maintenance  # noqa: PLC0415
+    from proxy.choosing.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
     from ratelimit.gate import ClosedGate  # noqa: PLC0415
 

@@ -1,13 +1,13 @@
-"""Django's settings, all derived from `lucid_gateway.env`; the same for every way to start the gateway."""
+"""Django's settings, all derived from `lucid_gateway.kernel.env`; the same for every way to start the gateway."""
 
 import hashlib
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from lucid_gateway.env import BASE_DIR, ConfigurationError, environment, stop
-from lucid_gateway.logs import configure_structlog, logging_config
-from lucid_gateway.redis_connections import NO_RETRY, Primary, PrimaryConnection, time_outs
+from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError, environment, stop
+from lucid_gateway.kernel.logs import configure_structlog, logging_config
+from lucid_gateway.kernel.redis.connections import NO_RETRY, Primary, PrimaryConnection, time_outs
 
 ENV = environment()
 
@@ -39,24 +39,24 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "lucid_gateway.access_log.AccessLogMiddleware",
+    "lucid_gateway.server.access_log.AccessLogMiddleware",
     "ratelimit.middleware.TrustedProxyMiddleware",
-    "lucid_gateway.request_id.RequestIDMiddleware",
+    "lucid_gateway.server.request_id.RequestIDMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "lucid_gateway.admin_middleware.PagePolicyMiddleware",
+    "lucid_gateway.server.admin_middleware.PagePolicyMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "ratelimit.middleware.RateLimitHeadersMiddleware",
     "ratelimit.middleware.UncountedRequestsMiddleware",
-    "proxy.middleware.RequestTargetMiddleware",
+    "proxy.forwarding.request_target.RequestTargetMiddleware",
     "accounts.middleware.OriginMiddleware",
-    "lucid_gateway.static_files.StaticFilesMiddleware",
+    "lucid_gateway.meta.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "lucid_gateway.body.BodyLimitMiddleware",
-    "lucid_gateway.admin_middleware.AdminSessionMiddleware",
-    "lucid_gateway.admin_middleware.AdminCsrfMiddleware",
-    "lucid_gateway.admin_middleware.AdminAuthenticationMiddleware",
+    "lucid_gateway.server.body.BodyLimitMiddleware",
+    "lucid_gateway.server.admin_middleware.AdminSessionMiddleware",
+    "lucid_gateway.server.admin_middleware.AdminCsrfMiddleware",
+    "lucid_gateway.server.admin_middleware.AdminAuthenticationMiddleware",
     "ratelimit.middleware.OperatorPagesLimitMiddleware",
-    "lucid_gateway.admin_middleware.AdminMessageMiddleware",
+    "lucid_gateway.server.admin_middleware.AdminMessageMiddleware",
 ]
 
 TEMPLATES: list[dict[str, Any]] = [
@@ -122,7 +122,10 @@ def redis_cache() -> dict[str, Any]:
     return {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": location,
-        "OPTIONS": {"CONNECTION_POOL_CLASS": "lucid_gateway.redis_connections.Pool", "CONNECTION_POOL_KWARGS": pool},
+        "OPTIONS": {
+            "CONNECTION_POOL_CLASS": "lucid_gateway.kernel.redis.connections.Pool",
+            "CONNECTION_POOL_KWARGS": pool,
+        },
     }
 
 
@@ -153,19 +156,19 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
      "OPTIONS": {"user_attributes": ("email", "username", "first_name", "last_name")}},
     {"NAME": f"{VALIDATION}CommonPasswordValidator"},
     {"NAME": f"{VALIDATION}NumericPasswordValidator"},
-    {"NAME": "accounts.passwords.CharacterClassesValidator"},
-    {"NAME": "accounts.passwords.MaximumLengthValidator"},
+    {"NAME": "accounts.login.passwords.CharacterClassesValidator"},
+    {"NAME": "accounts.login.passwords.MaximumLengthValidator"},
 ]  # fmt: skip
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_THROTTLE_CLASSES": ["ratelimit.throttling.AuthenticatedThrottle"],
-    "DEFAULT_RENDERER_CLASSES": ["lucid_gateway.negotiation.LineRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["lucid_gateway.json_parser.StrictJSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "lucid_gateway.negotiation.AlwaysJSON",
-    "DEFAULT_SCHEMA_CLASS": "lucid_gateway.openapi.GatewaySchema",
-    "EXCEPTION_HANDLER": "lucid_gateway.error_responses.drf_exception_handler",
+    "DEFAULT_RENDERER_CLASSES": ["lucid_gateway.api.negotiation.LineRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["lucid_gateway.api.json_parser.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "lucid_gateway.api.negotiation.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "lucid_gateway.api.openapi.GatewaySchema",
+    "EXCEPTION_HANDLER": "lucid_gateway.kernel.error_responses.drf_exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 JWT_ISSUER = "lucid-api-gateway"
@@ -188,7 +191,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": ENV.API_VERSION,
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
-    "POSTPROCESSING_HOOKS": ["lucid_gateway.openapi.describe_errors"],
+    "POSTPROCESSING_HOOKS": ["lucid_gateway.api.openapi.describe_errors"],
 }
 
 CORS_ALLOWED_ORIGINS = list(ENV.CORS_ORIGINS)
@@ -221,7 +224,7 @@ CONTENT_SECURITY_POLICY = {
         "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'self'"], "frame-ancestors": ["'none'"],
     }
 }  # fmt: skip
-CSRF_FAILURE_VIEW = "lucid_gateway.error_responses.permission_denied"
+CSRF_FAILURE_VIEW = "lucid_gateway.kernel.error_responses.permission_denied"
 CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
 SILENCED_SYSTEM_CHECKS = [
     "security.W002",  # Clickjacking: PagePolicyMiddleware, where there are pages.
@@ -229,7 +232,7 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W005",  # HSTS for subdomains, which may be other people's services: HSTS_INCLUDE_SUBDOMAINS.
     "security.W021",  # HSTS preload, which takes months to undo: HSTS_PRELOAD.
     "security.W008",  # SECURE_SSL_REDIRECT: nginx answers plain HTTP from outside, the container network stays plain.
-    "security.W009",  # SECRET_KEY: `lucid_gateway.env` has refused the weak ones.
+    "security.W009",  # SECRET_KEY: `lucid_gateway.kernel.env` has refused the weak ones.
 ]
 
 LANGUAGE_CODE = "en-us"
@@ -242,11 +245,11 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "lucid_gateway.static_storage.VersionedStorage"},
+    "staticfiles": {"BACKEND": "lucid_gateway.meta.static_storage.VersionedStorage"},
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
-EMAIL_BACKEND = f"{'django.core.mail.backends.smtp' if ENV.EMAIL_HOST else 'accounts.printed_mail'}.EmailBackend"
+EMAIL_BACKEND = f"{'django.core.mail.backends.smtp' if ENV.EMAIL_HOST else 'accounts.login.printed_mail'}.EmailBackend"
 EMAIL_HOST = ENV.EMAIL_HOST
 EMAIL_PORT = ENV.EMAIL_PORT
 EMAIL_HOST_USER = ENV.EMAIL_HOST_USER

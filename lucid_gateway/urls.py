@@ -5,13 +5,13 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from accounts.urls import root_urlpatterns as account_pages
-from lucid_gateway.api_documents import OpenAPIDocument, RedocPage, SwaggerPage
+from lucid_gateway.meta.api_documents import OpenAPIDocument, RedocPage, SwaggerPage
 from lucid_gateway.meta.views import RootView
 
-handler400 = "lucid_gateway.error_responses.bad_request"
-handler403 = "lucid_gateway.error_responses.permission_denied"
-handler404 = "lucid_gateway.error_responses.page_not_found"
-handler500 = "lucid_gateway.error_responses.server_error"
+handler400 = "lucid_gateway.kernel.error_responses.bad_request"
+handler403 = "lucid_gateway.kernel.error_responses.permission_denied"
+handler404 = "lucid_gateway.kernel.error_responses.page_not_found"
+handler500 = "lucid_gateway.kernel.error_responses.server_error"
 
 api = [
     path("meta/", include("lucid_gateway.meta.urls")),

@@ -11,10 +11,10 @@ from django.http.response import HttpResponseBase
 
 from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
 from accounts.admin.users import operator_of
-from proxy.closing import close_cluster, end_maintenance
-from proxy.clusters import configured
+from proxy.choosing.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
-from proxy.overview import clusters
+from proxy.operators.closing import close_cluster, end_maintenance
+from proxy.operators.overview import clusters
 
 WARNING = "These get requests again, within seconds, unless something else keeps them closed."
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
-from proxy.clusters import configured
+from proxy.choosing.clusters import configured
 
 SAFE_IN_PATH = "/!$&'()*+,;=:@-._~"
 MIB = 1024 * 1024

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from proxy.forwarding.views import ForwardView
+from proxy.operators.views import ClusterMaintenanceView, ClustersView
 from proxy.routes import Route, active_routes, by_path
-from proxy.staff_views import ClusterMaintenanceView, ClustersView
-from proxy.views import ForwardView
 from ratelimit.throttling import AuthenticatedThrottle, BlockchainQueryThrottle, ChunkUploadThrottle
 
 LIMITED_BY = (AuthenticatedThrottle, BlockchainQueryThrottle, ChunkUploadThrottle)

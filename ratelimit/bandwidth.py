@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 
-from lucid_gateway.errors import BandwidthExceeded
-from lucid_gateway.redis_access import RedisUnavailable
-from lucid_gateway.redis_script import RedisScript
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.policy.errors import BandwidthExceeded
 from ratelimit.shadow import observed
 from ratelimit.tiers import BandwidthTier
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from django.http import HttpRequest
 
-from lucid_gateway.env import Network
+from lucid_gateway.kernel.env import Network
 
 UNIX_SOCKET = ""
 IPV6_PREFIX = 64

@@ -13,9 +13,9 @@ from typing import Any
 
 from django.conf import settings
 
-from lucid_gateway import metrics
-from lucid_gateway.envelope import error_body
-from lucid_gateway.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
+from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from ratelimit.client_address import resolve
 from ratelimit.rules import Verdict, holder, refusal_of
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from lucid_gateway.redis_access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 
 LEASE_MS = 15_000
 RENEWAL_SECONDS = 5.0

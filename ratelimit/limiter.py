@@ -10,9 +10,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from lucid_gateway.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
-from lucid_gateway.redis_access import RedisUnavailable
-from lucid_gateway.redis_script import SERVER_RUN_ID, RedisScript
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
+from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
 from ratelimit.leases import LEASE_MS, Lease, concurrency_key
 from ratelimit.local import LocalLimiter
 from ratelimit.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS, Tier

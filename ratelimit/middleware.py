@@ -7,8 +7,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from lucid_gateway.admin_middleware import is_admin
-from lucid_gateway.error_responses import error_response
+from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.server.admin_middleware import is_admin
 from ratelimit.client_address import is_trusted, resolve
 from ratelimit.leases import Lease
 from ratelimit.leases import holder as leases

@@ -7,9 +7,9 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
 from django.views import View
 
-from lucid_gateway.documents import Document
-from lucid_gateway.error_responses import error_response
-from lucid_gateway.errors import OperationNotAllowed
+from lucid_gateway.kernel.documents import Document
+from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.policy.errors import OperationNotAllowed
 from ratelimit.throttling import charge_address
 
 # Scripts, styles and images are files of ours, and forms send nothing but by those scripts.

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from lucid_gateway.redis_access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 
 logger = logging.getLogger(__name__)
 KEPT_SECONDS = 7 * 86_400

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from lucid_gateway.errors import RateLimited
+from lucid_gateway.policy.errors import RateLimited
 from ratelimit import bandwidth
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods

@@ -13,10 +13,10 @@ from urllib.parse import quote
 from django.db.models import F
 
 from accounts.audit import record
-from lucid_gateway.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
-from proxy.calls import CallAnswer, call
-from proxy.headers import Identity
-from proxy.maintenance import refuse_if_closed
+from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
+from proxy.choosing.closures import refuse_if_closed
+from proxy.connection.calls import CallAnswer, call
+from proxy.connection.headers import Identity
 from sessions_api.manifests import read_again
 from sessions_api.models import Manifest
 from sessions_api.moments import moment

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Callable
 
-from lucid_gateway.error_responses import invalid_fields
-from lucid_gateway.errors import BadRequest, ChunkTooLarge, GatewayError, InvalidRequest, SessionTooLarge
-from proxy.forwarder import READ_SIZE, BodySource
+from lucid_gateway.kernel.error_responses import invalid_fields
+from lucid_gateway.policy.errors import BadRequest, ChunkTooLarge, GatewayError, InvalidRequest, SessionTooLarge
+from proxy.forwarding.forwarder import READ_SIZE, BodySource
 from proxy.routes import CHUNK_UPLOAD
 
 MAX_CHUNK = CHUNK_UPLOAD.body_limit

@@ -12,9 +12,9 @@ from accounts.audit import origin, record
 from accounts.callers import Caller
 from accounts.models import User
 from accounts.roles import Role
-from lucid_gateway.errors import GatewayError, NotFound, PreconditionFailed
-from proxy.calls import call
-from proxy.headers import Identity
+from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
+from proxy.connection.calls import call
+from proxy.connection.headers import Identity
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.totals import uploading
 

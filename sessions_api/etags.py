@@ -6,7 +6,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from lucid_gateway.errors import PreconditionFailed
+from lucid_gateway.policy.errors import PreconditionFailed
 
 ETAG = OpenApiParameter(
     "ETag", str, OpenApiParameter.HEADER, response=[200, 201, 202], description="The strong tag of what is answered"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 
 from accounts.models import User
-from lucid_gateway.errors import NotFound
+from lucid_gateway.policy.errors import NotFound
 from sessions_api.deletion import begin_deletion
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.policies import delete_policy

@@ -18,8 +18,8 @@ from rest_framework.serializers import ValidationError
 
 from accounts.audit import record
 from accounts.idempotency import made_once
-from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
-from lucid_gateway.places import take_place
+from lucid_gateway.kernel.places import take_place
+from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
 from sessions_api.moments import moment

@@ -10,7 +10,7 @@ from django.db.models import F
 
 from accounts.audit import record
 from accounts.idempotency import made_once
-from lucid_gateway.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
+from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
 from sessions_api.models import Manifest, Session
 from sessions_api.moments import moment

@@ -12,8 +12,8 @@ from django.db.models import F, ProtectedError
 
 from accounts.audit import record
 from accounts.idempotency import made_once
-from lucid_gateway.errors import NotFound, OperationNotAllowed, PreconditionFailed
-from lucid_gateway.places import take_place
+from lucid_gateway.kernel.places import take_place
+from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.policies import MAX_POLICIES
 from sessions_api.moments import moment

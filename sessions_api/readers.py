@@ -3,7 +3,7 @@
 import uuid
 
 from accounts.callers import Caller
-from lucid_gateway.errors import InsufficientPermissions
+from lucid_gateway.policy.errors import InsufficientPermissions
 
 
 def reads_all(who: Caller) -> bool:

@@ -11,7 +11,7 @@ import uuid
 
 from django.db.models import F, QuerySet, Sum
 
-from lucid_gateway.errors import NotFound, ServiceUnavailable, SessionTooLarge, WrongSessionState
+from lucid_gateway.policy.errors import NotFound, ServiceUnavailable, SessionTooLarge, WrongSessionState
 from sessions_api.models import Chunk, Session
 
 ACTIVE = Session.Status.ACTIVE

@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from lucid_gateway.errors import RequestUnderWay
+from lucid_gateway.policy.errors import RequestUnderWay
 from sessions_api.models import Chunk
 
 logger = logging.getLogger(__name__)

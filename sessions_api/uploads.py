@@ -16,10 +16,16 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from lucid_gateway.errors import AlreadyExists, BadUpstreamAnswer, DatabaseUnavailable, NotFound, WrongSessionState
-from proxy.clusters import cluster_named
-from proxy.forwarder import Exchange, Forwarded, forward
-from proxy.headers import Identity
+from lucid_gateway.policy.errors import (
+    AlreadyExists,
+    BadUpstreamAnswer,
+    DatabaseUnavailable,
+    NotFound,
+    WrongSessionState,
+)
+from proxy.choosing.clusters import cluster_named
+from proxy.connection.headers import Identity
+from proxy.forwarding.forwarder import Exchange, Forwarded, forward
 from proxy.routes import CHUNK_UPLOAD
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody
 from sessions_api.models import Chunk, Session

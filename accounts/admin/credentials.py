@@ -11,10 +11,10 @@ from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
 from accounts.admin.users import operator_of
 from accounts.api_keys import revoke_api_key
 from accounts.models import ApiKey, User
-from accounts.restoring import confirm_api_keys
 from accounts.staff import may_manage
-from lucid_gateway.errors import NotFound
-from lucid_gateway.redis_access import RedisUnavailable
+from accounts.tokens.restoring import confirm_api_keys
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy.errors import NotFound
 
 
 def within_reach(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:

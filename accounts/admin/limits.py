@@ -19,8 +19,8 @@ from accounts.limits import (
     set_address_rule,
     set_limit_rule,
 )
-from lucid_gateway.errors import NotFound
-from lucid_gateway.redis_access import RedisUnavailable
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy.errors import NotFound
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.shadow import counts_of_today
 

@@ -17,10 +17,10 @@ from accounts.admin.search import FoundByUUID
 from accounts.admin.users import operator_of
 from accounts.audit import origin, record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
-from accounts.revocation.ending import revoke
-from accounts.signing_keys import Rotation, RotationUnderway, rotate
 from accounts.staff import may_manage
-from accounts.tokens import end_family
+from accounts.tokens.issuing import end_family
+from accounts.tokens.revocation.ending import revoke
+from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
 
 ROTATION = (
     "Rotate the signing keys",

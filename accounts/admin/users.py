@@ -15,18 +15,18 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts import lockouts
 from accounts.admin.confirmation import Reason, ask, many
 from accounts.admin.search import FoundByUUID
 from accounts.audit import record
 from accounts.locks import FOREVER, lock_user, unlock_user
-from accounts.mail import send_notice
+from accounts.login import lockouts
+from accounts.login.mail import send_notice
 from accounts.models import User
 from accounts.profile import delete_account
 from accounts.roles import Role
 from accounts.staff import change_role, end_sessions, may_manage, reset_second_factors
-from accounts.tokens import end_all
-from lucid_gateway.redis_access import RedisUnavailable
+from accounts.tokens.issuing import end_all
+from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 # The lists of what belongs to users, and how a user's page calls them.
 OWNED = {

@@ -2,7 +2,7 @@
 
 from django.core.management.base import CommandError
 
-from accounts.revocation.publishing import publisher
+from accounts.tokens.revocation.publishing import publisher
 
 WAIT_SECONDS = 10.0
 

@@ -6,10 +6,10 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
+from accounts.factors.tron_message import is_address
 from accounts.models import ApiKey
 from accounts.roles import PERMISSIONS, Role
 from accounts.serializers.fields import Moment, ShortList, SixDigits
-from accounts.tron_message import is_address
 
 ALL = sorted(PERMISSIONS[Role.SUPER_ADMIN])
 

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 from django.core.validators import EmailValidator
 from rest_framework import serializers
 
-from lucid_gateway.pagination import EmptyIsWrong
+from lucid_gateway.api.pagination import EmptyIsWrong
 
 
 class EmailField(serializers.CharField):

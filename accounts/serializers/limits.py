@@ -8,7 +8,7 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from accounts.serializers.fields import Moment
-from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network
 
 

@@ -10,7 +10,7 @@ from accounts.models import AuditEvent
 from accounts.roles import Role
 from accounts.serializers.fields import Moment
 from accounts.serializers.users import ManagedUserSerializer
-from lucid_gateway.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 
 
 class UsersQuery(ListQuery):

@@ -14,16 +14,17 @@ from coincurve import PrivateKey
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import hardware_wallet, mail, totp
-from accounts.lockouts import Subject
+from accounts.factors import hardware_wallet, totp
+from accounts.factors.tron_message import digest
+from accounts.login import mail
+from accounts.login.lockouts import Subject
+from accounts.login.passwords import nobodys_password
 from accounts.models import User
-from accounts.passwords import nobodys_password
 from accounts.roles import Role
 from accounts.tests.operators import signed_in
-from accounts.tokens import TokenPair, issue_tokens
-from accounts.tron_message import digest
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, make_user
-from lucid_gateway.redis_access import redis_client
+from lucid_gateway.kernel.redis.access import redis_client
 from testing.mail import WAIT_SECONDS, Mailbox, running_smtp_server
 from testing.quick_hashes import QuickArgon2
 

@@ -8,8 +8,8 @@ import time
 import uuid
 from typing import Any
 
-from accounts.keyring import keyring
 from accounts.models import User
+from accounts.tokens.keyring import keyring
 from testing.plugin import JWT_SECRET_KEY
 
 LEFT_OUT = object()

@@ -5,7 +5,7 @@ from typing import Any
 from django.test import Client
 
 from accounts.models import AuditEvent, User
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyotp
 from redis import Redis
 
-from accounts.totp import STEP_SECONDS
+from accounts.factors.totp import STEP_SECONDS
 from conftest import password_hash
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcome, volley
@@ -28,7 +28,7 @@ PEOPLE = 40
 MAKE_PEOPLE = """
 import json
 from accounts.models import User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 names = [f"person-{{number}}" for number in range({count})]
 people = [User(username=name, email=name + "@example.org", password={password!r}) for name in names]
 User.objects.bulk_create(people)

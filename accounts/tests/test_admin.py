@@ -10,7 +10,7 @@ from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.roles import Role
 from accounts.tests.operators import browser, signed_in, user_page
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD
 
 LISTS = [

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from accounts.audit import BLOCKED, FAILURE, record
 from accounts.audit_export import COLUMNS
 from accounts.models import AppendOnly, AuditEvent, User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from accounts.models import AuditEvent, User
 from accounts.profile import delete_account
 from accounts.roles import Role
 from accounts.tests.test_users import FIELDS
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
 
 MANAGED = FIELDS | {"is_active", "locked_until", "lock_reason", "locked_by", "login_attempts", "deleted_at"}

@@ -10,21 +10,22 @@ from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from redis import Redis
 
-from accounts import mail_links, signing_keys
 from accounts.api_keys import create_api_key, remembered, revoke_api_key
-from accounts.keyring import holder
+from accounts.factors.totp import use_code
+from accounts.login import mail_links
 from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
-from accounts.revocation.entries import blacklist_key, epoch_key
 from accounts.roles import Role
-from accounts.signing_keys import bootstrap, bootstrap_kid
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, signed_in
 from accounts.tests.test_refresh import refresh
-from accounts.tokens import TokenPair, issue_tokens
-from accounts.totp import use_code
+from accounts.tokens import signing_keys
+from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.keyring import holder
+from accounts.tokens.revocation.entries import blacklist_key, epoch_key
+from accounts.tokens.signing_keys import bootstrap, bootstrap_kid
 from conftest import ApiClient, error_code, make_user
-from lucid_gateway.errors import CodeExpired
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy.errors import CodeExpired
 from testing.plugin import JWT_SECRET_KEY
 
 FIRST = bootstrap_kid(JWT_SECRET_KEY)

@@ -7,8 +7,8 @@ import gevent
 import pytest
 from django.db import DatabaseError
 
-from accounts import afterwards
 from accounts.models import User
+from lucid_gateway.kernel import afterwards
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from accounts.locks import lock_user, unlock_user
 from accounts.models import ApiKey, AuditEvent, User
 from accounts.roles import PERMISSIONS, Role
 from accounts.staff import change_role
-from accounts.tokens import TokenPair, end_all, issue_tokens
+from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from conftest import ApiClient, error_code
 from ratelimit.tiers import Tier
 

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from accounts.models import User
 from accounts.tests.forge import LEFT_OUT, encode, forge
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 
 CHAIN = "/chain/info"

@@ -9,10 +9,10 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.api_keys import MAX_KEYS, PATTERN
-from accounts.digests import secret_hash
 from accounts.models import ApiKey, AuditEvent, User
 from accounts.roles import PERMISSIONS, Role
 from conftest import ApiClient
+from lucid_gateway.kernel.digests import secret_hash
 
 
 def run(*arguments: str) -> str:

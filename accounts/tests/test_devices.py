@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.audit import Origin, origin
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tests.conftest import post, use
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from accounts.equal_time import TICK_SECONDS, in_equal_time
+from accounts.login.equal_time import TICK_SECONDS, in_equal_time
 
 TRIES = 10  # a busy machine lets some of them wait for longer
 

@@ -13,7 +13,7 @@ from accounts import api_keys, authentication
 from accounts.api_keys import create_api_key, remembered
 from accounts.models import ApiKey, User
 from accounts.tests.forge import forge
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 from ratelimit import floods as module
 from ratelimit.floods import CHECKS_PER_SECOND, Floods, floods

@@ -17,7 +17,7 @@ from accounts.tests.conftest import (
     post,
     signature_of,
 )
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 from testing.mail import Mailbox
 from testing.parallel import in_parallel

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from accounts.key_material import key_material
+from accounts.tokens.key_material import key_material
 
 SECRET = "a secret that is long enough for a test 0123456789"
 

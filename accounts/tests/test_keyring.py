@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from django.conf import settings
 from django.utils import timezone
 
-from accounts.encryption import encrypt
-from accounts.key_material import key_material
-from accounts.keyring import Keyring, SigningKey, holder, keyring, token_backend
 from accounts.models import SigningKey as StoredKey
 from accounts.models import User
-from accounts.signing_keys import bootstrap_kid
 from accounts.tests.forge import forge
-from accounts.tokens import AccessToken, TokenPair
+from accounts.tokens.issuing import AccessToken, TokenPair
+from accounts.tokens.key_material import key_material
+from accounts.tokens.keyring import Keyring, SigningKey, holder, keyring, token_backend
+from accounts.tokens.signing_keys import bootstrap_kid
+from lucid_gateway.kernel.encryption import encrypt
 from testing.plugin import JWT_SECRET_KEY
 
 

@@ -8,10 +8,10 @@ from datetime import datetime
 import pytest
 from django.core.management import call_command
 
-from accounts.keyring import holder
 from accounts.models import SigningKey, User
-from accounts.signing_keys import bootstrap, bootstrap_kid, rotate
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
+from accounts.tokens.keyring import holder
+from accounts.tokens.signing_keys import bootstrap, bootstrap_kid, rotate
 from testing.plugin import JWT_SECRET_KEY
 
 FIRST = bootstrap_kid(JWT_SECRET_KEY)

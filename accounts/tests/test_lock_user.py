@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts import lockouts
 from accounts.audit import Origin, origin
-from accounts.lockouts import (
+from accounts.login import lockouts
+from accounts.login.lockouts import (
     FORGOTTEN_AFTER_SECONDS,
     INDEX,
     RULES,
@@ -25,9 +25,9 @@ from accounts.lockouts import (
 )
 from accounts.models import AuditEvent, User
 from accounts.tests.conftest import Phone, failures_of, post, token_in, use, wrong
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
-from lucid_gateway.errors import TooManyAttempts
+from lucid_gateway.policy.errors import TooManyAttempts
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

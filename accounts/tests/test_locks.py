@@ -8,8 +8,8 @@ from redis import Redis
 
 from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.models import User
-from accounts.revocation.entries import lock_key
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.revocation.entries import lock_key
 from conftest import ApiClient, error_code
 
 

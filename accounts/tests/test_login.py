@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from redis import Redis
 
-from accounts.challenges import LIFETIME_SECONDS
-from accounts.lockouts import account
 from accounts.locks import lock_user
+from accounts.login.challenges import LIFETIME_SECONDS
+from accounts.login.lockouts import account
 from accounts.models import AuditEvent, User
 from accounts.tests.conftest import code_in, failures_of, link_in, wait_for_senders
 from conftest import PASSWORD, ApiClient, error_code

@@ -7,7 +7,7 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.models import IssuedToken, User
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 

@@ -8,20 +8,20 @@ from redis import Redis
 
 from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
-from accounts.revocation import lookout as module
-from accounts.revocation.entries import blacklist_key, epoch_key, lock_key
-from accounts.revocation.lookout import OVERLAP, Lookout
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.revocation import lookout as module
+from accounts.tokens.revocation.entries import blacklist_key, epoch_key, lock_key
+from accounts.tokens.revocation.lookout import OVERLAP, Lookout
 from conftest import ApiClient, error_code
-from lucid_gateway.clock import MAX_CLOCK_SKEW
+from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 
 
 @pytest.fixture
 def lookout(monkeypatch: pytest.MonkeyPatch) -> Lookout:
     """A worker's, that has looked once before anything was revoked."""
     fresh = Lookout()
-    monkeypatch.setattr("accounts.revocation.admission.lookout", fresh)
-    monkeypatch.setattr("accounts.revocation.ending.lookout", fresh)
+    monkeypatch.setattr("accounts.tokens.revocation.admission.lookout", fresh)
+    monkeypatch.setattr("accounts.tokens.revocation.ending.lookout", fresh)
     fresh.look()
     return fresh
 

@@ -3,13 +3,13 @@
 import pytest
 from redis import Redis
 
-from accounts import mail_links
 from accounts.locks import lock_user
-from accounts.mail import page_link
-from accounts.mail_links import Link, create, link_key, look_up, use
+from accounts.login import mail_links
+from accounts.login.mail import page_link
+from accounts.login.mail_links import Link, create, link_key, look_up, use
 from accounts.models import User
-from accounts.tokens import end_all
-from lucid_gateway.errors import CodeExpired, TooManyAttempts
+from accounts.tokens.issuing import end_all
+from lucid_gateway.policy.errors import CodeExpired, TooManyAttempts
 from testing.parallel import in_parallel
 
 

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts import signing_keys
 from accounts.admin import tokens as token_pages
 from accounts.api_keys import create_api_key
-from accounts.keyring import holder
 from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
 from accounts.roles import Role
-from accounts.signing_keys import RotationUnderway, bootstrap
 from accounts.tests.operators import act, actors_of, choose, messages_of
-from accounts.tokens import TokenPair
+from accounts.tokens import signing_keys
+from accounts.tokens.issuing import TokenPair
+from accounts.tokens.keyring import holder
+from accounts.tokens.signing_keys import RotationUnderway, bootstrap
 from conftest import ApiClient, error_code, make_user
 
 KEYS, ROTATE = "/admin/accounts/signingkey/", "/admin/accounts/signingkey/rotate/"

@@ -11,7 +11,7 @@ from accounts.admin import limits as pages
 from accounts.models import AuditEvent, User
 from accounts.roles import Role
 from conftest import make_user
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import holder, tier_for, verdict_on
 from ratelimit.shadow import observed

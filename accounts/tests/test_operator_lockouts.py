@@ -3,11 +3,11 @@
 import pytest
 from django.test import Client
 
-from accounts.lockouts import Attempt, Subject, account, second_factor
+from accounts.login.lockouts import Attempt, Subject, account, second_factor
 from accounts.models import AuditEvent, User
 from accounts.tests.conftest import failures_of
 from accounts.tests.operators import actors_of, messages_of
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker
 
 LIST = "/admin/accounts/automaticlockout/"
 ADDRESS = Subject("address", "2001:db8::/64")

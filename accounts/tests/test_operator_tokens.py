@@ -10,7 +10,7 @@ from accounts.models import AuditEvent, IssuedToken, User
 from accounts.roles import Role
 from accounts.tests.conftest import use
 from accounts.tests.operators import act, actors_of, choose, me
-from accounts.tokens import TokenPair, end_family, issue_tokens, read_access_token, refresh_tokens
+from accounts.tokens.issuing import TokenPair, end_family, issue_tokens, read_access_token, refresh_tokens
 from conftest import ApiClient, make_user
 
 TOKENS, DEVICES = "/admin/accounts/issuedtoken/", "/admin/accounts/signin/"

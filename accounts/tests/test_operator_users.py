@@ -14,7 +14,7 @@ from accounts.profile import delete_account
 from accounts.roles import Role
 from accounts.tests.conftest import NOTICE, mail_about
 from accounts.tests.operators import actors_of, me, user_page
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code, make_user
 from testing.mail import Mailbox
 

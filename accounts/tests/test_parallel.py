@@ -14,15 +14,15 @@ from django.utils import timezone
 from redis import Redis
 
 from accounts.api_keys import MAX_KEYS
-from accounts.lockouts import RULES, account
+from accounts.login.lockouts import RULES, account
 from accounts.models import IssuedToken
-from accounts.revocation import copy as copies
-from accounts.revocation import publishing
-from accounts.revocation.ending import revoke
-from accounts.revocation.entries import Entry
 from accounts.tests.stage import LOGINS_PER_MINUTE, Person, Stage, from_anywhere, post, running_stage
+from accounts.tokens.revocation import copy as copies
+from accounts.tokens.revocation import publishing
+from accounts.tokens.revocation.ending import revoke
+from accounts.tokens.revocation.entries import Entry
 from conftest import PASSWORD
-from lucid_gateway.redis_access import RedisUnavailable
+from lucid_gateway.kernel.redis.access import RedisUnavailable
 from testing.hammer import Hammer, api, hammering, outcome, outcomes
 from testing.minutes import in_one_minute
 from testing.raw_http import RawAnswer, request_bytes

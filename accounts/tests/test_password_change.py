@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import check_password
 
-from accounts.lockouts import account
+from accounts.login.lockouts import account
 from accounts.models import AuditEvent, User
 from accounts.tests.conftest import RESET, Phone, failures_of, notices_to, post, token_in, use
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, error_code
 from testing.mail import Mailbox
 
@@ -64,7 +64,7 @@ def test_a_wrong_password_changes_nothing(api: ApiClient, owner: User, tokens: T
 def test_guesses_of_a_stolen_token_are_stopped(
     api: ApiClient, tokens: TokenPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accounts.password_reset.check_password", lambda user, password: password == PASSWORD)
+    monkeypatch.setattr("accounts.login.password_reset.check_password", lambda user, password: password == PASSWORD)
     codes = [error_code(change(api, tokens, current="Wrong-Horse-7")) for _ in range(11)]
 
     assert codes == ["2001"] * 10 + ["3003"]

@@ -8,9 +8,9 @@ from django.contrib.auth.hashers import check_password
 from redis import Redis
 
 from accounts.locks import lock_user
-from accounts.mail_links import link_key
+from accounts.login.mail_links import link_key
+from accounts.login.password_reset import LIFETIME_SECONDS, PURPOSE
 from accounts.models import AuditEvent, IssuedToken, User
-from accounts.password_reset import LIFETIME_SECONDS, PURPOSE
 from accounts.tests.conftest import (
     LOGIN,
     RESET,
@@ -23,7 +23,7 @@ from accounts.tests.conftest import (
     use,
     wait_for_senders,
 )
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
 from testing.mail import Mailbox
 from testing.parallel import in_parallel

@@ -5,7 +5,7 @@ import pytest
 from django.contrib.auth.hashers import check_password, identify_hasher, make_password
 from django.core.exceptions import ValidationError
 
-from accounts.passwords import CharacterClassesValidator, MaximumLengthValidator
+from accounts.login.passwords import CharacterClassesValidator, MaximumLengthValidator
 
 PASSWORD = "Correct-Horse-7"
 

@@ -18,7 +18,7 @@ from pytest_django import Settings
 
 from accounts import prune
 from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient
 
 DAY = timedelta(days=1)

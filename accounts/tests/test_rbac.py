@@ -9,7 +9,7 @@ import yaml
 from accounts.api_keys import create_api_key
 from accounts.models import User
 from accounts.roles import PERMISSIONS, Role
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
 from testing.servers import ROOT
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from accounts.factors.recovery import code_hash, ensure_recovery_codes, new_code, use_recovery_code
+from accounts.factors.second_factors import leave_totp, leave_wallet
 from accounts.models import AuditEvent, RecoveryCode, User
-from accounts.recovery import code_hash, ensure_recovery_codes, new_code, use_recovery_code
-from accounts.second_factors import leave_totp, leave_wallet
 from accounts.tests.conftest import Clock, Phone, Wallet, notices_to, phone_of, post
 from conftest import PASSWORD, ApiClient
 from testing.mail import Mailbox

@@ -10,7 +10,7 @@ from django.db.models import F
 from accounts.locks import lock_user
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.roles import Role
-from accounts.tokens import GRACE, TokenPair, end_family, issue_tokens
+from accounts.tokens.issuing import GRACE, TokenPair, end_family, issue_tokens
 from conftest import ApiClient, error_code
 from testing.parallel import in_parallel
 
@@ -208,7 +208,7 @@ def test_a_pair_written_while_its_family_ends_ends_with_it(
         end_family(kwargs["family"])
         return issue_tokens(user, **kwargs)
 
-    monkeypatch.setattr("accounts.tokens.issue_tokens", issue_late)
+    monkeypatch.setattr("accounts.tokens.issuing.issue_tokens", issue_late)
     late = refresh(api, tokens.refresh).json()
 
     assert not IssuedToken.objects.live().exists()

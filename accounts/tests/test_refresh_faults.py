@@ -11,7 +11,7 @@ from django.db import connection
 
 from accounts.models import AuditEvent, IssuedToken
 from accounts.tests.test_refresh import let_time_pass, refresh, status_with
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient
 
 pytestmark = pytest.mark.usefixtures("transactional_db")

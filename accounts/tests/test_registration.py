@@ -2,10 +2,10 @@
 
 import pytest
 
-from accounts import registration
+from accounts.login import registration
+from accounts.login.registration import register
 from accounts.models import User
-from accounts.registration import register
-from lucid_gateway.errors import AlreadyExists
+from lucid_gateway.policy.errors import AlreadyExists
 
 ADA = {"email": "ada@example.org", "username": "ada", "password": "Correct-Horse-7"}
 

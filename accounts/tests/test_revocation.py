@@ -14,16 +14,16 @@ from redis import Redis
 
 from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
-from accounts.revocation import copy as copies
-from accounts.revocation.copy import BUILDER, COPY_MARKER, Copy, copy, rebuild
-from accounts.revocation.ending import revoke
-from accounts.revocation.entries import CHUNK, Entry, blacklist_key, epoch_key, lock_key
-from accounts.revocation.lookout import Lookout
 from accounts.tests.stage import wait_until
-from accounts.tokens import TokenPair, end_all, issue_tokens
+from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
+from accounts.tokens.revocation import copy as copies
+from accounts.tokens.revocation.copy import BUILDER, COPY_MARKER, Copy, copy, rebuild
+from accounts.tokens.revocation.ending import revoke
+from accounts.tokens.revocation.entries import CHUNK, Entry, blacklist_key, epoch_key, lock_key
+from accounts.tokens.revocation.lookout import Lookout
 from conftest import ApiClient, error_code
-from lucid_gateway.clock import MAX_CLOCK_SKEW
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
+from lucid_gateway.kernel.redis.access import Outage, breaker
 from testing.parallel import in_parallel
 from testing.redis_monitor import watched_redis
 from testing.servers import failing

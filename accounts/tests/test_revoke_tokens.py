@@ -7,9 +7,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from redis import Redis
 
-from accounts.keyring import token_backend
 from accounts.models import User
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.keyring import token_backend
 from conftest import ApiClient, error_code
 
 

@@ -8,11 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from accounts import signing_keys
-from accounts.keyring import holder
 from accounts.models import IssuedToken, SigningKey
-from accounts.signing_keys import RotationUnderway, bootstrap_kid
-from accounts.tokens import TokenPair
+from accounts.tokens import signing_keys
+from accounts.tokens.issuing import TokenPair
+from accounts.tokens.keyring import holder
+from accounts.tokens.signing_keys import RotationUnderway, bootstrap_kid
 from testing.plugin import JWT_SECRET_KEY
 
 FIRST = bootstrap_kid(JWT_SECRET_KEY)

@@ -16,12 +16,12 @@ import jwt
 import pytest
 from django.conf import settings
 
-from accounts import signing_keys
-from accounts.keyring import KeyringHolder
 from accounts.models import SigningKey, User
-from accounts.signing_keys import Rotation, RotationUnderway, bootstrap, bootstrap_kid, rotate
 from accounts.tests.forge import forge
 from accounts.tests.stage import Person, Stage, running_stage, wait_until
+from accounts.tokens import signing_keys
+from accounts.tokens.keyring import KeyringHolder
+from accounts.tokens.signing_keys import Rotation, RotationUnderway, bootstrap, bootstrap_kid, rotate
 from testing.gateway import manage
 from testing.hammer import api, hammering, outcome, outcomes
 from testing.plugin import JWT_SECRET_KEY
@@ -33,7 +33,9 @@ FOLLOWED_WITHIN_SECONDS = 10  # two, and what a busy machine adds
 JWKS = request_bytes("GET", "/.well-known/jwks.json")
 PUBLIC = ["ES256", "EdDSA", "RS256"]
 ROTATED_TO = ["ES256"] if settings.ON_MONGODB else PUBLIC  # to a database they are all the same
-PUBLISH_ALL = f"from accounts.signing_keys import publish_next\nfor name in [*{PUBLIC}, 'HS256']: publish_next(name)\n"
+PUBLISH_ALL = (
+    f"from accounts.tokens.signing_keys import publish_next\nfor name in [*{PUBLIC}, 'HS256']: publish_next(name)\n"
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts import signing_keys
-from accounts.keyring import Keyring, KeyringHolder, holder, token_backend
 from accounts.models import AuditEvent, IssuedToken, SigningKey, User
-from accounts.signing_keys import ALGORITHMS, Rotation, bootstrap, bootstrap_kid, rotate
 from accounts.tests.conftest import use
-from accounts.tokens import issue_tokens
+from accounts.tokens import signing_keys
+from accounts.tokens.issuing import issue_tokens
+from accounts.tokens.keyring import Keyring, KeyringHolder, holder, token_backend
+from accounts.tokens.signing_keys import ALGORITHMS, Rotation, bootstrap, bootstrap_kid, rotate
 from conftest import ApiClient, error_code
-from lucid_gateway.errors import ServiceUnavailable
+from lucid_gateway.policy.errors import ServiceUnavailable
 from testing.plugin import JWT_SECRET_KEY
 
 FIRST = bootstrap_kid(JWT_SECRET_KEY)

@@ -11,8 +11,8 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
-from accounts.revocation.entries import blacklist_key
 from accounts.tests.stage import wait_until
+from accounts.tokens.revocation.entries import blacklist_key
 from testing.clocks import clock_ahead, needs_faketime
 from testing.gateway import Gateway, manage, running_gateway
 from testing.hammer import api, outcome

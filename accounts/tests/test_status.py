@@ -9,7 +9,7 @@ from accounts.api_keys import create_api_key
 from accounts.locks import lock_user
 from accounts.models import User
 from accounts.roles import PERMISSIONS, Role
-from accounts.tokens import TokenPair, issue_tokens
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 

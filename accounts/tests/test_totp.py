@@ -14,11 +14,11 @@ import segno
 from cryptography.fernet import Fernet
 from redis import Redis
 
-from accounts.lockouts import account, second_factor, signed_in
+from accounts.factors.totp import matching_step
+from accounts.login.lockouts import account, second_factor, signed_in
 from accounts.models import AuditEvent, User
 from accounts.tests.conftest import Clock, Phone, failures_of, notices_to, post, wrong
-from accounts.tokens import TokenPair
-from accounts.totp import matching_step
+from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
 from testing.mail import Mailbox
 from testing.parallel import in_parallel

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts.challenges import LIFETIME_SECONDS
 from accounts.locks import lock_user
+from accounts.login.challenges import LIFETIME_SECONDS
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import code_in, post, token_in
 from conftest import ApiClient, error_code

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from accounts import challenges
 from accounts.locks import lock_user
+from accounts.login import challenges
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import Phone, Wallet, post, wrong
 from conftest import PASSWORD, ApiClient, error_code
@@ -125,7 +125,7 @@ def test_known_and_unknown_addresses_cost_one_hash_each(
         hashed.append((password, encoded.rsplit("$", 2)[0]))  # without salt and hash: algorithm and parameters
         return False, False
 
-    monkeypatch.setattr("accounts.passwords.verify_password", note)
+    monkeypatch.setattr("accounts.login.passwords.verify_password", note)
     verify(api, email, totp="123456")
 
     known = User.objects.get(email=EMAIL).password

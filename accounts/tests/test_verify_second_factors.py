@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from accounts import hardware_wallet
+from accounts.factors import hardware_wallet
+from accounts.factors.recovery import ensure_recovery_codes
 from accounts.models import AuditEvent, IssuedToken, User
-from accounts.recovery import ensure_recovery_codes
 from accounts.tests.conftest import (
     WALLET_ADDRESS,
     Clock,

@@ -10,8 +10,8 @@ from rest_framework.views import APIView
 from accounts.callers import Caller, caller_of
 from accounts.models import User
 from accounts.permissions import HasPermission, SignedIn
-from lucid_gateway.errors import NotAUUID, NotFound, Unauthenticated
-from lucid_gateway.json_types import IN_A_BODY, IN_A_QUERY, Rules, typed
+from lucid_gateway.api.json_types import IN_A_BODY, IN_A_QUERY, Rules, typed
+from lucid_gateway.policy.errors import NotAUUID, NotFound, Unauthenticated
 from ratelimit.throttling import LoginAttemptThrottle, PublicThrottle
 
 

@@ -5,7 +5,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import hardware_wallet, second_factors, totp
+from accounts.factors import hardware_wallet, second_factors, totp
 from accounts.serializers import credentials as shapes
 from accounts.views.api import SignedInView, account_of, parse
 

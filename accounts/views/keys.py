@@ -7,9 +7,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from accounts.keyring import Keyring, keyring
+from accounts.tokens.keyring import Keyring, keyring
 from accounts.views.api import PublicView
-from lucid_gateway.documents import Document, json_document
+from lucid_gateway.kernel.documents import Document, json_document
 
 
 class JwksSerializer(serializers.Serializer[None]):

@@ -9,7 +9,7 @@ from accounts.limits import lift_address_rule, lift_limit_rule, set_address_rule
 from accounts.serializers import limits as shapes
 from accounts.views.api import caller, parse, parse_query
 from accounts.views.staff import AdminView
-from lucid_gateway.pagination import page_of
+from lucid_gateway.api.pagination import page_of
 from ratelimit.models import AddressRule, LimitRule
 
 

@@ -7,12 +7,12 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.answers import tokens_answer
-from accounts.devices import devices_to_show, end_device
-from accounts.login import Credentials, finish_login, start_login
-from accounts.logout import log_out
+from accounts.login.login import Credentials, finish_login, start_login
+from accounts.login.logout import log_out
 from accounts.serializers import login as shapes
-from accounts.tokens import refresh_tokens
+from accounts.tokens.answers import tokens_answer
+from accounts.tokens.devices import devices_to_show, end_device
+from accounts.tokens.issuing import refresh_tokens
 from accounts.views.api import CallerView, LoginView, PublicView, SignedInView, caller, parse, uuid_of
 
 

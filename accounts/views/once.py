@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from accounts.callers import caller_of
 from accounts.idempotency import REPLAYED, Answer, Attempt, begin, fingerprint, valid_key
-from lucid_gateway.negotiation import LineRenderer
+from lucid_gateway.api.negotiation import LineRenderer
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",

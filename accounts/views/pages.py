@@ -5,7 +5,7 @@ from functools import cache
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from lucid_gateway.documents import Document
+from lucid_gateway.kernel.documents import Document
 from ratelimit.public_pages import PublicPage
 
 

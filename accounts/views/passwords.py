@@ -4,11 +4,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.answers import tokens_answer
-from accounts.password_reset import change_password, confirm_reset, start_reset
+from accounts.login.password_reset import change_password, confirm_reset, start_reset
 from accounts.profile import confirm_email
 from accounts.serializers import login as shapes
 from accounts.serializers.users import UserSerializer
+from accounts.tokens.answers import tokens_answer
 from accounts.views.api import LoginView, SignedInView, account_of, parse
 
 

@@ -19,8 +19,8 @@ from accounts.serializers import staff as shapes
 from accounts.serializers.users import ManagedUserSerializer
 from accounts.staff import change_role, end_sessions, may_manage
 from accounts.views.api import CallerView, caller, parse, parse_query, user_or_404
-from lucid_gateway.errors import InsufficientPermissions
-from lucid_gateway.pagination import page_of
+from lucid_gateway.api.pagination import page_of
+from lucid_gateway.policy.errors import InsufficientPermissions
 from ratelimit.throttling import AdminThrottle
 
 EXPORTS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_json_lines, "application/jsonl")}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.tests.conftest import DEPLOY, run, tool
-from lucid_gateway.env import Environment, load
+from lucid_gateway.kernel.env import Environment, load
 from testing.servers import child, free_port, redis_binary, wait_for_port
 
 FILE = DEPLOY / "docker-compose.yml"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lucid_gateway import metrics
+from lucid_gateway.kernel import metrics
 from testing.servers import ROOT
 
 GROUPS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"]

@@ -10,10 +10,10 @@ from functools import cache
 from django.conf import settings
 from django.db import DatabaseError, connection
 
-from lucid_gateway.redis_access import RedisUnavailable, ping
-from proxy.clusters import Cluster, configured
-from proxy.health import answers
-from proxy.maintenance import is_expected_down
+from lucid_gateway.kernel.redis.access import RedisUnavailable, ping
+from proxy.choosing.closures import is_expected_down
+from proxy.choosing.clusters import Cluster, configured
+from proxy.choosing.health_checks import answers
 from proxy.routes import Timeouts
 
 ANSWER_WITHIN_SECONDS = 0.9

@@ -10,10 +10,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from lucid_gateway.env import metrics_directory
-from lucid_gateway.last_minute import FILES, Minute, cells_of, read_minute
-from lucid_gateway.metrics_directory import locked
-from lucid_gateway.request_metrics import own_ring
+from lucid_gateway.kernel.env import metrics_directory
+from lucid_gateway.kernel.metrics_files.directory import locked
+from lucid_gateway.kernel.metrics_files.last_minute import FILES, Minute, cells_of, read_minute
+from lucid_gateway.server.request_metrics import own_ring
 
 # Media type -> what writes it, and its full Content-Type.
 TEXTS: dict[str, tuple[Callable[[CollectorRegistry], bytes], str]] = {

@@ -18,9 +18,9 @@ from rest_framework.views import APIView
 
 from accounts.views.api import CallerView, parse_query
 from lucid_gateway import __version__
-from lucid_gateway.advisories import advisories
-from lucid_gateway.documents import json_document
-from lucid_gateway.error_responses import RETRY_AFTER_SECONDS
+from lucid_gateway.kernel.advisories import advisories
+from lucid_gateway.kernel.documents import json_document
+from lucid_gateway.kernel.error_responses import RETRY_AFTER_SECONDS
 from lucid_gateway.meta import health, monitoring
 from ratelimit.throttling import MonitorThrottle, PublicThrottle
 

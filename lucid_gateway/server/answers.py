@@ -7,8 +7,8 @@ from gunicorn.http import errors as http_errors
 from gunicorn.http import wsgi
 from gunicorn.util import http_date
 
-from lucid_gateway.envelope import error_body
-from lucid_gateway.errors import GatewayError
+from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.policy.errors import GatewayError
 
 STATUSES: dict[type[BaseException], int] = {
     http_errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,

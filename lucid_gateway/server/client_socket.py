@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 from gevent.monkey import get_original
 
-from lucid_gateway.errors import RequestTimeout
+from lucid_gateway.policy.errors import RequestTimeout
 
 # Unpatched: between asking and shutting down no other greenlet may read.
 poll, PlainSocket = get_original("select", "poll"), get_original("socket", "socket")

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-from lucid_gateway.env import environment
+from lucid_gateway.kernel.env import environment
 
 logger = logging.getLogger(__name__)
 COLUMNS = 1 << 14

@@ -21,9 +21,9 @@ from gunicorn.http import errors as http_errors
 from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
-from lucid_gateway import metrics
-from lucid_gateway.env import environment
-from lucid_gateway.errors import BadRequest, GatewayError, InternalError
+from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.env import environment
+from lucid_gateway.policy.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
 from lucid_gateway.server.listener import NameOf, stop_accepting

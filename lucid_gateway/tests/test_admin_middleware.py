@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import User
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
 
 LOGIN = "/admin/login/"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lucid_gateway.body import MAX_SMALL_BODY
+from lucid_gateway.server.body import MAX_SMALL_BODY
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, ask, request_bytes
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lucid_gateway.advisories import advisories
-from lucid_gateway.clock import compare_clock, database_now
+from lucid_gateway.kernel.advisories import advisories
+from lucid_gateway.kernel.clock import compare_clock, database_now
 
 
 @pytest.fixture(autouse=True)

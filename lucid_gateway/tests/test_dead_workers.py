@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from lucid_gateway.dead_workers import bury
-from lucid_gateway.last_minute import Ring
-from lucid_gateway.metrics_directory import PATIENCE_SECONDS, locked
+from lucid_gateway.kernel.metrics_files.dead_workers import bury
+from lucid_gateway.kernel.metrics_files.directory import PATIENCE_SECONDS, locked
+from lucid_gateway.kernel.metrics_files.last_minute import Ring
 
 KEY = mmap_key("lucid_tests", "lucid_tests_total", [], [], "Tests")
 DEAD, LIVING = 900_001, 900_002

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_gateway.documents import Document, accepts_gzip
+from lucid_gateway.kernel.documents import Document, accepts_gzip
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from lucid_gateway.env import ConfigurationError, Environment, load
+from lucid_gateway.kernel.env import ConfigurationError, Environment, load
 from testing.servers import BIN, ROOT
 
 SECRET = "q7Rk2vXw9LmZt4Bn8Yc3Hd6Fj5Gs1PaEuTiOw0Vb7Nx2Mz4Qk9"

@@ -12,11 +12,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
-from lucid_gateway import errors
-from lucid_gateway.error_responses import error_response, translate
-from lucid_gateway.redis_access import RedisUnavailable
+from lucid_gateway.kernel.error_responses import error_response, translate
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy import errors
 
 ORIGIN = "https://app.example.org"
 
@@ -38,7 +38,7 @@ def failing_view(request: HttpRequest) -> HttpResponse:
     raise ZeroDivisionError("a secret in a text")
 
 
-handler500 = "lucid_gateway.error_responses.server_error"
+handler500 = "lucid_gateway.kernel.error_responses.server_error"
 urlpatterns = [path("api/v1/drf", FailingView.as_view()), path("api/v1/django", failing_view)]
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from lucid_gateway import errors
+from lucid_gateway.policy import errors
 from testing.servers import ROOT
 
 ROWS = dict(re.findall(r"^\| (\d{4}) \| (.+) \|$", (ROOT / "docs" / "errors.md").read_text(), re.M))

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError
 
 from accounts.tests.stage import wait_until
-from lucid_gateway.following import follow
+from lucid_gateway.kernel.loops import follow
 
 
 def once(calls: list[str], name: str, seconds: float = 0) -> Callable[[], None]:
@@ -69,14 +69,14 @@ def test_a_connection_that_cannot_be_closed_does_not_end_it(monkeypatch: pytest.
     def close() -> None:
         raise DatabaseError
 
-    monkeypatch.setattr("lucid_gateway.following.connection", SimpleNamespace(close=close))
+    monkeypatch.setattr("lucid_gateway.kernel.loops.connection", SimpleNamespace(close=close))
     follow(load, seconds=0.0)
     wait_until(lambda: len(calls) == 3, 2)
 
 
 @pytest.mark.quiet
 def test_what_hangs_keeps_a_worker_from_serving_for_so_long_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lucid_gateway.following.FIRST_SECONDS", 0.5)
+    monkeypatch.setattr("lucid_gateway.kernel.loops.FIRST_SECONDS", 0.5)
     started = time.monotonic()
     follow(once([], "first", 20))
 

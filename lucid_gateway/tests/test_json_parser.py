@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.exceptions import ParseError
 
-from lucid_gateway.json_parser import MAX_DEPTH, MAX_KEYS, MAX_NUMBER_LENGTH, MAX_TOKENS, StrictJSONParser, parse_object
+from lucid_gateway.api.json_parser import (
+    MAX_DEPTH,
+    MAX_KEYS,
+    MAX_NUMBER_LENGTH,
+    MAX_TOKENS,
+    StrictJSONParser,
+    parse_object,
+)
 
 MIB = 1024 * 1024
 MOST_SECONDS = 0.02  # to parse or refuse a body

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_gateway.last_minute import Minute, Ring, cells_of, is_over, read_minute
+from lucid_gateway.kernel.metrics_files.last_minute import Minute, Ring, cells_of, is_over, read_minute
 
 DURATIONS = st.lists(st.floats(0.0002, 500), min_size=1, max_size=50)
 

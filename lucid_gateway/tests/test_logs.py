@@ -11,7 +11,7 @@ import pytest
 import structlog
 from django.test import RequestFactory
 
-from lucid_gateway.logs import SECRET_NAMES, logging_config, redact, renderer, shared_processors
+from lucid_gateway.kernel.logs import SECRET_NAMES, logging_config, redact, renderer, shared_processors
 
 
 @pytest.fixture

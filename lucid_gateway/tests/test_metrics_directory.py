@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lucid_gateway.metrics_directory import remove_abandoned
+from lucid_gateway.kernel.metrics_files.directory import remove_abandoned
 
 
 def folder(parent: Path, name: str, *, age: float = 3_600) -> Path:

@@ -13,10 +13,10 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from accounts.tests.stage import wait_until
-from lucid_gateway.dead_workers import add
-from lucid_gateway.last_minute import Ring
-from lucid_gateway.metrics_directory import has_room, reserve
-from lucid_gateway.metrics_files import ReservedDict
+from lucid_gateway.kernel.metrics_files.dead_workers import add
+from lucid_gateway.kernel.metrics_files.directory import has_room, reserve
+from lucid_gateway.kernel.metrics_files.last_minute import Ring
+from lucid_gateway.kernel.metrics_files.room import ReservedDict
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
 from testing.raw_http import RawAnswer, ask

@@ -42,9 +42,9 @@ import json
 from django.contrib.auth.hashers import make_password
 from accounts.api_keys import create_api_key
 from accounts.models import IssuedToken, User
-from accounts.recovery import ensure_recovery_codes
-from accounts.tokens import issue_tokens
-from accounts.totp import enrol
+from accounts.factors.recovery import ensure_recovery_codes
+from accounts.tokens.issuing import issue_tokens
+from accounts.factors.totp import enrol
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk, Session
 

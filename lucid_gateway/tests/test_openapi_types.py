@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework import serializers
 
-from lucid_gateway.json_types import IN_A_BODY, is_whole, typed
+from lucid_gateway.api.json_types import IN_A_BODY, is_whole, typed
 from testing.gateway import Gateway
 from testing.raw_http import RawAnswer, ask, request_bytes
 from testing.servers import ROOT

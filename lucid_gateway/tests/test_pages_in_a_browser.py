@@ -18,7 +18,7 @@ from django.contrib.auth.hashers import make_password
 from django.utils import timezone
 from accounts.api_keys import create_api_key
 from accounts.models import User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from proxy.models import Maintenance
 from ratelimit.models import AddressRule, LimitRule
 from sessions_api.lifecycle import change_session, create_session

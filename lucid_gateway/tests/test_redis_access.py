@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from lucid_gateway.redis_access import (
+from lucid_gateway.kernel.redis.access import (
     PROBE_EVERY_SECONDS,
     RedisBreaker,
     RedisCallFailed,
@@ -22,9 +22,9 @@ from lucid_gateway.redis_access import (
     redis_call,
     redis_client,
 )
-from lucid_gateway.redis_breaker import FAST_PROBES_AFTER_SLOWNESS
-from lucid_gateway.redis_connections import time_outs
-from lucid_gateway.redis_script import MAX_CONNECTIONS, RedisScript, connections
+from lucid_gateway.kernel.redis.breaker import FAST_PROBES_AFTER_SLOWNESS
+from lucid_gateway.kernel.redis.connections import time_outs
+from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
 
@@ -267,7 +267,7 @@ def test_a_failure_that_comes_with_each_request_is_logged_once(
 def test_a_busy_process_does_not_open_the_breaker(
     server: RedisServer, write: RedisScript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lucid_gateway.redis_script.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("lucid_gateway.kernel.redis.script.WAIT_SECONDS", 0.05)
     monkeypatch.setattr(redis_client().connection_pool, "timeout", 0.05)
     for _ in range(MAX_CONNECTIONS):
         connections().take()

@@ -6,8 +6,8 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from lucid_gateway.redis_access import redis_client
-from lucid_gateway.redis_connections import Primary
+from lucid_gateway.kernel.redis.access import redis_client
+from lucid_gateway.kernel.redis.connections import Primary
 from testing.sentinel import GROUP, running_sentinel
 from testing.servers import free_port, running_redis
 

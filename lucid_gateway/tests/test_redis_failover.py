@@ -7,10 +7,10 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from lucid_gateway.redis_access import RedisUnavailable, breaker, redis_call
-from lucid_gateway.redis_connections import Primary, PrimaryConnection, time_outs
-from lucid_gateway.redis_script import MAX_CONNECTIONS, RedisScript, connections
-from lucid_gateway.redis_watch import RedisWatch
+from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, redis_call
+from lucid_gateway.kernel.redis.connections import Primary, PrimaryConnection, time_outs
+from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
+from lucid_gateway.kernel.redis.watch import RedisWatch
 from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group, wait_until
 
 pytestmark = pytest.mark.quiet

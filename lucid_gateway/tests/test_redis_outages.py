@@ -19,9 +19,9 @@ from redis import Redis
 
 from accounts.models import User
 from accounts.tests.operators import signed_in
-from lucid_gateway.advisories import advisories
-from lucid_gateway.redis_access import ClusterNode, OwnConnection, Probe, redis_client
-from lucid_gateway.redis_watch import SUBJECT, look_at_policy
+from lucid_gateway.kernel.advisories import advisories
+from lucid_gateway.kernel.redis.access import ClusterNode, OwnConnection, Probe, redis_client
+from lucid_gateway.kernel.redis.watch import SUBJECT, look_at_policy
 from ratelimit.tests.crowd import bearer, converse, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
@@ -42,7 +42,7 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, json, os, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
-from lucid_gateway.redis_access import Probe
+from lucid_gateway.kernel.redis.access import Probe
 
 def work_without_a_pause():
     while True:
@@ -62,8 +62,8 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, json, os, pathlib, sys, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
-from lucid_gateway.redis_access import RedisUnavailable, breaker, drop_connections, ping
-from lucid_gateway.redis_script import RedisScript
+from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, drop_connections, ping
+from lucid_gateway.kernel.redis.script import RedisScript
 
 script = RedisScript(pathlib.Path("ratelimit/admit.lua"))
 ends, found = time.monotonic() + 2, {}

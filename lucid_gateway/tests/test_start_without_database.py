@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accounts.tests.stage import wait_until
-from lucid_gateway.handover import HEADER, Handover
+from lucid_gateway.kernel.handover import HEADER, Handover
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
 from testing.raw_http import RawAnswer, ask

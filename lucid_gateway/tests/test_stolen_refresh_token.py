@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from accounts.tokens import PARALLEL
+from accounts.tokens.issuing import PARALLEL
 from lucid_gateway.tests.conftest import Service
 from testing.hammer import api
 from testing.raw_http import RawConnection

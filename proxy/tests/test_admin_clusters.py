@@ -9,15 +9,15 @@ from django.utils import timezone
 from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
 from accounts.roles import Role
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
-from lucid_gateway.redis_access import RedisUnavailable
-from proxy import overview
-from proxy.closing import close_cluster
-from proxy.clusters import Instance
-from proxy.maintenance import holder, is_closed
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from proxy.choosing.closures import holder, is_closed
+from proxy.choosing.clusters import Instance
+from proxy.choosing.reports import InstanceReport
 from proxy.models import Maintenance
-from proxy.reports import InstanceReport
+from proxy.operators import overview
+from proxy.operators.closing import close_cluster
 
 PATH = "/admin/clusters"
 CORE = f"{PATH}/blockchain_core/maintenance"

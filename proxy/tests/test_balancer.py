@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from lucid_gateway.errors import CircuitOpen
-from proxy.balancer import choose, no_instance
-from proxy.breaker import BreakerRule
-from proxy.clusters import Cluster, Instance
-from proxy.instances import InstanceState
+from lucid_gateway.policy.errors import CircuitOpen
+from proxy.choosing.balancer import choose, no_instance
+from proxy.choosing.breaker import BreakerRule
+from proxy.choosing.clusters import Cluster, Instance
+from proxy.choosing.instances import InstanceState
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)
@@ -28,7 +28,7 @@ def cluster() -> Cluster:
 def states(cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[InstanceState]:
     """Three instances that are fit and idle."""
     states = [InstanceState(cluster.name, instance, RULE, clock) for instance in cluster.instances]
-    monkeypatch.setattr("proxy.balancer.states_of", lambda _: tuple(states))
+    monkeypatch.setattr("proxy.choosing.balancer.states_of", lambda _: tuple(states))
     return states
 
 

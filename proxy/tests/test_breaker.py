@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from proxy.breaker import Breaker, BreakerRule, State
+from proxy.choosing.breaker import Breaker, BreakerRule, State
 
 RULE = BreakerRule(failures_in_a_row=3, window=10, share=0.5, least_requests=10, first_pause=5, longest_pause=20)
 

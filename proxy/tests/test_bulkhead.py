@@ -2,8 +2,8 @@
 
 import pytest
 
-from lucid_gateway.errors import ServiceUnavailable
-from proxy.bulkhead import Bulkhead
+from lucid_gateway.policy.errors import ServiceUnavailable
+from proxy.choosing.bulkhead import Bulkhead
 
 
 def test_it_takes_as_many_as_it_has_places_and_refuses_the_next() -> None:

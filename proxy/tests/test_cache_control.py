@@ -5,7 +5,15 @@ from django.utils.http import http_date
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.cache_control import MAX_SECONDS, NOT_STORED, directives, initial_age, lifetime, terms_of, varies_by
+from proxy.forwarding.cache_control import (
+    MAX_SECONDS,
+    NOT_STORED,
+    directives,
+    initial_age,
+    lifetime,
+    terms_of,
+    varies_by,
+)
 
 NOW = 1_700_000_000.5
 ANY_VALUE = st.binary(max_size=80).map(lambda data: data.decode("latin-1"))

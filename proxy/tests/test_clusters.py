@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
-from lucid_gateway.errors import ServiceUnavailable
-from proxy.clusters import CLUSTERS, Instance, cluster_named, configured, instance
+from lucid_gateway.policy.errors import ServiceUnavailable
+from proxy.choosing.clusters import CLUSTERS, Instance, cluster_named, configured, instance
 from proxy.routes import ROUTES
 from proxy.tests.raw_cluster import RawCluster, deaf_server
 

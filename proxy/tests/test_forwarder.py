@@ -13,18 +13,24 @@ from django.test import RequestFactory
 
 from accounts.callers import Caller
 from accounts.roles import Role
-from lucid_gateway.errors import BadRequest, BadUpstreamAnswer, RequestTooLarge, UpstreamTimeout, UpstreamUnreachable
-from proxy.bulkhead import bulkhead_of
-from proxy.clusters import Cluster, Instance
-from proxy.forwarder import Exchange, Forwarded, forward
-from proxy.instances import states_of
-from proxy.pool import Pool
-from proxy.probes import may_probe
-from proxy.retries import budget_of
+from lucid_gateway.policy.errors import (
+    BadRequest,
+    BadUpstreamAnswer,
+    RequestTooLarge,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from proxy.choosing.bulkhead import bulkhead_of
+from proxy.choosing.clusters import Cluster, Instance
+from proxy.choosing.instances import states_of
+from proxy.choosing.probes import may_probe
+from proxy.choosing.retries import budget_of
+from proxy.connection.pool import Pool
+from proxy.connection.upstream import Connection, NoAnswer
+from proxy.forwarding.forwarder import Exchange, Forwarded, forward
 from proxy.routes import Route, Timeouts
 from proxy.tests.conftest import SecondStage
 from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
-from proxy.upstream import Connection, NoAnswer
 from testing.servers import free_port
 
 ENOUGH = Timeouts(connect=30, read=30, total=60)
@@ -44,7 +50,9 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Instance, Pool]]:
     for cached in (states_of, bulkhead_of, budget_of):
         cached.cache_clear()
     pools: dict[Instance, Pool] = {}
-    monkeypatch.setattr("proxy.forwarder.pool_for", lambda instance: pools.setdefault(instance, Pool(instance)))
+    monkeypatch.setattr(
+        "proxy.forwarding.forwarder.pool_for", lambda instance: pools.setdefault(instance, Pool(instance))
+    )
     yield pools
     for connection in [connection for pool in pools.values() for connection in pool.idle]:
         connection.close()

@@ -5,8 +5,8 @@ import io
 
 import pytest
 
-from lucid_gateway.errors import BadRequest, RequestTooLarge
-from proxy.forwarder import READ_SIZE, RequestBody
+from lucid_gateway.policy.errors import BadRequest, RequestTooLarge
+from proxy.forwarding.forwarder import READ_SIZE, RequestBody
 from proxy.tests.conftest import SecondStage
 from proxy.tests.raw_cluster import RawCluster, Visit, saying
 from proxy.tests.wire import Ask, Connect, Ended, GatewayClient

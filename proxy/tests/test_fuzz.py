@@ -13,8 +13,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from accounts.tests.stage import wait_until
-from proxy.headers import HOP_BY_HOP
-from proxy.paths import AmbiguousPath, canonical_path
+from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
+from proxy.connection.headers import HOP_BY_HOP
 from proxy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK

@@ -7,12 +7,12 @@ from django.http import HttpRequest, parse_cookie
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.clusters import Instance
-from proxy.headers import HOP_BY_HOP, request_headers, response_headers, sets_own_cookie
+from proxy.choosing.clusters import Instance
+from proxy.connection.headers import HOP_BY_HOP, request_headers, response_headers, sets_own_cookie
+from proxy.connection.trace import TRACEPARENT
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.wire import Ask
-from proxy.trace import TRACEPARENT
 
 HOPPING = [
     "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Proxy-Authorization: Basic x", "Proxy-Connection: close",

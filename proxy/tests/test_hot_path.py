@@ -4,10 +4,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.revocation.copy import rebuild
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
+from accounts.tokens.revocation.copy import rebuild
 from conftest import ApiClient, error_code
-from lucid_gateway.redis_script import MAX_CONNECTIONS
+from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
 from testing.redis_monitor import watched_redis
 
 

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
-from proxy.forwarder import READ_SIZE
+from proxy.forwarding.forwarder import READ_SIZE
 from proxy.routes import ROUTES
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import (

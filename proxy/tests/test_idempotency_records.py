@@ -13,17 +13,17 @@ from pytest_django import Settings
 from redis import Redis
 
 from accounts.callers import Caller
-from accounts.revocation.copy import rebuild
 from accounts.roles import Role
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
+from accounts.tokens.revocation.copy import rebuild
 from conftest import ApiClient
-from lucid_gateway import errors
-from lucid_gateway.redis_script import MAX_CONNECTIONS
-from proxy.idempotency import answer_once, lease_seconds
-from proxy.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
+from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
+from lucid_gateway.policy import errors
+from proxy.connection.upstream import ConnectTimeout, NoAnswer
+from proxy.forwarding.idempotency import answer_once, lease_seconds
+from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
 from proxy.routes import Route, Timeouts
 from proxy.tests.test_idempotency import stalled
-from proxy.upstream import ConnectTimeout, NoAnswer
 from testing.redis_monitor import watched_redis
 
 ANSWER = StoredAnswer(201, "Made It", (("Set-Cookie", "a=1"), ("set-cookie", "b=2")), b"\x00\xff\n\n")

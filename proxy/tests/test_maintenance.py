@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from accounts.models import AuditEvent, User
 from accounts.tests.stage import wait_until
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
-from lucid_gateway.errors import ClusterInMaintenance, NotFound
-from proxy.closing import close_cluster, end_maintenance, open_cluster
-from proxy.clusters import Instance
-from proxy.maintenance import end_of, holder, is_closed, is_expected_down, is_unwatched, merged, refuse_if_closed
+from lucid_gateway.policy.errors import ClusterInMaintenance, NotFound
+from proxy.choosing.closures import end_of, holder, is_closed, is_expected_down, is_unwatched, merged, refuse_if_closed
+from proxy.choosing.clusters import Instance
 from proxy.models import Maintenance
+from proxy.operators.closing import close_cluster, end_maintenance, open_cluster
 from testing.parallel import in_parallel
 from testing.redis_monitor import watched_redis
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
 from conftest import ApiClient, error_code
-from proxy.middleware import RequestTargetMiddleware
+from proxy.forwarding.request_target import RequestTargetMiddleware
 from testing.gateway import Gateway
 from testing.raw_http import ask, request_bytes
 

@@ -11,12 +11,12 @@ from accounts.models import AuditEvent, User
 from accounts.roles import Role
 from accounts.tests.operators import browser, messages_of, signed_in
 from conftest import make_user
-from lucid_gateway.redis_access import RedisUnavailable
-from proxy import overview
-from proxy.clusters import Instance
-from proxy.maintenance import holder, is_closed
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from proxy.choosing.closures import holder, is_closed
+from proxy.choosing.clusters import Instance
+from proxy.choosing.reports import InstanceReport
 from proxy.models import Maintenance
-from proxy.reports import InstanceReport
+from proxy.operators import overview
 
 LIST = "/admin/proxy/maintenance/"
 ADD = f"{LIST}add/"

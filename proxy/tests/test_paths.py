@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.paths import AmbiguousPath, canonical_path
+from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
 from proxy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import SecondStage, Stage
 

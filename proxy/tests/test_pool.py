@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lucid_gateway.errors import UpstreamUnreachable
-from proxy import pool as pool_module
-from proxy.clusters import Instance
-from proxy.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
+from lucid_gateway.policy.errors import UpstreamUnreachable
+from proxy.choosing.clusters import Instance
+from proxy.connection import pool as pool_module
+from proxy.connection.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
+from proxy.connection.upstream import Connection
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK, RawCluster, saying, saying_and_closing
-from proxy.upstream import Connection
 from testing.servers import free_port
 
 TIMEOUTS = Timeouts(connect=1, read=1, total=2)

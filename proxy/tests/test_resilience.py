@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 from redis import Redis
 
-from proxy.reports import InstanceReport, read_reports
+from proxy.choosing.reports import InstanceReport, read_reports
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from proxy.tests.wire import Cut, Ended, GatewayClient, Message
 from testing.gateway import Gateway, running_gateway

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from proxy import upstream
-from proxy.breaker import BreakerRule
-from proxy.clusters import Instance
-from proxy.health import answers
-from proxy.instances import InstanceState
-from proxy.pool import Pool
-from proxy.resolver import FRESH_SECONDS, Address, Resolver, look_up
+from proxy.choosing.breaker import BreakerRule
+from proxy.choosing.clusters import Instance
+from proxy.choosing.health_checks import answers
+from proxy.choosing.instances import InstanceState
+from proxy.connection import upstream
+from proxy.connection.pool import Pool
+from proxy.connection.resolver import FRESH_SECONDS, Address, Resolver, look_up
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.test_breaker import Clock
@@ -64,10 +64,10 @@ def resolver(names: Names, clock: Clock) -> Resolver:
 @pytest.fixture
 def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
     """The resolver, as connections and pools use it."""
-    monkeypatch.setattr("proxy.upstream.resolver", resolver)
-    monkeypatch.setattr("proxy.pool.resolver", resolver)
-    monkeypatch.setattr("proxy.instances.resolver", resolver)
-    monkeypatch.setattr("proxy.health.resolver", resolver)
+    monkeypatch.setattr("proxy.connection.upstream.resolver", resolver)
+    monkeypatch.setattr("proxy.connection.pool.resolver", resolver)
+    monkeypatch.setattr("proxy.choosing.instances.resolver", resolver)
+    monkeypatch.setattr("proxy.choosing.health_checks.resolver", resolver)
     return resolver
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.retries import RetryBudget
+from proxy.choosing.retries import RetryBudget
 
 
 def test_retries_are_a_share_of_the_requests() -> None:

@@ -4,7 +4,7 @@ import pytest
 from rest_framework.throttling import BaseThrottle
 
 from accounts.roles import PERMISSIONS, Role
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 from proxy.routes import OPTIONAL_CLUSTERS, ROUTES, Route, active_routes, by_path, printable
 from proxy.tests.conftest import Stage

@@ -7,15 +7,15 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from lucid_gateway.redis_access import Outage
-from lucid_gateway.redis_access import breaker as redis_breaker
-from proxy.breaker import BreakerRule, State
-from proxy.clusters import Cluster, Instance
-from proxy.health import HealthChecker
-from proxy.instances import NEVER, Attempt, InstanceState
-from proxy.probes import gateway_name, may_probe
-from proxy.reports import read_reports
-from proxy.sharing import Sharing, breakers_key, health_key, share_forever
+from lucid_gateway.kernel.redis.access import Outage
+from lucid_gateway.kernel.redis.access import breaker as redis_breaker
+from proxy.choosing.breaker import BreakerRule, State
+from proxy.choosing.clusters import Cluster, Instance
+from proxy.choosing.health_checks import HealthChecker
+from proxy.choosing.instances import NEVER, Attempt, InstanceState
+from proxy.choosing.probes import gateway_name, may_probe
+from proxy.choosing.reports import read_reports
+from proxy.choosing.sharing import Sharing, breakers_key, health_key, share_forever
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)
@@ -140,7 +140,7 @@ def test_another_gateway_on_the_same_redis_goes_by_what_it_sees_itself(
 ) -> None:
     one.state.breaker.failed(in_a_row=True)
     one.sync()
-    monkeypatch.setattr("proxy.sharing.gateway_name", lambda: "another-host:8080")
+    monkeypatch.setattr("proxy.choosing.sharing.gateway_name", lambda: "another-host:8080")
     other.sync()
     assert other.state.breaker.state == State.CLOSED
 
@@ -188,7 +188,7 @@ def test_a_second_that_fails_is_not_the_last_that_is_shared(one: Worker, monkeyp
             raise SystemExit
         raise OSError("no room for the metrics")
 
-    monkeypatch.setattr("proxy.sharing.SECONDS", 0.0)
+    monkeypatch.setattr("proxy.choosing.sharing.SECONDS", 0.0)
     monkeypatch.setattr(one, "measure", fail)
     with pytest.raises(SystemExit):
         share_forever(one)
@@ -243,7 +243,7 @@ def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:
 
 
 def test_reports_of_workers_that_are_gone_are_not_told(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.reports.CURRENT_SECONDS", 0.0)
+    monkeypatch.setattr("proxy.choosing.reports.CURRENT_SECONDS", 0.0)
     one.sync()
     time.sleep(0.01)
     assert read_reports() == []

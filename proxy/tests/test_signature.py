@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.signature import signature
+from proxy.connection.signature import signature
 from proxy.tests.raw_cluster import RawCluster
 from proxy.tests.wire import GatewayClient, Message
 from testing.gateway import running_gateway

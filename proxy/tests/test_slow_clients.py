@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lucid_gateway.errors import RequestTimeout
+from lucid_gateway.policy.errors import RequestTimeout
 from lucid_gateway.server.client_socket import PatientSocket
 from lucid_gateway.server.requests import asks_to_close
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.stored_answers import OVERHEAD, Asked, StoredAnswer, StoredAnswers
+from proxy.forwarding.stored_answers import OVERHEAD, Asked, StoredAnswer, StoredAnswers
 
 ONE, OTHER = Asked(None, "http://a", "/1"), Asked(None, "http://a", "/2")
 GZIP, PLAIN = {"accept-encoding": "gzip"}.get, {"accept-encoding": "identity"}.get

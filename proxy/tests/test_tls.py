@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.clusters import Instance
-from proxy.pool import Pool
+from proxy.choosing.clusters import Instance
+from proxy.connection.pool import Pool
+from proxy.connection.upstream import Connection
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK
 from proxy.tests.test_pool import use
-from proxy.upstream import Connection
 
 TIMEOUTS = Timeouts(connect=2, read=2, total=3)
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
@@ -86,7 +86,7 @@ def serve(listener: socket.socket, certificate: Path) -> None:
 def instance(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
     """The server, trusted by this process."""
     context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("proxy.upstream.tls_context", lambda: context)
+    monkeypatch.setattr("proxy.connection.upstream.tls_context", lambda: context)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=[listener, certificate], daemon=True)
         thread.start()

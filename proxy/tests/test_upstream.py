@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from lucid_gateway.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
-from proxy.clusters import Instance
-from proxy.pool import Pool
+from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
+from proxy.choosing.clusters import Instance
+from proxy.connection.pool import Pool
+from proxy.connection.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import (
     OK,
@@ -21,7 +22,6 @@ from proxy.tests.raw_cluster import (
     saying_and_resetting,
 )
 from proxy.tests.wire import Ask, Connect, Cut, Ended, Message
-from proxy.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
 from testing.servers import free_port
 
 ENOUGH = Timeouts(connect=30, read=30, total=60)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from lucid_gateway.errors import BandwidthExceeded
-from lucid_gateway.redis_access import Outage, breaker, redis_client
+from lucid_gateway.kernel.redis.access import Outage, breaker, redis_client
+from lucid_gateway.policy.errors import BandwidthExceeded
 from ratelimit import bandwidth
 from ratelimit.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
 from ratelimit.shadow import counts_of_today

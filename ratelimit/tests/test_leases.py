@@ -13,7 +13,7 @@ from django.test import RequestFactory
 from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit import leases as module
 from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, concurrency_key, holder, write
 from ratelimit.limiter import admit

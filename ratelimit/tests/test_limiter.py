@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from lucid_gateway.redis_access import Outage, RedisUnavailable, breaker, redis_client
+from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker, redis_client
 from ratelimit.leases import Lease, concurrency_key, holder
 from ratelimit.limiter import (
     Decision,

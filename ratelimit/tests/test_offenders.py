@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from conftest import ApiClient, TokenPair
-from lucid_gateway.redis_access import redis_client
+from lucid_gateway.kernel.redis.access import redis_client
 from ratelimit.models import AddressRule
 from ratelimit.rules import holder, verdict_on
 from ratelimit.tiers import tier

@@ -9,7 +9,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from conftest import User, error_code
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit.tiers import tier
 
 

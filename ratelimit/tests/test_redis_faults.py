@@ -34,7 +34,7 @@ INFO, DEMO = "/chain/info", "demo@lucid.test"
 MAKE_TOKENS = """
 import json
 from accounts.models import User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from sessions_api.models import Session
 users = [User.objects.create_user(f"user-{n}@example.org", f"user-{n}") for n in range(%d)]
 for user in users:

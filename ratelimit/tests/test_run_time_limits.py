@@ -9,7 +9,7 @@ import jwt
 import pytest
 import requests
 
-from lucid_gateway.following import SECONDS
+from lucid_gateway.kernel.loops import SECONDS
 from ratelimit.tests.crowd import access_token
 from testing.gateway import Gateway
 from testing.parallel import in_parallel

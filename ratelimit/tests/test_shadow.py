@@ -10,7 +10,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
-from lucid_gateway.redis_access import Outage, RedisUnavailable, breaker
+from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker
 from ratelimit import shadow
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder

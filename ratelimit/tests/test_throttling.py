@@ -6,7 +6,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from conftest import ApiClient, TokenPair, error_code
-from lucid_gateway.redis_access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit.tiers import tier
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, request_bytes

@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
+from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Chunk
 
 MAX_INDEX = 1_000_000

@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
+from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Chunk, Manifest
 from sessions_api.serializers.chunks import ChunkSerializer
 from sessions_api.serializers.fields import Id, Metadata

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.pagination import ONE_ROW, ListQuery, PaginationSerializer
+from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api import conditions
 from sessions_api.evaluation import Asked, Decision
 from sessions_api.models import TrustPolicy

@@ -10,10 +10,10 @@ from pytest_django import Settings
 
 from accounts.models import User
 from accounts.roles import Role
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from conftest import make_user
-from proxy.clusters import cluster_named, configured
-from proxy.pool import pool_for
+from proxy.choosing.clusters import cluster_named, configured
+from proxy.connection.pool import pool_for
 from proxy.tests.raw_cluster import RawCluster
 from sessions_api.models import Chunk, Session
 from sessions_api.tests.acts import Sessions

@@ -10,10 +10,10 @@ from pytest_django.fixtures import Settings
 
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
-from proxy.calls import TIMEOUTS
-from proxy.closing import close_cluster
-from proxy.clusters import cluster_named, configured
-from proxy.pool import pool_for
+from proxy.choosing.clusters import cluster_named, configured
+from proxy.connection.calls import TIMEOUTS
+from proxy.connection.pool import pool_for
+from proxy.operators.closing import close_cluster
 from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from sessions_api import manifests
@@ -139,7 +139,9 @@ def test_a_chain_that_hangs_is_a_503_in_bounded_time(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert TIMEOUTS.total <= 15
-    monkeypatch.setattr("proxy.calls.call.__kwdefaults__", {**call_defaults(), "timeouts": Timeouts(0.2, 0.2, 0.2)})
+    monkeypatch.setattr(
+        "proxy.connection.calls.call.__kwdefaults__", {**call_defaults(), "timeouts": Timeouts(0.2, 0.2, 0.2)}
+    )
     chain.behaviour = saying()
     assert error_code(anchor(api, token, manifest)) == "4009"
     manifest.refresh_from_db()
@@ -147,7 +149,7 @@ def test_a_chain_that_hangs_is_a_503_in_bounded_time(
 
 
 def call_defaults() -> dict[str, Any]:
-    from proxy.calls import call
+    from proxy.connection.calls import call
 
     return dict(call.__kwdefaults__ or {})
 

@@ -14,9 +14,9 @@ from accounts.idempotency import ANSWER_LIMIT, LEASE, Answer, Attempt, begin
 from accounts.models import ApiKey, IdempotentRequest, User
 from accounts.profile import delete_account
 from accounts.prune import chores
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code
-from lucid_gateway.errors import RequestUnderWay
+from lucid_gateway.policy.errors import RequestUnderWay
 from sessions_api.lifecycle import create_session
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Manifest, Session, TrustPolicy

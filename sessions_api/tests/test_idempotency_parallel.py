@@ -21,7 +21,7 @@ MANY, OF_A_CRASH = 20, 40
 # Run beside the gateway: a completed session, and the token of its owner.
 PREPARE = """
 from accounts.models import User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from sessions_api.models import Chunk, Session
 user = User.objects.get(email="operator@lucid.test")
 session = Session.objects.create(user=user, name="it", status="completed")

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, User
 from accounts.profile import delete_account
-from proxy.closing import close_cluster
-from proxy.maintenance import Closures, holder
+from proxy.choosing.closures import Closures, holder
+from proxy.operators.closing import close_cluster
 from proxy.tests.raw_cluster import RawCluster, saying
 from sessions_api import deletion
 from sessions_api.management.commands import prune_sessions

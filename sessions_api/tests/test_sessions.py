@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MAX_ACTIVE

@@ -8,13 +8,13 @@ from typing import Any
 from django.contrib.sessions.models import Session
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.keyring import keyring
 from accounts.management.telling import wait_until_told
 from accounts.models import ApiKey, IssuedToken
-from accounts.restoring import retire_what_was_issued, settle_with_redis
-from accounts.signing_keys import RotationUnderway
-from lucid_gateway.errors import ServiceUnavailable
-from lucid_gateway.redis_access import RedisUnavailable
+from accounts.tokens.keyring import keyring
+from accounts.tokens.restoring import retire_what_was_issued, settle_with_redis
+from accounts.tokens.signing_keys import RotationUnderway
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy.errors import ServiceUnavailable
 
 
 class Command(BaseCommand):

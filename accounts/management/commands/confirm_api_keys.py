@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 
 from accounts.management.users import user_of
 from accounts.models import ApiKey
-from accounts.restoring import confirm_api_keys
-from lucid_gateway.redis_access import RedisUnavailable
+from accounts.tokens.restoring import confirm_api_keys
+from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 
 def chosen(email: str | None, key_ids: list[str] | None) -> QuerySet[ApiKey]:

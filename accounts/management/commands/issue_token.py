@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from accounts.answers import tokens_answer
 from accounts.audit import Origin, origin, record
 from accounts.models import User
-from accounts.tokens import issue_tokens
+from accounts.tokens.answers import tokens_answer
+from accounts.tokens.issuing import issue_tokens
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.limits import lift_address_rule
-from lucid_gateway.errors import NotFound
+from lucid_gateway.policy.errors import NotFound
 
 
 class Command(BaseCommand):

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.revocation.copy import copy, rebuild
-from lucid_gateway.redis_access import RedisUnavailable
+from accounts.tokens.revocation.copy import copy, rebuild
+from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 
 class Command(BaseCommand):

@@ -10,8 +10,8 @@ from accounts.audit import record
 from accounts.management.telling import wait_until_told
 from accounts.management.users import user_of
 from accounts.models import IssuedToken, IssuedTokenQuerySet
-from accounts.revocation.ending import revoke
 from accounts.staff import end_sessions
+from accounts.tokens.revocation.ending import revoke
 
 
 def chosen(email: str | None, jti: str | None) -> IssuedTokenQuerySet:

@@ -8,11 +8,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.keyring import keyring
 from accounts.management.telling import wait_until_told
 from accounts.models import IssuedToken, SigningKey
-from accounts.signing_keys import ALGORITHMS, RotationUnderway, rotate
-from lucid_gateway.errors import ServiceUnavailable
+from accounts.tokens.keyring import keyring
+from accounts.tokens.signing_keys import ALGORITHMS, RotationUnderway, rotate
+from lucid_gateway.policy.errors import ServiceUnavailable
 
 
 class Command(BaseCommand):

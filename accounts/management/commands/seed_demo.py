@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
 from accounts.roles import Role
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 
 ADMIN, OPERATOR, USER = "admin@lucid.test", "operator@lucid.test", "demo@lucid.test"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lucid_gateway.meta.health import check, overall
-from proxy.closing import close_cluster
+from proxy.operators.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawAnswer, ask, request_bytes
 from testing.servers import RedisServer, free_port, running_redis

@@ -339,7 +339,7 @@ def test_no_label_holds_what_a_client_chose(scene: Scene) -> None:
 
 
 def test_the_manual_lists_exactly_the_metrics(scene: Scene) -> None:
-    from lucid_gateway import metrics
+    from lucid_gateway.kernel import metrics
 
     section = (ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `lucid_")]

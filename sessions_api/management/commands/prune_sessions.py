@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from proxy.maintenance import holder
+from proxy.choosing.closures import holder
 from sessions_api.deletion import finish_deletion, owner_of
 from sessions_api.left_behind import begin_deletions, count_sessions, delete_policies
 from sessions_api.models import Session

@@ -25,7 +25,7 @@ OCTETS, CHUNKED = "Content-Type: application/octet-stream", "Transfer-Encoding: 
 CAST = """
 import json
 from accounts.models import User
-from accounts.tokens import issue_tokens
+from accounts.tokens.issuing import issue_tokens
 from sessions_api.models import Session
 users = {name: User.objects.get(email=f"{name}@lucid.test") for name in ("demo", "operator", "admin")}
 def make(count, name="demo", **fields):

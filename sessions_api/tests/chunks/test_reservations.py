@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from lucid_gateway.errors import NotFound, SessionTooLarge, WrongSessionState
+from lucid_gateway.policy.errors import NotFound, SessionTooLarge, WrongSessionState
 from sessions_api import reservations
 from sessions_api.models import Chunk, Session
 from sessions_api.reservations import give_back, reserve, version_of

@@ -9,10 +9,10 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
 from accounts.models import User
-from accounts.tokens import TokenPair
+from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient
-from proxy.clusters import cluster_named, configured
-from proxy.pool import pool_for
+from proxy.choosing.clusters import cluster_named, configured
+from proxy.connection.pool import pool_for
 from proxy.tests.raw_cluster import RawCluster
 from sessions_api.models import Session
 from sessions_api.tests.chunks.conftest import created

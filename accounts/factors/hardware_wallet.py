@@ -1,0 +1,87 @@
+"""Hardware wallets: an address is registered by proving it, and from then on signs each login's challenge."""
+
+import secrets
+
+from django.conf import settings
+from redis import Redis
+
+from accounts.audit import record
+from accounts.factors.recovery import ensure_recovery_codes
+from accounts.factors.tron_message import InvalidSignature, signer
+from accounts.login.mail import send_notice
+from accounts.models import User
+from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy.errors import AlreadyExists, CodeExpired, WalletSignatureInvalid
+
+LIFETIME_SECONDS = 300
+
+
+def new_challenge(purpose: str) -> str:
+    """Return a text that tells whoever signs it what for, and that nobody has signed before."""
+    return f"Lucid API Gateway ({settings.ENV.PUBLIC_BASE_URL})\n{purpose}\nNonce: {secrets.token_hex(16)}"
+
+
+def signed_by(address: str, message: str, signature: str) -> bool:
+    """Return whether the wallet of the address signed the message (TRON message V2)."""
+    try:
+        return bool(message) and signer(message, signature) == address
+    except InvalidSignature:
+        return False
+
+
+def registration_key(user: User) -> str:
+    """Return the key of the address that waits to be proved, and of its challenge."""
+    return f"wallet_registration:{user.pk}"
+
+
+def start_registration(user: User, address: str) -> str:
+    """Return the challenge that the wallet of the address has to sign; raise AlreadyExists."""
+    if user.hardware_wallet_enabled:
+        raise AlreadyExists("A hardware wallet is registered already")
+    challenge = new_challenge(f"Register the wallet {address}")
+
+    def store(redis: Redis) -> None:
+        pipeline = redis.pipeline(transaction=True)
+        pipeline.hset(registration_key(user), mapping={"address": address, "challenge": challenge})
+        pipeline.expire(registration_key(user), LIFETIME_SECONDS)
+        pipeline.execute()
+
+    redis_call(store)
+    return challenge
+
+
+def confirm_registration(user: User, signature: str) -> list[str]:
+    """Register the address whose challenge was signed; return recovery codes, if the account had none.
+
+    Each challenge bears one try: raises CodeExpired without one, WalletSignatureInvalid, AlreadyExists.
+    """
+
+    def take(redis: Redis) -> dict[bytes, bytes]:
+        pipeline = redis.pipeline(transaction=True)
+        pipeline.hgetall(registration_key(user))
+        pipeline.delete(registration_key(user))
+        found: dict[bytes, bytes] = pipeline.execute()[0]
+        return found
+
+    waiting = redis_call(take)
+    if not waiting:
+        raise CodeExpired("No wallet waits to be registered")
+    address = waiting[b"address"].decode()
+    if not signed_by(address, waiting[b"challenge"].decode(), signature):
+        raise WalletSignatureInvalid()
+    free = User.objects.filter(pk=user.pk, hardware_wallet_enabled=False)
+    if not free.update(hardware_wallet_enabled=True, hardware_wallet_address=address):
+        raise AlreadyExists("A hardware wallet is registered already")
+    record("wallet.enabled", subject=user, address=address)
+    send_notice(user, f"Logins ask for the signature of the hardware wallet {address} from now on.")
+    return ensure_recovery_codes(user)
+
+
+def remove(user: User) -> None:
+    """Forget the wallet; the recovery codes go with the last second factor."""
+    user.hardware_wallet_enabled, user.hardware_wallet_address = False, ""
+    user.save(update_fields=["hardware_wallet_enabled", "hardware_wallet_address", "updated_at"])
+    record("wallet.removed", subject=user)
+    send_notice(user, "Logins ask for no signature of a hardware wallet any more.")
+    if not user.second_factors:
+        user.recovery_codes.all().delete()

@@ -1,0 +1,46 @@
+"""Recovery codes: each stands in once for a second factor that was lost."""
+
+import secrets
+
+from django.utils import timezone
+
+from accounts.audit import record
+from accounts.login.mail import send_notice
+from accounts.models import RecoveryCode, User
+from lucid_gateway.kernel.digests import secret_hash
+
+CODES = 10
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without 0/o, 1/l/i
+GROUPS, GROUP_LENGTH = 4, 4  # 31^16: 79 bits
+
+
+def new_code() -> str:
+    """Return a code such as `k3wd-...`."""
+    groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
+    return "-".join(groups)
+
+
+def ensure_recovery_codes(user: User) -> list[str]:
+    """Return ten new codes, which are shown this once, or none if the account has unused ones already."""
+    if user.recovery_codes.filter(used_at=None).exists():
+        return []
+    user.recovery_codes.exclude(used_at=None).delete()
+    codes = [new_code() for _ in range(CODES)]
+    RecoveryCode.objects.bulk_create(RecoveryCode(code_hash=code_hash(user, code), user=user) for code in codes)
+    return codes
+
+
+def code_hash(user: User, code: str) -> str:
+    """Return the hash of a code as it is kept; case, spaces and hyphens do not matter."""
+    return secret_hash(f"{user.pk} {code.lower().replace('-', '').replace(' ', '')}")
+
+
+def use_recovery_code(user: User, code: str) -> bool:
+    """Return whether the code is right, and use it up: of parallel uses one succeeds."""
+    unused = user.recovery_codes.filter(used_at=None)
+    if not unused.filter(code_hash=code_hash(user, code)).update(used_at=timezone.now()):
+        return False
+    left = unused.count()
+    record("recovery_code.used", subject=user, left=left)
+    send_notice(user, f"A recovery code was used to get past a second factor. {left} of {CODES} are left.")
+    return True

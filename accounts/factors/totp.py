@@ -1,0 +1,104 @@
+"""Time-based one-time passwords (RFC 6238): enrolment, and codes of which each time step works once."""
+
+import hmac
+import logging
+import time
+from dataclasses import dataclass
+
+import pyotp
+import segno
+
+from accounts.audit import record
+from accounts.factors.recovery import ensure_recovery_codes
+from accounts.login.mail import send_notice
+from accounts.models import User
+from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+from lucid_gateway.policy.errors import AlreadyExists, CodeInvalid, ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+
+STEP_SECONDS = 30
+STEPS_OFF = (0, -1, 1)
+ISSUER = "Lucid"
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What an authenticator app needs: the secret in base32, the same as a URL, and that as a QR code (SVG)."""
+
+    secret: str
+    otpauth_url: str
+    qr_code: str
+
+
+def enrol(user: User) -> Enrolment:
+    """Give the account a new secret, which counts once a code of it has been confirmed; raise AlreadyExists."""
+    secret = pyotp.random_base32()
+    # Only while TOTP is off: of a parallel confirmation and enrolment, the secret that was confirmed stays.
+    if not User.objects.filter(pk=user.pk, totp_enabled=False).update(totp_secret=encrypt(secret), totp_last_step=0):
+        raise AlreadyExists("TOTP is enabled already")
+    url = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name=ISSUER)
+    return Enrolment(secret, url, segno.make(url, error="m").svg_data_uri(scale=4))
+
+
+def confirm(user: User, code: str) -> list[str]:
+    """Switch TOTP on with a first code; return recovery codes, if the account had none. Raise CodeInvalid."""
+    if user.totp_enabled:
+        raise AlreadyExists("TOTP is enabled already")
+    if not use_code(user, code):
+        raise CodeInvalid()
+    confirmed = User.objects.filter(pk=user.pk, totp_enabled=False, totp_secret=user.totp_secret)
+    if not confirmed.update(totp_enabled=True):
+        raise CodeInvalid()
+    record("totp.enabled", subject=user)
+    send_notice(user, "Logins ask for a code of an authenticator app from now on.")
+    return ensure_recovery_codes(user)
+
+
+def use_code(user: User, code: str) -> bool:
+    """Return whether the code is right, and use its step up: of parallel uses one succeeds.
+
+    Raises ServiceUnavailable if the secret cannot be read.
+    """
+    if not user.totp_secret:
+        return False
+    step = matching_step(secret_of(user), code, int(time.time()))
+    if step is None:
+        return False
+    return User.objects.filter(pk=user.pk, totp_last_step__lt=step).update(totp_last_step=step) == 1
+
+
+def secret_of(user: User) -> str:
+    """Return the user's secret; raise ServiceUnavailable if it was encrypted under a SECRET_KEY that is gone."""
+    try:
+        return decrypt(user.totp_secret)
+    except CannotDecrypt as error:
+        logger.error("TOTP secret cannot be decrypted: SECRET_KEY has changed", extra={"user_id": str(user.pk)})  # noqa: TRY400
+        raise ServiceUnavailable("Codes of the authenticator app cannot be checked; use a recovery code") from error
+
+
+def use_up_current_codes() -> int:
+    """Refuse all codes that are valid now, of every account, as any of them may have been used; return how many
+    accounts that concerns. The next code is valid half a minute later.
+    """
+    newest = int(time.time()) // STEP_SECONDS + max(STEPS_OFF)
+    return User.objects.filter(totp_enabled=True, totp_last_step__lt=newest).update(totp_last_step=newest)
+
+
+def matching_step(secret: str, code: str, now: int) -> int | None:
+    """Return the time step, this one or one beside it, whose code it is; None if it is none of theirs."""
+    totp = pyotp.TOTP(secret)
+    steps = [now // STEP_SECONDS + off for off in STEPS_OFF]
+    # All are compared, whichever fits: the time taken tells nothing.
+    fitting = [step for step in steps if hmac.compare_digest(totp.generate_otp(step), code)]
+    return fitting[0] if fitting else None
+
+
+def switch_off(user: User) -> None:
+    """Switch TOTP off; the recovery codes go with the last second factor."""
+    user.totp_enabled, user.totp_secret = False, ""
+    user.save(update_fields=["totp_enabled", "totp_secret", "updated_at"])
+    record("totp.disabled", subject=user)
+    send_notice(user, "Logins ask for no code of an authenticator app any more.")
+    if not user.second_factors:
+        user.recovery_codes.all().delete()

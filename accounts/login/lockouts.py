@@ -1,0 +1,177 @@
+"""Automatic lockouts: they stop guessing, and nothing else. A mailed link and issued tokens are never locked out, so
+that nobody locks the owner out by guessing (DESIGN, section 9, invariant 8).
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from accounts.audit import BLOCKED, origin, record
+from lucid_gateway.kernel.digests import keyed_hash
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.policy.errors import TooManyAttempts
+from ratelimit.client_address import address_bucket
+
+FORGOTTEN_AFTER_SECONDS = 86_400
+INDEX = "lockouts"
+charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")
+return_script = RedisScript(Path(__file__).parent / "lockout_return.lua")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How many failures are free, and how many seconds the first and the longest lockout last; each one doubles."""
+
+    free: int
+    first: int
+    longest: int
+
+
+RULES = {
+    "account": Rule(free=10, first=60, longest=3600),
+    "address": Rule(free=20, first=60, longest=3600),
+    # The second factor after a mailed link: only who reads the account's mail gets as far as that.
+    "second-factor": Rule(free=10, first=60, longest=3600),
+    # The second factor by somebody who has signed in already: on its own, so that a stolen token locks no login out.
+    "signed-in": Rule(free=10, first=60, longest=3600),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose failures are counted: `kind` is a key of RULES, `name` an email or an address."""
+
+    kind: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The subject as the lists of lockouts show it."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The key of its failures."""
+        return f"lockout:{self.kind}:{keyed_hash('lockout', self.name)[:40]}"
+
+
+@dataclass(frozen=True)
+class Lockout:
+    """A lockout in force."""
+
+    subject: Subject
+    failures: int
+    until: datetime
+
+
+def subject_of(text: str) -> Subject:
+    """Return the subject that the text names."""
+    kind, _, name = text.partition(":")
+    return Subject(kind, name)
+
+
+def account(email: str) -> Subject:
+    """Return the subject for guesses at an account's codes and passwords, whether there is such an account or not."""
+    return Subject("account", email)
+
+
+def second_factor(email: str) -> Subject:
+    """Return the subject for guesses at the second factor after a mailed link."""
+    return Subject("second-factor", email)
+
+
+def signed_in(user_id: object) -> Subject:
+    """Return the subject for guesses at the second factor by somebody who has signed in."""
+    return Subject("signed-in", str(user_id))
+
+
+def here() -> Subject:
+    """Return the subject for guesses from the request's address."""
+    return Subject("address", address_bucket(origin.get().address))
+
+
+class Attempt:
+    """One attempt, charged to its subjects when it is made: `forgive` it if it was right, `take_back` if nothing was
+    guessed, `fail` if it was wrong.
+    """
+
+    def __init__(self, *subjects: Subject) -> None:
+        """Charge; raise TooManyAttempts, with nothing charged, while one of the subjects is locked out."""
+        self.subjects = subjects
+        arguments: list[object] = [FORGOTTEN_AFTER_SECONDS]
+        for subject in subjects:
+            rule = RULES[subject.kind]
+            arguments += [subject.text, rule.free, rule.first, rule.longest]
+        wait, *begun = charge_script(keys_of(subjects), arguments) if subjects else [0]
+        if wait:
+            raise too_many(wait)
+        self.begun = [subjects[index] for index in begun]
+
+    def fail(self) -> None:
+        """Record the lockouts that began with this attempt."""
+        for subject in self.begun:
+            record("lockout.started", subject=subject.key, outcome=BLOCKED, counted=subject.kind)
+
+    def take_back(self) -> None:
+        """Give the attempt back to its subjects."""
+        self.give_back(forget=())
+
+    def forgive(self) -> None:
+        """Give the attempt back; the account's failures are forgotten altogether, the address's are not."""
+        self.give_back(forget=("account", "second-factor", "signed-in"))
+
+    def give_back(self, *, forget: Sequence[str]) -> None:
+        """Give the attempt back, and forget the failures of subjects of the kinds."""
+        if self.subjects:
+            arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in forget))]
+            return_script(keys_of(self.subjects), arguments)
+
+
+def keys_of(subjects: Sequence[Subject]) -> list[str]:
+    """Return the keys that the scripts ask for."""
+    return [INDEX, *(subject.key for subject in subjects)]
+
+
+def too_many(seconds: int) -> TooManyAttempts:
+    """Return the refusal of an attempt for so many seconds."""
+    return TooManyAttempts(details={"retry_after": seconds}, headers={"Retry-After": str(seconds)})
+
+
+def in_force() -> list[Lockout]:
+    """Return the lockouts in force, the longest first; raise RedisUnavailable."""
+
+    def read(redis: Redis) -> list[Lockout]:
+        now = redis.time()[0]
+        # Any: redis-py types the answer as everything that a sorted set could be made of.
+        found: Any = redis.zrange(INDEX, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
+        subjects = [(subject_of(name.decode()), ends) for name, ends in found]
+        failures = [redis.hget(subject.key, "n") for subject, _ in subjects]
+        return [
+            Lockout(subject, int(count or 0), datetime.fromtimestamp(ends, tz=UTC))
+            for (subject, ends), count in zip(subjects, failures, strict=True)
+        ]
+
+    return redis_call(read)
+
+
+def lift_account(email: str) -> None:
+    """End the lockouts of an account; without Redis there are none to be known of."""
+    with suppress(RedisUnavailable):
+        for subject in (account(email), second_factor(email)):
+            lift(subject)
+
+
+def lift(subject: Subject) -> None:
+    """End a lockout and forget its failures; raise RedisUnavailable."""
+
+    def remove(redis: Redis) -> None:
+        redis.delete(subject.key)
+        redis.zrem(INDEX, subject.text)
+
+    redis_call(remove)

@@ -1,0 +1,25 @@
+"""Ending logins."""
+
+from accounts.audit import record
+from accounts.callers import Caller
+from accounts.models import User
+from accounts.tokens.issuing import end_all, end_family, read_refresh_token
+from lucid_gateway.policy.errors import RefreshTokenInvalid, TokenInvalid
+
+
+def log_out(caller: Caller, *, refresh_token: str | None = None, everywhere: bool = False) -> None:
+    """End the caller's login, or all of them; with a refresh token of the caller's, the login that it belongs to, too.
+
+    Raises RefreshTokenInvalid, with nothing ended, for a token that is not the caller's.
+    """
+    claims = read_refresh_token(refresh_token) if refresh_token else None
+    if claims and claims["user_id"] != caller.user_id:
+        raise RefreshTokenInvalid()
+    if everywhere:
+        user = User.objects.welcome(pk=caller.user_id)
+        if user is None:
+            raise TokenInvalid()
+        ended = end_all(user)
+    else:
+        ended = end_family(caller.family) + (end_family(claims["family"]) if claims else 0)
+    record("logout", subject=caller.user_id, everywhere=everywhere, tokens=ended)

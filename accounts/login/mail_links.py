@@ -1,0 +1,72 @@
+"""Links that are mailed to set a password or to confirm an address: in Redis, as hashes, and used once.
+
+A link is void once the user's tokens were all ended since: whoever sets a new password voids the links that wait.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+
+from django.conf import settings
+from redis import Redis
+
+from accounts.login.challenges import STARTS_WINDOW_SECONDS
+from accounts.login.lockouts import too_many
+from accounts.models import User
+from lucid_gateway.kernel.digests import keyed_hash, secret_hash
+from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy.errors import CodeExpired
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that waits: whose it is, and the new address, if it is for one."""
+
+    key: str
+    user: User
+    email: str
+
+
+def link_key(purpose: str, token: str) -> str:
+    """Return the key of a link."""
+    return f"mail_link:{purpose}:{secret_hash(token)}"
+
+
+def create(purpose: str, email: str, *, user: User | None, counted: str, lifetime: int) -> str:
+    """Store a link for `lifetime` seconds and return its token; raise TooManyAttempts after five in five minutes.
+
+    `email` is what the link is about, `counted` who asks for it. Without a user the link leads nowhere.
+    """
+    token = secrets.token_urlsafe(32)
+    owner = {"user_id": str(user.pk), "epoch": user.token_epoch} if user else {}
+    counter = f"mail_links:{purpose}:{keyed_hash('counted', counted)}"
+
+    def count(redis: Redis) -> list[int]:
+        pipeline = redis.pipeline(transaction=True)
+        pipeline.set(counter, 0, ex=STARTS_WINDOW_SECONDS, nx=True)
+        pipeline.incr(counter)
+        pipeline.ttl(counter)
+        return list(pipeline.execute())
+
+    _, started, wait = redis_call(count)
+    if started > settings.ENV.LOGINS_PER_ACCOUNT:
+        raise too_many(max(1, wait))
+    stored = json.dumps(owner | {"email": email})
+    redis_call(lambda redis: redis.set(link_key(purpose, token), stored, ex=lifetime))
+    return token
+
+
+def look_up(purpose: str, token: str) -> Link:
+    """Return the link, unused; raise CodeExpired."""
+    key = link_key(purpose, token)
+    stored = json.loads(redis_call(lambda redis: redis.get(key)) or "{}")
+    user = User.objects.welcome(pk=stored["user_id"]) if "user_id" in stored else None
+    if user is None or user.is_locked or user.token_epoch != stored["epoch"]:
+        raise CodeExpired()
+    return Link(key, user, stored["email"])
+
+
+def use(link: Link) -> None:
+    """Use the link up: of parallel uses one succeeds, the others raise CodeExpired."""
+    if not redis_call(lambda redis: redis.delete(link.key)):
+        raise CodeExpired()

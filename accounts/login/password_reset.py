@@ -1,0 +1,82 @@
+"""A new password: by a mailed link for who forgot the old one, or with the old one."""
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.utils import timezone
+from rest_framework.serializers import ValidationError
+
+from accounts.audit import record
+from accounts.login import mail_links
+from accounts.login.equal_time import in_equal_time
+from accounts.login.lockouts import account, here
+from accounts.login.login import WrongCredentials, charged
+from accounts.login.mail import send_notice, send_password_reset
+from accounts.login.passwords import check_password, hash_password
+from accounts.models import User
+from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
+from lucid_gateway.policy.errors import AccountLocked, CodeExpired, Unauthenticated
+
+PURPOSE = "password"
+LIFETIME_SECONDS = 1800
+MESSAGE = "If the address has an account, a link is on its way."
+
+
+@in_equal_time
+def start_reset(*, email: str) -> dict[str, object]:
+    """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
+    user = User.objects.welcome(email=email)
+    welcome = user if user and not user.is_locked else None
+    token = mail_links.create(PURPOSE, email, user=welcome, counted=email, lifetime=LIFETIME_SECONDS)
+    send_password_reset(welcome, token=token, minutes=LIFETIME_SECONDS // 60)
+    return {"message": MESSAGE, "expires_in": LIFETIME_SECONDS}
+
+
+def confirm_reset(*, token: str, password: str) -> None:
+    """Set the password; all tokens end. Raises CodeExpired for a link that was used or is over, ValidationError."""
+    link = mail_links.look_up(PURPOSE, token)
+    if link.email != link.user.email:
+        raise CodeExpired()  # it was mailed to an address that the account has left since
+    refuse_weak(password, link.user)
+    mail_links.use(link)
+    set_password(link.user, password)
+    record("user.password_reset", subject=link.user)
+
+
+def change_password(user: User, *, current_password: str, password: str) -> TokenPair:
+    """Set a new password; all tokens end, and the caller gets new ones. Raises WrongCredentials, TooManyAttempts."""
+    refuse_weak(password, user)
+    prove_password(user, current_password)
+    set_password(user, password)
+    record("user.password_changed", subject=user)
+    # Hashing took its time: tokens are issued by what holds now.
+    now = User.objects.welcome(pk=user.pk)
+    if now is None:
+        raise Unauthenticated()
+    if now.is_locked:
+        raise AccountLocked()
+    return issue_tokens(now)
+
+
+def prove_password(user: User, password: str) -> None:
+    """Raise WrongCredentials unless it is the password, and TooManyAttempts while guessing is locked out."""
+    with charged(account(user.email), here(), forgive=False):
+        if not check_password(user, password):
+            raise WrongCredentials()
+
+
+def refuse_weak(password: str, user: User) -> None:
+    """Raise ValidationError unless the password keeps the rules."""
+    try:
+        validate_password(password, user)
+    except DjangoValidationError as error:
+        raise ValidationError({"password": error.messages}, code="weak_password") from error
+
+
+def set_password(user: User, password: str) -> None:
+    """Store the password, end all tokens, and tell the owner."""
+    user.password = hash_password(password)
+    # An account that was deleted meanwhile stays without one.
+    if not User.objects.filter(pk=user.pk, is_active=True).update(password=user.password, updated_at=timezone.now()):
+        raise Unauthenticated()
+    end_all(user)
+    send_notice(user, f"The password was changed on {timezone.now():%Y-%m-%d at %H:%M} UTC.")

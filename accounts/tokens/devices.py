@@ -1,0 +1,28 @@
+"""Signed-in devices: each is a token family, known by the one refresh token of it that still works."""
+
+import uuid
+
+from accounts.audit import record
+from accounts.models import IssuedToken, IssuedTokenQuerySet, User
+from accounts.tokens.issuing import end_family
+from lucid_gateway.policy.errors import NotFound
+
+
+def devices_of(user_id: str) -> IssuedTokenQuerySet:
+    """Return the user's devices, the one used last first."""
+    return IssuedToken.objects.filter(user_id=user_id).sign_ins().order_by("-issued_at")
+
+
+def devices_to_show(user_id: str) -> list[IssuedToken]:
+    """Return the user's devices, each once: without the tokens that a failed refresh has left behind."""
+    found = list(devices_of(user_id))
+    unused = {token.jti for token in found}
+    return [token for token in found if token.predecessor not in unused]
+
+
+def end_device(user_id: str, family: uuid.UUID, *, by: User | str | None = None) -> None:
+    """End a login of the user; raise NotFound for one that is not theirs or has ended."""
+    if not devices_of(user_id).filter(family=family).exists():
+        raise NotFound()
+    ended = end_family(family)
+    record("token.revoked", subject=user_id, actor=by, family=str(family), tokens=ended)

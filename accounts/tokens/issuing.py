@@ -1,0 +1,232 @@
+"""Issuing, rotating and ending tokens. A login starts a family; each refresh replaces its refresh token.
+
+Where a token was asked for is taken from the request's origin (`accounts.audit`).
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.db import IntegrityError
+from django.db.models.functions import Now
+from django.utils import timezone
+from rest_framework_simplejwt import tokens as simplejwt
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken, TokenError
+
+from accounts.audit import FAILURE, USER_AGENT_LENGTH, origin, record
+from accounts.models import IssuedToken, IssuedTokenQuerySet, User
+from accounts.tokens.keyring import KeyringBackend, keyring, token_backend
+from accounts.tokens.revocation.ending import end_epoch, revoke
+from lucid_gateway.kernel.clock import database_now
+from lucid_gateway.policy.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid
+
+
+class AccessToken(simplejwt.AccessToken):
+    """Claims: user_id, sub, role, family, type `access`, jti, iat, exp, iss, aud."""
+
+    def get_token_backend(self) -> KeyringBackend:
+        """Return the backend that knows the keyring."""
+        return token_backend()
+
+
+class RefreshToken(simplejwt.RefreshToken):
+    """The same claims with type `refresh`; good for nothing but POST /auth/refresh."""
+
+    def get_token_backend(self) -> KeyringBackend:
+        """Return the backend that knows the keyring."""
+        return token_backend()
+
+
+# A client that did not get its answer gives up after 10 to 30 seconds at most, and asks again.
+GRACE = timedelta(seconds=30)
+# No client notices sooner that its answer was lost: an earlier second use is one of two that came in parallel.
+PARALLEL = timedelta(seconds=1)
+
+
+class AlreadyUsed(Exception):
+    """A refresh token was traded for a pair before, or revoked."""
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """What a login or a refresh gives; `expires_in` is the access token's life in seconds."""
+
+    access: str
+    refresh: str
+    expires_in: int
+
+
+def issue_tokens(
+    user: User,
+    *,
+    family: uuid.UUID | None = None,
+    signed_in_at: datetime | None = None,
+    predecessor: str | None = None,
+) -> TokenPair:
+    """Sign and record an access and a refresh token; without `family` they start a new one, signed in now.
+
+    `predecessor` is the id of the refresh token that is traded for them; raises IntegrityError if it has a pair.
+    """
+    family, signed_in_at = family or uuid.uuid4(), signed_in_at or timezone.now()
+    access, refresh = AccessToken(), RefreshToken()
+    kid = keyring().active.kid
+    for token in (access, refresh):
+        token.payload |= {"user_id": str(user.pk), "sub": str(user.pk), "role": user.role, "family": str(family)}
+        token.payload["epoch"] = user.token_epoch
+    pair = TokenPair(str(access), str(refresh), settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60)
+    # The refresh token first: MongoDB writes in this order, and stops at a row that is refused.
+    rows = [record_of(token, user, family) for token in (refresh, access)]
+    for row in rows:
+        row.kid, row.signed_in_at, row.predecessor = kid, signed_in_at, predecessor
+    IssuedToken.objects.bulk_create(rows)
+    return pair
+
+
+def record_of(token: AccessToken | RefreshToken, user: User, family: uuid.UUID) -> IssuedToken:
+    """Return the row for a token."""
+    address, user_agent = client()
+    return IssuedToken(
+        jti=token["jti"],
+        family=family,
+        user=user,
+        kind=token.token_type,
+        issued_at=datetime.fromtimestamp(token["iat"], tz=UTC),
+        expires_at=datetime.fromtimestamp(token["exp"], tz=UTC),
+        address=address,
+        user_agent=user_agent,
+    )
+
+
+def client() -> tuple[str, str]:
+    """Return the address and the user agent, or the command's name, that the work at hand is done for."""
+    at = origin.get()
+    return at.address, (at.user_agent or at.actor)[:USER_AGENT_LENGTH]
+
+
+def refresh_tokens(text: str) -> tuple[User, TokenPair]:
+    """Trade a refresh token for a new pair; return its user and the pair. Raise RefreshTokenInvalid or AccountLocked.
+
+    A token that was used before means that two clients have it: the family ends.
+    """
+    claims = read_refresh_token(text)
+    user = User.objects.welcome(pk=claims["user_id"])
+    if user is None:
+        raise RefreshTokenInvalid()
+    if user.is_locked:
+        raise AccountLocked()
+    if claims["epoch"] != user.token_epoch:
+        raise RefreshTokenInvalid()
+    shown = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()
+    try:
+        if shown is None or shown.revoked_at is not None:
+            raise AlreadyUsed()
+        pair = trade(shown, user) if shown.used_at is None else replace_lost(shown, user)
+    except AlreadyUsed:
+        refuse_reuse(user, claims)
+    return user, pair
+
+
+def trade(token: IssuedToken, user: User) -> TokenPair:
+    """Record and return the one pair that the refresh token is traded for; raise AlreadyUsed.
+
+    `used_at` is written last: until then no client has the pair, and after a failed write the next try withdraws what
+    was written of it. Of parallel uses the unique predecessor lets one insert a pair at a time, and the update one
+    return it.
+    """
+    withdraw(token)
+    try:
+        pair = issue_tokens(user, family=token.family, signed_in_at=token.signed_in_at, predecessor=token.jti)
+    except IntegrityError as error:
+        raise AlreadyUsed() from error
+    row = IssuedToken.objects.filter(jti=token.jti)
+    if not row.filter(revoked_at=None).exists():
+        # A reuse or a logout ended the family before the new pair was written: the pair ends with it. The client gets
+        # it all the same, unless another use is the one that counts.
+        end_family(token.family)
+    if not row.filter(used_at=None).update(used_at=Now()):
+        raise AlreadyUsed()
+    return pair
+
+
+def withdraw(token: IssuedToken) -> None:
+    """Revoke the pair that an earlier try has left behind, and make room for another one."""
+    if left_behind := list(IssuedToken.objects.given_for(token.jti)):
+        rows = by_id(left_behind)
+        revoke(rows)
+        rows.update(predecessor=None)
+
+
+def replace_lost(shown: IssuedToken, user: User) -> TokenPair:
+    """Return a new pair in place of the one that a used refresh token was traded for, which is revoked; raise
+    AlreadyUsed unless the answer with that pair may have been lost.
+
+    It may if the same client comes again within GRACE and the refresh token of the pair was never used. The
+    replacement uses that one up, so that there is no second one.
+    """
+    given = list(IssuedToken.objects.given_for(shown.jti))
+    lost = next((token for token in given if token.kind == IssuedToken.Kind.REFRESH), None)
+    since = database_now() - (shown.used_at or shown.issued_at)
+    if lost is None or lost.used_at or lost.revoked_at or not PARALLEL <= since <= GRACE or not from_here(lost):
+        raise AlreadyUsed()
+    pair = trade(lost, user)
+    revoke(by_id(given))
+    return pair
+
+
+def by_id(tokens: list[IssuedToken]) -> IssuedTokenQuerySet:
+    """Return just these rows: they stay the same when another use of the refresh token changes its pair meanwhile."""
+    return IssuedTokenQuerySet(IssuedToken).filter(jti__in=[token.jti for token in tokens])
+
+
+def from_here(token: IssuedToken) -> bool:
+    """Return whether the token was given to the address and the user agent that ask now."""
+    return (token.address, token.user_agent) == client()
+
+
+def refuse_reuse(user: User, claims: dict[str, Any]) -> NoReturn:
+    """End the family of a refresh token that was used before, or revoked; raise RefreshTokenInvalid."""
+    ended = end_family(claims["family"])
+    used = IssuedToken.objects.filter(jti=claims["jti"]).exclude(used_at=None)
+    reused = used.exists() or IssuedToken.objects.given_for(claims["jti"]).exists()
+    kind = "token.reused" if reused else "token.refused"
+    record(kind, subject=user, outcome=FAILURE, family=claims["family"], tokens=ended)
+    raise RefreshTokenInvalid()
+
+
+def read_access_token(text: str) -> dict[str, Any]:
+    """Return the claims of an access token of ours; raise TokenExpired or TokenInvalid. On the hot path: no objects."""
+    try:
+        claims = token_backend().decode(text)
+    except TokenBackendExpiredToken as error:
+        raise TokenExpired() from error
+    except TokenBackendError as error:
+        raise TokenInvalid() from error
+    if claims["type"] != AccessToken.token_type:
+        raise TokenInvalid()
+    return claims
+
+
+def read_refresh_token(text: str) -> dict[str, Any]:
+    """Return the claims of a refresh token of ours; raise RefreshTokenInvalid."""
+    try:
+        token = RefreshToken(text)  # type: ignore[arg-type]  # simplejwt annotates the text as Token
+        for name in ("user_id", "family"):
+            uuid.UUID(token[name])
+        if type(token["epoch"]) is not int:
+            raise RefreshTokenInvalid()
+    except (TokenError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise RefreshTokenInvalid() from error
+    return dict(token.payload)
+
+
+def end_family(family: str | uuid.UUID) -> int:
+    """Revoke all tokens of a login; return how many were live."""
+    return revoke(IssuedToken.objects.filter(family=family))
+
+
+def end_all(user: User) -> int:
+    """End all tokens of a user, those being written at this moment included; return how many were live."""
+    end_epoch(user)
+    return revoke(IssuedToken.objects.filter(user=user))

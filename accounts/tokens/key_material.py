@@ -1,0 +1,55 @@
+"""From JWT_SECRET_KEY to keys: the text itself for HMAC, a key derived from it for curves, a PEM for RSA."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jwt.algorithms import get_default_algorithms
+
+from lucid_gateway.kernel.rsa_keys import rsa_private_key
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@dataclass(frozen=True)
+class KeyMaterial:
+    """What signs, and what verifies: prepared once, so that no check parses a key."""
+
+    signing: Any = field(repr=False)
+    verifying: jwt.PyJWK = field(repr=False)
+    public: dict[str, Any] | None = None  # the JSON Web Key, if there is a public one
+
+
+def derive(secret: str, purpose: bytes, length: int) -> bytes:
+    """Return `length` bytes that follow from the secret and the purpose alone (HKDF, RFC 5869)."""
+    return HKDF(hashes.SHA256(), length, salt=None, info=b"lucid jwt " + purpose).derive(secret.encode())
+
+
+def key_material(secret: str, algorithm: str) -> KeyMaterial:
+    """Return the keys for an algorithm; every worker and gateway with the same secret gets the same ones.
+
+    Raises UnfitKey for RS256 with a secret that is no PEM of an RSA key of 2,048 bits or more.
+    """
+    if algorithm.startswith("HS"):
+        return KeyMaterial(secret, jwt.PyJWK(jwk_of(secret.encode(), algorithm), algorithm))
+    private: Any
+    if algorithm == "EdDSA":
+        private = ed25519.Ed25519PrivateKey.from_private_bytes(derive(secret, b"EdDSA", 32))
+    elif algorithm == "ES256":
+        # 48 bytes, so that the remainder is as good as uniform (FIPS 186-5, A.2.1).
+        scalar = int.from_bytes(derive(secret, b"ES256", 48), "big") % (P256_ORDER - 1) + 1
+        private = ec.derive_private_key(scalar, ec.SECP256R1())
+    else:
+        private = rsa_private_key(secret)
+    public = jwk_of(private.public_key(), algorithm)
+    verifying = jwt.PyJWK(public, algorithm)
+    public.pop("key_ops", None)  # it is published with `use`, and not both (RFC 7517, section 4.3)
+    return KeyMaterial(private, verifying, public | {"alg": algorithm})
+
+
+def jwk_of(key: Any, algorithm: str) -> dict[str, Any]:
+    """Return what verifies as a JSON Web Key (RFC 7517)."""
+    return dict(get_default_algorithms()[algorithm].to_jwk(key, as_dict=True))

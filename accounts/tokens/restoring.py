@@ -1,0 +1,109 @@
+"""What makes a restored database safe to serve from.
+
+A backup brings back what was revoked or used after it was made, and nobody knows any more what that was. So nothing
+that was issued before the restore counts: tokens and sessions end, and API keys wait for an operator.
+"""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db.models import QuerySet
+from django.utils import timezone
+from redis import Redis
+
+from accounts.audit import record
+from accounts.factors.totp import use_up_current_codes
+from accounts.models import ApiKey, User
+from accounts.tokens.revocation.copy import number_at
+from accounts.tokens.revocation.entries import API_KEY_REMEMBERED, Entry, blacklist_key, epoch_key
+from accounts.tokens.revocation.publishing import try_to_publish
+from accounts.tokens.signing_keys import rotate
+from lucid_gateway.kernel.redis.access import redis_call
+
+BATCH = 1000
+# Logins and links that wait for whoever got the mail. A Redis that was restored, too, has those that were used.
+MAILED = ("login_challenge:*", "mail_link:*")
+
+
+@dataclass(frozen=True)
+class Retired:
+    """How many tokens, API keys and sessions of the operator pages no longer count, and the id of the new key."""
+
+    signing_key: str
+    tokens: int
+    api_keys: int
+    admin_sessions: int
+
+
+def retire_what_was_issued() -> Retired:
+    """End all tokens and admin sessions, suspend all API keys, and sign with a fresh key; return how many there were.
+
+    It can be repeated, also after it was cut short. Takes some seconds. Raises RotationUnderway.
+    """
+    suspended = suspend_api_keys()
+    sessions, _ = Session.objects.all().delete()
+    use_up_current_codes()
+    rotation = rotate(settings.ENV.JWT_ALGORITHM, retire_now=True)
+    retired = Retired(rotation.active, rotation.tokens_ended, suspended, sessions)
+    record("database.restored", **vars(retired))
+    return retired
+
+
+def suspend_api_keys() -> int:
+    """Suspend all live API keys, and return how many were not yet; running workers refuse them at once."""
+    now = timezone.now()
+    suspended = ApiKey.objects.live().filter(suspended_at=None).update(suspended_at=now)
+    ids = list(ApiKey.objects.suspended().values_list("key_id", flat=True))
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        try_to_publish([Entry(blacklist_key(key_id), now + API_KEY_REMEMBERED) for key_id in batch])
+    return suspended
+
+
+def confirm_api_keys(keys: QuerySet[ApiKey], *, by: User | str | None = None) -> int:
+    """Let suspended API keys work again; return how many there were among the keys. Raises RedisUnavailable, with the
+    rest of them still suspended.
+    """
+    chosen = ApiKey.objects.suspended().filter(pk__in=list(keys.values_list("pk", flat=True)))
+    confirmed = 0
+    for key_id, user_id in list(chosen.values_list("key_id", "user_id")):
+        forget([blacklist_key(key_id)])
+        if ApiKey.objects.suspended().filter(key_id=key_id).update(suspended_at=None):
+            record("api_key.confirmed", subject=str(user_id), actor=by, key_id=key_id)
+            confirmed += 1
+    return confirmed
+
+
+def settle_with_redis() -> int:
+    """Make Redis and the restored database agree; return how many mailed logins and links were voided. Raises
+    RedisUnavailable.
+
+    Redis may know later epochs of users than the database: new tokens would be refused as if of an earlier one.
+    """
+    for key in keys_like(epoch_key("*")):
+        keep_epoch(key.rpartition(":")[2], number_at(key))
+    mailed = [key for pattern in MAILED for key in keys_like(pattern)]
+    for start in range(0, len(mailed), BATCH):
+        forget(mailed[start : start + BATCH])
+    return len(mailed)
+
+
+def keep_epoch(user_id: str, epoch: int) -> None:
+    """Take over an epoch that is later than the database's."""
+    users = User.objects.filter(pk=user_id, token_epoch__lt=epoch)
+    users.update(token_epoch=epoch, token_epoch_at=timezone.now())
+
+
+def forget(keys: list[str]) -> None:
+    """Delete keys in Redis; raise RedisUnavailable."""
+    redis_call(lambda redis: redis.delete(*keys))
+
+
+def keys_like(pattern: str) -> list[str]:
+    """Return the keys in Redis that the pattern fits."""
+
+    def scan(redis: Redis) -> list[str]:
+        return [key.decode() for key in redis.scan_iter(pattern, count=BATCH)]
+
+    return redis_call(scan)

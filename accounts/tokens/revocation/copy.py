@@ -1,0 +1,183 @@
+"""Whether the copy in Redis is whole, and building it anew.
+
+The copy counts only while its marker is there and names the running server. After a flush, a restart, a failover or
+an outage it is built anew from the database. Until it is whole, requests ask the database: none waits for a build.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from django.db import connection
+
+from accounts.tokens.revocation.entries import Entry, all_entries, in_chunks, publish, redis_now
+from lucid_gateway.kernel.clock import database_now
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+
+logger = logging.getLogger(__name__)
+
+COPY_MARKER = "blacklist:complete"
+BUILDER = "blacklist:builder"
+BUILDER_LIFE_MS = 5000
+EXTEND_EVERY_SECONDS = 1.0
+BUILDER_POLL_SECONDS = 0.05
+BUILD = "blacklist_build:"  # and the build's id: what says that nobody emptied the server since the build began
+BUILD_LIFE_SECONDS = 600
+MARK_UNLESS_EMPTIED = """
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[1])
+return 1
+"""
+BUILDS_BEGUN, BUILDS_DONE = "blacklist_builds:begun", "blacklist_builds:done"
+COUNTERS_LIFE_SECONDS = 86_400
+DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+EXTEND_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
+
+
+class Goal(NamedTuple):
+    """What settles doubts: a copy on the server of this run id, by a build that began after so many others."""
+
+    doubts: int
+    run_id: bytes
+    begun: int
+
+
+class Copy:
+    """What this process knows of the copy in Redis: at first nothing, as an earlier process may have ended before it
+    could write what it revoked.
+    """
+
+    def __init__(self) -> None:
+        self.building = threading.Lock()
+        self.doubts = 1
+        self.settled = 0
+        self.goal: Goal | None = None
+        self.believed_on = b""  # the run id of the server whose copy was believed last
+        self.asked_again_at = 0.0
+
+    def doubt(self) -> None:
+        """Note that the copy may lack something; a build that has begun already does not settle this."""
+        self.doubts += 1
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the copy must be built anew before it is believed."""
+        return self.settled < self.doubts
+
+    def aim(self) -> Goal:
+        """Return what settles the present doubts; they stay the same however often it is tried."""
+        run_id = server_run_id()
+        if self.goal is None or (self.goal.doubts, self.goal.run_id) != (self.doubts, run_id):
+            self.goal = Goal(self.doubts, run_id, number_at(BUILDS_BEGUN))
+        return self.goal
+
+    def is_built(self, goal: Goal) -> bool:
+        """Return whether the copy is whole, and settle the doubts if so; who doubts it believes only a later build."""
+        whole = redis_call(lambda redis: redis.get(COPY_MARKER)) == goal.run_id
+        if whole and (not self.suspect or number_at(BUILDS_DONE) > goal.begun):
+            self.settle(goal)
+            return True
+        return False
+
+    def settle(self, goal: Goal) -> None:
+        """Believe the copy again, unless somebody has doubted it meanwhile."""
+        self.settled, self.goal, self.believed_on = goal.doubts, None, goal.run_id
+
+
+copy = Copy()
+
+
+def server_run_id() -> bytes:
+    """Return what names the run of the Redis server that is asked; raise RedisUnavailable."""
+    return str(redis_call(lambda redis: redis.info("server")["run_id"])).encode()
+
+
+def number_at(key: str) -> int:
+    """Return the number that the key holds, 0 if none."""
+    return int(redis_call(lambda redis: redis.get(key)) or 0)
+
+
+def restore() -> bool:
+    """Return whether the copy is whole by now, without waiting for anybody.
+
+    Of all that find it gone, or doubt it after an outage, one builds: a small copy at once, a large one in the
+    background. Raises RedisUnavailable, also when somebody emptied the server meanwhile.
+    """
+    if time.monotonic() < copy.asked_again_at or not copy.building.acquire(blocking=False):
+        return False
+    handed_over = False
+    try:
+        goal = copy.aim()
+        if copy.is_built(goal):
+            return True
+        build = take_turn()
+        if build is None:
+            copy.asked_again_at = time.monotonic() + BUILDER_POLL_SECONDS
+            return False
+        chunks = in_chunks(all_entries(database_now()))
+        first, second = next(chunks, []), next(chunks, None)
+        if second is not None:
+            handed_over = True
+            threading.Thread(target=build_behind, args=[build, goal], name="blacklist-build", daemon=True).start()
+            return False
+        build_copy(build, goal, first)
+        return True
+    finally:
+        if not handed_over:
+            copy.building.release()
+
+
+def build_behind(build: str, goal: Goal) -> None:
+    """Build a large copy beside the requests; one that fails is tried again by the next request."""
+    try:
+        build_copy(build, goal, all_entries(database_now()))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the next build must be possible
+        logger.warning("copy of the blacklist not built", extra={"error": type(error).__name__})
+    finally:
+        copy.building.release()
+        connection.close()
+
+
+def rebuild() -> int:
+    """Write the whole copy and mark it complete; return the number of entries, 0 if another worker or gateway did so,
+    which is waited for. Raises RedisUnavailable.
+    """
+    with copy.building:
+        goal = copy.aim()
+        while not copy.is_built(goal):
+            build = take_turn()
+            if build is not None:
+                return build_copy(build, goal, all_entries(database_now()))
+            time.sleep(BUILDER_POLL_SECONDS)
+        return 0
+
+
+def take_turn() -> str | None:
+    """Return the id of a build that may begin now, None while another is under way."""
+    build = f"{BUILD}{uuid.uuid4().hex}"
+    return build if redis_call(lambda redis: redis.set(BUILDER, build, nx=True, px=BUILDER_LIFE_MS)) else None
+
+
+def build_copy(build: str, goal: Goal, entries: Iterable[Entry]) -> int:
+    """Write the entries and the marker, which ends the turn; return how many entries there were."""
+    try:
+        redis_call(lambda redis: redis.set(build, 1, ex=BUILD_LIFE_SECONDS))
+        number = redis_call(lambda redis: redis.incr(BUILDS_BEGUN))
+        redis_call(lambda redis: redis.expire(BUILDS_BEGUN, COUNTERS_LIFE_SECONDS))
+        written, now, extended_at = 0, redis_now(), time.monotonic()
+        for chunk in in_chunks(entries):
+            publish(chunk, now=now)
+            written += len(chunk)
+            if time.monotonic() > extended_at + EXTEND_EVERY_SECONDS:
+                redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, BUILDER, build, BUILDER_LIFE_MS))
+                extended_at = time.monotonic()
+        if not redis_call(lambda redis: redis.eval(MARK_UNLESS_EMPTIED, 2, build, COPY_MARKER, goal.run_id)):
+            raise RedisUnavailable("emptied while the copy was built")
+        redis_call(lambda redis: redis.set(BUILDS_DONE, number, ex=COUNTERS_LIFE_SECONDS))
+    finally:
+        redis_call(lambda redis: redis.eval(DELETE_OWN, 1, BUILDER, build))
+    copy.settle(goal)
+    return written

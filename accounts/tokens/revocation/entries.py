@@ -1,0 +1,134 @@
+"""The entries of the copy in Redis: a key for each revoked token, locked account and ended epoch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from django.conf import settings
+from redis import Redis
+
+from accounts.models import ApiKey, IssuedToken, User
+from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
+from lucid_gateway.kernel.redis.access import redis_call
+
+RAISE = (Path(__file__).parent / "raise.lua").read_text(encoding="utf-8")
+CHUNK = 1000
+API_KEY_REMEMBERED = timedelta(seconds=60)  # for which a worker trusts what it has read of a key
+
+
+class Entry(NamedTuple):
+    """A key of the copy: it blocks until `ends`. Of an epoch it holds the number, which never falls."""
+
+    key: str
+    ends: datetime
+    epoch: int | None = None
+
+    @property
+    def value(self) -> int:
+        """What the key holds: above what the gate lets pass."""
+        return 1 if self.epoch is None else self.epoch
+
+
+def blacklist_key(jti: str) -> str:
+    """Return the key that says a token, or an API key, is revoked."""
+    return f"blacklist:{jti}"
+
+
+def lock_key(user_id: object) -> str:
+    """Return the key that says an account is locked."""
+    return f"account_lock:{user_id}"
+
+
+def epoch_key(user_id: object) -> str:
+    """Return the key that holds the user's token epoch, for as long as tokens of an earlier one could live."""
+    return f"token_epoch:{user_id}"
+
+
+def access_token_life() -> timedelta:
+    """Return for how long an access token, or what a worker remembers of an API key, may live on."""
+    return max(timedelta(minutes=settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES), API_KEY_REMEMBERED)
+
+
+def revoked_tokens(tokens: Iterable[tuple[str, datetime]]) -> Iterator[Entry]:
+    """Yield the entries of revoked tokens, given as (jti, expires_at)."""
+    return (Entry(blacklist_key(jti), expires) for jti, expires in tokens)
+
+
+def revoked_keys(keys: Iterable[tuple[str, datetime | None]]) -> Iterator[Entry]:
+    """Yield the entries of revoked API keys, given as (key_id, revoked_at)."""
+    return (Entry(blacklist_key(key_id), at + API_KEY_REMEMBERED) for key_id, at in keys if at)
+
+
+def locked(users: Iterable[tuple[object, datetime | None]]) -> Iterator[Entry]:
+    """Yield the entries of locked accounts, given as (user_id, locked_until)."""
+    return (Entry(lock_key(user_id), until) for user_id, until in users if until)
+
+
+def ended_epochs(users: Iterable[tuple[object, int, datetime | None]]) -> Iterator[Entry]:
+    """Yield the entries of ended epochs, given as (user_id, token_epoch, token_epoch_at)."""
+    life = access_token_life()
+    return (Entry(epoch_key(user_id), at + life, epoch) for user_id, epoch, at in users if at)
+
+
+def all_entries(now: datetime) -> Iterator[Entry]:
+    """Yield all that the database knows to be revoked, locked or of an ended epoch; `now` is the database's time.
+
+    Accounts whose lock ends within the hour to come by another clock are among them: whoever meets one asks the
+    database.
+    """
+    past = now - MAX_CLOCK_SKEW
+    yield from revoked_tokens(IssuedToken.objects.to_blacklist(past).values_list("jti", "expires_at").iterator())
+    keys = ApiKey.objects.filter(revoked_at__gt=past - API_KEY_REMEMBERED).values_list("key_id", "revoked_at")
+    yield from revoked_keys(keys.iterator())
+    yield from locked(User.objects.locked(past).values_list("user_id", "locked_until").iterator())
+    users = User.objects.with_new_epoch(past - access_token_life())
+    yield from ended_epochs(users.values_list("user_id", "token_epoch", "token_epoch_at").iterator())
+
+
+def late_entries(since: datetime) -> Iterator[Entry]:
+    """Yield what was revoked, locked or ended since the time, which is the database's. A lock ends an epoch, too."""
+    tokens = IssuedToken.objects.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__gte=since)
+    yield from revoked_tokens(tokens.values_list("jti", "expires_at").iterator())
+    yield from revoked_keys(ApiKey.objects.filter(revoked_at__gte=since).values_list("key_id", "revoked_at").iterator())
+    users = list(
+        User.objects.with_new_epoch(since).values_list("user_id", "token_epoch", "token_epoch_at", "locked_until")
+    )
+    yield from ended_epochs(user[:3] for user in users)
+    yield from locked((user_id, until) for user_id, _, _, until in users)
+
+
+def in_chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries in lists of at most a thousand."""
+    left = iter(entries)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk
+
+
+def redis_now() -> int:
+    """Return Redis' time in seconds since the epoch; raise RedisUnavailable."""
+    seconds, _ = redis_call(lambda redis: redis.time())
+    return int(seconds)
+
+
+def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
+    """Write keys that block until the given times, and an hour longer for gateways whose clocks are behind; raise
+    RedisUnavailable. Their lives are counted from Redis' own time `now`, which is asked for if it is not given.
+    """
+    if not entries:
+        return
+    started = redis_now() if now is None else now
+
+    def write(redis: Redis, chunk: list[Entry]) -> None:
+        pipeline = redis.pipeline(transaction=False)
+        for key, ends, epoch in chunk:
+            life = max(0, int(ends.timestamp()) - started) + int(MAX_CLOCK_SKEW.total_seconds())
+            if epoch is None:
+                pipeline.set(key, 1, ex=life)
+            else:
+                pipeline.eval(RAISE, 1, key, epoch, life)
+        pipeline.execute()
+
+    for chunk in in_chunks(entries):
+        redis_call(lambda redis, chunk=chunk: write(redis, chunk))  # type: ignore[misc]

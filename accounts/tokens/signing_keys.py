@@ -1,0 +1,160 @@
+"""The life of a signing key: next, active, retiring, revoked. A key is published before it signs, so that no worker
+meets a token whose key it does not know.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from django.conf import settings
+from django.db import IntegrityError
+from django.utils import timezone
+
+from accounts.audit import record
+from accounts.models import IssuedToken, SigningKey
+from accounts.tokens.revocation.ending import revoke
+from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+
+State = SigningKey.State
+ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA")
+RSA_BITS = 3072
+# Workers read the keys every two seconds; a slow one has read a key well within this.
+PUBLISHED_AFTER_SECONDS = 6
+# A worker that has not yet heard of the new key still signs with the old one for this long at most.
+LAST_SIGNATURES_SECONDS = 60
+
+
+class RotationUnderway(Exception):
+    """Somebody else rotates the keys at this moment."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What a rotation did: the keys' ids, and how many live tokens it ended."""
+
+    active: str
+    replaced: tuple[str, ...]
+    tokens_ended: int
+
+
+def bootstrap_kid(secret: str) -> str:
+    """Return the id of the key that is made from JWT_SECRET_KEY; it tells nothing of the secret."""
+    return hashlib.sha256(b"kid " + secret.encode()).hexdigest()[:16]
+
+
+def bootstrap() -> None:
+    """Write the first key, made from JWT_SECRET_KEY, and the next one; parallel callers write the same first key."""
+    secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
+    kid = bootstrap_kid(secret)
+    now = timezone.now()
+    try:
+        SigningKey.objects.create(
+            kid=kid, algorithm=algorithm, secret=encrypt(secret), state=State.ACTIVE, created_at=now, activated_at=now
+        )
+    except IntegrityError:
+        return
+    record("signing_key.created", subject=kid, actor="JWT_SECRET_KEY", algorithm=algorithm, state="active")
+    publish_next(algorithm)
+
+
+def publish_next(algorithm: str) -> SigningKey:
+    """Write and return a new key that all workers will know before it signs."""
+    key = SigningKey.objects.create(
+        kid=secrets.token_hex(8), algorithm=algorithm, secret=encrypt(new_secret(algorithm)), state=State.NEXT
+    )
+    record("signing_key.created", subject=key.kid, algorithm=algorithm, state="next")
+    return key
+
+
+def new_secret(algorithm: str) -> str:
+    """Return what `key_material` makes keys from: random text, or a new RSA key as PEM."""
+    if algorithm != "RS256":
+        return secrets.token_urlsafe(64)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def rotate(algorithm: str, *, retire_now: bool = False, wait: Callable[[float], None] = time.sleep) -> Rotation:
+    """Make the next key the active one. The old one verifies until its last token has expired or, with `retire_now`,
+    nothing any more: then every earlier key is revoked, with all tokens. Raises RotationUnderway.
+    """
+    upcoming = prepared_key(algorithm, fresh=retire_now)
+    wait(max(0.0, PUBLISHED_AFTER_SECONDS - (timezone.now() - upcoming.created_at).total_seconds()))
+    replaced = retire_active()
+    activate(upcoming, instead_of=replaced)
+    ended = revoke_all_but(upcoming) if retire_now else 0
+    publish_next(algorithm)
+    return Rotation(upcoming.kid, replaced, ended)
+
+
+def prepared_key(algorithm: str, *, fresh: bool) -> SigningKey:
+    """Return the key that waits, if it is for the algorithm and can be read, else a new one."""
+    waiting = SigningKey.objects.filter(state=State.NEXT, algorithm=algorithm).order_by("created_at")
+    key = None if fresh else next((key for key in waiting if is_readable(key)), None)
+    return key or publish_next(algorithm)
+
+
+def is_readable(key: SigningKey) -> bool:
+    """Return whether the key was encrypted under this SECRET_KEY or one of the fallbacks."""
+    try:
+        decrypt(key.secret)
+    except CannotDecrypt:
+        return False
+    return True
+
+
+def retire_active() -> tuple[str, ...]:
+    """End the active key's signing and return its id; of parallel rotations one gets it. Should this process end now,
+    the key goes on signing.
+    """
+    now = timezone.now()
+    last_token = timedelta(days=settings.ENV.JWT_REFRESH_TOKEN_EXPIRE_DAYS, seconds=LAST_SIGNATURES_SECONDS)
+    kid = SigningKey.objects.filter(state=State.ACTIVE).values_list("kid", flat=True).first()
+    if kid is None:
+        return ()  # an earlier rotation was cut short between its two steps: this one completes it
+    active = SigningKey.objects.filter(kid=kid, state=State.ACTIVE)
+    if not active.update(state=State.RETIRING, retired_at=now, verify_until=now + last_token):
+        raise RotationUnderway()
+    record("signing_key.retiring", subject=kid)
+    return (kid,)
+
+
+def activate(key: SigningKey, *, instead_of: Collection[str]) -> None:
+    """Let the key sign; raise RotationUnderway if another one signs already, or another rotation took or revoked it."""
+    try:
+        ours = SigningKey.objects.filter(kid=key.kid, state=State.NEXT).update(
+            state=State.ACTIVE, activated_at=timezone.now()
+        )
+    except IntegrityError as error:
+        raise RotationUnderway() from error
+    if not ours:
+        # It may be the very key that was retired a moment ago: that one signs again, unless another one does.
+        with suppress(IntegrityError):
+            SigningKey.objects.filter(kid__in=instead_of, state=State.RETIRING).update(
+                state=State.ACTIVE, retired_at=None, verify_until=None
+            )
+        raise RotationUnderway()
+    record("signing_key.active", subject=key.kid, algorithm=key.algorithm)
+
+
+def revoke_all_but(key: SigningKey) -> int:
+    """Revoke every other key and all live tokens; return how many those were. Raises RotationUnderway, with the tokens
+    revoked all the same, if another rotation has replaced the key meanwhile: its key goes on signing.
+    """
+    now = timezone.now()
+    others = SigningKey.objects.exclude(kid=key.kid).exclude(state__in=[State.REVOKED, State.ACTIVE])
+    for kid in list(others.values_list("kid", flat=True)):
+        other = SigningKey.objects.filter(kid=kid).exclude(state=State.ACTIVE)
+        if other.update(state=State.REVOKED, revoked_at=now, verify_until=now):
+            record("signing_key.revoked", subject=kid)
+    ended = revoke(IssuedToken.objects.exclude(kid=key.kid))
+    record("token.revoked", reason="signing keys retired at once", tokens=ended)
+    if not SigningKey.objects.filter(kid=key.kid, state=State.ACTIVE).exists():
+        raise RotationUnderway()
+    return ended

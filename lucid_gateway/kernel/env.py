@@ -1,0 +1,414 @@
+"""The settings that come from the environment: read once, typed, and loud when wrong.
+
+Nothing else in the project reads `os.environ`.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from lucid_gateway.kernel.rsa_keys import MIN_RSA_BITS, UnfitKey, rsa_private_key
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+MIN_SECRET_LENGTH = 32
+MIN_DISTINCT_CHARACTERS = 8
+HMAC_KEY_LENGTHS = {"HS256": 32, "HS384": 48, "HS512": 64}
+PLACEHOLDERS = ("changeme", "change-me", "change_me", "your-secret", "placeholder", "insecure")
+
+TIERS = ("public", "authenticated", "admin", "blockchain_query", "chunk_upload", "login_attempt")
+HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+# Options of MONGODB_URI that could lose a revocation, and the values that cannot (in settings.py).
+MONGODB_GUARANTEES = {"w": "majority", "journal": "true", "readpreference": "primary"}
+SENTINEL_GROUP = re.compile(r"sentinel://([^/]*@)?[^/@,]+:[0-9]+(,[^/@,]+:[0-9]+)*/[^/]+(/[0-9]+)?")
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or wrong; the text is one line that names the variable, never its secret."""
+
+
+class EnvironmentSource(PydanticBaseSettingsSource):
+    """Gives each field the value of `NAME`, or what the file named by `NAME_FILE` holds."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return (value or None, field name, False): the values are plain text, never JSON."""
+        value, path = os.environ.get(field_name), os.environ.get(f"{field_name}_FILE")
+        if value and path:
+            raise ConfigurationError(f"{field_name}: is set both directly and as {field_name}_FILE; expected one")
+        return (read_secret_file(field_name, path) if path else value), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values that are set; an empty value counts as unset."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value}
+
+
+def read_secret_file(name: str, path: str) -> str:
+    """Return the content of the file without its last newline; raise ConfigurationError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{name}_FILE: cannot be read ({type(error).__name__}); expected a text file"
+        ) from error
+
+
+class Environment(BaseSettings):
+    """Every variable of the environment that the gateway knows."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", frozen=True)
+    # Django's settings ask each value for this name; where it is missing, pydantic searches long on each request.
+    _mask_wrapped: ClassVar[bool] = True
+
+    SERVICE_NAME: str = "api-gateway"
+    API_VERSION: Literal["v1"] = "v1"
+    ENVIRONMENT: Literal["production", "staging", "development", "test"] = "production"
+    DEBUG: bool = False
+    HTTP_PORT: Port = 8080
+    HTTPS_PORT: Port = 8081
+    WEB_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+
+    SECRET_KEY: str = ""
+    SECRET_KEY_FALLBACKS: CommaList = ()
+    JWT_SECRET_KEY: str
+    JWT_ALGORITHM: Literal["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"] = "HS256"
+    JWT_ACCESS_TOKEN_EXPIRE_MINUTES: Annotated[int, Field(ge=1, le=1440)] = 15
+    JWT_REFRESH_TOKEN_EXPIRE_DAYS: Annotated[int, Field(ge=1, le=365)] = 7
+
+    MONGODB_URI: str = ""
+    MONGODB_DATABASE: str = "lucid_gateway"
+    SQLITE_PATH: Path = Path("var/lucid_gateway.sqlite3")
+    REDIS_URL: str
+    REDIS_TIMEOUT_SECONDS: Annotated[float, Field(ge=0.05, le=10)] = 0.3
+
+    BLOCKCHAIN_CORE_URL: CommaList = ()
+    SESSION_MANAGEMENT_URL: CommaList = ()
+    AUTH_SERVICE_URL: CommaList = ()
+    TRON_PAYMENT_URL: CommaList = ()
+    RDP_SERVICES_URL: CommaList = ()
+    NODE_MANAGEMENT_URL: CommaList = ()
+    ADMIN_INTERFACE_URL: CommaList = ()
+    STORAGE_DATABASE_URL: CommaList = ()
+    CLUSTER_MAX_IN_FLIGHT: Positive = 1_000
+    CLUSTER_BREAKER_ENABLED: bool = True
+    CLUSTER_HEALTH_CHECKS_ENABLED: bool = True
+    IDENTITY_SIGNING_SECRET: str = ""
+    RESPONSE_CACHE_ENABLED: bool = False
+
+    RATE_LIMIT_ENABLED: bool = True
+    RATE_LIMIT_REQUESTS_PER_MINUTE: Positive = 100
+    RATE_LIMIT_BURST_SIZE: Count = 200
+    RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE: Positive = 1_000
+    RATE_LIMIT_AUTHENTICATED_BURST_SIZE: Count = 2_000
+    RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE: Positive = 10_000
+    RATE_LIMIT_ADMIN_BURST_SIZE: Count = 20_000
+    RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE: Positive = 500
+    RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE: Count = 1_000
+    RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE: Positive = 10
+    RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE: Count = 0
+    LOGINS_PER_ACCOUNT: Positive = 5
+    RATE_LIMIT_CONCURRENT_REQUESTS: Count = 0
+    RATE_LIMIT_DAILY_QUOTA: Count = 0
+    RATE_LIMIT_OBSERVE_ONLY: CommaList = ()
+    RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND: Positive = 10_485_760
+    RATE_LIMIT_CHUNK_UPLOAD_BURST_BYTES: Count = 20_971_520
+
+    SSL_ENABLED: bool = True
+    SSL_CERT_PATH: str = ""
+    SSL_KEY_PATH: str = ""
+    HSTS_INCLUDE_SUBDOMAINS: bool = False
+    HSTS_PRELOAD: bool = False
+    ALLOWED_HOSTS: CommaList = ()
+    CORS_ORIGINS: CommaList = ()
+    TRUSTED_PROXIES: CommaList = ()
+    PUBLIC_BASE_URL: str = "http://127.0.0.1:8080"
+
+    EMAIL_HOST: str = ""
+    EMAIL_PORT: Port = 25
+    EMAIL_HOST_USER: str = ""
+    EMAIL_HOST_PASSWORD: str = ""
+    EMAIL_USE_TLS: bool = False
+    DEFAULT_FROM_EMAIL: str = "Lucid <no-reply@localhost>"
+
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    LOG_FORMAT: Literal["json", "console"] = "json"
+    METRICS_ENABLED: bool = True
+    CLIENT_TIMEOUT_SECONDS: Positive = 30
+    MAX_CONNECTIONS_PER_ADDRESS: Count = 1_000
+    HEALTH_CHECK_INTERVAL: Annotated[int, Field(ge=1, le=3600)] = 30
+    AUDIT_RETENTION_DAYS: Annotated[int, Field(ge=1, le=3650)] = 90
+    API_DOCS_ENABLED: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read from keyword arguments (tests) and from the environment, nothing else."""
+        return init_settings, EnvironmentSource(settings_cls)
+
+    @property
+    def in_production(self) -> bool:
+        """True wherever the secure rules hold; staging counts as production."""
+        return self.ENVIRONMENT in ("production", "staging")
+
+    @property
+    def docs_enabled(self) -> bool:
+        """True where /docs and /openapi.json are served."""
+        return self.API_DOCS_ENABLED or self.DEBUG
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks whose X-Forwarded-* and X-Request-ID headers are believed."""
+        return tuple(ipaddress.ip_network(network) for network in self.TRUSTED_PROXIES)
+
+    @property
+    def sqlite_file(self) -> Path:
+        """SQLITE_PATH, taken from the project's folder when it is relative."""
+        return BASE_DIR / self.SQLITE_PATH
+
+    @field_validator("LOG_LEVEL", "LOG_FORMAT", mode="before")
+    @classmethod
+    def any_case(cls, value: Any, info: Any) -> Any:
+        """Accept `info` for INFO and `JSON` for json."""
+        if not isinstance(value, str):
+            return value
+        return value.upper() if info.field_name == "LOG_LEVEL" else value.lower()
+
+    @field_validator(
+        "ALLOWED_HOSTS", "CORS_ORIGINS", "TRUSTED_PROXIES", "BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL",
+        "AUTH_SERVICE_URL", "TRON_PAYMENT_URL", "RDP_SERVICES_URL", "NODE_MANAGEMENT_URL", "ADMIN_INTERFACE_URL",
+        "STORAGE_DATABASE_URL", "SECRET_KEY_FALLBACKS", "RATE_LIMIT_OBSERVE_ONLY", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def split_commas(cls, value: Any) -> Any:
+        """Turn `a, b` into ("a", "b")."""
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator(
+        "BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL", "AUTH_SERVICE_URL", "TRON_PAYMENT_URL", "RDP_SERVICES_URL",
+        "NODE_MANAGEMENT_URL", "ADMIN_INTERFACE_URL", "STORAGE_DATABASE_URL",
+    )  # fmt: skip
+    @classmethod
+    def cluster_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """Each cluster instance is scheme, host and port: no path, user or query that a request could be mixed with."""
+        if not all(is_origin(url) for url in urls):
+            raise ValueError("expected http://host:port or https://host:port, several separated by commas")
+        return tuple(url.rstrip("/") for url in urls)
+
+    @field_validator("CORS_ORIGINS")
+    @classmethod
+    def explicit_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """Credentials are allowed across origins, so each origin must be named."""
+        if not all(is_origin(origin) for origin in origins):
+            raise ValueError("expected origins such as https://app.example.org, separated by commas; `*` is refused")
+        return tuple(origin.rstrip("/").lower() for origin in origins)
+
+    @field_validator("ALLOWED_HOSTS")
+    @classmethod
+    def host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """A host is a name alone: with a scheme or a port it would match no request."""
+        if not all(HOST.fullmatch(host) for host in hosts):
+            raise ValueError("expected host names such as api.example.org, without scheme or port")
+        return hosts
+
+    @field_validator("TRUSTED_PROXIES")
+    @classmethod
+    def networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        """Each entry is an address or a CIDR network."""
+        try:
+            for network in networks:
+                ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ValueError("expected addresses or networks such as 10.0.0.0/8, separated by commas") from error
+        return networks
+
+    @field_validator("RATE_LIMIT_OBSERVE_ONLY")
+    @classmethod
+    def known_tiers(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
+        """Each entry is a tier: a misspelled one would go on refusing."""
+        if not set(tiers) <= set(TIERS):
+            raise ValueError(f"expected tiers, separated by commas: {', '.join(TIERS)}")
+        return tiers
+
+    @field_validator("PUBLIC_BASE_URL")
+    @classmethod
+    def public_base_url(cls, url: str) -> str:
+        """The base of mailed links is an origin."""
+        if not is_origin(url):
+            raise ValueError("expected an address such as https://api.example.org")
+        return url.rstrip("/")
+
+    @field_validator("REDIS_URL")
+    @classmethod
+    def redis_url(cls, url: str) -> str:
+        """One server, or a Sentinel group as sentinel://host:port,host:port/master-name[/database]."""
+        scheme = url.partition("://")[0]
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            raise ValueError("is a Redis Cluster, which is not supported yet; expected a single server or sentinel://")
+        if scheme not in ("redis", "rediss", "unix", "sentinel"):
+            raise ValueError("expected redis://, rediss://, unix:// or sentinel://")
+        if scheme == "sentinel" and not SENTINEL_GROUP.fullmatch(url):
+            raise ValueError("expected sentinel://host:port,host:port/master-name[/database]")
+        if scheme in ("redis", "rediss") and not has_valid_port(url):
+            raise ValueError("expected a port of 1 to 65535, and a password with its special characters escaped")
+        return url
+
+    @field_validator("MONGODB_URI")
+    @classmethod
+    def mongodb_uri(cls, uri: str) -> str:
+        """A MongoDB connection string that weakens no write: what was acknowledged survives a failover, and is read."""
+        if uri and uri.partition("://")[0] not in ("mongodb", "mongodb+srv"):
+            raise ValueError("expected mongodb:// or mongodb+srv://")
+        for name, value in parse_qsl(uri.partition("?")[2].replace(";", "&")):
+            expected = MONGODB_GUARANTEES.get(name.lower())
+            if expected is not None and value.lower() != expected:
+                raise ValueError(f"has the option {name}; expected {expected} for it, or none: that is always so")
+        return uri
+
+    @field_validator("JWT_SECRET_KEY")
+    @classmethod
+    def long_enough(cls, secret: str) -> str:
+        """RFC 7518, section 3.2: an HMAC key is at least as long as the hash."""
+        if len(secret) < MIN_SECRET_LENGTH:
+            raise ValueError(f"is {len(secret)} characters long; expected at least {MIN_SECRET_LENGTH}")
+        return secret
+
+    @model_validator(mode="after")
+    def a_key_for_the_algorithm(self) -> Self:
+        """An HMAC key is as long as the hash (RFC 7518, section 3.2); an RSA key cannot be derived from any text."""
+        needed = HMAC_KEY_LENGTHS.get(self.JWT_ALGORITHM, 0)
+        if len(self.JWT_SECRET_KEY.encode()) < needed:
+            raise ConfigurationError(
+                f"JWT_SECRET_KEY: is too short; expected at least {needed} for {self.JWT_ALGORITHM}"
+            )
+        if self.JWT_ALGORITHM == "RS256":
+            try:
+                rsa_private_key(self.JWT_SECRET_KEY)
+            except UnfitKey as error:
+                expected = f"an RSA private key in PEM of at least {MIN_RSA_BITS} bits for RS256"
+                raise ConfigurationError(f"JWT_SECRET_KEY: {error}; expected {expected}") from error
+        return self
+
+    @model_validator(mode="after")
+    def preload_with_subdomains(self) -> Self:
+        """Browsers' lists take a host with all its subdomains only (https://hstspreload.org)."""
+        if self.HSTS_PRELOAD and not self.HSTS_INCLUDE_SUBDOMAINS:
+            raise ConfigurationError("HSTS_PRELOAD: is true; expected HSTS_INCLUDE_SUBDOMAINS to be true, too")
+        return self
+
+    @model_validator(mode="after")
+    def secure_in_production(self) -> Self:
+        """Refuse to start insecurely in production."""
+        if self.in_production:
+            for problem in production_problems(self):
+                raise ConfigurationError(problem)
+        return self
+
+
+def is_origin(url: str) -> bool:
+    """Return whether the text is scheme://host[:port] and nothing more."""
+    if not has_valid_port(url):
+        return False
+    parts = urlsplit(url)
+    bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and bare and "*" not in url
+
+
+def has_valid_port(url: str) -> bool:
+    """Return whether the text can be split as a URL and its port, if it names one, is a port."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def production_problems(env: Environment) -> list[str]:
+    """Return a line for each thing that must not be in production, the first to mend first."""
+    problems = []
+    if env.DEBUG:
+        problems.append("DEBUG: is true in production; expected false")
+    secrets = ["SECRET_KEY", "JWT_SECRET_KEY", *(["IDENTITY_SIGNING_SECRET"] if env.IDENTITY_SIGNING_SECRET else [])]
+    problems += [weakness for name in secrets if (weakness := secret_weakness(env, name))]
+    required = ("BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL", "AUTH_SERVICE_URL", "TRON_PAYMENT_URL",
+                "ALLOWED_HOSTS", "CORS_ORIGINS")  # fmt: skip
+    problems += [f"{name}: is missing; expected a value in production" for name in required if not getattr(env, name)]
+    if "*" in env.ALLOWED_HOSTS:
+        problems.append("ALLOWED_HOSTS: is `*`; expected the host names that clients use, separated by commas")
+    return problems
+
+
+def secret_weakness(env: Environment, name: str) -> str | None:
+    """Return what is wrong with the secret, without the secret, or None."""
+    secret: str = getattr(env, name)
+    if not secret:
+        return f"{name}: is missing; expected at least {MIN_SECRET_LENGTH} random characters"
+    if len(secret) < MIN_SECRET_LENGTH:
+        return f"{name}: is {len(secret)} characters long; expected at least {MIN_SECRET_LENGTH}"
+    guessable = any(word in secret.lower() for word in PLACEHOLDERS)
+    if guessable or len(set(secret)) < MIN_DISTINCT_CHARACTERS:
+        return f"{name}: is easy to guess; expected at least {MIN_SECRET_LENGTH} random characters"
+    return None
+
+
+def load(values: Mapping[str, Any] | None = None) -> Environment:
+    """Return the typed environment; raise ConfigurationError with one line on the first thing that is wrong."""
+    try:
+        return Environment(**(values or {}))
+    except ValidationError as error:
+        raise ConfigurationError(describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """Return one line for the first problem: the variable, what is wrong, what is expected; never the value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "environment"
+    if first["type"] == "missing":
+        return f"{name}: is missing; expected a value"
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def metrics_directory() -> Path | None:
+    """Return where this gateway's workers keep their metrics; None in a process that is none of them.
+
+    deploy/gunicorn.conf.py sets the variable, which is prometheus_client's.
+    """
+    path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(path) if path else None
+
+
+def go_without_metrics() -> None:
+    """Let METRICS_ENABLED be false from now on, in this process and its children."""
+    os.environ.pop("METRICS_ENABLED_FILE", None)
+    os.environ["METRICS_ENABLED"] = "false"
+    environment.cache_clear()
+
+
+@cache
+def environment() -> Environment:
+    """Return this process's environment; end the process if it is wrong."""
+    try:
+        return load()
+    except ConfigurationError as error:
+        stop(error)
+
+
+def stop(error: ConfigurationError) -> NoReturn:
+    """End the process with one line (LUCID_ERR_5004)."""
+    raise SystemExit(f"LUCID_ERR_5004 configuration error: {error}") from None

@@ -1,0 +1,28 @@
+"""The one shape of an error: the JSON envelope of the contract. Free of Django, so that the server can use it, too."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from lucid_gateway.kernel.env import environment
+from lucid_gateway.policy.errors import GatewayError
+
+
+def error_body(error: GatewayError, request_id: str) -> bytes:
+    """Return the envelope as the body of an answer; it ends with a newline, as a terminal wants it."""
+    return json.dumps(envelope(error, request_id), separators=(",", ":")).encode() + b"\n"
+
+
+def envelope(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Return the envelope as the contract has it, ready to be dumped as JSON."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "details": error.details,
+            "request_id": request_id,
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "service": environment().SERVICE_NAME,
+            "version": environment().API_VERSION,
+        }
+    }

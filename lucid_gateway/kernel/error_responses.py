@@ -1,0 +1,164 @@
+"""The one place where an exception becomes an answer, from every layer of Django and DRF."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.core import exceptions as django
+from django.db import DatabaseError, InterfaceError
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from rest_framework import exceptions as drf
+
+from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy import errors
+
+logger = logging.getLogger(__name__)
+RETRY_AFTER_SECONDS = "5"
+
+# DRF's code for what is wrong with a field -> the error for a request in which only that is wrong.
+SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
+    "required": errors.FieldMissing,
+    "null": errors.FieldMissing,
+    "blank": errors.FieldMissing,
+    "invalid": errors.WrongFormat,
+    "invalid_choice": errors.WrongFormat,
+    "not_a_list": errors.WrongFormat,
+    "not_a_dict": errors.WrongFormat,
+    "null_characters_not_allowed": errors.WrongFormat,
+    "min_value": errors.OutOfRange,
+    "max_value": errors.OutOfRange,
+    "min_length": errors.OutOfRange,
+    "max_length": errors.OutOfRange,
+    "max_string_length": errors.OutOfRange,
+    "invalid_uuid": errors.NotAUUID,
+    "invalid_email": errors.NotAnEmail,
+    "weak_password": errors.WeakPassword,
+    "invalid_date": errors.InvalidDate,
+}
+
+
+def request_id_of(request: HttpRequest | None) -> str:
+    """Return the request's id, or an empty text before it has one."""
+    return getattr(request, "request_id", "")
+
+
+def error_response(request: HttpRequest | None, error: errors.GatewayError) -> HttpResponse:
+    """Return the whole answer to the error: status, envelope and the headers that its status asks for."""
+    body = error_body(error, request_id_of(request))
+    response = HttpResponse(body, status=error.status, content_type="application/json")
+    if error.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    if error.status == 503:
+        response["Retry-After"] = RETRY_AFTER_SECONDS
+    for name, value in error.headers.items():
+        response[name] = value
+    response["Cache-Control"] = "no-store"
+    response["Content-Length"] = str(len(body))
+    if request is not None:
+        request.error_code = error.code  # type: ignore[attr-defined]  # read by the access log
+    return response
+
+
+def drf_exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse:
+    """Answer whatever a DRF view raised (the setting EXCEPTION_HANDLER)."""
+    request: HttpRequest = context["request"]._request
+    response = error_response(request, translate(exc))
+    if isinstance(exc, drf.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+def translate(exc: Exception) -> errors.GatewayError:
+    """Return the gateway's error for an exception of a library or of Django; log the ones nobody expected."""
+    match exc:
+        case errors.GatewayError():
+            return exc
+        case drf.APIException():
+            return translate_drf(exc)
+        case Http404():
+            return errors.NotFound()
+        case django.PermissionDenied():
+            return errors.InsufficientPermissions()
+        case django.RequestDataTooBig():
+            return errors.RequestTooLarge()
+        case django.SuspiciousOperation() | django.BadRequest() | UnreadablePostError():
+            return errors.BadRequest()
+        case DatabaseError() | InterfaceError():
+            logger.error("database unavailable", exc_info=exc)
+            return errors.DatabaseUnavailable()
+        case RedisUnavailable():
+            return errors.ServiceUnavailable()
+    logger.error("unhandled exception", exc_info=exc)
+    return errors.InternalError()
+
+
+def translate_drf(exc: drf.APIException) -> errors.GatewayError:
+    """Return the gateway's error for one of DRF's."""
+    match exc:
+        case drf.ValidationError():
+            return invalid_fields(list(field_problems(exc.detail)))
+        case drf.ParseError():
+            return errors.MalformedJSON(str(exc.detail))
+        case drf.NotAuthenticated():
+            return errors.Unauthenticated()
+        case drf.AuthenticationFailed():
+            return errors.TokenInvalid()
+        case drf.PermissionDenied():
+            return errors.InsufficientPermissions()
+        case drf.NotFound():
+            return errors.NotFound()
+        case drf.MethodNotAllowed():
+            return errors.OperationNotAllowed(str(exc.detail))
+        case drf.NotAcceptable():
+            return errors.NotAcceptable()
+        case drf.UnsupportedMediaType():
+            return errors.UnsupportedMediaType(str(exc.detail))
+        case drf.Throttled():
+            return errors.RateLimited(headers={"Retry-After": str(math.ceil(getattr(exc, "wait", None) or 1))})
+    return errors.InternalError()
+
+
+def field_problems(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
+    """Yield {field, message, code} for each problem in DRF's nested detail; fields inside others join with dots."""
+    if isinstance(detail, Mapping):
+        for name, inner in detail.items():
+            at = "" if name == "non_field_errors" else str(name)
+            yield from field_problems(inner, ".".join(part for part in (field, at) if part))
+    elif isinstance(detail, list):
+        for index, inner in enumerate(detail):
+            at = f"{field}.{index}" if isinstance(inner, Mapping) else field
+            yield from field_problems(inner, at)
+    else:
+        yield {"field": field, "message": str(detail), "code": getattr(detail, "code", "invalid")}
+
+
+def invalid_fields(problems: list[dict[str, str]]) -> errors.InvalidRequest:
+    """Return the specific error when there is one reason, else LUCID_ERR_1001; both list the problems."""
+    reasons = {problem["code"] for problem in problems}
+    single = SINGLE_REASONS.get(reasons.pop()) if len(reasons) == 1 else None
+    return (single or errors.InvalidRequest)(details={"validation_errors": problems})
+
+
+# Django's own error views (handler400 ... in urls.py, CSRF_FAILURE_VIEW).
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer a request that Django refused: a wrong Host, too many fields and the like."""
+    return error_response(request, errors.BadRequest())
+
+
+def permission_denied(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
+    """Answer a refused permission or a failed CSRF check."""
+    return error_response(request, errors.InsufficientPermissions(reason or None))
+
+
+def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer an unknown path."""
+    return error_response(request, errors.NotFound())
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer an exception that left a view or a middleware; Django has logged it."""
+    return error_response(request, errors.InternalError())

@@ -1,0 +1,330 @@
+"""Every error that the gateway can answer: a class with its code, status and text.
+
+    GatewayError
+    ├── InvalidRequest 1001 ─ MalformedJSON 1009, RequestTooLarge 1010, ...
+    ├── Unauthenticated 2001 ─ TokenExpired 2002, TokenInvalid 2003, AccountLocked 2005, ...
+    ├── InsufficientPermissions 2004
+    ├── RateLimited 3001 ─ QuotaExceeded 3002, TooManyAttempts 3003, BandwidthExceeded 3004,
+    │   TooManyConcurrentRequests 3005
+    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003 ─ RequestUnderWay, UpgradeRefused,
+    │   PreconditionFailed; SessionTooLarge 4005, ChunkTooLarge 4006, WrongSessionState 4007
+    └── InternalError 5001, DatabaseUnavailable 5002, BadUpstreamAnswer 5003, UpstreamUnreachable 5005,
+        UpstreamTimeout 5006, CircuitOpen 5007, ServiceUnavailable 5008, ClusterInMaintenance 5009
+
+Domain code raises them and knows nothing of HTTP beyond that; `lucid_gateway.kernel.envelope` turns them into answers.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """An error with the code, HTTP status and text that the caller sees; `details` is JSON, `headers` are extra."""
+
+    number: ClassVar[int] = 5001
+    status: ClassVar[int] = 500
+    text: ClassVar[str] = "Internal server error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or self.text)
+        self.message = message or self.text
+        self.details = dict(details or {})
+        self.headers = dict(headers or {})
+
+    @property
+    def code(self) -> str:
+        """The code in the envelope, such as LUCID_ERR_1001."""
+        return f"LUCID_ERR_{self.number}"
+
+
+class InternalError(GatewayError):
+    """A fault of the gateway itself."""
+
+
+class InvalidRequest(GatewayError):
+    """Request data that does not fit; `details.validation_errors` lists field, message and code."""
+
+    number, status, text = 1001, 422, "Invalid request data"
+
+
+class BadRequest(InvalidRequest):
+    """A request that is no well-formed HTTP request to this gateway (RFC 9110, section 15.5.1)."""
+
+    status, text = 400, "Bad request"
+
+
+class ClientLeft(BadRequest):
+    """The client closed its connection before it was answered: for the log alone."""
+
+    status, text = 499, "The client left"
+
+
+class RequestTimeout(BadRequest):
+    """A client that takes too long to send its request (RFC 9110, section 15.5.9)."""
+
+    status, text = 408, "Request timeout"
+
+
+class NotAcceptable(InvalidRequest):
+    """No representation that the client accepts (RFC 9110, section 15.5.7)."""
+
+    status, text = 406, "Not acceptable"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """A body in a media type that the endpoint does not read (RFC 9110, section 15.5.16)."""
+
+    status, text = 415, "Unsupported media type"
+
+
+class FieldMissing(InvalidRequest):
+    """The one thing wrong is a required field that is not there."""
+
+    number, text = 1002, "Required field missing"
+
+
+class WrongFormat(InvalidRequest):
+    """The one thing wrong is the format of a field."""
+
+    number, text = 1003, "Wrong field format"
+
+
+class OutOfRange(InvalidRequest):
+    """The one thing wrong is a value or length out of its range."""
+
+    number, text = 1004, "Value out of range"
+
+
+class NotAUUID(InvalidRequest):
+    """The one thing wrong is an identifier that is not a UUID."""
+
+    number, text = 1005, "Not a UUID"
+
+
+class NotAnEmail(InvalidRequest):
+    """The one thing wrong is an email address."""
+
+    number, text = 1006, "Not an email address"
+
+
+class WeakPassword(InvalidRequest):
+    """The one thing wrong is a password that is too weak."""
+
+    number, text = 1007, "Password too weak"
+
+
+class InvalidDate(InvalidRequest):
+    """The one thing wrong is a date or time."""
+
+    number, text = 1008, "Invalid date"
+
+
+class MalformedJSON(InvalidRequest):
+    """A body that is not JSON as RFC 8259 has it, or JSON built to hurt a parser."""
+
+    number, status, text = 1009, 400, "Malformed JSON"
+
+
+class RequestTooLarge(InvalidRequest):
+    """A body over the limit of its endpoint or route; `details.limit_bytes` says the limit."""
+
+    number, status, text = 1010, 413, "Request too large"
+
+
+class Unauthenticated(GatewayError):
+    """No credentials, or wrong ones (RFC 9110, section 15.5.2)."""
+
+    number, status, text = 2001, 401, "Authentication required"
+
+
+class TokenExpired(Unauthenticated):
+    """An access token past its `exp`."""
+
+    number, text = 2002, "Token expired"
+
+
+class TokenInvalid(Unauthenticated):
+    """A token that is not ours, not an access token, or revoked."""
+
+    number, text = 2003, "Token invalid or revoked"
+
+
+class InsufficientPermissions(GatewayError):
+    """A known caller without the permission."""
+
+    number, status, text = 2004, 403, "Insufficient permissions"
+
+
+class AccountLocked(Unauthenticated):
+    """The caller's account was locked."""
+
+    number, text = 2005, "Account locked"
+
+
+class CodeExpired(Unauthenticated):
+    """No login is waiting for this code: it was used, guessed at too often or has run out."""
+
+    number, text = 2006, "Login link or code expired"
+
+
+class CodeInvalid(Unauthenticated):
+    """A login code that is not the mailed one."""
+
+    number, text = 2007, "Code invalid"
+
+
+class WalletSignatureInvalid(Unauthenticated):
+    """A signature that the account's hardware wallet did not make over the challenge."""
+
+    number, text = 2008, "Hardware wallet signature invalid"
+
+
+class SecondFactorNeeded(Unauthenticated):
+    """The first factor was right; `details.required` names what the account asks for beside it."""
+
+    text = "A second factor is needed"
+
+
+class RefreshTokenInvalid(Unauthenticated):
+    """A refresh token that is not ours, expired, revoked or already used."""
+
+    number, text = 2010, "Refresh token invalid or reused"
+
+
+class RateLimited(GatewayError):
+    """A tier's limit is used up; `Retry-After` says when a request will pass."""
+
+    number, status, text = 3001, 429, "Rate limit exceeded"
+
+
+class QuotaExceeded(RateLimited):
+    """The requests of the day are used up; `Retry-After` says when the next day begins (UTC)."""
+
+    number, text = 3002, "Quota exceeded"
+
+
+class BandwidthExceeded(RateLimited):
+    """The bytes of an upload cannot be taken soon."""
+
+    number, text = 3004, "Bandwidth limit exceeded"
+
+
+class TooManyConcurrentRequests(RateLimited):
+    """The caller has as many requests under way as one may."""
+
+    number, text = 3005, "Too many concurrent requests"
+
+
+class TooManyAttempts(RateLimited):
+    """Too many failed attempts at a login."""
+
+    number, text = 3003, "Too many failed attempts"
+
+
+class NotFound(GatewayError):
+    """Nothing here, or nothing that this caller may know of."""
+
+    number, status, text = 4001, 404, "Not found"
+
+
+class AlreadyExists(GatewayError):
+    """A unique value is taken."""
+
+    number, status, text = 4002, 409, "Already exists"
+
+
+class OperationNotAllowed(GatewayError):
+    """The method is not offered here; `Allow` lists those that are."""
+
+    number, status, text = 4003, 405, "Operation not allowed"
+
+
+class RequestUnderWay(OperationNotAllowed):
+    """A request with the same Idempotency-Key is under way, or nobody knows what became of it."""
+
+    status, text = 409, "A request with this Idempotency-Key is under way"
+
+
+class UpgradeRefused(OperationNotAllowed):
+    """A change of protocol that the gateway does not offer (RFC 9110, section 7.8)."""
+
+    status, text = 501, "Upgrades are not offered"
+
+
+class PreconditionFailed(OperationNotAllowed):
+    """The resource is not what If-Match says it is: somebody changed it meanwhile (RFC 9110, section 13.1.1)."""
+
+    status, text = 412, "The resource has changed"
+
+
+class SessionTooLarge(GatewayError):
+    """An upload for which there is no room in its session; `details` say how much there is, in bytes."""
+
+    number, status, text = 4005, 413, "Session size limit exceeded"
+
+
+class ChunkTooLarge(GatewayError):
+    """A chunk over 10 MiB, or without a byte; `details.limit_bytes` says the limit."""
+
+    number, status, text = 4006, 413, "Chunk size limit exceeded"
+
+
+class WrongSessionState(GatewayError):
+    """Something that the session's state does not allow; `details.status` says the state."""
+
+    number, status, text = 4007, 409, "The session's state does not allow it"
+
+
+class BlockchainUnavailable(GatewayError):
+    """The blockchain core could not be asked, or could not answer."""
+
+    number, status, text = 4009, 503, "Blockchain service unavailable"
+
+
+class DatabaseUnavailable(GatewayError):
+    """The database does not answer."""
+
+    number, status, text = 5002, 503, "Database unavailable"
+
+
+class BadUpstreamAnswer(GatewayError):
+    """A cluster answered something that is not well-formed HTTP."""
+
+    number, status, text = 5003, 502, "Bad answer from a cluster"
+
+
+class UpstreamUnreachable(GatewayError):
+    """No instance of a cluster takes a connection: nothing was sent."""
+
+    number, status, text = 5005, 502, "Cannot reach a cluster"
+    nothing_sent = True
+
+
+class UpstreamTimeout(GatewayError):
+    """A cluster did not answer in time."""
+
+    number, status, text = 5006, 504, "Cluster timed out"
+
+
+class CircuitOpen(GatewayError):
+    """All instances of a cluster failed lately: none is asked before `Retry-After`."""
+
+    number, status, text = 5007, 503, "Circuit open"
+
+
+class ServiceUnavailable(GatewayError):
+    """Something that this request needs is down or not configured."""
+
+    number, status, text = 5008, 503, "Service unavailable"
+
+
+class ClusterInMaintenance(GatewayError):
+    """An operator took the cluster out of service; `Retry-After` says when to try again."""
+
+    number, status, text = 5009, 503, "Cluster in maintenance"

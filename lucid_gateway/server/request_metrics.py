@@ -1,0 +1,95 @@
+"""Counts each request, by what the layers have left on it: `upstream`, `error_code`, `rate_limit`.
+
+On the hot path: each metric's child is looked up once, and then found by one dictionary.
+"""
+
+import logging
+import os
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest
+from prometheus_client import Counter, Histogram
+
+from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.env import metrics_directory
+from lucid_gateway.kernel.metrics_files.last_minute import Ring
+
+logger = logging.getLogger(__name__)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Error codes -> what became of a request that brought no answer of its cluster.
+FAILURES = {"LUCID_ERR_5003": "bad_answer", "LUCID_ERR_5005": "unreachable", "LUCID_ERR_5006": "timeout"}
+CLIENT_LEFT = 499
+REFUSALS = {"LUCID_ERR_5007": "breaker", "LUCID_ERR_5009": "maintenance"}
+
+
+@cache
+def own_ring() -> Ring:
+    """Return this process's last minute, made on first use, after the fork; others cannot read it without a folder."""
+    directory = metrics_directory()
+    if directory is not None:
+        try:
+            return Ring(directory / f"last_minute_{os.getpid()}.bin")
+        except OSError as error:
+            logger.warning("no room for the last minute", extra={"error": type(error).__name__})
+    return Ring()
+
+
+@cache
+def of_requests(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Return what counts requests of that kind."""
+    return metrics.REQUESTS.labels(method, route, status), metrics.REQUEST_SECONDS.labels(method, route)
+
+
+@cache
+def of_upstream(cluster: str, outcome: str) -> tuple[Counter, Histogram]:
+    """Return what counts requests to that cluster with that outcome."""
+    return metrics.UPSTREAM_REQUESTS.labels(cluster, outcome), metrics.UPSTREAM_SECONDS.labels(cluster)
+
+
+def begin() -> None:
+    """Note that a request has come."""
+    metrics.REQUESTS_IN_FLIGHT.inc()
+
+
+def count(request: HttpRequest, status: int, seconds: float, outcome: str) -> None:
+    """Count a request that is over; `outcome` is the access log's."""
+    if not metrics.ENABLED:
+        return
+    metrics.REQUESTS_IN_FLIGHT.dec()
+    match, method = request.resolver_match, request.method or ""
+    route = match.route if match else "unmatched"
+    requests, durations = of_requests(method if method in METHODS else "other", route, status)
+    requests.inc()
+    durations.observe(seconds)
+    own_ring().note(seconds, failed=status >= 500)
+    if outcome != "complete":
+        metrics.ANSWERS_CUT.labels(outcome).inc()
+    if looked_up := getattr(request, "cache", None):
+        metrics.RESPONSE_CACHE.labels(route, looked_up).inc()
+    upstream = getattr(request, "upstream", None)
+    if upstream is not None:
+        count_upstream(upstream, status, getattr(request, "error_code", ""), cut=outcome == "upstream_cut")
+    if status == 429:
+        count_limited(getattr(request, "rate_limit", None))
+
+
+def count_upstream(upstream: Any, status: int, error_code: str, *, cut: bool) -> None:
+    """Count what became of a request at its cluster; nothing if it was answered without asking the cluster."""
+    cluster: str = upstream.cluster
+    if upstream.attempts > 1:
+        metrics.UPSTREAM_RETRIES.labels(cluster).inc(upstream.attempts - 1)
+    if error_code in REFUSALS:
+        metrics.CLUSTER_REFUSED.labels(cluster, REFUSALS[error_code]).inc()
+    elif upstream.status is not None:
+        requests, durations = of_upstream(cluster, "cut" if cut else f"{upstream.status // 100}xx")
+        requests.inc()
+        durations.observe((upstream.milliseconds or 0) / 1000)
+    elif error_code in FAILURES or (status == CLIENT_LEFT and upstream.attempts):
+        of_upstream(cluster, FAILURES.get(error_code, "client_left"))[0].inc()
+
+
+def count_limited(decision: Any) -> None:
+    """Count a refusal of the limits; a 429 of a cluster's is none."""
+    if decision is not None and not decision.admitted:
+        metrics.RATE_LIMITED.labels(decision.tier.name).inc()

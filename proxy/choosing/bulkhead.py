@@ -1,0 +1,34 @@
+"""The bulkhead: so many requests of one cluster in one worker, so that a hung cluster takes no other down."""
+
+from functools import cache
+
+from django.conf import settings
+
+from lucid_gateway.kernel import metrics
+from lucid_gateway.policy.errors import ServiceUnavailable
+
+
+class Bulkhead:
+    """The places of one cluster in this process."""
+
+    def __init__(self, cluster: str, places: int) -> None:
+        self.cluster, self.places = cluster, places
+        self.taken = 0
+
+    def enter(self) -> None:
+        """Take a place; raise ServiceUnavailable, without a wait, if there is none."""
+        if self.taken >= self.places:
+            metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
+            details = {"cluster": self.cluster, "reason": "too many requests under way"}
+            raise ServiceUnavailable("Cluster is busy", details=details, headers={"Retry-After": "1"})
+        self.taken += 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.taken -= 1
+
+
+@cache
+def bulkhead_of(cluster: str) -> Bulkhead:
+    """Return this process's bulkhead for the cluster."""
+    return Bulkhead(cluster, settings.ENV.CLUSTER_MAX_IN_FLIGHT)

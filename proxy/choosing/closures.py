@@ -1,0 +1,139 @@
+"""What operators took out of service, as each worker holds it: read again every two seconds, judged by the clock."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from lucid_gateway.policy.errors import ClusterInMaintenance
+from proxy.choosing.clusters import Cluster, Instance, configured, same_instance
+from proxy.models import Maintenance
+
+OPEN_END_SECONDS = 60
+Window = tuple[float, float]
+Windows = Mapping[Instance, tuple[Window, ...]]
+
+
+@dataclass(frozen=True)
+class Closures:
+    """When each instance is out of service, by cluster: windows of epoch seconds that neither meet nor overlap.
+
+    `closed` gets no new requests; `unwatched`, a part of that, is expected to be down. Clusters without any are left
+    out.
+    """
+
+    closed: Mapping[str, Windows] = field(default_factory=dict)
+    unwatched: Mapping[str, Windows] = field(default_factory=dict)
+
+
+class ClosuresHolder:
+    """This process's closures; none before they are first read."""
+
+    def __init__(self) -> None:
+        self.closures = Closures()
+        self.read_at: float | None = None
+
+    def load(self) -> None:
+        """Read what is in force and what is to come."""
+        rows = list(Maintenance.objects.not_over())
+        unwatched = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
+        self.take_over(Closures(by_cluster(rows), by_cluster(unwatched)))
+        self.read_at = time.monotonic()
+
+    def state(self) -> Closures:
+        """Return the closures that were read last."""
+        return self.closures
+
+    def take_over(self, closures: Closures) -> None:
+        """Hold these closures."""
+        self.closures = closures
+
+
+holder = ClosuresHolder()
+
+
+def by_cluster(rows: Iterable[Maintenance]) -> dict[str, Windows]:
+    """Return the windows of each instance, by the names of clusters; a whole cluster's are each instance's."""
+    found: dict[str, dict[Instance, list[Window]]] = {}
+    for row in rows:
+        cluster = configured().get(row.cluster)
+        for instance in instances_of(row, cluster) if cluster else ():
+            found.setdefault(row.cluster, {}).setdefault(instance, []).append(window_of(row))
+    return {
+        name: {instance: merged(windows) for instance, windows in instances.items()}
+        for name, instances in found.items()
+    }
+
+
+def instances_of(row: Maintenance, cluster: Cluster) -> tuple[Instance, ...]:
+    """Return the instances that a row is about; none if its instance is not configured any more."""
+    if not row.instance:
+        return cluster.instances
+    instance = same_instance(cluster, row.instance)
+    return (instance,) if instance else ()
+
+
+def window_of(row: Maintenance) -> Window:
+    """Return start and end of a row in epoch seconds."""
+    return row.starts_at.timestamp(), row.ends_at.timestamp() if row.ends_at else math.inf
+
+
+def merged(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """Return the windows with those that meet or overlap joined: who asks when it ends is told the last end."""
+    joined: list[Window] = []
+    for start, end in sorted(windows):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+def end_of(windows: Iterable[Window], now: float) -> float | None:
+    """Return the end of the window that holds the moment, None if none does."""
+    return next((end for start, end in windows if start <= now < end), None)
+
+
+def is_closed(cluster: str, instance: Instance) -> bool:
+    """Return whether the one instance gets no new requests."""
+    return closed_until(cluster, instance) is not None
+
+
+def closed_until(cluster: str, instance: Instance) -> float | None:
+    """Return when the instance opens again in epoch seconds, infinity if nobody knows, None if it is open."""
+    windows = holder.closures.closed.get(cluster)
+    return end_of(windows.get(instance, ()), time.time()) if windows else None
+
+
+def is_unwatched(cluster: str, instance: Instance) -> bool:
+    """Return whether the instance is expected to be down: it is neither asked for its health nor a reason for alarm."""
+    windows = holder.closures.unwatched.get(cluster)
+    return windows is not None and end_of(windows.get(instance, ()), time.time()) is not None
+
+
+def is_expected_down(cluster: str) -> bool:
+    """Return whether all of the cluster's instances are expected to be down."""
+    if cluster not in holder.closures.unwatched:
+        return False
+    return all(is_unwatched(cluster, instance) for instance in configured()[cluster].instances)
+
+
+def refuse_if_closed(cluster: str) -> None:
+    """Raise ClusterInMaintenance, with Retry-After, while no instance of the cluster is in service."""
+    if cluster not in holder.closures.closed:
+        return
+    ends = [closed_until(cluster, instance) for instance in configured()[cluster].instances]
+    known = [end for end in ends if end is not None]
+    if len(known) == len(ends):
+        raise refusal(cluster, min(known))
+
+
+def refusal(cluster: str, until: float) -> ClusterInMaintenance:
+    """Return the error for a cluster of which the first instance opens at `until` (epoch seconds, or infinity)."""
+    if math.isinf(until):
+        seconds, words = OPEN_END_SECONDS, None
+    else:
+        seconds = max(1, math.ceil(until - time.time()))
+        words = datetime.fromtimestamp(until, UTC).isoformat().replace("+00:00", "Z")
+    return ClusterInMaintenance(details={"cluster": cluster, "until": words}, headers={"Retry-After": str(seconds)})

@@ -1,0 +1,76 @@
+"""What each worker of each gateway says of the clusters' instances, for operators to see."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lucid_gateway.kernel.redis.access import redis_call
+from proxy.choosing.instances import InstanceState
+from proxy.choosing.probes import gateway_name
+
+KEY = "clusters:reports"
+CURRENT_SECONDS = 5.0
+KEPT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class InstanceReport:
+    """One worker's view of one instance. `breaker` is closed, open or half-open, `open_until` epoch seconds, 0 while
+    closed; `health` is healthy, unhealthy or unknown; the counts are since the worker started.
+    """
+
+    gateway: str
+    worker: int
+    cluster: str
+    instance: str
+    in_flight: int
+    breaker: str
+    open_until: float
+    health: str
+    requests: int
+    failures: int
+
+
+def report_of(state: InstanceState) -> InstanceReport:
+    """Return this worker's view of the instance."""
+    open_until = state.breaker.open_until
+    return InstanceReport(
+        gateway=gateway_name(),
+        worker=os.getpid(),
+        cluster=state.cluster,
+        instance=state.instance.url,
+        in_flight=state.in_flight,
+        breaker=state.breaker.state,
+        open_until=time.time() + open_until - state.clock() if open_until else 0.0,
+        health={None: "unknown", True: "healthy", False: "unhealthy"}[state.healthy],
+        requests=state.requests,
+        failures=state.failures,
+    )
+
+
+def write_report(pipeline: Any, states: Iterable[InstanceState]) -> None:
+    """Add this worker's report to what is sent to Redis."""
+    report = {"at": time.time(), "instances": [asdict(report_of(state)) for state in states]}
+    pipeline.hset(KEY, f"{gateway_name()}|{os.getpid()}", json.dumps(report))
+    pipeline.expire(KEY, KEPT_SECONDS)
+
+
+def read_reports() -> list[InstanceReport]:
+    """Return the reports of the last seconds; raise RedisUnavailable."""
+    found = []
+    for field, text in redis_call(lambda redis: redis.hgetall(KEY)).items():
+        report = json.loads(text)
+        age = time.time() - report["at"]
+        if age <= CURRENT_SECONDS:
+            found += [InstanceReport(**instance) for instance in report["instances"]]
+        elif age > KEPT_SECONDS:
+            forget(field)
+    return found
+
+
+def forget(field: bytes | str) -> None:
+    """Remove the report of a worker that is no more."""
+    redis_call(lambda redis: redis.hdel(KEY, field))

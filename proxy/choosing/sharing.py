@@ -1,0 +1,157 @@
+"""What the workers of one gateway tell one another of the instances, once a second through Redis: open breakers, and
+what the health checks found. Without Redis each goes by what it sees itself.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from django.conf import settings
+
+from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from proxy.choosing.breaker import State
+from proxy.choosing.bulkhead import bulkhead_of
+from proxy.choosing.clusters import Cluster, configured
+from proxy.choosing.health_checks import HealthChecker
+from proxy.choosing.instances import NEVER, InstanceState, states_of
+from proxy.choosing.probes import gateway_name
+from proxy.choosing.reports import write_report
+
+logger = logging.getLogger(__name__)
+SECONDS = 1.0
+CHECKER_LEASE_MS = 5_000
+KEPT_SECONDS = 120
+Instances = list[tuple[Cluster, InstanceState]]
+
+
+def all_instances() -> Instances:
+    """Return the instances of the configured clusters, as this process sees them."""
+    return [(cluster, state) for cluster in configured().values() for state in states_of(cluster)]
+
+
+class Sharing:
+    """One worker's part in it."""
+
+    def __init__(self, instances: Callable[[], Instances]) -> None:
+        self.worker = uuid.uuid4().hex
+        self.instances = instances
+        self.checker = HealthChecker()
+        self.known_open: set[str] = set()
+
+    def sync(self) -> None:
+        """Hear what the others found and tell what is new; raise RedisUnavailable."""
+        instances = self.instances()
+        enabled = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED
+        checks = enabled and self.is_checker()
+        if checks:
+            self.checker.start_due(instances)
+        breakers, health = self.read()
+        changes = {state.name: self.follow(state, breakers.get(state.name)) for _, state in instances}
+        verdicts = self.checker.verdicts() if checks else health if enabled else {}
+        for _, state in instances:
+            if state.name in verdicts:
+                state.note_health(verdicts[state.name])
+        self.write([state for _, state in instances], changes, verdicts if checks else {})
+
+    def measure(self) -> None:
+        """Tell the metrics which breakers are open, and how many requests are under way."""
+        for cluster, state in self.instances():
+            is_open = state.breaker.state == State.OPEN
+            metrics.BREAKER_OPEN.labels(cluster.name, state.instance.url).set(is_open)
+            metrics.UPSTREAM_IN_FLIGHT.labels(cluster.name).set(bulkhead_of(cluster.name).taken)
+
+    def is_checker(self) -> bool:
+        """Return whether it is this worker that checks: one of a gateway, until it is gone for five seconds."""
+
+        def ask(redis: Any) -> bool:
+            key = f"clusters:checker:{gateway_name()}"
+            taken = redis.set(key, self.worker, nx=True, px=CHECKER_LEASE_MS)
+            mine = taken or redis.get(key) == self.worker.encode()
+            return bool(mine and redis.pexpire(key, CHECKER_LEASE_MS))
+
+        chosen = redis_call(ask)
+        if not chosen:
+            self.checker.forget()
+        return chosen
+
+    def read(self) -> tuple[dict[str, float], dict[str, bool]]:
+        """Return until when breakers are open (epoch seconds) and which instances are healthy, by name."""
+
+        def ask(redis: Any) -> Any:
+            return redis.pipeline(transaction=False).hgetall(breakers_key()).hgetall(health_key()).execute()
+
+        breakers, health = redis_call(ask)
+        open_until = {name.decode(): json.loads(text) for name, text in breakers.items()}
+        return open_until, {name.decode(): text == b"healthy" for name, text in health.items()}
+
+    def follow(self, state: InstanceState, shared_until: float | None) -> float | None:
+        """Open or close the breaker as another worker did; return until when this one's is open, None if closed."""
+        breaker, now = state.breaker, time.time()
+        known = state.name in self.known_open
+        may_open = not known and not breaker.open_until and breaker.rule is not NEVER
+        if known and breaker.open_until and shared_until is None:
+            breaker.close()
+            state.recovered_at = state.clock()
+        elif may_open and shared_until is not None and shared_until > now:
+            breaker.open(min(shared_until - now, breaker.rule.longest_pause))  # the clock may have been set back
+        return now + breaker.open_until - state.clock() if breaker.open_until else None
+
+    def write(self, states: list[InstanceState], changes: dict[str, float | None], verdicts: dict[str, bool]) -> None:
+        """Tell the others which breakers are open, which this worker closed, what the checks found, and all of it to
+        the operators.
+        """
+
+        def send(redis: Any) -> None:
+            pipeline = redis.pipeline(transaction=False)
+            for name, until in changes.items():
+                if until is not None:
+                    pipeline.hset(breakers_key(), name, json.dumps(until))
+                elif name in self.known_open:
+                    pipeline.hdel(breakers_key(), name)
+            for name, healthy in verdicts.items():
+                pipeline.hset(health_key(), name, "healthy" if healthy else "unhealthy")
+            # What nobody says any more is forgotten.
+            if any(changes.values()):
+                pipeline.expire(breakers_key(), KEPT_SECONDS)
+            if verdicts:
+                pipeline.expire(health_key(), KEPT_SECONDS)
+            write_report(pipeline, states)
+            pipeline.execute()
+
+        redis_call(send)
+        self.known_open = {name for name, until in changes.items() if until is not None}
+
+
+def breakers_key() -> str:
+    """Return the hash of this gateway's open breakers."""
+    return f"clusters:breakers:{gateway_name()}"
+
+
+def health_key() -> str:
+    """Return the hash of what this gateway's health checks found."""
+    return f"clusters:health:{gateway_name()}"
+
+
+def share_forever(sharing: Sharing) -> NoReturn:
+    """Sync, sleep, and sync again."""
+    while True:
+        with contextlib.suppress(RedisUnavailable):
+            try:
+                sharing.measure()
+                sharing.sync()
+            except RedisUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next second must be shared
+                logger.warning("not shared", extra={"error": type(error).__name__})
+        time.sleep(SECONDS)
+
+
+def share() -> None:
+    """Share for as long as the process lives (once in a worker, after the fork)."""
+    threading.Thread(target=share_forever, args=[Sharing(all_instances)], name="sharing", daemon=True).start()

@@ -1,0 +1,290 @@
+"""The forwarder: one client request becomes exactly one upstream request, its answer flows back as it comes."""
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from lucid_gateway.policy.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
+from proxy.choosing.balancer import choose, no_instance
+from proxy.choosing.bulkhead import Bulkhead, bulkhead_of
+from proxy.choosing.closures import refuse_if_closed
+from proxy.choosing.clusters import Cluster, Instance
+from proxy.choosing.instances import Attempt, InstanceState
+from proxy.choosing.retries import budget_of
+from proxy.connection.headers import Identity, request_headers
+from proxy.connection.pool import MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
+from proxy.connection.signature import signature
+from proxy.connection.upstream import Answer, AnswerCut, ClientGone, Connection, NoAnswer
+from proxy.routes import Route
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+READ_SIZE = 128 * 1024
+
+
+class BodySource(Protocol):
+    """wsgi.input."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass
+class Exchange:
+    """What became of a request at its cluster; the access log and the metrics read it."""
+
+    cluster: str
+    instance: str | None = None
+    attempts: int = 0
+    status: int | None = None
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True)
+class RequestBody:
+    """The client's body: `length` in bytes, None when it comes in chunks; read once, never held whole."""
+
+    source: BodySource
+    length: int | None
+    limit: int
+
+    def framing(self) -> tuple[str, str] | None:
+        """Return the one framing field; none for a request without a body."""
+        if self.length is None:
+            return "transfer-encoding", "chunked"
+        return ("content-length", str(self.length)) if self.length else None
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send."""
+        return self.length == 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body; raise BadRequest when the client breaks off, RequestTooLarge over the limit."""
+        done = 0
+        while self.length is None or done < self.length:
+            wanted = READ_SIZE if self.length is None else min(READ_SIZE, self.length - done)
+            piece = self.read(wanted)
+            done += len(piece)
+            if not piece:
+                if self.length is None:
+                    return
+                raise BadRequest("The body is shorter than announced")
+            if done > self.limit:
+                raise RequestTooLarge(details={"limit_bytes": self.limit})
+            yield piece
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; the server's own errors (bad chunks, a lost client) become BadRequest."""
+        try:
+            return self.source.read(size)
+        except GatewayError:
+            raise  # a limit on what is read
+        except Exception as error:
+            raise BadRequest("Malformed request body") from error
+
+
+def body_of(request: HttpRequest, limit: int) -> RequestBody:
+    """Return the request's body; raise RequestTooLarge as soon as its announced length is over `limit` bytes."""
+    chunked = "HTTP_TRANSFER_ENCODING" in request.META
+    length = None if chunked else int(request.META.get("CONTENT_LENGTH") or 0)
+    if length is not None and length > limit:
+        raise RequestTooLarge(details={"limit_bytes": limit})
+    return RequestBody(request.META["wsgi.input"], length, limit)
+
+
+class AnswerBody:
+    """The body of an answer on its way to the client; closing it frees the connection, whole or not."""
+
+    def __init__(self, connection: Connection, sending: "Sending", attempt: Attempt) -> None:
+        self.connection, self.sending, self.attempt = connection, sending, attempt
+        self.pieces = connection.read_body()
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self.pieces)
+        except StopIteration:
+            self.close()
+            raise
+        except AnswerCut:
+            self.attempt.failed()
+            reset_at_close(self.sending.request.META.get("gunicorn.socket"))
+            raise
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read to its end, else close it; make room for other requests."""
+        if not self.closed:
+            self.closed = True
+            pool_for(self.attempt.state.instance).give_back(self.connection)
+            self.attempt.end()
+            self.sending.bulkhead.leave()
+
+    # Should anything between here and the server lose the answer, the place in the bulkhead is not lost with it.
+    __del__ = close
+
+
+def reset_at_close(client: socket.socket | None) -> None:
+    """Let the client's connection end with a reset: nothing else tells an HTTP/1.0 client of a cut answer."""
+    if client is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """A cluster's answer: its head, and its body still flowing."""
+
+    answer: Answer
+    body: AnswerBody
+
+
+def forward(
+    request: HttpRequest,
+    route: Route,
+    cluster: Cluster,
+    *,
+    caller: Identity,
+    target: str,
+    exchange: Exchange,
+    watch_client: bool = True,
+) -> Forwarded:
+    """Send the request to an instance of the cluster and return its answer, the body unread.
+
+    A client that leaves ends the exchange, unless it is not watched (ClientLeft). Raises ClusterInMaintenance,
+    CircuitOpen or ServiceUnavailable when no instance may be asked, RequestTooLarge or BadRequest for the client's
+    body, and UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
+    """
+    refuse_if_closed(cluster.name)
+    body = body_of(request, route.body_limit)
+    bulkhead = bulkhead_of(cluster.name)
+    bulkhead.enter()
+    try:
+        client = request.META.get("gunicorn.socket") if watch_client else None
+        return Sending(request, route, cluster, caller, target, exchange, body, bulkhead, client).run()
+    except BaseException:
+        bulkhead.leave()
+        raise
+
+
+@dataclass
+class Sending:
+    """One request on its way: which instances were tried, and how much of the total time is left, in seconds."""
+
+    request: HttpRequest
+    route: Route
+    cluster: Cluster
+    caller: Identity
+    target: str
+    exchange: Exchange
+    body: RequestBody
+    bulkhead: Bulkhead
+    client: socket.socket | None
+    started: float = field(default_factory=time.perf_counter)
+    tried: list[InstanceState] = field(default_factory=list)
+    time_left: float | None = None
+
+    @property
+    def method(self) -> str:
+        """Return the method."""
+        return self.request.method or ""
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the request may be sent again if no byte of an answer came (RFC 9110, section 9.2.2)."""
+        return self.method in SAFE_METHODS and self.body.is_empty()
+
+    def run(self) -> Forwarded:
+        """Try one instance after the other, for as long as the retry rule, the budget and the route allow it."""
+        budget = budget_of(self.cluster.name)
+        budget.earn()
+        failure: GatewayError | None = None
+        while self.exchange.attempts < self.route.attempts:
+            state = choose(self.cluster, self.tried)
+            if state is None or (failure is not None and not budget.spend()):
+                break
+            self.tried.append(state)
+            attempt = state.begin()
+            if attempt is None:
+                continue
+            try:
+                return self.ask(attempt)
+            except GatewayError as error:
+                failure = error
+                if not getattr(error, "nothing_sent", False) and not (
+                    isinstance(error, NoAnswer) and self.may_be_repeated
+                ):
+                    break
+        raise failure or no_instance(self.cluster)
+
+    def ask(self, attempt: Attempt) -> Forwarded:
+        """Ask one instance, and judge it by what comes of it."""
+        self.exchange.instance, self.exchange.attempts = attempt.state.instance.url, self.exchange.attempts + 1
+        with attempt:
+            connection, answer = self.exchange_on(pool_for(attempt.state.instance))
+            attempt.answered(answer.status)
+            self.exchange.status = answer.status
+            self.exchange.milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
+            if "text/event-stream" in ",".join(answer.fields("content-type")).lower():
+                connection.time_left = None
+            return Forwarded(answer, AnswerBody(connection, self, attempt))
+
+    def exchange_on(self, pool: Pool, *, fresh: bool = False) -> tuple[Connection, Answer]:
+        """Send the request and read the head of its answer; once more, on a fresh connection, if that is called for."""
+        idle_seconds = MAX_IDLE_SECONDS if self.may_be_repeated else SURE_SECONDS
+        connection = pool.take(self.route.timeouts, fresh=fresh, idle_seconds=idle_seconds)
+        try:
+            with connection:
+                return connection, self.send_and_read(connection)
+        except NoAnswer:
+            if fresh or not self.may_be_repeated or not self.is_worth_a_fresh_connection(connection):
+                raise
+        return self.exchange_on(pool, fresh=True)
+
+    def is_worth_a_fresh_connection(self, connection: Connection) -> bool:
+        """Whether the same instance may be asked again: the cluster may have closed a connection that was kept in this
+        very moment, and who has no other instance may have several servers behind one address.
+        """
+        return connection.reused or (len(self.cluster.instances) == 1 and budget_of(self.cluster.name).spend())
+
+    def send_and_read(self, connection: Connection) -> Answer:
+        """Send the request and return the head of its answer; an early answer wins over a broken send."""
+        connection.start(self.method, self.route.timeouts, time_left=self.time_left, client=self.client)
+        try:
+            connection.send(request_head(self.request, self.caller, connection.instance, self.target, self.body))
+            send_body(connection, self.body)
+        except OSError:
+            # The cluster stopped reading: it may have said why before it closed.
+            connection.answer.messages += 1  # not to be used again
+        try:
+            return connection.read_head()
+        except ClientGone as error:
+            raise ClientLeft() from error
+        finally:
+            self.time_left = connection.time_left
+
+
+def request_head(request: HttpRequest, caller: Identity, instance: Instance, target: str, body: RequestBody) -> bytes:
+    """Return the request line and header fields, with exactly one framing field or none."""
+    fields = request_headers(request, caller, instance)
+    if secret := settings.ENV.IDENTITY_SIGNING_SECRET:
+        fields.append(("x-gateway-signature", signature(secret, request.method or "", target, dict(fields))))
+    if framing := body.framing():
+        fields.append(framing)
+    elif request.method in ("POST", "PUT", "PATCH"):
+        fields.append(("content-length", "0"))
+    lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def send_body(connection: Connection, body: RequestBody) -> None:
+    """Send the body in the framing that the head announced."""
+    for piece in body.pieces():
+        connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if body.length is None else piece)
+    if body.length is None:
+        connection.send(b"0\r\n\r\n")

@@ -1,0 +1,143 @@
+"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a request is sent to its cluster once, who repeats it
+gets the first answer again. Body and answer are held whole, up to 1 MiB each.
+"""
+
+import io
+import itertools
+import socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from django.http import HttpRequest
+
+from accounts.idempotency import REPLAYED, fingerprint, sha256, valid_key
+from lucid_gateway.policy.errors import (
+    BadUpstreamAnswer,
+    CircuitOpen,
+    ClusterInMaintenance,
+    RequestTooLarge,
+    ServiceUnavailable,
+)
+from proxy.connection.headers import response_headers
+from proxy.connection.upstream import AnswerCut
+from proxy.forwarding.forwarder import Forwarded, body_of
+from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
+from proxy.routes import MIB, Route
+
+BODY_LIMIT = ANSWER_LIMIT = MIB
+REFUSED_UNSENT = (CircuitOpen, ClusterInMaintenance, ServiceUnavailable, RequestTooLarge)
+
+
+class AnswerHead(Protocol):
+    """What an answer begins with: status, reason and fields."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]: ...
+
+
+class Bucketed(Protocol):
+    """Whose keys they are: each user, and each API key, has its own."""
+
+    @property
+    def bucket(self) -> str: ...
+
+
+def idempotency_key(request: HttpRequest, route: Route) -> str | None:
+    """Return the key, None if there is none or the route does not honour it; raise WrongFormat."""
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    return None if key is None or not route.idempotency_key else valid_key(key)
+
+
+def answer_once(
+    request: HttpRequest, route: Route, caller: Bucketed, *, key: str, target: str, send: Callable[[], Forwarded]
+) -> tuple[AnswerHead, Iterable[bytes]]:
+    """Send the request unless one with its key was sent, and return the answer: the first one's, if there is one.
+
+    Raises what `send` raises; RequestTooLarge or BadRequest for the body; InvalidRequest if the key was used for
+    another request; RequestUnderWay if there is no answer yet, or none to give again; ServiceUnavailable without Redis.
+    """
+    body = b"".join(body_of(request, min(route.body_limit, BODY_LIMIT)).pieces())
+    record = Record(f"idempotency:{caller.bucket}:{sha256(key.encode())}", fingerprint(request, target, body))
+    if earlier := record.claim(lease_seconds(route)):
+        return replayed(earlier)
+    put_back(request, body)
+    try:
+        forwarded = send()
+    except BaseException as error:
+        if is_certainly_unsent(error):
+            record.release()
+        else:
+            record.finish(UNKNOWN)
+        raise
+    return keep(record, forwarded, request.META.get("gunicorn.socket"))
+
+
+def lease_seconds(route: Route) -> float:
+    """Return how long the first request may take, about: a repeat is told that nobody knows of it only later."""
+    times = route.timeouts
+    return route.attempts * times.connect + times.read + times.total
+
+
+def put_back(request: HttpRequest, body: bytes) -> None:
+    """Give the body to whoever reads the request next."""
+    request.META["wsgi.input"] = io.BytesIO(body)
+    request.META["CONTENT_LENGTH"] = str(len(body))
+    request.META.pop("HTTP_TRANSFER_ENCODING", None)
+
+
+def is_certainly_unsent(error: BaseException) -> bool:
+    """Return whether the cluster got nothing of the request."""
+    return getattr(error, "nothing_sent", False) or isinstance(error, REFUSED_UNSENT)
+
+
+def replayed(earlier: StoredAnswer) -> tuple[AnswerHead, Iterable[bytes]]:
+    """Return the first answer, marked as such."""
+    fields = [(name, value) for name, value in earlier.headers if name.lower() != REPLAYED.lower()]
+    answer = StoredAnswer(earlier.status, earlier.reason, (*fields, (REPLAYED, "true")), earlier.body)
+    return answer, [answer.body]
+
+
+def keep(record: Record, forwarded: Forwarded, client: socket.socket | None) -> tuple[AnswerHead, Iterable[bytes]]:
+    """Store the answer and return it; one that is too large, or an event stream, is passed on as it comes."""
+    answer = forwarded.answer
+    try:
+        pieces, whole = read_whole(forwarded)
+    except BaseException as error:
+        forwarded.body.close()
+        record.finish(UNKNOWN)
+        if isinstance(error, AnswerCut):
+            end_in_order(client)
+            raise BadUpstreamAnswer(details={"reason": "the answer broke off"}) from error
+        raise
+    if not whole:
+        record.finish(NOT_STORED, str(answer.status))
+        forwarded.body.pieces = itertools.chain(pieces, forwarded.body.pieces)
+        return answer, forwarded.body
+    stored = StoredAnswer(answer.status, answer.reason, tuple(response_headers(answer.headers)), b"".join(pieces))
+    record.finish(STORED, stored.sealed())
+    return stored, [stored.body]
+
+
+def read_whole(forwarded: Forwarded) -> tuple[list[bytes], bool]:
+    """Return what was read of the answer's body, and whether that is all; raise AnswerCut."""
+    pieces: list[bytes] = []
+    size = 0
+    if "text/event-stream" in ",".join(forwarded.answer.fields("content-type")).lower():
+        return pieces, False
+    for piece in forwarded.body:
+        pieces.append(piece)
+        size += len(piece)
+        if size > ANSWER_LIMIT:
+            return pieces, False
+    return pieces, True
+
+
+def end_in_order(client: socket.socket | None) -> None:
+    """Take back that the client's connection ends with a reset: nothing was passed on, the error is an answer."""
+    if client is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))

@@ -1,0 +1,98 @@
+"""The front door: which requests are well-formed enough to be looked at."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.policy.errors import BadRequest, UpgradeRefused
+from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
+from proxy.routes import SAFE_IN_PATH
+
+MAX_PORT = 65535
+
+
+class RequestTargetMiddleware:
+    """Refuses tunnels, requests without a Host and ambiguous paths; gives all others their one canonical path."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            refuse_tunnels(request)
+            check_target(request)
+            check_framing(request)
+            path = canonical_path(raw_path(request))
+        except UpgradeRefused as refusal:
+            return error_response(request, refusal)
+        except AmbiguousPath as error:
+            return error_response(request, BadRequest(f"Bad request: {error}"))
+        if path.startswith("/api/") and len(path) > len("/api/"):
+            path = path.removesuffix("/")
+        request.path = request.path_info = request.META["PATH_INFO"] = path
+        return self.get_response(request)
+
+
+def refuse_tunnels(request: HttpRequest) -> None:
+    """Raise UpgradeRefused for CONNECT and for WebSocket: what passes through a tunnel nobody can judge.
+
+    Any other Upgrade, such as the h2c of curl, is an offer, and is ignored (RFC 9110, section 7.8).
+    """
+    if request.method == "CONNECT":
+        raise UpgradeRefused("Tunnels are not offered")
+    if offered := request.META.get("HTTP_UPGRADE"):
+        protocols = {protocol.partition("/")[0].strip().lower() for protocol in offered.split(",")}
+        if "websocket" in protocols:
+            raise UpgradeRefused()
+
+
+def check_target(request: HttpRequest) -> None:
+    """Raise AmbiguousPath unless there is one Host, the same as in an absolute-form target (RFC 9112, section 3.2).
+
+    A target has no fragment, and an absolute one is of HTTP (RFC 9110, section 4.2).
+    """
+    host = request.META.get("HTTP_HOST", "")
+    if not host or "," in host:
+        raise AmbiguousPath("exactly one Host is needed")
+    if not has_possible_port(host):
+        raise AmbiguousPath("the port in the Host field is not a port")
+    target = request.META.get("RAW_URI", "/")
+    if "#" in target:
+        raise AmbiguousPath("the target has a fragment")
+    if not target.startswith("/") and target != "*":
+        parts = urlsplit(target)
+        if parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower():
+            raise AmbiguousPath("the target and the Host field differ")
+
+
+@lru_cache(maxsize=256)
+def has_possible_port(host: str) -> bool:
+    """Return whether the port of a Host field, if it names one, is a number up to 65535."""
+    if ":" not in host or host.endswith("]"):
+        return True
+    port = re.fullmatch(r".*:0*([0-9]{0,5})", host)
+    return port is not None and int(port[1] or 0) <= MAX_PORT
+
+
+def check_framing(request: HttpRequest) -> None:
+    """Raise AmbiguousPath for a body in a coding beyond `chunked`: the server accepts gzip, but does not decode it."""
+    if request.META.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
+        raise AmbiguousPath("the only transfer coding is chunked")
+
+
+def raw_path(request: HttpRequest) -> str:
+    """Return the path as it was on the request line; a server that does not tell it has decoded it once."""
+    target: str | None = request.META.get("RAW_URI")
+    if target is None:
+        return quote(request.path_info, safe=SAFE_IN_PATH)
+    if target == "*":
+        return "/*"  # the server as a whole (RFC 9112, section 3.2.4), which is not what GET / answers for
+    path = target.partition("?")[0]
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return path

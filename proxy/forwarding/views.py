@@ -1,0 +1,86 @@
+"""The view that forwards: authentication, permission and throttle are DRF's, the rest is the forwarder's."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts.callers import caller_of
+from accounts.permissions import HasRoutePermission
+from proxy.choosing.clusters import cluster_named
+from proxy.connection.headers import response_headers
+from proxy.forwarding.forwarder import Exchange, forward
+from proxy.forwarding.idempotency import AnswerHead, answer_once, idempotency_key
+from proxy.forwarding.response_cache import answer_through_cache
+from proxy.forwarding.schema import ForwardSchema
+from proxy.routes import Route
+
+
+class ForwardedResponse(StreamingHttpResponse):
+    """A cluster's answer: its status, reason, fields and undecoded body; repeated fields stay repeated."""
+
+    def __init__(self, answer: AnswerHead, body: Iterable[bytes]) -> None:
+        # RFC 9112, section 4: nobody needs the reason, and the server would refuse control characters in it.
+        reason = answer.reason if answer.reason.isprintable() else ""
+        super().__init__(body, status=answer.status, reason=reason or None)
+        del self.headers["Content-Type"]
+        self.repeated: list[tuple[str, str]] = []
+        for name, value in response_headers(answer.headers):
+            if name in self.headers:
+                self.repeated.append((name, value))
+            else:
+                self.headers[name] = value
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return all fields: Django keeps one of each name."""
+        return [*super().items(), *self.repeated]
+
+
+class ForwardView(APIView):
+    """Forwards a path by its rows of the route table, one for each method."""
+
+    streams_body = True
+    routes: Mapping[str, Route] = {}
+    permission_classes = [HasRoutePermission]
+    metadata_class = None
+    schema = ForwardSchema()
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """Return none: an answer's fields are its cluster's."""
+        return {}
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        """Return the methods of the path's rows."""
+        return list(self.routes)
+
+    def permission_for(self, request: Request) -> str | None:
+        """Return the permission that the method's row asks for."""
+        route = self.routes.get(request.method or "")
+        return route.permission if route else None
+
+    def forward(self, request: Request, **parameters: str) -> Any:
+        """Forward the request by its method's row."""
+        http_request = request._request
+        route = self.routes.get(http_request.method or "")
+        if route is None:
+            return self.http_method_not_allowed(request)
+        key, caller = idempotency_key(http_request, route), caller_of(http_request)
+        exchange = Exchange(route.cluster)
+        http_request.upstream = exchange  # type: ignore[attr-defined]
+        target = route.target(parameters, http_request.META.get("QUERY_STRING", ""))
+        cluster = cluster_named(route.cluster)
+        send = partial(
+            forward, http_request, route, cluster, caller=caller, target=target, exchange=exchange,
+            watch_client=key is None,
+        )  # fmt: skip
+        if key is not None:
+            return ForwardedResponse(*answer_once(http_request, route, caller, key=key, target=target, send=send))
+        found = answer_through_cache(http_request, route, caller=caller, target=target, send=send)
+        return ForwardedResponse(found.answer, found.body)
+
+    get = head = post = put = patch = delete = forward

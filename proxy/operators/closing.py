@@ -1,0 +1,77 @@
+"""What operators do to clusters: take them out of service and back in, on the record."""
+
+from datetime import datetime
+from uuid import UUID
+
+from django.utils import timezone
+
+from accounts.audit import record
+from accounts.limits import in_words
+from accounts.models import User
+from lucid_gateway.policy.errors import NotFound
+from proxy.choosing import closures as maintenance
+from proxy.choosing.clusters import Cluster, configured
+from proxy.models import Maintenance
+
+
+def known_cluster(name: str) -> Cluster:
+    """Return the configured cluster of that name; raise NotFound."""
+    cluster = configured().get(name)
+    if cluster is None:
+        raise NotFound()
+    return cluster
+
+
+def close_cluster(
+    *,
+    cluster: str,
+    kind: str,
+    reason: str,
+    by: User | str,
+    instance: str = "",
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+) -> Maintenance:
+    """Take a cluster, or one instance of it, out of service from `starts_at` (None: now) to `ends_at` (None: until it
+    is ended); workers follow within seconds. Raises NotFound, or Django's ValidationError.
+    """
+    row = Maintenance(
+        cluster=known_cluster(cluster).name, instance=instance, kind=kind, reason=reason, ends_at=ends_at,
+        starts_at=starts_at or timezone.now(), created_by=str(by),
+    )  # fmt: skip
+    row.full_clean(validate_unique=False, validate_constraints=False)
+    row.save(force_insert=True)
+    maintenance.holder.load()
+    record(
+        "cluster.closed", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind, reason=reason,
+        starts=in_words(row.starts_at), until=in_words(ends_at),
+    )  # fmt: skip
+    return row
+
+
+def open_cluster(*, cluster: str, by: User | str, instance: str = "", maintenance_id: UUID | None = None) -> int:
+    """End at once what is in force or to come for the cluster, or for one instance of it, or one such row alone; return
+    how many that were.
+
+    What was set for instances stays when the cluster opens. Raises NotFound if there is nothing to end.
+    """
+    rows = Maintenance.objects.not_over().filter(cluster=cluster)
+    rows = rows.filter(instance=instance) if maintenance_id is None else rows.filter(pk=maintenance_id)
+    ended = sum(end_maintenance(row, by=by) for row in rows)
+    if not ended:
+        raise NotFound()
+    return ended
+
+
+def end_maintenance(row: Maintenance, *, by: User | str) -> bool:
+    """End one at once and keep it as history; return whether it was not over already."""
+    now = timezone.now()
+    still = Maintenance.objects.not_over(now).filter(pk=row.pk)
+    if not still.update(ended_at=now, ended_by=str(by)):
+        return False
+    maintenance.holder.load()
+    record(
+        "cluster.opened", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind,
+        reason=row.reason, before_its_start=row.starts_at > now,
+    )  # fmt: skip
+    return True

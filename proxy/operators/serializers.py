@@ -1,0 +1,123 @@
+"""The shapes of the admin endpoints for clusters."""
+
+from typing import Any
+from uuid import UUID
+
+from rest_framework import serializers
+
+from accounts.serializers.fields import Moment
+from accounts.serializers.limits import FutureField
+from proxy.choosing.clusters import Cluster, same_instance
+from proxy.models import Maintenance
+from proxy.operators.overview import BREAKERS, CLOSED, DEGRADED, HEALTHS, OPEN
+
+UNCONFIGURED = "The cluster has no such instance."
+
+
+class MaintenanceSerializer(serializers.ModelSerializer[Maintenance]):
+    """A time in which a cluster, or one of its instances, gets no new requests."""
+
+    state = serializers.ChoiceField(["coming", "in_force", "over"])
+
+    class Meta:
+        model = Maintenance
+        fields = (
+            "maintenance_id", "cluster", "instance", "kind", "state", "reason", "starts_at", "ends_at", "created_by",
+            "created_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+class InstanceSerializer(serializers.Serializer[Any]):
+    """An instance; counts are over all workers of all gateways since they started, null where none tells."""
+
+    url = serializers.CharField()
+    state = serializers.ChoiceField([OPEN, CLOSED], help_text="By maintenance alone")
+    closed_for = serializers.ChoiceField(Maintenance.Kind.choices, allow_null=True)
+    workers = serializers.IntegerField(help_text="How many tell of it")
+    in_flight = serializers.IntegerField(allow_null=True, help_text="Requests under way")
+    breaker = serializers.ChoiceField(BREAKERS, help_text="The worst that a worker tells")
+    health = serializers.ChoiceField(HEALTHS, help_text="The worst that a worker tells")
+    requests = serializers.IntegerField(allow_null=True)
+    failures = serializers.IntegerField(allow_null=True)
+
+
+class ClusterSerializer(serializers.Serializer[Any]):
+    """A cluster, its instances, and its maintenance that is in force or to come."""
+
+    name = serializers.CharField()
+    service = serializers.CharField()
+    state = serializers.ChoiceField([OPEN, DEGRADED, CLOSED], help_text="By maintenance alone")
+    instances = InstanceSerializer(many=True)
+    maintenance = MaintenanceSerializer(many=True)
+
+
+class ClustersSerializer(serializers.Serializer[None]):
+    """The answer to GET /admin/clusters."""
+
+    clusters = ClusterSerializer(many=True)
+
+
+class InstanceField(serializers.CharField):
+    """The address of an instance of the context's `cluster`, in its one spelling; empty: the whole cluster."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            max_length=300, allow_blank=True, default="", help_text="Its address; left out: the whole cluster", **kwargs
+        )
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the address; refuse one that the cluster neither has nor has maintenance for."""
+        text, cluster = super().to_internal_value(data), self.context["cluster"]
+        if not text:
+            return text
+        if found := same_instance(cluster, text):
+            return found.url
+        if not self.was_configured(cluster, text):
+            raise serializers.ValidationError(UNCONFIGURED, code="invalid_choice")
+        return text
+
+    def was_configured(self, cluster: Cluster, text: str) -> bool:
+        """Return whether there still is something to end for an instance that is gone."""
+        return False
+
+
+class OnceConfiguredField(InstanceField):
+    """An instance that may be gone from the configuration while its maintenance is there."""
+
+    def was_configured(self, cluster: Cluster, text: str) -> bool:
+        """Return whether there still is something to end."""
+        return Maintenance.objects.not_over().filter(cluster=cluster.name, instance=text).exists()
+
+
+class NewMaintenanceSerializer(serializers.Serializer[None]):
+    """POST /admin/clusters/{name}/maintenance; a start that is past is now."""
+
+    instance = InstanceField()  # type: ignore[assignment]  # a field, which the class gives up to its `fields`
+    kind = serializers.ChoiceField(Maintenance.Kind.choices)
+    starts_at = Moment(required=False, allow_null=True, default=None, help_text="Left out: now")
+    ends_at = FutureField(required=False, allow_null=True, default=None, help_text="Left out: until it is ended")
+    reason = serializers.CharField(max_length=200)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse an end that is not after the start."""
+        Maintenance(cluster=self.context["cluster"].name, **attrs).clean()
+        return attrs
+
+
+class KeyField(serializers.UUIDField):
+    """A UUID; anything else is refused as no UUID."""
+
+    def to_internal_value(self, data: Any) -> UUID:
+        """Return the UUID."""
+        try:
+            return super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError("Expected a UUID.", code="invalid_uuid") from error
+
+
+class MaintenanceQuery(serializers.Serializer[None]):
+    """The query of DELETE /admin/clusters/{name}/maintenance."""
+
+    instance = OnceConfiguredField()  # type: ignore[assignment]  # as above
+    maintenance_id = KeyField(required=False, help_text="End this one alone")

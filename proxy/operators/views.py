@@ -1,0 +1,52 @@
+"""The admin API for clusters."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.views.api import caller, parse, valid
+from accounts.views.staff import AdminView
+from proxy.operators import serializers as shapes
+from proxy.operators.closing import close_cluster, known_cluster, open_cluster
+from proxy.operators.overview import clusters
+
+
+class ClustersView(AdminView):
+    """The clusters behind the gateway."""
+
+    permissions = {"GET": "admin:read"}
+
+    @extend_schema(responses=shapes.ClustersSerializer, tags=["admin"])
+    def get(self, request: Request) -> Response:
+        """List the configured clusters: what is out of service, and what all workers say of each instance."""
+        found, _ = clusters()
+        return Response({"clusters": shapes.ClusterSerializer(found, many=True).data})
+
+
+class ClusterMaintenanceView(AdminView):
+    """Takes a cluster out of service, and back in."""
+
+    permissions = {"POST": "admin:write", "DELETE": "admin:write"}
+
+    @extend_schema(
+        request=shapes.NewMaintenanceSerializer, responses={201: shapes.MaintenanceSerializer}, tags=["admin"]
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """Take a cluster, or one instance, out of service, now or later; in effect within seconds.
+
+        Its requests are answered 503 LUCID_ERR_5009; those under way are finished. With `drain` it is still asked for
+        its health, with `maintenance` it is expected to be down.
+        """
+        cluster = known_cluster(name)
+        data = parse(shapes.NewMaintenanceSerializer, request, cluster=cluster)
+        row = close_cluster(cluster=cluster.name, by=caller(request).user_id, **data)
+        return Response(shapes.MaintenanceSerializer(row).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(parameters=[shapes.MaintenanceQuery], request=None, responses={204: None}, tags=["admin"])
+    def delete(self, request: Request, name: str) -> Response:
+        """End at once what is in force or to come for the cluster, or for one instance of it."""
+        cluster = known_cluster(name)
+        query = valid(shapes.MaintenanceQuery(data=request.query_params, context={"cluster": cluster}))
+        open_cluster(cluster=cluster.name, by=caller(request).user_id, **query)
+        return Response(status=status.HTTP_204_NO_CONTENT)
