@@ -22,7 +22,6 @@ from accounts.api_keys import remembered
 from accounts.audit import Origin, origin
 from accounts.authentication import verified
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, SigningKey, holder
@@ -32,6 +31,7 @@ from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
 from lucid_gateway.kernel.redis.access import breaker, redis_client
+from lucid_gateway.policy.roles import Role
 from proxy.choosing import closures as maintenance
 from ratelimit import limiter, rules
 from ratelimit.floods import floods

@@ -14,7 +14,6 @@ from accounts.audit import record
 from accounts.callers import Caller, RememberedCallers
 from accounts.idempotency import made_once
 from accounts.models import ApiKey, User
-from accounts.roles import PERMISSIONS, Role
 from accounts.tokens.revocation.ending import revoke_api_keys
 from accounts.tokens.revocation.entries import API_KEY_REMEMBERED
 from lucid_gateway.kernel.digests import secret_hash
@@ -27,6 +26,7 @@ from lucid_gateway.policy.errors import (
     TokenExpired,
     TokenInvalid,
 )
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 from ratelimit.client_address import address_bucket
 from ratelimit.floods import floods
 

@@ -11,11 +11,11 @@ from rest_framework.request import Request
 
 from accounts.api_keys import caller_of_key
 from accounts.callers import Caller, RememberedCallers
-from accounts.roles import Role
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.admission import EpochOver, admit_caller
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
+from lucid_gateway.policy.roles import Role
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods
 from ratelimit.limiter import Decision

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from django.http import HttpRequest
 
-from accounts.roles import PERMISSIONS, STAFF, Role
+from lucid_gateway.policy.roles import PERMISSIONS, STAFF, Role
 
 MAX_REMEMBERED = 10_000
 

@@ -54,7 +54,7 @@ def reused() -> InvalidRequest:
 
 def under_way() -> RequestUnderWay:
     """Return the error for a request whose first attempt has no answer yet."""
-    return RequestUnderWay(details={"outcome": "under_way"}, headers={"Retry-After": "1"})
+    return RequestUnderWay(details={"outcome": "under_way"}, retry_after=1)
 
 
 def fingerprint(request: HttpRequest, target: str, body: bytes) -> str:

@@ -14,11 +14,11 @@ from accounts.login.mail import send_email_confirmation, send_notice
 from accounts.login.password_reset import prove_password
 from accounts.login.registration import refuse_taken
 from accounts.models import ApiKey, AuditEvent, User
-from accounts.roles import STAFF
 from accounts.staff import OwnAccount, is_own
 from accounts.tokens.issuing import end_all
 from accounts.tokens.revocation.ending import revoke_api_keys
 from lucid_gateway.policy.errors import AlreadyExists, Unauthenticated
+from lucid_gateway.policy.roles import STAFF
 
 EMAIL = "email"
 EMAIL_LIFETIME_SECONDS = 86_400

@@ -2,9 +2,9 @@
 
 from accounts.audit import record
 from accounts.models import User
-from accounts.roles import STAFF, Role
 from accounts.tokens.issuing import end_all
 from lucid_gateway.policy.errors import InsufficientPermissions, OperationNotAllowed
+from lucid_gateway.policy.roles import STAFF, Role
 
 
 def may_manage(operator_role: str, operator_id: object, user: User) -> bool:

@@ -8,10 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  # Django's own name
 
-from proxy.routes import ROUTES, Route
+from lucid_gateway.policy.routes import PARAMETER, ROUTES, Route
 
-REST = "<path:"
-PARAMETER = re.compile(r"<[^>]+>")
+REST = "*}"
 
 
 @register(Tags.urls)
@@ -62,11 +61,11 @@ def of_several_tiers(routes: Iterable[Route]) -> list[CheckMessage]:
 def covers(wide: str, narrow: str) -> bool:
     """Return whether each path that leads to `narrow` leads to `wide`, too."""
     pattern = "/".join(
-        ".+" if part.startswith(REST) else "[^/]+" if PARAMETER.fullmatch(part) else re.escape(part)
+        ".+" if part.endswith(REST) else "[^/]+" if PARAMETER.fullmatch(part) else re.escape(part)
         for part in wide.split("/")
     )
     # What a parameter of the narrow one stands for is neither a literal of the wide one nor, for a rest, one segment.
-    sample = "/".join("\0/\0" if part.startswith(REST) else PARAMETER.sub("\0", part) for part in narrow.split("/"))
+    sample = "/".join("\0/\0" if part.endswith(REST) else PARAMETER.sub("\0", part) for part in narrow.split("/"))
     return re.fullmatch(pattern, sample) is not None
 
 
@@ -74,7 +73,7 @@ def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     """Return whether there is a path that leads to both, given segment by segment."""
     if not one or not other:
         return not one and not other
-    if one[0].startswith(REST) or other[0].startswith(REST):
+    if one[0].endswith(REST) or other[0].endswith(REST):
         return True
     same = one[0] == other[0] or PARAMETER.fullmatch(one[0]) or PARAMETER.fullmatch(other[0])
     return bool(same) and overlap(one[1:], other[1:])

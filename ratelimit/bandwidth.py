@@ -10,8 +10,8 @@ from django.conf import settings
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.policy.errors import BandwidthExceeded
+from ratelimit.limits import ByteLimit
 from ratelimit.shadow import observed
-from ratelimit.tiers import BandwidthTier
 
 script = RedisScript(Path(__file__).parent / "bandwidth.lua")
 # How long an upload is slowed before it is refused.
@@ -22,7 +22,7 @@ LONGEST_WAIT_SECONDS = 2.0
 class BandwidthDecision:
     """What the limiter says of some bytes; `wait` is seconds, before they may pass or a retry is worth it."""
 
-    tier: BandwidthTier
+    tier: ByteLimit
     admitted: bool
     wait: float
     level: int
@@ -47,8 +47,7 @@ class BandwidthDecision:
     def error(self) -> BandwidthExceeded:
         """Return the refusal."""
         seconds = max(1, -int(-self.wait // 1))
-        details = {"tier": self.tier.name, "retry_after": seconds}
-        return BandwidthExceeded(details=details, headers={"Retry-After": str(seconds)})
+        return BandwidthExceeded(details={"tier": self.tier.name}, retry_after=seconds)
 
 
 class LocalBuckets:
@@ -57,7 +56,7 @@ class LocalBuckets:
     def __init__(self) -> None:
         self.levels: dict[str, tuple[float, float]] = {}
 
-    def take(self, tier: BandwidthTier, subject: str, size: int) -> BandwidthDecision:
+    def take(self, tier: ByteLimit, subject: str, size: int) -> BandwidthDecision:
         """Take bytes out of the subject's bucket."""
         now = time.monotonic()
         if len(self.levels) > 10_000:
@@ -74,7 +73,7 @@ class LocalBuckets:
 local = LocalBuckets()
 
 
-def take(tier: BandwidthTier, subject: str, size: int, *, now_ms: int | None = None) -> BandwidthDecision:
+def take(tier: ByteLimit, subject: str, size: int, *, now_ms: int | None = None) -> BandwidthDecision:
     """Take `size` bytes out of the subject's bucket: they may pass after `wait` seconds, or not soon enough at all."""
     longest = int(LONGEST_WAIT_SECONDS * 1000)
     numbers = [tier.bytes_per_second, tier.burst_bytes, size, longest, "" if now_ms is None else now_ms]
@@ -88,7 +87,7 @@ def take(tier: BandwidthTier, subject: str, size: int, *, now_ms: int | None = N
 class MeteredInput:
     """A request's body that is read no faster than its owner may send it."""
 
-    def __init__(self, source: Any, tier: BandwidthTier, subject: str) -> None:
+    def __init__(self, source: Any, tier: ByteLimit, subject: str) -> None:
         self.source, self.tier, self.subject = source, tier, subject
 
     def read(self, size: int = -1, /) -> bytes:

@@ -87,7 +87,7 @@ class ClosedGate:
             logger.info("the rules are read: serving")
         elif environ.get("PATH_INFO") != LIVENESS:
             NOT_READY.inc()
-            refusal = with_request_id(refusal_for(DatabaseUnavailable(UNREAD, headers={"Retry-After": "5"})))
+            refusal = with_request_id(refusal_for(DatabaseUnavailable(UNREAD)))
             start_response(refusal.status, refusal.headers)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         return self.inside(environ, start_response)
@@ -111,7 +111,7 @@ def refusal_for(error: GatewayError) -> Refusal:
     body = error_body(error, REQUEST_ID)
     headers = [
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),
-        *error.headers.items(),
+        *error.fields().items(),
     ]  # fmt: skip
     return Refusal(f"{error.status} {HTTPStatus(error.status).phrase}", headers, body)
 
@@ -121,5 +121,4 @@ def refusal(verdict: Verdict) -> GatewayError:
     if verdict.expires_at is None:
         return InsufficientPermissions("This address is blocked")
     seconds = max(1, math.ceil((verdict.expires_at - datetime.now(UTC)).total_seconds()))
-    details = {"retry_after": seconds, "reason": "blocked"}
-    return RateLimited("This address is blocked", details=details, headers={"Retry-After": str(seconds)})
+    return RateLimited("This address is blocked", details={"reason": "blocked"}, retry_after=seconds)

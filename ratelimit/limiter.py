@@ -13,9 +13,10 @@ from django.conf import settings
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
 from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
+from lucid_gateway.policy.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS
 from ratelimit.leases import LEASE_MS, Lease, concurrency_key
+from ratelimit.limits import RequestLimit
 from ratelimit.local import LocalLimiter
-from ratelimit.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS, Tier
 
 script = RedisScript(Path(__file__).parent / "admit.lua")
 fallback = LocalLimiter()
@@ -54,7 +55,7 @@ class Decision:
     `refused` counts those of the window, this one included; `lease` is to be given back when the request ends.
     """
 
-    tier: Tier
+    tier: RequestLimit
     verdict: Verdict
     remaining: int
     burst_remaining: int
@@ -91,8 +92,7 @@ class Decision:
 
     def error(self) -> RateLimited:
         """Return the refusal: at the turn of the window, or of the day, the next request does pass."""
-        details = {"tier": self.tier.name, "retry_after": self.resets_in}
-        return REFUSALS[self.verdict](details=details, headers={"Retry-After": str(self.resets_in)})
+        return REFUSALS[self.verdict](details={"tier": self.tier.name}, retry_after=self.resets_in)
 
 
 class GateClosed(Exception):
@@ -103,12 +103,12 @@ class GateClosed(Exception):
         self.index = index
 
 
-def bucket_key(tier: Tier, subject: str) -> str:
+def bucket_key(tier: RequestLimit, subject: str) -> str:
     """Return the key that counts `subject` (such as `user:<id>` or `ip:<address>`) in the tier."""
     return f"rate_limit:{tier.name}:{subject}"
 
 
-def admit(tier: Tier, subject: str, *, gates: Sequence[Gate] = (), now: int | None = None) -> Decision:
+def admit(tier: RequestLimit, subject: str, *, gates: Sequence[Gate] = (), now: int | None = None) -> Decision:
     """Count one request of the subject and say whether it may pass, in one round trip.
 
     Raises GateClosed, with nothing counted, for the first closed gate, and RedisUnavailable when Redis cannot be had.
@@ -132,7 +132,7 @@ def admit(tier: Tier, subject: str, *, gates: Sequence[Gate] = (), now: int | No
     return decision
 
 
-def admit_or_fall_back(tier: Tier, subject: str) -> Decision:
+def admit_or_fall_back(tier: RequestLimit, subject: str) -> Decision:
     """Count one request; without Redis the process counts on its own (DESIGN, section 5: served, and bounded)."""
     try:
         return admit(tier, subject)
@@ -140,7 +140,7 @@ def admit_or_fall_back(tier: Tier, subject: str) -> Decision:
         return admit_locally(tier, subject)
 
 
-def admit_locally(tier: Tier, subject: str) -> Decision:
+def admit_locally(tier: RequestLimit, subject: str) -> Decision:
     """Count one request in this process alone; quota and concurrency, which span all of them, wait for Redis."""
     now = int(time.time())
     resets_in = WINDOW_SECONDS - now % WINDOW_SECONDS

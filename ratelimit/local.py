@@ -4,7 +4,8 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ratelimit.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS, Tier
+from lucid_gateway.policy.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS
+from ratelimit.limits import RequestLimit
 
 MAX_BUCKETS = 50_000
 
@@ -29,7 +30,7 @@ class LocalLimiter:
         with self._lock:
             self._buckets.clear()
 
-    def admit(self, key: str, tier: Tier, now: int) -> tuple[bool, int, int]:
+    def admit(self, key: str, tier: RequestLimit, now: int) -> tuple[bool, int, int]:
         """Count one request at `now` (seconds since the epoch); return admitted, window left, burst left."""
         with self._lock:
             bucket = self._buckets.setdefault(key, Bucket())
@@ -39,7 +40,7 @@ class LocalLimiter:
             return take(bucket, tier, now)
 
 
-def take(bucket: Bucket, tier: Tier, now: int) -> tuple[bool, int, int]:
+def take(bucket: Bucket, tier: RequestLimit, now: int) -> tuple[bool, int, int]:
     """Take one request out of the bucket, the window before the burst."""
     window = now - now % WINDOW_SECONDS
     if bucket.window != window:

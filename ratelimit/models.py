@@ -10,6 +10,8 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from lucid_gateway.policy.tiers import TIERS
+
 SUBJECT = RegexValidator(r"\A(|user:[0-9a-f-]{36}|key:[a-z0-9]{12})\Z", "Expected user:<id>, key:<id>, or nothing.")
 
 
@@ -21,20 +23,20 @@ class InForce(models.QuerySet[Any]):
         return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now or timezone.now()))
 
 
+# Stands for the quota and the concurrent requests of a subject, which are counted over all tiers.
+ALL_TIERS = "all"
+
+
+def tier_choices() -> list[tuple[str, str]]:
+    """Return what a limit rule may be about: a tier, or all of them."""
+    return [(tier.name, tier.label) for tier in TIERS.values()] + [(ALL_TIERS, "All tiers (quota and concurrency)")]
+
+
 class LimitRule(models.Model):
     """Other numbers than the environment's, for a user, an API key or everyone; what is left empty stays as it is."""
 
-    class Tier(models.TextChoices):
-        PUBLIC = "public", "Public"
-        AUTHENTICATED = "authenticated", "Authenticated"
-        ADMIN = "admin", "Admin"
-        BLOCKCHAIN_QUERY = "blockchain_query", "Blockchain query"
-        CHUNK_UPLOAD = "chunk_upload", "Chunk upload (bytes a second)"
-        LOGIN_ATTEMPT = "login_attempt", "Login attempt"
-        ALL = "all", "All tiers (quota and concurrency)"
-
     rule_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    tier = models.CharField(max_length=20, choices=Tier.choices)
+    tier = models.CharField(max_length=20, choices=tier_choices)
     subject = models.CharField(
         max_length=64, blank=True, validators=[SUBJECT], help_text="user:ID or key:ID; empty: everyone"
     )
@@ -63,7 +65,7 @@ class LimitRule(models.Model):
     def clean(self) -> None:
         """Keep rates apart from quota and concurrency, which are counted over all tiers."""
         rates, totals = (self.limit, self.burst), (self.concurrent_requests, self.daily_quota)
-        misplaced = rates if self.tier == self.Tier.ALL else totals
+        misplaced = rates if self.tier == ALL_TIERS else totals
         if any(value is not None for value in misplaced):
             raise ValidationError("Quota and concurrency are for all tiers, limit and burst for one.")
         if self.limit == 0:

@@ -10,9 +10,10 @@ from datetime import datetime
 from django.db.models import F
 from django.utils import timezone
 
+from lucid_gateway.policy.tiers import TIERS
 from ratelimit.client_address import parse
-from ratelimit.models import AddressRule, LimitRule
-from ratelimit.tiers import BandwidthTier, Tier, bandwidth_tier, tier
+from ratelimit.limits import ByteLimit, RequestLimit, byte_limit, limit_of
+from ratelimit.models import ALL_TIERS, AddressRule, LimitRule
 
 EVERYONE = ""
 MAX_REMEMBERED = 50_000
@@ -158,17 +159,17 @@ def refusal_of(address: str) -> Verdict | None:
     return verdict
 
 
-def tier_for(name: str, *subjects: str) -> Tier:
+def tier_for(name: str, *subjects: str) -> RequestLimit:
     """Return the tier as it is for the first of the subjects that has a rule, else for everyone.
 
     Without a subject, which is by address, there is neither quota nor concurrency.
     """
-    plain, limits = tier(name), holder.rules.limits
+    plain, limits = limit_of(name), holder.rules.limits
     if not limits:
         return plain
     # The numbers for chunk uploads are bytes: see bandwidth_tier_for.
-    rate = rule_for(name, subjects) if name != LimitRule.Tier.CHUNK_UPLOAD else None
-    totals = rule_for(LimitRule.Tier.ALL, subjects) if subjects else None
+    rate = rule_for(name, subjects) if TIERS[name].counts_requests else None
+    totals = rule_for(ALL_TIERS, subjects) if subjects else None
     changes: dict[str, int | bool | None] = {}
     if rate is not None:
         changes = {"requests_per_minute": rate.limit, "burst_size": rate.burst, "observe_only": rate.observe_only}
@@ -178,14 +179,14 @@ def tier_for(name: str, *subjects: str) -> Tier:
     return dataclasses.replace(plain, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
 
-def bandwidth_tier_for(*subjects: str) -> BandwidthTier:
+def bandwidth_tier_for(*subjects: str) -> ByteLimit:
     """Return the tier of chunk uploads as it is for the first of the subjects that has a rule, else for everyone."""
-    plain = bandwidth_tier()
+    plain = byte_limit()
     rule = rule_for(plain.name, subjects) if holder.rules.limits else None
     if rule is None:
         return plain
     rate, burst = rule.limit or plain.bytes_per_second, plain.burst_bytes if rule.burst is None else rule.burst
-    return BandwidthTier(plain.name, rate, burst, rule.observe_only)
+    return ByteLimit(plain.name, rate, burst, rule.observe_only)
 
 
 def rule_for(name: str, subjects: Iterable[str]) -> LimitRule | None:

@@ -3,23 +3,26 @@
 import dataclasses
 import time
 from collections.abc import Collection
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from lucid_gateway.policy import tiers
 from lucid_gateway.policy.errors import RateLimited
+from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
 from ratelimit import bandwidth
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods
 from ratelimit.leases import holder as leases
 from ratelimit.limiter import Decision, Verdict, admit_or_fall_back
+from ratelimit.limits import RequestLimit
 from ratelimit.models import AddressRule
 from ratelimit.offenders import is_offence, punish
 from ratelimit.rules import bandwidth_tier_for, tier_for, verdict_on
 from ratelimit.shadow import observed
-from ratelimit.tiers import WINDOW_SECONDS, Tier
 
 Kind = AddressRule.Kind
 
@@ -66,7 +69,7 @@ def address_subject(request: HttpRequest) -> str:
     return f"ip:{address_bucket(client_address(request))}"
 
 
-def address_tier(name: str, address: str) -> Tier | None:
+def address_tier(name: str, address: str) -> RequestLimit | None:
     """Return the tier as it is for the address: halved for an offender, None for an allowed network."""
     tier, verdict = tier_for(name), verdict_on(address)
     if verdict is None or verdict.kind not in (Kind.HALVED, Kind.ALLOW):
@@ -106,7 +109,7 @@ class TierThrottle(BaseThrottle):
     tier_name: ClassVar[str]
 
     @classmethod
-    def tier_for(cls, caller: Subject) -> Tier:
+    def tier_for(cls, caller: Subject) -> RequestLimit:
         """Return the tier that counts the caller's requests."""
         return tier_for(cls.tier_name, caller.bucket)
 
@@ -119,36 +122,32 @@ class TierThrottle(BaseThrottle):
 
 
 class PublicThrottle(TierThrottle):
-    tier_name = "public"
+    tier_name = tiers.PUBLIC.name
 
 
 class AuthenticatedThrottle(TierThrottle):
-    tier_name = "authenticated"
-
-
-class BlockchainQueryThrottle(TierThrottle):
-    tier_name = "blockchain_query"
+    tier_name = tiers.AUTHENTICATED.name
 
 
 class AdminThrottle(TierThrottle):
-    """For staff endpoints; who is no staff is refused there, and counted like everybody else."""
+    """For staff endpoints. Callers who are not staff are refused there, and counted in the authenticated tier."""
 
-    tier_name = "admin"
+    tier_name = tiers.ADMIN.name
 
     @classmethod
-    def tier_for(cls, caller: Subject) -> Tier:
+    def tier_for(cls, caller: Subject) -> RequestLimit:
         """Return the admin tier for staff alone."""
         return tier_for(cls.tier_name if caller.is_staff else AuthenticatedThrottle.tier_name, caller.bucket)
 
 
 class MonitorThrottle(TierThrottle):
-    """For who watches the gateway; who may not is refused there, and counted like everybody else."""
+    """For monitoring. Callers without the permission are refused there, and counted in the authenticated tier."""
 
-    tier_name = "admin"
+    tier_name = tiers.ADMIN.name
     permission: ClassVar[str] = "system:monitor"
 
     @classmethod
-    def tier_for(cls, caller: Subject) -> Tier:
+    def tier_for(cls, caller: Subject) -> RequestLimit:
         """Return the admin tier for callers with the permission."""
         name = cls.tier_name if cls.permission in caller.permissions else AuthenticatedThrottle.tier_name
         return tier_for(name, caller.bucket)
@@ -157,7 +156,7 @@ class MonitorThrottle(TierThrottle):
 class ChunkUploadThrottle(TierThrottle):
     """For uploads: their bytes are counted as they are read, and wait for their turn."""
 
-    tier_name = "chunk_upload"
+    tier_name = tiers.CHUNK_UPLOAD.name
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Meter the body; raise BandwidthExceeded while the bytes of earlier uploads have not been worked off."""
@@ -174,10 +173,18 @@ class ChunkUploadThrottle(TierThrottle):
         return True
 
 
+@cache
+def throttle_for(tier_name: str) -> type[TierThrottle]:
+    """Return the throttle of the tier for a route."""
+    if tier_name == ChunkUploadThrottle.tier_name:
+        return ChunkUploadThrottle
+    return type("RouteThrottle", (TierThrottle,), {"tier_name": TIERS[tier_name].name})
+
+
 class LoginAttemptThrottle(TierThrottle):
     """For logins, their verification and password resets: each counts on its own, by address."""
 
-    tier_name = "login_attempt"
+    tier_name = tiers.LOGIN_ATTEMPT.name
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from lucid_gateway.kernel.error_responses import invalid_fields
 from lucid_gateway.policy.errors import BadRequest, ChunkTooLarge, GatewayError, InvalidRequest, SessionTooLarge
+from lucid_gateway.policy.routes import CHUNK_UPLOAD
 from proxy.forwarding.forwarder import READ_SIZE, BodySource
-from proxy.routes import CHUNK_UPLOAD
 
 MAX_CHUNK = CHUNK_UPLOAD.body_limit
 SHA256 = "X-Chunk-SHA256"

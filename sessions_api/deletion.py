@@ -11,8 +11,8 @@ from django.utils import timezone
 from accounts.audit import origin, record
 from accounts.callers import Caller
 from accounts.models import User
-from accounts.roles import Role
 from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
+from lucid_gateway.policy.roles import Role
 from proxy.connection.calls import call
 from proxy.connection.headers import Identity
 from sessions_api.models import Chunk, Manifest, Session

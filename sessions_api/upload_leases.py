@@ -36,7 +36,7 @@ class ChunkUnderWay(RequestUnderWay):
 def under_way(index: int, seconds: float = 1.0) -> ChunkUnderWay:
     """Return the error for an index that another upload has for at least so many seconds."""
     wait = max(1, -int(-seconds // 1))
-    return ChunkUnderWay(details={"index": index, "retry_after": wait}, headers={"Retry-After": str(wait)})
+    return ChunkUnderWay(details={"index": index, "retry_after": wait}, retry_after=wait)
 
 
 def lease_end() -> datetime:

@@ -23,10 +23,10 @@ from lucid_gateway.policy.errors import (
     NotFound,
     WrongSessionState,
 )
+from lucid_gateway.policy.routes import CHUNK_UPLOAD
 from proxy.choosing.clusters import cluster_named
 from proxy.connection.headers import Identity
 from proxy.forwarding.forwarder import Exchange, Forwarded, forward
-from proxy.routes import CHUNK_UPLOAD
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody
 from sessions_api.models import Chunk, Session
 from sessions_api.moments import moment

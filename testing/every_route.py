@@ -3,8 +3,8 @@
 from django.urls import URLPattern, URLResolver, include, path
 
 from lucid_gateway import urls
-from proxy.routes import ROUTES, by_path
-from proxy.urls import tree
+from lucid_gateway.policy.routes import ROUTES
+from proxy.forwarding.resolving import ForwardedPaths
 
 handler400, handler403, handler404, handler500 = urls.handler400, urls.handler403, urls.handler404, urls.handler500
-urlpatterns: list[URLPattern | URLResolver] = [path("api/v1/", include(tree(by_path(ROUTES)))), *urls.urlpatterns]
+urlpatterns: list[URLPattern | URLResolver] = [path("api/v1/", include([ForwardedPaths(ROUTES)])), *urls.urlpatterns]

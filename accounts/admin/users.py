@@ -22,11 +22,12 @@ from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.login import lockouts
 from accounts.login.mail import send_notice
 from accounts.models import User
+from accounts.models.users import role_choices
 from accounts.profile import delete_account
-from accounts.roles import Role
 from accounts.staff import change_role, end_sessions, may_manage, reset_second_factors
 from accounts.tokens.issuing import end_all
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy.roles import Role
 
 # The lists of what belongs to users, and how a user's page calls them.
 OWNED = {
@@ -44,7 +45,7 @@ admin.site.unregister(Group)  # what a user may do follows from the role alone
 class NewRole(forms.Form):
     """Asks for a role."""
 
-    role = forms.ChoiceField(choices=Role.choices)
+    role = forms.ChoiceField(choices=role_choices)
 
 
 class LockFilter(admin.SimpleListFilter):

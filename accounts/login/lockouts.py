@@ -140,7 +140,7 @@ def keys_of(subjects: Sequence[Subject]) -> list[str]:
 
 def too_many(seconds: int) -> TooManyAttempts:
     """Return the refusal of an attempt for so many seconds."""
-    return TooManyAttempts(details={"retry_after": seconds}, headers={"Retry-After": str(seconds)})
+    return TooManyAttempts(retry_after=seconds)
 
 
 def in_force() -> list[Lockout]:

@@ -30,7 +30,7 @@ class Hashing:
         Raises ServiceUnavailable when too many wait already.
         """
         if not self.turn.acquire(timeout=QUEUE_SECONDS):
-            raise ServiceUnavailable("Too many passwords are being checked", headers={"Retry-After": "5"})
+            raise ServiceUnavailable("Too many passwords are being checked")
         try:
             if not is_module_patched("socket"):
                 return work()

@@ -11,11 +11,16 @@ from django.db import models
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from accounts.roles import STAFF, Role
+from lucid_gateway.policy.roles import STAFF, Role
 
 username_validator = RegexValidator(
     r"\A[a-z0-9_-]{3,50}\Z", "Use 3 to 50 of the letters a-z, digits, underscore and hyphen."
 )
+
+
+def role_choices() -> list[tuple[str, str]]:
+    """Return the roles with their labels."""
+    return [(role.value, role.label) for role in Role]
 
 
 class UserManager(BaseUserManager["User"]):
@@ -57,7 +62,7 @@ class User(AbstractBaseUser):
     username = models.CharField(max_length=50, unique=True, validators=[username_validator])
     first_name = models.CharField(max_length=100, blank=True)
     last_name = models.CharField(max_length=100, blank=True)
-    role = models.CharField(max_length=20, choices=Role.choices, default=Role.USER, db_index=True)
+    role = models.CharField(max_length=20, choices=role_choices, default=Role.USER, db_index=True)
     is_active = models.BooleanField(default=True, db_index=True)
     email_verified = models.BooleanField(default=False)
     hardware_wallet_enabled = models.BooleanField(default=False)

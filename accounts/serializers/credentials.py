@@ -8,8 +8,8 @@ from rest_framework import serializers
 
 from accounts.factors.tron_message import is_address
 from accounts.models import ApiKey
-from accounts.roles import PERMISSIONS, Role
 from accounts.serializers.fields import Moment, ShortList, SixDigits
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 ALL = sorted(PERMISSIONS[Role.SUPER_ADMIN])
 

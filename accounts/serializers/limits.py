@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from accounts.serializers.fields import Moment
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
-from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network
+from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network, tier_choices
 
 
 class NetworkField(serializers.CharField):
@@ -103,7 +103,7 @@ class LimitsSerializer(serializers.Serializer[None]):
 class LimitQuery(serializers.Serializer[None]):
     """The query of DELETE /admin/limits."""
 
-    tier = serializers.ChoiceField(LimitRule.Tier.choices)
+    tier = serializers.ChoiceField(tier_choices())
     subject = serializers.CharField(
         max_length=64, allow_blank=True, trim_whitespace=False, default="", validators=[SUBJECT]
     )

@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from accounts.locks import FOREVER
 from accounts.models import AuditEvent
-from accounts.roles import Role
+from accounts.models.users import role_choices
 from accounts.serializers.fields import Moment
 from accounts.serializers.users import ManagedUserSerializer
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
@@ -20,7 +20,7 @@ class UsersQuery(ListQuery):
     default_sort = "-created_at"
 
     q = serializers.CharField(max_length=100, required=False, help_text="Part of email, username or name")
-    role = serializers.ChoiceField(Role.choices, required=False)
+    role = serializers.ChoiceField(role_choices(), required=False)
     locked = serializers.BooleanField(required=False, allow_null=True, default=None)
     is_active = serializers.BooleanField(required=False, allow_null=True, default=None)
 
@@ -48,7 +48,7 @@ class LockSerializer(serializers.Serializer[None]):
 class RoleSerializer(serializers.Serializer[None]):
     """POST /admin/users/{id}/role."""
 
-    role = serializers.ChoiceField(Role.choices)
+    role = serializers.ChoiceField(role_choices())
 
 
 class RevokedSerializer(serializers.Serializer[None]):

@@ -20,11 +20,11 @@ from accounts.login import mail
 from accounts.login.lockouts import Subject
 from accounts.login.passwords import nobodys_password
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tests.operators import signed_in
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.kernel.redis.access import redis_client
+from lucid_gateway.policy.roles import Role
 from testing.mail import WAIT_SECONDS, Mailbox, running_smtp_server
 from testing.quick_hashes import QuickArgon2
 

@@ -8,10 +8,10 @@ from django.test import Client
 from accounts.audit import record
 from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
-from accounts.roles import Role
 from accounts.tests.operators import browser, signed_in, user_page
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD
+from lucid_gateway.policy.roles import Role
 
 LISTS = [
     f"/admin/accounts/{name}/"

@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from accounts.limits import lift_address_rule, set_address_rule
 from accounts.models import AuditEvent, User
-from accounts.roles import Role
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.policy.roles import Role
 from ratelimit.models import AddressRule
 from ratelimit.rules import holder, verdict_on
 from testing.parallel import in_parallel

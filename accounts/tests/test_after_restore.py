@@ -14,7 +14,6 @@ from accounts.api_keys import create_api_key, remembered, revoke_api_key
 from accounts.factors.totp import use_code
 from accounts.login import mail_links
 from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
-from accounts.roles import Role
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, signed_in
 from accounts.tests.test_refresh import refresh
@@ -26,6 +25,7 @@ from accounts.tokens.signing_keys import bootstrap, bootstrap_kid
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy.errors import CodeExpired
+from lucid_gateway.policy.roles import Role
 from testing.plugin import JWT_SECRET_KEY
 
 FIRST = bootstrap_kid(JWT_SECRET_KEY)

@@ -12,11 +12,11 @@ from redis import Redis
 from accounts.api_keys import MAX_KEYS, create_api_key, remembered
 from accounts.locks import lock_user, unlock_user
 from accounts.models import ApiKey, AuditEvent, User
-from accounts.roles import PERMISSIONS, Role
 from accounts.staff import change_role
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from conftest import ApiClient, error_code
-from ratelimit.tiers import Tier
+from lucid_gateway.policy.roles import PERMISSIONS, Role
+from ratelimit.limits import RequestLimit
 
 FIELDS = {"key_id", "name", "permissions", "created_at", "expires_at", "last_used_at", "suspended_at"}
 KEYS = "/users/me/api-keys"
@@ -342,7 +342,7 @@ def test_a_key_is_no_bearer_token_and_a_token_is_no_key(api: ApiClient, tokens: 
 def test_a_flood_of_bad_keys_meets_the_limit_of_its_address(
     api: ApiClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelimit.throttling.tier_for", lambda name, *_: Tier(name, 3, 2))
+    monkeypatch.setattr("ratelimit.throttling.tier_for", lambda name, *_: RequestLimit(name, 3, 2))
     bad = (use(api, f"lk_{'a' * 12}_{index:043d}") for index in range(20))
 
     refused, answer = next((index, answer) for index, answer in enumerate(bad) if answer.status_code != 401)

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from accounts.api_keys import MAX_KEYS, PATTERN
 from accounts.models import ApiKey, AuditEvent, User
-from accounts.roles import PERMISSIONS, Role
 from conftest import ApiClient
 from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 
 def run(*arguments: str) -> str:

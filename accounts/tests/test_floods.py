@@ -17,7 +17,7 @@ from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 from ratelimit import floods as module
 from ratelimit.floods import CHECKS_PER_SECOND, Floods, floods
-from ratelimit.tiers import tier
+from ratelimit.limits import limit_of
 
 HERE, ELSEWHERE = "192.0.2.5", "198.51.100.5"
 
@@ -94,9 +94,9 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Public: 3 a minute and 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)
-    tier.cache_clear()
+    limit_of.cache_clear()
     yield
-    tier.cache_clear()
+    limit_of.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedToken, User
-from accounts.roles import Role
+from lucid_gateway.policy.roles import Role
 
 
 def indexed(model: type) -> set[tuple[str, ...]]:

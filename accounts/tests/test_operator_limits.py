@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from accounts.admin import limits as pages
 from accounts.models import AuditEvent, User
-from accounts.roles import Role
 from conftest import make_user
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy.roles import Role
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import holder, tier_for, verdict_on
 from ratelimit.shadow import observed

@@ -12,7 +12,6 @@ from accounts.login.lockouts import Attempt, Subject, account
 from accounts.login.password_reset import set_password
 from accounts.models import AuditEvent, User
 from accounts.profile import delete_account
-from accounts.roles import Role
 from accounts.staff import change_role, end_sessions, reset_second_factors
 from accounts.tests.conftest import NOTICE, Clock, Phone, failures_of, mail_about, phone_of, post
 from accounts.tests.operators import actors_of, browser, me, signed_in
@@ -20,8 +19,9 @@ from accounts.tokens.issuing import issue_tokens
 from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.kernel.env import Environment
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy.roles import Role
 from ratelimit.limiter import admit
-from ratelimit.tiers import tier
+from ratelimit.limits import limit_of
 from testing.mail import Mailbox
 
 LOGIN = "/admin/login/?next=/admin/"
@@ -56,7 +56,7 @@ def guess(count: int, subject: Subject) -> None:
 def use_up(count: int) -> None:
     """Count so many logins of the address."""
     for _ in range(count):
-        admit(tier("login_attempt"), "ip:127.0.0.1:admin")
+        admit(limit_of("login_attempt"), "ip:127.0.0.1:admin")
 
 
 def change_password(client: Client, old: str = PASSWORD, new: str = NEW) -> Any:
@@ -74,9 +74,9 @@ def phone(admin: User, clock: Clock) -> Phone:
 def three_a_minute(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Three logins a minute and address."""
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 3})
-    tier.cache_clear()
+    limit_of.cache_clear()
     yield
-    tier.cache_clear()
+    limit_of.cache_clear()
 
 
 @pytest.fixture

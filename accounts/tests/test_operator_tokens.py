@@ -7,11 +7,11 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken, User
-from accounts.roles import Role
 from accounts.tests.conftest import use
 from accounts.tests.operators import act, actors_of, choose, me
 from accounts.tokens.issuing import TokenPair, end_family, issue_tokens, read_access_token, refresh_tokens
 from conftest import ApiClient, make_user
+from lucid_gateway.policy.roles import Role
 
 TOKENS, DEVICES = "/admin/accounts/issuedtoken/", "/admin/accounts/signin/"
 

@@ -11,11 +11,11 @@ from django.utils import timezone
 from accounts.locks import lock_user
 from accounts.models import AuditEvent, User
 from accounts.profile import delete_account
-from accounts.roles import Role
 from accounts.tests.conftest import NOTICE, mail_about
 from accounts.tests.operators import actors_of, me, user_page
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.policy.roles import Role
 from testing.mail import Mailbox
 
 LIST = "/admin/accounts/user/"

@@ -16,11 +16,11 @@ from accounts.audit import record
 from accounts.factors.recovery import ensure_recovery_codes
 from accounts.locks import lock_user
 from accounts.models import AuditEvent, User
-from accounts.roles import Role
 from accounts.tests.conftest import NOTICE, code_in, mail_about, token_in
 from accounts.tests.test_users import FIELDS
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, error_code, make_user
+from lucid_gateway.policy.roles import Role
 from testing.mail import Mailbox
 
 NEW = "new@example.org"

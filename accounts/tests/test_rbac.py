@@ -8,9 +8,9 @@ import yaml
 
 from accounts.api_keys import create_api_key
 from accounts.models import User
-from accounts.roles import PERMISSIONS, Role
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 from testing.servers import ROOT
 
 # A column for each caller: + is let in, . is 401, x is 403. Both keys are a super admin's, who may do everything: one

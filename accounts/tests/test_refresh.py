@@ -9,9 +9,9 @@ from django.db.models import F
 
 from accounts.locks import lock_user
 from accounts.models import AuditEvent, IssuedToken, User
-from accounts.roles import Role
 from accounts.tokens.issuing import GRACE, TokenPair, end_family, issue_tokens
 from conftest import ApiClient, error_code
+from lucid_gateway.policy.roles import Role
 from testing.parallel import in_parallel
 
 

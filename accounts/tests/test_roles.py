@@ -7,7 +7,7 @@ import pytest
 from accounts.callers import Caller
 from accounts.models import User
 from accounts.permissions import HasRoutePermission
-from accounts.roles import PERMISSIONS, Role
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 USER = {
     "user:read", "user:update", "session:create", "session:read", "session:update", "session:delete",

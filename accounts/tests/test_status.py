@@ -8,9 +8,9 @@ from django.utils import timezone
 from accounts.api_keys import create_api_key
 from accounts.locks import lock_user
 from accounts.models import User
-from accounts.roles import PERMISSIONS, Role
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 
 def test_a_token_says_who_calls_with_which_permissions_and_until_when(

@@ -14,13 +14,13 @@ from accounts.audit import record
 from accounts.audit_export import as_csv, as_json_lines, matching_events
 from accounts.locks import lock_user, unlock_user
 from accounts.models import User
-from accounts.roles import Role
 from accounts.serializers import staff as shapes
 from accounts.serializers.users import ManagedUserSerializer
 from accounts.staff import change_role, end_sessions, may_manage
 from accounts.views.api import CallerView, caller, parse, parse_query, user_or_404
 from lucid_gateway.api.pagination import page_of
 from lucid_gateway.policy.errors import InsufficientPermissions
+from lucid_gateway.policy.roles import Role
 from ratelimit.throttling import AdminThrottle
 
 EXPORTS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_json_lines, "application/jsonl")}

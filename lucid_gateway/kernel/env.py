@@ -9,28 +9,56 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from lucid_gateway.kernel.rsa_keys import MIN_RSA_BITS, UnfitKey, rsa_private_key
+from lucid_gateway.kernel.rsa_keys import UnfitKey, rsa_private_key
+from lucid_gateway.policy.claims import HMAC_KEY_BYTES, MIN_RSA_BITS
+from lucid_gateway.policy.clusters import CLUSTERS
+from lucid_gateway.policy.tiers import TIERS
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 MIN_SECRET_LENGTH = 32
 MIN_DISTINCT_CHARACTERS = 8
-HMAC_KEY_LENGTHS = {"HS256": 32, "HS384": 48, "HS512": 64}
 PLACEHOLDERS = ("changeme", "change-me", "change_me", "your-secret", "placeholder", "insecure")
 
-TIERS = ("public", "authenticated", "admin", "blockchain_query", "chunk_upload", "login_attempt")
 HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
 # Options of MONGODB_URI that could lose a revocation, and the values that cannot (in settings.py).
 MONGODB_GUARANTEES = {"w": "majority", "journal": "true", "readpreference": "primary"}
 SENTINEL_GROUP = re.compile(r"sentinel://([^/]*@)?[^/@,]+:[0-9]+(,[^/@,]+:[0-9]+)*/[^/]+(/[0-9]+)?")
 
-CommaList = Annotated[tuple[str, ...], NoDecode]
+
+def split_commas(value: Any) -> Any:
+    """Turn `a, b` into ("a", "b")."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def instance_addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses of a cluster's instances; raise ValueError.
+
+    Each is scheme, host and port: no path, user or query that a request could be mixed with.
+    """
+    if not all(is_origin(url) for url in urls):
+        raise ValueError("expected http://host:port or https://host:port, several separated by commas")
+    return tuple(url.rstrip("/") for url in urls)
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
+Instances = Annotated[CommaList, AfterValidator(instance_addresses)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -68,8 +96,8 @@ def read_secret_file(name: str, path: str) -> str:
         ) from error
 
 
-class Environment(BaseSettings):
-    """Every variable of the environment that the gateway knows."""
+class FixedEnvironment(BaseSettings):
+    """The variables of the environment, except those of the tiers and the clusters."""
 
     model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", frozen=True)
     # Django's settings ask each value for this name; where it is missing, pydantic searches long on each request.
@@ -96,14 +124,6 @@ class Environment(BaseSettings):
     REDIS_URL: str
     REDIS_TIMEOUT_SECONDS: Annotated[float, Field(ge=0.05, le=10)] = 0.3
 
-    BLOCKCHAIN_CORE_URL: CommaList = ()
-    SESSION_MANAGEMENT_URL: CommaList = ()
-    AUTH_SERVICE_URL: CommaList = ()
-    TRON_PAYMENT_URL: CommaList = ()
-    RDP_SERVICES_URL: CommaList = ()
-    NODE_MANAGEMENT_URL: CommaList = ()
-    ADMIN_INTERFACE_URL: CommaList = ()
-    STORAGE_DATABASE_URL: CommaList = ()
     CLUSTER_MAX_IN_FLIGHT: Positive = 1_000
     CLUSTER_BREAKER_ENABLED: bool = True
     CLUSTER_HEALTH_CHECKS_ENABLED: bool = True
@@ -111,22 +131,10 @@ class Environment(BaseSettings):
     RESPONSE_CACHE_ENABLED: bool = False
 
     RATE_LIMIT_ENABLED: bool = True
-    RATE_LIMIT_REQUESTS_PER_MINUTE: Positive = 100
-    RATE_LIMIT_BURST_SIZE: Count = 200
-    RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE: Positive = 1_000
-    RATE_LIMIT_AUTHENTICATED_BURST_SIZE: Count = 2_000
-    RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE: Positive = 10_000
-    RATE_LIMIT_ADMIN_BURST_SIZE: Count = 20_000
-    RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE: Positive = 500
-    RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE: Count = 1_000
-    RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE: Positive = 10
-    RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE: Count = 0
     LOGINS_PER_ACCOUNT: Positive = 5
     RATE_LIMIT_CONCURRENT_REQUESTS: Count = 0
     RATE_LIMIT_DAILY_QUOTA: Count = 0
     RATE_LIMIT_OBSERVE_ONLY: CommaList = ()
-    RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND: Positive = 10_485_760
-    RATE_LIMIT_CHUNK_UPLOAD_BURST_BYTES: Count = 20_971_520
 
     SSL_ENABLED: bool = True
     SSL_CERT_PATH: str = ""
@@ -188,29 +196,6 @@ class Environment(BaseSettings):
         if not isinstance(value, str):
             return value
         return value.upper() if info.field_name == "LOG_LEVEL" else value.lower()
-
-    @field_validator(
-        "ALLOWED_HOSTS", "CORS_ORIGINS", "TRUSTED_PROXIES", "BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL",
-        "AUTH_SERVICE_URL", "TRON_PAYMENT_URL", "RDP_SERVICES_URL", "NODE_MANAGEMENT_URL", "ADMIN_INTERFACE_URL",
-        "STORAGE_DATABASE_URL", "SECRET_KEY_FALLBACKS", "RATE_LIMIT_OBSERVE_ONLY", mode="before",
-    )  # fmt: skip
-    @classmethod
-    def split_commas(cls, value: Any) -> Any:
-        """Turn `a, b` into ("a", "b")."""
-        if not isinstance(value, str):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-
-    @field_validator(
-        "BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL", "AUTH_SERVICE_URL", "TRON_PAYMENT_URL", "RDP_SERVICES_URL",
-        "NODE_MANAGEMENT_URL", "ADMIN_INTERFACE_URL", "STORAGE_DATABASE_URL",
-    )  # fmt: skip
-    @classmethod
-    def cluster_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        """Each cluster instance is scheme, host and port: no path, user or query that a request could be mixed with."""
-        if not all(is_origin(url) for url in urls):
-            raise ValueError("expected http://host:port or https://host:port, several separated by commas")
-        return tuple(url.rstrip("/") for url in urls)
 
     @field_validator("CORS_ORIGINS")
     @classmethod
@@ -293,7 +278,7 @@ class Environment(BaseSettings):
     @model_validator(mode="after")
     def a_key_for_the_algorithm(self) -> Self:
         """An HMAC key is as long as the hash (RFC 7518, section 3.2); an RSA key cannot be derived from any text."""
-        needed = HMAC_KEY_LENGTHS.get(self.JWT_ALGORITHM, 0)
+        needed = HMAC_KEY_BYTES.get(self.JWT_ALGORITHM, 0)
         if len(self.JWT_SECRET_KEY.encode()) < needed:
             raise ConfigurationError(
                 f"JWT_SECRET_KEY: is too short; expected at least {needed} for {self.JWT_ALGORITHM}"
@@ -322,6 +307,20 @@ class Environment(BaseSettings):
         return self
 
 
+def from_policy() -> dict[str, Any]:
+    """Return the settings that follow the tables: the numbers of each tier, the addresses of each cluster."""
+    settings: dict[str, Any] = {}
+    for tier in TIERS.values():
+        settings |= {tier.rate_setting: (Positive, tier.rate), tier.burst_setting: (Count, tier.burst)}
+    return settings | {cluster.setting: (Instances, ()) for cluster in CLUSTERS.values()}
+
+
+if TYPE_CHECKING:
+    Environment = FixedEnvironment
+else:
+    Environment = create_model("Environment", __base__=FixedEnvironment, **from_policy())
+
+
 def is_origin(url: str) -> bool:
     """Return whether the text is scheme://host[:port] and nothing more."""
     if not has_valid_port(url):
@@ -346,8 +345,8 @@ def production_problems(env: Environment) -> list[str]:
         problems.append("DEBUG: is true in production; expected false")
     secrets = ["SECRET_KEY", "JWT_SECRET_KEY", *(["IDENTITY_SIGNING_SECRET"] if env.IDENTITY_SIGNING_SECRET else [])]
     problems += [weakness for name in secrets if (weakness := secret_weakness(env, name))]
-    required = ("BLOCKCHAIN_CORE_URL", "SESSION_MANAGEMENT_URL", "AUTH_SERVICE_URL", "TRON_PAYMENT_URL",
-                "ALLOWED_HOSTS", "CORS_ORIGINS")  # fmt: skip
+    clusters = (cluster.setting for cluster in CLUSTERS.values() if cluster.required)
+    required = (*clusters, "ALLOWED_HOSTS", "CORS_ORIGINS")
     problems += [f"{name}: is missing; expected a value in production" for name in required if not getattr(env, name)]
     if "*" in env.ALLOWED_HOSTS:
         problems.append("ALLOWED_HOSTS: is `*`; expected the host names that clients use, separated by commas")

@@ -15,7 +15,6 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import errors
 
 logger = logging.getLogger(__name__)
-RETRY_AFTER_SECONDS = "5"
 
 # DRF's code for what is wrong with a field -> the error for a request in which only that is wrong.
 SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
@@ -50,9 +49,7 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError) -> H
     response = HttpResponse(body, status=error.status, content_type="application/json")
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
-    if error.status == 503:
-        response["Retry-After"] = RETRY_AFTER_SECONDS
-    for name, value in error.headers.items():
+    for name, value in error.fields().items():
         response[name] = value
     response["Cache-Control"] = "no-store"
     response["Content-Length"] = str(len(body))
@@ -116,7 +113,7 @@ def translate_drf(exc: drf.APIException) -> errors.GatewayError:
         case drf.UnsupportedMediaType():
             return errors.UnsupportedMediaType(str(exc.detail))
         case drf.Throttled():
-            return errors.RateLimited(headers={"Retry-After": str(math.ceil(getattr(exc, "wait", None) or 1))})
+            return errors.RateLimited(retry_after=math.ceil(getattr(exc, "wait", None) or 1))
     return errors.InternalError()
 
 

@@ -4,7 +4,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+from lucid_gateway.policy.claims import MIN_RSA_BITS
 
 
 class UnfitKey(ValueError):

@@ -11,10 +11,10 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, ping
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_expected_down
 from proxy.choosing.clusters import Cluster, configured
 from proxy.choosing.health_checks import answers
-from proxy.routes import Timeouts
 
 ANSWER_WITHIN_SECONDS = 0.9
 STORES_REMEMBERED_SECONDS = 1.0

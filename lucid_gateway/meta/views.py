@@ -20,8 +20,8 @@ from accounts.views.api import CallerView, parse_query
 from lucid_gateway import __version__
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.documents import json_document
-from lucid_gateway.kernel.error_responses import RETRY_AFTER_SECONDS
 from lucid_gateway.meta import health, monitoring
+from lucid_gateway.policy.errors import UNAVAILABLE_SECONDS
 from ratelimit.throttling import MonitorThrottle, PublicThrottle
 
 STARTED = time.monotonic()
@@ -128,7 +128,7 @@ class MetricsSerializer(serializers.Serializer[None]):
 def answer_of(found: health.Health, body: Mapping[str, Any]) -> Response:
     """Return the body with 200, or with 503 and when to ask again."""
     if found.status == health.UNHEALTHY:
-        return Response(body, status=503, headers={"Retry-After": RETRY_AFTER_SECONDS})
+        return Response(body, status=503, headers={"Retry-After": str(UNAVAILABLE_SECONDS)})
     return Response(body)
 
 

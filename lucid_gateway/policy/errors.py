@@ -17,9 +17,16 @@ Domain code raises them and knows nothing of HTTP beyond that; `lucid_gateway.ke
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+# When to try again where nothing is known of the end of an outage.
+UNAVAILABLE_SECONDS = 5
+
 
 class GatewayError(Exception):
-    """An error with the code, HTTP status and text that the caller sees; `details` is JSON, `headers` are extra."""
+    """An error with the code, HTTP status and text that the caller sees.
+
+    `details` is JSON, `headers` are extra fields of the answer. `retry_after` is the number of seconds after which the
+    same request may succeed, None if it is unknown or there is none; a 503 always has one.
+    """
 
     number: ClassVar[int] = 5001
     status: ClassVar[int] = 500
@@ -31,16 +38,22 @@ class GatewayError(Exception):
         *,
         details: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message or self.text)
         self.message = message or self.text
         self.details = dict(details or {})
         self.headers = dict(headers or {})
+        self.retry_after = UNAVAILABLE_SECONDS if retry_after is None and self.status == 503 else retry_after
 
     @property
     def code(self) -> str:
         """The code in the envelope, such as LUCID_ERR_1001."""
         return f"LUCID_ERR_{self.number}"
+
+    def fields(self) -> dict[str, str]:
+        """Return the extra header fields of the answer."""
+        return self.headers if self.retry_after is None else self.headers | {"Retry-After": str(self.retry_after)}
 
 
 class InternalError(GatewayError):
@@ -198,9 +211,14 @@ class RefreshTokenInvalid(Unauthenticated):
 
 
 class RateLimited(GatewayError):
-    """A tier's limit is used up; `Retry-After` says when a request will pass."""
+    """A tier's limit is used up; `Retry-After`, also in `details`, says when a request will pass."""
 
     number, status, text = 3001, 429, "Rate limit exceeded"
+
+    def __init__(
+        self, message: str | None = None, *, details: Mapping[str, Any] | None = None, retry_after: int
+    ) -> None:
+        super().__init__(message, details=dict(details or {}) | {"retry_after": retry_after}, retry_after=retry_after)
 
 
 class QuotaExceeded(RateLimited):

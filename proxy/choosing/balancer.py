@@ -43,4 +43,4 @@ def no_instance(cluster: Cluster) -> GatewayError:
     refuse_if_closed(cluster.name)
     in_service = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
     seconds = min((state.breaker.open_until - state.clock() for state in in_service), default=0.0)
-    return CircuitOpen(details={"cluster": cluster.name}, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
+    return CircuitOpen(details={"cluster": cluster.name}, retry_after=max(1, math.ceil(seconds)))

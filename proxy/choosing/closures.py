@@ -136,4 +136,4 @@ def refusal(cluster: str, until: float) -> ClusterInMaintenance:
     else:
         seconds = max(1, math.ceil(until - time.time()))
         words = datetime.fromtimestamp(until, UTC).isoformat().replace("+00:00", "Z")
-    return ClusterInMaintenance(details={"cluster": cluster, "until": words}, headers={"Retry-After": str(seconds)})
+    return ClusterInMaintenance(details={"cluster": cluster, "until": words}, retry_after=seconds)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.errors import ServiceUnavailable
 
 
@@ -33,25 +34,12 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster: its name in routes and logs, its service name, the setting that holds its addresses."""
+    """A configured cluster: its row of the policy's table, and its instances."""
 
     name: str
     service: str
-    setting: str
     health_path: str = "/health"
     instances: tuple[Instance, ...] = ()
-
-
-CLUSTERS = (
-    Cluster("blockchain_core", "lucid-blocks", "BLOCKCHAIN_CORE_URL"),
-    Cluster("session_management", "session-management", "SESSION_MANAGEMENT_URL"),
-    Cluster("auth_service", "auth-service", "AUTH_SERVICE_URL"),
-    Cluster("tron_payment", "tron-payment-service", "TRON_PAYMENT_URL"),
-    Cluster("rdp_services", "rdp-services", "RDP_SERVICES_URL"),
-    Cluster("node_management", "node-management", "NODE_MANAGEMENT_URL"),
-    Cluster("admin_interface", "admin-interface", "ADMIN_INTERFACE_URL"),
-    Cluster("storage_database", "storage-database", "STORAGE_DATABASE_URL"),
-)
 
 
 def instance(url: str) -> Instance:
@@ -72,14 +60,12 @@ def same_instance(cluster: Cluster, url: str) -> Instance | None:
 @cache
 def configured() -> Mapping[str, Cluster]:
     """Return the clusters that have an address, by name."""
-    found = {}
-    for cluster in CLUSTERS:
-        if urls := getattr(settings.ENV, cluster.setting):
-            instances = tuple(instance(url) for url in urls)
-            found[cluster.name] = Cluster(
-                cluster.name, cluster.service, cluster.setting, cluster.health_path, instances
-            )
-    return found
+    rows = [(row, getattr(settings.ENV, row.setting)) for row in CLUSTERS.values()]
+    return {
+        row.name: Cluster(row.name, row.service, row.health_path, tuple(instance(url) for url in urls))
+        for row, urls in rows
+        if urls
+    }
 
 
 def cluster_named(name: str) -> Cluster:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from django.conf import settings
 
 from lucid_gateway.policy.errors import GatewayError
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_unwatched
 from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import InstanceState
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import Connection
-from proxy.routes import Timeouts
 
 FAILURES, PASSES = 3, 2
 UNSETTLED_SECONDS = 1.0

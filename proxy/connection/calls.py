@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.closures import refuse_if_closed
 from proxy.choosing.clusters import Cluster, cluster_named
@@ -15,7 +16,6 @@ from proxy.choosing.instances import Attempt, InstanceState
 from proxy.connection.headers import Identity, identity_headers
 from proxy.connection.pool import pool_for
 from proxy.connection.signature import signature
-from proxy.routes import Timeouts
 
 MAX_ANSWER = 1024 * 1024
 TIMEOUTS = Timeouts(connect=2.0, read=10.0, total=15.0)

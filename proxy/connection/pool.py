@@ -7,10 +7,10 @@ from functools import cache
 # The unpatched poll: asking an idle socket must not give way to other greenlets.
 from gevent.monkey import get_original
 
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Instance
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import Connection
-from proxy.routes import Timeouts
 
 poll = get_original("select", "poll")
 MAX_IDLE = 128

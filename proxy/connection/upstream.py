@@ -17,9 +17,9 @@ from typing import Self
 import httptools
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Instance
 from proxy.connection.resolver import Address, resolver
-from proxy.routes import Timeouts
 
 RECEIVE = 64 * 1024
 MAX_HEAD = 64 * 1024

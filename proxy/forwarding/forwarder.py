@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from lucid_gateway.policy.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
+from lucid_gateway.policy.routes import Route
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.bulkhead import Bulkhead, bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
@@ -21,7 +22,6 @@ from proxy.connection.headers import Identity, request_headers
 from proxy.connection.pool import MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.connection.signature import signature
 from proxy.connection.upstream import Answer, AnswerCut, ClientGone, Connection, NoAnswer
-from proxy.routes import Route
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 READ_SIZE = 128 * 1024

@@ -19,11 +19,11 @@ from lucid_gateway.policy.errors import (
     RequestTooLarge,
     ServiceUnavailable,
 )
+from lucid_gateway.policy.routes import MIB, Route
 from proxy.connection.headers import response_headers
 from proxy.connection.upstream import AnswerCut
 from proxy.forwarding.forwarder import Forwarded, body_of
 from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
-from proxy.routes import MIB, Route
 
 BODY_LIMIT = ANSWER_LIMIT = MIB
 REFUSED_UNSENT = (CircuitOpen, ClusterInMaintenance, ServiceUnavailable, RequestTooLarge)

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.policy.errors import BadRequest, UpgradeRefused
 from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
-from proxy.routes import SAFE_IN_PATH
+from lucid_gateway.policy.routes import SAFE_IN_PATH
 
 MAX_PORT = 65535
 

@@ -15,12 +15,12 @@ from django.utils.http import parse_etags, parse_http_date_safe
 
 from accounts.callers import Caller
 from lucid_gateway.policy.errors import UpstreamTimeout
+from lucid_gateway.policy.routes import CacheRule, Route
 from proxy.connection.headers import named_in_connection, response_headers
 from proxy.forwarding.cache_control import Fields, Terms, initial_age, lifetime, terms_of, values_of, varies_by
 from proxy.forwarding.coalescing import Flights
 from proxy.forwarding.read_ahead import Body, ReadAhead
 from proxy.forwarding.stored_answers import MAX_ENTRY, Asked, StoredAnswer, StoredAnswers, Variant
-from proxy.routes import CacheRule, Route
 
 CACHE = "lucid-api-gateway"
 READ_AHEAD_SECONDS = 1.0  # from the head on; a slower answer goes on as it comes, and is not kept

@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiResponse
 
 from accounts.views.once import IDEMPOTENCY_KEY
 from lucid_gateway.api.openapi import GatewaySchema
-from proxy.routes import Route
+from lucid_gateway.policy.routes import Route
 
 KEY_ANSWERS = {
     409: "The first request with this Idempotency-Key is under way (`Retry-After`), or has no answer to give again: "
@@ -35,7 +35,7 @@ class ForwardSchema(GatewaySchema):
 
     def get_operation_id(self) -> str:
         """Return an id that is unique among the forwarded routes."""
-        path = self.route.path.replace("<path:rest>", "below").replace("<str:session_id>/", "")
+        path = self.route.path.replace("{rest*}", "below").replace("{session_id}/", "")
         words = path.replace("/", "_").replace("-", "_")
         return f"{words}_{self.method.lower()}"
 

@@ -10,13 +10,13 @@ from rest_framework.views import APIView
 
 from accounts.callers import caller_of
 from accounts.permissions import HasRoutePermission
+from lucid_gateway.policy.routes import Route
 from proxy.choosing.clusters import cluster_named
 from proxy.connection.headers import response_headers
 from proxy.forwarding.forwarder import Exchange, forward
 from proxy.forwarding.idempotency import AnswerHead, answer_once, idempotency_key
 from proxy.forwarding.response_cache import answer_through_cache
 from proxy.forwarding.schema import ForwardSchema
-from proxy.routes import Route
 
 
 class ForwardedResponse(StreamingHttpResponse):

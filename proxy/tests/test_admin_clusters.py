@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from accounts.api_keys import create_api_key
 from accounts.models import AuditEvent, User
-from accounts.roles import Role
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy.roles import Role
 from proxy.choosing.closures import holder, is_closed
 from proxy.choosing.clusters import Instance
 from proxy.choosing.reports import InstanceReport

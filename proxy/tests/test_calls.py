@@ -7,14 +7,14 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from accounts.callers import Caller
-from accounts.roles import Role
 from lucid_gateway.policy.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
+from lucid_gateway.policy.roles import Role
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import cluster_named, configured
 from proxy.choosing.instances import states_of
 from proxy.choosing.probes import may_probe
 from proxy.connection.calls import MAX_ANSWER, CallAnswer, call
 from proxy.connection.pool import pool_for
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from testing.servers import free_port
 

@@ -3,8 +3,8 @@
 import pytest
 from pytest_django.fixtures import Settings
 
+from lucid_gateway.policy.routes import Route
 from proxy import checks
-from proxy.routes import Route
 
 
 def ids(*routes: Route) -> list[str | None]:
@@ -28,12 +28,12 @@ def test_two_rows_for_a_method_of_a_path_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("a/<path:rest>", "a/b"),
-        ("a/<path:rest>", "a/b/<path:more>"),
-        ("a/<str:x>", "a/b"),
-        ("a/<str:x>", "a/<str:y>"),
-        ("<path:rest>", "a"),
-        ("<str:x>/b", "a/b"),
+        ("a/{rest*}", "a/b"),
+        ("a/{rest*}", "a/b/{more*}"),
+        ("a/{x}", "a/b"),
+        ("a/{x}", "a/{y}"),
+        ("{rest*}", "a"),
+        ("{x}/b", "a/b"),
     ],
 )
 def test_a_row_that_an_earlier_one_hides_is_an_error(first: str, second: str) -> None:
@@ -42,13 +42,13 @@ def test_a_row_that_an_earlier_one_hides_is_an_error(first: str, second: str) ->
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("a/b", "a/<path:rest>"), ("a/<str:x>", "a/<path:rest>"), ("a", "b"), ("a/<str:x>", "a/<str:x>/b"), ("a", "a/b")],
+    [("a/b", "a/{rest*}"), ("a/{x}", "a/{rest*}"), ("a", "b"), ("a/{x}", "a/{x}/b"), ("a", "a/b")],
 )
 def test_the_narrower_row_first_is_fine(first: str, second: str) -> None:
     assert ids(route(first), route(second)) == []
 
 
-@pytest.mark.parametrize(("first", "second"), [("<str:x>/b", "a/<str:y>"), ("a/<path:x>", "<str:y>/b")])
+@pytest.mark.parametrize(("first", "second"), [("{x}/b", "a/{y}"), ("a/{x*}", "{y}/b")])
 def test_rows_that_meet_by_accident_are_an_error(first: str, second: str) -> None:
     assert ids(route(first), route(second)) == ["proxy.E003"]
 

@@ -12,7 +12,6 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 
 from accounts.callers import Caller
-from accounts.roles import Role
 from lucid_gateway.policy.errors import (
     BadRequest,
     BadUpstreamAnswer,
@@ -20,6 +19,8 @@ from lucid_gateway.policy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from lucid_gateway.policy.roles import Role
+from lucid_gateway.policy.routes import Route, Timeouts
 from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import states_of
@@ -28,7 +29,6 @@ from proxy.choosing.retries import budget_of
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection, NoAnswer
 from proxy.forwarding.forwarder import Exchange, Forwarded, forward
-from proxy.routes import Route, Timeouts
 from proxy.tests.conftest import SecondStage
 from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
 from testing.servers import free_port

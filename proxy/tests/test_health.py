@@ -7,11 +7,11 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from accounts.tests.stage import wait_until
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Cluster, Instance, cluster_named
 from proxy.choosing.health_checks import Check, HealthChecker, answers
 from proxy.choosing.instances import NEVER, InstanceState
 from proxy.operators.closing import close_cluster, open_cluster
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import RawCluster, saying
 from testing.servers import free_port
 

@@ -13,8 +13,8 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
+from lucid_gateway.policy.routes import ROUTES
 from proxy.forwarding.forwarder import READ_SIZE
-from proxy.routes import ROUTES
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import (
     OK,

@@ -13,16 +13,16 @@ from pytest_django import Settings
 from redis import Redis
 
 from accounts.callers import Caller
-from accounts.roles import Role
 from accounts.tokens.issuing import TokenPair
 from accounts.tokens.revocation.copy import rebuild
 from conftest import ApiClient
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
 from lucid_gateway.policy import errors
+from lucid_gateway.policy.roles import Role
+from lucid_gateway.policy.routes import Route, Timeouts
 from proxy.connection.upstream import ConnectTimeout, NoAnswer
 from proxy.forwarding.idempotency import answer_once, lease_seconds
 from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
-from proxy.routes import Route, Timeouts
 from proxy.tests.test_idempotency import stalled
 from testing.redis_monitor import watched_redis
 

@@ -8,10 +8,10 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
-from accounts.roles import Role
 from accounts.tests.operators import browser, messages_of, signed_in
 from conftest import make_user
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy.roles import Role
 from proxy.choosing.closures import holder, is_closed
 from proxy.choosing.clusters import Instance
 from proxy.choosing.reports import InstanceReport

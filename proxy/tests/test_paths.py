@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
-from proxy.routes import SAFE_IN_PATH
+from lucid_gateway.policy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import SecondStage, Stage
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from lucid_gateway.policy.errors import UpstreamUnreachable
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Instance
 from proxy.connection import pool as pool_module
 from proxy.connection.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.connection.upstream import Connection
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK, RawCluster, saying, saying_and_closing
 from testing.servers import free_port
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.breaker import BreakerRule
 from proxy.choosing.clusters import Instance
 from proxy.choosing.health_checks import answers
@@ -15,7 +16,6 @@ from proxy.choosing.instances import InstanceState
 from proxy.connection import upstream
 from proxy.connection.pool import Pool
 from proxy.connection.resolver import FRESH_SECONDS, Address, Resolver, look_up
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.test_breaker import Clock
 from proxy.tests.test_pool import use

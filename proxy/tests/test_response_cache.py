@@ -17,13 +17,13 @@ from django.utils.http import http_date
 from pytest_django.fixtures import Settings
 
 from accounts.callers import Caller
-from accounts.roles import Role
+from lucid_gateway.policy.roles import Role
+from lucid_gateway.policy.routes import ROUTES, CacheRule, Route, by_path
 from proxy.choosing.clusters import Cluster
 from proxy.connection.pool import pool_for
 from proxy.forwarding.forwarder import Exchange, forward
 from proxy.forwarding.response_cache import Answered, answer_through_cache, flights, stored
 from proxy.forwarding.stored_answers import MAX_ENTRY
-from proxy.routes import ROUTES, CacheRule, Route, by_path
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
 from proxy.tests.wire import Ask, Cut, GatewayClient, Message

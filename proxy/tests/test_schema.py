@@ -1,12 +1,12 @@
 """The OpenAPI document describes the forwarded routes as the table has them."""
 
-import re
 from typing import Any
 
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from proxy.routes import Route, active_routes
+from lucid_gateway.policy.routes import Route
+from proxy.forwarding.resolving import active_routes
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def paths() -> dict[str, Any]:
 
 
 def operations(paths: dict[str, Any], route: Route) -> dict[str, Any]:
-    found: dict[str, Any] = paths["/api/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", route.path)]
+    found: dict[str, Any] = paths["/api/v1/" + route.path.replace("*}", "}")]
     return found
 
 

@@ -5,7 +5,7 @@ from io import StringIO
 
 from django.core.management import call_command
 
-from proxy.routes import active_routes
+from proxy.forwarding.resolving import active_routes
 
 
 def output(*arguments: str) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK
 from proxy.tests.test_pool import use
 

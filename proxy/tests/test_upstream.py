@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import (
     OK,
     Behaviour,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ratelimit.limiter import Verdict
-from ratelimit.tiers import BandwidthTier, Tier
+from ratelimit.limits import ByteLimit, RequestLimit
 
 DAY = 86_400
 LEASE_SECONDS = 15
@@ -13,7 +13,7 @@ LEASE_SECONDS = 15
 class PlainLimit:
     """One bucket; `admit` returns (admitted, left in the window, left of the burst) for a clock that only goes on."""
 
-    tier: Tier
+    tier: RequestLimit
     in_minute: dict[int, int] = field(default_factory=dict)
     burst_used: int = 0
     burst_last_used: int | None = None
@@ -39,7 +39,7 @@ class PlainLimiter:
     What only observes says so and goes on as if nothing had been. `admit` returns (verdict, left, left of the burst).
     """
 
-    def __init__(self, tier: Tier) -> None:
+    def __init__(self, tier: RequestLimit) -> None:
         self.tier, self.rate = tier, PlainLimit(tier)
         self.of_day: dict[int, int] = {}
         self.ends: list[int] = []
@@ -74,7 +74,7 @@ class PlainBucket:
     `take` returns (wait in ms, or minus the ms until a retry is worth it; level) for a clock that only goes on.
     """
 
-    def __init__(self, tier: BandwidthTier, longest_ms: int) -> None:
+    def __init__(self, tier: ByteLimit, longest_ms: int) -> None:
         self.rate, self.burst, self.longest = tier.bytes_per_second / 1000, tier.burst_bytes, longest_ms
         self.level, self.at = float(self.burst), 0
 

@@ -17,11 +17,11 @@ from lucid_gateway.kernel.redis.access import Outage, breaker, redis_client
 from lucid_gateway.policy.errors import BandwidthExceeded
 from ratelimit import bandwidth
 from ratelimit.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
+from ratelimit.limits import ByteLimit
 from ratelimit.shadow import counts_of_today
 from ratelimit.tests.model import PlainBucket
-from ratelimit.tiers import BandwidthTier
 
-SLOW = BandwidthTier("slow", bytes_per_second=1_000, burst_bytes=4_000)
+SLOW = ByteLimit("slow", bytes_per_second=1_000, burst_bytes=4_000)
 LONGEST_MS = int(LONGEST_WAIT_SECONDS * 1000)
 START = 1_700_000_000_000
 
@@ -56,7 +56,7 @@ def no_redis() -> Iterator[None]:
     bandwidth.local.levels.clear()
 
 
-def metered(size: int, tier: BandwidthTier = SLOW) -> MeteredInput:
+def metered(size: int, tier: ByteLimit = SLOW) -> MeteredInput:
     return MeteredInput(io.BytesIO(bytes(size)), tier, "user:1")
 
 
@@ -118,12 +118,12 @@ def test_the_clock_is_redis(empty_redis: Redis) -> None:
 
 # Rates of whole bytes a millisecond leave nothing to round; the others do.
 RATES = st.one_of(st.integers(1, 50).map(lambda number: number * 1_000), st.integers(1, 50_000))
-TIERS = st.builds(BandwidthTier, st.just("model"), RATES, st.integers(0, 100_000))
+TIERS = st.builds(ByteLimit, st.just("model"), RATES, st.integers(0, 100_000))
 STEPS = st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 150_000)), min_size=1, max_size=20)
 
 
 def check_against_the_rules(
-    tier: BandwidthTier, steps: list[tuple[int, int]], take_at: Callable[[int, int], BandwidthDecision]
+    tier: ByteLimit, steps: list[tuple[int, int]], take_at: Callable[[int, int], BandwidthDecision]
 ) -> None:
     """Compare each decision with the plain model's; `take_at` gets bytes and ms since the first step."""
     plain, now = PlainBucket(tier, LONGEST_MS), 0
@@ -143,14 +143,14 @@ def check_against_the_rules(
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_the_script_decides_as_the_rules_say(tier: BandwidthTier, steps: list[tuple[int, int]]) -> None:
+def test_the_script_decides_as_the_rules_say(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
     subject = f"user:{uuid.uuid4()}"
 
     check_against_the_rules(tier, steps, lambda size, ms: take(tier, subject, size, now_ms=START + ms))
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_every_bucket_has_an_expiry(tier: BandwidthTier, steps: list[tuple[int, int]]) -> None:
+def test_every_bucket_has_an_expiry(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
     redis, now = redis_client(), START
     redis.flushall()
     for number, (wait, size) in enumerate(steps):
@@ -163,7 +163,7 @@ def test_every_bucket_has_an_expiry(tier: BandwidthTier, steps: list[tuple[int, 
 
 @given(tier=TIERS, steps=STEPS)
 def test_over_any_time_no_more_passes_than_the_burst_and_the_rate(
-    tier: BandwidthTier, steps: list[tuple[int, int]]
+    tier: ByteLimit, steps: list[tuple[int, int]]
 ) -> None:
     subject, now, passed = f"user:{uuid.uuid4()}", START, []
     for wait, size in steps:
@@ -181,9 +181,7 @@ def test_over_any_time_no_more_passes_than_the_burst_and_the_rate(
 
 
 @given(tier=TIERS, before=STEPS, size=st.integers(1, 150_000))
-def test_after_the_told_wait_the_same_bytes_do_pass(
-    tier: BandwidthTier, before: list[tuple[int, int]], size: int
-) -> None:
+def test_after_the_told_wait_the_same_bytes_do_pass(tier: ByteLimit, before: list[tuple[int, int]], size: int) -> None:
     size = min(size, tier.bytes_per_second)  # bodies are read in no larger pieces
     subject, now = f"user:{uuid.uuid4()}", START
     for wait, earlier in before:
@@ -230,14 +228,14 @@ def test_too_much_at_once_is_3004_and_tells_when(clock: Clock) -> None:
 
 
 def test_however_low_the_rate_a_body_is_slowed_and_not_refused(no_redis: None, clock: Clock) -> None:
-    body = metered(1_000, BandwidthTier("narrow", bytes_per_second=100, burst_bytes=50))
+    body = metered(1_000, ByteLimit("narrow", bytes_per_second=100, burst_bytes=50))
 
     assert sum(len(piece) for piece in iter(lambda: body.read(128 * 1024), b"")) == 1_000
     assert sum(clock.slept) == pytest.approx(9.5)
 
 
 def test_a_real_wait_slows_the_reader() -> None:
-    tier = BandwidthTier("quick", bytes_per_second=1_000_000, burst_bytes=0)
+    tier = ByteLimit("quick", bytes_per_second=1_000_000, burst_bytes=0)
     body, started = MeteredInput(io.BytesIO(bytes(200_000)), tier, "user:1"), time.monotonic()
 
     while body.read(50_000):
@@ -247,7 +245,7 @@ def test_a_real_wait_slows_the_reader() -> None:
 
 
 def test_two_uploads_of_a_user_share_the_rate() -> None:
-    tier = BandwidthTier("quick", bytes_per_second=1_000_000, burst_bytes=0)
+    tier = ByteLimit("quick", bytes_per_second=1_000_000, burst_bytes=0)
     started = time.monotonic()
 
     def upload() -> None:
@@ -265,7 +263,7 @@ def test_two_uploads_of_a_user_share_the_rate() -> None:
 
 
 def test_shadow_mode_counts_and_lets_pass(clock: Clock) -> None:
-    body = metered(9_000, BandwidthTier("slow", 1_000, 4_000, observe_only=True))
+    body = metered(9_000, ByteLimit("slow", 1_000, 4_000, observe_only=True))
 
     assert [len(body.read(4_500)) for _ in range(3)] == [4_500, 4_500, 0]
     assert clock.slept == []
@@ -317,7 +315,7 @@ def test_alone_a_process_remembers_a_bounded_number_of_subjects() -> None:
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_alone_the_process_decides_as_the_rules_say(tier: BandwidthTier, steps: list[tuple[int, int]]) -> None:
+def test_alone_the_process_decides_as_the_rules_say(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
     buckets, clock = LocalBuckets(), Clock()
 
     def take_at(size: int, ms: int) -> BandwidthDecision:

@@ -17,15 +17,15 @@ from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit import leases as module
 from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, concurrency_key, holder, write
 from ratelimit.limiter import admit
+from ratelimit.limits import RequestLimit
 from ratelimit.middleware import RateLimitHeadersMiddleware
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder as rules_holder
 from ratelimit.throttling import remember
-from ratelimit.tiers import Tier
 
 ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
 KEY = concurrency_key("user:1")
-AT_ONCE = Tier("at-once", 1_000, 0, concurrent_requests=2)
+AT_ONCE = RequestLimit("at-once", 1_000, 0, concurrent_requests=2)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_an_abandoned_answer_gives_its_lease_back(empty_redis: Redis) -> None:
 
 def test_a_decision_that_replaces_another_leaves_its_lease(empty_redis: Redis) -> None:
     def view(request: HttpRequest) -> HttpResponse:
-        request.rate_limit = admit(Tier("other", 1, 0), "user:2")  # type: ignore[attr-defined]
+        request.rate_limit = admit(RequestLimit("other", 1, 0), "user:2")  # type: ignore[attr-defined]
         return HttpResponse()
 
     end(through(view))
@@ -234,7 +234,7 @@ def test_every_answer_gives_its_place_back(
 def test_a_second_request_beside_the_first_is_refused(
     api: ApiClient, one_at_a_time: None, owner: User, tokens: TokenPair
 ) -> None:
-    admit(Tier("first", 9, 0, concurrent_requests=1), f"user:{owner.pk}")
+    admit(RequestLimit("first", 9, 0, concurrent_requests=1), f"user:{owner.pk}")
 
     response = api.send("get", "/users/me", token=tokens.access)
 

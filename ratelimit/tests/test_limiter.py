@@ -26,16 +26,16 @@ from ratelimit.limiter import (
     fallback,
     script,
 )
+from ratelimit.limits import RequestLimit
 from ratelimit.tests.model import DAY, PlainLimit, PlainLimiter
-from ratelimit.tiers import Tier
 from testing.parallel import in_parallel
 
-SMALL = Tier("small", requests_per_minute=3, burst_size=2)
+SMALL = RequestLimit("small", requests_per_minute=3, burst_size=2)
 NOON = 1_700_000_000 - 1_700_000_000 % 60
 START = NOON + 10
 
 
-def admitted(tier: Tier, times: int, now: int, subject: str = "user:1") -> int:
+def admitted(tier: RequestLimit, times: int, now: int, subject: str = "user:1") -> int:
     return sum(admit(tier, subject, now=now).admitted for _ in range(times))
 
 
@@ -97,13 +97,13 @@ def test_each_subject_and_each_tier_has_its_own_bucket() -> None:
     admitted(SMALL, 10, START)
 
     assert admitted(SMALL, 10, START, subject="user:2") == 5
-    assert admitted(Tier("other", 1, 0), 10, START) == 1
+    assert admitted(RequestLimit("other", 1, 0), 10, START) == 1
 
 
 def test_every_key_has_an_expiry(empty_redis: Redis) -> None:
     for step in range(0, 400, 7):
         admit(SMALL, "user:1", now=START + step)
-        admit(Tier("no-burst", 1, 0), "user:1", now=START + step)
+        admit(RequestLimit("no-burst", 1, 0), "user:1", now=START + step)
         ages = {key: empty_redis.ttl(key) for key in empty_redis.scan_iter()}
 
         assert len(ages) == 2
@@ -190,11 +190,11 @@ def test_without_redis_the_process_counts_alone() -> None:
 
     with pytest.raises(RedisUnavailable):
         admit(SMALL, subject)
-    decisions = [admit_or_fall_back(Tier("fallback", 100, 10), subject) for _ in range(120)]
+    decisions = [admit_or_fall_back(RequestLimit("fallback", 100, 10), subject) for _ in range(120)]
 
     assert not decisions[0].exact
     assert 110 <= sum(decision.admitted for decision in decisions) <= 120  # a minute may turn meanwhile
-    assert bucket_key(Tier("fallback", 100, 10), subject) in fallback._buckets
+    assert bucket_key(RequestLimit("fallback", 100, 10), subject) in fallback._buckets
 
 
 def test_the_headers_of_a_decision() -> None:
@@ -223,7 +223,7 @@ def test_a_refusal_names_its_tier_and_when_the_window_turns() -> None:
     steps=st.lists(st.tuples(st.sampled_from([0, 1, 20, 59, 60, 61, 240, 299, 300, 301]), st.integers(1, 8))),
 )
 def test_the_script_decides_as_the_rules_say(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
-    tier = Tier("model", limit, burst)
+    tier = RequestLimit("model", limit, burst)
     plain, subject, now = PlainLimit(tier), f"user:{uuid.uuid4()}", START
 
     for seconds, requests in steps:
@@ -235,7 +235,7 @@ def test_the_script_decides_as_the_rules_say(limit: int, burst: int, steps: list
     assert not steps or redis_client().ttl(bucket_key(tier, subject)) > 0
 
 
-BUSY = Tier("busy", requests_per_minute=300, burst_size=100)
+BUSY = RequestLimit("busy", requests_per_minute=300, burst_size=100)
 
 
 def test_threads_are_admitted_exactly_to_the_limit() -> None:
@@ -261,7 +261,7 @@ def test_processes_are_admitted_exactly_to_the_limit(settings: Settings) -> None
     assert sum(int(process.communicate(timeout=30)[0]) for process in processes) == 400
 
 
-def refusals(tier: Tier, times: int, now: int) -> list[int]:
+def refusals(tier: RequestLimit, times: int, now: int) -> list[int]:
     return [admit(tier, "user:1", now=now).refused for _ in range(times)]
 
 
@@ -278,17 +278,17 @@ def test_threads_are_refused_each_with_a_number_of_its_own() -> None:
 
 
 def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
-    admitted(Tier("small", 10, 4), 12, START)
+    admitted(RequestLimit("small", 10, 4), 12, START)
 
-    decisions = [admit(Tier("small", 5, 3), "user:1", now=START) for _ in range(2)]
+    decisions = [admit(RequestLimit("small", 5, 3), "user:1", now=START) for _ in range(2)]
 
     assert [decision.admitted for decision in decisions] == [True, False]
     assert {(decision.remaining, decision.burst_remaining) for decision in decisions} == {(0, 0)}
-    decision = admit(Tier("small", 5, 1), "user:1", now=NOON + 60)
+    decision = admit(RequestLimit("small", 5, 1), "user:1", now=NOON + 60)
     assert (decision.remaining, decision.burst_remaining) == (4, 0)
 
 
-QUOTA = Tier("quota", requests_per_minute=100, burst_size=0, daily_quota=3)
+QUOTA = RequestLimit("quota", requests_per_minute=100, burst_size=0, daily_quota=3)
 MIDNIGHT = START - START % DAY + DAY
 
 
@@ -318,11 +318,11 @@ def test_who_comes_back_when_told_finds_the_quota_of_a_new_day() -> None:
 def test_the_quota_is_of_all_tiers_together() -> None:
     admitted(QUOTA, 2, START)
 
-    assert admitted(Tier("other", 100, 0, daily_quota=3), 5, START) == 1
+    assert admitted(RequestLimit("other", 100, 0, daily_quota=3), 5, START) == 1
 
 
 def test_what_was_refused_for_another_reason_is_not_taken_from_the_quota() -> None:
-    admitted(Tier("narrow", 1, 0, daily_quota=3), 5, START)
+    admitted(RequestLimit("narrow", 1, 0, daily_quota=3), 5, START)
 
     assert admitted(QUOTA, 5, START) == 2
 
@@ -337,11 +337,11 @@ def everything(redis: Redis) -> dict[bytes, object]:
 @pytest.mark.parametrize(
     ("tier", "verdict"),
     [
-        (Tier("full", 5, 2, concurrent_requests=9, daily_quota=3), Verdict.OVER_QUOTA),
-        (Tier("full", 5, 2, concurrent_requests=3, daily_quota=9), Verdict.TOO_MANY_AT_ONCE),
+        (RequestLimit("full", 5, 2, concurrent_requests=9, daily_quota=3), Verdict.OVER_QUOTA),
+        (RequestLimit("full", 5, 2, concurrent_requests=3, daily_quota=9), Verdict.TOO_MANY_AT_ONCE),
     ],
 )
-def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: Tier, verdict: Verdict) -> None:
+def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: RequestLimit, verdict: Verdict) -> None:
     admitted(tier, 3, START)
     before = everything(empty_redis)
 
@@ -354,19 +354,19 @@ def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: Tier
 
 @pytest.mark.parametrize("quota", [1, 50])
 def test_threads_are_admitted_exactly_to_the_quota(quota: int) -> None:
-    tier = Tier("quota", 1_000, 0, daily_quota=quota)
+    tier = RequestLimit("quota", 1_000, 0, daily_quota=quota)
     with ThreadPoolExecutor(16) as threads:
         decisions = list(threads.map(lambda _: admit(tier, "user:1", now=START), range(200)))
 
     assert sum(decision.admitted for decision in decisions) == quota
 
 
-AT_ONCE = Tier("at-once", requests_per_minute=1_000, burst_size=0, concurrent_requests=4)
+AT_ONCE = RequestLimit("at-once", requests_per_minute=1_000, burst_size=0, concurrent_requests=4)
 
 
 @pytest.mark.parametrize("limit", [1, 4, 8])
 def test_of_parallel_requests_exactly_the_limit_is_admitted(limit: int) -> None:
-    tier = Tier("at-once", 1_000, 0, concurrent_requests=limit)
+    tier = RequestLimit("at-once", 1_000, 0, concurrent_requests=limit)
 
     decisions = in_parallel(4 * limit, lambda _: admit(tier, "user:1"))
 
@@ -421,31 +421,31 @@ def test_the_leases_of_a_dead_worker_run_out() -> None:
 def test_requests_at_a_time_are_of_all_tiers_together() -> None:
     admitted(AT_ONCE, 3, START)
 
-    assert admitted(Tier("other", 100, 0, concurrent_requests=4), 5, START) == 1
+    assert admitted(RequestLimit("other", 100, 0, concurrent_requests=4), 5, START) == 1
     assert admitted(AT_ONCE, 9, START, subject="user:2") == 4
 
 
 def test_disabled_limits_know_no_quota_and_no_leases(settings: Settings, empty_redis: Redis) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
-    tier = Tier("full", 1, 0, concurrent_requests=1, daily_quota=1)
+    tier = RequestLimit("full", 1, 0, concurrent_requests=1, daily_quota=1)
 
     assert admitted(tier, 5, START) == 5
     assert list(empty_redis.scan_iter()) == []
 
 
 def test_a_rate_that_observes_leaves_quota_and_concurrency_in_force() -> None:
-    tier = Tier("shadow", 2, 0, concurrent_requests=4, daily_quota=100, observe_only=True)
+    tier = RequestLimit("shadow", 2, 0, concurrent_requests=4, daily_quota=100, observe_only=True)
     decisions = [admit(tier, "user:1", now=START) for _ in range(6)]
 
     assert [decision.observed for decision in decisions] == [False, False, True, True, False, False]
     assert [decision.admitted for decision in decisions] == [True] * 4 + [False] * 2
     assert [decision.lease is not None for decision in decisions] == [True] * 4 + [False] * 2
-    assert admitted(Tier("quota", 100, 0, daily_quota=6), 9, START) == 2
+    assert admitted(RequestLimit("quota", 100, 0, daily_quota=6), 9, START) == 2
 
 
 @pytest.mark.parametrize("totals", [{"daily_quota": 1}, {"concurrent_requests": 1}], ids=str)
 def test_a_quota_or_concurrency_that_observes_leaves_the_rate_in_force(totals: dict[str, int]) -> None:
-    tier = Tier("shadow", 3, 1, observe_totals=True, **totals)
+    tier = RequestLimit("shadow", 3, 1, observe_totals=True, **totals)
     decisions = [admit(tier, "user:1", now=START) for _ in range(6)]
 
     assert [decision.observed for decision in decisions] == [False, True, True, True, False, False]
@@ -456,7 +456,7 @@ def test_a_quota_or_concurrency_that_observes_leaves_the_rate_in_force(totals: d
 # No sum of these is the 15 seconds of a lease: it ends within a second, which the clock of the tests does not divide.
 SECONDS = st.sampled_from([0, 4, 20, 59, 60, 61, 240, 299, 300, 301, DAY // 2])
 TIERS = st.builds(
-    Tier,
+    RequestLimit,
     st.just("model"),
     st.integers(1, 4),
     st.integers(0, 3),
@@ -479,7 +479,7 @@ STEPS = st.lists(
 class Against:
     """The script and the model, side by side: what one says of a request, the other must say, too."""
 
-    def __init__(self, tier: Tier) -> None:
+    def __init__(self, tier: RequestLimit) -> None:
         self.tier, self.subject, self.now = tier, f"user:{uuid.uuid4()}", START
         self.gate, self.closed = Gate(f"gate:{self.subject}", 1), False
         self.plain = PlainLimiter(tier)
@@ -516,7 +516,9 @@ class Against:
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_gates_leases_quota_and_rate_are_decided_as_the_rules_say(tier: Tier, steps: list[tuple[str, int]]) -> None:
+def test_gates_leases_quota_and_rate_are_decided_as_the_rules_say(
+    tier: RequestLimit, steps: list[tuple[str, int]]
+) -> None:
     sides = Against(tier)
     do = {"admit": sides.admit, "wait": sides.wait, "give back": sides.give_back, "gate": sides.set_gate}
 
@@ -525,7 +527,7 @@ def test_gates_leases_quota_and_rate_are_decided_as_the_rules_say(tier: Tier, st
 
 
 @given(tiers=st.lists(TIERS, min_size=1, max_size=3), steps=STEPS)
-def test_every_key_has_an_expiry_whatever_happens(tiers: list[Tier], steps: list[tuple[str, int]]) -> None:
+def test_every_key_has_an_expiry_whatever_happens(tiers: list[RequestLimit], steps: list[tuple[str, int]]) -> None:
     redis, now = redis_client(), START
     redis.flushall()
     for number, (step, amount) in enumerate(steps):

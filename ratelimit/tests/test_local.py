@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit import local
+from ratelimit.limits import RequestLimit
 from ratelimit.local import LocalLimiter
 from ratelimit.tests.model import PlainLimit
-from ratelimit.tiers import Tier
 
-SMALL = Tier("small", requests_per_minute=3, burst_size=2)
+SMALL = RequestLimit("small", requests_per_minute=3, burst_size=2)
 START = 1_700_000_050
 
 
@@ -21,7 +21,7 @@ START = 1_700_000_050
     steps=st.lists(st.tuples(st.sampled_from([0, 1, 20, 59, 60, 61, 240, 299, 300, 301]), st.integers(1, 8))),
 )
 def test_it_decides_as_the_rules_say(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
-    tier = Tier("model", limit, burst)
+    tier = RequestLimit("model", limit, burst)
     plain, limiter, now = PlainLimit(tier), LocalLimiter(), START
 
     for seconds, requests in steps:
@@ -40,14 +40,14 @@ def test_each_key_has_its_own_bucket() -> None:
 def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
     limiter = LocalLimiter()
     for _ in range(12):
-        limiter.admit("key", Tier("small", 10, 4), START)
+        limiter.admit("key", RequestLimit("small", 10, 4), START)
 
-    assert limiter.admit("key", Tier("small", 5, 3), START) == (True, 0, 0)
-    assert limiter.admit("key", Tier("small", 5, 1), START + 60) == (True, 4, 0)
+    assert limiter.admit("key", RequestLimit("small", 5, 3), START) == (True, 0, 0)
+    assert limiter.admit("key", RequestLimit("small", 5, 1), START + 60) == (True, 4, 0)
 
 
 def test_threads_are_admitted_exactly_to_the_limit() -> None:
-    limiter, tier = LocalLimiter(), Tier("busy", 300, 100)
+    limiter, tier = LocalLimiter(), RequestLimit("busy", 300, 100)
     admitted: list[bool] = []
 
     def knock() -> None:

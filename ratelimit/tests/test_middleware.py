@@ -12,9 +12,9 @@ from pytest_django.fixtures import Settings
 from conftest import ApiClient, error_code
 from ratelimit.client_address import client_address
 from ratelimit.limiter import Decision, Verdict
+from ratelimit.limits import RequestLimit, limit_of
 from ratelimit.middleware import FORWARDED_FIELDS, RateLimitHeadersMiddleware, TrustedProxyMiddleware
 from ratelimit.throttling import remember
-from ratelimit.tiers import Tier, tier
 from testing.gateway import Gateway
 
 FORWARDED = dict.fromkeys(FORWARDED_FIELDS, "198.51.100.1")
@@ -58,7 +58,7 @@ def test_only_a_trusted_proxy_says_that_the_client_used_tls(peer: str, secure: b
 
 
 def test_a_decision_is_written_into_any_answer() -> None:
-    decision = Decision(Tier("small", 3, 2), Verdict.OVER_LIMIT, 0, 0, 17, 1_700_000_060)
+    decision = Decision(RequestLimit("small", 3, 2), Verdict.OVER_LIMIT, 0, 0, 17, 1_700_000_060)
 
     def refuse(request: HttpRequest) -> HttpResponse:
         remember(request, decision)
@@ -84,9 +84,9 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Public: 3 a minute and 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)
-    tier.cache_clear()
+    limit_of.cache_clear()
     yield
-    tier.cache_clear()
+    limit_of.cache_clear()
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from redis import Redis
 
 from conftest import ApiClient, TokenPair
 from lucid_gateway.kernel.redis.access import redis_client
+from ratelimit.limits import limit_of
 from ratelimit.models import AddressRule
 from ratelimit.rules import holder, verdict_on
-from ratelimit.tiers import tier
 from testing.parallel import in_parallel
 
 INFO, ADDRESS = "/meta/info", "192.0.2.1"
@@ -31,9 +31,9 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
         "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 1,
     }
     settings.ENV = settings.ENV.model_copy(update=update)
-    tier.cache_clear()
+    limit_of.cache_clear()
     yield
-    tier.cache_clear()
+    limit_of.cache_clear()
 
 
 def knock(api: ApiClient, times: int, address: str = ADDRESS) -> list[int]:
@@ -163,7 +163,7 @@ def test_bad_tokens_lead_there_too(api: ApiClient, db: None) -> None:
 def test_a_signed_in_user_over_the_limit_is_no_offender(api: ApiClient, tokens: TokenPair, settings: Settings) -> None:
     update = {"RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": 1, "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": 0}
     settings.ENV = settings.ENV.model_copy(update=update)
-    tier.cache_clear()
+    limit_of.cache_clear()
 
     statuses = [api.send("get", "/users/me", token=tokens.access).status_code for _ in range(30)]
 
@@ -239,7 +239,7 @@ def test_an_expired_rule_is_none(api: ApiClient, db: None, kind: str) -> None:
 
 def test_shadow_mode_punishes_nobody(api: ApiClient, db: None, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_OBSERVE_ONLY": ("public",)})
-    tier.cache_clear()
+    limit_of.cache_clear()
 
     assert knock(api, 4 * ADMITTED) == [200] * 4 * ADMITTED
     assert not AddressRule.objects.exists()

@@ -15,9 +15,9 @@ from pytest_django.fixtures import Settings
 
 from ratelimit import rules
 from ratelimit.client_address import parse
+from ratelimit.limits import byte_limit, limit_of
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.rules import AddressTable, Rules, bandwidth_tier_for, holder, refusal_of, table_of, tier_for, verdict_on
-from ratelimit.tiers import bandwidth_tier, tier
 from testing.parallel import in_parallel
 
 USER, OTHER, KEY = f"user:{'0' * 36}", f"user:{'1' * 36}", "key:abcdefghijkl"
@@ -30,8 +30,8 @@ def nothing_refused_yet() -> Iterator[None]:
     holder.refused = {}
     yield
     holder.refused = {}
-    tier.cache_clear()
-    bandwidth_tier.cache_clear()
+    limit_of.cache_clear()
+    byte_limit.cache_clear()
 
 
 def limits(*found: LimitRule) -> None:
@@ -59,8 +59,8 @@ def totals(*subjects: str, name: str = "authenticated") -> tuple[int, int]:
 
 
 def test_without_rules_the_environment_decides() -> None:
-    assert tier_for("authenticated", USER) is tier("authenticated")
-    assert bandwidth_tier_for(USER) is bandwidth_tier()
+    assert tier_for("authenticated", USER) is limit_of("authenticated")
+    assert bandwidth_tier_for(USER) is byte_limit()
 
 
 def test_the_subjects_rule_goes_before_everyones_and_that_before_the_environment() -> None:
@@ -104,7 +104,7 @@ def test_quota_and_concurrency_come_from_the_rule_for_all_tiers() -> None:
 def test_a_rule_can_lift_the_environments_quota_for_one(settings: Settings) -> None:
     update = {"RATE_LIMIT_DAILY_QUOTA": 100, "RATE_LIMIT_CONCURRENT_REQUESTS": 5}
     settings.ENV = settings.ENV.model_copy(update=update)
-    tier.cache_clear()
+    limit_of.cache_clear()
     limits(LimitRule(tier="all", subject=USER, daily_quota=0))
 
     assert (totals(USER), totals(OTHER)) == ((5, 0), (5, 100))
@@ -129,7 +129,7 @@ def test_rate_and_totals_observe_each_for_itself() -> None:
 
 def test_a_rule_ends_the_environments_shadow_mode_for_its_subject(settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_OBSERVE_ONLY": ("authenticated",)})
-    tier.cache_clear()
+    limit_of.cache_clear()
     limits(LimitRule(tier="authenticated", subject=USER, limit=7))
 
     assert tier_for("authenticated", OTHER).observe_only
@@ -189,7 +189,7 @@ def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
     AddressRule.objects.all().delete()
     holder.load()
 
-    assert tier_for("authenticated") is tier("authenticated")
+    assert tier_for("authenticated") is limit_of("authenticated")
     assert verdict_on("192.0.2.1") is None
 
 

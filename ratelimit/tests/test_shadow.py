@@ -12,18 +12,18 @@ from redis import Redis
 from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker
 from ratelimit import shadow
+from ratelimit.limits import limit_of
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder
 from ratelimit.shadow import counts_of_today, key_of, observed
-from ratelimit.tiers import tier
 from testing.parallel import in_parallel
 
 
 @pytest.fixture(autouse=True)
 def fresh_tiers(standing_minute: int) -> Iterator[None]:
-    tier.cache_clear()
+    limit_of.cache_clear()
     yield
-    tier.cache_clear()
+    limit_of.cache_clear()
 
 
 def small_tiers(settings: Settings, observe: tuple[str, ...]) -> None:

@@ -9,9 +9,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tokens.issuing import issue_tokens
 from conftest import make_user
+from lucid_gateway.policy.roles import Role
 from proxy.choosing.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from proxy.tests.raw_cluster import RawCluster

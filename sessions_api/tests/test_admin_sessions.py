@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from accounts.audit import record
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tests.operators import signed_in, user_page
 from conftest import make_user
+from lucid_gateway.policy.roles import Role
 from sessions_api.models import Session
 from sessions_api.tests.acts import begun, over, policy, recorded
 

@@ -10,11 +10,11 @@ from pytest_django.fixtures import Settings
 
 from accounts.models import AuditEvent, User
 from conftest import ApiClient, error_code
+from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import cluster_named, configured
 from proxy.connection.calls import TIMEOUTS
 from proxy.connection.pool import pool_for
 from proxy.operators.closing import close_cluster
-from proxy.routes import Timeouts
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from sessions_api import manifests
 from sessions_api.models import Manifest, Session

@@ -13,8 +13,8 @@ import requests
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
-from accounts.roles import Role
 from conftest import error_code, make_user
+from lucid_gateway.policy.roles import Role
 from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from sessions_api import deletion
 from sessions_api.models import Chunk, Manifest, Session

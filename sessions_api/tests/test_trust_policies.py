@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from accounts.api_keys import create_api_key
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.policy.roles import Role
 from sessions_api.models import TrustPolicy
 from sessions_api.policies import TooManyPolicies, create_policy
 from sessions_api.tests.trust import FIELDS, PATH, POLICY, RULE, WHOLE_RULE, events, policy_of, problems

@@ -7,10 +7,10 @@ import pytest
 from django.db import IntegrityError
 
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
+from lucid_gateway.policy.roles import Role
 from sessions_api import policies
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.policies import change_policy, delete_policy

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.policy.roles import Role
 from sessions_api.models import TrustPolicy
 from sessions_api.tests.trust import PATH, at, policy_of, problems
 

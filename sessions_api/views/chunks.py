@@ -13,11 +13,11 @@ from accounts.views.api import CallerView, caller, parse_query, uuid_of, valid
 from lucid_gateway.api.openapi import ERROR_EXAMPLE
 from lucid_gateway.api.pagination import page_of
 from lucid_gateway.policy.errors import NotFound, UnsupportedMediaType
+from lucid_gateway.policy.routes import CHUNK_UPLOAD
 from lucid_gateway.server.body import declared_length
 from proxy.forwarding.forwarder import Forwarded
 from proxy.forwarding.schema import description_of
 from proxy.forwarding.views import ForwardedResponse
-from proxy.routes import CHUNK_UPLOAD
 from ratelimit.throttling import AuthenticatedThrottle, ChunkUploadThrottle
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody, empty_chunk, too_large
 from sessions_api.etags import ETAG, IF_NONE_MATCH, tagged

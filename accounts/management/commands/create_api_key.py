@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from accounts.api_keys import TooManyKeys, create_api_key
 from accounts.management.users import user_of
-from accounts.roles import PERMISSIONS, Role
 from accounts.serializers.credentials import ApiKeySerializer
+from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 MAX_NAME_LENGTH = 100
 MAX_DAYS = 36_500

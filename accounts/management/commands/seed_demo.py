@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
-from accounts.roles import Role
 from accounts.tokens.issuing import issue_tokens
+from lucid_gateway.policy.roles import Role
 
 ADMIN, OPERATOR, USER = "admin@lucid.test", "operator@lucid.test", "demo@lucid.test"
 

@@ -8,7 +8,7 @@ from accounts.tokens.revocation.lookout import lookout
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable
 from lucid_gateway.policy.errors import AccountLocked, TokenInvalid
 from ratelimit.limiter import Decision, Gate, GateClosed, admit, admit_locally
-from ratelimit.tiers import Tier
+from ratelimit.limits import RequestLimit
 
 MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 
@@ -29,7 +29,7 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[Gate, ...]:
     )
 
 
-def admit_caller(caller: Caller, tier: Tier) -> Decision:
+def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential and count the request in one round trip; raise TokenInvalid, AccountLocked or EpochOver.
 
     Without Redis, and until the copy is whole, the database is asked. Without Redis this process alone counts
@@ -46,7 +46,7 @@ def admit_caller(caller: Caller, tier: Tier) -> Decision:
         return admit_locally(tier, caller.bucket)
 
 
-def admit_by_copy(caller: Caller, tier: Tier, *, unlocked: bool = False, restored: bool = False) -> Decision:
+def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False, restored: bool = False) -> Decision:
     """Ask Redis, once it is known that no late revocation stands against the caller; the database if the copy is gone
     and cannot be restored at once.
     """
@@ -70,7 +70,7 @@ def admit_by_copy(caller: Caller, tier: Tier, *, unlocked: bool = False, restore
     return admit_by_copy(caller, tier, unlocked=unlocked, restored=True)
 
 
-def admit_by_database(caller: Caller, tier: Tier) -> Decision:
+def admit_by_database(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential in the database while the copy is built; Redis counts, as ever."""
     check_in_database(caller)
     return admit(tier, caller.bucket)

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from proxy.routes import MIB, Route, active_routes
+from lucid_gateway.policy.routes import MIB, Route
+from proxy.forwarding.resolving import active_routes
 
 COLUMNS = ("methods", "path", "cluster", "upstream", "permission", "tier", "seconds", "body", "attempts", "more")
 

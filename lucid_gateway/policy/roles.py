@@ -1,17 +1,21 @@
-"""Roles and what they may do (the contract, section 6)."""
+"""The roles, and the permissions of each (the contract, section 6)."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
-from django.db import models
 
+class Role(StrEnum):
+    """The four roles, from the fewest permissions to the most; each includes those of the role before it."""
 
-class Role(models.TextChoices):
-    """The four roles; each may do all that the ones before it may."""
+    USER = "user"
+    NODE_OPERATOR = "node_operator"
+    ADMIN = "admin"
+    SUPER_ADMIN = "super_admin"
 
-    USER = "user", "User"
-    NODE_OPERATOR = "node_operator", "Node operator"
-    ADMIN = "admin", "Admin"
-    SUPER_ADMIN = "super_admin", "Super admin"
+    @property
+    def label(self) -> str:
+        """The role's name for people."""
+        return self.value.replace("_", " ").capitalize()
 
 
 USER = frozenset(

@@ -1,0 +1,148 @@
+"""The name of every key that the gateway has in Redis.
+
+What one decision reads belongs to one owner, whose name stands in braces: a Redis Cluster keeps keys with the same text
+in braces on the same node (Redis Cluster specification, "Hash tags"). The owners are `user:<id>`, which has the user's
+tokens and API keys too, `ip:<address or /64 network>`, `login:<keyed hash of an email>` and `gateway:<host:port>`.
+"""
+
+
+# Subjects: whose requests are counted. Each begins with its owner.
+
+
+def user(user_id: object) -> str:
+    """Return the subject of a user's requests."""
+    return f"{{user:{user_id}}}"
+
+
+def api_key(user_id: object, key_id: str) -> str:
+    """Return the subject of the requests with one of the user's API keys."""
+    return f"{{user:{user_id}}}:key:{key_id}"
+
+
+def address(bucket: str, endpoint: str = "") -> str:
+    """Return the subject of an address (IPv4, or an IPv6 /64 network), or of its requests to one endpoint."""
+    return f"{{ip:{bucket}}}:{endpoint}" if endpoint else f"{{ip:{bucket}}}"
+
+
+# The rate limiter.
+
+
+def rate(subject: str, tier: str) -> str:
+    """Return the key of the subject's window and burst in a tier: a hash."""
+    return f"{subject}:rate:{tier}"
+
+
+def quota(subject: str) -> str:
+    """Return the key of the subject's requests of the day: a hash."""
+    return f"{subject}:quota"
+
+
+def concurrent(subject: str) -> str:
+    """Return the key of the leases of the subject's requests in progress: a sorted set by their end."""
+    return f"{subject}:concurrent"
+
+
+def bandwidth(subject: str, tier: str) -> str:
+    """Return the key of the subject's bucket of bytes in a tier: a hash."""
+    return f"{subject}:bandwidth:{tier}"
+
+
+def shadow_refusals(day: int) -> str:
+    """Return the key of what limits in shadow mode would have refused on a day (days since the epoch): a hash."""
+    return f"shadow_refusals:{day}"
+
+
+# Revocation. The marker says that the copy of the database's revocations is complete.
+
+COPY_MARKER = "revocations:complete"
+COPY_BUILDER = "revocations:builder"
+COPY_BUILDS_BEGUN = "revocations:builds_begun"
+COPY_BUILDS_DONE = "revocations:builds_done"
+
+
+def copy_build(build_id: str) -> str:
+    """Return the key that proves that nobody emptied the server during a build."""
+    return f"revocations:build:{build_id}"
+
+
+def revoked(user_id: object, credential_id: str) -> str:
+    """Return the key that says that a token (its `jti`) or an API key (its id) of the user is revoked."""
+    return f"{{user:{user_id}}}:revoked:{credential_id}"
+
+
+def locked(user_id: object) -> str:
+    """Return the key that says that staff have locked the account."""
+    return f"{{user:{user_id}}}:locked"
+
+
+def epoch(user_id: object) -> str:
+    """Return the key of the user's token epoch."""
+    return f"{{user:{user_id}}}:epoch"
+
+
+# Logins, lockouts and mailed links. Emails appear as keyed hashes alone.
+
+
+def logins(email_hash: str) -> str:
+    """Return the key of the logins that wait for a code or link: a hash."""
+    return f"{{login:{email_hash}}}:waiting"
+
+
+def login_starts(email_hash: str) -> str:
+    """Return the key of the number of logins that were started lately."""
+    return f"{{login:{email_hash}}}:starts"
+
+
+LOCKOUTS = "lockouts"
+
+
+def lockout(kind: str, name_hash: str) -> str:
+    """Return the key of a subject's failed attempts: a hash."""
+    return f"lockout:{kind}:{name_hash}"
+
+
+def mail_link(purpose: str, token_hash: str) -> str:
+    """Return the key of a mailed link."""
+    return f"mail_link:{purpose}:{token_hash}"
+
+
+def mail_link_starts(purpose: str, requester_hash: str) -> str:
+    """Return the key of the number of links that somebody asked for lately."""
+    return f"mail_link_starts:{purpose}:{requester_hash}"
+
+
+def wallet_registration(user_id: object) -> str:
+    """Return the key of a hardware wallet that waits for its first signature: a hash."""
+    return f"{{user:{user_id}}}:wallet_registration"
+
+
+# Forwarding.
+
+
+def idempotent_request(subject: str, key_hash: str) -> str:
+    """Return the key of the record of a forwarded request with an Idempotency-Key: a hash."""
+    return f"{subject}:idempotency:{key_hash}"
+
+
+def probe_lease(gateway: str, instance: str) -> str:
+    """Return the key of the lease for the probe of an instance whose breaker is open."""
+    return f"{{gateway:{gateway}}}:probe:{instance}"
+
+
+def health_checker(gateway: str) -> str:
+    """Return the key of the lease of the worker that checks the health of the instances."""
+    return f"{{gateway:{gateway}}}:health_checker"
+
+
+def open_breakers(gateway: str) -> str:
+    """Return the key of the gateway's open breakers: a hash."""
+    return f"{{gateway:{gateway}}}:open_breakers"
+
+
+def instance_health(gateway: str) -> str:
+    """Return the key of what the gateway's health checks found: a hash."""
+    return f"{{gateway:{gateway}}}:health"
+
+
+WORKER_REPORTS = "worker_reports"
+REDIS_PROBE = "redis_probe"

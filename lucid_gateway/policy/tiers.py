@@ -1,0 +1,68 @@
+"""The rate limits: one row a tier (the contract, section 5). Settings, throttles, choices and docs follow the rows."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+WINDOW_SECONDS = 60
+BURST_RENEWS_AFTER_SECONDS = 300
+
+
+class Subject(StrEnum):
+    """Whose requests are added up: those of an address, or those of a user or an API key."""
+
+    ADDRESS = "address"
+    CALLER = "caller"
+
+
+class Unit(StrEnum):
+    """What is counted, and over which time the rate applies."""
+
+    REQUESTS_PER_MINUTE = "requests per minute"
+    BYTES_PER_SECOND = "bytes per second"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One limit: `rate` is in its unit; `burst`, in requests or bytes, is admitted on top of it.
+
+    Operators set other numbers by the environment variables `rate_setting` and `burst_setting`.
+    """
+
+    name: str
+    label: str
+    subject: Subject
+    rate_setting: str
+    rate: int
+    burst_setting: str
+    burst: int
+    unit: Unit = Unit.REQUESTS_PER_MINUTE
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether requests are counted, not bytes."""
+        return self.unit == Unit.REQUESTS_PER_MINUTE
+
+
+PUBLIC = Tier("public", "Public", Subject.ADDRESS, "RATE_LIMIT_REQUESTS_PER_MINUTE", 100, "RATE_LIMIT_BURST_SIZE", 200)
+AUTHENTICATED = Tier(
+    "authenticated", "Authenticated", Subject.CALLER, "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE", 1_000,
+    "RATE_LIMIT_AUTHENTICATED_BURST_SIZE", 2_000,
+)  # fmt: skip
+ADMIN = Tier(
+    "admin", "Admin", Subject.CALLER, "RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE", 10_000,
+    "RATE_LIMIT_ADMIN_BURST_SIZE", 20_000,
+)  # fmt: skip
+BLOCKCHAIN_QUERY = Tier(
+    "blockchain_query", "Blockchain query", Subject.CALLER, "RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE", 500,
+    "RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE", 1_000,
+)  # fmt: skip
+CHUNK_UPLOAD = Tier(
+    "chunk_upload", "Chunk upload (bytes per second)", Subject.CALLER, "RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND",
+    10_485_760, "RATE_LIMIT_CHUNK_UPLOAD_BURST_BYTES", 20_971_520, Unit.BYTES_PER_SECOND,
+)  # fmt: skip
+LOGIN_ATTEMPT = Tier(
+    "login_attempt", "Login attempt", Subject.ADDRESS, "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE", 10,
+    "RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE", 0,
+)  # fmt: skip
+
+TIERS = {tier.name: tier for tier in (PUBLIC, AUTHENTICATED, ADMIN, BLOCKCHAIN_QUERY, CHUNK_UPLOAD, LOGIN_ATTEMPT)}

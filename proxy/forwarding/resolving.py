@@ -1,0 +1,62 @@
+"""From a path to the view that forwards it: one step a segment, however many rows the route table has.
+
+Django would try one pattern after another, which took an eighth of the time of a forwarded request.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django.urls import Resolver404, ResolverMatch, URLPattern, URLResolver, path
+from django.urls.resolvers import RoutePattern
+
+from lucid_gateway.policy.clusters import CLUSTERS
+from lucid_gateway.policy.routes import PARAMETER, ROUTES, PathTree, Route, by_path
+from proxy.choosing.clusters import configured
+from proxy.forwarding.views import ForwardView
+from ratelimit.throttling import TierThrottle, throttle_for
+
+
+@cache
+def active_routes() -> tuple[Route, ...]:
+    """Return the rows that are served: those of an optional cluster only if it has an address."""
+    return tuple(route for route in ROUTES if CLUSTERS[route.cluster].required or route.cluster in configured())
+
+
+def django_path(route_path: str) -> str:
+    """Return a path of the route table in Django's syntax."""
+    return PARAMETER.sub(lambda found: f"<{'path' if found[2] else 'str'}:{found[1]}>", route_path)
+
+
+def view_for(methods: Mapping[str, Route]) -> type[ForwardView]:
+    """Return the view class of a path, from the rows of its methods; they share their tier."""
+    throttle: type[TierThrottle] = throttle_for(next(iter(methods.values())).tier)
+    return type("ForwardView", (ForwardView,), {"routes": methods, "throttle_classes": [throttle]})
+
+
+class ForwardedPaths(URLResolver):
+    """The URLs of the route table; `sessions_api` has those of the recorded rows."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        rows = {
+            route_path: methods
+            for route_path, methods in by_path(routes).items()
+            if not any(row.recorded for row in methods.values())
+        }
+        self.patterns: dict[str, URLPattern] = {
+            route_path: path(django_path(route_path), view_for(methods).as_view())
+            for route_path, methods in rows.items()
+        }
+        self.tree = PathTree(rows)
+        super().__init__(RoutePattern(""), list(self.patterns.values()))
+
+    def resolve(self, path: Any) -> ResolverMatch:
+        """Return the view of a path and its parameters; raise Resolver404."""
+        found = self.tree.find(str(path))
+        if found is None:
+            raise Resolver404({"tried": [], "path": path})
+        route_path, parameters = found
+        pattern = self.patterns[route_path]
+        return ResolverMatch(
+            pattern.callback, (), parameters, route=str(pattern.pattern), captured_kwargs=parameters, extra_kwargs={}
+        )

@@ -1,0 +1,62 @@
+"""The limits in force: a tier of the policy with the numbers of the environment, or of an operator's rule."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from django.conf import settings
+
+from lucid_gateway.policy.tiers import CHUNK_UPLOAD, TIERS, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimit:
+    """`requests_per_minute` in each minute of the clock, and `burst_size` on top of that; `name` is the tier's.
+
+    Over all tiers a subject may have `concurrent_requests` in progress and a `daily_quota`; 0 means no limit.
+    In shadow mode nobody is refused: `observe_only` for the rate, `observe_totals` for the other two.
+    """
+
+    name: str
+    requests_per_minute: int
+    burst_size: int
+    concurrent_requests: int = 0
+    daily_quota: int = 0
+    observe_only: bool = False
+    observe_totals: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ByteLimit:
+    """A steady rate and a burst, in bytes; `name` is the tier's."""
+
+    name: str
+    bytes_per_second: int
+    burst_bytes: int
+    observe_only: bool = False
+
+
+@cache
+def limit_of(name: str) -> RequestLimit:
+    """Return the limit of the tier without any operator's rule; raise KeyError for an unknown tier.
+
+    A tier that counts bytes limits no requests.
+    """
+    env, tier = settings.ENV, TIERS[name]
+    rate, burst = (
+        (getattr(env, tier.rate_setting), getattr(env, tier.burst_setting)) if tier.counts_requests else (0, 0)
+    )
+    has_totals = tier.subject == Subject.CALLER
+    return RequestLimit(
+        name, rate, burst,
+        concurrent_requests=env.RATE_LIMIT_CONCURRENT_REQUESTS if has_totals else 0,
+        daily_quota=env.RATE_LIMIT_DAILY_QUOTA if has_totals else 0,
+        observe_only=name in env.RATE_LIMIT_OBSERVE_ONLY,
+    )  # fmt: skip
+
+
+@cache
+def byte_limit() -> ByteLimit:
+    """Return the limit of chunk uploads without any operator's rule."""
+    env, tier = settings.ENV, CHUNK_UPLOAD
+    rate, burst = getattr(env, tier.rate_setting), getattr(env, tier.burst_setting)
+    return ByteLimit(tier.name, rate, burst, tier.name in env.RATE_LIMIT_OBSERVE_ONLY)
