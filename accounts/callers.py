@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from django.http import HttpRequest
 
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.roles import PERMISSIONS, STAFF, Role
 
 MAX_REMEMBERED = 10_000
@@ -48,8 +49,13 @@ class Caller:
 
     @property
     def bucket(self) -> str:
-        """Whom the rate limits count: each user, and each API key on its own."""
+        """Under which name the rules of operators speak of the caller: each user, and each API key on its own."""
         return f"key:{self.jti}" if self.by_api_key else f"user:{self.user_id}"
+
+    @property
+    def subject(self) -> str:
+        """Whose requests the rate limits count."""
+        return keys.api_key(self.user_id, self.jti) if self.by_api_key else keys.user(self.user_id)
 
     @property
     def permissions(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import BandwidthExceeded
 from ratelimit.limits import ByteLimit
 from ratelimit.shadow import observed
@@ -78,7 +79,7 @@ def take(tier: ByteLimit, subject: str, size: int, *, now_ms: int | None = None)
     longest = int(LONGEST_WAIT_SECONDS * 1000)
     numbers = [tier.bytes_per_second, tier.burst_bytes, size, longest, "" if now_ms is None else now_ms]
     try:
-        wait, level = script([f"bandwidth:{tier.name}:{subject}"], numbers)
+        wait, level = script([keys.bandwidth(subject, tier.name)], numbers)
     except RedisUnavailable:
         return local.take(tier, subject, size)
     return BandwidthDecision(tier, wait >= 0, abs(wait) / 1000, level)

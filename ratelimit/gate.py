@@ -111,7 +111,7 @@ def refusal_for(error: GatewayError) -> Refusal:
     body = error_body(error, REQUEST_ID)
     headers = [
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),
-        *error.fields().items(),
+        *error.headers.items(),
     ]  # fmt: skip
     return Refusal(f"{error.status} {HTTPStatus(error.status).phrase}", headers, body)
 

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from redis import Redis
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 
 LEASE_MS = 15_000
 RENEWAL_SECONDS = 5.0
-
-
-def concurrency_key(subject: str) -> str:
-    """Return the key of the subject's leases: a sorted set by their end."""
-    return f"concurrent:{subject}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class LeaseHolder:
         with self.lock:
             self.held.discard(lease)
         with suppress(RedisUnavailable):
-            redis_call(lambda redis: redis.zrem(concurrency_key(lease.subject), lease.lease_id))
+            redis_call(lambda redis: redis.zrem(keys.concurrent(lease.subject), lease.lease_id))
 
     def renew(self) -> None:
         """Renew what is held, every few seconds, until there is nothing left."""
@@ -71,8 +67,8 @@ def write(redis: Redis, leases: list[Lease]) -> None:
     ends = seconds * 1000 + microseconds // 1000 + LEASE_MS
     pipeline = redis.pipeline(transaction=False)
     for lease in leases:
-        pipeline.zadd(concurrency_key(lease.subject), {lease.lease_id: ends}, xx=True)
-        pipeline.pexpire(concurrency_key(lease.subject), LEASE_MS)
+        pipeline.zadd(keys.concurrent(lease.subject), {lease.lease_id: ends}, xx=True)
+        pipeline.pexpire(keys.concurrent(lease.subject), LEASE_MS)
     pipeline.execute()
 
 

@@ -12,9 +12,10 @@ from django.conf import settings
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
 from lucid_gateway.policy.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS
-from ratelimit.leases import LEASE_MS, Lease, concurrency_key
+from ratelimit.leases import LEASE_MS, Lease
 from ratelimit.limits import RequestLimit
 from ratelimit.local import LocalLimiter
 
@@ -103,13 +104,8 @@ class GateClosed(Exception):
         self.index = index
 
 
-def bucket_key(tier: RequestLimit, subject: str) -> str:
-    """Return the key that counts `subject` (such as `user:<id>` or `ip:<address>`) in the tier."""
-    return f"rate_limit:{tier.name}:{subject}"
-
-
 def admit(tier: RequestLimit, subject: str, *, gates: Sequence[Gate] = (), now: int | None = None) -> Decision:
-    """Count one request of the subject and say whether it may pass, in one round trip.
+    """Count one request of the subject (of `policy.keys`) and say whether it may pass, in one round trip.
 
     Raises GateClosed, with nothing counted, for the first closed gate, and RedisUnavailable when Redis cannot be had.
     """
@@ -118,11 +114,16 @@ def admit(tier: RequestLimit, subject: str, *, gates: Sequence[Gate] = (), now: 
         (tier.requests_per_minute, tier.daily_quota, tier.concurrent_requests) if enabled else (0, 0, 0)
     )
     lease_id = secrets.token_hex(8) if at_once else ""
-    keys = [bucket_key(tier, subject), f"quota:{subject}", concurrency_key(subject), *(gate.key for gate in gates)]
+    names = [
+        keys.rate(subject, tier.name),
+        keys.quota(subject),
+        keys.concurrent(subject),
+        *(gate.key for gate in gates),
+    ]
     observes = [int(tier.observe_only), int(tier.observe_totals)]
     numbers = [limit, tier.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *observes]
     rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
-    answer: list[int] = script(keys, [*numbers, *rules])
+    answer: list[int] = script(names, [*numbers, *rules])
     if answer[0] < 0:
         raise GateClosed(-answer[0] - 1)
     verdict, left, burst_left, resets_in, at, refused = answer
@@ -146,6 +147,6 @@ def admit_locally(tier: RequestLimit, subject: str) -> Decision:
     resets_in = WINDOW_SECONDS - now % WINDOW_SECONDS
     if not settings.ENV.RATE_LIMIT_ENABLED or not tier.requests_per_minute:
         return Decision(tier, Verdict.ADMITTED, 0, 0, resets_in, now + resets_in, exact=False)
-    admitted, left, burst_left = fallback.admit(bucket_key(tier, subject), tier, now)
+    admitted, left, burst_left = fallback.admit(keys.rate(subject, tier.name), tier, now)
     verdict = Verdict.ADMITTED if admitted else Verdict.OVER_LIMIT
     return Decision(tier, verdict, left, burst_left, resets_in, now + resets_in, exact=False)

@@ -8,6 +8,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.policy import keys
+from lucid_gateway.policy.tiers import ADMIN
 from lucid_gateway.server.admin_middleware import is_admin
 from ratelimit.client_address import is_trusted, resolve
 from ratelimit.leases import Lease
@@ -96,8 +98,9 @@ class OperatorPagesLimitMiddleware:
         if not is_admin(request):
             return self.get_response(request)
         if request.user.is_staff:
-            subject = f"user:{request.user.pk}"
-            decision = remember(request, admit_or_fall_back(tier_for("admin", subject), subject))
+            user_id = request.user.pk
+            tier = tier_for(ADMIN.name, f"user:{user_id}")
+            decision = remember(request, admit_or_fall_back(tier, keys.user(user_id)))
         else:
             decision = charge_address(request)
         return self.get_response(request) if decision.admitted else error_response(request, decision.error())

@@ -8,14 +8,10 @@ from typing import Any
 from redis import Redis
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 
 logger = logging.getLogger(__name__)
 KEPT_SECONDS = 7 * 86_400
-
-
-def key_of(day: int) -> str:
-    """Return the key of a day's counts (days since the epoch, UTC)."""
-    return f"shadow_refusals:{day}"
 
 
 def observed(tier_name: str, subject: str) -> None:
@@ -24,7 +20,7 @@ def observed(tier_name: str, subject: str) -> None:
 
     def count(redis: Redis) -> None:
         pipeline = redis.pipeline(transaction=False)
-        key = key_of(int(time.time()) // 86_400)
+        key = keys.shadow_refusals(int(time.time()) // 86_400)
         pipeline.hincrby(key, tier_name, 1)
         pipeline.expire(key, KEPT_SECONDS)
         pipeline.execute()
@@ -36,5 +32,5 @@ def observed(tier_name: str, subject: str) -> None:
 def counts_of_today() -> dict[str, int]:
     """Return how many requests of each tier would have been refused today (UTC); raise RedisUnavailable."""
     # Any: redis-py types the answer for clients that decode, too.
-    found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(key_of(int(time.time()) // 86_400)))
+    found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(keys.shadow_refusals(int(time.time()) // 86_400)))
     return {name.decode(): int(count) for name, count in found.items()}

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from lucid_gateway.policy import tiers
+from lucid_gateway.policy import keys, tiers
 from lucid_gateway.policy.errors import RateLimited
 from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
 from ratelimit import bandwidth
@@ -34,6 +34,8 @@ class Subject(Protocol):
     def is_staff(self) -> bool: ...
     @property
     def bucket(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
     @property
     def permissions(self) -> Collection[str]: ...
 
@@ -64,9 +66,9 @@ def remember(request: HttpRequest, decision: Decision) -> Decision:
     return decision
 
 
-def address_subject(request: HttpRequest) -> str:
+def address_subject(request: HttpRequest, endpoint: str = "") -> str:
     """Return whom an anonymous request counts against."""
-    return f"ip:{address_bucket(client_address(request))}"
+    return keys.address(address_bucket(client_address(request)), endpoint)
 
 
 def address_tier(name: str, address: str) -> RequestLimit | None:
@@ -162,8 +164,8 @@ class ChunkUploadThrottle(TierThrottle):
         """Meter the body; raise BandwidthExceeded while the bytes of earlier uploads have not been worked off."""
         super().allow_request(request, view)
         http_request = request._request
-        subject: str = http_request.caller.bucket  # type: ignore[attr-defined]
-        tier = bandwidth_tier_for(subject)
+        caller: Subject = http_request.caller  # type: ignore[attr-defined]
+        subject, tier = caller.subject, bandwidth_tier_for(caller.bucket)
         decision = bandwidth.take(tier, subject, 0)
         http_request.rate_limit = decision  # type: ignore[attr-defined]
         if not decision.admitted and not tier.observe_only:
@@ -198,7 +200,7 @@ def charge_login_attempt(request: HttpRequest, where: str) -> Decision:
     """Count an attempt of the request's address at `where`; what is refused counts as a request, too."""
     address = client_address(request)
     tier = address_tier(LoginAttemptThrottle.tier_name, address) or tier_for(LoginAttemptThrottle.tier_name)
-    decision = admit_or_fall_back(tier, f"{address_subject(request)}:{where}")
+    decision = admit_or_fall_back(tier, address_subject(request, where))
     if not decision.admitted:
         charge_address(request)
     return remember(request, decision)

@@ -11,6 +11,7 @@ from accounts.factors.tron_message import InvalidSignature, signer
 from accounts.login.mail import send_notice
 from accounts.models import User
 from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AlreadyExists, CodeExpired, WalletSignatureInvalid
 
 LIFETIME_SECONDS = 300
@@ -29,11 +30,6 @@ def signed_by(address: str, message: str, signature: str) -> bool:
         return False
 
 
-def registration_key(user: User) -> str:
-    """Return the key of the address that waits to be proved, and of its challenge."""
-    return f"wallet_registration:{user.pk}"
-
-
 def start_registration(user: User, address: str) -> str:
     """Return the challenge that the wallet of the address has to sign; raise AlreadyExists."""
     if user.hardware_wallet_enabled:
@@ -42,8 +38,8 @@ def start_registration(user: User, address: str) -> str:
 
     def store(redis: Redis) -> None:
         pipeline = redis.pipeline(transaction=True)
-        pipeline.hset(registration_key(user), mapping={"address": address, "challenge": challenge})
-        pipeline.expire(registration_key(user), LIFETIME_SECONDS)
+        pipeline.hset(keys.wallet_registration(user.pk), mapping={"address": address, "challenge": challenge})
+        pipeline.expire(keys.wallet_registration(user.pk), LIFETIME_SECONDS)
         pipeline.execute()
 
     redis_call(store)
@@ -58,8 +54,8 @@ def confirm_registration(user: User, signature: str) -> list[str]:
 
     def take(redis: Redis) -> dict[bytes, bytes]:
         pipeline = redis.pipeline(transaction=True)
-        pipeline.hgetall(registration_key(user))
-        pipeline.delete(registration_key(user))
+        pipeline.hgetall(keys.wallet_registration(user.pk))
+        pipeline.delete(keys.wallet_registration(user.pk))
         found: dict[bytes, bytes] = pipeline.execute()[0]
         return found
 

@@ -12,6 +12,7 @@ from accounts.login.lockouts import too_many
 from lucid_gateway.kernel.digests import keyed_hash, secret_hash
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired, CodeInvalid
 
 LIFETIME_SECONDS = 300
@@ -33,7 +34,7 @@ class Proof:
 
 def logins_key(email: str) -> str:
     """Return the key of the logins that wait for this address, whether it has an account or not."""
-    return f"login_challenge:{keyed_hash('email', email)}"
+    return keys.logins(keyed_hash("email", email))
 
 
 def proof_hash(email: str, proof: Proof) -> str:
@@ -46,11 +47,13 @@ def start(email: str, *, code: str, token: str, wallet_challenge: str, in_earnes
 
     One that is not `in_earnest` costs the same and touches nothing of the address's: it waits where nobody looks.
     """
-    starts_key = f"login_starts:{keyed_hash('email', email)}"
+    email_hash = keyed_hash("email", email)
     hashes = [proof_hash(email, Proof("code", code)), proof_hash(email, Proof("link", token))]
     limits = [LIFETIME_SECONDS, settings.ENV.LOGINS_PER_ACCOUNT, STARTS_WINDOW_SECONDS]
-    key = logins_key(email if in_earnest else secrets.token_hex(16))
-    wait: int = start_script([key, starts_key], [*hashes, wallet_challenge, *limits, int(in_earnest)])
+    waiting = keys.logins(email_hash) if in_earnest else keys.decoy_logins(email_hash, secrets.token_hex(16))
+    wait: int = start_script(
+        [waiting, keys.login_starts(email_hash)], [*hashes, wallet_challenge, *limits, int(in_earnest)]
+    )
     if wait:
         raise too_many(wait)
 

@@ -15,11 +15,11 @@ from accounts.audit import BLOCKED, origin, record
 from lucid_gateway.kernel.digests import keyed_hash
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TooManyAttempts
 from ratelimit.client_address import address_bucket
 
 FORGOTTEN_AFTER_SECONDS = 86_400
-INDEX = "lockouts"
 charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")
 return_script = RedisScript(Path(__file__).parent / "lockout_return.lua")
 
@@ -58,7 +58,7 @@ class Subject:
     @property
     def key(self) -> str:
         """The key of its failures."""
-        return f"lockout:{self.kind}:{keyed_hash('lockout', self.name)[:40]}"
+        return keys.lockout(self.kind, keyed_hash("lockout", self.name)[:40])
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Attempt:
 
 def keys_of(subjects: Sequence[Subject]) -> list[str]:
     """Return the keys that the scripts ask for."""
-    return [INDEX, *(subject.key for subject in subjects)]
+    return [keys.LOCKOUTS, *(subject.key for subject in subjects)]
 
 
 def too_many(seconds: int) -> TooManyAttempts:
@@ -149,7 +149,7 @@ def in_force() -> list[Lockout]:
     def read(redis: Redis) -> list[Lockout]:
         now = redis.time()[0]
         # Any: redis-py types the answer as everything that a sorted set could be made of.
-        found: Any = redis.zrange(INDEX, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
+        found: Any = redis.zrange(keys.LOCKOUTS, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
         subjects = [(subject_of(name.decode()), ends) for name, ends in found]
         failures = [redis.hget(subject.key, "n") for subject, _ in subjects]
         return [
@@ -172,6 +172,6 @@ def lift(subject: Subject) -> None:
 
     def remove(redis: Redis) -> None:
         redis.delete(subject.key)
-        redis.zrem(INDEX, subject.text)
+        redis.zrem(keys.LOCKOUTS, subject.text)
 
     redis_call(remove)

@@ -15,6 +15,7 @@ from accounts.login.lockouts import too_many
 from accounts.models import User
 from lucid_gateway.kernel.digests import keyed_hash, secret_hash
 from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired
 
 
@@ -27,11 +28,6 @@ class Link:
     email: str
 
 
-def link_key(purpose: str, token: str) -> str:
-    """Return the key of a link."""
-    return f"mail_link:{purpose}:{secret_hash(token)}"
-
-
 def create(purpose: str, email: str, *, user: User | None, counted: str, lifetime: int) -> str:
     """Store a link for `lifetime` seconds and return its token; raise TooManyAttempts after five in five minutes.
 
@@ -39,7 +35,7 @@ def create(purpose: str, email: str, *, user: User | None, counted: str, lifetim
     """
     token = secrets.token_urlsafe(32)
     owner = {"user_id": str(user.pk), "epoch": user.token_epoch} if user else {}
-    counter = f"mail_links:{purpose}:{keyed_hash('counted', counted)}"
+    counter = keys.mail_link_starts(purpose, keyed_hash("counted", counted))
 
     def count(redis: Redis) -> list[int]:
         pipeline = redis.pipeline(transaction=True)
@@ -52,13 +48,13 @@ def create(purpose: str, email: str, *, user: User | None, counted: str, lifetim
     if started > settings.ENV.LOGINS_PER_ACCOUNT:
         raise too_many(max(1, wait))
     stored = json.dumps(owner | {"email": email})
-    redis_call(lambda redis: redis.set(link_key(purpose, token), stored, ex=lifetime))
+    redis_call(lambda redis: redis.set(keys.mail_link(purpose, secret_hash(token)), stored, ex=lifetime))
     return token
 
 
 def look_up(purpose: str, token: str) -> Link:
     """Return the link, unused; raise CodeExpired."""
-    key = link_key(purpose, token)
+    key = keys.mail_link(purpose, secret_hash(token))
     stored = json.loads(redis_call(lambda redis: redis.get(key)) or "{}")
     user = User.objects.welcome(pk=stored["user_id"]) if "user_id" in stored else None
     if user is None or user.is_locked or user.token_epoch != stored["epoch"]:

@@ -20,10 +20,10 @@ from accounts.tests.test_refresh import refresh
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.keyring import holder
-from accounts.tokens.revocation.entries import blacklist_key, epoch_key
 from accounts.tokens.signing_keys import bootstrap, bootstrap_kid
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired
 from lucid_gateway.policy.roles import Role
 from testing.plugin import JWT_SECRET_KEY
@@ -101,7 +101,7 @@ def test_api_keys_are_refused_until_they_are_confirmed_even_where_a_worker_remem
 
     assert after_restore()["api_keys"] == 1
     assert me(api, text) == "2003"
-    empty_redis.delete(blacklist_key(key.key_id))
+    empty_redis.delete(keys.revoked(owner.pk, key.key_id))
     remembered.clear()
     response = api.send("get", "/users/me", headers={"X-API-Key": text})
     assert error_code(response) == "2003"
@@ -187,7 +187,7 @@ def test_mailed_links_are_void(owner: User) -> None:
 def test_new_tokens_work_though_redis_knows_a_later_epoch_of_the_user(
     api: ApiClient, owner: User, empty_redis: Redis
 ) -> None:
-    empty_redis.set(epoch_key(owner.pk), 3, ex=900)
+    empty_redis.set(keys.epoch(owner.pk), 3, ex=900)
     after_restore()
     owner.refresh_from_db()
 

@@ -11,7 +11,6 @@ from accounts.audit import Origin, origin
 from accounts.login import lockouts
 from accounts.login.lockouts import (
     FORGOTTEN_AFTER_SECONDS,
-    INDEX,
     RULES,
     Attempt,
     Subject,
@@ -27,6 +26,7 @@ from accounts.models import AuditEvent, User
 from accounts.tests.conftest import Phone, failures_of, post, token_in, use, wrong
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TooManyAttempts
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
@@ -49,7 +49,7 @@ def is_refused(*subjects: Subject) -> int:
 def end_lockout(redis: Redis, subject: Subject) -> None:
     """Let the time of the lockout pass."""
     redis.hset(subject.key, "u", redis.time()[0])
-    redis.zadd(INDEX, {subject.text: redis.time()[0]})
+    redis.zadd(keys.LOCKOUTS, {subject.text: redis.time()[0]})
 
 
 @pytest.mark.parametrize("subject", [OWNER, Subject("address", "192.0.2.1"), second_factor(EMAIL), signed_in("1")])

@@ -9,8 +9,8 @@ from redis import Redis
 from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
-from accounts.tokens.revocation.entries import lock_key
 from conftest import ApiClient, error_code
+from lucid_gateway.policy import keys
 
 
 def test_a_lock_stops_tokens_that_were_issued_before(api: ApiClient, owner: User, tokens: TokenPair) -> None:
@@ -40,7 +40,7 @@ def test_an_unlock_opens_the_account_but_brings_no_token_back(
     assert error_code(api.send("get", "/users/me", token=tokens.access)) == "2003"
     assert error_code(api.send("post", "/auth/refresh", {"refresh_token": tokens.refresh})) == "2010"
     assert api.send("get", "/users/me", token=issue_tokens(owner).access).status_code == 200
-    assert not empty_redis.exists(lock_key(owner.pk))
+    assert not empty_redis.exists(keys.locked(owner.pk))
 
 
 def test_a_lock_ends_at_its_time(api: ApiClient, owner: User, tokens: TokenPair) -> None:

@@ -172,7 +172,7 @@ def test_after_the_five_minutes_the_account_may_start_again(api: ApiClient, owne
     for _ in range(6):
         response = log_in(api, owner.email)
     assert response.status_code == 429
-    (key,) = empty_redis.keys("login_starts:*")
+    (key,) = empty_redis.keys("*:starts")
     assert 0 < empty_redis.ttl(key) <= 300
 
     empty_redis.delete(key)
@@ -207,7 +207,7 @@ def test_the_address_is_read_without_case(api: ApiClient, owner: User, mailbox: 
 
 
 def test_the_code_is_not_in_redis_and_neither_is_the_address(code: str, empty_redis: Redis) -> None:
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
     stored = repr((key, empty_redis.hgetall(key)))
 
     assert code not in stored
@@ -217,7 +217,7 @@ def test_the_code_is_not_in_redis_and_neither_is_the_address(code: str, empty_re
 def test_a_challenge_ends_by_itself_for_every_address(api: ApiClient, db: None, empty_redis: Redis) -> None:
     log_in(api, "nobody@example.org")
 
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
     assert 0 < empty_redis.ttl(key) <= LIFETIME_SECONDS
 
 

@@ -10,10 +10,10 @@ from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.revocation import lookout as module
-from accounts.tokens.revocation.entries import blacklist_key, epoch_key, lock_key
 from accounts.tokens.revocation.lookout import OVERLAP, Lookout
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
+from lucid_gateway.policy import keys
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def lookout(monkeypatch: pytest.MonkeyPatch) -> Lookout:
 
 
 def revoke_elsewhere(**age: float) -> str:
-    """Revoke the access token in the database alone, as a gateway without Redis does; return its id."""
+    """Revoke the access token in the database alone, as a gateway without Redis does; return the key that says so."""
     row = IssuedToken.objects.get(kind="access")
     IssuedToken.objects.filter(pk=row.pk).update(revoked_at=timezone.now() - timedelta(**age))
-    return row.jti
+    return keys.revoked(row.user_id, row.jti)
 
 
 def outcome(api: ApiClient, access: str) -> str:
@@ -43,11 +43,11 @@ def test_what_was_revoked_elsewhere_is_refused_and_written_to_redis(
     api: ApiClient, tokens: TokenPair, lookout: Lookout, empty_redis: Redis
 ) -> None:
     assert outcome(api, tokens.access) == "in"
-    jti = revoke_elsewhere()
+    key = revoke_elsewhere()
     lookout.look()
 
-    assert empty_redis.exists(blacklist_key(jti))
-    empty_redis.delete(blacklist_key(jti))
+    assert empty_redis.exists(key)
+    empty_redis.delete(key)
     assert outcome(api, tokens.access) == "2003"
 
 
@@ -66,16 +66,16 @@ def test_an_ended_epoch_and_a_lock_are_read_and_an_unlock_is_asked_of_the_databa
 ) -> None:
     assert outcome(api, tokens.access) == "in"
     lock_user(owner, reason="", by="")
-    empty_redis.delete(lock_key(owner.pk), epoch_key(owner.pk))
+    empty_redis.delete(keys.locked(owner.pk), keys.epoch(owner.pk))
     lookout.look()
-    empty_redis.delete(lock_key(owner.pk), epoch_key(owner.pk))
+    empty_redis.delete(keys.locked(owner.pk), keys.epoch(owner.pk))
 
     assert outcome(api, tokens.access) == "2005"
     User.objects.update(locked_until=None)  # as another worker does
     assert outcome(api, tokens.access) == "2003"
     owner.refresh_from_db()
     assert outcome(api, issue_tokens(owner).access) == "in"
-    assert lock_key(owner.pk) not in lookout.entries
+    assert keys.locked(owner.pk) not in lookout.entries
 
 
 def test_an_unlock_here_is_held_against_nobody(owner: User, lookout: Lookout) -> None:
@@ -83,16 +83,16 @@ def test_an_unlock_here_is_held_against_nobody(owner: User, lookout: Lookout) ->
     lookout.look()
     unlock_user(owner, by="")
 
-    assert lock_key(owner.pk) not in lookout.entries
+    assert keys.locked(owner.pk) not in lookout.entries
 
 
 def test_what_is_known_is_not_written_to_redis_again(tokens: TokenPair, lookout: Lookout, empty_redis: Redis) -> None:
-    jti = revoke_elsewhere()
+    key = revoke_elsewhere()
     lookout.look()
-    empty_redis.delete(blacklist_key(jti))
+    empty_redis.delete(key)
     lookout.look()
 
-    assert not empty_redis.exists(blacklist_key(jti))
+    assert not empty_redis.exists(key)
 
 
 def test_a_clock_of_the_database_that_was_set_back_hides_nothing(
@@ -109,11 +109,11 @@ def test_a_clock_of_the_database_that_was_set_back_hides_nothing(
 def test_entries_are_forgotten_once_they_have_ended_by_any_clock(
     tokens: TokenPair, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jti = revoke_elsewhere()
+    key = revoke_elsewhere()
     lookout.look()
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.0)
     lookout.look()
-    assert blacklist_key(jti) in lookout.entries
+    assert key in lookout.entries
 
     ended = timezone.now() - MAX_CLOCK_SKEW - timedelta(seconds=1)
     lookout.entries = {key: entry._replace(ends=ended) for key, entry in lookout.entries.items()}

@@ -6,9 +6,11 @@ from redis import Redis
 from accounts.locks import lock_user
 from accounts.login import mail_links
 from accounts.login.mail import page_link
-from accounts.login.mail_links import Link, create, link_key, look_up, use
+from accounts.login.mail_links import Link, create, look_up, use
 from accounts.models import User
 from accounts.tokens.issuing import end_all
+from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired, TooManyAttempts
 from testing.parallel import in_parallel
 
@@ -62,10 +64,10 @@ def test_tokens_are_long_and_kept_as_hashes_that_end(owner: User, empty_redis: R
 
     assert len(tokens) == 3
     assert all(len(token) == 43 for token in tokens)  # 256 bits
-    keys = {key.decode() for key in empty_redis.keys("mail_link:*")}
-    assert keys == {link_key("password", token) for token in tokens}
-    assert all(token not in key for token in tokens for key in keys)
-    assert all(590 < empty_redis.ttl(key) <= 600 for key in keys)
+    stored = {key.decode() for key in empty_redis.keys("mail_link:*")}
+    assert stored == {keys.mail_link("password", secret_hash(token)) for token in tokens}
+    assert all(token not in key for token in tokens for key in stored)
+    assert all(590 < empty_redis.ttl(key) <= 600 for key in stored)
 
 
 def test_a_link_is_for_one_purpose(owner: User) -> None:
@@ -82,7 +84,7 @@ def test_a_token_that_was_never_made_leads_nowhere() -> None:
 def test_a_link_for_nobody_looks_the_same_in_redis_and_leads_nowhere(empty_redis: Redis) -> None:
     token = make(None, email="nobody@example.org")
 
-    assert empty_redis.exists(link_key("password", token))
+    assert empty_redis.exists(keys.mail_link("password", secret_hash(token)))
     assert is_dead(token)
 
 
@@ -116,14 +118,14 @@ def test_five_in_five_minutes_are_enough_for_each_that_is_counted(owner: User, e
     assert 298 <= int(refused.value.headers["Retry-After"]) <= 300
     make(owner, counted="somebody else")
     make(owner, purpose="email")
-    (key,) = [key for key in empty_redis.keys("mail_links:password:*") if int(empty_redis.get(key) or 0) == 6]
+    (key,) = [key for key in empty_redis.keys("mail_link_starts:password:*") if int(empty_redis.get(key) or 0) == 6]
     assert 298 <= empty_redis.ttl(key) <= 300
 
 
 def test_refusals_do_not_make_the_wait_longer(owner: User, empty_redis: Redis) -> None:
     for _ in range(5):
         make(owner)
-    (key,) = empty_redis.keys("mail_links:*")
+    (key,) = empty_redis.keys("mail_link_starts:*")
     empty_redis.expire(key, 40)
     with pytest.raises(TooManyAttempts) as refused:
         make(owner)

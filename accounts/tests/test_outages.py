@@ -14,6 +14,7 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.tests.stage import wait_until
+from lucid_gateway.policy import keys
 from testing.gateway import Gateway, running_gateway
 from testing.servers import RedisServer, child, free_port, redis_binary, running_mongod, running_redis, wait_for_port
 
@@ -94,11 +95,11 @@ def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_pat
                 assert on_every_worker(gateway, revoked) == on_every_worker(gateway, later) == {"2003"}
                 with Redis.from_url(server.url) as client:
 
-                    def keys() -> list[bytes]:
-                        return [key for key in client.scan_iter("blacklist:*") if key != b"blacklist:complete"]
+                    def revoked() -> list[bytes]:
+                        return list(client.scan_iter("*:revoked:*"))
 
-                    wait_until(lambda: len(keys()) == 2 and bool(client.exists("blacklist:complete")), 30)
-                    assert all(0 < client.ttl(key) <= 900 + 3600 for key in keys())
+                    wait_until(lambda: len(revoked()) == 2 and bool(client.exists(keys.COPY_MARKER)), 30)
+                    assert all(0 < client.ttl(key) <= 900 + 3600 for key in revoked())
 
                 stop_database()
                 # Let in: Redis answers, as soon as each worker has noticed.

@@ -28,7 +28,7 @@ def browser() -> Client:
 
 def stored_in(redis: Redis) -> dict[bytes, Any]:
     """Return what Redis holds, without the counters of the rate limits."""
-    keys = [key for prefix in ("login_c*", "mail_link*", "lockout*") for key in redis.keys(prefix)]
+    keys = [key for prefix in ("*:waiting", "mail_link*", "lockout*") for key in redis.keys(prefix)]
     return {key: redis.hgetall(key) if redis.type(key) == b"hash" else redis.get(key) for key in sorted(keys)}
 
 

@@ -23,6 +23,7 @@ from accounts.tokens.revocation.ending import revoke
 from accounts.tokens.revocation.entries import Entry
 from conftest import PASSWORD
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.policy import keys
 from testing.hammer import Hammer, api, hammering, outcome, outcomes
 from testing.minutes import in_one_minute
 from testing.raw_http import RawAnswer, request_bytes
@@ -279,7 +280,7 @@ def builds(redis: Redis) -> Iterator[list[str]]:
 
         def watch() -> None:
             for command in monitor.listen():
-                if command["command"].startswith(f"SET {copies.COPY_MARKER}"):
+                if command["command"].startswith(f"SET {keys.COPY_MARKER}"):
                     seen.append(command["command"])
                 if command["command"] == "ECHO enough":
                     return
@@ -296,7 +297,7 @@ def builds(redis: Redis) -> Iterator[list[str]]:
 def until_built(redis: Redis, hammer: Hammer) -> None:
     """Go on until the copy is whole: requests do not wait for it."""
     deadline = time.monotonic() + 30
-    while not redis.exists(copies.COPY_MARKER):
+    while not redis.exists(keys.COPY_MARKER):
         assert time.monotonic() < deadline
         hammer.go_on(1)
 
@@ -326,7 +327,7 @@ def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load
         until_built(stage.redis.client, hammer)  # by a worker that tries Redis again
         hammer.go_on(10)
         # The new server began to count with the first build, also one before anybody could watch.
-        after_outage = int(stage.redis.client.get(copies.BUILDS_BEGUN) or 0)
+        after_outage = int(stage.redis.client.get(keys.COPY_BUILDS_BEGUN) or 0)
 
     assert set(hammer.seen("revoked")) == {"2003"}
     assert set(hammer.seen("live")) == {"200"}
@@ -357,7 +358,7 @@ def test_what_is_revoked_while_earlier_entries_are_written_late_is_written_too(
     empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish, publisher = publishing.publish, publishing.Publisher()
-    first, second = (Entry(f"blacklist:{name}", timezone.now() + timedelta(minutes=1)) for name in "ab")
+    first, second = (Entry(keys.revoked("user", name), timezone.now() + timedelta(minutes=1)) for name in "ab")
 
     def publish_slowly(entries: list[Entry]) -> None:
         publish(list(entries))

@@ -8,7 +8,6 @@ from django.contrib.auth.hashers import check_password
 from redis import Redis
 
 from accounts.locks import lock_user
-from accounts.login.mail_links import link_key
 from accounts.login.password_reset import LIFETIME_SECONDS, PURPOSE
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tests.conftest import (
@@ -25,6 +24,8 @@ from accounts.tests.conftest import (
 )
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.policy import keys
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
@@ -178,7 +179,7 @@ def test_a_user_who_was_locked_or_deactivated_after_the_mail_stays_out(api: ApiC
 
 def test_a_link_lives_for_half_an_hour_and_is_kept_as_a_hash(api: ApiClient, link: str, empty_redis: Redis) -> None:
     (key,) = empty_redis.keys("mail_link:*")
-    assert key.decode() == link_key(PURPOSE, link)
+    assert key.decode() == keys.mail_link(PURPOSE, secret_hash(link))
     assert link not in repr((key, empty_redis.get(key)))
     assert LIFETIME_SECONDS - 5 <= empty_redis.ttl(key) <= LIFETIME_SECONDS == 1800
     empty_redis.pexpire(key, 1)

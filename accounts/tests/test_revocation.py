@@ -17,18 +17,24 @@ from accounts.models import IssuedToken, User
 from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from accounts.tokens.revocation import copy as copies
-from accounts.tokens.revocation.copy import BUILDER, COPY_MARKER, Copy, copy, rebuild
+from accounts.tokens.revocation.copy import Copy, copy, rebuild
 from accounts.tokens.revocation.ending import revoke
-from accounts.tokens.revocation.entries import CHUNK, Entry, blacklist_key, epoch_key, lock_key
+from accounts.tokens.revocation.entries import CHUNK, Entry
 from accounts.tokens.revocation.lookout import Lookout
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy import keys
 from testing.parallel import in_parallel
 from testing.redis_monitor import watched_redis
 from testing.servers import failing
 
 FAR = 1e12
+
+
+def revoked_key(token: IssuedToken) -> str:
+    """Return the key that says that the token is revoked."""
+    return keys.revoked(token.user_id, token.jti)
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +92,8 @@ def test_what_an_earlier_run_of_redis_wrote_does_not_count(
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
     row = IssuedToken.objects.get(kind="access")
-    empty_redis.delete(blacklist_key(row.jti))
-    empty_redis.set(COPY_MARKER, "0" * 40)
+    empty_redis.delete(revoked_key(row))
+    empty_redis.set(keys.COPY_MARKER, "0" * 40)
 
     assert outcome(api, tokens.access) == "2003"
 
@@ -100,15 +106,15 @@ def test_each_key_of_the_copy_ends_with_what_it_is_for(
     empty_redis.flushall()
 
     assert rebuild() == 3
-    others = (b"blacklist_builds", b"clusters:", COPY_MARKER.encode())  # of running gateways, some of them
-    keys = {key for key in empty_redis.scan_iter() if not key.startswith(others)}
+    others = (b"revocations:", b"{gateway:", b"worker_reports")  # of running gateways, some of them
+    written = {key for key in empty_redis.scan_iter() if not key.startswith(others)}
     row = IssuedToken.objects.get(kind="access")
-    assert keys == {key.encode() for key in (blacklist_key(row.jti), lock_key(owner.pk), epoch_key(owner.pk))}
+    assert written == {key.encode() for key in (revoked_key(row), keys.locked(owner.pk), keys.epoch(owner.pk))}
     life = settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60
-    assert life < empty_redis.ttl(blacklist_key(row.jti)) <= life + 3600
-    assert 3600 < empty_redis.ttl(lock_key(owner.pk)) <= 7200
-    assert life < empty_redis.ttl(epoch_key(owner.pk)) <= life + 3600
-    assert empty_redis.get(epoch_key(owner.pk)) == b"2"
+    assert life < empty_redis.ttl(revoked_key(row)) <= life + 3600
+    assert 3600 < empty_redis.ttl(keys.locked(owner.pk)) <= 7200
+    assert life < empty_redis.ttl(keys.epoch(owner.pk)) <= life + 3600
+    assert empty_redis.get(keys.epoch(owner.pk)) == b"2"
 
 
 def test_the_copy_holds_neither_refresh_tokens_nor_what_has_expired(
@@ -140,14 +146,14 @@ def test_a_large_copy_is_built_whole(owner: User, empty_redis: Redis) -> None:
     empty_redis.flushall()
 
     assert rebuild() == count
-    assert len(empty_redis.keys("blacklist:0*")) == count
+    assert len(empty_redis.keys("*:revoked:0*")) == count
 
 
 def test_a_new_process_builds_the_copy_before_it_believes_it(
     api: ApiClient, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
-    empty_redis.delete(blacklist_key(IssuedToken.objects.get(kind="access").jti))
+    empty_redis.delete(revoked_key(IssuedToken.objects.get(kind="access")))
     fresh = Copy()
     assert fresh.suspect
 
@@ -176,7 +182,7 @@ def test_many_requests_after_a_flush_build_the_copy_once(tokens: TokenPair) -> N
         outcomes = in_parallel(8, lambda _: outcome(ApiClient(HTTP_HOST="testserver"), tokens.access))
 
     assert outcomes == ["in"] * 8
-    assert len([command for command in commands if command.startswith(f"SET {COPY_MARKER}")]) == 1
+    assert len([command for command in commands if command.startswith(f"SET {keys.COPY_MARKER}")]) == 1
 
 
 def test_while_another_worker_builds_the_copy_the_database_answers_and_redis_counts(
@@ -184,15 +190,15 @@ def test_while_another_worker_builds_the_copy_the_database_answers_and_redis_cou
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
     empty_redis.flushall()
-    empty_redis.set(BUILDER, "another worker's", px=60_000)
+    empty_redis.set(keys.COPY_BUILDER, "another worker's", px=60_000)
 
     with CaptureQueriesContext(connection) as queries:
         assert outcome(api, others.access) == "in"
     assert len(queries) == 1
     assert outcome(api, tokens.access) == "2003"
-    assert empty_redis.exists(BUILDER)
-    assert not empty_redis.exists(COPY_MARKER)
-    assert [int(empty_redis.hget(key, "n") or 0) for key in empty_redis.keys("rate_limit:authenticated:user:*")] == [1]
+    assert empty_redis.exists(keys.COPY_BUILDER)
+    assert not empty_redis.exists(keys.COPY_MARKER)
+    assert [int(empty_redis.hget(key, "n") or 0) for key in empty_redis.keys("{user:*}:rate:authenticated")] == [1]
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -214,8 +220,8 @@ def test_a_large_copy_is_built_beside_the_requests(
     assert outcome(api, tokens.access) == "2003"
     assert outcome(api, others.access) == "in"
     go_on.set()
-    wait_until(lambda: bool(empty_redis.exists(COPY_MARKER)), 60)
-    assert empty_redis.exists(blacklist_key(IssuedToken.objects.get(jti="0" * 32).jti))
+    wait_until(lambda: bool(empty_redis.exists(keys.COPY_MARKER)), 60)
+    assert empty_redis.exists(revoked_key(IssuedToken.objects.get(jti="0" * 32)))
     assert outcome(api, tokens.access) == "2003"
     with copy.building:  # the thread has ended
         assert outcome(api, others.access) == "in"
@@ -301,7 +307,7 @@ def test_a_revocation_made_without_redis_reaches_workers_that_noticed_nothing(
     redis_back()
     another_worker()
 
-    key = blacklist_key(IssuedToken.objects.get(kind="access").jti)
+    key = revoked_key(IssuedToken.objects.get(kind="access"))
     deadline = time.monotonic() + 30
     while not empty_redis.exists(key):
         assert time.monotonic() < deadline

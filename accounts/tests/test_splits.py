@@ -12,7 +12,7 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.tests.stage import wait_until
-from accounts.tokens.revocation.entries import blacklist_key
+from lucid_gateway.policy import keys
 from testing.clocks import clock_ahead, needs_faketime
 from testing.gateway import Gateway, manage, running_gateway
 from testing.hammer import api, outcome
@@ -76,7 +76,8 @@ def claims_of(token: str) -> Any:
 def life_of_entry(server: RedisServer, token: str) -> int:
     """Return for how many seconds Redis will hold that the token is revoked."""
     with Redis.from_url(server.url) as client:
-        life: int = client.ttl(blacklist_key(claims_of(token)["jti"]))
+        claims = claims_of(token)
+        life: int = client.ttl(keys.revoked(claims["user_id"], claims["jti"]))
         return life
 
 

@@ -115,7 +115,7 @@ def test_the_audit_log_knows_how_each_login_ended(api: ApiClient, owner: User, c
 
 
 def test_guesses_do_not_make_the_code_last_longer(api: ApiClient, code: str, empty_redis: Redis) -> None:
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
     empty_redis.expire(key, 100)
     verify(api, wrong(code))
 
@@ -123,7 +123,7 @@ def test_guesses_do_not_make_the_code_last_longer(api: ApiClient, code: str, emp
 
 
 def test_an_expired_code_is_refused(api: ApiClient, code: str, empty_redis: Redis) -> None:
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
     empty_redis.pexpire(key, 1)
     while empty_redis.exists(key):
         pass

@@ -74,7 +74,7 @@ def test_the_first_link_used_takes_all_others_along(api: ApiClient, token: str, 
 
 
 def test_a_link_ends_at_its_own_time_whatever_newer_logins_do(api: ApiClient, token: str, empty_redis: Redis) -> None:
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
     (link,) = [field for field in empty_redis.hkeys(key) if field.startswith(b"l:")]
     empty_redis.hset(key, link.decode(), empty_redis.time()[0])
     post(api, "login", email=EMAIL)
@@ -84,7 +84,7 @@ def test_a_link_ends_at_its_own_time_whatever_newer_logins_do(api: ApiClient, to
 
 
 def test_links_wait_for_five_minutes(token: str, empty_redis: Redis) -> None:
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
     (ends,) = [int(value) for field, value in empty_redis.hgetall(key).items() if field.startswith(b"l:")]
 
     assert LIFETIME_SECONDS - 5 <= ends - empty_redis.time()[0] <= LIFETIME_SECONDS
@@ -92,7 +92,7 @@ def test_links_wait_for_five_minutes(token: str, empty_redis: Redis) -> None:
 
 
 def test_the_token_is_not_in_redis(token: str, empty_redis: Redis) -> None:
-    (key,) = empty_redis.keys("login_challenge:*")
+    (key,) = empty_redis.keys("*:waiting")
 
     assert token not in repr(empty_redis.hgetall(key))
 

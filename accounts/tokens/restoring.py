@@ -16,14 +16,14 @@ from accounts.audit import record
 from accounts.factors.totp import use_up_current_codes
 from accounts.models import ApiKey, User
 from accounts.tokens.revocation.copy import number_at
-from accounts.tokens.revocation.entries import API_KEY_REMEMBERED, Entry, blacklist_key, epoch_key
+from accounts.tokens.revocation.entries import API_KEY_REMEMBERED, Entry
 from accounts.tokens.revocation.publishing import try_to_publish
 from accounts.tokens.signing_keys import rotate
 from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy import keys
 
 BATCH = 1000
 # Logins and links that wait for whoever got the mail. A Redis that was restored, too, has those that were used.
-MAILED = ("login_challenge:*", "mail_link:*")
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,21 @@ def suspend_api_keys() -> int:
     """Suspend all live API keys, and return how many were not yet; running workers refuse them at once."""
     now = timezone.now()
     suspended = ApiKey.objects.live().filter(suspended_at=None).update(suspended_at=now)
-    ids = list(ApiKey.objects.suspended().values_list("key_id", flat=True))
-    for start in range(0, len(ids), BATCH):
-        batch = ids[start : start + BATCH]
-        try_to_publish([Entry(blacklist_key(key_id), now + API_KEY_REMEMBERED) for key_id in batch])
+    owned = list(ApiKey.objects.suspended().values_list("user_id", "key_id"))
+    for start in range(0, len(owned), BATCH):
+        batch = owned[start : start + BATCH]
+        try_to_publish([Entry(keys.revoked(*key), now + API_KEY_REMEMBERED) for key in batch])
     return suspended
 
 
-def confirm_api_keys(keys: QuerySet[ApiKey], *, by: User | str | None = None) -> int:
-    """Let suspended API keys work again; return how many there were among the keys. Raises RedisUnavailable, with the
+def confirm_api_keys(api_keys: QuerySet[ApiKey], *, by: User | str | None = None) -> int:
+    """Let suspended API keys work again; return how many of them there were. Raises RedisUnavailable, with the
     rest of them still suspended.
     """
-    chosen = ApiKey.objects.suspended().filter(pk__in=list(keys.values_list("pk", flat=True)))
+    chosen = ApiKey.objects.suspended().filter(pk__in=list(api_keys.values_list("pk", flat=True)))
     confirmed = 0
     for key_id, user_id in list(chosen.values_list("key_id", "user_id")):
-        forget([blacklist_key(key_id)])
+        forget([keys.revoked(user_id, key_id)])
         if ApiKey.objects.suspended().filter(key_id=key_id).update(suspended_at=None):
             record("api_key.confirmed", subject=str(user_id), actor=by, key_id=key_id)
             confirmed += 1
@@ -81,9 +81,9 @@ def settle_with_redis() -> int:
 
     Redis may know later epochs of users than the database: new tokens would be refused as if of an earlier one.
     """
-    for key in keys_like(epoch_key("*")):
-        keep_epoch(key.rpartition(":")[2], number_at(key))
-    mailed = [key for pattern in MAILED for key in keys_like(pattern)]
+    for key in keys_like(keys.EVERY_EPOCH):
+        keep_epoch(keys.user_id_of(key), number_at(key))
+    mailed = [key for pattern in keys.EVERYTHING_MAILED for key in keys_like(pattern)]
     for start in range(0, len(mailed), BATCH):
         forget(mailed[start : start + BATCH])
     return len(mailed)
@@ -95,9 +95,9 @@ def keep_epoch(user_id: str, epoch: int) -> None:
     users.update(token_epoch=epoch, token_epoch_at=timezone.now())
 
 
-def forget(keys: list[str]) -> None:
+def forget(names: list[str]) -> None:
     """Delete keys in Redis; raise RedisUnavailable."""
-    redis_call(lambda redis: redis.delete(*keys))
+    redis_call(lambda redis: redis.delete(*names))
 
 
 def keys_like(pattern: str) -> list[str]:

@@ -49,7 +49,7 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError) -> H
     response = HttpResponse(body, status=error.status, content_type="application/json")
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
-    for name, value in error.fields().items():
+    for name, value in error.headers.items():
         response[name] = value
     response["Cache-Control"] = "no-store"
     response["Content-Length"] = str(len(body))

@@ -45,15 +45,13 @@ class GatewayError(Exception):
         self.details = dict(details or {})
         self.headers = dict(headers or {})
         self.retry_after = UNAVAILABLE_SECONDS if retry_after is None and self.status == 503 else retry_after
+        if self.retry_after is not None:
+            self.headers["Retry-After"] = str(self.retry_after)
 
     @property
     def code(self) -> str:
         """The code in the envelope, such as LUCID_ERR_1001."""
         return f"LUCID_ERR_{self.number}"
-
-    def fields(self) -> dict[str, str]:
-        """Return the extra header fields of the answer."""
-        return self.headers if self.retry_after is None else self.headers | {"Retry-After": str(self.retry_after)}
 
 
 class InternalError(GatewayError):

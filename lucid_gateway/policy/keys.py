@@ -80,12 +80,25 @@ def epoch(user_id: object) -> str:
     return f"{{user:{user_id}}}:epoch"
 
 
+EVERY_EPOCH = epoch("*")  # a pattern for SCAN
+
+
+def user_id_of(key: str) -> str:
+    """Return the id of the user whose key it is."""
+    return key.partition("{user:")[2].partition("}")[0]
+
+
 # Logins, lockouts and mailed links. Emails appear as keyed hashes alone.
 
 
 def logins(email_hash: str) -> str:
     """Return the key of the logins that wait for a code or link: a hash."""
     return f"{{login:{email_hash}}}:waiting"
+
+
+def decoy_logins(email_hash: str, secret: str) -> str:
+    """Return a key like that of `logins` that nobody looks up: a login for a wrong password costs the same work."""
+    return f"{{login:{email_hash}}}:decoy:{secret}"
 
 
 def login_starts(email_hash: str) -> str:
@@ -109,6 +122,9 @@ def mail_link(purpose: str, token_hash: str) -> str:
 def mail_link_starts(purpose: str, requester_hash: str) -> str:
     """Return the key of the number of links that somebody asked for lately."""
     return f"mail_link_starts:{purpose}:{requester_hash}"
+
+
+EVERYTHING_MAILED = (logins("*"), mail_link("*", "*"))  # patterns for SCAN
 
 
 def wallet_registration(user_id: object) -> str:

@@ -12,6 +12,7 @@ import jwt
 import pytest
 from redis import Redis
 
+from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import bearer, crowd, get
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawConnection, request_bytes
@@ -39,7 +40,7 @@ class Stage:
         """Return how many requests of the user the new primary has counted."""
         user = jwt.decode(self.token, options={"verify_signature": False})["user_id"]
         with Redis(port=self.group.second.port) as redis:
-            return int(redis.hget(f"quota:user:{user}", "n") or 0)
+            return int(redis.hget(keys.quota(keys.user(user)), "n") or 0)
 
     def scripts_run_by(self, port: int) -> int:
         """Return how many scripts the server has run."""

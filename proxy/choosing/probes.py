@@ -6,6 +6,7 @@ from functools import cache
 from django.conf import settings
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 
 LEASE_MS = 5_000
 
@@ -18,7 +19,7 @@ def gateway_name() -> str:
 
 def may_probe(instance: str) -> bool:
     """Return whether this worker may send the probe; without Redis each worker sends its own."""
-    key = f"clusters:probe:{gateway_name()}:{instance}"
+    key = keys.probe_lease(gateway_name(), instance)
     try:
         return bool(redis_call(lambda redis: redis.set(key, "", nx=True, px=LEASE_MS)))
     except RedisUnavailable:

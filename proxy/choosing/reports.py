@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy.keys import WORKER_REPORTS
 from proxy.choosing.instances import InstanceState
 from proxy.choosing.probes import gateway_name
 
-KEY = "clusters:reports"
 CURRENT_SECONDS = 5.0
 KEPT_SECONDS = 60
 
@@ -54,14 +54,14 @@ def report_of(state: InstanceState) -> InstanceReport:
 def write_report(pipeline: Any, states: Iterable[InstanceState]) -> None:
     """Add this worker's report to what is sent to Redis."""
     report = {"at": time.time(), "instances": [asdict(report_of(state)) for state in states]}
-    pipeline.hset(KEY, f"{gateway_name()}|{os.getpid()}", json.dumps(report))
-    pipeline.expire(KEY, KEPT_SECONDS)
+    pipeline.hset(WORKER_REPORTS, f"{gateway_name()}|{os.getpid()}", json.dumps(report))
+    pipeline.expire(WORKER_REPORTS, KEPT_SECONDS)
 
 
 def read_reports() -> list[InstanceReport]:
     """Return the reports of the last seconds; raise RedisUnavailable."""
     found = []
-    for field, text in redis_call(lambda redis: redis.hgetall(KEY)).items():
+    for field, text in redis_call(lambda redis: redis.hgetall(WORKER_REPORTS)).items():
         report = json.loads(text)
         age = time.time() - report["at"]
         if age <= CURRENT_SECONDS:
@@ -73,4 +73,4 @@ def read_reports() -> list[InstanceReport]:
 
 def forget(field: bytes | str) -> None:
     """Remove the report of a worker that is no more."""
-    redis_call(lambda redis: redis.hdel(KEY, field))
+    redis_call(lambda redis: redis.hdel(WORKER_REPORTS, field))

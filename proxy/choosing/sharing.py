@@ -15,6 +15,7 @@ from django.conf import settings
 
 from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.clusters import Cluster, configured
@@ -70,7 +71,7 @@ class Sharing:
         """Return whether it is this worker that checks: one of a gateway, until it is gone for five seconds."""
 
         def ask(redis: Any) -> bool:
-            key = f"clusters:checker:{gateway_name()}"
+            key = keys.health_checker(gateway_name())
             taken = redis.set(key, self.worker, nx=True, px=CHECKER_LEASE_MS)
             mine = taken or redis.get(key) == self.worker.encode()
             return bool(mine and redis.pexpire(key, CHECKER_LEASE_MS))
@@ -84,7 +85,12 @@ class Sharing:
         """Return until when breakers are open (epoch seconds) and which instances are healthy, by name."""
 
         def ask(redis: Any) -> Any:
-            return redis.pipeline(transaction=False).hgetall(breakers_key()).hgetall(health_key()).execute()
+            return (
+                redis.pipeline(transaction=False)
+                .hgetall(keys.open_breakers(gateway_name()))
+                .hgetall(keys.instance_health(gateway_name()))
+                .execute()
+            )
 
         breakers, health = redis_call(ask)
         open_until = {name.decode(): json.loads(text) for name, text in breakers.items()}
@@ -111,31 +117,21 @@ class Sharing:
             pipeline = redis.pipeline(transaction=False)
             for name, until in changes.items():
                 if until is not None:
-                    pipeline.hset(breakers_key(), name, json.dumps(until))
+                    pipeline.hset(keys.open_breakers(gateway_name()), name, json.dumps(until))
                 elif name in self.known_open:
-                    pipeline.hdel(breakers_key(), name)
+                    pipeline.hdel(keys.open_breakers(gateway_name()), name)
             for name, healthy in verdicts.items():
-                pipeline.hset(health_key(), name, "healthy" if healthy else "unhealthy")
+                pipeline.hset(keys.instance_health(gateway_name()), name, "healthy" if healthy else "unhealthy")
             # What nobody says any more is forgotten.
             if any(changes.values()):
-                pipeline.expire(breakers_key(), KEPT_SECONDS)
+                pipeline.expire(keys.open_breakers(gateway_name()), KEPT_SECONDS)
             if verdicts:
-                pipeline.expire(health_key(), KEPT_SECONDS)
+                pipeline.expire(keys.instance_health(gateway_name()), KEPT_SECONDS)
             write_report(pipeline, states)
             pipeline.execute()
 
         redis_call(send)
         self.known_open = {name for name, until in changes.items() if until is not None}
-
-
-def breakers_key() -> str:
-    """Return the hash of this gateway's open breakers."""
-    return f"clusters:breakers:{gateway_name()}"
-
-
-def health_key() -> str:
-    """Return the hash of what this gateway's health checks found."""
-    return f"clusters:health:{gateway_name()}"
 
 
 def share_forever(sharing: Sharing) -> NoReturn:

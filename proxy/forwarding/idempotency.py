@@ -12,6 +12,7 @@ from typing import Protocol
 from django.http import HttpRequest
 
 from accounts.idempotency import REPLAYED, fingerprint, sha256, valid_key
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import (
     BadUpstreamAnswer,
     CircuitOpen,
@@ -40,11 +41,11 @@ class AnswerHead(Protocol):
     def headers(self) -> Sequence[tuple[str, str]]: ...
 
 
-class Bucketed(Protocol):
+class Counted(Protocol):
     """Whose keys they are: each user, and each API key, has its own."""
 
     @property
-    def bucket(self) -> str: ...
+    def subject(self) -> str: ...
 
 
 def idempotency_key(request: HttpRequest, route: Route) -> str | None:
@@ -54,7 +55,7 @@ def idempotency_key(request: HttpRequest, route: Route) -> str | None:
 
 
 def answer_once(
-    request: HttpRequest, route: Route, caller: Bucketed, *, key: str, target: str, send: Callable[[], Forwarded]
+    request: HttpRequest, route: Route, caller: Counted, *, key: str, target: str, send: Callable[[], Forwarded]
 ) -> tuple[AnswerHead, Iterable[bytes]]:
     """Send the request unless one with its key was sent, and return the answer: the first one's, if there is one.
 
@@ -62,7 +63,7 @@ def answer_once(
     another request; RequestUnderWay if there is no answer yet, or none to give again; ServiceUnavailable without Redis.
     """
     body = b"".join(body_of(request, min(route.body_limit, BODY_LIMIT)).pieces())
-    record = Record(f"idempotency:{caller.bucket}:{sha256(key.encode())}", fingerprint(request, target, body))
+    record = Record(keys.idempotent_request(caller.subject, sha256(key.encode())), fingerprint(request, target, body))
     if earlier := record.claim(lease_seconds(route)):
         return replayed(earlier)
     put_back(request, body)

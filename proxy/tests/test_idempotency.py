@@ -55,7 +55,7 @@ def redis(whole_stage: Stage) -> Iterator[Redis]:
 
 
 def records(redis: Redis) -> list[bytes]:
-    return list(redis.scan_iter("idempotency:*"))
+    return list(redis.scan_iter("*:idempotency:*"))
 
 
 def end_lease(redis: Redis) -> None:

@@ -17,7 +17,7 @@ from accounts.tokens.issuing import TokenPair
 from accounts.tokens.revocation.copy import rebuild
 from conftest import ApiClient
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
-from lucid_gateway.policy import errors
+from lucid_gateway.policy import errors, keys
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Route, Timeouts
 from proxy.connection.upstream import ConnectTimeout, NoAnswer
@@ -33,7 +33,7 @@ CALLER = Caller("6f4b1d0e-0000-4000-8000-000000000000", Role.USER, "jti", "famil
 
 def record(fingerprint: str = "f") -> Record:
     """Return the record of one more request with the key."""
-    return Record("idempotency:user:1:k", fingerprint)
+    return Record(keys.idempotent_request("user:1", "k"), fingerprint)
 
 
 def outcome(one: Record) -> Any:
@@ -149,7 +149,7 @@ def test_what_was_certainly_not_sent_may_be_repeated(empty_redis: Redis, error: 
     for _ in range(2):
         with pytest.raises(type(error)):
             send_once(failing(error))
-    assert list(empty_redis.scan_iter("idempotency:*")) == []
+    assert list(empty_redis.scan_iter("*:idempotency:*")) == []
 
 
 @pytest.mark.parametrize(

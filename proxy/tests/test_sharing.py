@@ -9,13 +9,14 @@ from redis import Redis
 
 from lucid_gateway.kernel.redis.access import Outage
 from lucid_gateway.kernel.redis.access import breaker as redis_breaker
+from lucid_gateway.policy import keys
 from proxy.choosing.breaker import BreakerRule, State
 from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.health_checks import HealthChecker
 from proxy.choosing.instances import NEVER, Attempt, InstanceState
 from proxy.choosing.probes import gateway_name, may_probe
 from proxy.choosing.reports import read_reports
-from proxy.choosing.sharing import Sharing, breakers_key, health_key, share_forever
+from proxy.choosing.sharing import Sharing, share_forever
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)
@@ -174,7 +175,7 @@ def test_breakers_that_are_switched_off_open_for_nobody(one: Worker, other: Work
 def test_a_clock_that_was_set_back_keeps_no_breaker_open_for_long(
     one: Worker, empty_redis: Redis, clock: Clock
 ) -> None:
-    empty_redis.hset(breakers_key(), one.state.name, str(time.time() + 3600))
+    empty_redis.hset(keys.open_breakers(gateway_name()), one.state.name, str(time.time() + 3600))
     one.sync()
     assert one.state.breaker.open_until - clock.now <= RULE.longest_pause
 
@@ -211,7 +212,7 @@ def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker)
 @pytest.mark.usefixtures("checked")
 def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker, empty_redis: Redis) -> None:
     sync(one, other)
-    empty_redis.delete(f"clusters:checker:{gateway_name()}")  # five seconds without a renewal
+    empty_redis.delete(keys.health_checker(gateway_name()))  # five seconds without a renewal
     sync(other, one)
     assert (bool(one.checker.checks), bool(other.checker.checks)) == (False, True)
 
@@ -224,10 +225,10 @@ def test_what_checks_found_counts_no_more_once_they_are_switched_off(
     wait_for(one.checker.verdicts)
     sync(one)
     settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": False})
-    empty_redis.expire(health_key(), 60)
+    empty_redis.expire(keys.instance_health(gateway_name()), 60)
     other.sync()
     assert other.state.healthy is None
-    assert empty_redis.ttl(health_key()) <= 60
+    assert empty_redis.ttl(keys.instance_health(gateway_name())) <= 60
 
 
 def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:

@@ -14,6 +14,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from lucid_gateway.kernel.redis.access import Outage, breaker, redis_client
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import BandwidthExceeded
 from ratelimit import bandwidth
 from ratelimit.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
@@ -105,13 +106,13 @@ def test_each_subject_has_a_bucket_of_its_own() -> None:
 def test_the_key_lives_until_the_bucket_is_full_again(empty_redis: Redis) -> None:
     take(SLOW, "user:1", 5_000, now_ms=START)
 
-    assert empty_redis.ttl("bandwidth:slow:user:1") == 6
+    assert empty_redis.ttl(keys.bandwidth("user:1", "slow")) == 6
 
 
 def test_the_clock_is_redis(empty_redis: Redis) -> None:
     take(SLOW, "user:1", 1_000)
 
-    stored, (seconds, _) = empty_redis.hget("bandwidth:slow:user:1", "t"), empty_redis.time()
+    stored, (seconds, _) = empty_redis.hget(keys.bandwidth("user:1", "slow"), "t"), empty_redis.time()
     assert stored is not None
     assert abs(int(stored) / 1000 - seconds) < 5
 
@@ -157,7 +158,7 @@ def test_every_bucket_has_an_expiry(tier: ByteLimit, steps: list[tuple[int, int]
         now += -wait if number % 3 == 2 else wait  # a clock that is set back, too
         take(tier, "user:1", size, now_ms=now)
 
-    buckets = list(redis.scan_iter("bandwidth:*"))
+    buckets = list(redis.scan_iter("*:bandwidth:*"))
     assert all(0 < redis.ttl(key) <= 2 + LONGEST_WAIT_SECONDS + tier.burst_bytes for key in buckets)
 
 
@@ -275,7 +276,7 @@ def test_disabled_limits_count_no_bytes(settings: Settings, clock: Clock, empty_
 
     assert len(metered(9_000).read(9_000)) == 9_000
     assert clock.slept == []
-    assert not empty_redis.exists("bandwidth:slow:user:1")
+    assert not empty_redis.exists(keys.bandwidth("user:1", "slow"))
 
 
 def test_without_redis_the_process_limits_alone(no_redis: None, clock: Clock) -> None:

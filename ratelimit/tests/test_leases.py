@@ -14,8 +14,9 @@ from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy import keys
 from ratelimit import leases as module
-from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, concurrency_key, holder, write
+from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, holder, write
 from ratelimit.limiter import admit
 from ratelimit.limits import RequestLimit
 from ratelimit.middleware import RateLimitHeadersMiddleware
@@ -24,7 +25,7 @@ from ratelimit.rules import holder as rules_holder
 from ratelimit.throttling import remember
 
 ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
-KEY = concurrency_key("user:1")
+KEY = keys.concurrent("user:1")
 AT_ONCE = RequestLimit("at-once", 1_000, 0, concurrent_requests=2)
 
 

@@ -14,7 +14,9 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker, redis_client
-from ratelimit.leases import Lease, concurrency_key, holder
+from lucid_gateway.policy import keys
+from lucid_gateway.policy.keys import WORKER_REPORTS
+from ratelimit.leases import Lease, holder
 from ratelimit.limiter import (
     Decision,
     Gate,
@@ -22,7 +24,6 @@ from ratelimit.limiter import (
     Verdict,
     admit,
     admit_or_fall_back,
-    bucket_key,
     fallback,
     script,
 )
@@ -90,7 +91,7 @@ def test_a_clock_that_ran_ahead_for_a_while_keeps_no_burst_from_renewing(empty_r
     admitted(SMALL, 10, START + DAY)
 
     assert admitted(SMALL, 10, START) == 5
-    assert empty_redis.ttl(bucket_key(SMALL, "user:1")) <= 300
+    assert empty_redis.ttl(keys.rate("user:1", SMALL.name)) <= 300
 
 
 def test_each_subject_and_each_tier_has_its_own_bucket() -> None:
@@ -113,13 +114,13 @@ def test_every_key_has_an_expiry(empty_redis: Redis) -> None:
 def test_a_bucket_without_burst_lives_until_its_window_ends(empty_redis: Redis) -> None:
     admit(SMALL, "user:1", now=START)
 
-    assert empty_redis.ttl(bucket_key(SMALL, "user:1")) == 51
+    assert empty_redis.ttl(keys.rate("user:1", SMALL.name)) == 51
 
 
 def test_a_used_burst_is_remembered_until_it_renews(empty_redis: Redis) -> None:
     admitted(SMALL, 4, START)
 
-    assert empty_redis.ttl(bucket_key(SMALL, "user:1")) >= 299
+    assert empty_redis.ttl(keys.rate("user:1", SMALL.name)) >= 299
 
 
 def test_a_closed_gate_lets_nothing_be_counted(empty_redis: Redis) -> None:
@@ -161,7 +162,7 @@ def test_disabled_limits_count_nothing_but_gates_hold(settings: Settings, empty_
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
 
     assert admitted(SMALL, 10, START) == 10
-    assert not empty_redis.exists(bucket_key(SMALL, "user:1"))
+    assert not empty_redis.exists(keys.rate("user:1", SMALL.name))
     empty_redis.set("revoked", 1)
     with pytest.raises(GateClosed):
         admit(SMALL, "user:1", gates=[Gate("revoked", 0)])
@@ -194,7 +195,7 @@ def test_without_redis_the_process_counts_alone() -> None:
 
     assert not decisions[0].exact
     assert 110 <= sum(decision.admitted for decision in decisions) <= 120  # a minute may turn meanwhile
-    assert bucket_key(RequestLimit("fallback", 100, 10), subject) in fallback._buckets
+    assert keys.rate(subject, "fallback") in fallback._buckets
 
 
 def test_the_headers_of_a_decision() -> None:
@@ -232,7 +233,7 @@ def test_the_script_decides_as_the_rules_say(limit: int, burst: int, steps: list
             decision = admit(tier, subject, now=now)
             assert (decision.admitted, decision.remaining, decision.burst_remaining) == plain.admit(now)
             assert decision.resets_at == now - now % 60 + 60
-    assert not steps or redis_client().ttl(bucket_key(tier, subject)) > 0
+    assert not steps or redis_client().ttl(keys.rate(subject, tier.name)) > 0
 
 
 BUSY = RequestLimit("busy", requests_per_minute=300, burst_size=100)
@@ -538,6 +539,10 @@ def test_every_key_has_an_expiry_whatever_happens(tiers: list[RequestLimit], ste
             now += amount if step == "wait" else -amount  # a clock that is set back, too
 
     # Gateways of other tests speak of their clusters.
-    ages = {key: redis.ttl(key) for key in redis.scan_iter() if not key.startswith(b"clusters:")}
+    ages = {
+        key: redis.ttl(key) for key in redis.scan_iter() if not key.startswith((b"{gateway:", WORKER_REPORTS.encode()))
+    }
     assert all(0 < age <= DAY + 1 for age in ages.values()), ages
-    assert ages.keys() <= {b"rate_limit:model:user:1", b"quota:user:1", concurrency_key("user:1").encode()}
+    assert ages.keys() <= {
+        name.encode() for name in (keys.rate("user:1", "model"), keys.quota("user:1"), keys.concurrent("user:1"))
+    }

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from lucid_gateway.kernel.loops import SECONDS
+from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import access_token
 from testing.gateway import Gateway
 from testing.parallel import in_parallel
@@ -84,7 +85,7 @@ def limit(gateway: Gateway, admin: str, user: str) -> Iterator[Callable[..., Non
 def test_a_quota_is_exact_over_all_workers(gateway: Gateway, user: str, limit: Callable[..., None]) -> None:
     limit(daily_quota=5)
     with gateway.redis() as redis:
-        redis.delete(f"quota:{subject_of(user)}")
+        redis.delete(keys.quota(f"{{{subject_of(user)}}}"))
 
     answers = in_parallel(20, lambda _: send(gateway, "GET", INFO, user))
 

@@ -11,11 +11,12 @@ from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker
+from lucid_gateway.policy import keys
 from ratelimit import shadow
 from ratelimit.limits import limit_of
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder
-from ratelimit.shadow import counts_of_today, key_of, observed
+from ratelimit.shadow import counts_of_today, observed
 from testing.parallel import in_parallel
 
 
@@ -42,7 +43,7 @@ def test_refusals_are_counted_by_tier_and_kept_for_a_week(empty_redis: Redis) ->
         observed(name, "user:1")
 
     assert counts_of_today() == {"public": 2, "admin": 1}
-    assert 7 * 86_400 - 5 <= empty_redis.ttl(key_of(int(time.time()) // 86_400)) <= 7 * 86_400
+    assert 7 * 86_400 - 5 <= empty_redis.ttl(keys.shadow_refusals(int(time.time()) // 86_400)) <= 7 * 86_400
 
 
 def test_threads_are_counted_one_by_one() -> None:

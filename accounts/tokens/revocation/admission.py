@@ -2,10 +2,10 @@
 
 from accounts.callers import Caller
 from accounts.models import ApiKey, IssuedToken, User
-from accounts.tokens.revocation.copy import COPY_MARKER, copy, restore
-from accounts.tokens.revocation.entries import blacklist_key, epoch_key, lock_key
+from accounts.tokens.revocation.copy import copy, restore
 from accounts.tokens.revocation.lookout import lookout
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AccountLocked, TokenInvalid
 from ratelimit.limiter import Decision, Gate, GateClosed, admit, admit_locally
 from ratelimit.limits import RequestLimit
@@ -22,10 +22,10 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[Gate, ...]:
     token not revoked and of the current epoch.
     """
     return (
-        Gate(COPY_MARKER, None),
-        Gate(lock_key(caller.user_id), 1 if unlocked else 0),
-        Gate(blacklist_key(caller.jti), 0),
-        Gate(epoch_key(caller.user_id), caller.epoch),
+        Gate(keys.COPY_MARKER, None),
+        Gate(keys.locked(caller.user_id), 1 if unlocked else 0),
+        Gate(keys.revoked(caller.user_id, caller.jti), 0),
+        Gate(keys.epoch(caller.user_id), caller.epoch),
     )
 
 
@@ -43,7 +43,7 @@ def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
         if not isinstance(error, RedisCallFailed):
             copy.doubt()
         check_in_database(caller)
-        return admit_locally(tier, caller.bucket)
+        return admit_locally(tier, caller.subject)
 
 
 def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False, restored: bool = False) -> Decision:
@@ -53,13 +53,13 @@ def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False,
     doors = gates(caller, unlocked=unlocked)
     try:
         lookout.check(doors)
-        return admit(tier, caller.bucket, gates=doors)
+        return admit(tier, caller.subject, gates=doors)
     except GateClosed as error:
         closed = error.index
     if closed == LOCK_GATE:
         # The lock may have been lifted when Redis could not be told.
         refuse_locked(caller)
-        lookout.forget(lock_key(caller.user_id))
+        lookout.forget(keys.locked(caller.user_id))
         return admit_by_copy(caller, tier, unlocked=True, restored=restored)
     if closed == REVOKED_GATE:
         raise TokenInvalid()
@@ -73,7 +73,7 @@ def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False,
 def admit_by_database(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential in the database while the copy is built; Redis counts, as ever."""
     check_in_database(caller)
-    return admit(tier, caller.bucket)
+    return admit(tier, caller.subject)
 
 
 def refuse_locked(caller: Caller) -> None:

@@ -16,22 +16,19 @@ from django.db import connection
 from accounts.tokens.revocation.entries import Entry, all_entries, in_chunks, publish, redis_now
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 
 logger = logging.getLogger(__name__)
 
-COPY_MARKER = "blacklist:complete"
-BUILDER = "blacklist:builder"
 BUILDER_LIFE_MS = 5000
 EXTEND_EVERY_SECONDS = 1.0
 BUILDER_POLL_SECONDS = 0.05
-BUILD = "blacklist_build:"  # and the build's id: what says that nobody emptied the server since the build began
 BUILD_LIFE_SECONDS = 600
 MARK_UNLESS_EMPTIED = """
 if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 redis.call('SET', KEYS[2], ARGV[1])
 return 1
 """
-BUILDS_BEGUN, BUILDS_DONE = "blacklist_builds:begun", "blacklist_builds:done"
 COUNTERS_LIFE_SECONDS = 86_400
 DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 EXTEND_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
@@ -71,13 +68,13 @@ class Copy:
         """Return what settles the present doubts; they stay the same however often it is tried."""
         run_id = server_run_id()
         if self.goal is None or (self.goal.doubts, self.goal.run_id) != (self.doubts, run_id):
-            self.goal = Goal(self.doubts, run_id, number_at(BUILDS_BEGUN))
+            self.goal = Goal(self.doubts, run_id, number_at(keys.COPY_BUILDS_BEGUN))
         return self.goal
 
     def is_built(self, goal: Goal) -> bool:
         """Return whether the copy is whole, and settle the doubts if so; who doubts it believes only a later build."""
-        whole = redis_call(lambda redis: redis.get(COPY_MARKER)) == goal.run_id
-        if whole and (not self.suspect or number_at(BUILDS_DONE) > goal.begun):
+        whole = redis_call(lambda redis: redis.get(keys.COPY_MARKER)) == goal.run_id
+        if whole and (not self.suspect or number_at(keys.COPY_BUILDS_DONE) > goal.begun):
             self.settle(goal)
             return True
         return False
@@ -157,27 +154,27 @@ def rebuild() -> int:
 
 def take_turn() -> str | None:
     """Return the id of a build that may begin now, None while another is under way."""
-    build = f"{BUILD}{uuid.uuid4().hex}"
-    return build if redis_call(lambda redis: redis.set(BUILDER, build, nx=True, px=BUILDER_LIFE_MS)) else None
+    build = keys.copy_build(uuid.uuid4().hex)
+    return build if redis_call(lambda redis: redis.set(keys.COPY_BUILDER, build, nx=True, px=BUILDER_LIFE_MS)) else None
 
 
 def build_copy(build: str, goal: Goal, entries: Iterable[Entry]) -> int:
     """Write the entries and the marker, which ends the turn; return how many entries there were."""
     try:
         redis_call(lambda redis: redis.set(build, 1, ex=BUILD_LIFE_SECONDS))
-        number = redis_call(lambda redis: redis.incr(BUILDS_BEGUN))
-        redis_call(lambda redis: redis.expire(BUILDS_BEGUN, COUNTERS_LIFE_SECONDS))
+        number = redis_call(lambda redis: redis.incr(keys.COPY_BUILDS_BEGUN))
+        redis_call(lambda redis: redis.expire(keys.COPY_BUILDS_BEGUN, COUNTERS_LIFE_SECONDS))
         written, now, extended_at = 0, redis_now(), time.monotonic()
         for chunk in in_chunks(entries):
             publish(chunk, now=now)
             written += len(chunk)
             if time.monotonic() > extended_at + EXTEND_EVERY_SECONDS:
-                redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, BUILDER, build, BUILDER_LIFE_MS))
+                redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, keys.COPY_BUILDER, build, BUILDER_LIFE_MS))
                 extended_at = time.monotonic()
-        if not redis_call(lambda redis: redis.eval(MARK_UNLESS_EMPTIED, 2, build, COPY_MARKER, goal.run_id)):
+        if not redis_call(lambda redis: redis.eval(MARK_UNLESS_EMPTIED, 2, build, keys.COPY_MARKER, goal.run_id)):
             raise RedisUnavailable("emptied while the copy was built")
-        redis_call(lambda redis: redis.set(BUILDS_DONE, number, ex=COUNTERS_LIFE_SECONDS))
+        redis_call(lambda redis: redis.set(keys.COPY_BUILDS_DONE, number, ex=COUNTERS_LIFE_SECONDS))
     finally:
-        redis_call(lambda redis: redis.eval(DELETE_OWN, 1, BUILDER, build))
+        redis_call(lambda redis: redis.eval(DELETE_OWN, 1, keys.COPY_BUILDER, build))
     copy.settle(goal)
     return written

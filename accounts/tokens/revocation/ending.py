@@ -16,11 +16,12 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedTokenQuerySet, User
 from accounts.tokens.revocation.copy import copy
-from accounts.tokens.revocation.entries import ended_epochs, lock_key, locked, revoked_keys, revoked_tokens
+from accounts.tokens.revocation.entries import ended_epochs, locked, revoked_keys, revoked_tokens
 from accounts.tokens.revocation.lookout import lookout
 from accounts.tokens.revocation.publishing import try_to_publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 
 
 @contextmanager
@@ -43,17 +44,17 @@ def revoke(tokens: IssuedTokenQuerySet) -> int:
     with doubting_after_errors():
         ended = tokens.live().update(revoked_at=Now())
         tokens.live(past).update(revoked_at=Now())
-        try_to_publish(revoked_tokens(tokens.to_blacklist(past).values_list("jti", "expires_at").iterator()))
+        try_to_publish(revoked_tokens(tokens.to_blacklist(past)))
     return ended
 
 
-def revoke_api_keys(keys: QuerySet[ApiKey]) -> int:
+def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
     """Revoke API keys; return how many were not yet."""
     with doubting_after_errors():
-        ids = list(keys.values_list("key_id", flat=True))
+        ids = list(api_keys.values_list("key_id", flat=True))
         chosen = ApiKey.objects.filter(key_id__in=ids)
         ended = chosen.filter(revoked_at=None).update(revoked_at=Now())
-        try_to_publish(revoked_keys(chosen.values_list("key_id", "revoked_at")))
+        try_to_publish(revoked_keys(chosen))
     return ended
 
 
@@ -78,9 +79,9 @@ def publish_lock(user: User) -> None:
 
 def publish_unlock(user: User) -> None:
     """Tell the hot path that the account is open again; what Redis does not hear, it asks the database."""
-    lookout.forget(lock_key(user.pk))
+    lookout.forget(keys.locked(user.pk))
     with suppress(RedisUnavailable):
-        redis_call(lambda redis: redis.delete(lock_key(user.pk)))
+        redis_call(lambda redis: redis.delete(keys.locked(user.pk)))
     # Somebody may have locked the account meanwhile, and told Redis before we did.
     now = User.objects.filter(pk=user.pk).first()
     if now is not None and now.is_locked:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
+from django.db.models import QuerySet
 from redis import Redis
 
-from accounts.models import ApiKey, IssuedToken, User
+from accounts.models import ApiKey, IssuedToken, IssuedTokenQuerySet, User
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.policy import keys
 
 RAISE = (Path(__file__).parent / "raise.lua").read_text(encoding="utf-8")
 CHUNK = 1000
@@ -31,45 +33,32 @@ class Entry(NamedTuple):
         return 1 if self.epoch is None else self.epoch
 
 
-def blacklist_key(jti: str) -> str:
-    """Return the key that says a token, or an API key, is revoked."""
-    return f"blacklist:{jti}"
-
-
-def lock_key(user_id: object) -> str:
-    """Return the key that says an account is locked."""
-    return f"account_lock:{user_id}"
-
-
-def epoch_key(user_id: object) -> str:
-    """Return the key that holds the user's token epoch, for as long as tokens of an earlier one could live."""
-    return f"token_epoch:{user_id}"
-
-
 def access_token_life() -> timedelta:
     """Return for how long an access token, or what a worker remembers of an API key, may live on."""
     return max(timedelta(minutes=settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES), API_KEY_REMEMBERED)
 
 
-def revoked_tokens(tokens: Iterable[tuple[str, datetime]]) -> Iterator[Entry]:
-    """Yield the entries of revoked tokens, given as (jti, expires_at)."""
-    return (Entry(blacklist_key(jti), expires) for jti, expires in tokens)
+def revoked_tokens(tokens: IssuedTokenQuerySet) -> Iterator[Entry]:
+    """Yield the entries of these tokens."""
+    rows = tokens.values_list("user_id", "jti", "expires_at").iterator()
+    return (Entry(keys.revoked(user_id, jti), expires) for user_id, jti, expires in rows)
 
 
-def revoked_keys(keys: Iterable[tuple[str, datetime | None]]) -> Iterator[Entry]:
-    """Yield the entries of revoked API keys, given as (key_id, revoked_at)."""
-    return (Entry(blacklist_key(key_id), at + API_KEY_REMEMBERED) for key_id, at in keys if at)
+def revoked_keys(api_keys: QuerySet[ApiKey]) -> Iterator[Entry]:
+    """Yield the entries of those of the API keys that are revoked."""
+    rows = api_keys.values_list("user_id", "key_id", "revoked_at").iterator()
+    return (Entry(keys.revoked(user_id, key_id), at + API_KEY_REMEMBERED) for user_id, key_id, at in rows if at)
 
 
 def locked(users: Iterable[tuple[object, datetime | None]]) -> Iterator[Entry]:
     """Yield the entries of locked accounts, given as (user_id, locked_until)."""
-    return (Entry(lock_key(user_id), until) for user_id, until in users if until)
+    return (Entry(keys.locked(user_id), until) for user_id, until in users if until)
 
 
 def ended_epochs(users: Iterable[tuple[object, int, datetime | None]]) -> Iterator[Entry]:
     """Yield the entries of ended epochs, given as (user_id, token_epoch, token_epoch_at)."""
     life = access_token_life()
-    return (Entry(epoch_key(user_id), at + life, epoch) for user_id, epoch, at in users if at)
+    return (Entry(keys.epoch(user_id), at + life, epoch) for user_id, epoch, at in users if at)
 
 
 def all_entries(now: datetime) -> Iterator[Entry]:
@@ -79,9 +68,8 @@ def all_entries(now: datetime) -> Iterator[Entry]:
     database.
     """
     past = now - MAX_CLOCK_SKEW
-    yield from revoked_tokens(IssuedToken.objects.to_blacklist(past).values_list("jti", "expires_at").iterator())
-    keys = ApiKey.objects.filter(revoked_at__gt=past - API_KEY_REMEMBERED).values_list("key_id", "revoked_at")
-    yield from revoked_keys(keys.iterator())
+    yield from revoked_tokens(IssuedToken.objects.to_blacklist(past))
+    yield from revoked_keys(ApiKey.objects.filter(revoked_at__gt=past - API_KEY_REMEMBERED))
     yield from locked(User.objects.locked(past).values_list("user_id", "locked_until").iterator())
     users = User.objects.with_new_epoch(past - access_token_life())
     yield from ended_epochs(users.values_list("user_id", "token_epoch", "token_epoch_at").iterator())
@@ -89,9 +77,8 @@ def all_entries(now: datetime) -> Iterator[Entry]:
 
 def late_entries(since: datetime) -> Iterator[Entry]:
     """Yield what was revoked, locked or ended since the time, which is the database's. A lock ends an epoch, too."""
-    tokens = IssuedToken.objects.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__gte=since)
-    yield from revoked_tokens(tokens.values_list("jti", "expires_at").iterator())
-    yield from revoked_keys(ApiKey.objects.filter(revoked_at__gte=since).values_list("key_id", "revoked_at").iterator())
+    yield from revoked_tokens(IssuedToken.objects.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__gte=since))
+    yield from revoked_keys(ApiKey.objects.filter(revoked_at__gte=since))
     users = list(
         User.objects.with_new_epoch(since).values_list("user_id", "token_epoch", "token_epoch_at", "locked_until")
     )

@@ -15,6 +15,7 @@ from lucid_gateway.kernel.redis.breaker import (
     RedisUnavailable,
 )
 from lucid_gateway.kernel.redis.connections import Pool, Primary
+from lucid_gateway.policy.keys import REDIS_PROBE
 
 __all__ = [
     "PROBE_EVERY_SECONDS", "Outage", "Probe", "RedisBreaker", "RedisCallFailed", "RedisUnavailable", "breaker", "ping",
@@ -107,7 +108,7 @@ class Probe:
 
 
 # A server that is full, or a replica, answers whatever only reads.
-breaker = RedisBreaker(Probe("SET", "redis_probe", "", "PX", 1000), drop=drop_connections)
+breaker = RedisBreaker(Probe("SET", REDIS_PROBE, "", "PX", 1000), drop=drop_connections)
 
 
 def redis_call(command: Callable[[Redis], T]) -> T:
