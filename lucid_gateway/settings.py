@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.kernel.logs import configure_structlog, logging_config
 from lucid_gateway.kernel.redis.connections import NO_RETRY, Primary, PrimaryConnection, time_outs
+from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 
 ENV = environment()
 
@@ -171,15 +172,13 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "lucid_gateway.kernel.error_responses.drf_exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
-JWT_ISSUER = "lucid-api-gateway"
-JWT_AUDIENCE = "lucid-api"
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=ENV.JWT_REFRESH_TOKEN_EXPIRE_DAYS),
     "ALGORITHM": ENV.JWT_ALGORITHM,
     "SIGNING_KEY": ENV.JWT_SECRET_KEY,
-    "ISSUER": JWT_ISSUER,
-    "AUDIENCE": JWT_AUDIENCE,
+    "ISSUER": ISSUER,
+    "AUDIENCE": AUDIENCE,
     "TOKEN_TYPE_CLAIM": "type",
     "USER_ID_CLAIM": "user_id",
     "USER_ID_FIELD": "user_id",

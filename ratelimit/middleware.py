@@ -9,6 +9,7 @@ from django.http.response import HttpResponseBase
 
 from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.policy import keys
+from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
 from lucid_gateway.server.admin_middleware import is_admin
 from ratelimit.client_address import is_trusted, resolve
@@ -19,10 +20,7 @@ from ratelimit.rules import tier_for
 from ratelimit.throttling import charge_address, decision_of, remember
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
-FORWARDED_FIELDS = (
-    "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
-    "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_REQUEST_ID",
-)  # fmt: skip
+FORWARDED_FIELDS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in FROM_TRUSTED_PROXIES)
 
 
 class TrustedProxyMiddleware:

@@ -102,7 +102,7 @@ def test_without_a_challenge_there_is_nothing_to_confirm(api: ApiClient, tokens:
 
 def test_a_challenge_ends_by_itself(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
     challenge = start(api, tokens)
-    (key,) = empty_redis.keys("wallet_registration:*")
+    (key,) = empty_redis.keys("*:wallet_registration")
     assert 290 < empty_redis.ttl(key) <= 300
     empty_redis.pexpire(key, 1)
     while empty_redis.exists(key):

@@ -6,7 +6,6 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import SigningKey as StoredKey
@@ -17,6 +16,7 @@ from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, SigningKey, holder, keyring, token_backend
 from accounts.tokens.signing_keys import bootstrap_kid
 from lucid_gateway.kernel.encryption import encrypt
+from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 from testing.plugin import JWT_SECRET_KEY
 
 
@@ -37,7 +37,7 @@ def test_tokens_name_their_key_and_algorithm(tokens: TokenPair) -> None:
 def test_tokens_say_who_made_them_and_for_whom(owner: User, tokens: TokenPair) -> None:
     claims = token_backend().decode(tokens.access)
 
-    assert (claims["iss"], claims["aud"]) == (settings.JWT_ISSUER, settings.JWT_AUDIENCE)
+    assert (claims["iss"], claims["aud"]) == (ISSUER, AUDIENCE)
     assert claims["user_id"] == claims["sub"] == str(owner.pk)
     assert claims["exp"] - claims["iat"] == 900
     assert set(claims) == {"type", "exp", "iat", "jti", "user_id", "sub", "role", "family", "iss", "aud", "epoch"}

@@ -19,6 +19,7 @@ from accounts.tokens.issuing import issue_tokens
 from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.kernel.env import Environment
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.policy import keys
 from lucid_gateway.policy.roles import Role
 from ratelimit.limiter import admit
 from ratelimit.limits import limit_of
@@ -56,7 +57,7 @@ def guess(count: int, subject: Subject) -> None:
 def use_up(count: int) -> None:
     """Count so many logins of the address."""
     for _ in range(count):
-        admit(limit_of("login_attempt"), "ip:127.0.0.1:admin")
+        admit(limit_of("login_attempt"), keys.address("127.0.0.1", "admin"))
 
 
 def change_password(client: Client, old: str = PASSWORD, new: str = NEW) -> Any:

@@ -22,6 +22,7 @@ from accounts.tests.stage import Person, Stage, running_stage, wait_until
 from accounts.tokens import signing_keys
 from accounts.tokens.keyring import KeyringHolder
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, bootstrap, bootstrap_kid, rotate
+from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 from testing.gateway import manage
 from testing.hammer import api, hammering, outcome, outcomes
 from testing.plugin import JWT_SECRET_KEY
@@ -71,7 +72,7 @@ def new_tokens(stage: Stage, people: tuple[Person, Person]) -> list[str]:
 def user_of(token: str, jwks: bytes) -> str:
     """Return whose token it is, checked by what the public keys tell and nothing else."""
     key = jwt.PyJWKSet.from_dict(json.loads(jwks))[key_of(token)]
-    claims = jwt.decode(token, key, audience=settings.JWT_AUDIENCE, issuer=settings.JWT_ISSUER)
+    claims = jwt.decode(token, key, audience=AUDIENCE, issuer=ISSUER)
     return str(claims["user_id"])
 
 

@@ -18,15 +18,12 @@ from accounts.tokens.key_material import KeyMaterial, key_material
 from accounts.tokens.signing_keys import bootstrap
 from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt
 from lucid_gateway.kernel.rsa_keys import UnfitKey
+from lucid_gateway.policy.claims import AUDIENCE, CLOCK_SKEW_SECONDS, FOREIGN_HEADERS, ISSUER, REQUIRED
 from lucid_gateway.policy.errors import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
-# Header fields that point at keys or change what is signed: a token of ours has none (RFC 7515, section 4.1).
-FOREIGN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip"})
-CLOCK_SKEW_SECONDS = 60
 LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
-REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "jti", "type", "user_id", "role", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class KeyringBackend(TokenBackend):
             key = key_for(keyring(), token.partition(".")[0])
             claims = jwt.decode(
                 token, key.material.verifying, algorithms=[key.algorithm], audience=self.audience, issuer=self.issuer,
-                options={"require": REQUIRED_CLAIMS, "strict_aud": True, "verify_iat": False},
+                options={"require": list(REQUIRED), "strict_aud": True, "verify_iat": False},
             )  # fmt: skip
         except jwt.ExpiredSignatureError as error:
             raise TokenBackendExpiredToken("Token expired") from error
@@ -169,6 +166,6 @@ def token_backend() -> KeyringBackend:
     return KeyringBackend(
         settings.ENV.JWT_ALGORITHM,
         settings.ENV.JWT_SECRET_KEY,
-        audience=settings.JWT_AUDIENCE,
-        issuer=settings.JWT_ISSUER,
+        audience=AUDIENCE,
+        issuer=ISSUER,
     )

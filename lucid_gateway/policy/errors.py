@@ -25,12 +25,14 @@ class GatewayError(Exception):
     """An error with the code, HTTP status and text that the caller sees.
 
     `details` is JSON, `headers` are extra fields of the answer. `retry_after` is the number of seconds after which the
-    same request may succeed, None if it is unknown or there is none; a 503 always has one.
+    same request may succeed, None if it is unknown or there is none; a 503 always has one. `reason` is a name of
+    `policy.reasons`: why, in more detail than the code says.
     """
 
     number: ClassVar[int] = 5001
     status: ClassVar[int] = 500
     text: ClassVar[str] = "Internal server error"
+    reason: str = "internal_error"
 
     def __init__(
         self,
@@ -39,9 +41,11 @@ class GatewayError(Exception):
         details: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         retry_after: int | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message or self.text)
         self.message = message or self.text
+        self.reason = reason or self.reason
         self.details = dict(details or {})
         self.headers = dict(headers or {})
         self.retry_after = UNAVAILABLE_SECONDS if retry_after is None and self.status == 503 else retry_after
@@ -62,24 +66,28 @@ class InvalidRequest(GatewayError):
     """Request data that does not fit; `details.validation_errors` lists field, message and code."""
 
     number, status, text = 1001, 422, "Invalid request data"
+    reason = "invalid_data"
 
 
 class BadRequest(InvalidRequest):
     """A request that is no well-formed HTTP request to this gateway (RFC 9110, section 15.5.1)."""
 
     status, text = 400, "Bad request"
+    reason = "malformed_request"
 
 
 class ClientLeft(BadRequest):
     """The client closed its connection before it was answered: for the log alone."""
 
     status, text = 499, "The client left"
+    reason = "client_left"
 
 
 class RequestTimeout(BadRequest):
     """A client that takes too long to send its request (RFC 9110, section 15.5.9)."""
 
     status, text = 408, "Request timeout"
+    reason = "request_timeout"
 
 
 class NotAcceptable(InvalidRequest):
@@ -146,179 +154,214 @@ class RequestTooLarge(InvalidRequest):
     """A body over the limit of its endpoint or route; `details.limit_bytes` says the limit."""
 
     number, status, text = 1010, 413, "Request too large"
+    reason = "body_too_large"
 
 
 class Unauthenticated(GatewayError):
     """No credentials, or wrong ones (RFC 9110, section 15.5.2)."""
 
     number, status, text = 2001, 401, "Authentication required"
+    reason = "credentials_missing"
 
 
 class TokenExpired(Unauthenticated):
     """An access token past its `exp`."""
 
     number, text = 2002, "Token expired"
+    reason = "token_expired"
 
 
 class TokenInvalid(Unauthenticated):
     """A token that is not ours, not an access token, or revoked."""
 
     number, text = 2003, "Token invalid or revoked"
+    reason = "claims_invalid"
 
 
 class InsufficientPermissions(GatewayError):
     """A known caller without the permission."""
 
     number, status, text = 2004, 403, "Insufficient permissions"
+    reason = "permission_missing"
 
 
 class AccountLocked(Unauthenticated):
     """The caller's account was locked."""
 
     number, text = 2005, "Account locked"
+    reason = "account_locked"
 
 
 class CodeExpired(Unauthenticated):
     """No login is waiting for this code: it was used, guessed at too often or has run out."""
 
     number, text = 2006, "Login link or code expired"
+    reason = "credentials_wrong"
 
 
 class CodeInvalid(Unauthenticated):
     """A login code that is not the mailed one."""
 
     number, text = 2007, "Code invalid"
+    reason = "credentials_wrong"
 
 
 class WalletSignatureInvalid(Unauthenticated):
     """A signature that the account's hardware wallet did not make over the challenge."""
 
     number, text = 2008, "Hardware wallet signature invalid"
+    reason = "credentials_wrong"
 
 
 class SecondFactorNeeded(Unauthenticated):
     """The first factor was right; `details.required` names what the account asks for beside it."""
 
     text = "A second factor is needed"
+    reason = "second_factor_missing"
 
 
 class RefreshTokenInvalid(Unauthenticated):
     """A refresh token that is not ours, expired, revoked or already used."""
 
     number, text = 2010, "Refresh token invalid or reused"
+    reason = "refresh_token_refused"
 
 
 class RateLimited(GatewayError):
     """A tier's limit is used up; `Retry-After`, also in `details`, says when a request will pass."""
 
     number, status, text = 3001, 429, "Rate limit exceeded"
+    reason = "tier_exhausted"
 
     def __init__(
-        self, message: str | None = None, *, details: Mapping[str, Any] | None = None, retry_after: int
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        retry_after: int,
+        reason: str | None = None,
     ) -> None:
-        super().__init__(message, details=dict(details or {}) | {"retry_after": retry_after}, retry_after=retry_after)
+        told = dict(details or {}) | {"retry_after": retry_after}
+        super().__init__(message, details=told, retry_after=retry_after, reason=reason)
 
 
 class QuotaExceeded(RateLimited):
     """The requests of the day are used up; `Retry-After` says when the next day begins (UTC)."""
 
     number, text = 3002, "Quota exceeded"
+    reason = "quota_exhausted"
 
 
 class BandwidthExceeded(RateLimited):
     """The bytes of an upload cannot be taken soon."""
 
     number, text = 3004, "Bandwidth limit exceeded"
+    reason = "bandwidth_exhausted"
 
 
 class TooManyConcurrentRequests(RateLimited):
     """The caller has as many requests under way as one may."""
 
     number, text = 3005, "Too many concurrent requests"
+    reason = "too_many_concurrent"
 
 
 class TooManyAttempts(RateLimited):
     """Too many failed attempts at a login."""
 
     number, text = 3003, "Too many failed attempts"
+    reason = "too_many_attempts"
 
 
 class NotFound(GatewayError):
     """Nothing here, or nothing that this caller may know of."""
 
     number, status, text = 4001, 404, "Not found"
+    reason = "not_found"
 
 
 class AlreadyExists(GatewayError):
     """A unique value is taken."""
 
     number, status, text = 4002, 409, "Already exists"
+    reason = "conflict"
 
 
 class OperationNotAllowed(GatewayError):
     """The method is not offered here; `Allow` lists those that are."""
 
     number, status, text = 4003, 405, "Operation not allowed"
+    reason = "method_not_allowed"
 
 
 class RequestUnderWay(OperationNotAllowed):
     """A request with the same Idempotency-Key is under way, or nobody knows what became of it."""
 
     status, text = 409, "A request with this Idempotency-Key is under way"
+    reason = "idempotency_in_progress"
 
 
 class UpgradeRefused(OperationNotAllowed):
     """A change of protocol that the gateway does not offer (RFC 9110, section 7.8)."""
 
     status, text = 501, "Upgrades are not offered"
+    reason = "upgrade_refused"
 
 
 class PreconditionFailed(OperationNotAllowed):
     """The resource is not what If-Match says it is: somebody changed it meanwhile (RFC 9110, section 13.1.1)."""
 
     status, text = 412, "The resource has changed"
+    reason = "conflict"
 
 
 class SessionTooLarge(GatewayError):
     """An upload for which there is no room in its session; `details` say how much there is, in bytes."""
 
     number, status, text = 4005, 413, "Session size limit exceeded"
+    reason = "conflict"
 
 
 class ChunkTooLarge(GatewayError):
     """A chunk over 10 MiB, or without a byte; `details.limit_bytes` says the limit."""
 
     number, status, text = 4006, 413, "Chunk size limit exceeded"
+    reason = "body_too_large"
 
 
 class WrongSessionState(GatewayError):
     """Something that the session's state does not allow; `details.status` says the state."""
 
     number, status, text = 4007, 409, "The session's state does not allow it"
+    reason = "conflict"
 
 
 class BlockchainUnavailable(GatewayError):
     """The blockchain core could not be asked, or could not answer."""
 
     number, status, text = 4009, 503, "Blockchain service unavailable"
+    reason = "unavailable"
 
 
 class DatabaseUnavailable(GatewayError):
     """The database does not answer."""
 
     number, status, text = 5002, 503, "Database unavailable"
+    reason = "database_unavailable"
 
 
 class BadUpstreamAnswer(GatewayError):
     """A cluster answered something that is not well-formed HTTP."""
 
     number, status, text = 5003, 502, "Bad answer from a cluster"
+    reason = "instance_bad_answer"
 
 
 class UpstreamUnreachable(GatewayError):
     """No instance of a cluster takes a connection: nothing was sent."""
 
     number, status, text = 5005, 502, "Cannot reach a cluster"
+    reason = "instance_unreachable"
     nothing_sent = True
 
 
@@ -326,21 +369,31 @@ class UpstreamTimeout(GatewayError):
     """A cluster did not answer in time."""
 
     number, status, text = 5006, 504, "Cluster timed out"
+    reason = "instance_timeout"
 
 
 class CircuitOpen(GatewayError):
     """All instances of a cluster failed lately: none is asked before `Retry-After`."""
 
     number, status, text = 5007, 503, "Circuit open"
+    reason = "breaker_open"
 
 
 class ServiceUnavailable(GatewayError):
     """Something that this request needs is down or not configured."""
 
     number, status, text = 5008, 503, "Service unavailable"
+    reason = "unavailable"
 
 
 class ClusterInMaintenance(GatewayError):
     """An operator took the cluster out of service; `Retry-After` says when to try again."""
 
     number, status, text = 5009, 503, "Cluster in maintenance"
+    reason = "cluster_in_maintenance"
+
+
+def all_errors() -> tuple[type[GatewayError], ...]:
+    """Return the errors of this module, by code and status."""
+    found = [value for value in globals().values() if isinstance(value, type) and issubclass(value, GatewayError)]
+    return tuple(sorted(found, key=lambda error: (error.number, error.status, error.__name__)))

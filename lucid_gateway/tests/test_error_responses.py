@@ -95,7 +95,7 @@ def test_no_exception_of_drf_becomes_another_class_of_status(exception: drf.APIE
         (errors.TokenExpired(), "WWW-Authenticate", "Bearer"),
         (OperationalError(), "Retry-After", "5"),
         (RedisUnavailable(), "Retry-After", "5"),
-        (errors.ServiceUnavailable(headers={"Retry-After": "17"}), "Retry-After", "17"),
+        (errors.ServiceUnavailable(retry_after=17), "Retry-After", "17"),
         (drf.Throttled(2.5), "Retry-After", "3"),
         (errors.NotFound(), "Cache-Control", "no-store"),
     ],

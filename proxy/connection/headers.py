@@ -2,48 +2,18 @@
 
 import re
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Protocol
 
-from django.conf import settings
-from django.contrib.messages.storage.cookie import CookieStorage
 from django.http import HttpRequest
 
+from lucid_gateway.policy.headers import OWN_COOKIES, VIA, is_forwarded, is_returned, named_in_connection
 from proxy.choosing.clusters import Instance
 from proxy.connection.trace import traceparent
 from ratelimit.client_address import client_address
 
-HOP_BY_HOP = frozenset(
-    {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade",
-    }
-)  # fmt: skip
-FRAMING = frozenset({"content-length", "expect", "host"})
-# Never the client's to say: its credentials stay here, and who it is the gateway says.
-GATEWAY_OWNED = frozenset(
-    {
-        "authorization", "x-api-key", "x-request-id", "via", "x-gateway-signature", "remote-user", "x-remote-user",
-        # Other names for the client's address, and for the host that it asked.
-        "forwarded", "x-forwarded", "x-real-ip", "client-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
-        "cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for", "x-host", "x-original-host",
-        # What a cluster that speaks CGI would take for the proxy of its own requests (HTTP_PROXY).
-        "proxy",
-        # Other names for method and path, which the gateway has judged already.
-        "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
-    }
-)  # fmt: skip
-GATEWAY_OWNED_PREFIXES = ("x-user-", "x-auth-", "x-forwarded-")
 TRACEPARENT = frozenset({"traceparent"})
 TRACE = TRACEPARENT | {"tracestate"}  # of a trace that is not gone on with
-NOT_FORWARDED = HOP_BY_HOP | FRAMING | GATEWAY_OWNED
-# A cluster may not set these. What other origins may read (CORS) and the limits are the gateway's decision; the others
-# change what a browser does with the whole host, or name software.
-NOT_RETURNED_PREFIXES = ("access-control-", "x-ratelimit-", "ratelimit")
-NOT_RETURNED = HOP_BY_HOP | {
-    "x-request-id", "strict-transport-security", "clear-site-data", "alt-svc", "nel", "report-to", "server",
-}  # fmt: skip
-VIA = "1.1 lucid-api-gateway"
 COOKIE_NAME = re.compile(r"[\s=]*([^=]*).*", re.DOTALL)
 REMEMBERED_NAMES = 1024  # clients and clusters choose the names: more must not cost memory
 
@@ -59,16 +29,11 @@ class Identity(Protocol):
     def permissions(self) -> frozenset[str]: ...
 
 
-def named_in_connection(value: str) -> frozenset[str]:
-    """Return the field names that a Connection field declares hop-by-hop."""
-    return frozenset(name.strip().lower() for name in value.split(",")) if value else frozenset()
-
-
 @lru_cache(maxsize=REMEMBERED_NAMES)
 def forwarded_name(key: str) -> str:
     """Return the name under which a field of WSGI (`HTTP_X_NAME`) is forwarded; empty if it is not."""
     name = key[5:].replace("_", "-").lower()
-    return "" if name in NOT_FORWARDED or name.startswith(GATEWAY_OWNED_PREFIXES) else name
+    return name if is_forwarded(name) else ""
 
 
 def request_headers(request: HttpRequest, caller: Identity, instance: Instance) -> list[tuple[str, str]]:
@@ -125,7 +90,7 @@ def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]
 def returned_name(name: str) -> str:
     """Return the lower-case name of a field that a cluster may send to the client; empty if it may not."""
     lowered = name.lower()
-    return "" if lowered in NOT_RETURNED or lowered.startswith(NOT_RETURNED_PREFIXES) else lowered
+    return lowered if is_returned(lowered) else ""
 
 
 def sets_own_cookie(set_cookie: str) -> bool:
@@ -135,10 +100,4 @@ def sets_own_cookie(set_cookie: str) -> bool:
     the field as UTF-8 and strips all white space of Unicode from a name.
     """
     pair = set_cookie.partition(";")[0].encode("latin-1").decode("utf-8", "replace")
-    return COOKIE_NAME.sub(r"\1", pair).strip() in own_cookies()
-
-
-@cache
-def own_cookies() -> frozenset[str]:
-    """Return the names of the cookies of the operator pages."""
-    return frozenset({settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, CookieStorage.cookie_name})
+    return COOKIE_NAME.sub(r"\1", pair).strip() in OWN_COOKIES

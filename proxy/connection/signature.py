@@ -8,11 +8,11 @@ import hmac
 import time
 from collections.abc import Mapping
 
-SIGNED = ("x-user-id", "x-user-role", "x-user-permissions", "x-request-id")
+from lucid_gateway.policy.headers import IDENTITY
 
 
 def signature(secret: str, method: str, target: str, fields: Mapping[str, str], now: int | None = None) -> str:
     """Return the field's value for a request; `fields` hold what the gateway says of the caller, by lower-case name."""
     at = str(int(time.time()) if now is None else now)
-    message = "\n".join([at, method, target, *(fields[name] for name in SIGNED)])
+    message = "\n".join([at, method, target, *(fields[name] for name in IDENTITY)])
     return f"t={at},v1={hmac.digest(secret.encode(), message.encode(), 'sha256').hex()}"

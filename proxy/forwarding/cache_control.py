@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from django.utils.http import parse_http_date_safe
 
-from proxy.connection.headers import GATEWAY_OWNED_PREFIXES, NOT_FORWARDED, TRACE
+from lucid_gateway.policy.headers import is_forwarded
+from proxy.connection.headers import TRACE
 
 MAX_SECONDS = 3600.0  # what is never kept longer, whatever the cluster allows
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # RFC 9110, section 5.6.2
@@ -97,7 +98,7 @@ def varies_by(fields: Fields, *, shared: bool) -> tuple[str, ...] | None:
     names = {name.strip().lower() for value in values_of(fields, "vary") for name in value.split(",")} - {"", "host"}
     if not shared:
         names -= OF_THE_CALLER  # each has answers of their own
-    if names & (NOT_FORWARDED | TRACE | {"*"}) or any(name.startswith(GATEWAY_OWNED_PREFIXES) for name in names):
+    if names & (TRACE | {"*"}) or not all(map(is_forwarded, names)):
         return None
     return tuple(sorted(names))
 

@@ -15,8 +15,9 @@ from django.utils.http import parse_etags, parse_http_date_safe
 
 from accounts.callers import Caller
 from lucid_gateway.policy.errors import UpstreamTimeout
+from lucid_gateway.policy.headers import named_in_connection
 from lucid_gateway.policy.routes import CacheRule, Route
-from proxy.connection.headers import named_in_connection, response_headers
+from proxy.connection.headers import response_headers
 from proxy.forwarding.cache_control import Fields, Terms, initial_age, lifetime, terms_of, values_of, varies_by
 from proxy.forwarding.coalescing import Flights
 from proxy.forwarding.read_ahead import Body, ReadAhead

@@ -13,9 +13,9 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from accounts.tests.stage import wait_until
+from lucid_gateway.policy.headers import HOP_BY_HOP
 from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
 from lucid_gateway.policy.routes import SAFE_IN_PATH
-from proxy.connection.headers import HOP_BY_HOP
 from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
 from proxy.tests.raw_cluster import OK, saying, saying_and_closing

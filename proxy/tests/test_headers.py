@@ -7,8 +7,9 @@ from django.http import HttpRequest, parse_cookie
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_gateway.policy.headers import HOP_BY_HOP
 from proxy.choosing.clusters import Instance
-from proxy.connection.headers import HOP_BY_HOP, request_headers, response_headers, sets_own_cookie
+from proxy.connection.headers import request_headers, response_headers, sets_own_cookie
 from proxy.connection.trace import TRACEPARENT
 from proxy.tests.conftest import Stage
 from proxy.tests.raw_cluster import RawCluster, saying

@@ -235,7 +235,7 @@ def test_every_answer_gives_its_place_back(
 def test_a_second_request_beside_the_first_is_refused(
     api: ApiClient, one_at_a_time: None, owner: User, tokens: TokenPair
 ) -> None:
-    admit(RequestLimit("first", 9, 0, concurrent_requests=1), f"user:{owner.pk}")
+    admit(RequestLimit("first", 9, 0, concurrent_requests=1), keys.user(owner.pk))
 
     response = api.send("get", "/users/me", token=tokens.access)
 
