@@ -19,7 +19,6 @@ from hypothesis.internal.conjecture import providers
 from redis import Redis
 
 from accounts.api_keys import remembered
-from accounts.audit import Origin, origin
 from accounts.authentication import verified
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
@@ -30,6 +29,7 @@ from accounts.tokens.revocation.lookout import lookout
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
+from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.kernel.redis.access import breaker, redis_client
 from lucid_gateway.policy.roles import Role
 from proxy.choosing import closures as maintenance
@@ -167,11 +167,11 @@ def super_admin(db: None) -> User:
 @pytest.fixture
 def tokens(owner: User) -> TokenPair:
     """The owner's tokens, as from a login."""
-    noted = origin.set(Origin("192.0.2.1", "pytest"))
+    noted = current.set(RequestRecord(client_address="192.0.2.1", user_agent="pytest"))
     try:
         return issue_tokens(owner)
     finally:
-        origin.reset(noted)
+        current.reset(noted)
 
 
 @pytest.fixture(scope="session")

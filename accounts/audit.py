@@ -1,31 +1,15 @@
 """The audit log: who did what to whom, from where, and what came of it."""
 
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from accounts.models import AuditEvent, User
+from lucid_gateway.kernel.record import current_record
 
 logger = structlog.get_logger("audit")
 USER_AGENT_LENGTH = 200
 SUCCESS, FAILURE, BLOCKED = AuditEvent.Outcome.SUCCESS, AuditEvent.Outcome.FAILURE, AuditEvent.Outcome.BLOCKED
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the work at hand comes from: a request's address, user agent and id, or a command's name as `actor`."""
-
-    address: str = ""
-    user_agent: str = ""
-    request_id: str = ""
-    actor: str = ""
-
-
-# Outside of requests there are commands.
-NOWHERE = Origin(actor="manage.py")
-origin: ContextVar[Origin] = ContextVar("origin", default=NOWHERE)
 
 
 def record(
@@ -41,13 +25,13 @@ def record(
     `details` is JSON without secrets. Without an actor it is the subject's own doing, or outside of requests a
     command's.
     """
-    at = origin.get()
+    at = current_record()
     event = AuditEvent(
         type=kind,
         outcome=outcome,
         actor=name_of(actor) or at.actor or name_of(subject),
         subject=name_of(subject),
-        address=at.address,
+        address=at.client_address,
         user_agent=at.user_agent[:USER_AGENT_LENGTH],
         request_id=at.request_id,
         details=details,

@@ -14,6 +14,7 @@ from accounts.callers import Caller, RememberedCallers
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.admission import EpochOver, admit_caller
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
 from lucid_gateway.policy.roles import Role
 from ratelimit.client_address import address_bucket, client_address
@@ -46,7 +47,7 @@ class CallerAuthentication(BaseAuthentication):
         except GatewayError:
             refuse_flood(http_request)
             raise
-        http_request.caller = caller  # type: ignore[attr-defined]
+        record_of(http_request).caller = caller
         remember(http_request, decision)
         return caller, None
 

@@ -1,67 +1,19 @@
-"""The caller of a request, as far as the access token tells: no database is asked."""
+"""The caller of a request, and the callers whose credentials this process has checked lately."""
 
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django.http import HttpRequest
 
-from lucid_gateway.policy import keys
-from lucid_gateway.policy.roles import PERMISSIONS, STAFF, Role
+from lucid_gateway.kernel.caller import Caller
+from lucid_gateway.kernel.record import record_of
+
+__all__ = ["Caller", "RememberedCallers", "caller_of"]
 
 MAX_REMEMBERED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: `user_id` (UUID as text), role, and the token's `jti`, family, `exp` and epoch.
-
-    With an API key `jti` is the key's id, `family` is empty, and `key_permissions` narrow the role's.
-    """
-
-    user_id: str
-    role: Role
-    jti: str
-    family: str
-    expires_at: int
-    epoch: int = 0
-    key_permissions: frozenset[str] | None = None
-    is_authenticated: bool = True
-    is_active: bool = True
-
-    @property
-    def pk(self) -> str:
-        """The key, under the name that DRF and the logs look for."""
-        return self.user_id
-
-    @property
-    def is_staff(self) -> bool:
-        """Whether the role is admin or above."""
-        return self.role in STAFF
-
-    @property
-    def by_api_key(self) -> bool:
-        """Whether an API key speaks, and nobody has signed in."""
-        return self.key_permissions is not None
-
-    @property
-    def bucket(self) -> str:
-        """Under which name the rules of operators speak of the caller: each user, and each API key on its own."""
-        return f"key:{self.jti}" if self.by_api_key else f"user:{self.user_id}"
-
-    @property
-    def subject(self) -> str:
-        """Whose requests the rate limits count."""
-        return keys.api_key(self.user_id, self.jti) if self.by_api_key else keys.user(self.user_id)
-
-    @property
-    def permissions(self) -> frozenset[str]:
-        """What the caller may do."""
-        allowed = PERMISSIONS[self.role]
-        return allowed if self.key_permissions is None else allowed & self.key_permissions
 
 
 K = TypeVar("K", bound=Hashable)
@@ -104,5 +56,6 @@ class RememberedCallers(Generic[K]):
 
 def caller_of(request: HttpRequest) -> Caller:
     """Return the caller of an authenticated request."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = record_of(request).caller
+    assert caller is not None
     return caller

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from accounts.audit import origin, record
+from accounts.audit import record
 from accounts.models import User
+from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed
 from ratelimit import rules
 from ratelimit.models import AddressRule, LimitRule, as_network
@@ -39,7 +40,7 @@ def set_address_rule(
 
 def refuse_to_lock_out(rule: AddressRule) -> None:
     """Raise LocksOut if the rule would refuse whoever asks for it; from `manage.py` nobody is."""
-    address = origin.get().address
+    address = current_record().client_address
     if address and rule.kind in REFUSED_KINDS:
         others = AddressRule.objects.in_force().exclude(network=rule.network)
         verdict = table_of([*others, rule]).find(address)

@@ -49,7 +49,6 @@ MIDDLEWARE = [
     "ratelimit.middleware.RateLimitHeadersMiddleware",
     "ratelimit.middleware.UncountedRequestsMiddleware",
     "proxy.forwarding.request_target.RequestTargetMiddleware",
-    "accounts.middleware.OriginMiddleware",
     "lucid_gateway.meta.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
     "lucid_gateway.server.body.BodyLimitMiddleware",

@@ -29,6 +29,11 @@ class BandwidthDecision:
     level: int
 
     @property
+    def tier_name(self) -> str:
+        """The name of the tier."""
+        return self.tier.name
+
+    @property
     def seconds_until_full(self) -> int:
         """Seconds until the whole burst is there again."""
         return max(0, -(-(self.tier.burst_bytes - self.level) // self.tier.bytes_per_second))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from django.http import HttpRequest
 
 from lucid_gateway.kernel.env import Network
+from lucid_gateway.kernel.record import record_of
 
 UNIX_SOCKET = ""
 IPV6_PREFIX = 64
@@ -61,8 +62,7 @@ def resolve(peer: str, forwarded_for: str, networks: Sequence[Network]) -> str:
 
 def client_address(request: HttpRequest) -> str:
     """Return the client's address as TrustedProxyMiddleware found it."""
-    address: str = request.client_address  # type: ignore[attr-defined]
-    return address
+    return record_of(request).client_address
 
 
 def address_bucket(address: str) -> str:

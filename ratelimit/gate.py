@@ -15,7 +15,9 @@ from django.conf import settings
 
 from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
+from lucid_gateway.policy.reasons import Step
 from ratelimit.client_address import resolve
 from ratelimit.rules import Verdict, holder, refusal_of
 
@@ -54,20 +56,23 @@ class AddressGate:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         fields = [("X-FORWARDED-FOR", environ.get("HTTP_X_FORWARDED_FOR", ""))]
-        refusal = self.refusal_to(environ.get("REMOTE_ADDR", ""), fields)
+        refusal = self.refusal_to(environ.get("REMOTE_ADDR", ""), fields, RequestRecord())
         if refusal is None:
             return self.application(environ, start_response)
         start_response(refusal.status, refusal.headers)
         return [refusal.body]
 
-    def refusal_to(self, peer: str, fields: Fields) -> Refusal | None:
+    def refusal_to(self, peer: str, fields: Fields, record: RequestRecord) -> Refusal | None:
         """Return the answer to a peer's request with these header fields (names in upper case), None to serve it."""
         if not holder.rules.addresses.networks:
             return None
         forwarded_for = ",".join(value for name, value in fields if name == "X-FORWARDED-FOR")
-        verdict = refusal_of(resolve(peer, forwarded_for, self.networks))
+        record.client_address = resolve(peer, forwarded_for, self.networks)
+        verdict = refusal_of(record.client_address)
         if verdict is None:
+            record.passed(Step.ADDRESS_RULE)
             return None
+        record.ended("address_denied" if verdict.expires_at is None else "address_blocked")
         BLOCKED.inc()
         return with_request_id(prepared(verdict, int(time.time())))
 

@@ -67,6 +67,11 @@ class Decision:
     lease: Lease | None = None
 
     @property
+    def tier_name(self) -> str:
+        """The name of the tier."""
+        return self.tier.name
+
+    @property
     def observed(self) -> bool:
         """Whether the request would have been refused if its limit did more than observe."""
         if self.verdict == Verdict.ADMITTED:

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
@@ -24,7 +25,7 @@ FORWARDED_FIELDS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in FR
 
 
 class TrustedProxyMiddleware:
-    """Sets `request.client_address`, and removes what an untrusted peer says about other hops."""
+    """Finds the client's address, and removes what an untrusted peer says about other hops."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -33,7 +34,7 @@ class TrustedProxyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         peer = request.META.get("REMOTE_ADDR", "")
         forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR", "")
-        request.client_address = resolve(peer, forwarded_for, self.networks)  # type: ignore[attr-defined]
+        record_of(request).client_address = resolve(peer, forwarded_for, self.networks)
         if not is_trusted(peer, self.networks):
             for field in FORWARDED_FIELDS:
                 request.META.pop(field, None)
@@ -52,7 +53,7 @@ class RateLimitHeadersMiddleware:
         if decision is not None and settings.ENV.RATE_LIMIT_ENABLED:
             for name, value in decision.headers().items():
                 response[name] = value
-        lease: Lease | None = getattr(request, "lease", None)
+        lease: Lease | None = record_of(request).lease
         if lease is not None:
             # Django calls it when the last byte has been handed over, or the client has left.
             response._resource_closers.append(lambda: leases.give_back(lease))  # type: ignore[attr-defined]

@@ -2,16 +2,16 @@
 
 import dataclasses
 import time
-from collections.abc import Collection
 from functools import cache
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from lucid_gateway.kernel.caller import Caller
+from lucid_gateway.kernel.record import Limits, record_of
 from lucid_gateway.policy import keys, tiers
-from lucid_gateway.policy.errors import RateLimited
 from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
 from ratelimit import bandwidth
 from ratelimit.client_address import address_bucket, client_address
@@ -27,42 +27,21 @@ from ratelimit.shadow import observed
 Kind = AddressRule.Kind
 
 
-class Subject(Protocol):
-    """As much of a caller as a throttle asks for."""
-
-    @property
-    def is_staff(self) -> bool: ...
-    @property
-    def bucket(self) -> str: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def permissions(self) -> Collection[str]: ...
-
-
-class Limits(Protocol):
-    """A decision, whatever it counts: requests or bytes."""
-
-    @property
-    def admitted(self) -> bool: ...
-    def headers(self) -> dict[str, str]: ...
-    def error(self) -> RateLimited: ...
-
-
 def decision_of(request: HttpRequest) -> Limits | None:
     """Return what was decided for this request, None if nothing was yet."""
-    return getattr(request, "rate_limit", None)
+    return record_of(request).limits
 
 
 def remember(request: HttpRequest, decision: Decision) -> Decision:
     """Keep the decision on the request; RateLimitHeadersMiddleware writes it into the answer."""
-    request.rate_limit = decision  # type: ignore[attr-defined]
+    record = record_of(request)
+    record.limits = decision
     if decision.lease is not None:
         # Beside the decision, which a later one may replace; it is renewed for as long as the request takes.
-        request.lease = decision.lease  # type: ignore[attr-defined]
+        record.lease = decision.lease
         leases.hold(decision.lease)
     if decision.observed:
-        observed(decision.tier.name, getattr(getattr(request, "caller", None), "bucket", client_address(request)))
+        observed(decision.tier.name, record.caller.bucket if record.caller else record.client_address)
     return decision
 
 
@@ -111,7 +90,7 @@ class TierThrottle(BaseThrottle):
     tier_name: ClassVar[str]
 
     @classmethod
-    def tier_for(cls, caller: Subject) -> RequestLimit:
+    def tier_for(cls, caller: Caller) -> RequestLimit:
         """Return the tier that counts the caller's requests."""
         return tier_for(cls.tier_name, caller.bucket)
 
@@ -137,7 +116,7 @@ class AdminThrottle(TierThrottle):
     tier_name = tiers.ADMIN.name
 
     @classmethod
-    def tier_for(cls, caller: Subject) -> RequestLimit:
+    def tier_for(cls, caller: Caller) -> RequestLimit:
         """Return the admin tier for staff alone."""
         return tier_for(cls.tier_name if caller.is_staff else AuthenticatedThrottle.tier_name, caller.bucket)
 
@@ -149,7 +128,7 @@ class MonitorThrottle(TierThrottle):
     permission: ClassVar[str] = "system:monitor"
 
     @classmethod
-    def tier_for(cls, caller: Subject) -> RequestLimit:
+    def tier_for(cls, caller: Caller) -> RequestLimit:
         """Return the admin tier for callers with the permission."""
         name = cls.tier_name if cls.permission in caller.permissions else AuthenticatedThrottle.tier_name
         return tier_for(name, caller.bucket)
@@ -164,10 +143,11 @@ class ChunkUploadThrottle(TierThrottle):
         """Meter the body; raise BandwidthExceeded while the bytes of earlier uploads have not been worked off."""
         super().allow_request(request, view)
         http_request = request._request
-        caller: Subject = http_request.caller  # type: ignore[attr-defined]
-        subject, tier = caller.subject, bandwidth_tier_for(caller.bucket)
+        record = record_of(http_request)
+        assert record.caller is not None
+        subject, tier = record.caller.subject, bandwidth_tier_for(record.caller.bucket)
         decision = bandwidth.take(tier, subject, 0)
-        http_request.rate_limit = decision  # type: ignore[attr-defined]
+        record.limits = decision
         if not decision.admitted and not tier.observe_only:
             raise decision.error()
         source = http_request.META["wsgi.input"]

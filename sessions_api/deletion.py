@@ -8,9 +8,10 @@ import uuid
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.audit import origin, record
+from accounts.audit import record
 from accounts.callers import Caller
 from accounts.models import User
+from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
 from lucid_gateway.policy.roles import Role
 from proxy.connection.calls import call
@@ -52,7 +53,7 @@ def finish_deletion(session: Session, *, by: Identity) -> bool:
     if uploading([session]) or not tell_cluster(session, by=by):
         return False
     # Noted before the last row is gone: after it nothing would remember.
-    record("session.purged", subject=str(session.pk), actor=origin.get().actor or str(session.user_id))
+    record("session.purged", subject=str(session.pk), actor=current_record().actor or str(session.user_id))
     Manifest.objects.filter(session_id=session.pk).delete()
     delete_chunks(session.pk)
     Session.objects.filter(pk=session.pk).delete()
@@ -68,7 +69,7 @@ def delete_chunks(session_id: uuid.UUID) -> None:
 
 def tell_cluster(session: Session, *, by: Identity) -> bool:
     """Let the cluster drop what it has of the session; return whether it has nothing any more."""
-    request_id = origin.get().request_id or str(uuid.uuid4())
+    request_id = current_record().request_id or str(uuid.uuid4())
     try:
         answer = call(CLUSTER, "DELETE", f"/api/v1/sessions/{session.pk}", caller=by, request_id=request_id)
     except GatewayError:

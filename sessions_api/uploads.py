@@ -16,6 +16,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import (
     AlreadyExists,
     BadUpstreamAnswer,
@@ -26,7 +27,7 @@ from lucid_gateway.policy.errors import (
 from lucid_gateway.policy.routes import CHUNK_UPLOAD
 from proxy.choosing.clusters import cluster_named
 from proxy.connection.headers import Identity
-from proxy.forwarding.forwarder import Exchange, Forwarded, forward
+from proxy.forwarding.forwarder import Forwarded, forward
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody
 from sessions_api.models import Chunk, Session
 from sessions_api.moments import moment
@@ -182,12 +183,11 @@ def before_end(upload: Upload) -> None:
 
 def send(request: HttpRequest, caller: Identity, session_id: uuid.UUID, body: ChunkBody) -> Forwarded:
     """Forward the upload by its row of the route table; a client that leaves after its last byte does not end it."""
-    exchange = Exchange(CHUNK_UPLOAD.cluster)
-    request.upstream = exchange  # type: ignore[attr-defined]  # read by the access log
+    record_of(request).cluster = CHUNK_UPLOAD.cluster
     request.META["wsgi.input"] = body
     target = CHUNK_UPLOAD.target({"session_id": str(session_id)}, request.META.get("QUERY_STRING", ""))
     cluster = cluster_named(CHUNK_UPLOAD.cluster)
-    return forward(request, CHUNK_UPLOAD, cluster, caller=caller, target=target, exchange=exchange, watch_client=False)
+    return forward(request, CHUNK_UPLOAD, cluster, caller=caller, target=target, watch_client=False)
 
 
 def storage_path(forwarded: Forwarded) -> str:

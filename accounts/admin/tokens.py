@@ -1,6 +1,5 @@
 """The operator pages for tokens, signed-in devices and signing keys."""
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -15,12 +14,13 @@ from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
 from accounts.admin.long_lists import LongListPaginator
 from accounts.admin.search import FoundByUUID
 from accounts.admin.users import operator_of
-from accounts.audit import origin, record
+from accounts.audit import record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.staff import may_manage
 from accounts.tokens.issuing import end_family
 from accounts.tokens.revocation.ending import revoke
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
+from lucid_gateway.kernel.record import current_record
 
 ROTATION = (
     "Rotate the signing keys",
@@ -178,8 +178,9 @@ class SigningKeyAdmin(ReadOnlyAdmin):
 
 def rotate_as(operator: User, *, retire_now: bool) -> Rotation:
     """Rotate, with the operator as the actor of all that the audit log says of it; raise RotationUnderway."""
-    noted = origin.set(replace(origin.get(), actor=str(operator.pk)))
+    record = current_record()
+    before, record.actor = record.actor, str(operator.pk)
     try:
         return rotate(settings.ENV.JWT_ALGORITHM, retire_now=retire_now)
     finally:
-        origin.reset(noted)
+        record.actor = before

@@ -11,8 +11,9 @@ from typing import Any
 
 from redis import Redis
 
-from accounts.audit import BLOCKED, origin, record
+from accounts.audit import BLOCKED, record
 from lucid_gateway.kernel.digests import keyed_hash
+from lucid_gateway.kernel.record import current_record
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.policy import keys
@@ -93,7 +94,7 @@ def signed_in(user_id: object) -> Subject:
 
 def here() -> Subject:
     """Return the subject for guesses from the request's address."""
-    return Subject("address", address_bucket(origin.get().address))
+    return Subject("address", address_bucket(current_record().client_address))
 
 
 class Attempt:

@@ -7,11 +7,11 @@ from typing import Any
 import jwt
 from django.utils import timezone
 
-from accounts.audit import Origin, origin
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tests.conftest import post, use
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
+from lucid_gateway.kernel.record import RequestRecord, current
 
 
 def family_of(tokens: TokenPair) -> str:
@@ -21,11 +21,11 @@ def family_of(tokens: TokenPair) -> str:
 
 def sign_in(user: User, address: str, user_agent: str) -> TokenPair:
     """Return the tokens of a login from elsewhere."""
-    noted = origin.set(Origin(address, user_agent))
+    noted = current.set(RequestRecord(client_address=address, user_agent=user_agent))
     try:
         return issue_tokens(user)
     finally:
-        origin.reset(noted)
+        current.reset(noted)
 
 
 def devices(api: ApiClient, tokens: TokenPair) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts.audit import Origin, origin
 from accounts.login import lockouts
 from accounts.login.lockouts import (
     FORGOTTEN_AFTER_SECONDS,
@@ -26,6 +25,7 @@ from accounts.models import AuditEvent, User
 from accounts.tests.conftest import Phone, failures_of, post, token_in, use, wrong
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TooManyAttempts
 from testing.mail import Mailbox
@@ -244,11 +244,11 @@ def test_lifting_ends_a_lockout_and_forgets_its_failures() -> None:
     ],
 )
 def test_an_address_of_ipv6_counts_as_its_network(address: str, bucket: str) -> None:
-    noted = origin.set(Origin(address))
+    noted = current.set(RequestRecord(client_address=address))
     try:
         assert here() == Subject("address", bucket)
     finally:
-        origin.reset(noted)
+        current.reset(noted)
 
 
 # What a lockout stops, over the API.

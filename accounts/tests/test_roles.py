@@ -7,6 +7,7 @@ import pytest
 from accounts.callers import Caller
 from accounts.models import User
 from accounts.permissions import HasRoutePermission
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 USER = {
@@ -65,7 +66,7 @@ def test_a_route_asks_for_its_permission(rf: Any, needed: str | None, allowed: b
     from rest_framework.request import Request
 
     request = Request(rf.get("/"))
-    request.user = request._request.caller = Caller("id", Role.USER, "jti", "family", 0)
+    request.user = record_of(request._request).caller = Caller("id", Role.USER, "jti", "family", 0)
 
     assert HasRoutePermission().has_permission(request, View(needed)) is allowed
 

@@ -1,6 +1,6 @@
 """Issuing, rotating and ending tokens. A login starts a family; each refresh replaces its refresh token.
 
-Where a token was asked for is taken from the request's origin (`accounts.audit`).
+The request's record says where a token was asked for.
 """
 
 import uuid
@@ -15,11 +15,12 @@ from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken, TokenError
 
-from accounts.audit import FAILURE, USER_AGENT_LENGTH, origin, record
+from accounts.audit import FAILURE, USER_AGENT_LENGTH, record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.tokens.keyring import KeyringBackend, keyring, token_backend
 from accounts.tokens.revocation.ending import end_epoch, revoke
 from lucid_gateway.kernel.clock import database_now
+from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid
 
 
@@ -101,8 +102,8 @@ def record_of(token: AccessToken | RefreshToken, user: User, family: uuid.UUID) 
 
 def client() -> tuple[str, str]:
     """Return the address and the user agent, or the command's name, that the work at hand is done for."""
-    at = origin.get()
-    return at.address, (at.user_agent or at.actor)[:USER_AGENT_LENGTH]
+    at = current_record()
+    return at.client_address, (at.user_agent or at.actor)[:USER_AGENT_LENGTH]
 
 
 def refresh_tokens(text: str) -> tuple[User, TokenPair]:

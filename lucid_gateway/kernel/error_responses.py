@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 
 from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import errors
 
@@ -38,14 +39,10 @@ SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
 }
 
 
-def request_id_of(request: HttpRequest | None) -> str:
-    """Return the request's id, or an empty text before it has one."""
-    return getattr(request, "request_id", "")
-
-
 def error_response(request: HttpRequest | None, error: errors.GatewayError) -> HttpResponse:
     """Return the whole answer to the error: status, envelope and the headers that its status asks for."""
-    body = error_body(error, request_id_of(request))
+    record = record_of(request) if request is not None else None
+    body = error_body(error, record.request_id if record else "")
     response = HttpResponse(body, status=error.status, content_type="application/json")
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
@@ -53,8 +50,8 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError) -> H
         response[name] = value
     response["Cache-Control"] = "no-store"
     response["Content-Length"] = str(len(body))
-    if request is not None:
-        request.error_code = error.code  # type: ignore[attr-defined]  # read by the access log
+    if record is not None:
+        record.refused(error)
     return response
 
 

@@ -8,31 +8,29 @@ import structlog
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from lucid_gateway.kernel.record import RequestRecord, record_of
 from lucid_gateway.server import request_metrics
 
 logger = structlog.get_logger("access")
 
 
 class AccessLogMiddleware:
-    """The outermost middleware. What inner layers know of the request they leave as attributes of it: `request_id`,
-    `caller`, `upstream`, `cache`, `client_address`, `error_code`, `traceparent`. Query strings, headers and bodies are
-    never logged.
-    """
+    """The outermost middleware. Query strings, headers and bodies are never logged."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        started = time.perf_counter()
+        record = record_of(request)
         request_metrics.begin()
         response = self.get_response(request)
         if isinstance(response, StreamingHttpResponse):
-            response.streaming_content = LoggedBody(request, response, started)
+            response.streaming_content = LoggedBody(request, response, record)
         else:
             if request.method == "HEAD":
                 leave_out_body(response)
             size = len(response.content) if hasattr(response, "content") else 0
-            end(request, response, started, size, "complete")
+            end(request, response, record, size, "complete")
         return response
 
 
@@ -46,8 +44,8 @@ def leave_out_body(response: HttpResponseBase) -> None:
 class LoggedBody:
     """A streamed body that counts its bytes and writes the line when it ends, breaks or is given up."""
 
-    def __init__(self, request: HttpRequest, response: StreamingHttpResponse, started: float) -> None:
-        self.request, self.response, self.started = request, response, started
+    def __init__(self, request: HttpRequest, response: StreamingHttpResponse, record: RequestRecord) -> None:
+        self.request, self.response, self.record = request, response, record
         self.source = cast(Iterator[bytes], response.streaming_content)
         self.chunks = iter(self.source)
         self.size = 0
@@ -80,23 +78,17 @@ class LoggedBody:
             self.outcome = "complete"
         if hasattr(self.source, "close"):
             self.source.close()
-        end(self.request, self.response, self.started, self.size, self.outcome)
+        end(self.request, self.response, self.record, self.size, self.outcome)
 
 
-def end(request: HttpRequest, response: HttpResponseBase, started: float, size: int, outcome: str) -> None:
-    """Count the request and write its line."""
-    seconds = time.perf_counter() - started
-    request_metrics.count(request, response.status_code, seconds, outcome)
-    write_line(request, response, seconds, size, outcome)
-
-
-def write_line(request: HttpRequest, response: HttpResponseBase, seconds: float, size: int, outcome: str) -> None:
-    """Write the line; durations are milliseconds, sizes bytes of the body."""
+def end(request: HttpRequest, response: HttpResponseBase, record: RequestRecord, size: int, outcome: str) -> None:
+    """Count the request and write its line; `size` is bytes of the answer's body."""
+    seconds = time.perf_counter() - record.started
+    request_metrics.count(request, record, response.status_code, seconds, outcome)
     match = request.resolver_match
-    upstream = getattr(request, "upstream", None)
     logger.info(
         "request",
-        request_id=getattr(request, "request_id", None),
+        request_id=record.request_id or None,
         method=request.method,
         path=request.path_info,
         route=match.route if match else None,
@@ -104,14 +96,15 @@ def write_line(request: HttpRequest, response: HttpResponseBase, seconds: float,
         duration_ms=round(seconds * 1000, 2),
         response_bytes=size,
         outcome=outcome,
-        client=getattr(request, "client_address", None),
-        user_id=getattr(getattr(request, "caller", None), "user_id", None),
-        trace_id=getattr(request, "traceparent", "")[3:35] or None,
-        cluster=getattr(upstream, "cluster", None),
-        instance=getattr(upstream, "instance", None),
-        attempts=getattr(upstream, "attempts", None),
-        cache=getattr(request, "cache", None),
-        upstream_status=getattr(upstream, "status", None),
-        upstream_ms=getattr(upstream, "milliseconds", None),
-        error_code=getattr(request, "error_code", None),
+        client=record.client_address or None,
+        user_id=record.caller.user_id if record.caller else None,
+        trace_id=record.traceparent[3:35] or None,
+        cluster=record.cluster,
+        instance=record.attempts[-1].instance if record.attempts else None,
+        attempts=len(record.attempts) if record.cluster else None,
+        cache=record.cache,
+        upstream_status=record.upstream_status,
+        upstream_ms=record.upstream_ms,
+        error_code=record.error_code,
+        reason=record.reason,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import gevent
 from gevent.monkey import get_original
 
+from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import RequestTimeout
 
 # Unpatched: between asking and shutting down no other greenlet may read.
@@ -29,8 +30,8 @@ class PatientSocket:
     flow, other connections get their turn.
     """
 
-    def __init__(self, sock: socket.socket, seconds: float) -> None:
-        self.sock, self.seconds, self.left = sock, seconds, seconds
+    def __init__(self, sock: socket.socket, seconds: float, record: RequestRecord | None = None) -> None:
+        self.sock, self.seconds, self.left, self.record = sock, seconds, seconds, record
         self.this_turn = 0
 
     def __getattr__(self, name: str) -> Any:

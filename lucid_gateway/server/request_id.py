@@ -8,6 +8,8 @@ import structlog
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from lucid_gateway.kernel.record import current, record_of
+
 HEADER = "X-Request-ID"
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
@@ -24,8 +26,13 @@ class RequestIDMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if ACCEPTABLE.fullmatch(given) else str(uuid.uuid4())
-        request.request_id = request_id  # type: ignore[attr-defined]
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            response = self.get_response(request)
+        record = record_of(request)
+        record.request_id, record.user_agent = request_id, request.META.get("HTTP_USER_AGENT", "")
+        noted = current.set(record)
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                response = self.get_response(request)
+        finally:
+            current.reset(noted)
         response[HEADER] = request_id
         return response

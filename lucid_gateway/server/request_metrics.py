@@ -1,4 +1,4 @@
-"""Counts each request, by what the layers have left on it: `upstream`, `error_code`, `rate_limit`.
+"""Counts each request, by its record.
 
 On the hot path: each metric's child is looked up once, and then found by one dictionary.
 """
@@ -6,7 +6,6 @@ On the hot path: each metric's child is looked up once, and then found by one di
 import logging
 import os
 from functools import cache
-from typing import Any
 
 from django.http import HttpRequest
 from prometheus_client import Counter, Histogram
@@ -14,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.env import metrics_directory
 from lucid_gateway.kernel.metrics_files.last_minute import Ring
+from lucid_gateway.kernel.record import RequestRecord
 
 logger = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -52,7 +52,7 @@ def begin() -> None:
     metrics.REQUESTS_IN_FLIGHT.inc()
 
 
-def count(request: HttpRequest, status: int, seconds: float, outcome: str) -> None:
+def count(request: HttpRequest, record: RequestRecord, status: int, seconds: float, outcome: str) -> None:
     """Count a request that is over; `outcome` is the access log's."""
     if not metrics.ENABLED:
         return
@@ -65,31 +65,25 @@ def count(request: HttpRequest, status: int, seconds: float, outcome: str) -> No
     own_ring().note(seconds, failed=status >= 500)
     if outcome != "complete":
         metrics.ANSWERS_CUT.labels(outcome).inc()
-    if looked_up := getattr(request, "cache", None):
-        metrics.RESPONSE_CACHE.labels(route, looked_up).inc()
-    upstream = getattr(request, "upstream", None)
-    if upstream is not None:
-        count_upstream(upstream, status, getattr(request, "error_code", ""), cut=outcome == "upstream_cut")
-    if status == 429:
-        count_limited(getattr(request, "rate_limit", None))
+    if record.cache:
+        metrics.RESPONSE_CACHE.labels(route, record.cache).inc()
+    if record.cluster is not None:
+        count_upstream(record, record.cluster, status, cut=outcome == "upstream_cut")
+    if status == 429 and record.limits is not None and not record.limits.admitted:
+        # A 429 of a cluster's own is none of the limits.
+        metrics.RATE_LIMITED.labels(record.limits.tier_name).inc()
 
 
-def count_upstream(upstream: Any, status: int, error_code: str, *, cut: bool) -> None:
-    """Count what became of a request at its cluster; nothing if it was answered without asking the cluster."""
-    cluster: str = upstream.cluster
-    if upstream.attempts > 1:
-        metrics.UPSTREAM_RETRIES.labels(cluster).inc(upstream.attempts - 1)
+def count_upstream(record: RequestRecord, cluster: str, status: int, *, cut: bool) -> None:
+    """Count the outcome of a request at its cluster; nothing if it was answered without asking the cluster."""
+    attempts, error_code = len(record.attempts), record.error_code or ""
+    if attempts > 1:
+        metrics.UPSTREAM_RETRIES.labels(cluster).inc(attempts - 1)
     if error_code in REFUSALS:
         metrics.CLUSTER_REFUSED.labels(cluster, REFUSALS[error_code]).inc()
-    elif upstream.status is not None:
-        requests, durations = of_upstream(cluster, "cut" if cut else f"{upstream.status // 100}xx")
+    elif record.upstream_status is not None:
+        requests, durations = of_upstream(cluster, "cut" if cut else f"{record.upstream_status // 100}xx")
         requests.inc()
-        durations.observe((upstream.milliseconds or 0) / 1000)
-    elif error_code in FAILURES or (status == CLIENT_LEFT and upstream.attempts):
+        durations.observe((record.upstream_ms or 0) / 1000)
+    elif error_code in FAILURES or (status == CLIENT_LEFT and attempts):
         of_upstream(cluster, FAILURES.get(error_code, "client_left"))[0].inc()
-
-
-def count_limited(decision: Any) -> None:
-    """Count a refusal of the limits; a 429 of a cluster's is none."""
-    if decision is not None and not decision.admitted:
-        metrics.RATE_LIMITED.labels(decision.tier.name).inc()

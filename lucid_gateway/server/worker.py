@@ -23,6 +23,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.env import environment
+from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
@@ -115,21 +116,22 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Refuse whom the application does not serve, and what Django's request would not survive; then serve."""
         if req.req_number % REQUESTS_A_TURN == 0:
             gevent.sleep(0)  # who sends the next request before it reads the answer never makes the worker wait
+        record = RequestRecord()
         if self.refusal_to is not None:
-            refusal = self.refusal_to(addr[0] if isinstance(addr, tuple) else "", req.headers)
+            refusal = self.refusal_to(addr[0] if isinstance(addr, tuple) else "", req.headers, record)
             if refusal is not None:
                 return self.refuse(req, sock, refusal)
         check_content_type(req.headers)
         req.headers = join_cookies(req.headers)
         if asks_to_close(req.headers):
             req.force_close()
-        return self.serve(listener_name, req, sock, addr)
+        return self.serve(listener_name, req, sock, addr, record)
 
-    def serve(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
+    def serve(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any, record: RequestRecord) -> Any:
         """Serve the request; a client that does not read its answer is cut off with a reset."""
         # gunicorn answers in the client's version, be it HTTP/1.9 (RFC 9110, section 2.5).
         req.version = min(req.version, (1, 1))
-        patient = PatientSocket(sock, self.patience)
+        patient = PatientSocket(sock, self.patience, record)
         req.unreader.sock = patient
         try:
             return super().handle_request(listener_name, req, patient, addr)

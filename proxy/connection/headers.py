@@ -7,6 +7,7 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.headers import OWN_COOKIES, VIA, is_forwarded, is_returned, named_in_connection
 from proxy.choosing.clusters import Instance
 from proxy.connection.trace import traceparent
@@ -54,7 +55,7 @@ def request_headers(request: HttpRequest, caller: Identity, instance: Instance) 
 def own_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]:
     """Return what the gateway says of the request."""
     return [
-        *identity_headers(caller, request.request_id),  # type: ignore[attr-defined]
+        *identity_headers(caller, record_of(request).request_id),
         ("x-forwarded-for", client_address(request)),
         ("x-forwarded-proto", request.scheme or "http"),
         ("x-forwarded-host", request.META["HTTP_HOST"]),

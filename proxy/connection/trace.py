@@ -5,16 +5,18 @@ import secrets
 
 from django.http import HttpRequest
 
+from lucid_gateway.kernel.record import record_of
+
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def traceparent(request: HttpRequest) -> str:
     """Return the traceparent field for the cluster, the same for each attempt: the gateway adds no span of its own."""
-    found: str | None = getattr(request, "traceparent", None)
-    if found is None:
-        found = clients_traceparent(request) or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
-        request.traceparent = found  # type: ignore[attr-defined]  # read by the access log
-    return found
+    record = record_of(request)
+    if not record.traceparent:
+        new = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+        record.traceparent = clients_traceparent(request) or new
+    return record.traceparent
 
 
 def clients_traceparent(request: HttpRequest) -> str | None:

@@ -10,7 +10,10 @@ from typing import Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
+from lucid_gateway.kernel.record import Attempt as AttemptRecord
+from lucid_gateway.kernel.record import RequestRecord, record_of
 from lucid_gateway.policy.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import Route
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.bulkhead import Bulkhead, bulkhead_of
@@ -31,17 +34,6 @@ class BodySource(Protocol):
     """wsgi.input."""
 
     def read(self, size: int, /) -> bytes: ...
-
-
-@dataclass
-class Exchange:
-    """What became of a request at its cluster; the access log and the metrics read it."""
-
-    cluster: str
-    instance: str | None = None
-    attempts: int = 0
-    status: int | None = None
-    milliseconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +143,6 @@ def forward(
     *,
     caller: Identity,
     target: str,
-    exchange: Exchange,
     watch_client: bool = True,
 ) -> Forwarded:
     """Send the request to an instance of the cluster and return its answer, the body unread.
@@ -160,13 +151,17 @@ def forward(
     CircuitOpen or ServiceUnavailable when no instance may be asked, RequestTooLarge or BadRequest for the client's
     body, and UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
     """
+    record = record_of(request)
+    record.cluster = cluster.name
     refuse_if_closed(cluster.name)
+    record.passed(Step.MAINTENANCE)
     body = body_of(request, route.body_limit)
     bulkhead = bulkhead_of(cluster.name)
     bulkhead.enter()
+    record.passed(Step.BULKHEAD)
     try:
         client = request.META.get("gunicorn.socket") if watch_client else None
-        return Sending(request, route, cluster, caller, target, exchange, body, bulkhead, client).run()
+        return Sending(request, route, cluster, caller, target, body, bulkhead, client).run()
     except BaseException:
         bulkhead.leave()
         raise
@@ -181,13 +176,17 @@ class Sending:
     cluster: Cluster
     caller: Identity
     target: str
-    exchange: Exchange
     body: RequestBody
     bulkhead: Bulkhead
     client: socket.socket | None
     started: float = field(default_factory=time.perf_counter)
     tried: list[InstanceState] = field(default_factory=list)
     time_left: float | None = None
+
+    @property
+    def record(self) -> RequestRecord:
+        """Return the request's record."""
+        return record_of(self.request)
 
     @property
     def method(self) -> str:
@@ -204,7 +203,7 @@ class Sending:
         budget = budget_of(self.cluster.name)
         budget.earn()
         failure: GatewayError | None = None
-        while self.exchange.attempts < self.route.attempts:
+        while len(self.record.attempts) < self.route.attempts:
             state = choose(self.cluster, self.tried)
             if state is None or (failure is not None and not budget.spend()):
                 break
@@ -224,12 +223,18 @@ class Sending:
 
     def ask(self, attempt: Attempt) -> Forwarded:
         """Ask one instance, and judge it by what comes of it."""
-        self.exchange.instance, self.exchange.attempts = attempt.state.instance.url, self.exchange.attempts + 1
+        noted = AttemptRecord(attempt.state.instance.url)
+        self.record.attempts.append(noted)
         with attempt:
-            connection, answer = self.exchange_on(pool_for(attempt.state.instance))
+            try:
+                connection, answer = self.exchange_on(pool_for(attempt.state.instance))
+            except GatewayError as error:
+                noted.outcome = error.reason
+                raise
             attempt.answered(answer.status)
-            self.exchange.status = answer.status
-            self.exchange.milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
+            noted.outcome = "answered"
+            self.record.upstream_status = answer.status
+            self.record.upstream_ms = round((time.perf_counter() - self.started) * 1000, 2)
             if "text/event-stream" in ",".join(answer.fields("content-type")).lower():
                 connection.time_left = None
             return Forwarded(answer, AnswerBody(connection, self, attempt))

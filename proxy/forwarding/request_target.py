@@ -16,6 +16,10 @@ from lucid_gateway.policy.routes import SAFE_IN_PATH
 MAX_PORT = 65535
 
 
+class BadTarget(ValueError):
+    """A request target, Host or framing that two servers could read in different ways."""
+
+
 class RequestTargetMiddleware:
     """Refuses tunnels, requests without a Host and ambiguous paths; gives all others their one canonical path."""
 
@@ -30,8 +34,8 @@ class RequestTargetMiddleware:
             path = canonical_path(raw_path(request))
         except UpgradeRefused as refusal:
             return error_response(request, refusal)
-        except AmbiguousPath as error:
-            return error_response(request, BadRequest(f"Bad request: {error}"))
+        except (BadTarget, AmbiguousPath) as error:
+            return error_response(request, BadRequest(f"Bad request: {error}", reason="ambiguous_target"))
         if path.startswith("/api/") and len(path) > len("/api/"):
             path = path.removesuffix("/")
         request.path = request.path_info = request.META["PATH_INFO"] = path
@@ -52,22 +56,22 @@ def refuse_tunnels(request: HttpRequest) -> None:
 
 
 def check_target(request: HttpRequest) -> None:
-    """Raise AmbiguousPath unless there is one Host, the same as in an absolute-form target (RFC 9112, section 3.2).
+    """Raise BadTarget unless there is one Host, the same as in an absolute-form target (RFC 9112, section 3.2).
 
     A target has no fragment, and an absolute one is of HTTP (RFC 9110, section 4.2).
     """
     host = request.META.get("HTTP_HOST", "")
     if not host or "," in host:
-        raise AmbiguousPath("exactly one Host is needed")
+        raise BadTarget("exactly one Host is needed")
     if not has_possible_port(host):
-        raise AmbiguousPath("the port in the Host field is not a port")
+        raise BadTarget("the port in the Host field is not a port")
     target = request.META.get("RAW_URI", "/")
     if "#" in target:
-        raise AmbiguousPath("the target has a fragment")
+        raise BadTarget("the target has a fragment")
     if not target.startswith("/") and target != "*":
         parts = urlsplit(target)
         if parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower():
-            raise AmbiguousPath("the target and the Host field differ")
+            raise BadTarget("the target and the Host field differ")
 
 
 @lru_cache(maxsize=256)
@@ -80,9 +84,9 @@ def has_possible_port(host: str) -> bool:
 
 
 def check_framing(request: HttpRequest) -> None:
-    """Raise AmbiguousPath for a body in a coding beyond `chunked`: the server accepts gzip, but does not decode it."""
+    """Raise BadTarget for a body in a coding beyond `chunked`: the server accepts gzip, but does not decode it."""
     if request.META.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
-        raise AmbiguousPath("the only transfer coding is chunked")
+        raise BadTarget("the only transfer coding is chunked")
 
 
 def raw_path(request: HttpRequest) -> str:

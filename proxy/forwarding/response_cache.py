@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.http import parse_etags, parse_http_date_safe
 
 from accounts.callers import Caller
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import UpstreamTimeout
 from lucid_gateway.policy.headers import named_in_connection
 from lucid_gateway.policy.routes import CacheRule, Route
@@ -161,7 +162,7 @@ class Inquiry:
         now = stored.clock()
         if answer is None or not self.terms.take(age=answer.age(now), ttl=answer.ttl(now)):
             return None
-        self.request.cache = "collapsed" if collapsed else "hit"  # type: ignore[attr-defined]
+        record_of(self.request).cache = "collapsed" if collapsed else "hit"
         how = "fwd=miss; collapsed" if collapsed else f"hit; ttl={int(answer.ttl(now))}"
         fields = [*answer.fields, ("Age", str(int(answer.age(now)))), ("Cache-Status", f"{CACHE}; {how}")]
         if is_unchanged(self.request.META, answer.fields):
@@ -173,7 +174,7 @@ class Inquiry:
         """Ask the cluster, and keep its answer if it and `keep` allow it."""
         if self.terms.only_if_cached:
             raise UpstreamTimeout("No stored answer, and none else is wanted")
-        self.request.cache = why  # type: ignore[attr-defined]
+        record_of(self.request).cache = why
         started = stored.clock()
         # Others may wait for what is kept: a client that leaves does not end it.
         forwarded = self.send(watch_client=not keep)

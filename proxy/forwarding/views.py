@@ -10,10 +10,11 @@ from rest_framework.views import APIView
 
 from accounts.callers import caller_of
 from accounts.permissions import HasRoutePermission
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.routes import Route
 from proxy.choosing.clusters import cluster_named
 from proxy.connection.headers import response_headers
-from proxy.forwarding.forwarder import Exchange, forward
+from proxy.forwarding.forwarder import forward
 from proxy.forwarding.idempotency import AnswerHead, answer_once, idempotency_key
 from proxy.forwarding.response_cache import answer_through_cache
 from proxy.forwarding.schema import ForwardSchema
@@ -70,14 +71,10 @@ class ForwardView(APIView):
         if route is None:
             return self.http_method_not_allowed(request)
         key, caller = idempotency_key(http_request, route), caller_of(http_request)
-        exchange = Exchange(route.cluster)
-        http_request.upstream = exchange  # type: ignore[attr-defined]
+        record_of(http_request).cluster = route.cluster
         target = route.target(parameters, http_request.META.get("QUERY_STRING", ""))
         cluster = cluster_named(route.cluster)
-        send = partial(
-            forward, http_request, route, cluster, caller=caller, target=target, exchange=exchange,
-            watch_client=key is None,
-        )  # fmt: skip
+        send = partial(forward, http_request, route, cluster, caller=caller, target=target, watch_client=key is None)
         if key is not None:
             return ForwardedResponse(*answer_once(http_request, route, caller, key=key, target=target, send=send))
         found = answer_through_cache(http_request, route, caller=caller, target=target, send=send)

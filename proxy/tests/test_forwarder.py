@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 
 from accounts.callers import Caller
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import (
     BadRequest,
     BadUpstreamAnswer,
@@ -28,7 +29,7 @@ from proxy.choosing.probes import may_probe
 from proxy.choosing.retries import budget_of
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection, NoAnswer
-from proxy.forwarding.forwarder import Exchange, Forwarded, forward
+from proxy.forwarding.forwarder import Forwarded, forward
 from proxy.tests.conftest import SecondStage
 from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
 from testing.servers import free_port
@@ -68,7 +69,8 @@ def of(*instances: Instance) -> Cluster:
 
 def a_request(method: str = "GET", body: bytes = b"") -> HttpRequest:
     request = RequestFactory().generic(method, "/", body, headers={"Host": "gateway.test"})
-    request.request_id, request.client_address = "request-1", "192.0.2.1"  # type: ignore[attr-defined]
+    record = record_of(request)
+    record.request_id, record.client_address = "request-1", "192.0.2.1"
     return request
 
 
@@ -84,7 +86,7 @@ def send(
     """Forward a request and return its answer."""
     route = Route("x", (method,), cluster.name, "/x", "user:read", timeouts=timeouts, body_limit=limit)
     request = request or a_request(method, body)
-    return forward(request, route, cluster, caller=CALLER, target="/x?y", exchange=Exchange(cluster.name))
+    return forward(request, route, cluster, caller=CALLER, target="/x?y")
 
 
 def whole(forwarded: Forwarded) -> bytes:
@@ -307,11 +309,13 @@ def test_any_other_answer_has_a_total_time(raw_cluster: RawCluster) -> None:
 
 
 def test_the_exchange_is_noted_for_the_log(raw_cluster: RawCluster) -> None:
-    exchange = Exchange("some_cluster")
+    request = a_request()
     route = Route("x", ("GET",), "some_cluster", "/x", "user:read", timeouts=ENOUGH)
-    forward(a_request(), route, of(raw_cluster.instance), caller=CALLER, target="/x", exchange=exchange).body.close()
-    assert exchange.status == 200
-    assert exchange.milliseconds is not None
+    forward(request, route, of(raw_cluster.instance), caller=CALLER, target="/x").body.close()
+    record = record_of(request)
+    assert record.upstream_status == 200
+    assert record.upstream_ms is not None
+    assert [(attempt.instance, attempt.outcome) for attempt in record.attempts] == [(raw_cluster.url, "answered")]
 
 
 def test_the_request_is_written_as_one_head(raw_cluster: RawCluster) -> None:

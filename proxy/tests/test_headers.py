@@ -7,6 +7,7 @@ from django.http import HttpRequest, parse_cookie
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.headers import HOP_BY_HOP
 from proxy.choosing.clusters import Instance
 from proxy.connection.headers import request_headers, response_headers, sets_own_cookie
@@ -306,7 +307,8 @@ def test_whatever_a_client_sends_the_gateways_own_fields_are_there_once(
     request = HttpRequest()
     request.META = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in fields.items()}
     request.META |= {"HTTP_HOST": "gateway.test", "HTTP_CONNECTION": ", ".join(connection), "wsgi.url_scheme": "http"}
-    request.request_id, request.client_address = "request-1", "192.0.2.7"  # type: ignore[attr-defined]
+    record = record_of(request)
+    record.request_id, record.client_address = "request-1", "192.0.2.7"
 
     sent = request_headers(request, SomeCaller(), Instance("http", "cluster.test", 80))
 

@@ -17,11 +17,12 @@ from django.utils.http import http_date
 from pytest_django.fixtures import Settings
 
 from accounts.callers import Caller
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import ROUTES, CacheRule, Route, by_path
 from proxy.choosing.clusters import Cluster
 from proxy.connection.pool import pool_for
-from proxy.forwarding.forwarder import Exchange, forward
+from proxy.forwarding.forwarder import forward
 from proxy.forwarding.response_cache import Answered, answer_through_cache, flights, stored
 from proxy.forwarding.stored_answers import MAX_ENTRY
 from proxy.tests.conftest import Stage
@@ -464,7 +465,7 @@ def ask_as(raw_cluster: RawCluster, settings: Settings) -> Iterator[Callable[...
     def ask(caller: Caller, route: Route) -> Answered:
         request = a_request()
 
-        send = partial(forward, request, route, cluster, caller=caller, target="/x", exchange=Exchange("some_cluster"))
+        send = partial(forward, request, route, cluster, caller=caller, target="/x")
         answered = answer_through_cache(request, route, caller=caller, target="/x", send=send)
         assert b"".join(answered.body) == b"ok"
         return answered
@@ -477,7 +478,8 @@ def ask_as(raw_cluster: RawCluster, settings: Settings) -> Iterator[Callable[...
 
 def a_request() -> HttpRequest:
     request = RequestFactory().get("/", headers={"Host": "gateway.test"})
-    request.request_id, request.client_address = "request-1", "192.0.2.1"  # type: ignore[attr-defined]
+    record = record_of(request)
+    record.request_id, record.client_address = "request-1", "192.0.2.1"
     return request
 
 

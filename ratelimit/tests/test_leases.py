@@ -13,6 +13,7 @@ from django.test import RequestFactory
 from redis import Redis
 
 from conftest import ApiClient, TokenPair, User, error_code
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
 from ratelimit import leases as module
@@ -195,7 +196,7 @@ def test_an_abandoned_answer_gives_its_lease_back(empty_redis: Redis) -> None:
 
 def test_a_decision_that_replaces_another_leaves_its_lease(empty_redis: Redis) -> None:
     def view(request: HttpRequest) -> HttpResponse:
-        request.rate_limit = admit(RequestLimit("other", 1, 0), "user:2")  # type: ignore[attr-defined]
+        record_of(request).limits = admit(RequestLimit("other", 1, 0), "user:2")
         return HttpResponse()
 
     end(through(view))

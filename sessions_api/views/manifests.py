@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from accounts.views.once import answered_once
 from lucid_gateway.api.pagination import page_of
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import NotFound, WrongFormat
 from sessions_api import anchoring, manifests
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, is_known, tagged, version_to_find
@@ -158,7 +159,7 @@ class AnchorView(CallerView):
         manifest = anchoring.anchor(
             own_manifest(request, manifest_id),
             caller=caller(request),
-            request_id=request._request.request_id,  # type: ignore[attr-defined]
+            request_id=record_of(request._request).request_id,
         )
         pending = manifest.anchor_status == Manifest.Anchor.PENDING
         return answer(request, manifest, status.HTTP_202_ACCEPTED if pending else status.HTTP_200_OK)

@@ -7,10 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from accounts.audit import Origin, origin, record
+from accounts.audit import record
 from accounts.models import User
 from accounts.tokens.answers import tokens_answer
 from accounts.tokens.issuing import issue_tokens
+from lucid_gateway.kernel.record import RequestRecord, current
 
 
 class Command(BaseCommand):
@@ -27,7 +28,7 @@ class Command(BaseCommand):
             raise CommandError(f"no active user has the email {email}")
         if user.is_locked:
             raise CommandError(f"{email} is locked: {user.lock_reason or 'no reason given'}")
-        origin.set(Origin(user_agent="manage.py issue_token", actor="manage.py"))
+        current.set(RequestRecord(user_agent="manage.py issue_token", actor="manage.py"))
         pair = issue_tokens(user)
         record("token.issued", subject=user, actor="manage.py")
         if options["json"]:

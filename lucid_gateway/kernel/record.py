@@ -1,0 +1,127 @@
+"""The record of one request: who sent it, what it asked for, how it was decided step by step, and what came of it.
+
+The worker makes it before anything else looks at the request. The access log, the metrics, the rate-limit headers, the
+audit log and the forwarder read and write it; nothing else is attached to a request.
+"""
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from lucid_gateway.kernel.caller import Caller
+from lucid_gateway.policy.errors import GatewayError
+from lucid_gateway.policy.reasons import REASONS, Step
+
+if TYPE_CHECKING:  # gevent patches the sockets of a worker before Django is imported
+    from django.http import HttpRequest
+
+# The record's place in the WSGI environ.
+KEY = "lucid.record"
+
+
+class Outcome(StrEnum):
+    """How a step ended; `observed` is what would be a refusal if the limit were not in shadow mode."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+    OBSERVED = "observed"
+    FAILED = "failed"
+
+
+class StepTaken(NamedTuple):
+    """A step: how it ended and, unless it passed, a name of `policy.reasons`; `at` is seconds since the start."""
+
+    step: Step
+    outcome: Outcome
+    reason: str | None
+    at: float
+
+
+class Limits(Protocol):
+    """A decision of the rate limiter, in requests or in bytes."""
+
+    @property
+    def tier_name(self) -> str: ...
+    @property
+    def admitted(self) -> bool: ...
+    def headers(self) -> dict[str, str]: ...
+    def error(self) -> GatewayError: ...
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt to get an answer from an instance; times are milliseconds, None for what did not happen.
+
+    `outcome` is `answered` or a name of `policy.reasons`.
+    """
+
+    instance: str
+    connect_ms: float | None = None
+    send_ms: float | None = None
+    first_byte_ms: float | None = None
+    outcome: str = ""
+
+
+class RequestRecord:
+    """What is known of one request. `actor` is on whose account the audit log puts the work, if not on the caller's:
+    outside of requests that is `manage.py`.
+    """
+
+    __slots__ = (
+        "actor", "attempts", "cache", "caller", "client_address", "cluster", "error_code", "lease", "limits", "reason",
+        "request_id", "started", "steps", "traceparent", "upstream_ms", "upstream_status", "user_agent",
+    )  # fmt: skip
+
+    def __init__(self, *, client_address: str = "", user_agent: str = "", actor: str = "") -> None:
+        self.started = time.perf_counter()
+        self.request_id = ""
+        self.client_address = client_address
+        self.user_agent = user_agent
+        self.actor = actor
+        self.traceparent = ""
+        self.caller: Caller | None = None
+        self.limits: Limits | None = None
+        self.lease: Any = None
+        self.steps: list[StepTaken] = []
+        self.reason: str | None = None
+        self.error_code: str | None = None
+        self.cluster: str | None = None
+        self.attempts: list[Attempt] = []
+        self.upstream_status: int | None = None
+        self.upstream_ms: float | None = None
+        self.cache: str | None = None
+
+    def passed(self, *steps: Step) -> None:
+        """Note that the request passed these steps."""
+        at = time.perf_counter() - self.started
+        self.steps += [StepTaken(step, Outcome.PASSED, None, at) for step in steps]
+
+    def ended(self, reason: str, outcome: Outcome = Outcome.REFUSED) -> None:
+        """Note that a step did not pass, and why; `reason` is a name of `policy.reasons`."""
+        self.steps.append(StepTaken(REASONS[reason].step, outcome, reason, time.perf_counter() - self.started))
+
+    def refused(self, error: GatewayError) -> None:
+        """Note that the request is answered with the error."""
+        self.error_code, self.reason = error.code, error.reason
+        self.ended(error.reason, Outcome.FAILED if error.status >= 500 else Outcome.REFUSED)
+
+
+# The record of the request that is served now.
+current: ContextVar[RequestRecord | None] = ContextVar("record", default=None)
+COMMAND = RequestRecord(actor="manage.py")
+
+
+def current_record() -> RequestRecord:
+    """Return the record of the request that is served now; outside of requests that of a command."""
+    return current.get() or COMMAND
+
+
+def record_of(request: "HttpRequest") -> RequestRecord:
+    """Return the record of a request, which the worker made; one that came another way gets its own."""
+    record: RequestRecord | None = request.META.get(KEY)
+    if record is None:
+        record = getattr(request.META.get("gunicorn.socket"), "record", None) or RequestRecord()
+        request.META[KEY] = record
+    return record
