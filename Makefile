@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stress fuzz lint format bench soak openapi requirements
+.PHONY: help setup run test test-stress fuzz lint format bench soak documents requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -10,6 +10,7 @@ CHECK := ENVIRONMENT=test JWT_SECRET_KEY=only-for-checks-that-contact-nothing RE
 	STORAGE_DATABASE_URL=http://storage
 # Two files at a time; tests that measure time run on their own, on a quiet machine.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder -m "not quiet"
+POLICY := $(CHECK) $(BIN)/python manage.py export_policy
 SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on-warn
 
 help: ## show this help
@@ -49,14 +50,16 @@ lint: setup ## check style, types, import directions, migrations and the committ
 	$(CHECK) $(BIN)/mypy
 	$(CHECK) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/lint-imports
-	$(SPECTACULAR) | diff -u docs/openapi.yaml - || { echo "docs/openapi.yaml is old: run make openapi"; exit 1; }
+	$(SPECTACULAR) | diff -u docs/openapi.yaml - || { echo "docs/openapi.yaml is old: run make documents"; exit 1; }
+	$(POLICY) | diff -u docs/policy.json - || { echo "docs/policy.json is old: run make documents"; exit 1; }
 
 format: setup ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-openapi: setup ## write docs/openapi.yaml anew
+documents: setup ## write docs/openapi.yaml and docs/policy.json anew
 	$(SPECTACULAR) --file docs/openapi.yaml
+	$(POLICY) > docs/policy.json
 
 bench: setup ## run the load harness
 	$(BIN)/python -m benchmarks
