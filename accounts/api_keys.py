@@ -45,6 +45,7 @@ class KeySuspended(TokenInvalid):
     """A key that came back with a backup: it may have been revoked since."""
 
     text = "This API key is suspended until an operator confirms it"
+    reason = "api_key_suspended"
 
 
 def create_api_key(
@@ -120,7 +121,7 @@ def caller_of_key(text: str, *, address: str, fresh: bool = False) -> Caller:
         caller = checked_key(text, text_hash, address)
         remembered.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
     if caller.expires_at and caller.expires_at <= time.time():
-        raise TokenExpired()
+        raise TokenExpired(reason="api_key_expired")
     return caller
 
 
@@ -130,8 +131,10 @@ def checked_key(text: str, text_hash: str, address: str) -> Caller:
     Of an address that is over its limit few unknown keys are looked up: a key that was right the last time is known.
     """
     match = PATTERN.fullmatch(text)
-    if match is None or not (remembered.knows(text_hash) or floods.may_check(address_bucket(address))):
-        raise TokenInvalid()
+    if match is None:
+        raise TokenInvalid(reason="api_key_unknown")
+    if not remembered.knows(text_hash) and not floods.may_check(address_bucket(address)):
+        raise TokenInvalid(reason="flood_not_checked")
     try:
         return read_key(match[1], text_hash)
     except GatewayError:
@@ -142,8 +145,10 @@ def checked_key(text: str, text_hash: str, address: str) -> Caller:
 def read_key(key_id: str, text_hash: str) -> Caller:
     """Return the caller whose key has the id and the hash, and note that it is in use; raise as `checked_key`."""
     key = ApiKey.objects.filter(key_id=key_id, revoked_at=None).select_related("user").first()
-    if key is None or not hmac.compare_digest(key.secret_hash, text_hash) or not key.user.is_active:
-        raise TokenInvalid()
+    if key is None or not hmac.compare_digest(key.secret_hash, text_hash):
+        raise TokenInvalid(reason="api_key_unknown")
+    if not key.user.is_active:
+        raise TokenInvalid(reason="account_deleted")
     if key.user.is_locked:
         raise AccountLocked()
     if key.suspended_at is not None:

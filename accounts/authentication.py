@@ -16,6 +16,7 @@ from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.admission import EpochOver, admit_caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.roles import Role
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods
@@ -47,7 +48,9 @@ class CallerAuthentication(BaseAuthentication):
         except GatewayError:
             refuse_flood(http_request)
             raise
-        record_of(http_request).caller = caller
+        record = record_of(http_request)
+        record.caller = caller
+        record.passed(Step.IDENTITY, Step.REVOCATION, Step.LOCK, Step.EPOCH)
         remember(http_request, decision)
         return caller, None
 
@@ -61,7 +64,7 @@ def let_in(
 ) -> tuple[Caller, Decision]:
     """Return the caller and what the limiter says; raise BadRequest for two credentials, or what is wrong with one."""
     if header is not None and api_key is not None:
-        raise BadRequest("Both Authorization and X-API-Key")
+        raise BadRequest("Both Authorization and X-API-Key", reason="several_credentials")
     if api_key is None:
         caller = read_caller(header or "", address)
         return caller, admit_caller(caller, throttle.tier_for(caller))
@@ -78,10 +81,10 @@ def read_caller(header: str, address: str) -> Caller:
     """Return the caller of the Authorization header; raise BadRequest, TokenExpired or TokenInvalid."""
     if "," in header:
         # The server joins repeated fields with a comma, which no credential of ours holds.
-        raise BadRequest("More than one Authorization header")
+        raise BadRequest("More than one Authorization header", reason="several_credentials")
     match = BEARER.fullmatch(header.strip(" \t"))
     if match is None:
-        raise TokenInvalid()
+        raise TokenInvalid(reason="token_malformed")
     caller = verified_caller(match[1], address)
     if caller.expires_at <= time.time():
         raise TokenExpired()
@@ -98,7 +101,7 @@ def verified_caller(text: str, address: str) -> Caller:
     caller = verified.get((ring, text))
     if caller is None:
         if not floods.may_check(address_bucket(address)):
-            raise TokenInvalid()
+            raise TokenInvalid(reason="flood_not_checked")
         caller = caller_from(read_access_token(text))
         verified.put((ring, text), caller, seconds=caller.expires_at - time.time())
     return caller

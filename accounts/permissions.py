@@ -7,7 +7,18 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from accounts.callers import caller_of
-from lucid_gateway.policy.errors import NotAUUID
+from lucid_gateway.kernel.record import record_of
+from lucid_gateway.policy.errors import InsufficientPermissions, NotAUUID
+from lucid_gateway.policy.reasons import Step
+
+
+def may(request: Request, permission: str) -> bool:
+    """Return True if the caller has the permission; raise InsufficientPermissions, which names it."""
+    record = record_of(request._request)
+    if permission not in caller_of(request._request).permissions:
+        raise InsufficientPermissions(details={"permission": permission})
+    record.passed(Step.PERMISSION)
+    return True
 
 
 class HasRoutePermission(BasePermission):
@@ -18,7 +29,7 @@ class HasRoutePermission(BasePermission):
         if not request.user:
             return False
         needed: str | None = view.permission_for(request)
-        return needed is None or needed in caller_of(request._request).permissions
+        return needed is None or may(request, needed)
 
 
 class SignedIn(BasePermission):
@@ -44,7 +55,7 @@ class HasPermission(BasePermission):
         needed: str | None = view.permissions.get("GET" if request.method == "HEAD" else request.method)
         if needed is None:
             return not caller.by_api_key or request.method not in view.allowed_methods
-        return needed in caller.permissions
+        return may(request, needed)
 
 
 class IsSelfOrReadsUsers(BasePermission):
@@ -59,4 +70,4 @@ class IsSelfOrReadsUsers(BasePermission):
             own = str(uuid.UUID(view.kwargs["user_id"])) == caller.user_id
         except ValueError as error:
             raise NotAUUID() from error
-        return ("user:read" if own else "admin:read") in caller.permissions
+        return may(request, "user:read" if own else "admin:read")

@@ -124,6 +124,8 @@ def refusal_for(error: GatewayError) -> Refusal:
 def refusal(verdict: Verdict) -> GatewayError:
     """Return the error for a request of a blocked or denied network."""
     if verdict.expires_at is None:
-        return InsufficientPermissions("This address is blocked")
+        return InsufficientPermissions("This address is blocked", reason="address_denied")
     seconds = max(1, math.ceil((verdict.expires_at - datetime.now(UTC)).total_seconds()))
-    return RateLimited("This address is blocked", details={"reason": "blocked"}, retry_after=seconds)
+    return RateLimited(
+        "This address is blocked", details={"reason": "blocked"}, retry_after=seconds, reason="address_blocked"
+    )

@@ -10,14 +10,15 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.record import Limits, record_of
+from lucid_gateway.kernel.record import Limits, Outcome, record_of
 from lucid_gateway.policy import keys, tiers
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
 from ratelimit import bandwidth
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.floods import floods
 from ratelimit.leases import holder as leases
-from ratelimit.limiter import Decision, Verdict, admit_or_fall_back
+from ratelimit.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back
 from ratelimit.limits import RequestLimit
 from ratelimit.models import AddressRule
 from ratelimit.offenders import is_offence, punish
@@ -41,6 +42,7 @@ def remember(request: HttpRequest, decision: Decision) -> Decision:
         record.lease = decision.lease
         leases.hold(decision.lease)
     if decision.observed:
+        record.ended(REFUSALS[decision.verdict].reason, Outcome.OBSERVED)
         observed(decision.tier.name, record.caller.bucket if record.caller else record.client_address)
     return decision
 
@@ -99,6 +101,7 @@ class TierThrottle(BaseThrottle):
         decision = decision_of(request._request) or charge_address(request._request)
         if not decision.admitted:
             raise decision.error()
+        record_of(request._request).passed(Step.RATE_LIMIT)
         return True
 
 

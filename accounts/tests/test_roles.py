@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from rest_framework.request import Request
 
 from accounts.callers import Caller
 from accounts.models import User
 from accounts.permissions import HasRoutePermission
 from lucid_gateway.kernel.record import record_of
+from lucid_gateway.policy.errors import InsufficientPermissions
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 USER = {
@@ -59,16 +61,24 @@ class View:
         return self.needed
 
 
-@pytest.mark.parametrize(
-    ("needed", "allowed"), [("blockchain:write", False), ("blockchain:read", True), (None, True), ("", False)]
-)
-def test_a_route_asks_for_its_permission(rf: Any, needed: str | None, allowed: bool) -> None:
-    from rest_framework.request import Request
-
+@pytest.fixture
+def asking(rf: Any) -> Request:
+    """A request of a plain user."""
     request = Request(rf.get("/"))
     request.user = record_of(request._request).caller = Caller("id", Role.USER, "jti", "family", 0)
+    return request
 
-    assert HasRoutePermission().has_permission(request, View(needed)) is allowed
+
+@pytest.mark.parametrize("needed", ["blockchain:read", None])
+def test_a_route_lets_in_who_has_its_permission(asking: Request, needed: str | None) -> None:
+    assert HasRoutePermission().has_permission(asking, View(needed)) is True
+
+
+@pytest.mark.parametrize("needed", ["blockchain:write", ""])
+def test_a_route_names_the_permission_that_is_missing(asking: Request, needed: str) -> None:
+    with pytest.raises(InsufficientPermissions) as refused:
+        HasRoutePermission().has_permission(asking, View(needed))
+    assert refused.value.details == {"permission": needed}
 
 
 def test_without_a_caller_no_route_is_open(rf: Any) -> None:

@@ -13,11 +13,11 @@ from django.db import IntegrityError
 from django.db.models.functions import Now
 from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
-from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken, TokenError
+from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenError
 
 from accounts.audit import FAILURE, USER_AGENT_LENGTH, record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
-from accounts.tokens.keyring import KeyringBackend, keyring, token_backend
+from accounts.tokens.keyring import Forged, KeyringBackend, keyring, token_backend
 from accounts.tokens.revocation.ending import end_epoch, revoke
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.record import current_record
@@ -202,10 +202,10 @@ def read_access_token(text: str) -> dict[str, Any]:
         claims = token_backend().decode(text)
     except TokenBackendExpiredToken as error:
         raise TokenExpired() from error
-    except TokenBackendError as error:
-        raise TokenInvalid() from error
+    except Forged as error:
+        raise TokenInvalid(reason=error.reason) from error
     if claims["type"] != AccessToken.token_type:
-        raise TokenInvalid()
+        raise TokenInvalid(reason="not_an_access_token")
     return claims
 
 

@@ -50,8 +50,20 @@ class Keyring:
         """Return the key that a token's header names; raise InvalidTokenError for one that we would not have made."""
         key = next((key for key in self.verifying if key.kid == header.get("kid")), None)
         if key is None or header.get("alg") != key.algorithm or FOREIGN_HEADERS & header.keys():
-            raise jwt.InvalidTokenError("header is not ours")
+            raise UnknownKey("header is not ours")
         return key
+
+
+class UnknownKey(jwt.InvalidTokenError):
+    """A token whose header names no key of ours, or claims what none of our tokens says."""
+
+
+class Forged(TokenBackendError):
+    """A token that is not ours; `reason` is a name of `policy.reasons`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Token invalid")
+        self.reason = reason
 
 
 class KeyringHolder:
@@ -137,12 +149,16 @@ class KeyringBackend(TokenBackend):
             )  # fmt: skip
         except jwt.ExpiredSignatureError as error:
             raise TokenBackendExpiredToken("Token expired") from error
+        except UnknownKey as error:
+            raise Forged("unknown_kid") from error
+        except jwt.InvalidSignatureError as error:
+            raise Forged("signature_invalid") from error
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
-            raise TokenBackendError("Token invalid") from error
+            raise Forged("claims_invalid") from error
         if not all(is_time(claims[name]) for name in ("exp", "iat")):
-            raise TokenBackendError("Token has times that are none")
+            raise Forged("claims_invalid")
         if claims["iat"] > time.time() + CLOCK_SKEW_SECONDS:
-            raise TokenBackendError("Token is from the future")
+            raise Forged("claims_invalid")
         return claims
 
 

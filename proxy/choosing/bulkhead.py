@@ -20,7 +20,7 @@ class Bulkhead:
         if self.taken >= self.places:
             metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
             details = {"cluster": self.cluster, "reason": "too many requests under way"}
-            raise ServiceUnavailable("Cluster is busy", details=details, retry_after=1)
+            raise ServiceUnavailable("Cluster is busy", details=details, retry_after=1, reason="cluster_busy")
         self.taken += 1
 
     def leave(self) -> None:

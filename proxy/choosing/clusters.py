@@ -72,5 +72,7 @@ def cluster_named(name: str) -> Cluster:
     """Return the configured cluster of that name; raise ServiceUnavailable if it has no address."""
     cluster = configured().get(name)
     if cluster is None:
-        raise ServiceUnavailable("Cluster is not configured", details={"cluster": name})
+        raise ServiceUnavailable(
+            "Cluster is not configured", details={"cluster": name}, reason="cluster_not_configured"
+        )
     return cluster

@@ -29,11 +29,14 @@ UNWATCHED_SECONDS = 0.1
 class NoAnswer(BadUpstreamAnswer):
     """The connection ended before the first byte of an answer."""
 
+    reason = "instance_no_answer"
+
 
 class ConnectTimeout(UpstreamTimeout):
     """Nothing took the connection in time: nothing was sent."""
 
     nothing_sent = True
+    reason = "instance_connect_timeout"
 
 
 class AnswerCut(ConnectionResetError):

@@ -16,6 +16,8 @@ MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 class EpochOver(TokenInvalid):
     """A token from before the user's password or role changed, or before all of the user's logins were ended."""
 
+    reason = "epoch_over"
+
 
 def gates(caller: Caller, *, unlocked: bool = False) -> tuple[Gate, ...]:
     """Return what must be open: the copy is of this server's run, the account not locked (or known not to be), the
@@ -62,7 +64,7 @@ def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False,
         lookout.forget(keys.locked(caller.user_id))
         return admit_by_copy(caller, tier, unlocked=True, restored=restored)
     if closed == REVOKED_GATE:
-        raise TokenInvalid()
+        raise TokenInvalid(reason="token_revoked")
     if closed == EPOCH_GATE:
         raise EpochOver()
     if restored or not restore():
@@ -80,7 +82,7 @@ def refuse_locked(caller: Caller) -> None:
     """Raise AccountLocked if the database says so, TokenInvalid if the user is gone."""
     user = User.objects.filter(pk=caller.user_id).first()
     if user is None or not user.is_active:
-        raise TokenInvalid()
+        raise TokenInvalid(reason="account_deleted")
     if user.is_locked:
         raise AccountLocked()
 
@@ -92,11 +94,13 @@ def check_in_database(caller: Caller) -> None:
         known = ApiKey.objects.filter(key_id=caller.jti).select_related("user").first()
     else:
         known = IssuedToken.objects.filter(jti=caller.jti).select_related("user").first()
-    if known is None or not known.user.is_active:
-        raise TokenInvalid()
+    if known is None:
+        raise TokenInvalid(reason="token_revoked")
+    if not known.user.is_active:
+        raise TokenInvalid(reason="account_deleted")
     if known.user.is_locked:
         raise AccountLocked()
     if known.revoked_at is not None:
-        raise TokenInvalid()
+        raise TokenInvalid(reason="token_revoked")
     if known.user.token_epoch > caller.epoch:
         raise EpochOver()
