@@ -12,10 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse_lazy
 
-from accounts.audit import record
 from accounts.login.login import Credentials, WrongCredentials, log_in_staff
 from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated

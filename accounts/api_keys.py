@@ -10,12 +10,13 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from accounts.audit import record
-from accounts.callers import Caller, RememberedCallers
+from accounts.callers import RememberedCallers
 from accounts.idempotency import made_once
 from accounts.models import ApiKey, User
 from accounts.tokens.revocation.ending import revoke_api_keys
 from accounts.tokens.revocation.entries import API_KEY_REMEMBERED
+from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.digests import secret_hash
 from lucid_gateway.kernel.places import take_place
 from lucid_gateway.policy.errors import (

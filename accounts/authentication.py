@@ -10,10 +10,11 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from accounts.api_keys import caller_of_key
-from accounts.callers import Caller, RememberedCallers
+from accounts.callers import RememberedCallers
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.admission import EpochOver, admit_caller
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
 from lucid_gateway.policy.reasons import Step

@@ -1,4 +1,4 @@
-"""The caller of a request, and the callers whose credentials this process has checked lately."""
+"""The callers whose credentials this process has checked lately."""
 
 import threading
 import time
@@ -6,12 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from django.http import HttpRequest
-
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.record import record_of
-
-__all__ = ["Caller", "RememberedCallers", "caller_of"]
 
 MAX_REMEMBERED = 10_000
 
@@ -52,10 +47,3 @@ class RememberedCallers(Generic[K]):
         """Forget all."""
         with self._lock:
             self._callers.clear()
-
-
-def caller_of(request: HttpRequest) -> Caller:
-    """Return the caller of an authenticated request."""
-    caller = record_of(request).caller
-    assert caller is not None
-    return caller

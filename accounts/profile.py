@@ -8,15 +8,16 @@ from django.db import IntegrityError
 from django.utils import timezone
 from rest_framework.serializers import ValidationError
 
-from accounts.audit import record
 from accounts.login import mail_links
 from accounts.login.mail import send_email_confirmation, send_notice
 from accounts.login.password_reset import prove_password
 from accounts.login.registration import refuse_taken
-from accounts.models import ApiKey, AuditEvent, User
+from accounts.models import ApiKey, User
 from accounts.staff import OwnAccount, is_own
 from accounts.tokens.issuing import end_all
 from accounts.tokens.revocation.ending import revoke_api_keys
+from lucid_gateway.audit.events import record
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import AlreadyExists, Unauthenticated
 from lucid_gateway.policy.roles import STAFF
 

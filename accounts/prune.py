@@ -14,7 +14,8 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import ApiKey, AuditEvent, IdempotentRequest, IssuedToken
+from accounts.models import ApiKey, IdempotentRequest, IssuedToken
+from lucid_gateway.audit.models import AuditEvent
 
 BATCH = 1000
 # Longer than others that wait for SQLite's lock sleep before they ask again (lucid_gateway/sqlite/base.py).

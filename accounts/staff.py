@@ -1,8 +1,8 @@
 """What staff do to accounts beside locking them: roles, sessions, second factors. And whom they may touch."""
 
-from accounts.audit import record
 from accounts.models import User
 from accounts.tokens.issuing import end_all
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import InsufficientPermissions, OperationNotAllowed
 from lucid_gateway.policy.roles import STAFF, Role
 

@@ -1,6 +1,7 @@
 from django.urls import path
 
-from accounts.views import factors, keys, limits, login, pages, passwords, staff, users
+from accounts.views import factors, keys, login, pages, passwords, staff, users
+from ratelimit import views as limits
 
 urlpatterns = [
     path("auth/login", login.StartLoginView.as_view(), name="login"),

@@ -9,8 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
-from accounts.admin.users import operator_of
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
 from proxy.choosing.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.db.models import F
 
-from accounts.audit import record
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.choosing.closures import refuse_if_closed
 from proxy.connection.calls import CallAnswer, call

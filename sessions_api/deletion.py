@@ -8,9 +8,9 @@ import uuid
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.audit import record
-from accounts.callers import Caller
 from accounts.models import User
+from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
 from lucid_gateway.policy.roles import Role

@@ -16,8 +16,8 @@ from django.db import IntegrityError
 from django.db.models import F
 from rest_framework.serializers import ValidationError
 
-from accounts.audit import record
 from accounts.idempotency import made_once
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.places import take_place
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
 from sessions_api.models import Session, TrustPolicy

@@ -8,8 +8,8 @@ from functools import partial
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from accounts.audit import record
 from accounts.idempotency import made_once
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
 from sessions_api.models import Manifest, Session

@@ -10,8 +10,8 @@ from typing import Any
 from django.db import IntegrityError
 from django.db.models import F, ProtectedError
 
-from accounts.audit import record
 from accounts.idempotency import made_once
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.places import take_place
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
 from sessions_api.models import Session, TrustPolicy

@@ -2,7 +2,7 @@
 
 import uuid
 
-from accounts.callers import Caller
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.errors import InsufficientPermissions
 
 

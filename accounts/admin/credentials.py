@@ -7,13 +7,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
-from accounts.admin.users import operator_of
 from accounts.api_keys import revoke_api_key
 from accounts.models import ApiKey, User
 from accounts.staff import may_manage
 from accounts.tokens.restoring import confirm_api_keys
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
 from lucid_gateway.policy.errors import NotFound
 
 

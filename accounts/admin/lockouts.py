@@ -7,12 +7,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from accounts.admin.confirmation import ReadOnlyAdmin
-from accounts.admin.users import operator_of
-from accounts.audit import record
 from accounts.login import lockouts
 from accounts.models import AutomaticLockout
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 
 
 @admin.register(AutomaticLockout)

@@ -10,17 +10,16 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
-from accounts.admin.confirmation import ReadOnlyAdmin, ask, many
-from accounts.admin.long_lists import LongListPaginator
-from accounts.admin.search import FoundByUUID
-from accounts.admin.users import operator_of
-from accounts.audit import record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.staff import may_manage
 from accounts.tokens.issuing import end_family
 from accounts.tokens.revocation.ending import revoke
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
+from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.search import FoundByUUID
 
 ROTATION = (
     "Rotate the signing keys",

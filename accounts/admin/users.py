@@ -15,9 +15,6 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.admin.confirmation import Reason, ask, many
-from accounts.admin.search import FoundByUUID
-from accounts.audit import record
 from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.login import lockouts
 from accounts.login.mail import send_notice
@@ -26,7 +23,10 @@ from accounts.models.users import role_choices
 from accounts.profile import delete_account
 from accounts.staff import change_role, end_sessions, may_manage, reset_second_factors
 from accounts.tokens.issuing import end_all
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.confirmation import Reason, ask, many, operator_of
+from lucid_gateway.operators.search import FoundByUUID
 from lucid_gateway.policy.roles import Role
 
 # The lists of what belongs to users, and how a user's page calls them.
@@ -96,7 +96,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
     @admin.display(description="See also")
     def see_also(self, user: User) -> SafeString:
         """Link to what belongs to the user."""
-        events = reverse("admin:accounts_auditevent_changelist")
+        events = reverse("admin:audit_auditevent_changelist")
         lists = [(reverse(f"admin:{model}_changelist"), user.pk, name) for model, name in OWNED.items()]
         owned = format_html_join("", ' · <a href="{}?user__user_id__exact={}">{}</a>', lists)
         return format_html('<a href="{}?q={}">audit events</a>{}', events, user.pk, owned)
@@ -234,12 +234,6 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
             warning="Their personal data is gone for good, their tokens and API keys end. This cannot be undone.",
             does=lambda user: delete_account(user, by=operator_of(request)),
         )  # fmt: skip
-
-
-def operator_of(request: HttpRequest) -> User:
-    """Return the operator."""
-    user: User = request.user  # type: ignore[assignment]
-    return user
 
 
 def lift_lockouts(user: User, *, by: User) -> None:

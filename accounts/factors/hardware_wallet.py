@@ -5,11 +5,11 @@ import secrets
 from django.conf import settings
 from redis import Redis
 
-from accounts.audit import record
 from accounts.factors.recovery import ensure_recovery_codes
 from accounts.factors.tron_message import InvalidSignature, signer
 from accounts.login.mail import send_notice
 from accounts.models import User
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AlreadyExists, CodeExpired, WalletSignatureInvalid

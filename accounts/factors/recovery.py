@@ -4,9 +4,9 @@ import secrets
 
 from django.utils import timezone
 
-from accounts.audit import record
 from accounts.login.mail import send_notice
 from accounts.models import RecoveryCode, User
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.digests import secret_hash
 
 CODES = 10

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from accounts.audit import BLOCKED, record
+from lucid_gateway.audit.events import BLOCKED, record
 from lucid_gateway.kernel.digests import keyed_hash
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.audit import BLOCKED, FAILURE, record
 from accounts.factors.hardware_wallet import new_challenge, signed_by
 from accounts.factors.recovery import use_recovery_code
 from accounts.factors.totp import use_code
@@ -21,6 +20,7 @@ from accounts.login.mail import send_login
 from accounts.login.passwords import check_password
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from lucid_gateway.audit.events import BLOCKED, FAILURE, record
 from lucid_gateway.kernel.afterwards import afterwards
 from lucid_gateway.kernel.digests import keyed_hash
 from lucid_gateway.kernel.redis.access import RedisUnavailable

@@ -1,9 +1,9 @@
 """Ending logins."""
 
-from accounts.audit import record
-from accounts.callers import Caller
 from accounts.models import User
 from accounts.tokens.issuing import end_all, end_family, read_refresh_token
+from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.errors import RefreshTokenInvalid, TokenInvalid
 
 

@@ -2,9 +2,9 @@
 
 from django.db import IntegrityError
 
-from accounts.audit import record
 from accounts.login.passwords import hash_password
 from accounts.models import User
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import AlreadyExists
 
 

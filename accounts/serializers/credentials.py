@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from accounts.factors.tron_message import is_address
 from accounts.models import ApiKey
-from accounts.serializers.fields import Moment, ShortList, SixDigits
+from lucid_gateway.api.fields import Moment, ShortList, SixDigits
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 ALL = sorted(PERMISSIONS[Role.SUPER_ADMIN])

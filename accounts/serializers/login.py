@@ -5,8 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.models import IssuedToken
-from accounts.serializers.fields import EmailField, PasswordField, SixDigits
 from accounts.serializers.users import UserSerializer
+from lucid_gateway.api.fields import EmailField, PasswordField, SixDigits
 
 MAX_TOKEN_LENGTH = 4096
 FIRST_FACTORS = ("code", "token", "password")

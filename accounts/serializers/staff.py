@@ -6,11 +6,11 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from accounts.locks import FOREVER
-from accounts.models import AuditEvent
 from accounts.models.users import role_choices
-from accounts.serializers.fields import Moment
 from accounts.serializers.users import ManagedUserSerializer
+from lucid_gateway.api.fields import Moment
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.audit.models import AuditEvent
 
 
 class UsersQuery(ListQuery):

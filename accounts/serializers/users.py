@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
 
 from accounts.models import User, username_validator
-from accounts.serializers.fields import EmailField, PasswordField
+from lucid_gateway.api.fields import EmailField, PasswordField
 
 
 class RegistrationSerializer(serializers.ModelSerializer[User]):

@@ -4,9 +4,10 @@ from typing import Any
 
 from django.test import Client
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 
 
 def browser(**extra: Any) -> Client:

@@ -5,17 +5,18 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.audit import record
 from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.operators import browser, signed_in, user_page
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.roles import Role
 
 LISTS = [
-    f"/admin/accounts/{name}/"
-    for name in ("user", "issuedtoken", "signin", "signingkey", "apikey", "auditevent", "automaticlockout")
+    *(f"/admin/accounts/{name}/" for name in ("user", "issuedtoken", "signin", "signingkey", "apikey")),
+    "/admin/accounts/automaticlockout/",
+    "/admin/audit/auditevent/",
 ]
 PAGES = ["/admin/", "/admin/accounts/", "/admin/password_change/", *LISTS]
 

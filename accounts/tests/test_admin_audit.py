@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from accounts.audit import BLOCKED, FAILURE, record
-from accounts.audit_export import COLUMNS
-from accounts.models import AppendOnly, AuditEvent, User
+from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.events import BLOCKED, FAILURE, record
+from lucid_gateway.audit.export import COLUMNS
+from lucid_gateway.audit.models import AppendOnly, AuditEvent
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.limits import lift_address_rule, set_address_rule
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from ratelimit.models import AddressRule
 from ratelimit.rules import holder, verdict_on
+from ratelimit.ruling import lift_address_rule, set_address_rule
 from testing.parallel import in_parallel
 
 PATH = "/admin/blocked-addresses"

@@ -8,9 +8,10 @@ import pytest
 from django.utils import timezone
 
 from accounts.api_keys import create_api_key
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder

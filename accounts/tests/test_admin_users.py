@@ -9,11 +9,12 @@ from django.utils import timezone
 
 from accounts.api_keys import create_api_key
 from accounts.locks import FOREVER, lock_user
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.profile import delete_account
 from accounts.tests.test_users import FIELDS
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 
 MANAGED = FIELDS | {"is_active", "locked_until", "lock_reason", "locked_by", "login_attempts", "deleted_at"}

@@ -13,7 +13,7 @@ from redis import Redis
 from accounts.api_keys import create_api_key, remembered, revoke_api_key
 from accounts.factors.totp import use_code
 from accounts.login import mail_links
-from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
+from accounts.models import ApiKey, IssuedToken, SigningKey, User
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, signed_in
 from accounts.tests.test_refresh import refresh
@@ -22,6 +22,7 @@ from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.keyring import holder
 from accounts.tokens.signing_keys import bootstrap, bootstrap_kid
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired

@@ -7,10 +7,11 @@ from typing import Any
 import jwt
 from django.utils import timezone
 
-from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models import IssuedToken, User
 from accounts.tests.conftest import post, use
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.record import RequestRecord, current
 
 

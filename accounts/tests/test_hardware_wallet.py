@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.conftest import (
     WALLET_ADDRESS,
     Phone,
@@ -19,6 +19,7 @@ from accounts.tests.conftest import (
 )
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

@@ -3,10 +3,10 @@
 import pytest
 from django.core.management import CommandError, call_command
 
-from accounts.limits import set_address_rule
 from accounts.tests.operators import actors_of
 from ratelimit.models import AddressRule
 from ratelimit.rules import verdict_on
+from ratelimit.ruling import set_address_rule
 
 
 def test_a_network_is_let_in_again(db: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,10 +21,11 @@ from accounts.login.lockouts import (
     signed_in,
     subject_of,
 )
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.conftest import Phone, failures_of, post, token_in, use, wrong
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TooManyAttempts

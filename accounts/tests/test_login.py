@@ -11,9 +11,10 @@ from redis import Redis
 from accounts.locks import lock_user
 from accounts.login.challenges import LIFETIME_SECONDS
 from accounts.login.lockouts import account
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.conftest import code_in, failures_of, link_in, wait_for_senders
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

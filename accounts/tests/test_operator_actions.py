@@ -6,16 +6,17 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.admin import confirmation
 from accounts.locks import lock_user
 from accounts.login.lockouts import Attempt, account, in_force, second_factor
-from accounts.models import ApiKey, AuditEvent, User
+from accounts.models import ApiKey, User
 from accounts.profile import delete_account
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, actors_of, choose, me, messages_of
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.operators import confirmation
 from lucid_gateway.policy.roles import Role
 
 LIST = "/admin/accounts/user/"

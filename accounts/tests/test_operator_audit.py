@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.audit import record
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.operators import actors_of, messages_of, signed_in, user_page
+from lucid_gateway.audit.events import record
+from lucid_gateway.audit.models import AuditEvent
 
-LOG = "/admin/accounts/auditevent/"
+LOG = "/admin/audit/auditevent/"
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from django.test import Client
 
 from accounts.admin import tokens as token_pages
 from accounts.api_keys import create_api_key
-from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
+from accounts.models import ApiKey, IssuedToken, SigningKey, User
 from accounts.tests.operators import act, actors_of, choose, messages_of
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import TokenPair
 from accounts.tokens.keyring import holder
 from accounts.tokens.signing_keys import RotationUnderway, bootstrap
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 
 KEYS, ROTATE = "/admin/accounts/signingkey/", "/admin/accounts/signingkey/rotate/"

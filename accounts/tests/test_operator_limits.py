@@ -7,11 +7,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts.admin import limits as pages
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from conftest import make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy.roles import Role
+from ratelimit import admin as pages
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import holder, tier_for, verdict_on
 from ratelimit.shadow import observed

@@ -4,9 +4,10 @@ import pytest
 from django.test import Client
 
 from accounts.login.lockouts import Attempt, Subject, account, second_factor
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.conftest import failures_of
 from accounts.tests.operators import actors_of, messages_of
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 
 LIST = "/admin/accounts/automaticlockout/"

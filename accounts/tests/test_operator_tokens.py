@@ -6,11 +6,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models import IssuedToken, User
 from accounts.tests.conftest import use
 from accounts.tests.operators import act, actors_of, choose, me
 from accounts.tokens.issuing import TokenPair, end_family, issue_tokens, read_access_token, refresh_tokens
 from conftest import ApiClient, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 
 TOKENS, DEVICES = "/admin/accounts/issuedtoken/", "/admin/accounts/signin/"

@@ -9,12 +9,13 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.locks import lock_user
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.profile import delete_account
 from accounts.tests.conftest import NOTICE, mail_about
 from accounts.tests.operators import actors_of, me, user_page
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from testing.mail import Mailbox
 
@@ -148,7 +149,7 @@ def test_a_users_page_leads_to_all_that_is_the_users(page: Client, owner: User) 
         address = f"/admin/sessions_api/{model}/?user__user_id__exact={owner.pk}"
         assert address in text
         assert page.get(address).status_code == 200
-    assert f"/admin/accounts/auditevent/?q={owner.pk}" in text
+    assert f"/admin/audit/auditevent/?q={owner.pk}" in text
 
 
 def test_locked_users_are_listed(page: Client, owner: User) -> None:
@@ -188,7 +189,7 @@ def test_a_user_is_found_by_the_id_that_the_audit_log_has(page: Client, owner: U
 
 
 def test_a_users_page_leads_to_all_that_is_theirs(page: Client, owner: User, tokens: TokenPair) -> None:
-    links = re.findall(r'href="(/admin/accounts/\w+/\?[^"]+)"', page.get(user_page(owner)).content.decode())
+    links = re.findall(r'href="(/admin/(?:accounts|audit)/\w+/\?[^"]+)"', page.get(user_page(owner)).content.decode())
     found = {link.split("/")[3]: page.get(link).context["cl"].result_count for link in links}
 
     assert found == {"auditevent": 0, "signin": 1, "issuedtoken": 2, "apikey": 0}

@@ -6,10 +6,11 @@ import pytest
 from django.contrib.auth.hashers import check_password
 
 from accounts.login.lockouts import account
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.conftest import RESET, Phone, failures_of, notices_to, post, token_in, use
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 
 pytestmark = pytest.mark.usefixtures("quick_hashes")

@@ -9,7 +9,7 @@ from redis import Redis
 
 from accounts.locks import lock_user
 from accounts.login.password_reset import LIFETIME_SECONDS, PURPOSE
-from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models import IssuedToken, User
 from accounts.tests.conftest import (
     LOGIN,
     RESET,
@@ -24,6 +24,7 @@ from accounts.tests.conftest import (
 )
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.digests import secret_hash
 from lucid_gateway.policy import keys
 from testing.mail import Mailbox

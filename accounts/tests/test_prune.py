@@ -17,9 +17,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts import prune
-from accounts.models import ApiKey, AuditEvent, IssuedToken, SigningKey, User
+from accounts.models import ApiKey, IssuedToken, SigningKey, User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient
+from lucid_gateway.audit.models import AuditEvent
 
 DAY = timedelta(days=1)
 

@@ -7,9 +7,10 @@ import pytest
 
 from accounts.factors.recovery import code_hash, ensure_recovery_codes, new_code, use_recovery_code
 from accounts.factors.second_factors import leave_totp, leave_wallet
-from accounts.models import AuditEvent, RecoveryCode, User
+from accounts.models import RecoveryCode, User
 from accounts.tests.conftest import Clock, Phone, Wallet, notices_to, phone_of, post
 from conftest import PASSWORD, ApiClient
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

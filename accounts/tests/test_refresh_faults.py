@@ -9,10 +9,11 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from accounts.models import AuditEvent, IssuedToken
+from accounts.models import IssuedToken
 from accounts.tests.test_refresh import let_time_pass, refresh, status_with
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient
+from lucid_gateway.audit.models import AuditEvent
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 TABLE = IssuedToken._meta.db_table

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from rest_framework.request import Request
 
-from accounts.callers import Caller
 from accounts.models import User
-from accounts.permissions import HasRoutePermission
+from lucid_gateway.api.permissions import HasRoutePermission
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import InsufficientPermissions
 from lucid_gateway.policy.roles import PERMISSIONS, Role

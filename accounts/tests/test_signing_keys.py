@@ -10,13 +10,14 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import AuditEvent, IssuedToken, SigningKey, User
+from accounts.models import IssuedToken, SigningKey, User
 from accounts.tests.conftest import use
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import issue_tokens
 from accounts.tokens.keyring import Keyring, KeyringHolder, holder, token_backend
 from accounts.tokens.signing_keys import ALGORITHMS, Rotation, bootstrap, bootstrap_kid, rotate
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import ServiceUnavailable
 from testing.plugin import JWT_SECRET_KEY
 

@@ -16,10 +16,11 @@ from redis import Redis
 
 from accounts.factors.totp import matching_step
 from accounts.login.lockouts import account, second_factor, signed_in
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.conftest import Clock, Phone, failures_of, notices_to, post, wrong
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

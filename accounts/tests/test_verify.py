@@ -6,9 +6,10 @@ import pytest
 from redis import Redis
 
 from accounts.locks import lock_user
-from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models import IssuedToken, User
 from accounts.tests.conftest import code_in, wrong
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

@@ -6,7 +6,7 @@ import pytest
 
 from accounts.factors import hardware_wallet
 from accounts.factors.recovery import ensure_recovery_codes
-from accounts.models import AuditEvent, IssuedToken, User
+from accounts.models import IssuedToken, User
 from accounts.tests.conftest import (
     WALLET_ADDRESS,
     Clock,
@@ -20,6 +20,7 @@ from accounts.tests.conftest import (
     wrong,
 )
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 

@@ -2,9 +2,9 @@
 
 import uuid
 
-from accounts.audit import record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.tokens.issuing import end_family
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import NotFound
 
 

@@ -15,10 +15,10 @@ from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenError
 
-from accounts.audit import FAILURE, USER_AGENT_LENGTH, record
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.tokens.keyring import Forged, KeyringBackend, keyring, token_backend
 from accounts.tokens.revocation.ending import end_epoch, revoke
+from lucid_gateway.audit.events import FAILURE, USER_AGENT_LENGTH, record
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid

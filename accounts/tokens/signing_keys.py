@@ -16,9 +16,9 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.utils import timezone
 
-from accounts.audit import record
 from accounts.models import IssuedToken, SigningKey
 from accounts.tokens.revocation.ending import revoke
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
 
 State = SigningKey.State

@@ -7,7 +7,9 @@ from rest_framework.response import Response
 
 from accounts.factors import hardware_wallet, second_factors, totp
 from accounts.serializers import credentials as shapes
-from accounts.views.api import SignedInView, account_of, parse
+from accounts.views.api import account_of
+from lucid_gateway.api.requests import parse
+from ratelimit.endpoints import SignedInView
 
 
 class TotpView(SignedInView):

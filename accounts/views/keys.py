@@ -8,8 +8,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from accounts.tokens.keyring import Keyring, keyring
-from accounts.views.api import PublicView
 from lucid_gateway.kernel.documents import Document, json_document
+from ratelimit.endpoints import PublicView
 
 
 class JwksSerializer(serializers.Serializer[None]):

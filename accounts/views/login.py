@@ -13,7 +13,8 @@ from accounts.serializers import login as shapes
 from accounts.tokens.answers import tokens_answer
 from accounts.tokens.devices import devices_to_show, end_device
 from accounts.tokens.issuing import refresh_tokens
-from accounts.views.api import CallerView, LoginView, PublicView, SignedInView, caller, parse, uuid_of
+from lucid_gateway.api.requests import caller, parse, uuid_of
+from ratelimit.endpoints import CallerView, LoginView, PublicView, SignedInView
 
 
 class StartLoginView(LoginView):

@@ -10,9 +10,9 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.callers import caller_of
 from accounts.idempotency import REPLAYED, Answer, Attempt, begin, fingerprint, valid_key
 from lucid_gateway.api.negotiation import LineRenderer
+from lucid_gateway.kernel.record import caller_of
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",

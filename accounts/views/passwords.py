@@ -9,7 +9,9 @@ from accounts.profile import confirm_email
 from accounts.serializers import login as shapes
 from accounts.serializers.users import UserSerializer
 from accounts.tokens.answers import tokens_answer
-from accounts.views.api import LoginView, SignedInView, account_of, parse
+from accounts.views.api import account_of
+from lucid_gateway.api.requests import parse
+from ratelimit.endpoints import LoginView, SignedInView
 
 
 class PasswordResetView(LoginView):

@@ -3,33 +3,25 @@
 from typing import Any
 
 from django.db.models import Q
-from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.audit import record
-from accounts.audit_export import as_csv, as_json_lines, matching_events
 from accounts.locks import lock_user, unlock_user
 from accounts.models import User
 from accounts.serializers import staff as shapes
 from accounts.serializers.users import ManagedUserSerializer
 from accounts.staff import change_role, end_sessions, may_manage
-from accounts.views.api import CallerView, caller, parse, parse_query, user_or_404
+from accounts.views.api import user_or_404
 from lucid_gateway.api.pagination import page_of
+from lucid_gateway.api.requests import caller, parse, parse_query
+from lucid_gateway.audit.events import record
+from lucid_gateway.audit.export import export, matching_events
 from lucid_gateway.policy.errors import InsufficientPermissions
 from lucid_gateway.policy.roles import Role
-from ratelimit.throttling import AdminThrottle
-
-EXPORTS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_json_lines, "application/jsonl")}
-
-
-class AdminView(CallerView):
-    """An endpoint for staff."""
-
-    throttle_classes = [AdminThrottle]
+from ratelimit.endpoints import AdminView
 
 
 def managed_user(request: Request, user_id: str) -> User:
@@ -146,11 +138,3 @@ class AuditView(AdminView):
 
 
 NOT_FILTERS = frozenset({"page", "limit", "sort", "format"})
-
-
-def export(events: Any, form: str) -> StreamingHttpResponse:
-    """Return the events as a download that is written while it is read."""
-    lines, content_type = EXPORTS[form]
-    name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.{form}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingHttpResponse(lines(events), content_type=content_type, headers=headers)

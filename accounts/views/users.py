@@ -10,11 +10,13 @@ from rest_framework.response import Response
 from accounts.api_keys import create_api_key, revoke_api_key
 from accounts.login.registration import register
 from accounts.models import ApiKey
-from accounts.permissions import HasPermission, IsSelfOrReadsUsers, SignedIn
 from accounts.profile import delete_account, update_profile
 from accounts.serializers import credentials, users
-from accounts.views.api import CallerView, PublicView, SignedInView, account_of, caller, parse, user_or_404
+from accounts.views.api import account_of, user_or_404
 from accounts.views.once import answered_once
+from lucid_gateway.api.permissions import HasPermission, IsSelfOrReadsUsers, SignedIn
+from lucid_gateway.api.requests import caller, parse
+from ratelimit.endpoints import CallerView, PublicView, SignedInView
 
 
 class UsersView(PublicView):

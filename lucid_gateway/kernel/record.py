@@ -125,3 +125,10 @@ def record_of(request: "HttpRequest") -> RequestRecord:
         record = getattr(request.META.get("gunicorn.socket"), "record", None) or RequestRecord()
         request.META[KEY] = record
     return record
+
+
+def caller_of(request: "HttpRequest") -> Caller:
+    """Return the caller of an authenticated request."""
+    caller = record_of(request).caller
+    assert caller is not None
+    return caller

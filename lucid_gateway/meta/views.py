@@ -16,12 +16,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.views.api import CallerView, parse_query
 from lucid_gateway import __version__
+from lucid_gateway.api.requests import parse_query
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.documents import json_document
 from lucid_gateway.meta import health, monitoring
 from lucid_gateway.policy.errors import UNAVAILABLE_SECONDS
+from ratelimit.endpoints import CallerView
 from ratelimit.throttling import MonitorThrottle, PublicThrottle
 
 STARTED = time.monotonic()

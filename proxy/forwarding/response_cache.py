@@ -13,7 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.http import parse_etags, parse_http_date_safe
 
-from accounts.callers import Caller
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import UpstreamTimeout
 from lucid_gateway.policy.headers import named_in_connection

@@ -8,9 +8,8 @@ from django.http import StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.callers import caller_of
-from accounts.permissions import HasRoutePermission
-from lucid_gateway.kernel.record import record_of
+from lucid_gateway.api.permissions import HasRoutePermission
+from lucid_gateway.kernel.record import caller_of, record_of
 from lucid_gateway.policy.routes import Route
 from proxy.choosing.clusters import cluster_named
 from proxy.connection.headers import response_headers

@@ -5,13 +5,13 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from accounts.audit import record
-from accounts.limits import in_words
 from accounts.models import User
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import NotFound
 from proxy.choosing import closures as maintenance
 from proxy.choosing.clusters import Cluster, configured
 from proxy.models import Maintenance
+from ratelimit.ruling import in_words
 
 
 def known_cluster(name: str) -> Cluster:

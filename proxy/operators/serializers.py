@@ -5,11 +5,11 @@ from uuid import UUID
 
 from rest_framework import serializers
 
-from accounts.serializers.fields import Moment
-from accounts.serializers.limits import FutureField
+from lucid_gateway.api.fields import Moment
 from proxy.choosing.clusters import Cluster, same_instance
 from proxy.models import Maintenance
 from proxy.operators.overview import BREAKERS, CLOSED, DEGRADED, HEALTHS, OPEN
+from ratelimit.serializers import FutureField
 
 UNCONFIGURED = "The cluster has no such instance."
 

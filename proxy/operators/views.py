@@ -5,11 +5,11 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.api import caller, parse, valid
-from accounts.views.staff import AdminView
+from lucid_gateway.api.requests import caller, parse, valid
 from proxy.operators import serializers as shapes
 from proxy.operators.closing import close_cluster, known_cluster, open_cluster
 from proxy.operators.overview import clusters
+from ratelimit.endpoints import AdminView
 
 
 class ClustersView(AdminView):

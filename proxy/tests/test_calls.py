@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from pytest_django.fixtures import Settings
 
-from accounts.callers import Caller
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Timeouts

@@ -12,10 +12,10 @@ from django.test import RequestFactory
 from pytest_django import Settings
 from redis import Redis
 
-from accounts.callers import Caller
 from accounts.tokens.issuing import TokenPair
 from accounts.tokens.revocation.copy import rebuild
 from conftest import ApiClient
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
 from lucid_gateway.policy import errors, keys
 from lucid_gateway.policy.roles import Role

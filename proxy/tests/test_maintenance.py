@@ -10,10 +10,11 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import ClusterInMaintenance, NotFound
 from proxy.choosing.closures import end_of, holder, is_closed, is_expected_down, is_unwatched, merged, refuse_if_closed
 from proxy.choosing.clusters import Instance

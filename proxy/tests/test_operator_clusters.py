@@ -7,9 +7,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tests.operators import browser, messages_of, signed_in
 from conftest import make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.roles import Role
 from proxy.choosing.closures import holder, is_closed

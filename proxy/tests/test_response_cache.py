@@ -16,7 +16,7 @@ from django.test import RequestFactory
 from django.utils.http import http_date
 from pytest_django.fixtures import Settings
 
-from accounts.callers import Caller
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import ROUTES, CacheRule, Route, by_path

@@ -10,10 +10,10 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from accounts.admin.confirmation import ReadOnlyAdmin
-from accounts.admin.long_lists import LongListPaginator
-from accounts.admin.search import HYPHENATED
 from accounts.models import User
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin
+from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.search import HYPHENATED
 
 
 class OwnedList(ChangeList):
@@ -51,7 +51,7 @@ class OwnedAdmin(ReadOnlyAdmin):
     @admin.display(description="Audit events")
     def audit_events(self, row: Any) -> str:
         """Link to what happened to the row."""
-        events = reverse("admin:accounts_auditevent_changelist")
+        events = reverse("admin:audit_auditevent_changelist")
         return format_html('<a href="{}?q={}">audit events</a>', events, row.pk)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.admin.search import FoundByUUID
+from lucid_gateway.operators.search import FoundByUUID
 from sessions_api.admin.owned import OwnedAdmin
 from sessions_api.evaluation import by_rank
 from sessions_api.models import Session, TrustPolicy

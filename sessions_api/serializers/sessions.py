@@ -3,7 +3,7 @@
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.serializers.fields import Moment
+from lucid_gateway.api.fields import Moment
 from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MIB

@@ -83,11 +83,11 @@ def test_a_manifest_leads_to_its_session_user_and_events_and_back(page: Client, 
     own, session = f"{LIST}{manifest.pk}/change/", f"/admin/sessions_api/session/{manifest.session_id}/change/"
 
     text = page.get(own).content.decode()
-    for shown in (session, user_page(owner), f"/admin/accounts/auditevent/?q={manifest.pk}", manifest.merkle_root):
+    for shown in (session, user_page(owner), f"/admin/audit/auditevent/?q={manifest.pk}", manifest.merkle_root):
         assert shown in text
     assert "<b>no</b>" not in text
     assert own in page.get(session).content.decode()
-    assert own in page.get(f"/admin/accounts/auditevent/?q={manifest.pk}").content.decode()
+    assert own in page.get(f"/admin/audit/auditevent/?q={manifest.pk}").content.decode()
 
 
 def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:

@@ -9,10 +9,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.audit import record
 from accounts.models import User
 from accounts.tests.operators import signed_in, user_page
 from conftest import make_user
+from lucid_gateway.audit.events import record
 from lucid_gateway.policy.roles import Role
 from sessions_api.models import Session
 from sessions_api.tests.acts import begun, over, policy, recorded
@@ -118,7 +118,7 @@ def test_a_session_is_looked_at_and_its_key_is_nowhere(page: Client, owner: User
 
     text = page.get(f"{LIST}{session.pk}/change/").content.decode().replace("\xa0", " ")
 
-    for shown in ("30 bytes", "4711", user_page(owner), f"/admin/accounts/auditevent/?q={session.pk}"):
+    for shown in ("30 bytes", "4711", user_page(owner), f"/admin/audit/auditevent/?q={session.pk}"):
         assert shown in text
     assert "very-secret" not in text
     assert "<script>alert" not in text
@@ -149,7 +149,7 @@ def test_the_audit_log_leads_to_the_session(page: Client, owner: User) -> None:
     session = begun(owner)
     record("session.created", subject=str(session.pk), actor=owner)
 
-    text = page.get("/admin/accounts/auditevent/").content.decode()
+    text = page.get("/admin/audit/auditevent/").content.decode()
     assert f"{LIST}{session.pk}/change/" in text
     assert user_page(owner) in text
 

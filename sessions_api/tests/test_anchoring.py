@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from pytest_django.fixtures import Settings
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import cluster_named, configured
 from proxy.connection.calls import TIMEOUTS

@@ -14,8 +14,9 @@ from django.utils import timezone
 from pymerkle import InmemoryTree
 
 from accounts.api_keys import create_api_key
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from sessions_api import manifests, merkle, turns
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk, Manifest, Session

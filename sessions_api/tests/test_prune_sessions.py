@@ -10,8 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.profile import delete_account
+from lucid_gateway.audit.models import AuditEvent
 from proxy.choosing.closures import Closures, holder
 from proxy.operators.closing import close_cluster
 from proxy.tests.raw_cluster import RawCluster, saying

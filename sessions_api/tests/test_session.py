@@ -10,8 +10,9 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from conftest import error_code
+from lucid_gateway.audit.models import AuditEvent
 from sessions_api import lifecycle
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MIB

@@ -12,8 +12,9 @@ import pytest
 import requests
 from django.utils import timezone
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from conftest import error_code, make_user
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from sessions_api import deletion

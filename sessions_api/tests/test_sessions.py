@@ -9,9 +9,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.api_keys import create_api_key
-from accounts.models import AuditEvent, User
+from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code
+from lucid_gateway.audit.models import AuditEvent
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MAX_ACTIVE
 from sessions_api.tests.acts import Sessions, begun, over, policy, recorded

@@ -7,7 +7,8 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
+from lucid_gateway.audit.models import AuditEvent
 from sessions_api import manifests
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.tests.conftest import a_session, add_chunk

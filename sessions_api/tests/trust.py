@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from accounts.models import AuditEvent, User
+from accounts.models import User
+from lucid_gateway.audit.models import AuditEvent
 from sessions_api.models import Session, TrustPolicy
 
 PATH = "/trust/policies"

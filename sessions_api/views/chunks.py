@@ -8,16 +8,17 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.callers import Caller
-from accounts.views.api import CallerView, caller, parse_query, uuid_of, valid
 from lucid_gateway.api.openapi import ERROR_EXAMPLE
 from lucid_gateway.api.pagination import page_of
+from lucid_gateway.api.requests import caller, parse_query, uuid_of, valid
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.errors import NotFound, UnsupportedMediaType
 from lucid_gateway.policy.routes import CHUNK_UPLOAD
 from lucid_gateway.server.body import declared_length
 from proxy.forwarding.forwarder import Forwarded
 from proxy.forwarding.schema import description_of
 from proxy.forwarding.views import ForwardedResponse
+from ratelimit.endpoints import CallerView
 from ratelimit.throttling import AuthenticatedThrottle, ChunkUploadThrottle
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody, empty_chunk, too_large
 from sessions_api.etags import ETAG, IF_NONE_MATCH, tagged

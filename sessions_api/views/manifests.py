@@ -8,11 +8,12 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from accounts.views.once import answered_once
 from lucid_gateway.api.pagination import page_of
+from lucid_gateway.api.requests import caller, parse, parse_query, uuid_of
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import NotFound, WrongFormat
+from ratelimit.endpoints import CallerView
 from sessions_api import anchoring, manifests
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, is_known, tagged, version_to_find
 from sessions_api.merkle import leaf_hash

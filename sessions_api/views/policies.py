@@ -7,10 +7,11 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.api import CallerView, caller, parse, parse_query, uuid_of
 from accounts.views.once import answered_once
 from lucid_gateway.api.pagination import page_of
+from lucid_gateway.api.requests import caller, parse, parse_query, uuid_of
 from lucid_gateway.policy.errors import NotFound
+from ratelimit.endpoints import CallerView
 from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
 from sessions_api.evaluation import decide
 from sessions_api.models import TrustPolicy

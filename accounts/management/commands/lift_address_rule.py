@@ -6,8 +6,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.limits import lift_address_rule
 from lucid_gateway.policy.errors import NotFound
+from ratelimit.ruling import lift_address_rule
 
 
 class Command(BaseCommand):

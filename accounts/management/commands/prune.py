@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
-from accounts.audit import record
 from accounts.prune import Chore, chores
+from lucid_gateway.audit.events import record
 
 
 class Command(BaseCommand):

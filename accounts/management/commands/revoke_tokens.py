@@ -6,12 +6,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.audit import record
 from accounts.management.telling import wait_until_told
 from accounts.management.users import user_of
 from accounts.models import IssuedToken, IssuedTokenQuerySet
 from accounts.staff import end_sessions
 from accounts.tokens.revocation.ending import revoke
+from lucid_gateway.audit.events import record
 
 
 def chosen(email: str | None, jti: str | None) -> IssuedTokenQuerySet:

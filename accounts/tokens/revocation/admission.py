@@ -1,9 +1,9 @@
 """Letting a caller in: one round trip to Redis asks for revocation, lock, epoch and limit."""
 
-from accounts.callers import Caller
 from accounts.models import ApiKey, IssuedToken, User
 from accounts.tokens.revocation.copy import copy, restore
 from accounts.tokens.revocation.lookout import lookout
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AccountLocked, TokenInvalid

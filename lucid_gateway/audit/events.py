@@ -3,20 +3,23 @@
 from typing import Any
 
 import structlog
+from django.db.models import Model
 
-from accounts.models import AuditEvent, User
+from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.record import current_record
 
 logger = structlog.get_logger("audit")
 USER_AGENT_LENGTH = 200
+# A user (whose key is noted), or an id.
+Who = Model | str | None
 SUCCESS, FAILURE, BLOCKED = AuditEvent.Outcome.SUCCESS, AuditEvent.Outcome.FAILURE, AuditEvent.Outcome.BLOCKED
 
 
 def record(
     kind: str,
     *,
-    subject: User | str | None = None,
-    actor: User | str | None = None,
+    subject: Who = None,
+    actor: Who = None,
     outcome: AuditEvent.Outcome = SUCCESS,
     **details: Any,
 ) -> AuditEvent:
@@ -42,6 +45,6 @@ def record(
     return event
 
 
-def name_of(who: User | str | None) -> str:
+def name_of(who: Who) -> str:
     """Return the id under which the log speaks of somebody: no email and no name."""
-    return str(who.pk) if isinstance(who, User) else who or ""
+    return str(who.pk) if isinstance(who, Model) else who or ""

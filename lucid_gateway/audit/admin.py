@@ -9,12 +9,11 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from accounts.admin.confirmation import ReadOnlyAdmin
-from accounts.admin.long_lists import LongListPaginator
-from accounts.admin.users import operator_of
-from accounts.audit import record
-from accounts.models import AuditEvent
-from accounts.views.staff import EXPORTS, export
+from lucid_gateway.audit.events import record
+from lucid_gateway.audit.export import EXPORTS, export
+from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
+from lucid_gateway.operators.long_lists import LongListPaginator
 
 USER_PAGE = "admin:accounts_user_change"
 # The page of the subject, by the first word of the type; others are about users.
@@ -37,7 +36,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     sortable_by = ("created_at",)
     search_fields = ("=type", "=actor", "=subject", "=address", "=request_id")
     search_help_text = "The exact type, actor, subject, address or request id"
-    change_list_template = "admin/accounts/audit_events.html"
+    change_list_template = "admin/audit_events.html"
 
     @admin.display(description="Actor")
     def by(self, event: AuditEvent) -> str:
@@ -52,7 +51,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the exports."""
         view = self.admin_site.admin_view(self.export)
-        return [path("export/<str:form>/", view, name="accounts_auditevent_export"), *super().get_urls()]
+        return [path("export/<str:form>/", view, name="audit_auditevent_export"), *super().get_urls()]
 
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
         """Return what the list shows with these filters, all pages of it, as a download."""
@@ -62,7 +61,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
             events = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             self.message_user(request, "There is no such filter.", messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:accounts_auditevent_changelist"))
+            return HttpResponseRedirect(reverse("admin:audit_auditevent_changelist"))
         own = record("audit.exported", actor=operator_of(request), format=form)
         return export(events.exclude(pk=own.pk), form)
 

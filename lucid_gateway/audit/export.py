@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.http import StreamingHttpResponse
+from django.utils import timezone
 
-from accounts.models import AuditEvent, AuditEventQuerySet
+from lucid_gateway.audit.models import AuditEvent, AuditEventQuerySet
 
 COLUMNS = (
     "event_id", "created_at", "type", "outcome", "actor", "subject", "address", "user_agent", "request_id", "details",
@@ -69,3 +71,14 @@ def csv_line(values: Any) -> str:
 def harmless(text: str) -> str:
     """Return the text so that no spreadsheet computes it."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+EXPORTS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_json_lines, "application/jsonl")}
+
+
+def export(events: Any, form: str) -> StreamingHttpResponse:
+    """Return the events as a download that is written while it is read."""
+    lines, content_type = EXPORTS[form]
+    name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.{form}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(lines(events), content_type=content_type, headers=headers)

@@ -19,6 +19,11 @@ class Reason(forms.Form):
     reason = forms.CharField(max_length=200, help_text="For the audit log and the operators who come after.")
 
 
+def operator_of(request: HttpRequest) -> Any:
+    """Return the operator who sent a request for a page: a user, which modules below the accounts do not know."""
+    return request.user
+
+
 def many(count: int, noun: str) -> str:
     """Return such as `1 user` and `2 users`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

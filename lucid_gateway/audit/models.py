@@ -63,6 +63,7 @@ class AuditEvent(models.Model):
     objects = AuditEventQuerySet.as_manager()
 
     class Meta:
+        db_table = "accounts_auditevent"  # where the events have always been
         ordering = ["-created_at", "event_id"]
         indexes = [
             models.Index(fields=["event_id"], name="audit_key"),

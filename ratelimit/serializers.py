@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.utils import timezone
 from rest_framework import serializers
 
-from accounts.serializers.fields import Moment
+from lucid_gateway.api.fields import Moment
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network, tier_choices
 

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from accounts.audit import record
-from accounts.models import User
+from django.db.models import Model
+
+from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed
 from ratelimit import rules
@@ -19,7 +20,7 @@ class LocksOut(OperationNotAllowed):
 
 
 def set_address_rule(
-    *, network: str, kind: str, reason: str, by: User | str, expires_at: datetime | None = None
+    *, network: str, kind: str, reason: str, by: Model | str, expires_at: datetime | None = None
 ) -> AddressRule:
     """Allow, deny or block a network, in place of the rule that it had; workers follow within seconds. Raises
     LocksOut.
@@ -48,7 +49,7 @@ def refuse_to_lock_out(rule: AddressRule) -> None:
             raise LocksOut(details={"address": address})
 
 
-def lift_address_rule(network: str, *, by: User | str) -> None:
+def lift_address_rule(network: str, *, by: Model | str) -> None:
     """Remove the rule of a network; raise NotFound if it has none."""
     rule = AddressRule.objects.filter(network=as_network(network)).first()
     if rule is None:
@@ -58,7 +59,7 @@ def lift_address_rule(network: str, *, by: User | str) -> None:
     record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason)
 
 
-def set_limit_rule(*, tier: str, subject: str, by: User | str, **numbers: Any) -> LimitRule:
+def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) -> LimitRule:
     """Set other numbers for a subject, in place of those that it had; workers follow within seconds."""
     fields = {**CLEARED, **numbers, "created_by": str(by)}
     LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
@@ -69,7 +70,7 @@ def set_limit_rule(*, tier: str, subject: str, by: User | str, **numbers: Any) -
     return rule
 
 
-def lift_limit_rule(*, tier: str, subject: str, by: User | str) -> None:
+def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
     """Go back to the numbers of the environment; raise NotFound if there is no such rule."""
     if not LimitRule.objects.filter(tier=tier, subject=subject).delete()[0]:
         raise NotFound()

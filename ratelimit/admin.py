@@ -8,9 +8,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from accounts.admin.confirmation import ReadOnlyAdmin, ask
-from accounts.admin.users import operator_of
-from accounts.limits import (
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, operator_of
+from lucid_gateway.policy.errors import NotFound
+from ratelimit.models import AddressRule, LimitRule, as_network
+from ratelimit.ruling import (
     CLEARED,
     LocksOut,
     lift_address_rule,
@@ -19,9 +21,6 @@ from accounts.limits import (
     set_address_rule,
     set_limit_rule,
 )
-from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.policy.errors import NotFound
-from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.shadow import counts_of_today
 
 
@@ -103,7 +102,7 @@ class LimitRuleAdmin(OperatedAdmin):
     search_fields = ("subject", "reason")
     readonly_fields = ("created_by", "created_at")
     actions = ("lift",)
-    change_list_template = "admin/accounts/limit_rules.html"
+    change_list_template = "admin/limit_rules.html"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show what shadow mode would have refused today, too."""

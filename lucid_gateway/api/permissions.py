@@ -6,8 +6,7 @@ from typing import Any
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts.callers import caller_of
-from lucid_gateway.kernel.record import record_of
+from lucid_gateway.kernel.record import caller_of, record_of
 from lucid_gateway.policy.errors import InsufficientPermissions, NotAUUID
 from lucid_gateway.policy.reasons import Step
 

@@ -5,12 +5,12 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.limits import lift_address_rule, lift_limit_rule, set_address_rule, set_limit_rule
-from accounts.serializers import limits as shapes
-from accounts.views.api import caller, parse, parse_query
-from accounts.views.staff import AdminView
 from lucid_gateway.api.pagination import page_of
+from lucid_gateway.api.requests import caller, parse, parse_query
+from ratelimit import serializers as shapes
+from ratelimit.endpoints import AdminView
 from ratelimit.models import AddressRule, LimitRule
+from ratelimit.ruling import lift_address_rule, lift_limit_rule, set_address_rule, set_limit_rule
 
 
 class BlockedAddressesView(AdminView):

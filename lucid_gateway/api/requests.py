@@ -1,0 +1,43 @@
+"""What endpoints read of a request: its valid data, and its caller."""
+
+import uuid
+from typing import Any
+
+from rest_framework.request import Request
+
+from lucid_gateway.api.json_types import IN_A_BODY, IN_A_QUERY, Rules, typed
+from lucid_gateway.kernel.caller import Caller
+from lucid_gateway.kernel.record import caller_of
+from lucid_gateway.policy.errors import NotAUUID
+
+
+def parse(shape: type[Any], request: Request, *, partial: bool = False, **context: Any) -> dict[str, Any]:
+    """Return the valid data of the request's body, with `partial` of what was sent; raise DRF's ValidationError."""
+    return valid(shape(data=request.data, partial=partial, context=context), IN_A_BODY)
+
+
+def parse_query(shape: type[Any], request: Request) -> dict[str, Any]:
+    """Return the valid data of the request's query; raise DRF's ValidationError."""
+    return valid(shape(data=request.query_params), IN_A_QUERY)
+
+
+def valid(serializer: Any, types: Rules | None = None) -> dict[str, Any]:
+    """Return the serializer's data; raise DRF's ValidationError, also for other types than the rules allow."""
+    if types is not None:
+        serializer.initial_data = typed(serializer, serializer.initial_data, types)
+    serializer.is_valid(raise_exception=True)
+    data: dict[str, Any] = serializer.validated_data
+    return data
+
+
+def uuid_of(text: str) -> uuid.UUID:
+    """Return the UUID of a path's segment; raise NotAUUID."""
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise NotAUUID() from error
+
+
+def caller(request: Request) -> Caller:
+    """Return who calls."""
+    return caller_of(request._request)

@@ -1,0 +1,1 @@
+"""The audit log: events, their kinds, and their export."""

@@ -1,0 +1,1 @@
+"""What the operator pages of all apps share."""
