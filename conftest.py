@@ -33,8 +33,9 @@ from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.kernel.redis.access import breaker, redis_client
 from lucid_gateway.policy.roles import Role
 from proxy.choosing import closures as maintenance
-from ratelimit import limiter, rules
-from ratelimit.floods import floods
+from ratelimit import rules
+from ratelimit.addresses.floods import floods
+from ratelimit.engine import limiter
 from testing.gateway import Gateway, running_gateway
 
 # A busy machine is no failure: neither making examples nor running them has a time limit. The suite tries the same

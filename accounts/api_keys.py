@@ -17,8 +17,8 @@ from accounts.tokens.revocation.ending import revoke_api_keys
 from accounts.tokens.revocation.entries import API_KEY_REMEMBERED
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.digests import secret_hash
 from lucid_gateway.kernel.places import take_place
+from lucid_gateway.kernel.secrets.digests import secret_hash
 from lucid_gateway.policy.errors import (
     AccountLocked,
     GatewayError,
@@ -28,8 +28,8 @@ from lucid_gateway.policy.errors import (
     TokenInvalid,
 )
 from lucid_gateway.policy.roles import PERMISSIONS, Role
-from ratelimit.client_address import address_bucket
-from ratelimit.floods import floods
+from ratelimit.addresses.client_address import address_bucket
+from ratelimit.addresses.floods import floods
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
 MAX_KEYS = 50

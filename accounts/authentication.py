@@ -19,9 +19,9 @@ from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.roles import Role
-from ratelimit.client_address import address_bucket, client_address
-from ratelimit.floods import floods
-from ratelimit.limiter import Decision
+from ratelimit.addresses.client_address import address_bucket, client_address
+from ratelimit.addresses.floods import floods
+from ratelimit.engine.limiter import Decision
 from ratelimit.throttling import TierThrottle, charge_address, remember
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)

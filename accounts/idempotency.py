@@ -19,7 +19,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts.models import IdempotentRequest
-from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 from lucid_gateway.policy.errors import GatewayError, InvalidRequest, RequestUnderWay, WrongFormat
 
 logger = logging.getLogger(__name__)

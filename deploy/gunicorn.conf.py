@@ -119,7 +119,7 @@ def post_worker_init(worker: Any) -> None:
     from proxy.choosing import closures as maintenance  # noqa: PLC0415
     from proxy.choosing.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
-    from ratelimit.gate import ClosedGate  # noqa: PLC0415
+    from ratelimit.addresses.gate import ClosedGate  # noqa: PLC0415
 
     follow(lookout.look, seconds=LOOK_SECONDS)
     handover = Handover(memory, keyring.holder, rules.holder, maintenance.holder)

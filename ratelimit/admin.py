@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, operator_of
 from lucid_gateway.policy.errors import NotFound
+from ratelimit.engine.shadow import counts_of_today
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.ruling import (
     CLEARED,
@@ -21,7 +22,6 @@ from ratelimit.ruling import (
     set_address_rule,
     set_limit_rule,
 )
-from ratelimit.shadow import counts_of_today
 
 
 class OperatedAdmin(ReadOnlyAdmin):

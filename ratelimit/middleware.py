@@ -13,10 +13,10 @@ from lucid_gateway.policy import keys
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
 from lucid_gateway.server.admin_middleware import is_admin
-from ratelimit.client_address import is_trusted, resolve
-from ratelimit.leases import Lease
-from ratelimit.leases import holder as leases
-from ratelimit.limiter import admit_or_fall_back
+from ratelimit.addresses.client_address import is_trusted, resolve
+from ratelimit.engine.leases import Lease
+from ratelimit.engine.leases import holder as leases
+from ratelimit.engine.limiter import admit_or_fall_back
 from ratelimit.rules import tier_for
 from ratelimit.throttling import charge_address, decision_of, remember
 

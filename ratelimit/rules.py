@@ -11,8 +11,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from lucid_gateway.policy.tiers import TIERS
-from ratelimit.client_address import parse
-from ratelimit.limits import ByteLimit, RequestLimit, byte_limit, limit_of
+from ratelimit.addresses.client_address import parse
+from ratelimit.engine.limits import ByteLimit, RequestLimit, byte_limit, limit_of
 from ratelimit.models import ALL_TIERS, AddressRule, LimitRule
 
 EVERYONE = ""

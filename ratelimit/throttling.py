@@ -14,16 +14,16 @@ from lucid_gateway.kernel.record import Limits, Outcome, record_of
 from lucid_gateway.policy import keys, tiers
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
-from ratelimit import bandwidth
-from ratelimit.client_address import address_bucket, client_address
-from ratelimit.floods import floods
-from ratelimit.leases import holder as leases
-from ratelimit.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back
-from ratelimit.limits import RequestLimit
+from ratelimit.addresses.client_address import address_bucket, client_address
+from ratelimit.addresses.floods import floods
+from ratelimit.addresses.offenders import is_offence, punish
+from ratelimit.engine import bandwidth
+from ratelimit.engine.leases import holder as leases
+from ratelimit.engine.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back
+from ratelimit.engine.limits import RequestLimit
+from ratelimit.engine.shadow import observed
 from ratelimit.models import AddressRule
-from ratelimit.offenders import is_offence, punish
 from ratelimit.rules import bandwidth_tier_for, tier_for, verdict_on
-from ratelimit.shadow import observed
 
 Kind = AddressRule.Kind
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 from accounts.login.mail import send_notice
 from accounts.models import RecoveryCode, User
 from lucid_gateway.audit.events import record
-from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.kernel.secrets.digests import secret_hash
 
 CODES = 10
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without 0/o, 1/l/i

@@ -12,7 +12,7 @@ from accounts.factors.recovery import ensure_recovery_codes
 from accounts.login.mail import send_notice
 from accounts.models import User
 from lucid_gateway.audit.events import record
-from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 from lucid_gateway.policy.errors import AlreadyExists, CodeInvalid, ServiceUnavailable
 
 logger = logging.getLogger(__name__)

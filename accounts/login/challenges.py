@@ -9,9 +9,9 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.login.lockouts import too_many
-from lucid_gateway.kernel.digests import keyed_hash, secret_hash
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.kernel.secrets.digests import keyed_hash, secret_hash
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired, CodeInvalid
 

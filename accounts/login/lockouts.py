@@ -12,13 +12,13 @@ from typing import Any
 from redis import Redis
 
 from lucid_gateway.audit.events import BLOCKED, record
-from lucid_gateway.kernel.digests import keyed_hash
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TooManyAttempts
-from ratelimit.client_address import address_bucket
+from ratelimit.addresses.client_address import address_bucket
 
 FORGOTTEN_AFTER_SECONDS = 86_400
 charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")

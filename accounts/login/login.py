@@ -22,8 +22,8 @@ from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from lucid_gateway.audit.events import BLOCKED, FAILURE, record
 from lucid_gateway.kernel.afterwards import afterwards
-from lucid_gateway.kernel.digests import keyed_hash
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy.errors import (
     AccountLocked,
     CodeExpired,

@@ -13,8 +13,8 @@ from redis import Redis
 from accounts.login.challenges import STARTS_WINDOW_SECONDS
 from accounts.login.lockouts import too_many
 from accounts.models import User
-from lucid_gateway.kernel.digests import keyed_hash, secret_hash
 from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.kernel.secrets.digests import keyed_hash, secret_hash
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired
 

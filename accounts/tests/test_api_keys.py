@@ -17,7 +17,7 @@ from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import PERMISSIONS, Role
-from ratelimit.limits import RequestLimit
+from ratelimit.engine.limits import RequestLimit
 
 FIELDS = {"key_id", "name", "permissions", "created_at", "expires_at", "last_used_at", "suspended_at"}
 KEYS = "/users/me/api-keys"

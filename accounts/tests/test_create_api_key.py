@@ -12,7 +12,7 @@ from accounts.api_keys import MAX_KEYS, PATTERN
 from accounts.models import ApiKey, User
 from conftest import ApiClient
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.kernel.secrets.digests import secret_hash
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 

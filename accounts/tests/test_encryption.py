@@ -5,7 +5,7 @@ import base64
 import pytest
 from pytest_django import Settings
 
-from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 
 OLD, NEW = "the old key of an installation 0123456789", "the new key of an installation 0123456789"
 

@@ -15,9 +15,9 @@ from accounts.models import ApiKey, User
 from accounts.tests.forge import forge
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
-from ratelimit import floods as module
-from ratelimit.floods import CHECKS_PER_SECOND, Floods, floods
-from ratelimit.limits import limit_of
+from ratelimit.addresses import floods as module
+from ratelimit.addresses.floods import CHECKS_PER_SECOND, Floods, floods
+from ratelimit.engine.limits import limit_of
 
 HERE, ELSEWHERE = "192.0.2.5", "198.51.100.5"
 

@@ -15,7 +15,7 @@ from accounts.tokens.issuing import AccessToken, TokenPair
 from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, SigningKey, holder, keyring, token_backend
 from accounts.tokens.signing_keys import bootstrap_kid
-from lucid_gateway.kernel.encryption import encrypt
+from lucid_gateway.kernel.secrets.encryption import encrypt
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 from testing.plugin import JWT_SECRET_KEY
 

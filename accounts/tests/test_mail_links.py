@@ -9,7 +9,7 @@ from accounts.login.mail import page_link
 from accounts.login.mail_links import Link, create, look_up, use
 from accounts.models import User
 from accounts.tokens.issuing import end_all
-from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.kernel.secrets.digests import secret_hash
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired, TooManyAttempts
 from testing.parallel import in_parallel

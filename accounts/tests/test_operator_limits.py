@@ -13,9 +13,9 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy.roles import Role
 from ratelimit import admin as pages
+from ratelimit.engine.shadow import observed
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import holder, tier_for, verdict_on
-from ratelimit.shadow import observed
 
 ADDRESSES, LIMITS = "/admin/ratelimit/addressrule/", "/admin/ratelimit/limitrule/"
 USER = f"user:{'7' * 8}-0000-4000-8000-000000000000"

@@ -22,8 +22,8 @@ from lucid_gateway.kernel.env import Environment
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.roles import Role
-from ratelimit.limiter import admit
-from ratelimit.limits import limit_of
+from ratelimit.engine.limiter import admit
+from ratelimit.engine.limits import limit_of
 from testing.mail import Mailbox
 
 LOGIN = "/admin/login/?next=/admin/"

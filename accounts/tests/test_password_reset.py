@@ -25,7 +25,7 @@ from accounts.tests.conftest import (
 from accounts.tokens.issuing import TokenPair
 from conftest import PASSWORD, ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.kernel.digests import secret_hash
+from lucid_gateway.kernel.secrets.digests import secret_hash
 from lucid_gateway.policy import keys
 from testing.mail import Mailbox
 from testing.parallel import in_parallel

@@ -29,7 +29,7 @@ TRIMMED = 0.2  # of the rounds, at either end: those in which something else hap
 # One account a request: no lockout and no limit is met, and what is stored for each is the same.
 MAKE_ACCOUNTS = """
 from django.contrib.auth.hashers import make_password
-from lucid_gateway.kernel.encryption import encrypt
+from lucid_gateway.kernel.secrets.encryption import encrypt
 from accounts.locks import FOREVER
 from accounts.models import User
 

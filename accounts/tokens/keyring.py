@@ -16,8 +16,8 @@ from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendE
 from accounts.models import SigningKey as StoredKey
 from accounts.tokens.key_material import KeyMaterial, key_material
 from accounts.tokens.signing_keys import bootstrap
-from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt
-from lucid_gateway.kernel.rsa_keys import UnfitKey
+from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt
+from lucid_gateway.kernel.secrets.rsa_keys import UnfitKey
 from lucid_gateway.policy.claims import AUDIENCE, CLOCK_SKEW_SECONDS, FOREIGN_HEADERS, ISSUER, REQUIRED
 from lucid_gateway.policy.errors import ServiceUnavailable
 

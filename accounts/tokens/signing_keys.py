@@ -19,7 +19,7 @@ from django.utils import timezone
 from accounts.models import IssuedToken, SigningKey
 from accounts.tokens.revocation.ending import revoke
 from lucid_gateway.audit.events import record
-from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
+from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 
 State = SigningKey.State
 ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA")

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from lucid_gateway.kernel.rsa_keys import UnfitKey, rsa_private_key
+from lucid_gateway.kernel.secrets.rsa_keys import UnfitKey, rsa_private_key
 from lucid_gateway.policy.claims import HMAC_KEY_BYTES, MIN_RSA_BITS
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.tiers import TIERS

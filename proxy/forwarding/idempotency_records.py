@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from accounts.idempotency import reused, under_way
-from lucid_gateway.kernel.encryption import CannotDecrypt, decrypt, encrypt
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 from lucid_gateway.policy.errors import InvalidRequest, RequestUnderWay, ServiceUnavailable
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from ratelimit.limiter import Verdict
-from ratelimit.limits import ByteLimit, RequestLimit
+from ratelimit.engine.limiter import Verdict
+from ratelimit.engine.limits import ByteLimit, RequestLimit
 
 DAY = 86_400
 LEASE_SECONDS = 15

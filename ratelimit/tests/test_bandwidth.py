@@ -16,10 +16,10 @@ from redis import Redis
 from lucid_gateway.kernel.redis.access import Outage, breaker, redis_client
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import BandwidthExceeded
-from ratelimit import bandwidth
-from ratelimit.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
-from ratelimit.limits import ByteLimit
-from ratelimit.shadow import counts_of_today
+from ratelimit.engine import bandwidth
+from ratelimit.engine.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
+from ratelimit.engine.limits import ByteLimit
+from ratelimit.engine.shadow import counts_of_today
 from ratelimit.tests.model import PlainBucket
 
 SLOW = ByteLimit("slow", bytes_per_second=1_000, burst_bytes=4_000)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
-from ratelimit.gate import AddressGate
+from ratelimit.addresses.gate import AddressGate
 from ratelimit.models import AddressRule
 from ratelimit.rules import Rules, holder, table_of
 

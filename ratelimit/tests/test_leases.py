@@ -16,10 +16,10 @@ from conftest import ApiClient, TokenPair, User, error_code
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
-from ratelimit import leases as module
-from ratelimit.leases import LEASE_MS, Lease, LeaseHolder, holder, write
-from ratelimit.limiter import admit
-from ratelimit.limits import RequestLimit
+from ratelimit.engine import leases as module
+from ratelimit.engine.leases import LEASE_MS, Lease, LeaseHolder, holder, write
+from ratelimit.engine.limiter import admit
+from ratelimit.engine.limits import RequestLimit
 from ratelimit.middleware import RateLimitHeadersMiddleware
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder as rules_holder

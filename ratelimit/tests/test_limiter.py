@@ -16,8 +16,8 @@ from redis import Redis
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker, redis_client
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.keys import WORKER_REPORTS
-from ratelimit.leases import Lease, holder
-from ratelimit.limiter import (
+from ratelimit.engine.leases import Lease, holder
+from ratelimit.engine.limiter import (
     Decision,
     Gate,
     GateClosed,
@@ -27,7 +27,7 @@ from ratelimit.limiter import (
     fallback,
     script,
 )
-from ratelimit.limits import RequestLimit
+from ratelimit.engine.limits import RequestLimit
 from ratelimit.tests.model import DAY, PlainLimit, PlainLimiter
 from testing.parallel import in_parallel
 

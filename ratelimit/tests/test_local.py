@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit import local
-from ratelimit.limits import RequestLimit
-from ratelimit.local import LocalLimiter
+from ratelimit.engine import local
+from ratelimit.engine.limits import RequestLimit
+from ratelimit.engine.local import LocalLimiter
 from ratelimit.tests.model import PlainLimit
 
 SMALL = RequestLimit("small", requests_per_minute=3, burst_size=2)

@@ -10,9 +10,9 @@ from django.test import Client, RequestFactory
 from pytest_django.fixtures import Settings
 
 from conftest import ApiClient, error_code
-from ratelimit.client_address import client_address
-from ratelimit.limiter import Decision, Verdict
-from ratelimit.limits import RequestLimit, limit_of
+from ratelimit.addresses.client_address import client_address
+from ratelimit.engine.limiter import Decision, Verdict
+from ratelimit.engine.limits import RequestLimit, limit_of
 from ratelimit.middleware import FORWARDED_FIELDS, RateLimitHeadersMiddleware, TrustedProxyMiddleware
 from ratelimit.throttling import remember
 from testing.gateway import Gateway

@@ -13,7 +13,7 @@ from redis import Redis
 
 from conftest import ApiClient, TokenPair
 from lucid_gateway.kernel.redis.access import redis_client
-from ratelimit.limits import limit_of
+from ratelimit.engine.limits import limit_of
 from ratelimit.models import AddressRule
 from ratelimit.rules import holder, verdict_on
 from testing.parallel import in_parallel

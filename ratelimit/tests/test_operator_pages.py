@@ -10,7 +10,7 @@ from pytest_django.fixtures import Settings
 
 from conftest import User, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
-from ratelimit.limits import limit_of
+from ratelimit.engine.limits import limit_of
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
 from ratelimit import rules
-from ratelimit.client_address import parse
-from ratelimit.limits import byte_limit, limit_of
+from ratelimit.addresses.client_address import parse
+from ratelimit.engine.limits import byte_limit, limit_of
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.rules import AddressTable, Rules, bandwidth_tier_for, holder, refusal_of, table_of, tier_for, verdict_on
 from testing.parallel import in_parallel

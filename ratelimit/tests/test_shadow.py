@@ -12,11 +12,11 @@ from redis import Redis
 from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker
 from lucid_gateway.policy import keys
-from ratelimit import shadow
-from ratelimit.limits import limit_of
+from ratelimit.engine import shadow
+from ratelimit.engine.limits import limit_of
+from ratelimit.engine.shadow import counts_of_today, observed
 from ratelimit.models import LimitRule
 from ratelimit.rules import holder
-from ratelimit.shadow import counts_of_today, observed
 from testing.parallel import in_parallel
 
 
@@ -61,7 +61,7 @@ def test_a_new_day_has_counted_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="ratelimit.shadow"):
+    with caplog.at_level(logging.INFO, logger="ratelimit.engine.shadow"):
         observed("public", "ip:192.0.2.1")
 
     [line] = caplog.records
@@ -72,7 +72,7 @@ def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) 
 
 def test_without_redis_the_log_alone_knows(caplog: pytest.LogCaptureFixture) -> None:
     breaker.outage = Outage()
-    with caplog.at_level(logging.INFO, logger="ratelimit.shadow"):
+    with caplog.at_level(logging.INFO, logger="ratelimit.engine.shadow"):
         observed("public", "user:1")
 
     assert len(caplog.records) == 1

@@ -7,7 +7,7 @@ from pytest_django.fixtures import Settings
 
 from conftest import ApiClient, TokenPair, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
-from ratelimit.limits import limit_of
+from ratelimit.engine.limits import limit_of
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, request_bytes
 

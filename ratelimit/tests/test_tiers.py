@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_django.fixtures import Settings
 
-from ratelimit.limits import RequestLimit, limit_of
+from ratelimit.engine.limits import RequestLimit, limit_of
 
 
 @pytest.fixture(autouse=True)

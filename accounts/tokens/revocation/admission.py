@@ -7,8 +7,8 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AccountLocked, TokenInvalid
-from ratelimit.limiter import Decision, Gate, GateClosed, admit, admit_locally
-from ratelimit.limits import RequestLimit
+from ratelimit.engine.limiter import Decision, Gate, GateClosed, admit, admit_locally
+from ratelimit.engine.limits import RequestLimit
 
 MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 

@@ -5,7 +5,7 @@ import json
 from pytest_django.fixtures import Settings
 
 from conftest import ApiClient
-from ratelimit.limits import limit_of
+from ratelimit.engine.limits import limit_of
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, request_bytes
 

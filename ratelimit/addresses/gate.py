@@ -18,7 +18,7 @@ from lucid_gateway.kernel.envelope import error_body
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
-from ratelimit.client_address import resolve
+from ratelimit.addresses.client_address import resolve
 from ratelimit.rules import Verdict, holder, refusal_of
 
 logger = logging.getLogger(__name__)

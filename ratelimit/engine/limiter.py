@@ -15,9 +15,9 @@ from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
 from lucid_gateway.policy.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS
-from ratelimit.leases import LEASE_MS, Lease
-from ratelimit.limits import RequestLimit
-from ratelimit.local import LocalLimiter
+from ratelimit.engine.leases import LEASE_MS, Lease
+from ratelimit.engine.limits import RequestLimit
+from ratelimit.engine.local import LocalLimiter
 
 script = RedisScript(Path(__file__).parent / "admit.lua")
 fallback = LocalLimiter()

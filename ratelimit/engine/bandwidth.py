@@ -11,8 +11,8 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import BandwidthExceeded
-from ratelimit.limits import ByteLimit
-from ratelimit.shadow import observed
+from ratelimit.engine.limits import ByteLimit
+from ratelimit.engine.shadow import observed
 
 script = RedisScript(Path(__file__).parent / "bandwidth.lua")
 # How long an upload is slowed before it is refused.

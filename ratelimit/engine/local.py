@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from lucid_gateway.policy.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS
-from ratelimit.limits import RequestLimit
+from ratelimit.engine.limits import RequestLimit
 
 MAX_BUCKETS = 50_000
 
