@@ -4,8 +4,6 @@ A worker that was killed renews nothing, and a client that sends nothing is not 
 is free for another upload.
 """
 
-import logging
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -13,14 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.policy.errors import RequestUnderWay
 from sessions_api.models import Chunk
 
-logger = logging.getLogger(__name__)
 LEASE_SECONDS = 10.0
 RENEWAL_SECONDS = 3.0
 # How long a client may send nothing before its place is no longer kept.
@@ -76,41 +73,25 @@ class Upload:
 
 
 class UploadKeeper:
-    """The uploads of this process; a thread renews their leases while there are any."""
+    """The uploads of this process; their leases are renewed while there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: float = RENEWAL_SECONDS) -> None:
         self.held: set[Upload] = set()
-        self.renewing = False
-        self.lock = threading.Lock()
+        self.loop = Loop("uploads", self.renew_all, every=every, needed=lambda: bool(self.held))
 
     @contextmanager
     def keeping(self, upload: Upload) -> Iterator[None]:
         """Renew the upload's lease until the block ends."""
-        with self.lock:
-            self.held.add(upload)
-            if not self.renewing:
-                self.renewing = True
-                threading.Thread(target=self.renew_all, name="uploads", daemon=True).start()
+        self.held.add(upload)
+        self.loop.start()
         try:
             yield
         finally:
-            with self.lock:
-                self.held.discard(upload)
+            self.held.discard(upload)
 
     def renew_all(self) -> None:
-        """Renew what gets on, every few seconds, until there is nothing left."""
-        while True:
-            time.sleep(RENEWAL_SECONDS)
-            with self.lock:
-                held = list(self.held)
-                if not held:
-                    self.renewing = False
-                    return
-            try:
-                renew([upload for upload in held if upload.moving_until > time.monotonic()])
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("leases of uploads not renewed", extra={"error": type(error).__name__})
-            connection.close()
+        """Renew the leases of the uploads that make progress."""
+        renew([upload for upload in list(self.held) if upload.moving_until > time.monotonic()])
 
 
 def renew(uploads: Iterable[Upload]) -> None:

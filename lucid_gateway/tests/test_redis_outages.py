@@ -65,7 +65,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
 from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, drop_connections, ping
 from lucid_gateway.kernel.redis.script import RedisScript
 
-script = RedisScript(pathlib.Path("ratelimit/admit.lua"))
+script = RedisScript(pathlib.Path("ratelimit/engine/admit.lua"))
 ends, found = time.monotonic() + 2, {}
 
 def call(command):

@@ -4,16 +4,15 @@ what the health checks found. Without Redis each goes by what it sees itself.
 
 import contextlib
 import json
-import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from django.conf import settings
 
 from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
@@ -24,7 +23,6 @@ from proxy.choosing.instances import NEVER, InstanceState, states_of
 from proxy.choosing.probes import gateway_name
 from proxy.choosing.reports import write_report
 
-logger = logging.getLogger(__name__)
 SECONDS = 1.0
 CHECKER_LEASE_MS = 5_000
 KEPT_SECONDS = 120
@@ -59,6 +57,12 @@ class Sharing:
             if state.name in verdicts:
                 state.note_health(verdicts[state.name])
         self.write([state for _, state in instances], changes, verdicts if checks else {})
+
+    def share_once(self) -> None:
+        """Measure, hear and tell; without Redis each goes by what it sees itself."""
+        self.measure()
+        with contextlib.suppress(RedisUnavailable):
+            self.sync()
 
     def measure(self) -> None:
         """Tell the metrics which breakers are open, and how many requests are under way."""
@@ -134,20 +138,7 @@ class Sharing:
         self.known_open = {name for name, until in changes.items() if until is not None}
 
 
-def share_forever(sharing: Sharing) -> NoReturn:
-    """Sync, sleep, and sync again."""
-    while True:
-        with contextlib.suppress(RedisUnavailable):
-            try:
-                sharing.measure()
-                sharing.sync()
-            except RedisUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001  # whatever it is, the next second must be shared
-                logger.warning("not shared", extra={"error": type(error).__name__})
-        time.sleep(SECONDS)
-
-
 def share() -> None:
     """Share for as long as the process lives (once in a worker, after the fork)."""
-    threading.Thread(target=share_forever, args=[Sharing(all_instances)], name="sharing", daemon=True).start()
+    sharing = Sharing(all_instances)
+    Loop("sharing", sharing.share_once, every=SECONDS, at_once=True).start()

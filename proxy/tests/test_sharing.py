@@ -7,6 +7,7 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 
+from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import Outage
 from lucid_gateway.kernel.redis.access import breaker as redis_breaker
 from lucid_gateway.policy import keys
@@ -16,7 +17,7 @@ from proxy.choosing.health_checks import HealthChecker
 from proxy.choosing.instances import NEVER, Attempt, InstanceState
 from proxy.choosing.probes import gateway_name, may_probe
 from proxy.choosing.reports import read_reports
-from proxy.choosing.sharing import Sharing, share_forever
+from proxy.choosing.sharing import Sharing
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)
@@ -189,10 +190,9 @@ def test_a_second_that_fails_is_not_the_last_that_is_shared(one: Worker, monkeyp
             raise SystemExit
         raise OSError("no room for the metrics")
 
-    monkeypatch.setattr("proxy.choosing.sharing.SECONDS", 0.0)
     monkeypatch.setattr(one, "measure", fail)
     with pytest.raises(SystemExit):
-        share_forever(one)
+        Loop("sharing", one.share_once, every=0.0).run()
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 The leases of a worker that was killed run out by themselves.
 """
 
-import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import Redis
 
+from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.policy import keys
 
@@ -26,39 +25,27 @@ class Lease:
 
 
 class LeaseHolder:
-    """The leases of this process; a thread renews them while there are any."""
+    """The leases of this process, renewed while there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: float = RENEWAL_SECONDS) -> None:
         self.held: set[Lease] = set()
-        self.renewing = False
-        self.lock = threading.Lock()
+        self.loop = Loop("leases", self.renew, every=every, needed=lambda: bool(self.held))
 
     def hold(self, lease: Lease) -> None:
         """Renew the lease from now on."""
-        with self.lock:
-            self.held.add(lease)
-            if not self.renewing:
-                self.renewing = True
-                threading.Thread(target=self.renew, name="leases", daemon=True).start()
+        self.held.add(lease)
+        self.loop.start()
 
     def give_back(self, lease: Lease) -> None:
         """Let another request have the place; without Redis the lease runs out."""
-        with self.lock:
-            self.held.discard(lease)
+        self.held.discard(lease)
         with suppress(RedisUnavailable):
             redis_call(lambda redis: redis.zrem(keys.concurrent(lease.subject), lease.lease_id))
 
     def renew(self) -> None:
-        """Renew what is held, every few seconds, until there is nothing left."""
-        while True:
-            time.sleep(RENEWAL_SECONDS)
-            with self.lock:
-                held = list(self.held)
-                if not held:
-                    self.renewing = False
-                    return
-            with suppress(RedisUnavailable):
-                redis_call(lambda redis, held=held: write(redis, held))  # type: ignore[misc]
+        """Renew all leases; without Redis they may run out."""
+        with suppress(RedisUnavailable):
+            redis_call(lambda redis: write(redis, list(self.held)))
 
 
 def write(redis: Redis, leases: list[Lease]) -> None:

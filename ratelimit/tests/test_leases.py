@@ -16,7 +16,6 @@ from conftest import ApiClient, TokenPair, User, error_code
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
-from ratelimit.engine import leases as module
 from ratelimit.engine.leases import LEASE_MS, Lease, LeaseHolder, holder, write
 from ratelimit.engine.limiter import admit
 from ratelimit.engine.limits import RequestLimit
@@ -31,13 +30,12 @@ AT_ONCE = RequestLimit("at-once", 1_000, 0, concurrent_requests=2)
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseHolder]:
+def quick() -> Iterator[LeaseHolder]:
     """A holder that renews every few milliseconds."""
-    monkeypatch.setattr(module, "RENEWAL_SECONDS", 0.01)
-    found = LeaseHolder()
+    found = LeaseHolder(every=0.01)
     yield found
     found.held.clear()
-    wait_until(lambda: not found.renewing)
+    assert found.loop.wait(60)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -99,13 +97,13 @@ def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: Le
 
     for number in range(50):
         quick.give_back(Lease("user:1", str(number)))
-    wait_until(lambda: not quick.renewing)
+    assert quick.loop.wait(60)
 
 
 def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick: LeaseHolder) -> None:
     quick.hold(ONE)
     quick.give_back(ONE)
-    wait_until(lambda: not quick.renewing)
+    assert quick.loop.wait(60)
     about_to_end(empty_redis, TWO)
 
     quick.hold(TWO)

@@ -1,7 +1,5 @@
 """Writing what was revoked to Redis: at once, or as soon as Redis is back."""
 
-import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,6 +7,7 @@ from datetime import UTC, datetime
 from accounts.tokens.revocation.copy import copy
 from accounts.tokens.revocation.entries import Entry, publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
+from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 RETRY_SECONDS = 0.5
@@ -19,38 +18,29 @@ class Publisher:
 
     def __init__(self) -> None:
         self.waiting: list[Entry] = []
-        self.lock = threading.Lock()
-        self.thread: threading.Thread | None = None
+        self.loop = Loop("revocation", self.publish_waiting, every=RETRY_SECONDS, needed=self.has_work)
 
     def add(self, entries: list[Entry]) -> None:
         """Write the entries as soon as Redis is back."""
-        with self.lock:
-            self.waiting = [*self.waiting, *entries]  # not in place: the thread may be at work on the list
-            if self.thread is None:
-                self.thread = threading.Thread(target=self.run, name="revocation", daemon=True)
-                self.thread.start()
+        self.waiting = [*self.waiting, *entries]  # not in place: the loop may be at work on the list
+        self.loop.start()
 
-    def run(self) -> None:
-        """Try until it works or nothing is needed any more."""
-        while True:
-            time.sleep(RETRY_SECONDS)
-            over = datetime.now(UTC) - MAX_CLOCK_SKEW
-            with self.lock:
-                waiting = self.waiting = [entry for entry in self.waiting if entry.ends > over]
-                if not waiting:
-                    self.thread = None
-                    return
-            with suppress(RedisUnavailable):
-                publish(waiting)
-                with self.lock:
-                    self.waiting = self.waiting[len(waiting) :]
+    def has_work(self) -> bool:
+        """Drop the entries that nobody needs any more; return whether there are others."""
+        over = datetime.now(UTC) - MAX_CLOCK_SKEW
+        self.waiting = [entry for entry in self.waiting if entry.ends > over]
+        return bool(self.waiting)
+
+    def publish_waiting(self) -> None:
+        """Write what waits; what is added meanwhile comes later."""
+        waiting = self.waiting
+        with suppress(RedisUnavailable):
+            publish(waiting)
+            self.waiting = self.waiting[len(waiting) :]
 
     def wait(self, seconds: float) -> bool:
-        """Return whether all was written, after so long at most: commands must not end before."""
-        thread = self.thread
-        if thread is not None:
-            thread.join(seconds)
-        return self.thread is None
+        """Return whether all was written, after so many seconds at most: commands must not end before."""
+        return self.loop.wait(seconds)
 
 
 publisher = Publisher()

@@ -10,6 +10,7 @@ from typing import TypeVar
 from redis.exceptions import ClusterDownError, DataError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.connections import PoolBusy
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class Outage:
 
     def __init__(self, fast_probes: int = 1) -> None:
         self.fast_probes = fast_probes
+        self.fast_so_far = 0
         self.started = time.monotonic()
 
 
@@ -110,24 +112,23 @@ class RedisBreaker:
             self.outage = outage = Outage(fast_probes)
             self.outages += 1
         logger.warning("Redis is unavailable", extra={"error": reason})
-        threading.Thread(target=self.wait_for_end, args=[outage], name="redis-probe", daemon=True).start()
+        Loop(
+            "redis-probe", lambda: self.look(outage), every=self.probe_every, needed=lambda: self.outage is outage
+        ).start()
         self.drop()
 
-    def wait_for_end(self, outage: Outage) -> None:
-        """Probe until that succeeds, then let calls through again."""
-        fast = 0
-        while self.outage is outage:
-            time.sleep(self.probe_every)
-            try:
-                is_fast = self.probe()
-            except Exception:  # noqa: BLE001  # whatever it is, the end must be noticed
-                fast = 0
-                self.drop()
-                continue
-            fast = fast + 1 if is_fast else 0
-            if fast >= outage.fast_probes and self.outage is outage:
-                logger.warning("Redis is available again after %.1f seconds", time.monotonic() - outage.started)
-                self.outage = None
+    def look(self, outage: Outage) -> None:
+        """Probe once, and let calls through again after enough fast answers in a row."""
+        try:
+            is_fast = self.probe()
+        except Exception:  # noqa: BLE001  # whatever it is, the end must be noticed
+            outage.fast_so_far = 0
+            self.drop()
+            return
+        outage.fast_so_far = outage.fast_so_far + 1 if is_fast else 0
+        if outage.fast_so_far >= outage.fast_probes and self.outage is outage:
+            logger.warning("Redis is available again after %.1f seconds", time.monotonic() - outage.started)
+            self.outage = None
 
 
 def described(error: RedisError) -> str:

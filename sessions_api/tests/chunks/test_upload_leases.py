@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.models import User
 from sessions_api import upload_leases
 from sessions_api.models import Chunk, Session
-from sessions_api.upload_leases import ChunkUnderWay, Upload, keeper, renew
+from sessions_api.upload_leases import ChunkUnderWay, Upload, UploadKeeper, renew
 from sessions_api.uploads import drop, record_chunk, repeated, take_place
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -112,7 +112,7 @@ def test_who_lost_one_of_them_is_not_sure_of_any(session: Session) -> None:
 @pytest.mark.parametrize(("silent", "renewed"), [(False, True), (True, False)])
 def test_only_what_gets_on_is_renewed(monkeypatch: pytest.MonkeyPatch, silent: bool, renewed: bool) -> None:
     seen: list[Upload] = []
-    monkeypatch.setattr(upload_leases, "RENEWAL_SECONDS", 0.01)
+    keeper = UploadKeeper(every=0.01)
     monkeypatch.setattr(upload_leases, "renew", seen.extend)
     upload = Upload(uuid.uuid4(), uuid.uuid4(), 0, "token")
     upload.moved(-1 if silent else 5)
@@ -121,5 +121,4 @@ def test_only_what_gets_on_is_renewed(monkeypatch: pytest.MonkeyPatch, silent: b
         while not seen and time.monotonic() < deadline:
             time.sleep(0.005)
     assert (upload in seen) is renewed
-    while keeper.renewing:
-        time.sleep(0.005)
+    assert keeper.loop.wait(60)
