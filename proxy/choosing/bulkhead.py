@@ -1,5 +1,7 @@
 """The bulkhead: so many requests of one cluster in one worker, so that a hung cluster takes no other down."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from django.conf import settings
@@ -26,6 +28,15 @@ class Bulkhead:
     def leave(self) -> None:
         """Give the place back."""
         self.taken -= 1
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Have a place until the block ends; raise ServiceUnavailable if there is none."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
 
 
 @cache

@@ -15,6 +15,7 @@ from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_unwatched
 from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import InstanceState
+from proxy.connection.exchange import exchange, head_of
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import Connection
 
@@ -30,10 +31,8 @@ def answers(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
     resolver.renew(instance, within=timeouts.connect)
     try:
         with Connection(instance, timeouts) as upstream:
-            upstream.start("GET", timeouts)
-            head = f"GET {path} HTTP/1.1\r\nhost: {instance.authority}\r\nconnection: close\r\n\r\n"
-            upstream.send(head.encode())
-            status = upstream.read_head().status
+            head = head_of("GET", path, [("host", instance.authority), ("connection", "close")])
+            status = exchange(upstream, "GET", head, timeouts=timeouts).status
             upstream.close()
     except (OSError, GatewayError):
         return False

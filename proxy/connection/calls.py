@@ -10,9 +10,11 @@ from django.conf import settings
 from lucid_gateway.policy.errors import BadUpstreamAnswer
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.balancer import choose, no_instance
+from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
 from proxy.choosing.clusters import Cluster, cluster_named
 from proxy.choosing.instances import Attempt, InstanceState
+from proxy.connection.exchange import exchange, head_of
 from proxy.connection.headers import Identity, identity_headers
 from proxy.connection.pool import pool_for
 from proxy.connection.signature import signature
@@ -44,30 +46,36 @@ def call(
     or BadUpstreamAnswer, the last also for an answer over 1 MiB.
     """
     refuse_if_closed(cluster)
-    found = cluster_named(cluster)
-    attempt = begin(found)
     body = b"" if data is None else json.dumps(data).encode()
     fields = call_fields(caller, request_id, method, target, body) | dict(headers or {})
-    lines = [f"{method} {target} HTTP/1.1", f"host: {attempt.state.instance.authority}"]
-    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in fields.items()), "", ""])
-    pool = pool_for(attempt.state.instance)
-    try:
-        with attempt, pool.take(timeouts) as connection:
-            connection.start(method, timeouts)
-            connection.send(head.encode("latin-1") + body)
-            answer = connection.read_head()
-            attempt.answered(answer.status)
-            received = bytearray()
-            for piece in connection.read_body():
-                received += piece
-                if len(received) > MAX_ANSWER:
-                    raise BadUpstreamAnswer(details={"reason": "the answer is too large"})
-        pool.give_back(connection)
-        return CallAnswer(answer.status, json_or_none(bytes(received)))
-    except OSError as error:
-        raise BadUpstreamAnswer(details={"reason": "the connection broke off"}) from error
-    finally:
-        attempt.end()
+    with bulkhead_of(cluster).place():
+        attempt = begin(cluster_named(cluster))
+        try:
+            with attempt:
+                return ask(attempt, method, target, fields, body=body, timeouts=timeouts)
+        except OSError as error:
+            raise BadUpstreamAnswer(details={"reason": "the connection broke off"}) from error
+        finally:
+            attempt.end()
+
+
+def ask(
+    attempt: Attempt, method: str, target: str, fields: Mapping[str, str], *, body: bytes, timeouts: Timeouts
+) -> CallAnswer:
+    """Ask one instance and return its whole answer; raises as `call`, and OSError."""
+    instance = attempt.state.instance
+    head = head_of(method, target, [("host", instance.authority), *fields.items()])
+    pool = pool_for(instance)
+    with pool.take(timeouts) as connection:
+        answer = exchange(connection, method, head, [body], timeouts=timeouts)
+        attempt.answered(answer.status)
+        received = bytearray()
+        for piece in connection.read_body():
+            received += piece
+            if len(received) > MAX_ANSWER:
+                raise BadUpstreamAnswer(details={"reason": "the answer is too large"})
+    pool.give_back(connection)
+    return CallAnswer(answer.status, json_or_none(bytes(received)))
 
 
 def begin(cluster: Cluster) -> Attempt:

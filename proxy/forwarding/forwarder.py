@@ -21,6 +21,7 @@ from proxy.choosing.closures import refuse_if_closed
 from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import Attempt, InstanceState
 from proxy.choosing.retries import budget_of
+from proxy.connection.exchange import exchange, head_of
 from proxy.connection.headers import Identity, request_headers
 from proxy.connection.pool import MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.connection.signature import signature
@@ -68,6 +69,15 @@ class RequestBody:
             if done > self.limit:
                 raise RequestTooLarge(details={"limit_bytes": self.limit})
             yield piece
+
+    def framed(self) -> Iterator[bytes]:
+        """Yield the body in the framing that the head announces; raises as `pieces`."""
+        if self.length is not None:
+            yield from self.pieces()
+            return
+        for piece in self.pieces():
+            yield b"%x\r\n%b\r\n" % (len(piece), piece)
+        yield b"0\r\n\r\n"
 
     def read(self, size: int) -> bytes:
         """Return the next bytes; the server's own errors (bad chunks, a lost client) become BadRequest."""
@@ -259,15 +269,12 @@ class Sending:
 
     def send_and_read(self, connection: Connection) -> Answer:
         """Send the request and return the head of its answer; an early answer wins over a broken send."""
-        connection.start(self.method, self.route.timeouts, time_left=self.time_left, client=self.client)
+        head = request_head(self.request, self.caller, connection.instance, self.target, self.body)
         try:
-            connection.send(request_head(self.request, self.caller, connection.instance, self.target, self.body))
-            send_body(connection, self.body)
-        except OSError:
-            # The cluster stopped reading: it may have said why before it closed.
-            connection.answer.messages += 1  # not to be used again
-        try:
-            return connection.read_head()
+            return exchange(
+                connection, self.method, head, self.body.framed(), timeouts=self.route.timeouts,
+                time_left=self.time_left, client=self.client,
+            )  # fmt: skip
         except ClientGone as error:
             raise ClientLeft() from error
         finally:
@@ -283,13 +290,4 @@ def request_head(request: HttpRequest, caller: Identity, instance: Instance, tar
         fields.append(framing)
     elif request.method in ("POST", "PUT", "PATCH"):
         fields.append(("content-length", "0"))
-    lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
-    return "\r\n".join(lines).encode("latin-1")
-
-
-def send_body(connection: Connection, body: RequestBody) -> None:
-    """Send the body in the framing that the head announced."""
-    for piece in body.pieces():
-        connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if body.length is None else piece)
-    if body.length is None:
-        connection.send(b"0\r\n\r\n")
+    return head_of(request.method or "", target, fields)
