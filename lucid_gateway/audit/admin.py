@@ -11,16 +11,17 @@ from django.utils.html import format_html
 
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.export import EXPORTS, export
+from lucid_gateway.audit.kinds import KINDS, Concerns
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 from lucid_gateway.operators.long_lists import LongListPaginator
 
-USER_PAGE = "admin:accounts_user_change"
-# The page of the subject, by the first word of the type; others are about users.
+# What an event concerns -> the page of its subject.
 PAGES = {
-    "session": "admin:sessions_api_session_change",
-    "manifest": "admin:sessions_api_manifest_change",
-    "trust_policy": "admin:sessions_api_trustpolicy_change",
+    Concerns.USER: "admin:accounts_user_change",
+    Concerns.SESSION: "admin:sessions_api_session_change",
+    Concerns.MANIFEST: "admin:sessions_api_manifest_change",
+    Concerns.TRUST_POLICY: "admin:sessions_api_trustpolicy_change",
 }
 
 
@@ -46,7 +47,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description="Subject")
     def whom(self, event: AuditEvent) -> str:
         """Return what it was done to."""
-        return linked(event.subject, PAGES.get(event.type.partition(".")[0], USER_PAGE))
+        kind = KINDS.get(event.type)  # one of an earlier release may be gone
+        return linked(event.subject, PAGES.get(kind.concerns, "") if kind else "")
 
     def get_urls(self) -> list[URLPattern]:
         """Add the exports."""
@@ -66,10 +68,12 @@ class AuditEventAdmin(ReadOnlyAdmin):
         return export(events.exclude(pk=own.pk), form)
 
 
-def linked(who: str, page_name: str = USER_PAGE) -> str:
-    """Return the id, as a link to its page if it is a UUID."""
+def linked(who: str, page_name: str = PAGES[Concerns.USER]) -> str:
+    """Return the id, as a link to its page if there is such a page and the id is a UUID."""
     try:
-        page = reverse(page_name, args=[uuid.UUID(who)])
+        page = reverse(page_name, args=[uuid.UUID(who)]) if page_name else None
     except ValueError:
+        page = None
+    if page is None:
         return who
     return format_html('<a href="{}">{}</a>', page, who)

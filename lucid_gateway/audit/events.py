@@ -5,6 +5,7 @@ from typing import Any
 import structlog
 from django.db.models import Model
 
+from lucid_gateway.audit.kinds import KINDS
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.record import current_record
 
@@ -23,14 +24,15 @@ def record(
     outcome: AuditEvent.Outcome = SUCCESS,
     **details: Any,
 ) -> AuditEvent:
-    """Write an event and, in a request, a line of the log. `subject` and `actor` are users or ids.
+    """Write an event and, in a request, a line of the log. `kind` is a name of `audit.kinds`, else KeyError is raised;
+    `subject` and `actor` are users or ids.
 
     `details` is JSON without secrets. Without an actor it is the subject's own doing, or outside of requests a
     command's.
     """
     at = current_record()
     event = AuditEvent(
-        type=kind,
+        type=KINDS[kind].name,
         outcome=outcome,
         actor=name_of(actor) or at.actor or name_of(subject),
         subject=name_of(subject),

@@ -1,0 +1,89 @@
+"""The kinds of audit events: one row each. What concerns another thing than a user names the thing."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Concerns(StrEnum):
+    """What the subject of an event is."""
+
+    USER = "user"
+    SESSION = "session"
+    MANIFEST = "manifest"
+    TRUST_POLICY = "trust_policy"
+    SIGNING_KEY = "signing_key"
+    ADDRESS = "address"
+    LIMIT = "limit"
+    CLUSTER = "cluster"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of event: its name in the log, what it says in words, and what its subject is."""
+
+    name: str
+    text: str
+    concerns: Concerns = Concerns.USER
+
+
+ROWS = (
+    Kind("user.registered", "An account was created"),
+    Kind("user.updated", "An account was changed"),
+    Kind("user.role_changed", "A user got another role"),
+    Kind("user.email_changed", "A user has another email address"),
+    Kind("user.password_changed", "A user set another password"),
+    Kind("user.password_reset", "A user set a new password by a mailed link"),
+    Kind("user.locked", "Staff locked an account"),
+    Kind("user.unlocked", "Staff unlocked an account"),
+    Kind("user.deleted", "An account was deleted"),
+    Kind("login.succeeded", "A login succeeded"),
+    Kind("login.failed", "A login failed"),
+    Kind("login.blocked", "A login was refused after too many failures"),
+    Kind("admin.login", "A member of staff signed in to the operator pages"),
+    Kind("logout", "A user signed out"),
+    Kind("lockout.started", "Too many failures began a lockout"),
+    Kind("lockout.lifted", "Staff lifted a lockout"),
+    Kind("totp.enabled", "An authenticator app was added"),
+    Kind("totp.disabled", "An authenticator app was removed"),
+    Kind("totp.reset", "Staff removed an authenticator app"),
+    Kind("wallet.enabled", "A hardware wallet was added"),
+    Kind("wallet.removed", "A hardware wallet was removed"),
+    Kind("wallet.reset", "Staff removed a hardware wallet"),
+    Kind("recovery_code.used", "A recovery code was used"),
+    Kind("token.issued", "A command issued tokens"),
+    Kind("token.revoked", "Tokens were revoked"),
+    Kind("token.reused", "A refresh token was used a second time; its login was ended"),
+    Kind("token.refused", "A revoked refresh token was used"),
+    Kind("api_key.created", "An API key was created"),
+    Kind("api_key.revoked", "An API key was revoked"),
+    Kind("api_key.confirmed", "Staff confirmed an API key from a backup"),
+    Kind("signing_key.created", "A signing key was created", Concerns.SIGNING_KEY),
+    Kind("signing_key.active", "A signing key signs from now on", Concerns.SIGNING_KEY),
+    Kind("signing_key.retiring", "A signing key only verifies, until its last token has expired", Concerns.SIGNING_KEY),
+    Kind("signing_key.revoked", "A signing key was revoked", Concerns.SIGNING_KEY),
+    Kind("address.ruled", "An operator set a rule for a network", Concerns.ADDRESS),
+    Kind("address.lifted", "An operator lifted the rule of a network", Concerns.ADDRESS),
+    Kind("limit.set", "An operator set other limits", Concerns.LIMIT),
+    Kind("limit.lifted", "An operator lifted limits", Concerns.LIMIT),
+    Kind("cluster.closed", "An operator took a cluster or an instance out of service", Concerns.CLUSTER),
+    Kind("cluster.opened", "An operator put a cluster or an instance back into service", Concerns.CLUSTER),
+    Kind("session.created", "A session was created", Concerns.SESSION),
+    Kind("session.completed", "A session was completed", Concerns.SESSION),
+    Kind("session.failed", "A session failed", Concerns.SESSION),
+    Kind("session.cancelled", "A session was cancelled", Concerns.SESSION),
+    Kind("session.deleted", "A session was deleted", Concerns.SESSION),
+    Kind("session.purged", "The recordings of a deleted session were removed", Concerns.SESSION),
+    Kind("manifest.made", "A manifest was made", Concerns.MANIFEST),
+    Kind("manifest.verified", "A manifest was verified", Concerns.MANIFEST),
+    Kind("manifest.anchoring", "A manifest was sent to the chain", Concerns.MANIFEST),
+    Kind("manifest.anchor_confirmed", "A manifest was anchored on the chain", Concerns.MANIFEST),
+    Kind("manifest.anchor_failed", "The chain did not anchor a manifest", Concerns.MANIFEST),
+    Kind("trust_policy.created", "A trust policy was created", Concerns.TRUST_POLICY),
+    Kind("trust_policy.changed", "A trust policy was changed", Concerns.TRUST_POLICY),
+    Kind("trust_policy.deleted", "A trust policy was deleted", Concerns.TRUST_POLICY),
+    Kind("audit.exported", "The audit log was exported", Concerns.GATEWAY),
+    Kind("database.restored", "The database was restored from a backup", Concerns.GATEWAY),
+    Kind("pruned", "Old rows were deleted", Concerns.GATEWAY),
+)
+KINDS = {kind.name: kind for kind in ROWS}
