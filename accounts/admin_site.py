@@ -12,13 +12,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse_lazy
 
-from accounts.login.login import Credentials, WrongCredentials, log_in_staff
+from accounts.login.login import Credentials, log_in_staff
 from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.policy.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated
+from lucid_gateway.policy.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated, WrongCredentials
 from ratelimit.throttling import charge_login_attempt, decision_of
 
 NOT_NOW = "Passwords cannot be checked at this moment. Try again shortly."

@@ -1,5 +1,7 @@
 """What staff do to accounts beside locking them: roles, sessions, second factors. And whom they may touch."""
 
+from accounts.factors.table import FACTORS, factors_of
+from accounts.factors.totp import TOTP
 from accounts.models import User
 from accounts.tokens.issuing import end_all
 from lucid_gateway.audit.events import record
@@ -47,12 +49,11 @@ def reset_second_factors(user: User, *, by: User | str) -> None:
 
     Each factor that was on is an event of its own. Without any it is `totp.reset`: the tokens end all the same.
     """
-    kinds = {"totp.reset": user.totp_enabled, "wallet.reset": user.hardware_wallet_enabled}
-    user.totp_enabled = user.hardware_wallet_enabled = False
-    user.totp_secret = user.hardware_wallet_address = ""
-    fields = ["totp_enabled", "totp_secret", "hardware_wallet_enabled", "hardware_wallet_address", "updated_at"]
-    user.save(update_fields=fields)
+    were_on = factors_of(user) or (TOTP,)
+    for factor in FACTORS:
+        factor.reset(user)
+    user.save(update_fields=[*(column for factor in FACTORS for column in factor.without), "updated_at"])
     user.recovery_codes.all().delete()
     end_all(user)
-    for kind in [kind for kind, was_on in kinds.items() if was_on] or ["totp.reset"]:
-        record(kind, subject=user, actor=by)
+    for factor in were_on:
+        record(f"{factor.kind}.reset", subject=user, actor=by)

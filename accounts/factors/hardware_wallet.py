@@ -1,10 +1,13 @@
 """Hardware wallets: an address is registered by proving it, and from then on signs each login's challenge."""
 
 import secrets
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.conf import settings
 from redis import Redis
 
+from accounts.factors.factor import SecondFactor
 from accounts.factors.recovery import ensure_recovery_codes
 from accounts.factors.tron_message import InvalidSignature, signer
 from accounts.login.mail import send_notice
@@ -73,11 +76,30 @@ def confirm_registration(user: User, signature: str) -> list[str]:
     return ensure_recovery_codes(user)
 
 
-def remove(user: User) -> None:
-    """Forget the wallet; the recovery codes go with the last second factor."""
-    user.hardware_wallet_enabled, user.hardware_wallet_address = False, ""
-    user.save(update_fields=["hardware_wallet_enabled", "hardware_wallet_address", "updated_at"])
-    record("wallet.removed", subject=user)
-    send_notice(user, "Logins ask for no signature of a hardware wallet any more.")
-    if not user.second_factors:
-        user.recovery_codes.all().delete()
+class WalletFactor(SecondFactor):
+    """Signatures of a hardware wallet."""
+
+    name, kind, enabled = "signature", "wallet", "hardware_wallet_enabled"
+    without: ClassVar[Mapping[str, Any]] = {"hardware_wallet_enabled": False, "hardware_wallet_address": ""}
+    wrong, absent = WalletSignatureInvalid, "No hardware wallet is registered"
+    signs = True
+
+    def enrol(self, user: User, **data: str) -> dict[str, Any]:
+        """Return the challenge for the wallet of `address`."""
+        return {"challenge": start_registration(user, data["address"]), "expires_in": LIFETIME_SECONDS}
+
+    def confirm(self, user: User, proof: str) -> list[str]:
+        """Register the address whose challenge was signed."""
+        return confirm_registration(user, proof)
+
+    def prove(self, user: User, proof: str, challenge: str) -> bool:
+        """Return whether the account's wallet signed the challenge."""
+        return signed_by(user.hardware_wallet_address, challenge, proof)
+
+    def left(self, user: User) -> None:
+        """Record it."""
+        record("wallet.removed", subject=user)
+        send_notice(user, "Logins ask for no signature of a hardware wallet any more.")
+
+
+WALLET = WalletFactor()

@@ -3,11 +3,14 @@
 import hmac
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pyotp
 import segno
 
+from accounts.factors.factor import SecondFactor
 from accounts.factors.recovery import ensure_recovery_codes
 from accounts.login.mail import send_notice
 from accounts.models import User
@@ -94,11 +97,29 @@ def matching_step(secret: str, code: str, now: int) -> int | None:
     return fitting[0] if fitting else None
 
 
-def switch_off(user: User) -> None:
-    """Switch TOTP off; the recovery codes go with the last second factor."""
-    user.totp_enabled, user.totp_secret = False, ""
-    user.save(update_fields=["totp_enabled", "totp_secret", "updated_at"])
-    record("totp.disabled", subject=user)
-    send_notice(user, "Logins ask for no code of an authenticator app any more.")
-    if not user.second_factors:
-        user.recovery_codes.all().delete()
+class TotpFactor(SecondFactor):
+    """Codes of an authenticator app."""
+
+    name, kind, enabled = "totp", "totp", "totp_enabled"
+    without: ClassVar[Mapping[str, Any]] = {"totp_enabled": False, "totp_secret": ""}
+    wrong, absent = CodeInvalid, "TOTP is not enabled"
+
+    def enrol(self, user: User, **data: str) -> dict[str, Any]:
+        """Return the new secret."""
+        return vars(enrol(user))
+
+    def confirm(self, user: User, proof: str) -> list[str]:
+        """Switch TOTP on with a first code."""
+        return confirm(user, proof)
+
+    def prove(self, user: User, proof: str, challenge: str) -> bool:
+        """Return whether the code is right."""
+        return use_code(user, proof)
+
+    def left(self, user: User) -> None:
+        """Record it."""
+        record("totp.disabled", subject=user)
+        send_notice(user, "Logins ask for no code of an authenticator app any more.")
+
+
+TOTP = TotpFactor()

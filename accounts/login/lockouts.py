@@ -2,8 +2,8 @@
 that nobody locks the owner out by guessing (DESIGN, section 9, invariant 8).
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,16 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy import keys
-from lucid_gateway.policy.errors import TooManyAttempts
+from lucid_gateway.policy.errors import CodeInvalid, TooManyAttempts, WalletSignatureInvalid, WrongCredentials
 from ratelimit.addresses.client_address import address_bucket
 
 FORGOTTEN_AFTER_SECONDS = 86_400
 charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")
 return_script = RedisScript(Path(__file__).parent / "lockout_return.lua")
+
+
+# What a wrong guess is answered with.
+WRONG = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,29 @@ class Attempt:
         if self.subjects:
             arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in forget))]
             return_script(keys_of(self.subjects), arguments)
+
+
+@contextmanager
+def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
+    """Charge an attempt, and settle it by how the block ends: right, wrong, or nothing was guessed.
+
+    Only who has proved everything is forgiven earlier failures: a right password alone would give the second factor
+    away, guess by guess.
+    """
+    attempt = Attempt(*subjects)
+    try:
+        yield
+    except WRONG:
+        attempt.fail()
+        raise
+    except BaseException:
+        with suppress(RedisUnavailable):
+            attempt.take_back()
+        raise
+    if forgive:
+        attempt.forgive()
+    else:
+        attempt.take_back()
 
 
 def keys_of(subjects: Sequence[Subject]) -> list[str]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.factors.hardware_wallet import new_challenge, signed_by
-from accounts.factors.recovery import use_recovery_code
-from accounts.factors.totp import use_code
+from accounts.factors.factor import spend_recovery_code
+from accounts.factors.hardware_wallet import new_challenge
+from accounts.factors.table import factors_of
 from accounts.login import challenges
 from accounts.login.equal_time import in_equal_time
-from accounts.login.lockouts import Attempt, Subject, account, here, lift_account, second_factor
+from accounts.login.lockouts import WRONG, account, charged, here, lift_account, second_factor
 from accounts.login.mail import send_login
 from accounts.login.passwords import check_password
 from accounts.models import User
@@ -33,18 +33,10 @@ from lucid_gateway.policy.errors import (
     TooManyAttempts,
     Unauthenticated,
     WalletSignatureInvalid,
+    WrongCredentials,
 )
 
 MESSAGE = "If the address has an account, a code is on its way."
-
-
-class WrongCredentials(Unauthenticated):
-    """A password that is wrong, or what came with it: which of them is not told."""
-
-    text = "Invalid credentials"
-
-
-WRONG = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
 
 
 @dataclass(frozen=True)
@@ -63,30 +55,7 @@ class Credentials:
         """Return the second factors that the account asks for and that are not here."""
         if self.recovery_code is not None:
             return []
-        return sorted(name for name in user.second_factors if getattr(self, name) is None)
-
-
-@contextmanager
-def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
-    """Charge an attempt, and settle it by how the block ends: right, wrong, or nothing was guessed.
-
-    Only who has proved everything is forgiven earlier failures: a right password alone would give the second factor
-    away, guess by guess.
-    """
-    attempt = Attempt(*subjects)
-    try:
-        yield
-    except WRONG:
-        attempt.fail()
-        raise
-    except BaseException:
-        with suppress(RedisUnavailable):
-            attempt.take_back()
-        raise
-    if forgive:
-        attempt.forgive()
-    else:
-        attempt.take_back()
+        return sorted(factor.name for factor in factors_of(user) if getattr(self, factor.name) is None)
 
 
 @in_equal_time
@@ -182,7 +151,7 @@ def prove_after_mail(user: User, shown: Credentials, guess: challenges.Guess) ->
     """Check the second factors; guesses that follow a link are counted on their own, and recovery codes, which cannot
     be guessed, are never locked out.
     """
-    countable = guess.kind == "link" and user.second_factors and shown.recovery_code is None
+    countable = guess.kind == "link" and factors_of(user) and shown.recovery_code is None
     with charged(*([second_factor(user.email)] if countable else [])):
         prove_second_factors(user, shown, guess.wallet_challenge)
 
@@ -207,32 +176,28 @@ def prove_by_password(shown: Credentials, *, alone: bool = False) -> User:
     with charged(account(shown.email), here()):
         user = User.objects.welcome(email=shown.email)
         right = check_password(user, shown.password or "")
-        if user is None or not right or shown.missing(user) or not (alone or user.second_factors):
+        if user is None or not right or shown.missing(user) or not (alone or factors_of(user)):
             raise WrongCredentials()
-        needs_wallet = user.hardware_wallet_enabled and shown.recovery_code is None
+        signs = any(factor.signs for factor in factors_of(user)) and shown.recovery_code is None
         try:
-            prove_second_factors(user, shown, challenges.take_wallet_challenge(user.email) if needs_wallet else "")
+            prove_second_factors(user, shown, challenges.take_wallet_challenge(user.email) if signs else "")
         except (CodeInvalid, WalletSignatureInvalid) as error:
             raise WrongCredentials() from error
     return user
 
 
 def prove_second_factors(user: User, shown: Credentials, wallet_challenge: str) -> None:
-    """Check what the account asks for; a recovery code stands in for all. Raises CodeInvalid or WalletSignatureInvalid.
+    """Check the factors of the account; a recovery code stands in for all of them.
 
-    The signature comes first: checking it uses nothing up.
+    Raises CodeInvalid or WalletSignatureInvalid.
     """
-    if not user.second_factors:
+    factors = factors_of(user)
+    if factors and shown.recovery_code is not None:
+        spend_recovery_code(user, shown.recovery_code)
         return
-    if shown.recovery_code is not None:
-        if not use_recovery_code(user, shown.recovery_code):
-            raise CodeInvalid()
-        return
-    signature = shown.signature or ""
-    if user.hardware_wallet_enabled and not signed_by(user.hardware_wallet_address, wallet_challenge, signature):
-        raise WalletSignatureInvalid()
-    if user.totp_enabled and not use_code(user, shown.totp or ""):
-        raise CodeInvalid()
+    for factor in factors:
+        if not factor.prove(user, getattr(shown, factor.name) or "", wallet_challenge):
+            raise factor.wrong()
 
 
 def method_of(shown: Credentials) -> str:

@@ -7,14 +7,13 @@ from rest_framework.serializers import ValidationError
 
 from accounts.login import mail_links
 from accounts.login.equal_time import in_equal_time
-from accounts.login.lockouts import account, here
-from accounts.login.login import WrongCredentials, charged
+from accounts.login.lockouts import account, charged, here
 from accounts.login.mail import send_notice, send_password_reset
 from accounts.login.passwords import check_password, hash_password
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from lucid_gateway.audit.events import record
-from lucid_gateway.policy.errors import AccountLocked, CodeExpired, Unauthenticated
+from lucid_gateway.policy.errors import AccountLocked, CodeExpired, Unauthenticated, WrongCredentials
 
 PURPOSE = "password"
 LIFETIME_SECONDS = 1800

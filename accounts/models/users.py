@@ -118,12 +118,6 @@ class User(AbstractBaseUser):
         """Whether a staff lock keeps the user out now."""
         return self.locked_until is not None and self.locked_until > timezone.now()
 
-    @property
-    def second_factors(self) -> frozenset[str]:
-        """What a login needs beside its first factor: `totp`, `signature`, both or none."""
-        factors = {"totp": self.totp_enabled, "signature": self.hardware_wallet_enabled}
-        return frozenset(name for name, enabled in factors.items() if enabled)
-
     def get_session_auth_hash(self) -> str:
         """Bind the admin's session to the password and the epoch: what ends all tokens ends it, too."""
         bound_to = f"{self.password} {self.token_epoch}"

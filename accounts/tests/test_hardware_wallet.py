@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from accounts.factors.hardware_wallet import WALLET
+from accounts.factors.table import factors_of
 from accounts.models import User
 from accounts.tests.conftest import (
     WALLET_ADDRESS,
@@ -59,7 +61,7 @@ def test_a_signature_registers_the_wallet_and_gives_recovery_codes(
     assert response.status_code == 200
     assert len(response.json()["recovery_codes"]) == 10
     owner.refresh_from_db()
-    assert (owner.second_factors, owner.hardware_wallet_address) == (frozenset({"signature"}), WALLET_ADDRESS)
+    assert (factors_of(owner), owner.hardware_wallet_address) == ((WALLET,), WALLET_ADDRESS)
     assert api.send("get", "/users/me", token=tokens.access).json()["hardware_wallet_enabled"] is True
     assert WALLET_ADDRESS in notices_to(mailbox, owner.email)
     assert AuditEvent.objects.filter(type="wallet.enabled", subject=str(owner.pk)).count() == 1

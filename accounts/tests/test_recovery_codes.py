@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from accounts.factors.hardware_wallet import WALLET
 from accounts.factors.recovery import code_hash, ensure_recovery_codes, new_code, use_recovery_code
-from accounts.factors.second_factors import leave_totp, leave_wallet
+from accounts.factors.table import leave
+from accounts.factors.totp import TOTP
 from accounts.models import RecoveryCode, User
 from accounts.tests.conftest import Clock, Phone, Wallet, notices_to, phone_of, post
 from conftest import PASSWORD, ApiClient
@@ -103,8 +105,8 @@ def test_when_all_are_used_the_next_second_factor_brings_new_ones(wallet: Wallet
 
 
 def test_they_stay_with_the_other_factor_and_go_with_the_last(owner: User, phone: Phone, wallet: Wallet) -> None:
-    leave_totp(owner, recovery_code=phone.recovery_codes[0])
+    leave(TOTP, owner, recovery_code=phone.recovery_codes[0])
     assert owner.recovery_codes.filter(used_at=None).count() == 9
 
-    leave_wallet(owner, recovery_code=phone.recovery_codes[1])
+    leave(WALLET, owner, recovery_code=phone.recovery_codes[1])
     assert owner.recovery_codes.count() == 0

@@ -220,6 +220,13 @@ class SecondFactorNeeded(Unauthenticated):
     reason = "second_factor_missing"
 
 
+class WrongCredentials(Unauthenticated):
+    """A wrong password, or a wrong second factor beside it; the answer does not say which part was wrong."""
+
+    text = "Invalid credentials"
+    reason = "credentials_wrong"
+
+
 class RefreshTokenInvalid(Unauthenticated):
     """A refresh token that is not ours, expired, revoked or already used."""
 
