@@ -1,11 +1,18 @@
 """What staff do to accounts beside locking them: roles, sessions, second factors. And whom they may touch."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils import timezone
+
 from accounts.factors.table import FACTORS, factors_of
 from accounts.factors.totp import TOTP
+from accounts.login import lockouts
+from accounts.login.mail import send_notice
 from accounts.models import User
 from accounts.tokens.issuing import end_all
 from lucid_gateway.audit.events import record
-from lucid_gateway.policy.errors import InsufficientPermissions, OperationNotAllowed
+from lucid_gateway.policy.errors import InsufficientPermissions, NotFound, OperationNotAllowed
 from lucid_gateway.policy.roles import STAFF, Role
 
 
@@ -57,3 +64,34 @@ def reset_second_factors(user: User, *, by: User | str) -> None:
     end_all(user)
     for factor in were_on:
         record(f"{factor.kind}.reset", subject=user, actor=by)
+
+
+def edit_account(user: User, *, by: User | str, before: Mapping[str, Any]) -> None:
+    """Save what an operator has changed of the user: the fields of `before`, which has their earlier values.
+
+    Another role or a deactivation ends the tokens that still say otherwise, and the earlier email address is told.
+    Only these fields are written: a lock that was set meanwhile stays. Raises NotFound if the account was deleted.
+    """
+    role = Role(user.role)
+    if "email" in before:
+        user.email_verified = False
+    values = {name: getattr(user, name) for name in (*(before.keys() - {"role"}), "email_verified")}
+    if not User.objects.filter(pk=user.pk, deleted_at=None).update(**values, updated_at=timezone.now()):
+        raise NotFound()
+    if "role" in before:
+        user.role = before["role"]
+        change_role(user, role, by=by)
+    if "is_active" in before:
+        end_all(user)
+    if "email" in before:
+        text = f"The email address of your account is now {user.email}. An operator changed it."
+        send_notice(user, text, to=before["email"])
+    if others := sorted(before.keys() - {"role"}):
+        record("user.updated", subject=user, actor=by, fields=others)
+
+
+def lift_lockouts(user: User, *, by: User | str) -> None:
+    """Lift the automatic lockouts of the user's account; raise RedisUnavailable."""
+    for subject in (lockouts.account(user.email), lockouts.second_factor(user.email)):
+        lockouts.lift(subject)
+    record("lockout.lifted", subject=user, actor=by)

@@ -16,17 +16,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.locks import FOREVER, lock_user, unlock_user
-from accounts.login import lockouts
-from accounts.login.mail import send_notice
 from accounts.models import User
 from accounts.models.users import role_choices
 from accounts.profile import delete_account
-from accounts.staff import change_role, end_sessions, may_manage, reset_second_factors
-from accounts.tokens.issuing import end_all
-from lucid_gateway.audit.events import record
+from accounts.staff import change_role, edit_account, end_sessions, lift_lockouts, may_manage, reset_second_factors
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import Reason, ask, many, operator_of
 from lucid_gateway.operators.search import FoundByUUID
+from lucid_gateway.policy.errors import NotFound
 from lucid_gateway.policy.roles import Role
 
 # The lists of what belongs to users, and how a user's page calls them.
@@ -126,24 +123,11 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         return bool(getattr(request.user, "is_superuser", False))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Save; a changed role or a deactivation ends the tokens that still say otherwise."""
-        changed = set(form.changed_data)
-        if "email" in changed:
-            obj.email_verified = False
-        # Only what changed: a lock set meanwhile stays, and so does a deletion.
-        values = {name: getattr(obj, name) for name in (*(changed - {"role"}), "email_verified")}
-        if not User.objects.filter(pk=obj.pk, deleted_at=None).update(**values, updated_at=timezone.now()):
-            raise PermissionDenied()
-        if "role" in changed:
-            role, obj.role = Role(obj.role), form.initial["role"]
-            change_role(obj, role, by=operator_of(request))
-        if "is_active" in changed:
-            end_all(obj)
-        if "email" in changed:
-            text = f"The email address of your account is now {obj.email}. An operator changed it."
-            send_notice(obj, text, to=form.initial["email"])
-        if others := sorted(changed - {"role"}):
-            record("user.updated", subject=obj, actor=operator_of(request), fields=others)
+        """Save what was changed."""
+        try:
+            edit_account(obj, by=operator_of(request), before={name: form.initial[name] for name in form.changed_data})
+        except NotFound as error:
+            raise PermissionDenied() from error
 
     def within_reach(self, request: HttpRequest, users: QuerySet[User]) -> list[User]:
         """Return those whom the operator may change."""
@@ -234,10 +218,3 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
             warning="Their personal data is gone for good, their tokens and API keys end. This cannot be undone.",
             does=lambda user: delete_account(user, by=operator_of(request)),
         )  # fmt: skip
-
-
-def lift_lockouts(user: User, *, by: User) -> None:
-    """Lift the automatic lockouts of a user's account; raise RedisUnavailable."""
-    for subject in (lockouts.account(user.email), lockouts.second_factor(user.email)):
-        lockouts.lift(subject)
-    record("lockout.lifted", subject=user, actor=by)
