@@ -2,10 +2,12 @@
 
 import hashlib
 
+from django.utils.http import parse_etags
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from lucid_gateway.kernel.documents import has_tag
 from lucid_gateway.policy.errors import PreconditionFailed
 
 ETAG = OpenApiParameter(
@@ -24,28 +26,23 @@ def etag(*facts: object) -> str:
     return f'"{hashlib.sha256("|".join(map(str, facts)).encode()).hexdigest()[:32]}"'
 
 
-def listed(field: str) -> list[str]:
-    """Return the tags of a field; a weak one is kept as it is, and so matches no strong one."""
-    return [tag.strip() for tag in field.split(",")]
-
-
 def refuse_unless_current(request: Request, tag: str) -> None:
     """Raise PreconditionFailed if the request is meant for another state of the resource."""
     wanted = request.headers.get("If-Match")
-    if wanted is not None and "*" not in listed(wanted) and tag not in listed(wanted):
+    # A weak tag matches no strong one (RFC 9110, section 8.8.3.2).
+    if wanted is not None and parse_etags(wanted) != ["*"] and tag not in parse_etags(wanted):
         raise PreconditionFailed(details={"etag": tag}, headers={"ETag": tag})
 
 
 def version_to_find(request: Request, tag: str, version: int) -> int | None:
     """Return the version, of which the tag is, if it alone may be changed, None for any; raise PreconditionFailed."""
     refuse_unless_current(request, tag)
-    return None if "*" in listed(request.headers.get("If-Match", "*")) else version
+    return None if parse_etags(request.headers.get("If-Match", "*")) == ["*"] else version
 
 
 def is_known(request: Request, tag: str) -> bool:
     """Return whether this is a GET of a client that has this state already."""
-    known = [name.removeprefix("W/") for name in listed(request.headers.get("If-None-Match", ""))]
-    return request.method in ("GET", "HEAD") and ("*" in known or tag in known)
+    return request.method in ("GET", "HEAD") and has_tag(request._request, tag)
 
 
 def tagged(request: Request, tag: str, response: Response) -> Response:

@@ -36,7 +36,7 @@ class Document:
         compressed = self.compressed
         coded = compressed is not None and accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
         etag = f'"{self.digest}-gzip"' if coded else f'"{self.digest}"'
-        if is_known(request, etag):
+        if has_tag(request, etag):
             response = HttpResponse(status=304)
             del response.headers["Content-Type"]
         else:
@@ -65,7 +65,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return accepted.get("gzip", accepted.get("*", False))
 
 
-def is_known(request: HttpRequest, etag: str) -> bool:
+def has_tag(request: HttpRequest, etag: str) -> bool:
     """Return whether If-None-Match names the ETag, by the weak comparison (RFC 9110, section 13.1.2)."""
     known = parse_etags(request.META.get("HTTP_IF_NONE_MATCH", ""))
     return known == ["*"] or etag in (tag.removeprefix("W/") for tag in known)
