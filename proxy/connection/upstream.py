@@ -145,14 +145,17 @@ class Connection:
         self.idle_since = 0.0
         self.timeouts = timeouts
         self.time_left: float | None = None
+        self.first_byte_at = 0.0
         self.client: socket.socket | None = None
         self.answer = Answer()
+        started = time.perf_counter()
         try:
             self.sock, self.address = connect(instance, timeouts.connect)
         except TimeoutError as error:
             raise ConnectTimeout("Cluster timed out while connecting") from error
         except (OSError, UnicodeError) as error:
             raise UpstreamUnreachable() from error
+        self.connect_ms = round((time.perf_counter() - started) * 1000, 2)
 
     def __enter__(self) -> Self:
         return self
@@ -226,6 +229,8 @@ class Connection:
                 raise self.broken_off() from error
             if not data:
                 raise self.broken_off()
+            if not self.answer.head_size:
+                self.first_byte_at = time.perf_counter()
             self.answer.feed(data)
         check_framing(self.answer)
         return self.answer

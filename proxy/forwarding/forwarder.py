@@ -273,7 +273,7 @@ class Sending:
         try:
             return exchange(
                 connection, self.method, head, self.body.framed(), timeouts=self.route.timeouts,
-                time_left=self.time_left, client=self.client,
+                time_left=self.time_left, client=self.client, noted=self.record.attempts[-1],
             )  # fmt: skip
         except ClientGone as error:
             raise ClientLeft() from error

@@ -315,7 +315,12 @@ def test_the_exchange_is_noted_for_the_log(raw_cluster: RawCluster) -> None:
     record = record_of(request)
     assert record.upstream_status == 200
     assert record.upstream_ms is not None
-    assert [(attempt.instance, attempt.outcome) for attempt in record.attempts] == [(raw_cluster.url, "answered")]
+    (attempt,) = record.attempts
+    assert (attempt.instance, attempt.outcome) == (raw_cluster.url, "answered")
+    assert attempt.connect_ms is not None
+    assert attempt.send_ms is not None
+    assert attempt.first_byte_ms is not None
+    assert attempt.send_ms <= attempt.first_byte_ms <= record.upstream_ms
 
 
 def test_the_request_is_written_as_one_head(raw_cluster: RawCluster) -> None:
