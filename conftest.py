@@ -23,7 +23,7 @@ from accounts.authentication import verified
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
-from accounts.tokens.keyring import Keyring, SigningKey, holder
+from accounts.tokens.keyring import Keyring, SigningKey, keyring_cache
 from accounts.tokens.revocation.copy import copy
 from accounts.tokens.revocation.lookout import lookout
 from accounts.tokens.revocation.publishing import publisher
@@ -111,14 +111,14 @@ def ring() -> Iterator[Keyring]:
     """Each test has the keyring of a new installation, made from JWT_SECRET_KEY, without asking the database."""
     secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
     key = SigningKey(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
-    holder.ring, holder.rows = Keyring(key, (key,)), [(key.kid, "active")]
+    keyring_cache.ring, keyring_cache.rows = Keyring(key, (key,)), [(key.kid, "active")]
     remembered.clear()
     verified.clear()
     floods.clear()
-    rules.holder.rules = rules.Rules()
-    maintenance.holder.closures = maintenance.Closures()
-    yield holder.ring
-    holder.ring = None
+    rules.rules_cache.rules = rules.Rules()
+    maintenance.closures_cache.closures = maintenance.Closures()
+    yield keyring_cache.ring
+    keyring_cache.ring = None
 
 
 @pytest.fixture

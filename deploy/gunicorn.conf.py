@@ -119,11 +119,11 @@ def post_worker_init(worker: Any) -> None:
     from proxy.choosing import closures as maintenance  # noqa: PLC0415
     from proxy.choosing.sharing import share  # noqa: PLC0415
     from ratelimit import rules  # noqa: PLC0415
-    from ratelimit.addresses.gate import ClosedGate  # noqa: PLC0415
+    from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
 
     follow(lookout.look, seconds=LOOK_SECONDS)
-    handover = Handover(memory, keyring.holder, rules.holder, maintenance.holder)
-    follow(keyring.holder.load, rules.holder.load, maintenance.holder.load, handover.write)
+    handover = Handover(memory, keyring.keyring_cache, rules.rules_cache, maintenance.closures_cache)
+    follow(keyring.keyring_cache.load, rules.rules_cache.load, maintenance.closures_cache.load, handover.write)
     handover.take_over()
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)

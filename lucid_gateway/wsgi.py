@@ -7,7 +7,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lucid_gateway.settings")
 django_application = get_wsgi_application()
 
-from ratelimit.addresses.gate import AddressGate  # noqa: E402  # its models can be loaded only now
+from ratelimit.addresses.front_gate import AddressGate  # noqa: E402  # its models can be loaded only now
 
 # What comes from a blocked address costs Django nothing.
 application = AddressGate(django_application)

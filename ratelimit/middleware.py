@@ -15,7 +15,7 @@ from lucid_gateway.policy.tiers import ADMIN
 from lucid_gateway.server.admin_middleware import is_admin
 from ratelimit.addresses.client_address import is_trusted, resolve
 from ratelimit.engine.leases import Lease
-from ratelimit.engine.leases import holder as leases
+from ratelimit.engine.leases import request_leases as leases
 from ratelimit.engine.limiter import admit_or_fall_back
 from ratelimit.rules import tier_for
 from ratelimit.throttling import charge_address, decision_of, remember

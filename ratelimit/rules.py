@@ -23,7 +23,7 @@ PUNISHMENTS = frozenset({Kind.HALVED, Kind.BLOCKED})
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AddressVerdict:
     """What a rule says of an address, and until when (None: until it is lifted); `automatic` is a rule of the gateway's
     own making.
     """
@@ -43,8 +43,8 @@ class Verdict:
 class AddressTable:
     """Networks by prefix length, so that an address is looked up in as many steps as there are lengths."""
 
-    networks: dict[tuple[int, int], dict[int, Verdict]] = field(default_factory=dict)
-    remembered: dict[str, Verdict | None] = field(default_factory=dict)
+    networks: dict[tuple[int, int], dict[int, AddressVerdict]] = field(default_factory=dict)
+    remembered: dict[str, AddressVerdict | None] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, object]:
         """Return what another worker takes over."""
@@ -55,9 +55,9 @@ class AddressTable:
         network = ipaddress.ip_network(rule.network)
         of_length = self.networks.setdefault((network.version, network.prefixlen), {})
         automatic = rule.kind in PUNISHMENTS and not rule.created_by
-        of_length[int(network.network_address)] = Verdict(rule.kind, rule.network, rule.expires_at, automatic)
+        of_length[int(network.network_address)] = AddressVerdict(rule.kind, rule.network, rule.expires_at, automatic)
 
-    def find(self, address: str) -> Verdict | None:
+    def find(self, address: str) -> AddressVerdict | None:
         """Return what the narrowest network that holds the address says of it."""
         if not self.networks:
             return None
@@ -68,7 +68,7 @@ class AddressTable:
             verdict = self.remembered[address] = self.search(address)
         return verdict
 
-    def search(self, address: str) -> Verdict | None:
+    def search(self, address: str) -> AddressVerdict | None:
         """Search the networks. What the gateway found out about an address takes it out of no network that operators
         allowed or closed; else the narrowest counts.
         """
@@ -78,7 +78,7 @@ class AddressTable:
             return wider
         return found[0] if found else None
 
-    def holding(self, address: str) -> Iterator[Verdict]:
+    def holding(self, address: str) -> Iterator[AddressVerdict]:
         """Yield what is said of the networks that hold the address, the longest prefix first."""
         parsed = parse(address)
         if parsed is None:
@@ -100,7 +100,7 @@ class Rules:
     addresses: AddressTable = field(default_factory=AddressTable)
 
 
-class RulesHolder:
+class RulesCache:
     """This process's rules; none before they are first read."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class RulesHolder:
                 raise
 
 
-holder = RulesHolder()
+rules_cache = RulesCache()
 
 
 def table_of(rules: Iterable[AddressRule]) -> AddressTable:
@@ -145,17 +145,17 @@ def table_of(rules: Iterable[AddressRule]) -> AddressTable:
     return table
 
 
-def verdict_on(address: str) -> Verdict | None:
+def verdict_on(address: str) -> AddressVerdict | None:
     """Return what the rules say of an address, None if nothing."""
-    return holder.rules.addresses.find(address)
+    return rules_cache.rules.addresses.find(address)
 
 
-def refusal_of(address: str) -> Verdict | None:
+def refusal_of(address: str) -> AddressVerdict | None:
     """Return the rule that refuses the address, None if none does; count the refusal."""
     verdict = verdict_on(address)
     if verdict is None or verdict.kind not in REFUSED_KINDS:
         return None
-    holder.refused[verdict.network] = holder.refused.get(verdict.network, 0) + 1
+    rules_cache.refused[verdict.network] = rules_cache.refused.get(verdict.network, 0) + 1
     return verdict
 
 
@@ -164,7 +164,7 @@ def tier_for(name: str, *subjects: str) -> RequestLimit:
 
     Without a subject, which is by address, there is neither quota nor concurrency.
     """
-    plain, limits = limit_of(name), holder.rules.limits
+    plain, limits = limit_of(name), rules_cache.rules.limits
     if not limits:
         return plain
     # The numbers for chunk uploads are bytes: see bandwidth_tier_for.
@@ -182,7 +182,7 @@ def tier_for(name: str, *subjects: str) -> RequestLimit:
 def bandwidth_tier_for(*subjects: str) -> ByteLimit:
     """Return the tier of chunk uploads as it is for the first of the subjects that has a rule, else for everyone."""
     plain = byte_limit()
-    rule = rule_for(plain.name, subjects) if holder.rules.limits else None
+    rule = rule_for(plain.name, subjects) if rules_cache.rules.limits else None
     if rule is None:
         return plain
     rate, burst = rule.limit or plain.bytes_per_second, plain.burst_bytes if rule.burst is None else rule.burst
@@ -191,5 +191,5 @@ def bandwidth_tier_for(*subjects: str) -> ByteLimit:
 
 def rule_for(name: str, subjects: Iterable[str]) -> LimitRule | None:
     """Return the rule of the tier for the first of the subjects that has one, else for everyone, else None."""
-    limits = holder.rules.limits
+    limits = rules_cache.rules.limits
     return next((limits[name, subject] for subject in (*subjects, EVERYONE) if (name, subject) in limits), None)

@@ -34,7 +34,7 @@ def set_address_rule(
         "evidence": {},
     }
     rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
-    rules.holder.load()
+    rules.rules_cache.load()
     record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=in_words(expires_at))
     return rule
 
@@ -55,7 +55,7 @@ def lift_address_rule(network: str, *, by: Model | str) -> None:
     if rule is None:
         raise NotFound()
     rule.delete()
-    rules.holder.load()
+    rules.rules_cache.load()
     record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason)
 
 
@@ -64,7 +64,7 @@ def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) 
     fields = {**CLEARED, **numbers, "created_by": str(by)}
     LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
     rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
-    rules.holder.load()
+    rules.rules_cache.load()
     told = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
     record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **told)
     return rule
@@ -74,7 +74,7 @@ def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
     """Go back to the numbers of the environment; raise NotFound if there is no such rule."""
     if not LimitRule.objects.filter(tier=tier, subject=subject).delete()[0]:
         raise NotFound()
-    rules.holder.load()
+    rules.rules_cache.load()
     record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier)
 
 

@@ -18,7 +18,7 @@ from ratelimit.addresses.client_address import address_bucket, client_address
 from ratelimit.addresses.floods import floods
 from ratelimit.addresses.offenders import is_offence, punish
 from ratelimit.engine import bandwidth
-from ratelimit.engine.leases import holder as leases
+from ratelimit.engine.leases import request_leases as leases
 from ratelimit.engine.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back
 from ratelimit.engine.limits import RequestLimit
 from ratelimit.engine.shadow import observed

@@ -32,7 +32,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What a verification found: the chunks that are there now, and the root that follows from them."""
 
     chunks: int
@@ -150,7 +150,7 @@ def prove(manifest: Manifest, index: int) -> Proof:
     return Proof(index, chunk_hash, size, bytes.fromhex(manifest.merkle_root), path)
 
 
-def verify(manifest: Manifest) -> Iterator[int | Verdict]:
+def verify(manifest: Manifest) -> Iterator[int | Verification]:
     """Compute root and proofs again from the chunks that are there; yield the number of proofs checked so far, and at
     last the verdict, which is kept.
     """
@@ -165,7 +165,7 @@ def verify(manifest: Manifest) -> Iterator[int | Verdict]:
         if merkle.root_from_path(leaf, index, len(leaves), tree.audit_path(index)) != tree.root:
             problems.append(f"the proof of chunk {index} does not lead to the root")
         yield index + 1
-    verdict = Verdict(len(leaves), sum(size for _, size in facts), tree.root.hex(), problems)
+    verdict = Verification(len(leaves), sum(size for _, size in facts), tree.root.hex(), problems)
     keep(manifest, verdict)
     yield verdict
 
@@ -194,7 +194,7 @@ def problems_of(manifest: Manifest, session: Session, facts: list[tuple[int, int
     return found
 
 
-def keep(manifest: Manifest, verdict: Verdict) -> None:
+def keep(manifest: Manifest, verdict: Verification) -> None:
     """Keep what a verification found."""
     status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
     Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=moment())

@@ -12,7 +12,7 @@ from conftest import ApiClient, error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from ratelimit.models import AddressRule
-from ratelimit.rules import holder, verdict_on
+from ratelimit.rules import rules_cache, verdict_on
 from ratelimit.ruling import lift_address_rule, set_address_rule
 from testing.parallel import in_parallel
 
@@ -251,7 +251,7 @@ def test_a_bad_rule_is_422(api: ApiClient, token: str) -> None:
 def test_a_rule_is_lifted_by_its_network(api: ApiClient, token: str) -> None:
     put("192.0.2.0/24")
     put("192.0.2.1/32")
-    holder.load()
+    rules_cache.load()
 
     response = api.send("delete", f"{PATH}?network=192.0.2.1", token=token)
 

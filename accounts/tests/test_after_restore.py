@@ -19,7 +19,7 @@ from accounts.tests.operators import act, signed_in
 from accounts.tests.test_refresh import refresh
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import TokenPair, issue_tokens
-from accounts.tokens.keyring import holder
+from accounts.tokens.keyring import keyring_cache
 from accounts.tokens.signing_keys import bootstrap, bootstrap_kid
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
@@ -46,7 +46,7 @@ def run(command: str, *arguments: str) -> str:
 
 def after_restore() -> dict[str, Any]:
     """Run the command as after a start: no process has read the keys yet."""
-    holder.ring = None
+    keyring_cache.ring = None
     numbers: dict[str, Any] = json.loads(run("after_restore", "--yes", "--json"))
     return numbers
 

@@ -13,7 +13,7 @@ from accounts.models import User
 from accounts.tests.forge import forge
 from accounts.tokens.issuing import AccessToken, TokenPair
 from accounts.tokens.key_material import key_material
-from accounts.tokens.keyring import Keyring, SigningKey, holder, keyring, token_backend
+from accounts.tokens.keyring import Keyring, SigningKey, keyring, keyring_cache, token_backend
 from accounts.tokens.signing_keys import bootstrap_kid
 from lucid_gateway.kernel.secrets.encryption import encrypt
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
@@ -25,7 +25,7 @@ def two_keys() -> Keyring:
     """A new key that signs, beside the environment's, which still verifies."""
     old = keyring().active
     new = SigningKey("new", "HS512", key_material("n" * 64, "HS512"))
-    ring = holder.ring = Keyring(new, (new, old))
+    ring = keyring_cache.ring = Keyring(new, (new, old))
     return ring
 
 
@@ -54,7 +54,7 @@ def test_a_stored_rsa_key_that_can_be_broken_neither_signs_nor_verifies(
     StoredKey.objects.create(kid="weak", activated_at=now, **weak)
     StoredKey.objects.create(kid="fit", activated_at=now, verify_until=now + timedelta(hours=1), **fit)
 
-    ring = holder.load()
+    ring = keyring_cache.load()
 
     assert [key.kid for key in ring.verifying] == [ring.active.kid] == ["fit"]
     assert "signing key weak is not used: it is an RSA key of 1024 bits" in caplog.text

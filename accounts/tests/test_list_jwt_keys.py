@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from accounts.models import SigningKey, User
 from accounts.tokens.issuing import issue_tokens
-from accounts.tokens.keyring import holder
+from accounts.tokens.keyring import keyring_cache
 from accounts.tokens.signing_keys import bootstrap, bootstrap_kid, rotate
 from testing.plugin import JWT_SECRET_KEY
 
@@ -20,7 +20,7 @@ FIRST = bootstrap_kid(JWT_SECRET_KEY)
 @pytest.fixture(autouse=True)
 def first_key(db: None) -> None:
     bootstrap()
-    holder.ring = None
+    keyring_cache.ring = None
 
 
 def run(*arguments: str) -> str:
@@ -32,7 +32,7 @@ def run(*arguments: str) -> str:
 def test_each_key_is_a_line_with_its_state_and_live_tokens_the_newest_first(owner: User) -> None:
     issue_tokens(owner)
     active = rotate("EdDSA", wait=lambda _: None).active
-    holder.ring = None
+    keyring_cache.ring = None
     issue_tokens(owner)
     issue_tokens(owner)
 

@@ -11,7 +11,7 @@ from accounts.models import ApiKey, IssuedToken, SigningKey, User
 from accounts.tests.operators import act, actors_of, choose, messages_of
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import TokenPair
-from accounts.tokens.keyring import holder
+from accounts.tokens.keyring import keyring_cache
 from accounts.tokens.signing_keys import RotationUnderway, bootstrap
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
@@ -148,7 +148,7 @@ def test_a_rotation_beside_another_is_a_message(
 
 def test_the_operator_stays_in_through_an_emergency(above: Client, keys: list[str]) -> None:
     rotate(above, EMERGENCY)
-    holder.ring = None
+    keyring_cache.ring = None
 
     assert above.get("/admin/").status_code == 200
 

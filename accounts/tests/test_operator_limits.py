@@ -15,7 +15,7 @@ from lucid_gateway.policy.roles import Role
 from ratelimit import admin as pages
 from ratelimit.engine.shadow import observed
 from ratelimit.models import AddressRule, LimitRule
-from ratelimit.rules import holder, tier_for, verdict_on
+from ratelimit.rules import rules_cache, tier_for, verdict_on
 
 ADDRESSES, LIMITS = "/admin/ratelimit/addressrule/", "/admin/ratelimit/limitrule/"
 USER = f"user:{'7' * 8}-0000-4000-8000-000000000000"
@@ -150,7 +150,7 @@ def test_lifting_asks_first(page: Client) -> None:
 
 def test_rules_are_lifted(page: Client) -> None:
     rules = [put(f"192.0.2.{number}/32") for number in range(3)]
-    holder.load()
+    rules_cache.load()
 
     assert "2 rules lifted" in text(lift(page, ADDRESSES, *rules[:2]))
     assert [row.network for row in AddressRule.objects.all()] == ["192.0.2.2/32"]
@@ -232,7 +232,7 @@ def test_limits_are_lifted_after_a_question(page: Client) -> None:
 
     assert "2 rules lifted" in text(lift(page, LIMITS, *rules[:2]))
     assert [row.tier for row in LimitRule.objects.all()] == ["authenticated"]
-    assert set(holder.rules.limits) == {("authenticated", USER)}
+    assert set(rules_cache.rules.limits) == {("authenticated", USER)}
 
 
 def test_a_limit_that_was_lifted_meanwhile_stops_no_other_from_being_lifted(
@@ -318,7 +318,7 @@ def test_what_a_rule_says_is_shown_as_text(page: Client) -> None:
 
 def test_the_pages_tell_their_limit(page: Client, admin: User, standing_minute: int) -> None:
     put_limit(tier="admin", subject=f"user:{admin.pk}", limit=2, burst=0)
-    holder.load()
+    rules_cache.load()
     responses = [page.get(ADDRESSES) for _ in range(3)]
 
     assert [response.status_code for response in responses] == [200, 200, 429]

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from accounts.models import IssuedToken, SigningKey
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import TokenPair
-from accounts.tokens.keyring import holder
+from accounts.tokens.keyring import keyring_cache
 from accounts.tokens.signing_keys import RotationUnderway, bootstrap_kid
 from testing.plugin import JWT_SECRET_KEY
 
@@ -22,7 +22,7 @@ FIRST = bootstrap_kid(JWT_SECRET_KEY)
 def quick(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rotation that does not wait, in a process that has not read the keys yet."""
     monkeypatch.setattr(signing_keys, "PUBLISHED_AFTER_SECONDS", 0)
-    holder.ring = None
+    keyring_cache.ring = None
 
 
 def run(*arguments: str) -> str:
@@ -122,15 +122,15 @@ def test_a_rotation_beside_another_is_refused_with_one_line(monkeypatch: pytest.
 
 def test_it_works_where_no_key_can_be_read_any_more(settings: Settings) -> None:
     run()
-    settings.SECRET_KEY, holder.ring = "another key of an installation 0123456789", None
+    settings.SECRET_KEY, keyring_cache.ring = "another key of an installation 0123456789", None
     run()
 
-    assert holder.load().active.kid == SigningKey.objects.get(state="active").kid
+    assert keyring_cache.load().active.kid == SigningKey.objects.get(state="active").kid
 
 
 def test_no_secret_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run() + run("--json") + run("--dry-run") + "".join(capsys.readouterr())
 
-    for key in holder.load().verifying:
+    for key in keyring_cache.load().verifying:
         assert str(key.material.signing) not in printed
     assert JWT_SECRET_KEY not in printed

@@ -20,7 +20,7 @@ from accounts.models import SigningKey, User
 from accounts.tests.forge import forge
 from accounts.tests.stage import Person, Stage, running_stage, wait_until
 from accounts.tokens import signing_keys
-from accounts.tokens.keyring import KeyringHolder
+from accounts.tokens.keyring import KeyringCache
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, bootstrap, bootstrap_kid, rotate
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 from testing.gateway import manage
@@ -230,7 +230,7 @@ def test_an_emergency_that_is_cut_short_leaves_a_key_that_signs_and_the_next_one
         with pytest.raises(KeyboardInterrupt):
             rotate_at_once(retire_now=True)
 
-    assert KeyringHolder().load().active.kid == bootstrap_kid(JWT_SECRET_KEY)
+    assert KeyringCache().load().active.kid == bootstrap_kid(JWT_SECRET_KEY)
     active = rotate_at_once(retire_now=True).active
-    assert KeyringHolder().load().active.kid == active
+    assert KeyringCache().load().active.kid == active
     assert SigningKey.objects.get(kid=bootstrap_kid(JWT_SECRET_KEY)).state == "revoked"

@@ -14,7 +14,7 @@ from accounts.models import IssuedToken, SigningKey, User
 from accounts.tests.conftest import use
 from accounts.tokens import signing_keys
 from accounts.tokens.issuing import issue_tokens
-from accounts.tokens.keyring import Keyring, KeyringHolder, holder, token_backend
+from accounts.tokens.keyring import Keyring, KeyringCache, keyring_cache, token_backend
 from accounts.tokens.signing_keys import ALGORITHMS, Rotation, bootstrap, bootstrap_kid, rotate
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
@@ -36,8 +36,8 @@ def first_key(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def load() -> Keyring:
     """Return the keyring as this process reads it now."""
-    holder.ring = None
-    return holder.load()
+    keyring_cache.ring = None
+    return keyring_cache.load()
 
 
 def rotate_now(algorithm: str = "HS256", *, retire_now: bool = False) -> Rotation:
@@ -54,7 +54,7 @@ def states() -> dict[str, str]:
 
 def verifies(token: str) -> bool:
     """Return whether a token is one of ours for a process that has just read the keys."""
-    ring = KeyringHolder().load()
+    ring = KeyringCache().load()
     key = next((key for key in ring.verifying if key.kid == jwt.get_unverified_header(token)["kid"]), None)
     return key is not None and bool(
         jwt.decode(token, key.material.verifying, algorithms=[key.algorithm], audience="lucid-api")
@@ -74,7 +74,7 @@ def test_the_first_key_comes_from_the_environment_with_a_next_one_beside_it() ->
 def test_without_any_row_the_keyring_makes_them() -> None:
     SigningKey.objects.all().delete()
 
-    assert KeyringHolder().load().active.kid == FIRST
+    assert KeyringCache().load().active.kid == FIRST
     assert sorted(states().values()) == ["active", "next"]
 
 
@@ -181,11 +181,11 @@ def test_each_step_is_audited() -> None:
 
 
 def test_the_keyring_stays_the_same_object_as_long_as_the_rows_do() -> None:
-    ring = holder.load()
-    assert holder.load() is ring
+    ring = keyring_cache.load()
+    assert keyring_cache.load() is ring
 
     rotate("HS256", wait=lambda _: None)
-    assert holder.load() is not ring
+    assert keyring_cache.load() is not ring
 
 
 # A SECRET_KEY that changed.
@@ -213,9 +213,9 @@ def test_without_any_row_that_can_be_read_tokens_get_503(
     api: ApiClient, settings: Settings, owner: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = issue_tokens(owner).access
-    settings.SECRET_KEY, holder.ring = ANOTHER_SECRET_KEY, None
+    settings.SECRET_KEY, keyring_cache.ring = ANOTHER_SECRET_KEY, None
     with pytest.raises(ServiceUnavailable, match="No signing key can be read"):
-        holder.load()
+        keyring_cache.load()
 
     for response in (api.send("get", "/users/me", token=token), api.get("/.well-known/jwks.json")):
         assert (response.status_code, error_code(response)) == (503, "5008")

@@ -66,7 +66,7 @@ class Forged(TokenBackendError):
         self.reason = reason
 
 
-class KeyringHolder:
+class KeyringCache:
     """This process's keyring, read from the database on first use and, in a worker, again and again."""
 
     def __init__(self) -> None:
@@ -99,12 +99,12 @@ class KeyringHolder:
         return self.ring
 
 
-holder = KeyringHolder()
+keyring_cache = KeyringCache()
 
 
 def keyring() -> Keyring:
     """Return the keyring; the first call reads it from the database."""
-    return holder.ring or holder.load()
+    return keyring_cache.ring or keyring_cache.load()
 
 
 def ring_of(stored: Iterable[StoredKey]) -> Keyring:

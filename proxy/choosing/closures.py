@@ -27,7 +27,7 @@ class Closures:
     unwatched: Mapping[str, Windows] = field(default_factory=dict)
 
 
-class ClosuresHolder:
+class ClosuresCache:
     """This process's closures; none before they are first read."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ClosuresHolder:
         self.closures = closures
 
 
-holder = ClosuresHolder()
+closures_cache = ClosuresCache()
 
 
 def by_cluster(rows: Iterable[Maintenance]) -> dict[str, Windows]:
@@ -102,26 +102,26 @@ def is_closed(cluster: str, instance: Instance) -> bool:
 
 def closed_until(cluster: str, instance: Instance) -> float | None:
     """Return when the instance opens again in epoch seconds, infinity if nobody knows, None if it is open."""
-    windows = holder.closures.closed.get(cluster)
+    windows = closures_cache.closures.closed.get(cluster)
     return end_of(windows.get(instance, ()), time.time()) if windows else None
 
 
 def is_unwatched(cluster: str, instance: Instance) -> bool:
     """Return whether the instance is expected to be down: it is neither asked for its health nor a reason for alarm."""
-    windows = holder.closures.unwatched.get(cluster)
+    windows = closures_cache.closures.unwatched.get(cluster)
     return windows is not None and end_of(windows.get(instance, ()), time.time()) is not None
 
 
 def is_expected_down(cluster: str) -> bool:
     """Return whether all of the cluster's instances are expected to be down."""
-    if cluster not in holder.closures.unwatched:
+    if cluster not in closures_cache.closures.unwatched:
         return False
     return all(is_unwatched(cluster, instance) for instance in configured()[cluster].instances)
 
 
 def refuse_if_closed(cluster: str) -> None:
     """Raise ClusterInMaintenance, with Retry-After, while no instance of the cluster is in service."""
-    if cluster not in holder.closures.closed:
+    if cluster not in closures_cache.closures.closed:
         return
     ends = [closed_until(cluster, instance) for instance in configured()[cluster].instances]
     known = [end for end in ends if end is not None]

@@ -24,7 +24,7 @@ from lucid_gateway.policy.routes import MIB, Route
 from proxy.connection.headers import response_headers
 from proxy.connection.upstream import AnswerCut
 from proxy.forwarding.forwarder import Forwarded, body_of
-from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
+from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, Record
 
 BODY_LIMIT = ANSWER_LIMIT = MIB
 REFUSED_UNSENT = (CircuitOpen, ClusterInMaintenance, ServiceUnavailable, RequestTooLarge)
@@ -96,10 +96,10 @@ def is_certainly_unsent(error: BaseException) -> bool:
     return getattr(error, "nothing_sent", False) or isinstance(error, REFUSED_UNSENT)
 
 
-def replayed(earlier: StoredAnswer) -> tuple[AnswerHead, Iterable[bytes]]:
+def replayed(earlier: FirstAnswer) -> tuple[AnswerHead, Iterable[bytes]]:
     """Return the first answer, marked as such."""
     fields = [(name, value) for name, value in earlier.headers if name.lower() != REPLAYED.lower()]
-    answer = StoredAnswer(earlier.status, earlier.reason, (*fields, (REPLAYED, "true")), earlier.body)
+    answer = FirstAnswer(earlier.status, earlier.reason, (*fields, (REPLAYED, "true")), earlier.body)
     return answer, [answer.body]
 
 
@@ -119,7 +119,7 @@ def keep(record: Record, forwarded: Forwarded, client: socket.socket | None) -> 
         record.finish(NOT_STORED, str(answer.status))
         forwarded.body.pieces = itertools.chain(pieces, forwarded.body.pieces)
         return answer, forwarded.body
-    stored = StoredAnswer(answer.status, answer.reason, tuple(response_headers(answer.headers)), b"".join(pieces))
+    stored = FirstAnswer(answer.status, answer.reason, tuple(response_headers(answer.headers)), b"".join(pieces))
     record.finish(STORED, stored.sealed())
     return stored, [stored.body]
 

@@ -26,7 +26,7 @@ STORED, NOT_STORED, UNKNOWN, RELEASED = "stored", "not_stored", "unknown", "rele
 
 
 @dataclass(frozen=True)
-class StoredAnswer:
+class FirstAnswer:
     """A whole answer of a cluster: its status, reason, fields in order, and undecoded body."""
 
     status: int
@@ -55,7 +55,7 @@ class Record:
     fingerprint: str
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def claim(self, lease_seconds: float) -> StoredAnswer | None:
+    def claim(self, lease_seconds: float) -> FirstAnswer | None:
         """Return the answer to an earlier request with the key, or None: then this one goes on, and no other.
 
         Raises InvalidRequest if the earlier was another request, RequestUnderWay while it has no answer or if it never
@@ -106,10 +106,10 @@ class Record:
                 continue
 
 
-def opened(sealed: str) -> StoredAnswer:
+def opened(sealed: str) -> FirstAnswer:
     """Return the answer; raise RequestUnderWay if it was encrypted under a key that is gone."""
     try:
-        return StoredAnswer.unseal(sealed)
+        return FirstAnswer.unseal(sealed)
     except CannotDecrypt as error:
         raise not_stored("SECRET_KEY has changed since") from error
 

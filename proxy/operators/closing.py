@@ -41,7 +41,7 @@ def close_cluster(
     )  # fmt: skip
     row.full_clean(validate_unique=False, validate_constraints=False)
     row.save(force_insert=True)
-    maintenance.holder.load()
+    maintenance.closures_cache.load()
     record(
         "cluster.closed", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind, reason=reason,
         starts=in_words(row.starts_at), until=in_words(ends_at),
@@ -69,7 +69,7 @@ def end_maintenance(row: Maintenance, *, by: User | str) -> bool:
     still = Maintenance.objects.not_over(now).filter(pk=row.pk)
     if not still.update(ended_at=now, ended_by=str(by)):
         return False
-    maintenance.holder.load()
+    maintenance.closures_cache.load()
     record(
         "cluster.opened", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind,
         reason=row.reason, before_its_start=row.starts_at > now,

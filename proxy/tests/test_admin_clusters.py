@@ -13,7 +13,7 @@ from conftest import ApiClient, error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.roles import Role
-from proxy.choosing.closures import holder, is_closed
+from proxy.choosing.closures import closures_cache, is_closed
 from proxy.choosing.clusters import Instance
 from proxy.choosing.reports import InstanceReport
 from proxy.models import Maintenance
@@ -340,4 +340,4 @@ def test_this_worker_follows_at_once(api: ApiClient, token: str, twins: Twins) -
     assert is_closed("blockchain_core", twins[0])
 
     api.send("delete", CORE, token=token)
-    assert holder.closures.closed == {}
+    assert closures_cache.closures.closed == {}

@@ -22,11 +22,11 @@ from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Route, Timeouts
 from proxy.connection.upstream import ConnectTimeout, NoAnswer
 from proxy.forwarding.idempotency import answer_once, lease_seconds
-from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, Record, StoredAnswer
+from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, Record
 from proxy.tests.test_idempotency import stalled
 from testing.redis_monitor import watched_redis
 
-ANSWER = StoredAnswer(201, "Made It", (("Set-Cookie", "a=1"), ("set-cookie", "b=2")), b"\x00\xff\n\n")
+ANSWER = FirstAnswer(201, "Made It", (("Set-Cookie", "a=1"), ("set-cookie", "b=2")), b"\x00\xff\n\n")
 ROUTE = Route("wallets", ("POST",), "tron_payment", "/api/v1/wallets", "wallet:write", idempotency_key=True)
 CALLER = Caller("6f4b1d0e-0000-4000-8000-000000000000", Role.USER, "jti", "family", 0)
 

@@ -16,7 +16,15 @@ from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import ClusterInMaintenance, NotFound
-from proxy.choosing.closures import end_of, holder, is_closed, is_expected_down, is_unwatched, merged, refuse_if_closed
+from proxy.choosing.closures import (
+    closures_cache,
+    end_of,
+    is_closed,
+    is_expected_down,
+    is_unwatched,
+    merged,
+    refuse_if_closed,
+)
 from proxy.choosing.clusters import Instance
 from proxy.models import Maintenance
 from proxy.operators.closing import close_cluster, end_maintenance, open_cluster
@@ -54,7 +62,7 @@ def retry_after(cluster: str = CORE) -> int:
 
 
 def test_without_any_all_are_open(db: None, twins: Twins) -> None:
-    holder.load()
+    closures_cache.load()
 
     assert refusal() is None
     assert not any(is_closed(CORE, one) or is_unwatched(CORE, one) for one in twins)
@@ -104,13 +112,13 @@ def test_of_overlapping_rows_the_last_end_counts(db: None, twins: Twins) -> None
 
 def test_the_clock_begins_and_ends_a_window_without_a_read(db: None, twins: Twins) -> None:
     close(starts_at=in_seconds(0.3), ends_at=in_seconds(0.6))
-    held = holder.closures
+    held = closures_cache.closures
     assert refusal() is None
 
     wait_until(lambda: refusal() is not None, 2)
     assert retry_after() == 1
     wait_until(lambda: refusal() is None, 2)
-    assert holder.closures is held
+    assert closures_cache.closures is held
 
 
 # Instances
@@ -146,7 +154,7 @@ def test_an_instance_is_known_however_it_is_written(db: None, twins: Twins, writ
 def test_an_instance_that_is_not_configured_any_more_closes_nothing(db: None, twins: Twins) -> None:
     for cluster in (CORE, "gone"):
         Maintenance.objects.create(cluster=cluster, instance="http://gone.test", kind="drain", reason="x")
-    holder.load()
+    closures_cache.load()
 
     assert not any(is_closed(CORE, one) for one in twins)
     assert (refusal(), refusal("gone")) == (None, None)

@@ -13,7 +13,7 @@ from conftest import make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.roles import Role
-from proxy.choosing.closures import holder, is_closed
+from proxy.choosing.closures import closures_cache, is_closed
 from proxy.choosing.clusters import Instance
 from proxy.choosing.reports import InstanceReport
 from proxy.models import Maintenance
@@ -40,7 +40,7 @@ def page(admin: User) -> Client:
 
 def put(**fields: Any) -> Maintenance:
     row = Maintenance.objects.create(**{"cluster": CORE, "kind": "drain", "reason": "an upgrade"} | fields)
-    holder.load()
+    closures_cache.load()
     return row
 
 

@@ -44,7 +44,7 @@ def punish(address: str, decision: Decision) -> None:
     try:
         if not escalate(network, evidence):
             begin(network, evidence)
-        rules.holder.load()
+        rules.rules_cache.load()
     except DatabaseError as error:
         logger.error("offence not recorded", extra={"client": network, "error": type(error).__name__})  # noqa: TRY400
 

@@ -24,7 +24,7 @@ class Lease:
     lease_id: str
 
 
-class LeaseHolder:
+class RequestLeases:
     """The leases of this process, renewed while there are any."""
 
     def __init__(self, every: float = RENEWAL_SECONDS) -> None:
@@ -59,4 +59,4 @@ def write(redis: Redis, leases: list[Lease]) -> None:
     pipeline.execute()
 
 
-holder = LeaseHolder()
+request_leases = RequestLeases()

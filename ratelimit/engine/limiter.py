@@ -40,7 +40,7 @@ REFUSALS: dict[Verdict, type[RateLimited]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class KeyGate:
     """A key that closes the door before anything is counted: when its value is above a number or, with `above` None,
     when it is not the run id of the Redis server that is asked.
     """
@@ -109,7 +109,7 @@ class GateClosed(Exception):
         self.index = index
 
 
-def admit(tier: RequestLimit, subject: str, *, gates: Sequence[Gate] = (), now: int | None = None) -> Decision:
+def admit(tier: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), now: int | None = None) -> Decision:
     """Count one request of the subject (of `policy.keys`) and say whether it may pass, in one round trip.
 
     Raises GateClosed, with nothing counted, for the first closed gate, and RedisUnavailable when Redis cannot be had.

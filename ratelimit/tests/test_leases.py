@@ -16,12 +16,12 @@ from conftest import ApiClient, TokenPair, User, error_code
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
-from ratelimit.engine.leases import LEASE_MS, Lease, LeaseHolder, holder, write
+from ratelimit.engine.leases import LEASE_MS, Lease, RequestLeases, request_leases, write
 from ratelimit.engine.limiter import admit
 from ratelimit.engine.limits import RequestLimit
 from ratelimit.middleware import RateLimitHeadersMiddleware
 from ratelimit.models import LimitRule
-from ratelimit.rules import holder as rules_holder
+from ratelimit.rules import rules_cache as rules_holder
 from ratelimit.throttling import remember
 
 ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
@@ -30,9 +30,9 @@ AT_ONCE = RequestLimit("at-once", 1_000, 0, concurrent_requests=2)
 
 
 @pytest.fixture
-def quick() -> Iterator[LeaseHolder]:
+def quick() -> Iterator[RequestLeases]:
     """A holder that renews every few milliseconds."""
-    found = LeaseHolder(every=0.01)
+    found = RequestLeases(every=0.01)
     yield found
     found.held.clear()
     assert found.loop.wait(60)
@@ -60,7 +60,7 @@ def about_to_end(redis: Redis, *leases: Lease) -> None:
     redis.pexpire(KEY, 2_000)
 
 
-def test_what_is_held_is_renewed(empty_redis: Redis, quick: LeaseHolder) -> None:
+def test_what_is_held_is_renewed(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE, TWO)
     quick.hold(ONE)
 
@@ -70,7 +70,7 @@ def test_what_is_held_is_renewed(empty_redis: Redis, quick: LeaseHolder) -> None
     assert empty_redis.pttl(KEY) > LEASE_MS - 2_000
 
 
-def test_what_was_given_back_is_renewed_no_more(empty_redis: Redis, quick: LeaseHolder) -> None:
+def test_what_was_given_back_is_renewed_no_more(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE, TWO)
     quick.hold(ONE)
     quick.hold(TWO)
@@ -90,7 +90,7 @@ def test_a_lease_that_was_given_back_while_it_is_renewed_stays_away(empty_redis:
     assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
 
 
-def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: LeaseHolder) -> None:
+def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: RequestLeases) -> None:
     for number in range(50):
         quick.hold(Lease("user:1", str(number)))
     assert len([thread for thread in threading.enumerate() if thread.name == "leases"]) <= 2  # that of the process too
@@ -100,7 +100,7 @@ def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: Le
     assert quick.loop.wait(60)
 
 
-def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick: LeaseHolder) -> None:
+def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick: RequestLeases) -> None:
     quick.hold(ONE)
     quick.give_back(ONE)
     assert quick.loop.wait(60)
@@ -111,7 +111,7 @@ def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick:
     wait_until(lambda: ms_left(empty_redis, TWO) > LEASE_MS - 2_000)
 
 
-def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: LeaseHolder) -> None:
+def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE)
     breaker.outage = Outage()
     quick.hold(ONE)
@@ -121,7 +121,7 @@ def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: LeaseHold
     wait_until(lambda: ms_left(empty_redis, ONE) > LEASE_MS - 2_000)
 
 
-def test_without_redis_a_lease_is_given_back_by_running_out(empty_redis: Redis, quick: LeaseHolder) -> None:
+def test_without_redis_a_lease_is_given_back_by_running_out(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE)
     quick.hold(ONE)
     breaker.outage = Outage()
@@ -153,7 +153,7 @@ def end(response: HttpResponseBase) -> None:
 
 
 def under_way() -> int:
-    return len([lease for lease in holder.held if lease.subject == "user:1"])
+    return len([lease for lease in request_leases.held if lease.subject == "user:1"])
 
 
 def test_a_request_holds_its_lease_while_it_is_worked_on() -> None:

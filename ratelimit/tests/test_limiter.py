@@ -16,11 +16,11 @@ from redis import Redis
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker, redis_client
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.keys import WORKER_REPORTS
-from ratelimit.engine.leases import Lease, holder
+from ratelimit.engine.leases import Lease, request_leases
 from ratelimit.engine.limiter import (
     Decision,
-    Gate,
     GateClosed,
+    KeyGate,
     Verdict,
     admit,
     admit_or_fall_back,
@@ -127,7 +127,7 @@ def test_a_closed_gate_lets_nothing_be_counted(empty_redis: Redis) -> None:
     empty_redis.set("revoked", 1)
 
     with pytest.raises(GateClosed) as closed:
-        admit(SMALL, "user:1", gates=[Gate("locked", 0), Gate("revoked", 0)], now=START)
+        admit(SMALL, "user:1", gates=[KeyGate("locked", 0), KeyGate("revoked", 0)], now=START)
 
     assert closed.value.index == 1
     assert admitted(SMALL, 10, START) == 5
@@ -137,7 +137,7 @@ def test_the_first_closed_gate_is_named(empty_redis: Redis) -> None:
     empty_redis.mset({"locked": 1, "revoked": 1})
 
     with pytest.raises(GateClosed) as closed:
-        admit(SMALL, "user:1", gates=[Gate("locked", 0), Gate("revoked", 0)])
+        admit(SMALL, "user:1", gates=[KeyGate("locked", 0), KeyGate("revoked", 0)])
 
     assert closed.value.index == 0
 
@@ -148,14 +148,14 @@ def test_a_gate_for_the_servers_run_is_closed_to_all_other_values(empty_redis: R
         empty_redis.set("marker", value)
 
     with pytest.raises(GateClosed):
-        admit(SMALL, "user:1", gates=[Gate("marker", None)])
+        admit(SMALL, "user:1", gates=[KeyGate("marker", None)])
 
 
 def test_open_gates_let_through(empty_redis: Redis) -> None:
     empty_redis.set("marker", empty_redis.info("server")["run_id"])
     empty_redis.set("epoch", 3)
 
-    assert admit(SMALL, "user:1", gates=[Gate("marker", None), Gate("epoch", 3), Gate("revoked", 0)]).admitted
+    assert admit(SMALL, "user:1", gates=[KeyGate("marker", None), KeyGate("epoch", 3), KeyGate("revoked", 0)]).admitted
 
 
 def test_disabled_limits_count_nothing_but_gates_hold(settings: Settings, empty_redis: Redis) -> None:
@@ -165,7 +165,7 @@ def test_disabled_limits_count_nothing_but_gates_hold(settings: Settings, empty_
     assert not empty_redis.exists(keys.rate("user:1", SMALL.name))
     empty_redis.set("revoked", 1)
     with pytest.raises(GateClosed):
-        admit(SMALL, "user:1", gates=[Gate("revoked", 0)])
+        admit(SMALL, "user:1", gates=[KeyGate("revoked", 0)])
 
 
 def test_the_clock_is_redis(empty_redis: Redis) -> None:
@@ -388,8 +388,8 @@ def test_too_many_at_once_are_3005_and_may_try_again_shortly() -> None:
 def test_each_place_that_is_given_back_is_for_one_more() -> None:
     leases = [decision.lease for decision in (admit(AT_ONCE, "user:1") for _ in range(6)) if decision.lease]
     for lease in leases[:3]:
-        holder.give_back(lease)
-        holder.give_back(lease)  # twice changes nothing
+        request_leases.give_back(lease)
+        request_leases.give_back(lease)  # twice changes nothing
 
     assert sum(admit(AT_ONCE, "user:1").admitted for _ in range(6)) == 3
 
@@ -403,7 +403,7 @@ def test_threads_that_come_and_go_are_never_more_than_the_limit() -> None:
             crowded.extend([] if free.acquire(blocking=False) else [decision])
             time.sleep(0.001)
             free.release()
-            holder.give_back(decision.lease)
+            request_leases.give_back(decision.lease)
         return decision.admitted
 
     with ThreadPoolExecutor(16) as threads:
@@ -482,7 +482,7 @@ class Against:
 
     def __init__(self, tier: RequestLimit) -> None:
         self.tier, self.subject, self.now = tier, f"user:{uuid.uuid4()}", START
-        self.gate, self.closed = Gate(f"gate:{self.subject}", 1), False
+        self.gate, self.closed = KeyGate(f"gate:{self.subject}", 1), False
         self.plain = PlainLimiter(tier)
         self.leases: list[Lease] = []
 
@@ -508,7 +508,7 @@ class Against:
 
     def give_back(self, index: int) -> None:
         if self.tier.concurrent_requests and index < len(self.leases):
-            holder.give_back(self.leases.pop(index))
+            request_leases.give_back(self.leases.pop(index))
             self.plain.give_back(index)
 
     def set_gate(self, value: int) -> None:

@@ -15,7 +15,7 @@ from conftest import ApiClient, TokenPair
 from lucid_gateway.kernel.redis.access import redis_client
 from ratelimit.engine.limits import limit_of
 from ratelimit.models import AddressRule
-from ratelimit.rules import holder, verdict_on
+from ratelimit.rules import rules_cache, verdict_on
 from testing.parallel import in_parallel
 
 INFO, ADDRESS = "/meta/info", "192.0.2.1"
@@ -47,7 +47,7 @@ def next_minute(redis: Redis) -> None:
 
 def rule(network: str, kind: str, **fields: Any) -> AddressRule:
     made = AddressRule.objects.create(network=network, kind=kind, reason="why", **fields)
-    holder.load()
+    rules_cache.load()
     return made
 
 

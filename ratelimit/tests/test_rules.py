@@ -17,7 +17,16 @@ from ratelimit import rules
 from ratelimit.addresses.client_address import parse
 from ratelimit.engine.limits import byte_limit, limit_of
 from ratelimit.models import AddressRule, LimitRule, as_network
-from ratelimit.rules import AddressTable, Rules, bandwidth_tier_for, holder, refusal_of, table_of, tier_for, verdict_on
+from ratelimit.rules import (
+    AddressTable,
+    Rules,
+    bandwidth_tier_for,
+    refusal_of,
+    rules_cache,
+    table_of,
+    tier_for,
+    verdict_on,
+)
 from testing.parallel import in_parallel
 
 USER, OTHER, KEY = f"user:{'0' * 36}", f"user:{'1' * 36}", "key:abcdefghijkl"
@@ -27,22 +36,22 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @pytest.fixture(autouse=True)
 def nothing_refused_yet() -> Iterator[None]:
-    holder.refused = {}
+    rules_cache.refused = {}
     yield
-    holder.refused = {}
+    rules_cache.refused = {}
     limit_of.cache_clear()
     byte_limit.cache_clear()
 
 
 def limits(*found: LimitRule) -> None:
     """Let the process hold these rules."""
-    holder.rules = Rules({(rule.tier, rule.subject): rule for rule in found})
+    rules_cache.rules = Rules({(rule.tier, rule.subject): rule for rule in found})
 
 
 def networks(*found: str, **fields: Any) -> None:
     """Let the process hold a rule for each of the networks."""
     fields = {"kind": "deny"} | fields
-    holder.rules = Rules(addresses=table_of(AddressRule(network=network, **fields) for network in found))
+    rules_cache.rules = Rules(addresses=table_of(AddressRule(network=network, **fields) for network in found))
 
 
 def numbers(name: str, *subjects: str) -> tuple[int, int]:
@@ -174,20 +183,20 @@ def test_a_worker_reads_the_rules_in_force(db: None) -> None:
     make_address("192.0.2.2/32", expires_at=future)
     make_address("192.0.2.3/32")
 
-    holder.load()
+    rules_cache.load()
 
     assert [numbers("authenticated", subject)[0] for subject in (USER, OTHER, KEY)] == [9, 8, 9]
     assert [verdict_on(f"192.0.2.{number}") is not None for number in (1, 2, 3)] == [False, True, True]
-    assert len(holder.rules.addresses.networks[4, 32]) == 2
+    assert len(rules_cache.rules.addresses.networks[4, 32]) == 2
 
 
 def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
     make_limit(limit=9)
     make_address("192.0.2.0/24")
-    holder.load()
+    rules_cache.load()
     LimitRule.objects.all().delete()
     AddressRule.objects.all().delete()
-    holder.load()
+    rules_cache.load()
 
     assert tier_for("authenticated") is limit_of("authenticated")
     assert verdict_on("192.0.2.1") is None
@@ -196,7 +205,7 @@ def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
 def test_a_rule_ends_on_time_though_nobody_reads_it_again() -> None:
     ends = timezone.now() + timedelta(seconds=0.5)
     narrow = AddressRule(network="192.0.2.1/32", kind="allow", expires_at=ends)
-    holder.rules = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
+    rules_cache.rules = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
     asked = [verdict_on("192.0.2.1")]
     while timezone.now() <= ends:
         asked.append(verdict_on("192.0.2.1"))
@@ -279,7 +288,7 @@ def test_of_all_networks_that_hold_an_address_the_narrowest_counts(data: st.Data
 def test_a_bounded_number_of_addresses_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "MAX_REMEMBERED", 100)
     networks("192.0.2.0/24")
-    table = holder.rules.addresses
+    table = rules_cache.rules.addresses
 
     for number in range(1_000):
         verdict_on(f"198.51.100.{number % 250}.{number}")
@@ -300,26 +309,26 @@ def test_only_denied_and_blocked_networks_are_refused() -> None:
         networks("192.0.2.0/24", kind=kind)
         assert (refusal_of("192.0.2.1") is not None) is is_refused
     assert refusal_of("198.51.100.1") is None
-    assert holder.refused == {"192.0.2.0/24": 2}
+    assert rules_cache.refused == {"192.0.2.0/24": 2}
 
 
 def test_refusals_are_written_to_their_row_exactly_once(db: None) -> None:
     make_address("192.0.2.0/24", refused=5)
     make_address("198.51.100.0/24")
-    holder.load()
+    rules_cache.load()
     for number in range(7):
         refusal_of(f"192.0.2.{number}")
     refusal_of("198.51.100.1")
 
     for _ in range(3):
-        holder.load()
+        rules_cache.load()
 
     assert dict(AddressRule.objects.values_list("network", "refused")) == {"192.0.2.0/24": 12, "198.51.100.0/24": 1}
 
 
 def test_workers_add_their_refusals_up(transactional_db: None) -> None:
     make_address("192.0.2.0/24")
-    workers = [rules.RulesHolder() for _ in range(8)]
+    workers = [rules.RulesCache() for _ in range(8)]
     for worker in workers:
         worker.refused = {"192.0.2.0/24": 10}
 
@@ -331,7 +340,7 @@ def test_workers_add_their_refusals_up(transactional_db: None) -> None:
 def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     make_address("192.0.2.0/24")
     make_address("198.51.100.0/24")
-    holder.load()
+    rules_cache.load()
     refusal_of("192.0.2.1")
     refusal_of("198.51.100.1")
 
@@ -342,18 +351,18 @@ def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr("django.db.models.QuerySet.update", fail)
         with pytest.raises(DatabaseError):
-            holder.load()
-    holder.load()
+            rules_cache.load()
+    rules_cache.load()
 
     assert dict(AddressRule.objects.values_list("network", "refused")) == {"192.0.2.0/24": 2, "198.51.100.0/24": 1}
 
 
 def test_the_refusals_of_a_rule_that_was_lifted_are_forgotten(db: None) -> None:
     make_address("192.0.2.0/24")
-    holder.load()
+    rules_cache.load()
     refusal_of("192.0.2.1")
     AddressRule.objects.all().delete()
 
-    holder.load()
+    rules_cache.load()
 
-    assert holder.refused == {}
+    assert rules_cache.refused == {}

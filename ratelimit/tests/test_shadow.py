@@ -16,7 +16,7 @@ from ratelimit.engine import shadow
 from ratelimit.engine.limits import limit_of
 from ratelimit.engine.shadow import counts_of_today, observed
 from ratelimit.models import LimitRule
-from ratelimit.rules import holder
+from ratelimit.rules import rules_cache
 from testing.parallel import in_parallel
 
 
@@ -104,7 +104,7 @@ def test_shadow_mode_of_one_user_is_not_that_of_another(
 ) -> None:
     small_tiers(settings, ())
     LimitRule.objects.create(tier="authenticated", subject=f"user:{owner.pk}", observe_only=True)
-    holder.load()
+    rules_cache.load()
     theirs = issue_tokens(node_operator)
 
     assert [api.send("get", "/users/me", token=tokens.access).status_code for _ in range(5)] == [200] * 5
@@ -117,7 +117,7 @@ def test_a_quota_that_observes_leaves_the_rate_as_it_is(
 ) -> None:
     small_tiers(settings, ())
     LimitRule.objects.create(tier="all", subject=f"user:{owner.pk}", daily_quota=1, observe_only=True)
-    holder.load()
+    rules_cache.load()
 
     responses = [api.send("get", "/users/me", token=tokens.access) for _ in range(4)]
 

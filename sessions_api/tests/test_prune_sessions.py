@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import User
 from accounts.profile import delete_account
 from lucid_gateway.audit.models import AuditEvent
-from proxy.choosing.closures import Closures, holder
+from proxy.choosing.closures import Closures, closures_cache
 from proxy.operators.closing import close_cluster
 from proxy.tests.raw_cluster import RawCluster, saying
 from sessions_api import deletion
@@ -146,7 +146,7 @@ def test_a_cluster_in_maintenance_is_told_nothing(owner: User, cluster: RawClust
     cluster.behaviour = saying(NO_CONTENT)
     session = half_deleted(owner)
     close_cluster(cluster="session_management", kind="maintenance", reason="why", by="me")
-    holder.closures = Closures()  # as in a process that has just begun
+    closures_cache.closures = Closures()  # as in a process that has just begun
 
     with pytest.raises(CommandError):
         run()

@@ -7,7 +7,7 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AccountLocked, TokenInvalid
-from ratelimit.engine.limiter import Decision, Gate, GateClosed, admit, admit_locally
+from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, admit, admit_locally
 from ratelimit.engine.limits import RequestLimit
 
 MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
@@ -19,15 +19,15 @@ class EpochOver(TokenInvalid):
     reason = "epoch_over"
 
 
-def gates(caller: Caller, *, unlocked: bool = False) -> tuple[Gate, ...]:
+def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
     """Return what must be open: the copy is of this server's run, the account not locked (or known not to be), the
     token not revoked and of the current epoch.
     """
     return (
-        Gate(keys.COPY_MARKER, None),
-        Gate(keys.locked(caller.user_id), 1 if unlocked else 0),
-        Gate(keys.revoked(caller.user_id, caller.jti), 0),
-        Gate(keys.epoch(caller.user_id), caller.epoch),
+        KeyGate(keys.COPY_MARKER, None),
+        KeyGate(keys.locked(caller.user_id), 1 if unlocked else 0),
+        KeyGate(keys.revoked(caller.user_id, caller.jti), 0),
+        KeyGate(keys.epoch(caller.user_id), caller.epoch),
     )
 
 

@@ -17,7 +17,7 @@ from accounts.tokens.revocation.entries import Entry, in_chunks, late_entries
 from accounts.tokens.revocation.publishing import try_to_publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW, compare_clock, database_now
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
-from ratelimit.engine.limiter import Gate, GateClosed
+from ratelimit.engine.limiter import GateClosed, KeyGate
 
 SECONDS = 1.0
 # Each look goes back behind the last one, for what became visible later than its time says.
@@ -34,7 +34,7 @@ class Lookout:
         self.run_id = ""
         self.swept_at = time.monotonic()
 
-    def check(self, gates: Sequence[Gate]) -> None:
+    def check(self, gates: Sequence[KeyGate]) -> None:
         """Raise GateClosed for the first of the gates that an entry closes."""
         if not self.entries:
             return

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from proxy.choosing.closures import holder
+from proxy.choosing.closures import closures_cache
 from sessions_api.deletion import finish_deletion, owner_of
 from sessions_api.left_behind import begin_deletions, count_sessions, delete_policies
 from sessions_api.models import Session
@@ -41,7 +41,7 @@ class Command(BaseCommand):
 
     def delete_all(self) -> int:
         """Delete what deleted accounts left and finish what can be; return how many sessions were finished."""
-        holder.load()  # workers do all the time: a cluster in maintenance is told nothing
+        closures_cache.load()  # workers do all the time: a cluster in maintenance is told nothing
         begin_deletions()
         finished = self.finish_all()
         delete_policies()

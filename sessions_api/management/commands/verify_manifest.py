@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from sessions_api.manifests import Verdict, verify
+from sessions_api.manifests import Verification, verify
 from sessions_api.models import Manifest
 
 
@@ -35,11 +35,11 @@ class Command(BaseCommand):
         if not verdict.valid:
             raise SystemExit(1)
 
-    def verdict_on(self, manifest: Manifest) -> Verdict:
+    def verdict_on(self, manifest: Manifest) -> Verification:
         """Return what the verification finds."""
         with tqdm(total=manifest.chunk_count, unit="proof", disable=not sys.stderr.isatty()) as bar:
             for step in verify(manifest):
-                if isinstance(step, Verdict):
+                if isinstance(step, Verification):
                     return step
                 bar.update(1)
         raise CommandError("the verification ended without a verdict")

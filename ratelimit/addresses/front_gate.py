@@ -19,7 +19,7 @@ from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
 from ratelimit.addresses.client_address import resolve
-from ratelimit.rules import Verdict, holder, refusal_of
+from ratelimit.rules import AddressVerdict, refusal_of, rules_cache
 
 logger = logging.getLogger(__name__)
 Environ = dict[str, Any]
@@ -64,7 +64,7 @@ class AddressGate:
 
     def refusal_to(self, peer: str, fields: Fields, record: RequestRecord) -> Refusal | None:
         """Return the answer to a peer's request with these header fields (names in upper case), None to serve it."""
-        if not holder.rules.addresses.networks:
+        if not rules_cache.rules.addresses.networks:
             return None
         forwarded_for = ",".join(value for name, value in fields if name == "X-FORWARDED-FOR")
         record.client_address = resolve(peer, forwarded_for, self.networks)
@@ -106,7 +106,7 @@ def with_request_id(refusal: Refusal) -> Refusal:
 
 
 @lru_cache(maxsize=256)
-def prepared(verdict: Verdict, second: int) -> Refusal:
+def prepared(verdict: AddressVerdict, second: int) -> Refusal:
     """Return the refusal in the envelope, made once a second: 429 with when the block ends, 403 for what was denied."""
     return refusal_for(refusal(verdict))
 
@@ -121,7 +121,7 @@ def refusal_for(error: GatewayError) -> Refusal:
     return Refusal(f"{error.status} {HTTPStatus(error.status).phrase}", headers, body)
 
 
-def refusal(verdict: Verdict) -> GatewayError:
+def refusal(verdict: AddressVerdict) -> GatewayError:
     """Return the error for a request of a blocked or denied network."""
     if verdict.expires_at is None:
         return InsufficientPermissions("This address is blocked", reason="address_denied")
