@@ -24,8 +24,8 @@ from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, SigningKey, keyring_cache
-from accounts.tokens.revocation.copy import copy
-from accounts.tokens.revocation.lookout import lookout
+from accounts.tokens.revocation.cache import copy
+from accounts.tokens.revocation.gates import lookout
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters

@@ -13,8 +13,8 @@ from django.utils import timezone
 from accounts.callers import RememberedCallers
 from accounts.idempotency import made_once
 from accounts.models import ApiKey, User
-from accounts.tokens.revocation.ending import revoke_api_keys
-from accounts.tokens.revocation.entries import API_KEY_REMEMBERED
+from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED
+from accounts.tokens.revocation.revoking import revoke_api_keys
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.places import take_place

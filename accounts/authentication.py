@@ -13,7 +13,7 @@ from accounts.api_keys import caller_of_key
 from accounts.callers import RememberedCallers
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
-from accounts.tokens.revocation.admission import EpochOver, admit_caller
+from accounts.tokens.revocation.gates import EpochOver, admit_caller
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid

@@ -15,7 +15,7 @@ from accounts.login.registration import refuse_taken
 from accounts.models import ApiKey, User
 from accounts.staff import OwnAccount, is_own
 from accounts.tokens.issuing import end_all
-from accounts.tokens.revocation.ending import revoke_api_keys
+from accounts.tokens.revocation.revoking import revoke_api_keys
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import AlreadyExists, Unauthenticated

@@ -111,8 +111,8 @@ def post_worker_init(worker: Any) -> None:
     """
     # Django is set up by now, and was not before.
     from accounts.tokens import keyring  # noqa: PLC0415
-    from accounts.tokens.revocation.lookout import SECONDS as LOOK_SECONDS  # noqa: PLC0415
-    from accounts.tokens.revocation.lookout import lookout  # noqa: PLC0415
+    from accounts.tokens.revocation.gates import SECONDS as LOOK_SECONDS  # noqa: PLC0415
+    from accounts.tokens.revocation.gates import lookout  # noqa: PLC0415
     from lucid_gateway.kernel.loops import follow  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415

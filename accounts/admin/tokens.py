@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.staff import may_manage
 from accounts.tokens.issuing import end_family
-from accounts.tokens.revocation.ending import revoke
+from accounts.tokens.revocation.revoking import revoke
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record

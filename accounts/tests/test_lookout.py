@@ -9,8 +9,8 @@ from redis import Redis
 from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.tokens.issuing import TokenPair, issue_tokens
-from accounts.tokens.revocation import lookout as module
-from accounts.tokens.revocation.lookout import OVERLAP, Lookout
+from accounts.tokens.revocation import gates
+from accounts.tokens.revocation.gates import OVERLAP, Lookout
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.policy import keys
@@ -20,8 +20,8 @@ from lucid_gateway.policy import keys
 def lookout(monkeypatch: pytest.MonkeyPatch) -> Lookout:
     """A worker's, that has looked once before anything was revoked."""
     fresh = Lookout()
-    monkeypatch.setattr("accounts.tokens.revocation.admission.lookout", fresh)
-    monkeypatch.setattr("accounts.tokens.revocation.ending.lookout", fresh)
+    monkeypatch.setattr("accounts.tokens.revocation.gates.lookout", fresh)
+    monkeypatch.setattr("accounts.tokens.revocation.revoking.lookout", fresh)
     fresh.look()
     return fresh
 
@@ -111,7 +111,7 @@ def test_entries_are_forgotten_once_they_have_ended_by_any_clock(
 ) -> None:
     key = revoke_elsewhere()
     lookout.look()
-    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr(gates, "SWEEP_SECONDS", 0.0)
     lookout.look()
     assert key in lookout.entries
 

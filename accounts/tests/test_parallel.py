@@ -17,10 +17,10 @@ from accounts.api_keys import MAX_KEYS
 from accounts.login.lockouts import RULES, account
 from accounts.models import IssuedToken
 from accounts.tests.stage import LOGINS_PER_MINUTE, Person, Stage, from_anywhere, post, running_stage
-from accounts.tokens.revocation import copy as copies
 from accounts.tokens.revocation import publishing
-from accounts.tokens.revocation.ending import revoke
-from accounts.tokens.revocation.entries import Entry
+from accounts.tokens.revocation import rebuild as rebuilding
+from accounts.tokens.revocation.publishing import Entry
+from accounts.tokens.revocation.revoking import revoke
 from conftest import PASSWORD
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import keys
@@ -340,17 +340,17 @@ def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load
 def test_a_copy_that_was_emptied_while_it_was_built_does_not_count(
     empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = copies.publish
+    publish = rebuilding.publish
 
     def publish_and_lose(entries: list[Entry], now: int) -> None:
         publish(entries, now=now)
         empty_redis.flushall()
 
     revoke(IssuedToken.objects.all())
-    monkeypatch.setattr(copies, "publish", publish_and_lose)
+    monkeypatch.setattr(rebuilding, "publish", publish_and_lose)
 
     with pytest.raises(RedisUnavailable):
-        copies.rebuild()
+        rebuilding.rebuild()
     assert empty_redis.keys() == []
 
 

@@ -16,11 +16,12 @@ from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
-from accounts.tokens.revocation import copy as copies
-from accounts.tokens.revocation.copy import Copy, copy, rebuild
-from accounts.tokens.revocation.ending import revoke
-from accounts.tokens.revocation.entries import CHUNK, Entry
-from accounts.tokens.revocation.lookout import Lookout
+from accounts.tokens.revocation import rebuild as rebuilding
+from accounts.tokens.revocation.cache import Copy, copy
+from accounts.tokens.revocation.gates import Lookout
+from accounts.tokens.revocation.publishing import CHUNK, Entry
+from accounts.tokens.revocation.rebuild import rebuild
+from accounts.tokens.revocation.revoking import revoke
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import Outage, breaker
@@ -162,7 +163,7 @@ def test_a_new_process_builds_the_copy_before_it_believes_it(
 
 
 def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = copies.publish
+    real = rebuilding.publish
 
     def publish_meanwhile(entries: object, now: int) -> None:
         copy.doubt()
@@ -170,7 +171,7 @@ def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.Mon
 
     copy.doubt()
     lock_user(owner, reason="", by="")
-    monkeypatch.setattr(copies, "publish", publish_meanwhile)
+    monkeypatch.setattr(rebuilding, "publish", publish_meanwhile)
     rebuild()
 
     assert copy.suspect
@@ -206,7 +207,7 @@ def test_a_large_copy_is_built_beside_the_requests(
     api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    real = copies.publish
+    real = rebuilding.publish
 
     def publish_later(entries: list[Entry], now: int) -> None:
         assert go_on.wait(60)
@@ -215,7 +216,7 @@ def test_a_large_copy_is_built_beside_the_requests(
     api.send("post", "/auth/logout", {}, token=tokens.access)
     revoked_rows(User.objects.get(), 2 * CHUNK)
     empty_redis.flushall()
-    monkeypatch.setattr(copies, "publish", publish_later)
+    monkeypatch.setattr(rebuilding, "publish", publish_later)
 
     assert outcome(api, tokens.access) == "2003"
     assert outcome(api, others.access) == "in"

@@ -17,7 +17,7 @@ from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenE
 
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.tokens.keyring import Forged, KeyringBackend, keyring, token_backend
-from accounts.tokens.revocation.ending import end_epoch, revoke
+from accounts.tokens.revocation.revoking import end_epoch, revoke
 from lucid_gateway.audit.events import FAILURE, USER_AGENT_LENGTH, record
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.record import current_record

@@ -14,9 +14,8 @@ from redis import Redis
 
 from accounts.factors.totp import use_up_current_codes
 from accounts.models import ApiKey, User
-from accounts.tokens.revocation.copy import number_at
-from accounts.tokens.revocation.entries import API_KEY_REMEMBERED, Entry
-from accounts.tokens.revocation.publishing import try_to_publish
+from accounts.tokens.revocation.cache import number_at
+from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED, Entry, try_to_publish
 from accounts.tokens.signing_keys import rotate
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import redis_call

@@ -17,7 +17,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts.models import IssuedToken, SigningKey
-from accounts.tokens.revocation.ending import revoke
+from accounts.tokens.revocation.revoking import revoke
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 

@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.tokens.issuing import TokenPair
-from accounts.tokens.revocation.copy import rebuild
+from accounts.tokens.revocation.rebuild import rebuild
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
 from testing.redis_monitor import watched_redis

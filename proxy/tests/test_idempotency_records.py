@@ -13,7 +13,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from accounts.tokens.issuing import TokenPair
-from accounts.tokens.revocation.copy import rebuild
+from accounts.tokens.revocation.rebuild import rebuild
 from conftest import ApiClient
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.tokens.revocation.copy import copy, rebuild
+from accounts.tokens.revocation.cache import copy
+from accounts.tokens.revocation.rebuild import rebuild
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 

@@ -10,7 +10,7 @@ from accounts.management.telling import wait_until_told
 from accounts.management.users import user_of
 from accounts.models import IssuedToken, IssuedTokenQuerySet
 from accounts.staff import end_sessions
-from accounts.tokens.revocation.ending import revoke
+from accounts.tokens.revocation.revoking import revoke
 from lucid_gateway.audit.events import record
 
 

@@ -1,16 +1,131 @@
-"""Writing what was revoked to Redis: at once, or as soon as Redis is back."""
+"""The entries of the copy in Redis, and writing them: at once, or as soon as Redis is back.
 
-from collections.abc import Iterable
+There is a key for each revoked token, locked account and ended epoch.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
 
-from accounts.tokens.revocation.copy import copy
-from accounts.tokens.revocation.entries import Entry, publish
+from django.conf import settings
+from django.db.models import QuerySet
+from redis import Redis
+
+from accounts.models import ApiKey, IssuedToken, IssuedTokenQuerySet, User
+from accounts.tokens.revocation.cache import copy
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.loops import Loop
-from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.policy import keys
 
+RAISE = (Path(__file__).parent / "raise.lua").read_text(encoding="utf-8")
+CHUNK = 1000
 RETRY_SECONDS = 0.5
+API_KEY_REMEMBERED = timedelta(seconds=60)  # for which a worker trusts what it has read of a key
+
+
+class Entry(NamedTuple):
+    """A key of the copy: it blocks until `ends`. Of an epoch it holds the number, which never falls."""
+
+    key: str
+    ends: datetime
+    epoch: int | None = None
+
+    @property
+    def value(self) -> int:
+        """What the key holds: above what the gate lets pass."""
+        return 1 if self.epoch is None else self.epoch
+
+
+def access_token_life() -> timedelta:
+    """Return for how long an access token, or what a worker remembers of an API key, may live on."""
+    return max(timedelta(minutes=settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES), API_KEY_REMEMBERED)
+
+
+def revoked_tokens(tokens: IssuedTokenQuerySet) -> Iterator[Entry]:
+    """Yield the entries of these tokens."""
+    rows = tokens.values_list("user_id", "jti", "expires_at").iterator()
+    return (Entry(keys.revoked(user_id, jti), expires) for user_id, jti, expires in rows)
+
+
+def revoked_keys(api_keys: QuerySet[ApiKey]) -> Iterator[Entry]:
+    """Yield the entries of those of the API keys that are revoked."""
+    rows = api_keys.values_list("user_id", "key_id", "revoked_at").iterator()
+    return (Entry(keys.revoked(user_id, key_id), at + API_KEY_REMEMBERED) for user_id, key_id, at in rows if at)
+
+
+def locked(users: Iterable[tuple[object, datetime | None]]) -> Iterator[Entry]:
+    """Yield the entries of locked accounts, given as (user_id, locked_until)."""
+    return (Entry(keys.locked(user_id), until) for user_id, until in users if until)
+
+
+def ended_epochs(users: Iterable[tuple[object, int, datetime | None]]) -> Iterator[Entry]:
+    """Yield the entries of ended epochs, given as (user_id, token_epoch, token_epoch_at)."""
+    life = access_token_life()
+    return (Entry(keys.epoch(user_id), at + life, epoch) for user_id, epoch, at in users if at)
+
+
+def all_entries(now: datetime) -> Iterator[Entry]:
+    """Yield all that the database knows to be revoked, locked or of an ended epoch; `now` is the database's time.
+
+    Accounts whose lock ends within the hour to come by another clock are among them: whoever meets one asks the
+    database.
+    """
+    past = now - MAX_CLOCK_SKEW
+    yield from revoked_tokens(IssuedToken.objects.to_blacklist(past))
+    yield from revoked_keys(ApiKey.objects.filter(revoked_at__gt=past - API_KEY_REMEMBERED))
+    yield from locked(User.objects.locked(past).values_list("user_id", "locked_until").iterator())
+    users = User.objects.with_new_epoch(past - access_token_life())
+    yield from ended_epochs(users.values_list("user_id", "token_epoch", "token_epoch_at").iterator())
+
+
+def late_entries(since: datetime) -> Iterator[Entry]:
+    """Yield what was revoked, locked or ended since the time, which is the database's. A lock ends an epoch, too."""
+    yield from revoked_tokens(IssuedToken.objects.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__gte=since))
+    yield from revoked_keys(ApiKey.objects.filter(revoked_at__gte=since))
+    users = list(
+        User.objects.with_new_epoch(since).values_list("user_id", "token_epoch", "token_epoch_at", "locked_until")
+    )
+    yield from ended_epochs(user[:3] for user in users)
+    yield from locked((user_id, until) for user_id, _, _, until in users)
+
+
+def in_chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries in lists of at most a thousand."""
+    left = iter(entries)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk
+
+
+def redis_now() -> int:
+    """Return Redis' time in seconds since the epoch; raise RedisUnavailable."""
+    seconds, _ = redis_call(lambda redis: redis.time())
+    return int(seconds)
+
+
+def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
+    """Write keys that block until the given times, and an hour longer for gateways whose clocks are behind; raise
+    RedisUnavailable. Their lives are counted from Redis' own time `now`, which is asked for if it is not given.
+    """
+    if not entries:
+        return
+    started = redis_now() if now is None else now
+
+    def write(redis: Redis, chunk: list[Entry]) -> None:
+        pipeline = redis.pipeline(transaction=False)
+        for key, ends, epoch in chunk:
+            life = max(0, int(ends.timestamp()) - started) + int(MAX_CLOCK_SKEW.total_seconds())
+            if epoch is None:
+                pipeline.set(key, 1, ex=life)
+            else:
+                pipeline.eval(RAISE, 1, key, epoch, life)
+        pipeline.execute()
+
+    for chunk in in_chunks(entries):
+        redis_call(lambda redis, chunk=chunk: write(redis, chunk))  # type: ignore[misc]
 
 
 class Publisher:

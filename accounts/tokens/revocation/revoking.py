@@ -15,10 +15,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedTokenQuerySet, User
-from accounts.tokens.revocation.copy import copy
-from accounts.tokens.revocation.entries import ended_epochs, locked, revoked_keys, revoked_tokens
-from accounts.tokens.revocation.lookout import lookout
-from accounts.tokens.revocation.publishing import try_to_publish
+from accounts.tokens.revocation.cache import copy
+from accounts.tokens.revocation.gates import lookout
+from accounts.tokens.revocation.publishing import ended_epochs, locked, revoked_keys, revoked_tokens, try_to_publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.policy import keys
