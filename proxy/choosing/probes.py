@@ -5,7 +5,8 @@ from functools import cache
 
 from django.conf import settings
 
-from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.exclusive_lease import take_lease
 from lucid_gateway.policy import keys
 
 LEASE_MS = 5_000
@@ -19,8 +20,7 @@ def gateway_name() -> str:
 
 def may_probe(instance: str) -> bool:
     """Return whether this worker may send the probe; without Redis each worker sends its own."""
-    key = keys.probe_lease(gateway_name(), instance)
     try:
-        return bool(redis_call(lambda redis: redis.set(key, "", nx=True, px=LEASE_MS)))
+        return take_lease(keys.probe_lease(gateway_name(), instance), "", milliseconds=LEASE_MS)
     except RedisUnavailable:
         return True

@@ -14,6 +14,7 @@ from django.conf import settings
 from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
@@ -73,14 +74,9 @@ class Sharing:
 
     def is_checker(self) -> bool:
         """Return whether it is this worker that checks: one of a gateway, until it is gone for five seconds."""
-
-        def ask(redis: Any) -> bool:
-            key = keys.health_checker(gateway_name())
-            taken = redis.set(key, self.worker, nx=True, px=CHECKER_LEASE_MS)
-            mine = taken or redis.get(key) == self.worker.encode()
-            return bool(mine and redis.pexpire(key, CHECKER_LEASE_MS))
-
-        chosen = redis_call(ask)
+        lease = keys.health_checker(gateway_name())
+        taken = take_lease(lease, self.worker, milliseconds=CHECKER_LEASE_MS)
+        chosen = taken or extend_lease(lease, self.worker, milliseconds=CHECKER_LEASE_MS)
         if not chosen:
             self.checker.forget()
         return chosen

@@ -19,9 +19,10 @@ from accounts.tokens.revocation.cache import copy
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.policy import keys
 
-RAISE = (Path(__file__).parent / "raise.lua").read_text(encoding="utf-8")
+publish_epoch_script = RedisScript(Path(__file__).parent / "publish_epoch.lua")
 CHUNK = 1000
 RETRY_SECONDS = 0.5
 API_KEY_REMEMBERED = timedelta(seconds=60)  # for which a worker trusts what it has read of a key
@@ -121,7 +122,7 @@ def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
             if epoch is None:
                 pipeline.set(key, 1, ex=life)
             else:
-                pipeline.eval(RAISE, 1, key, epoch, life)
+                publish_epoch_script.add_to(pipeline, [key], [epoch, life])
         pipeline.execute()
 
     for chunk in in_chunks(entries):

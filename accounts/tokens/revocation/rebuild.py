@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
 from django.db import connection
 
@@ -16,22 +17,18 @@ from accounts.tokens.revocation.cache import Goal, copy
 from accounts.tokens.revocation.publishing import Entry, all_entries, in_chunks, publish, redis_now
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.exclusive_lease import end_lease, extend_lease, take_lease
+from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.policy import keys
 
 logger = logging.getLogger(__name__)
 
+mark_complete_script = RedisScript(Path(__file__).parent / "mark_complete.lua")
 BUILDER_LIFE_MS = 5000
 EXTEND_EVERY_SECONDS = 1.0
 BUILDER_POLL_SECONDS = 0.05
 BUILD_LIFE_SECONDS = 600
-MARK_UNLESS_EMPTIED = """
-if redis.call('DEL', KEYS[1]) == 0 then return 0 end
-redis.call('SET', KEYS[2], ARGV[1])
-return 1
-"""
 COUNTERS_LIFE_SECONDS = 86_400
-DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
-EXTEND_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 
 
 def restore() -> bool:
@@ -92,7 +89,7 @@ def rebuild() -> int:
 def take_turn() -> str | None:
     """Return the id of a build that may begin now, None while another is under way."""
     build = keys.copy_build(uuid.uuid4().hex)
-    return build if redis_call(lambda redis: redis.set(keys.COPY_BUILDER, build, nx=True, px=BUILDER_LIFE_MS)) else None
+    return build if take_lease(keys.COPY_BUILDER, build, milliseconds=BUILDER_LIFE_MS) else None
 
 
 def build_copy(build: str, goal: Goal, entries: Iterable[Entry]) -> int:
@@ -106,12 +103,12 @@ def build_copy(build: str, goal: Goal, entries: Iterable[Entry]) -> int:
             publish(chunk, now=now)
             written += len(chunk)
             if time.monotonic() > extended_at + EXTEND_EVERY_SECONDS:
-                redis_call(lambda redis: redis.eval(EXTEND_OWN, 1, keys.COPY_BUILDER, build, BUILDER_LIFE_MS))
+                extend_lease(keys.COPY_BUILDER, build, milliseconds=BUILDER_LIFE_MS)
                 extended_at = time.monotonic()
-        if not redis_call(lambda redis: redis.eval(MARK_UNLESS_EMPTIED, 2, build, keys.COPY_MARKER, goal.run_id)):
+        if not mark_complete_script([build, keys.COPY_MARKER], [goal.run_id]):
             raise RedisUnavailable("emptied while the copy was built")
         redis_call(lambda redis: redis.set(keys.COPY_BUILDS_DONE, number, ex=COUNTERS_LIFE_SECONDS))
     finally:
-        redis_call(lambda redis: redis.eval(DELETE_OWN, 1, keys.COPY_BUILDER, build))
+        end_lease(keys.COPY_BUILDER, build)
     copy.settle(goal)
     return written

@@ -7,6 +7,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -66,6 +67,10 @@ class RedisScript:
     def __call__(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Return what the script returns; raise RedisUnavailable when Redis is not available."""
         return breaker.call(lambda: self.run(keys, arguments))
+
+    def add_to(self, pipeline: Pipeline, keys: Sequence[str], arguments: Sequence[Any]) -> None:
+        """Add the script to a pipeline, in full: a pipeline cannot send it again when the server has lost it."""
+        pipeline.eval(self.source, len(keys), *keys, *arguments)
 
     def run(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run the script; a connection that was closed while it was idle is opened again, once."""
