@@ -24,8 +24,8 @@ from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, SigningKey, keyring_cache
-from accounts.tokens.revocation.cache import copy
-from accounts.tokens.revocation.gates import lookout
+from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
@@ -48,7 +48,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("suite")
 
-BACKGROUND = ("redis-probe", "revocation", "blacklist-build", "idempotency-release")  # names of threads
+BACKGROUND = ("redis-probe", "revocation", "revocation-rebuild", "idempotency-release")  # names of threads
 BACKGROUND_SECONDS = 10
 PASSWORD = "Correct-Horse-7"  # noqa: S105  # of the cast
 
@@ -100,8 +100,9 @@ def empty_redis() -> Redis:
     end_background_work()
     redis = redis_client()
     redis.flushall()
-    copy.settled, copy.asked_again_at = copy.doubts, 0.0
-    lookout.entries = {}
+    revocation_cache.trusted_generation = revocation_cache.suspected_generation
+    revocation_cache.next_rebuild_at = 0.0
+    late_revocations.entries = {}
     limiter.fallback.clear()
     return redis
 

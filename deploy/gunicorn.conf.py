@@ -111,8 +111,7 @@ def post_worker_init(worker: Any) -> None:
     """
     # Django is set up by now, and was not before.
     from accounts.tokens import keyring  # noqa: PLC0415
-    from accounts.tokens.revocation.gates import SECONDS as LOOK_SECONDS  # noqa: PLC0415
-    from accounts.tokens.revocation.gates import lookout  # noqa: PLC0415
+    from accounts.tokens.revocation.gates import READ_EVERY_SECONDS, late_revocations  # noqa: PLC0415
     from lucid_gateway.kernel.loops import follow  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
@@ -121,7 +120,7 @@ def post_worker_init(worker: Any) -> None:
     from ratelimit import rules  # noqa: PLC0415
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
 
-    follow(lookout.look, seconds=LOOK_SECONDS)
+    follow(late_revocations.read, seconds=READ_EVERY_SECONDS)
     handover = Handover(memory, keyring.keyring_cache, rules.rules_cache, maintenance.closures_cache)
     follow(keyring.keyring_cache.load, rules.rules_cache.load, maintenance.closures_cache.load, handover.write)
     handover.take_over()

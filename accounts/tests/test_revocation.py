@@ -17,8 +17,8 @@ from accounts.models import IssuedToken, User
 from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from accounts.tokens.revocation import rebuild as rebuilding
-from accounts.tokens.revocation.cache import Copy, copy
-from accounts.tokens.revocation.gates import Lookout
+from accounts.tokens.revocation.cache import RevocationCache, revocation_cache
+from accounts.tokens.revocation.gates import LateRevocations
 from accounts.tokens.revocation.publishing import CHUNK, Entry
 from accounts.tokens.revocation.rebuild import rebuild
 from accounts.tokens.revocation.revoking import revoke
@@ -62,7 +62,7 @@ def outcome(api: ApiClient, access: str) -> str:
 
 def another_worker() -> None:
     """Forget what this process knows: another worker has seen neither outage nor revocation."""
-    copy.settled = copy.doubts
+    revocation_cache.trusted_generation = revocation_cache.suspected_generation
 
 
 def redis_away() -> None:
@@ -155,10 +155,10 @@ def test_a_new_process_builds_the_copy_before_it_believes_it(
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
     empty_redis.delete(revoked_key(IssuedToken.objects.get(kind="access")))
-    fresh = Copy()
-    assert fresh.suspect
+    fresh = RevocationCache()
+    assert fresh.is_suspected
 
-    copy.settled = fresh.settled
+    revocation_cache.trusted_generation = fresh.trusted_generation
     assert outcome(api, tokens.access) == "2003"
 
 
@@ -166,15 +166,15 @@ def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.Mon
     real = rebuilding.publish
 
     def publish_meanwhile(entries: object, now: int) -> None:
-        copy.doubt()
+        revocation_cache.suspect()
         real([], now=now)
 
-    copy.doubt()
+    revocation_cache.suspect()
     lock_user(owner, reason="", by="")
     monkeypatch.setattr(rebuilding, "publish", publish_meanwhile)
     rebuild()
 
-    assert copy.suspect
+    assert revocation_cache.is_suspected
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -224,7 +224,7 @@ def test_a_large_copy_is_built_beside_the_requests(
     wait_until(lambda: bool(empty_redis.exists(keys.COPY_MARKER)), 60)
     assert empty_redis.exists(revoked_key(IssuedToken.objects.get(jti="0" * 32)))
     assert outcome(api, tokens.access) == "2003"
-    with copy.building:  # the thread has ended
+    with revocation_cache.rebuilding:  # the thread has ended
         assert outcome(api, others.access) == "in"
 
 
@@ -251,17 +251,17 @@ def test_a_logout_that_was_applied_without_a_majority_holds_at_once(api: ApiClie
 
 def test_a_copy_on_another_server_is_not_believed(tokens: TokenPair, empty_redis: Redis) -> None:
     rebuild()
-    lookout = Lookout()
-    lookout.watch_redis()
-    assert not copy.suspect
+    late_revocations = LateRevocations()
+    late_revocations.watch_redis()
+    assert not revocation_cache.is_suspected
 
-    lookout.run_id = "of the server on the other side of a split"
-    copy.believed_on = lookout.run_id.encode()
-    lookout.watch_redis()
-    assert copy.suspect
+    late_revocations.run_id = "of the server on the other side of a split"
+    revocation_cache.trusted_run_id = late_revocations.run_id.encode()
+    late_revocations.watch_redis()
+    assert revocation_cache.is_suspected
 
-    lookout.look()  # which settles it while the database answers
-    assert not copy.suspect
+    late_revocations.read()  # which settles it while the database answers
+    assert not revocation_cache.is_suspected
 
 
 def test_without_redis_the_database_is_asked(
@@ -292,9 +292,9 @@ def test_without_redis_an_unrecorded_token_and_a_deactivated_user_are_refused(
 
 def test_without_redis_nobody_waits_for_a_build(api: ApiClient, tokens: TokenPair) -> None:
     redis_away()
-    copy.doubt()
+    revocation_cache.suspect()
 
-    with copy.building:
+    with revocation_cache.rebuilding:
         assert outcome(api, tokens.access) == "in"
 
 

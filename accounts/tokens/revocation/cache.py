@@ -1,7 +1,4 @@
-"""Whether the copy in Redis is whole.
-
-The copy counts only while its marker is there and names the running server.
-"""
+"""Whether this process trusts the revocations in Redis, a cache of what the database says."""
 
 import threading
 from typing import NamedTuple
@@ -10,64 +7,75 @@ from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.policy import keys
 
 
-class Goal(NamedTuple):
-    """What settles doubts: a copy on the server of this run id, by a build that began after so many others."""
+class WantedRebuild(NamedTuple):
+    """The rebuild that makes a generation trusted: on the server with this run id, with a number above `after`."""
 
-    doubts: int
+    generation: int
     run_id: bytes
-    begun: int
+    after: int
 
 
-class Copy:
-    """What this process knows of the copy in Redis: at first nothing, as an earlier process may have ended before it
-    could write what it revoked.
+class RevocationCache:
+    """Whether this process trusts the revocations in Redis.
+
+    Whatever may have kept an entry from Redis begins a new `suspected_generation`: Redis or the database failed, or
+    another Redis server answers. While `trusted_generation` is behind it, the database decides.
+    It catches up once a rebuild that began later is complete, on the server that answers: the marker in Redis names
+    that server, and the numbers of the rebuilds tell which began later.
+    A new process begins suspicious: an earlier one may have ended before it published what it revoked.
     """
 
     def __init__(self) -> None:
-        self.building = threading.Lock()
-        self.doubts = 1
-        self.settled = 0
-        self.goal: Goal | None = None
-        self.believed_on = b""  # the run id of the server whose copy was believed last
-        self.asked_again_at = 0.0
+        self.rebuilding = threading.Lock()
+        self.suspected_generation = 1
+        self.trusted_generation = 0
+        self.wanted: WantedRebuild | None = None
+        self.trusted_run_id = b""
+        self.next_rebuild_at = 0.0  # by time.monotonic()
 
-    def doubt(self) -> None:
-        """Note that the copy may lack something; a build that has begun already does not settle this."""
-        self.doubts += 1
+    def suspect(self) -> None:
+        """Trust the cache no longer; a rebuild that has begun already does not change this."""
+        self.suspected_generation += 1
 
     @property
-    def suspect(self) -> bool:
-        """Whether the copy must be built anew before it is believed."""
-        return self.settled < self.doubts
+    def is_suspected(self) -> bool:
+        """Whether the cache must be rebuilt before it is trusted."""
+        return self.trusted_generation < self.suspected_generation
 
-    def aim(self) -> Goal:
-        """Return what settles the present doubts; they stay the same however often it is tried."""
-        run_id = server_run_id()
-        if self.goal is None or (self.goal.doubts, self.goal.run_id) != (self.doubts, run_id):
-            self.goal = Goal(self.doubts, run_id, number_at(keys.COPY_BUILDS_BEGUN))
-        return self.goal
+    def wanted_rebuild(self) -> WantedRebuild:
+        """Return the rebuild that makes the present generation trusted; it stays the same until it is complete.
 
-    def is_built(self, goal: Goal) -> bool:
-        """Return whether the copy is whole, and settle the doubts if so; who doubts it believes only a later build."""
-        whole = redis_call(lambda redis: redis.get(keys.COPY_MARKER)) == goal.run_id
-        if whole and (not self.suspect or number_at(keys.COPY_BUILDS_DONE) > goal.begun):
-            self.settle(goal)
+        Raises RedisUnavailable.
+        """
+        generation, run_id = self.suspected_generation, server_run_id()
+        if self.wanted is None or self.wanted[:2] != (generation, run_id):
+            self.wanted = WantedRebuild(generation, run_id, number_at(keys.COPY_BUILDS_BEGUN))
+        return self.wanted
+
+    def is_complete(self, wanted: WantedRebuild) -> bool:
+        """Return whether the cache is complete and, if it is suspected, rebuilt since; trust it if so.
+
+        Raises RedisUnavailable.
+        """
+        marked = redis_call(lambda redis: redis.get(keys.COPY_MARKER)) == wanted.run_id
+        if marked and (not self.is_suspected or number_at(keys.COPY_BUILDS_DONE) > wanted.after):
+            self.trust(wanted)
             return True
         return False
 
-    def settle(self, goal: Goal) -> None:
-        """Believe the copy again, unless somebody has doubted it meanwhile."""
-        self.settled, self.goal, self.believed_on = goal.doubts, None, goal.run_id
+    def trust(self, rebuilt: WantedRebuild) -> None:
+        """Trust the generation of the rebuild; the cache stays suspected if a later generation has begun."""
+        self.trusted_generation, self.trusted_run_id, self.wanted = rebuilt.generation, rebuilt.run_id, None
 
 
-copy = Copy()
+revocation_cache = RevocationCache()
 
 
 def server_run_id() -> bytes:
-    """Return what names the run of the Redis server that is asked; raise RedisUnavailable."""
+    """Return what names the run of the Redis server that answers; raise RedisUnavailable."""
     return str(redis_call(lambda redis: redis.info("server")["run_id"])).encode()
 
 
 def number_at(key: str) -> int:
-    """Return the number that the key holds, 0 if none."""
+    """Return the number that the key holds, 0 if none; raise RedisUnavailable."""
     return int(redis_call(lambda redis: redis.get(key)) or 0)

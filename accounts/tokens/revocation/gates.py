@@ -14,9 +14,9 @@ from typing import Any
 from redis import Redis
 
 from accounts.models import ApiKey, IssuedToken, User
-from accounts.tokens.revocation.cache import copy
+from accounts.tokens.revocation.cache import revocation_cache
 from accounts.tokens.revocation.publishing import Entry, in_chunks, late_entries, try_to_publish
-from accounts.tokens.revocation.rebuild import restore
+from accounts.tokens.revocation.rebuild import try_to_rebuild
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW, compare_clock, database_now
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable, redis_call
@@ -26,18 +26,18 @@ from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, admit, admit
 from ratelimit.engine.limits import RequestLimit
 
 MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
-SECONDS = 1.0
+READ_EVERY_SECONDS = 1.0
 # Each look goes back behind the last one, for what became visible later than its time says.
 OVERLAP = timedelta(seconds=60)
 SWEEP_SECONDS = 60.0
 
 
-class Lookout:
+class LateRevocations:
     """The late revocations that this process knows of, by their keys in Redis."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self.looked_at: datetime | None = None
+        self.read_at: datetime | None = None
         self.run_id = ""
         self.swept_at = time.monotonic()
 
@@ -50,7 +50,7 @@ class Lookout:
             if entry is not None and gate.above is not None and entry.value > gate.above:
                 raise GateClosed(index)
 
-    def look(self) -> None:
+    def read(self) -> None:
         """Read what is new, hold it against requests, and write it to the Redis that is in reach, for whoever asks
         Redis alone. Raises django.db.Error.
         """
@@ -58,19 +58,19 @@ class Lookout:
         now = database_now()
         compare_clock("the database", now.timestamp(), asked_at=asked_at)
         # A primary that took over may have a clock that is behind.
-        since = min(now, self.looked_at or now) - OVERLAP
+        since = min(now, self.read_at or now) - OVERLAP
         new: list[Entry] = []
         for chunk in in_chunks(late_entries(since)):
             new += self.hold(chunk)
             time.sleep(0)  # others of this worker get their turn
-        self.looked_at = now
+        self.read_at = now
         try_to_publish(new)
         self.sweep()
         self.watch_redis()
-        if copy.suspect:
+        if revocation_cache.is_suspected:
             # Now, while the database answers: it may be down when the next request comes.
             with suppress(RedisUnavailable):
-                restore()
+                try_to_rebuild()
 
     def hold(self, entries: Iterable[Entry]) -> list[Entry]:
         """Hold the entries against requests; return those that are new."""
@@ -100,8 +100,8 @@ class Lookout:
         except RedisUnavailable:
             return
         compare_clock("Redis", seconds + microseconds / 1e6, asked_at=asked_at)
-        if self.run_id and info["run_id"] != self.run_id and info["run_id"].encode() != copy.believed_on:
-            copy.doubt()
+        if self.run_id and info["run_id"] != self.run_id and info["run_id"].encode() != revocation_cache.trusted_run_id:
+            revocation_cache.suspect()
         self.run_id = info["run_id"]
 
 
@@ -113,7 +113,7 @@ def who_and_when(redis: Redis) -> Any:
     return pipeline.execute()
 
 
-lookout = Lookout()
+late_revocations = LateRevocations()
 
 
 class EpochOver(TokenInvalid):
@@ -141,12 +141,12 @@ def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
     (DESIGN, section 5).
     """
     try:
-        if copy.suspect and not restore():
+        if revocation_cache.is_suspected and not try_to_rebuild():
             return admit_by_database(caller, tier)
         return admit_by_copy(caller, tier)
     except RedisUnavailable as error:
         if not isinstance(error, RedisCallFailed):
-            copy.doubt()
+            revocation_cache.suspect()
         check_in_database(caller)
         return admit_locally(tier, caller.subject)
 
@@ -157,20 +157,20 @@ def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False,
     """
     doors = gates(caller, unlocked=unlocked)
     try:
-        lookout.check(doors)
+        late_revocations.check(doors)
         return admit(tier, caller.subject, gates=doors)
     except GateClosed as error:
         closed = error.index
     if closed == LOCK_GATE:
         # The lock may have been lifted when Redis could not be told.
         refuse_locked(caller)
-        lookout.forget(keys.locked(caller.user_id))
+        late_revocations.forget(keys.locked(caller.user_id))
         return admit_by_copy(caller, tier, unlocked=True, restored=restored)
     if closed == REVOKED_GATE:
         raise TokenInvalid(reason="token_revoked")
     if closed == EPOCH_GATE:
         raise EpochOver()
-    if restored or not restore():
+    if restored or not try_to_rebuild():
         return admit_by_database(caller, tier)
     return admit_by_copy(caller, tier, unlocked=unlocked, restored=True)
 

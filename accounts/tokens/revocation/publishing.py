@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from redis import Redis
 
 from accounts.models import ApiKey, IssuedToken, IssuedTokenQuerySet, User
-from accounts.tokens.revocation.cache import copy
+from accounts.tokens.revocation.cache import revocation_cache
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
@@ -170,5 +170,5 @@ def try_to_publish(entries: Iterable[Entry]) -> None:
     try:
         publish(ready)
     except RedisUnavailable:
-        copy.doubt()
+        revocation_cache.suspect()
         publisher.add(ready)

@@ -15,8 +15,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedTokenQuerySet, User
-from accounts.tokens.revocation.cache import copy
-from accounts.tokens.revocation.gates import lookout
+from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import ended_epochs, locked, revoked_keys, revoked_tokens, try_to_publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
@@ -24,12 +24,12 @@ from lucid_gateway.policy import keys
 
 
 @contextmanager
-def doubting_after_errors() -> Iterator[None]:
+def suspecting_after_errors() -> Iterator[None]:
     """Doubt the copy if the database raises: nobody knows whether it did what it was asked."""
     try:
         yield
     except DatabaseError:
-        copy.doubt()
+        revocation_cache.suspect()
         raise
 
 
@@ -40,7 +40,7 @@ def revoke(tokens: IssuedTokenQuerySet) -> int:
     What has expired by this gateway's clock may be good by another's: that is revoked, too.
     """
     past = timezone.now() - MAX_CLOCK_SKEW
-    with doubting_after_errors():
+    with suspecting_after_errors():
         ended = tokens.live().update(revoked_at=Now())
         tokens.live(past).update(revoked_at=Now())
         try_to_publish(revoked_tokens(tokens.to_blacklist(past)))
@@ -49,7 +49,7 @@ def revoke(tokens: IssuedTokenQuerySet) -> int:
 
 def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
     """Revoke API keys; return how many were not yet."""
-    with doubting_after_errors():
+    with suspecting_after_errors():
         ids = list(api_keys.values_list("key_id", flat=True))
         chosen = ApiKey.objects.filter(key_id__in=ids)
         ended = chosen.filter(revoked_at=None).update(revoked_at=Now())
@@ -59,7 +59,7 @@ def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
 
 def end_epoch(user: User, **changes: Any) -> None:
     """End all that was issued to the user until now, known or not, and make the changes to the row, in one step."""
-    with doubting_after_errors():
+    with suspecting_after_errors():
         User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1, token_epoch_at=Now(), **changes)
         user.refresh_from_db(fields=["token_epoch", "token_epoch_at", *changes])
         try_to_publish(ended_epochs([(user.pk, user.token_epoch, user.token_epoch_at)]))
@@ -78,7 +78,7 @@ def publish_lock(user: User) -> None:
 
 def publish_unlock(user: User) -> None:
     """Tell the hot path that the account is open again; what Redis does not hear, it asks the database."""
-    lookout.forget(keys.locked(user.pk))
+    late_revocations.forget(keys.locked(user.pk))
     with suppress(RedisUnavailable):
         redis_call(lambda redis: redis.delete(keys.locked(user.pk)))
     # Somebody may have locked the account meanwhile, and told Redis before we did.

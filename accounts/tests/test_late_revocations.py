@@ -10,19 +10,19 @@ from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.revocation import gates
-from accounts.tokens.revocation.gates import OVERLAP, Lookout
+from accounts.tokens.revocation.gates import OVERLAP, LateRevocations
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.policy import keys
 
 
 @pytest.fixture
-def lookout(monkeypatch: pytest.MonkeyPatch) -> Lookout:
+def late_revocations(monkeypatch: pytest.MonkeyPatch) -> LateRevocations:
     """A worker's, that has looked once before anything was revoked."""
-    fresh = Lookout()
-    monkeypatch.setattr("accounts.tokens.revocation.gates.lookout", fresh)
-    monkeypatch.setattr("accounts.tokens.revocation.revoking.lookout", fresh)
-    fresh.look()
+    fresh = LateRevocations()
+    monkeypatch.setattr("accounts.tokens.revocation.gates.late_revocations", fresh)
+    monkeypatch.setattr("accounts.tokens.revocation.revoking.late_revocations", fresh)
+    fresh.read()
     return fresh
 
 
@@ -40,11 +40,11 @@ def outcome(api: ApiClient, access: str) -> str:
 
 
 def test_what_was_revoked_elsewhere_is_refused_and_written_to_redis(
-    api: ApiClient, tokens: TokenPair, lookout: Lookout, empty_redis: Redis
+    api: ApiClient, tokens: TokenPair, late_revocations: LateRevocations, empty_redis: Redis
 ) -> None:
     assert outcome(api, tokens.access) == "in"
     key = revoke_elsewhere()
-    lookout.look()
+    late_revocations.read()
 
     assert empty_redis.exists(key)
     empty_redis.delete(key)
@@ -52,22 +52,22 @@ def test_what_was_revoked_elsewhere_is_refused_and_written_to_redis(
 
 
 def test_what_became_visible_later_than_its_time_says_is_read(
-    api: ApiClient, tokens: TokenPair, lookout: Lookout
+    api: ApiClient, tokens: TokenPair, late_revocations: LateRevocations
 ) -> None:
     assert outcome(api, tokens.access) == "in"
     revoke_elsewhere(seconds=OVERLAP.total_seconds() / 2)
-    lookout.look()
+    late_revocations.read()
 
     assert outcome(api, tokens.access) == "2003"
 
 
 def test_an_ended_epoch_and_a_lock_are_read_and_an_unlock_is_asked_of_the_database(
-    api: ApiClient, owner: User, tokens: TokenPair, lookout: Lookout, empty_redis: Redis
+    api: ApiClient, owner: User, tokens: TokenPair, late_revocations: LateRevocations, empty_redis: Redis
 ) -> None:
     assert outcome(api, tokens.access) == "in"
     lock_user(owner, reason="", by="")
     empty_redis.delete(keys.locked(owner.pk), keys.epoch(owner.pk))
-    lookout.look()
+    late_revocations.read()
     empty_redis.delete(keys.locked(owner.pk), keys.epoch(owner.pk))
 
     assert outcome(api, tokens.access) == "2005"
@@ -75,47 +75,49 @@ def test_an_ended_epoch_and_a_lock_are_read_and_an_unlock_is_asked_of_the_databa
     assert outcome(api, tokens.access) == "2003"
     owner.refresh_from_db()
     assert outcome(api, issue_tokens(owner).access) == "in"
-    assert keys.locked(owner.pk) not in lookout.entries
+    assert keys.locked(owner.pk) not in late_revocations.entries
 
 
-def test_an_unlock_here_is_held_against_nobody(owner: User, lookout: Lookout) -> None:
+def test_an_unlock_here_is_held_against_nobody(owner: User, late_revocations: LateRevocations) -> None:
     lock_user(owner, reason="", by="")
-    lookout.look()
+    late_revocations.read()
     unlock_user(owner, by="")
 
-    assert keys.locked(owner.pk) not in lookout.entries
+    assert keys.locked(owner.pk) not in late_revocations.entries
 
 
-def test_what_is_known_is_not_written_to_redis_again(tokens: TokenPair, lookout: Lookout, empty_redis: Redis) -> None:
+def test_what_is_known_is_not_written_to_redis_again(
+    tokens: TokenPair, late_revocations: LateRevocations, empty_redis: Redis
+) -> None:
     key = revoke_elsewhere()
-    lookout.look()
+    late_revocations.read()
     empty_redis.delete(key)
-    lookout.look()
+    late_revocations.read()
 
     assert not empty_redis.exists(key)
 
 
 def test_a_clock_of_the_database_that_was_set_back_hides_nothing(
-    api: ApiClient, tokens: TokenPair, lookout: Lookout
+    api: ApiClient, tokens: TokenPair, late_revocations: LateRevocations
 ) -> None:
     assert outcome(api, tokens.access) == "in"
-    lookout.looked_at = timezone.now() + timedelta(hours=1)
+    late_revocations.read_at = timezone.now() + timedelta(hours=1)
     revoke_elsewhere()
-    lookout.look()
+    late_revocations.read()
 
     assert outcome(api, tokens.access) == "2003"
 
 
 def test_entries_are_forgotten_once_they_have_ended_by_any_clock(
-    tokens: TokenPair, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+    tokens: TokenPair, late_revocations: LateRevocations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = revoke_elsewhere()
-    lookout.look()
+    late_revocations.read()
     monkeypatch.setattr(gates, "SWEEP_SECONDS", 0.0)
-    lookout.look()
-    assert key in lookout.entries
+    late_revocations.read()
+    assert key in late_revocations.entries
 
     ended = timezone.now() - MAX_CLOCK_SKEW - timedelta(seconds=1)
-    lookout.entries = {key: entry._replace(ends=ended) for key, entry in lookout.entries.items()}
-    lookout.sweep()
-    assert lookout.entries == {}
+    late_revocations.entries = {key: entry._replace(ends=ended) for key, entry in late_revocations.entries.items()}
+    late_revocations.sweep()
+    assert late_revocations.entries == {}
