@@ -98,7 +98,7 @@ def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_pat
                     def revoked() -> list[bytes]:
                         return list(client.scan_iter("*:revoked:*"))
 
-                    wait_until(lambda: len(revoked()) == 2 and bool(client.exists(keys.COPY_MARKER)), 30)
+                    wait_until(lambda: len(revoked()) == 2 and bool(client.exists(keys.REVOCATIONS_COMPLETE)), 30)
                     assert all(0 < client.ttl(key) <= 900 + 3600 for key in revoked())
 
                 stop_database()

@@ -280,7 +280,7 @@ def builds(redis: Redis) -> Iterator[list[str]]:
 
         def watch() -> None:
             for command in monitor.listen():
-                if command["command"].startswith(f"SET {keys.COPY_MARKER}"):
+                if command["command"].startswith(f"SET {keys.REVOCATIONS_COMPLETE}"):
                     seen.append(command["command"])
                 if command["command"] == "ECHO enough":
                     return
@@ -297,7 +297,7 @@ def builds(redis: Redis) -> Iterator[list[str]]:
 def until_built(redis: Redis, hammer: Hammer) -> None:
     """Go on until the copy is whole: requests do not wait for it."""
     deadline = time.monotonic() + 30
-    while not redis.exists(keys.COPY_MARKER):
+    while not redis.exists(keys.REVOCATIONS_COMPLETE):
         assert time.monotonic() < deadline
         hammer.go_on(1)
 
@@ -327,7 +327,7 @@ def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load
         until_built(stage.redis.client, hammer)  # by a worker that tries Redis again
         hammer.go_on(10)
         # The new server began to count with the first build, also one before anybody could watch.
-        after_outage = int(stage.redis.client.get(keys.COPY_BUILDS_BEGUN) or 0)
+        after_outage = int(stage.redis.client.get(keys.REBUILDS_BEGUN) or 0)
 
     assert set(hammer.seen("revoked")) == {"2003"}
     assert set(hammer.seen("live")) == {"200"}

@@ -94,7 +94,7 @@ def test_what_an_earlier_run_of_redis_wrote_does_not_count(
     api.send("post", "/auth/logout", {}, token=tokens.access)
     row = IssuedToken.objects.get(kind="access")
     empty_redis.delete(revoked_key(row))
-    empty_redis.set(keys.COPY_MARKER, "0" * 40)
+    empty_redis.set(keys.REVOCATIONS_COMPLETE, "0" * 40)
 
     assert outcome(api, tokens.access) == "2003"
 
@@ -183,7 +183,7 @@ def test_many_requests_after_a_flush_build_the_copy_once(tokens: TokenPair) -> N
         outcomes = in_parallel(8, lambda _: outcome(ApiClient(HTTP_HOST="testserver"), tokens.access))
 
     assert outcomes == ["in"] * 8
-    assert len([command for command in commands if command.startswith(f"SET {keys.COPY_MARKER}")]) == 1
+    assert len([command for command in commands if command.startswith(f"SET {keys.REVOCATIONS_COMPLETE}")]) == 1
 
 
 def test_while_another_worker_builds_the_copy_the_database_answers_and_redis_counts(
@@ -191,14 +191,14 @@ def test_while_another_worker_builds_the_copy_the_database_answers_and_redis_cou
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
     empty_redis.flushall()
-    empty_redis.set(keys.COPY_BUILDER, "another worker's", px=60_000)
+    empty_redis.set(keys.REBUILD_LEASE, "another worker's", px=60_000)
 
     with CaptureQueriesContext(connection) as queries:
         assert outcome(api, others.access) == "in"
     assert len(queries) == 1
     assert outcome(api, tokens.access) == "2003"
-    assert empty_redis.exists(keys.COPY_BUILDER)
-    assert not empty_redis.exists(keys.COPY_MARKER)
+    assert empty_redis.exists(keys.REBUILD_LEASE)
+    assert not empty_redis.exists(keys.REVOCATIONS_COMPLETE)
     assert [int(empty_redis.hget(key, "n") or 0) for key in empty_redis.keys("{user:*}:rate:authenticated")] == [1]
 
 
@@ -221,7 +221,7 @@ def test_a_large_copy_is_built_beside_the_requests(
     assert outcome(api, tokens.access) == "2003"
     assert outcome(api, others.access) == "in"
     go_on.set()
-    wait_until(lambda: bool(empty_redis.exists(keys.COPY_MARKER)), 60)
+    wait_until(lambda: bool(empty_redis.exists(keys.REVOCATIONS_COMPLETE)), 60)
     assert empty_redis.exists(revoked_key(IssuedToken.objects.get(jti="0" * 32)))
     assert outcome(api, tokens.access) == "2003"
     with revocation_cache.rebuilding:  # the thread has ended

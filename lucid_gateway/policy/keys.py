@@ -52,17 +52,17 @@ def shadow_refusals(day: int) -> str:
     return f"shadow_refusals:{day}"
 
 
-# Revocation. The marker says that the copy of the database's revocations is complete.
+# Revocation. Redis is a cache of the database's revocations; it holds them all while the first of these keys exists.
 
-COPY_MARKER = "revocations:complete"
-COPY_BUILDER = "revocations:builder"
-COPY_BUILDS_BEGUN = "revocations:builds_begun"
-COPY_BUILDS_DONE = "revocations:builds_done"
+REVOCATIONS_COMPLETE = "revocations:complete"
+REBUILD_LEASE = "revocations:rebuild_lease"
+REBUILDS_BEGUN = "revocations:rebuilds_begun"
+REBUILDS_DONE = "revocations:rebuilds_done"
 
 
-def copy_build(build_id: str) -> str:
-    """Return the key that proves that nobody emptied the server during a build."""
-    return f"revocations:build:{build_id}"
+def rebuild(rebuild_id: str) -> str:
+    """Return the key that proves that nobody emptied the server during a rebuild."""
+    return f"revocations:rebuild:{rebuild_id}"
 
 
 def revoked(user_id: object, credential_id: str) -> str:

@@ -293,6 +293,6 @@ def test_every_key_of_all_this_has_an_expiry_but_the_marker_of_the_copy(stage: S
     expiries = {key.decode(): stage.redis.ttl(key) for key in stage.redis.scan_iter()}
 
     assert [kind for kind in KINDS_OF_KEYS if not any(kind in key for key in expiries)] == []
-    assert expiries.pop(keys.COPY_MARKER) == -1
+    assert expiries.pop(keys.REVOCATIONS_COMPLETE) == -1
     assert [key for key, seconds in expiries.items() if seconds == -1] == []
     assert max(expiries.values()) <= 86_401

@@ -49,7 +49,7 @@ class RevocationCache:
         """
         generation, run_id = self.suspected_generation, server_run_id()
         if self.wanted is None or self.wanted[:2] != (generation, run_id):
-            self.wanted = WantedRebuild(generation, run_id, number_at(keys.COPY_BUILDS_BEGUN))
+            self.wanted = WantedRebuild(generation, run_id, number_at(keys.REBUILDS_BEGUN))
         return self.wanted
 
     def is_complete(self, wanted: WantedRebuild) -> bool:
@@ -57,8 +57,8 @@ class RevocationCache:
 
         Raises RedisUnavailable.
         """
-        marked = redis_call(lambda redis: redis.get(keys.COPY_MARKER)) == wanted.run_id
-        if marked and (not self.is_suspected or number_at(keys.COPY_BUILDS_DONE) > wanted.after):
+        marked = redis_call(lambda redis: redis.get(keys.REVOCATIONS_COMPLETE)) == wanted.run_id
+        if marked and (not self.is_suspected or number_at(keys.REBUILDS_DONE) > wanted.after):
             self.trust(wanted)
             return True
         return False

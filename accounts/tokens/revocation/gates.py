@@ -25,7 +25,7 @@ from lucid_gateway.policy.errors import AccountLocked, TokenInvalid
 from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, admit, admit_locally
 from ratelimit.engine.limits import RequestLimit
 
-MARKER_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
+COMPLETE_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 READ_EVERY_SECONDS = 1.0
 # Each look goes back behind the last one, for what became visible later than its time says.
 OVERLAP = timedelta(seconds=60)
@@ -127,7 +127,7 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
     token not revoked and of the current epoch.
     """
     return (
-        KeyGate(keys.COPY_MARKER, None),
+        KeyGate(keys.REVOCATIONS_COMPLETE, None),
         KeyGate(keys.locked(caller.user_id), 1 if unlocked else 0),
         KeyGate(keys.revoked(caller.user_id, caller.jti), 0),
         KeyGate(keys.epoch(caller.user_id), caller.epoch),

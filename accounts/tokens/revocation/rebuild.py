@@ -88,27 +88,27 @@ def rebuild() -> int:
 
 def take_turn() -> str | None:
     """Return the key of a rebuild that may begin now, None while another is under way; raise RedisUnavailable."""
-    rebuild_key = keys.copy_build(uuid.uuid4().hex)
-    return rebuild_key if take_lease(keys.COPY_BUILDER, rebuild_key, milliseconds=LEASE_MS) else None
+    rebuild_key = keys.rebuild(uuid.uuid4().hex)
+    return rebuild_key if take_lease(keys.REBUILD_LEASE, rebuild_key, milliseconds=LEASE_MS) else None
 
 
 def write_all(rebuild_key: str, wanted: WantedRebuild, entries: Iterable[Entry]) -> int:
     """Write the entries and the marker, then end the turn; return the number of entries. Raises RedisUnavailable."""
     try:
         redis_call(lambda redis: redis.set(rebuild_key, 1, ex=REBUILD_LIFE_SECONDS))
-        number = redis_call(lambda redis: redis.incr(keys.COPY_BUILDS_BEGUN))
-        redis_call(lambda redis: redis.expire(keys.COPY_BUILDS_BEGUN, NUMBERS_LIFE_SECONDS))
+        number = redis_call(lambda redis: redis.incr(keys.REBUILDS_BEGUN))
+        redis_call(lambda redis: redis.expire(keys.REBUILDS_BEGUN, NUMBERS_LIFE_SECONDS))
         written, now, extended_at = 0, redis_now(), time.monotonic()
         for chunk in in_chunks(entries):
             publish(chunk, now=now)
             written += len(chunk)
             if time.monotonic() > extended_at + EXTEND_EVERY_SECONDS:
-                extend_lease(keys.COPY_BUILDER, rebuild_key, milliseconds=LEASE_MS)
+                extend_lease(keys.REBUILD_LEASE, rebuild_key, milliseconds=LEASE_MS)
                 extended_at = time.monotonic()
-        if not mark_complete_script([rebuild_key, keys.COPY_MARKER], [wanted.run_id]):
+        if not mark_complete_script([rebuild_key, keys.REVOCATIONS_COMPLETE], [wanted.run_id]):
             raise RedisUnavailable("emptied during the rebuild")
-        redis_call(lambda redis: redis.set(keys.COPY_BUILDS_DONE, number, ex=NUMBERS_LIFE_SECONDS))
+        redis_call(lambda redis: redis.set(keys.REBUILDS_DONE, number, ex=NUMBERS_LIFE_SECONDS))
     finally:
-        end_lease(keys.COPY_BUILDER, rebuild_key)
+        end_lease(keys.REBUILD_LEASE, rebuild_key)
     revocation_cache.trust(wanted)
     return written
