@@ -116,8 +116,8 @@ def ring() -> Iterator[Keyring]:
     remembered.clear()
     verified.clear()
     floods.clear()
-    rules.rules_cache.rules = rules.Rules()
-    maintenance.closures_cache.closures = maintenance.Closures()
+    rules.rules_cache.current = rules.Rules()
+    maintenance.closures_cache.current = maintenance.Closures()
     yield keyring_cache.ring
     keyring_cache.ring = None
 

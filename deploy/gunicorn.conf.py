@@ -110,19 +110,21 @@ def post_worker_init(worker: Any) -> None:
     application loaded out of garbage collection: walking through it stopped requests for 100 ms.
     """
     # Django is set up by now, and was not before.
-    from accounts.tokens import keyring  # noqa: PLC0415
+    from accounts.tokens.keyring import keyring_cache  # noqa: PLC0415
     from accounts.tokens.revocation.gates import READ_EVERY_SECONDS, late_revocations  # noqa: PLC0415
     from lucid_gateway.kernel.loops import follow  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
-    from proxy.choosing import closures as maintenance  # noqa: PLC0415
+    from lucid_gateway.kernel.snapshots.snapshot import revisions  # noqa: PLC0415
+    from proxy.choosing.closures import closures_cache  # noqa: PLC0415
     from proxy.choosing.sharing import share  # noqa: PLC0415
-    from ratelimit import rules  # noqa: PLC0415
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
+    from ratelimit.rules import refusals, rules_cache  # noqa: PLC0415
 
     follow(late_revocations.read, seconds=READ_EVERY_SECONDS)
-    handover = Handover(memory, keyring.keyring_cache, rules.rules_cache, maintenance.closures_cache)
-    follow(keyring.keyring_cache.load, rules.rules_cache.load, maintenance.closures_cache.load, handover.write)
+    handover = Handover(memory, keyring_cache, rules_cache, closures_cache)
+    # The revisions come first: a table is read again if its revision has changed.
+    follow(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, refusals.write, handover.write)
     handover.take_over()
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)

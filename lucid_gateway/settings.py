@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     *(["drf_spectacular_sidecar"] if ENV.docs_enabled else []),
     "lucid_gateway",
+    "lucid_gateway.kernel.snapshots",
     "lucid_gateway.audit",
     "ratelimit",
     "accounts",

@@ -15,6 +15,11 @@ from lucid_gateway.policy.tiers import TIERS
 SUBJECT = RegexValidator(r"\A(|user:[0-9a-f-]{36}|key:[a-z0-9]{12})\Z", "Expected user:<id>, key:<id>, or nothing.")
 
 
+def is_past(moment: datetime | None) -> bool:
+    """Return whether the time has come; None never does."""
+    return moment is not None and moment <= timezone.now()
+
+
 class InForce(models.QuerySet[Any]):
     """Reads over rules that may end."""
 

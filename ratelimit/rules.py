@@ -1,19 +1,18 @@
-"""The rules that operators set at run time, as each worker holds them: read again every two seconds."""
+"""The rules that operators set at run time, as each worker holds them in memory."""
 
 import dataclasses
 import ipaddress
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db.models import F
-from django.utils import timezone
 
+from lucid_gateway.kernel.snapshots.snapshot import Snapshot
 from lucid_gateway.policy.tiers import TIERS
 from ratelimit.addresses.client_address import parse
 from ratelimit.engine.limits import ByteLimit, RequestLimit, byte_limit, limit_of
-from ratelimit.models import ALL_TIERS, AddressRule, LimitRule
+from ratelimit.models import ALL_TIERS, AddressRule, LimitRule, is_past
 
 EVERYONE = ""
 MAX_REMEMBERED = 50_000
@@ -35,8 +34,8 @@ class AddressVerdict:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its time is over: it may be a while until the rules are read again."""
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        """Whether the rule has expired since the rules were read."""
+        return is_past(self.expires_at)
 
 
 @dataclass
@@ -100,41 +99,37 @@ class Rules:
     addresses: AddressTable = field(default_factory=AddressTable)
 
 
-class RulesCache:
-    """This process's rules; none before they are first read."""
+class RefusalCounts:
+    """How many requests this process refused by the rule of each network, and has not yet written to its row."""
 
     def __init__(self) -> None:
-        self.rules = Rules()
-        self.refused: dict[str, int] = {}
-        self.read_at: float | None = None
+        self.counts: dict[str, int] = {}
 
-    def load(self) -> None:
-        """Read the rules in force, and write how many requests each network was refused since."""
-        self.write_refused()
-        limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.in_force()}
-        self.take_over(Rules(limits, table_of(AddressRule.objects.in_force())))
-        self.read_at = time.monotonic()
+    def add(self, network: str, count: int = 1) -> None:
+        """Count refusals."""
+        self.counts[network] = self.counts.get(network, 0) + count
 
-    def state(self) -> Rules:
-        """Return the rules that were read last."""
-        return self.rules
-
-    def take_over(self, rules: Rules) -> None:
-        """Hold these rules."""
-        self.rules = rules
-
-    def write_refused(self) -> None:
-        """Add this process's counts to the rows."""
-        for network in list(self.refused):
-            count = self.refused.pop(network, 0)
+    def write(self) -> None:
+        """Add the counts to the rows; raise django.db.Error, which loses none of them."""
+        for network in list(self.counts):
+            count = self.counts.pop(network, 0)
             try:
                 AddressRule.objects.filter(network=network).update(refused=F("refused") + count)
             except Exception:
-                self.refused[network] = self.refused.get(network, 0) + count
+                self.add(network, count)
                 raise
 
 
-rules_cache = RulesCache()
+refusals = RefusalCounts()
+
+
+def read_rules() -> Rules:
+    """Read the rules in force; raise django.db.Error."""
+    limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.in_force()}
+    return Rules(limits, table_of(AddressRule.objects.in_force()))
+
+
+rules_cache = Snapshot("rules", read_rules, Rules())
 
 
 def table_of(rules: Iterable[AddressRule]) -> AddressTable:
@@ -147,7 +142,7 @@ def table_of(rules: Iterable[AddressRule]) -> AddressTable:
 
 def verdict_on(address: str) -> AddressVerdict | None:
     """Return what the rules say of an address, None if nothing."""
-    return rules_cache.rules.addresses.find(address)
+    return rules_cache.current.addresses.find(address)
 
 
 def refusal_of(address: str) -> AddressVerdict | None:
@@ -155,7 +150,7 @@ def refusal_of(address: str) -> AddressVerdict | None:
     verdict = verdict_on(address)
     if verdict is None or verdict.kind not in REFUSED_KINDS:
         return None
-    rules_cache.refused[verdict.network] = rules_cache.refused.get(verdict.network, 0) + 1
+    refusals.add(verdict.network)
     return verdict
 
 
@@ -164,7 +159,7 @@ def tier_for(name: str, *subjects: str) -> RequestLimit:
 
     Without a subject, which is by address, there is neither quota nor concurrency.
     """
-    plain, limits = limit_of(name), rules_cache.rules.limits
+    plain, limits = limit_of(name), rules_cache.current.limits
     if not limits:
         return plain
     # The numbers for chunk uploads are bytes: see bandwidth_tier_for.
@@ -182,7 +177,7 @@ def tier_for(name: str, *subjects: str) -> RequestLimit:
 def bandwidth_tier_for(*subjects: str) -> ByteLimit:
     """Return the tier of chunk uploads as it is for the first of the subjects that has a rule, else for everyone."""
     plain = byte_limit()
-    rule = rule_for(plain.name, subjects) if rules_cache.rules.limits else None
+    rule = rule_for(plain.name, subjects) if rules_cache.current.limits else None
     if rule is None:
         return plain
     rate, burst = rule.limit or plain.bytes_per_second, plain.burst_bytes if rule.burst is None else rule.burst
@@ -190,6 +185,10 @@ def bandwidth_tier_for(*subjects: str) -> ByteLimit:
 
 
 def rule_for(name: str, subjects: Iterable[str]) -> LimitRule | None:
-    """Return the rule of the tier for the first of the subjects that has one, else for everyone, else None."""
-    limits = rules_cache.rules.limits
-    return next((limits[name, subject] for subject in (*subjects, EVERYONE) if (name, subject) in limits), None)
+    """Return the rule of the tier for the first of the subjects that has one, else for everyone, else None.
+
+    A rule that has expired since the rules were read does not count.
+    """
+    limits = rules_cache.current.limits
+    found = (limits.get((name, subject)) for subject in (*subjects, EVERYONE))
+    return next((rule for rule in found if rule is not None and not is_past(rule.expires_at)), None)

@@ -8,9 +8,8 @@ from django.db.models import Model
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed
-from ratelimit import rules
 from ratelimit.models import AddressRule, LimitRule, as_network
-from ratelimit.rules import REFUSED_KINDS, table_of
+from ratelimit.rules import REFUSED_KINDS, rules_cache, table_of
 
 
 class LocksOut(OperationNotAllowed):
@@ -33,8 +32,8 @@ def set_address_rule(
         "created_by": str(by),
         "evidence": {},
     }
-    rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
-    rules.rules_cache.load()
+    with rules_cache.changing():
+        rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
     record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=in_words(expires_at))
     return rule
 
@@ -54,8 +53,8 @@ def lift_address_rule(network: str, *, by: Model | str) -> None:
     rule = AddressRule.objects.filter(network=as_network(network)).first()
     if rule is None:
         raise NotFound()
-    rule.delete()
-    rules.rules_cache.load()
+    with rules_cache.changing():
+        rule.delete()
     record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason)
 
 
@@ -63,8 +62,8 @@ def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) 
     """Set other numbers for a subject, in place of those that it had; workers follow within seconds."""
     fields = {**CLEARED, **numbers, "created_by": str(by)}
     LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
-    rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
-    rules.rules_cache.load()
+    with rules_cache.changing():
+        rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
     told = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
     record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **told)
     return rule
@@ -72,9 +71,10 @@ def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) 
 
 def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
     """Go back to the numbers of the environment; raise NotFound if there is no such rule."""
-    if not LimitRule.objects.filter(tier=tier, subject=subject).delete()[0]:
+    with rules_cache.changing():
+        deleted, _ = LimitRule.objects.filter(tier=tier, subject=subject).delete()
+    if not deleted:
         raise NotFound()
-    rules.rules_cache.load()
     record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier)
 
 

@@ -212,7 +212,7 @@ def test_a_rule_is_lifted_and_the_environments_numbers_hold_again(api: ApiClient
     assert (response.status_code, response.content) == (204, b"")
     left = api.send("get", PATH, token=token).json()["limits"]
     assert [(rule["tier"], rule["subject"]) for rule in left] == [("all", ""), ("authenticated", USER)]
-    assert set(rules_cache.rules.limits) == {("all", ""), ("authenticated", USER)}
+    assert set(rules_cache.current.limits) == {("all", ""), ("authenticated", USER)}
 
 
 def test_a_subjects_rule_is_lifted_by_its_subject(api: ApiClient, token: str) -> None:

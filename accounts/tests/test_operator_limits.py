@@ -232,7 +232,7 @@ def test_limits_are_lifted_after_a_question(page: Client) -> None:
 
     assert "2 rules lifted" in text(lift(page, LIMITS, *rules[:2]))
     assert [row.tier for row in LimitRule.objects.all()] == ["authenticated"]
-    assert set(rules_cache.rules.limits) == {("authenticated", USER)}
+    assert set(rules_cache.current.limits) == {("authenticated", USER)}
 
 
 def test_a_limit_that_was_lifted_meanwhile_stops_no_other_from_being_lifted(

@@ -1,4 +1,4 @@
-"""What operators took out of service, as each worker holds it: read again every two seconds, judged by the clock."""
+"""What operators took out of service, as each worker holds it in memory and judges it by the clock."""
 
 import math
 import time
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from lucid_gateway.kernel.snapshots.snapshot import Snapshot
 from lucid_gateway.policy.errors import ClusterInMaintenance
 from proxy.choosing.clusters import Cluster, Instance, configured, same_instance
 from proxy.models import Maintenance
@@ -27,30 +28,14 @@ class Closures:
     unwatched: Mapping[str, Windows] = field(default_factory=dict)
 
 
-class ClosuresCache:
-    """This process's closures; none before they are first read."""
-
-    def __init__(self) -> None:
-        self.closures = Closures()
-        self.read_at: float | None = None
-
-    def load(self) -> None:
-        """Read what is in force and what is to come."""
-        rows = list(Maintenance.objects.not_over())
-        unwatched = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
-        self.take_over(Closures(by_cluster(rows), by_cluster(unwatched)))
-        self.read_at = time.monotonic()
-
-    def state(self) -> Closures:
-        """Return the closures that were read last."""
-        return self.closures
-
-    def take_over(self, closures: Closures) -> None:
-        """Hold these closures."""
-        self.closures = closures
+def read_closures() -> Closures:
+    """Read what is in force and what is to come; raise django.db.Error."""
+    rows = list(Maintenance.objects.not_over())
+    unwatched = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
+    return Closures(by_cluster(rows), by_cluster(unwatched))
 
 
-closures_cache = ClosuresCache()
+closures_cache = Snapshot("closures", read_closures, Closures())
 
 
 def by_cluster(rows: Iterable[Maintenance]) -> dict[str, Windows]:
@@ -102,26 +87,26 @@ def is_closed(cluster: str, instance: Instance) -> bool:
 
 def closed_until(cluster: str, instance: Instance) -> float | None:
     """Return when the instance opens again in epoch seconds, infinity if nobody knows, None if it is open."""
-    windows = closures_cache.closures.closed.get(cluster)
+    windows = closures_cache.current.closed.get(cluster)
     return end_of(windows.get(instance, ()), time.time()) if windows else None
 
 
 def is_unwatched(cluster: str, instance: Instance) -> bool:
     """Return whether the instance is expected to be down: it is neither asked for its health nor a reason for alarm."""
-    windows = closures_cache.closures.unwatched.get(cluster)
+    windows = closures_cache.current.unwatched.get(cluster)
     return windows is not None and end_of(windows.get(instance, ()), time.time()) is not None
 
 
 def is_expected_down(cluster: str) -> bool:
     """Return whether all of the cluster's instances are expected to be down."""
-    if cluster not in closures_cache.closures.unwatched:
+    if cluster not in closures_cache.current.unwatched:
         return False
     return all(is_unwatched(cluster, instance) for instance in configured()[cluster].instances)
 
 
 def refuse_if_closed(cluster: str) -> None:
     """Raise ClusterInMaintenance, with Retry-After, while no instance of the cluster is in service."""
-    if cluster not in closures_cache.closures.closed:
+    if cluster not in closures_cache.current.closed:
         return
     ends = [closed_until(cluster, instance) for instance in configured()[cluster].instances]
     known = [end for end in ends if end is not None]

@@ -8,7 +8,7 @@ from django.utils import timezone
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import NotFound
-from proxy.choosing import closures as maintenance
+from proxy.choosing.closures import closures_cache
 from proxy.choosing.clusters import Cluster, configured
 from proxy.models import Maintenance
 from ratelimit.ruling import in_words
@@ -40,8 +40,8 @@ def close_cluster(
         starts_at=starts_at or timezone.now(), created_by=str(by),
     )  # fmt: skip
     row.full_clean(validate_unique=False, validate_constraints=False)
-    row.save(force_insert=True)
-    maintenance.closures_cache.load()
+    with closures_cache.changing():
+        row.save(force_insert=True)
     record(
         "cluster.closed", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind, reason=reason,
         starts=in_words(row.starts_at), until=in_words(ends_at),
@@ -67,9 +67,10 @@ def end_maintenance(row: Maintenance, *, by: User | str) -> bool:
     """End one at once and keep it as history; return whether it was not over already."""
     now = timezone.now()
     still = Maintenance.objects.not_over(now).filter(pk=row.pk)
-    if not still.update(ended_at=now, ended_by=str(by)):
+    with closures_cache.changing():
+        ended = still.update(ended_at=now, ended_by=str(by))
+    if not ended:
         return False
-    maintenance.closures_cache.load()
     record(
         "cluster.opened", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind,
         reason=row.reason, before_its_start=row.starts_at > now,

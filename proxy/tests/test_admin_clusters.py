@@ -340,4 +340,4 @@ def test_this_worker_follows_at_once(api: ApiClient, token: str, twins: Twins) -
     assert is_closed("blockchain_core", twins[0])
 
     api.send("delete", CORE, token=token)
-    assert closures_cache.closures.closed == {}
+    assert closures_cache.current.closed == {}

@@ -30,8 +30,8 @@ SETTINGS = {
     "/wallets": "TRON_PAYMENT_URL", "/rdp": "RDP_SERVICES_URL", "/nodes": "NODE_MANAGEMENT_URL",
     "/storage": "STORAGE_DATABASE_URL", "/chain/info": "BLOCKCHAIN_CORE_URL",
 }  # fmt: skip
-NOT_FOLLOWED = "not followed: ClosuresCache.load"
-# Rules are read every two seconds; the rest is for a busy machine.
+NOT_FOLLOWED = "not followed: Revisions.read"
+# Revisions are read every two seconds; the rest is for a busy machine.
 FOLLOWED_WITHIN = 15.0
 EACH = 6  # requests to each worker
 Twins = tuple[RawCluster, RawCluster]

@@ -112,13 +112,13 @@ def test_of_overlapping_rows_the_last_end_counts(db: None, twins: Twins) -> None
 
 def test_the_clock_begins_and_ends_a_window_without_a_read(db: None, twins: Twins) -> None:
     close(starts_at=in_seconds(0.3), ends_at=in_seconds(0.6))
-    held = closures_cache.closures
+    held = closures_cache.current
     assert refusal() is None
 
     wait_until(lambda: refusal() is not None, 2)
     assert retry_after() == 1
     wait_until(lambda: refusal() is None, 2)
-    assert closures_cache.closures is held
+    assert closures_cache.current is held
 
 
 # Instances

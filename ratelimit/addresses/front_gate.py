@@ -64,7 +64,7 @@ class AddressGate:
 
     def refusal_to(self, peer: str, fields: Fields, record: RequestRecord) -> Refusal | None:
         """Return the answer to a peer's request with these header fields (names in upper case), None to serve it."""
-        if not rules_cache.rules.addresses.networks:
+        if not rules_cache.current.addresses.networks:
             return None
         forwarded_for = ",".join(value for name, value in fields if name == "X-FORWARDED-FOR")
         record.client_address = resolve(peer, forwarded_for, self.networks)

@@ -42,9 +42,9 @@ def punish(address: str, decision: Decision) -> None:
     if verdict is not None and verdict.kind in (Kind.ALLOW, Kind.DENY):
         return
     try:
-        if not escalate(network, evidence):
-            begin(network, evidence)
-        rules.rules_cache.load()
+        with rules.rules_cache.changing():
+            if not escalate(network, evidence):
+                begin(network, evidence)
     except DatabaseError as error:
         logger.error("offence not recorded", extra={"client": network, "error": type(error).__name__})  # noqa: TRY400
 

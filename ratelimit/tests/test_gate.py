@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 
 from ratelimit.addresses.front_gate import AddressGate
 from ratelimit.models import AddressRule
-from ratelimit.rules import Rules, rules_cache, table_of
+from ratelimit.rules import Rules, refusals, rules_cache, table_of
 
 ADDRESS, OTHER, PROXY = "192.0.2.1", "198.51.100.1", "10.0.0.1"
 
@@ -42,14 +42,14 @@ class Answer:
 @pytest.fixture(autouse=True)
 def trusted_proxies(settings: Settings) -> Iterator[None]:
     settings.ENV = settings.ENV.model_copy(update={"TRUSTED_PROXIES": ("10.0.0.0/8", "fd00::/8")})
-    rules_cache.refused = {}
+    refusals.counts = {}
     yield
-    rules_cache.refused = {}
+    refusals.counts = {}
 
 
 def rules(*found: AddressRule) -> None:
     """Let the process hold these rules."""
-    rules_cache.rules = Rules(addresses=table_of(found))
+    rules_cache.current = Rules(addresses=table_of(found))
 
 
 def deny(network: str, kind: str = "deny", seconds: float | None = None) -> AddressRule:
@@ -91,7 +91,7 @@ def test_who_is_allowed_or_halved_is_let_in(kind: str) -> None:
     rules(deny("192.0.2.0/24", kind))
 
     assert ask().passed
-    assert rules_cache.refused == {}
+    assert refusals.counts == {}
 
 
 def test_who_is_denied_gets_403() -> None:
@@ -182,7 +182,7 @@ def test_each_refusal_is_counted_for_its_rule() -> None:
     for peer in (ADDRESS, ADDRESS, "192.0.2.9", OTHER):
         ask(peer)
 
-    assert rules_cache.refused == {"192.0.2.1/32": 2, "192.0.2.0/24": 1}
+    assert refusals.counts == {"192.0.2.1/32": 2, "192.0.2.0/24": 1}
 
 
 def test_an_allowed_address_of_a_denied_network_is_let_in() -> None:

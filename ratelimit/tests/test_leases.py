@@ -21,7 +21,7 @@ from ratelimit.engine.limiter import admit
 from ratelimit.engine.limits import RequestLimit
 from ratelimit.middleware import RateLimitHeadersMiddleware
 from ratelimit.models import LimitRule
-from ratelimit.rules import rules_cache as rules_holder
+from ratelimit.rules import rules_cache
 from ratelimit.throttling import remember
 
 ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
@@ -206,7 +206,7 @@ def test_a_decision_that_replaces_another_leaves_its_lease(empty_redis: Redis) -
 def one_at_a_time(owner: User) -> None:
     """The owner may have one request under way."""
     LimitRule.objects.create(tier="all", subject=f"user:{owner.pk}", concurrent_requests=1)
-    rules_holder.load()
+    rules_cache.load()
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from ratelimit.engine.limits import byte_limit, limit_of
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.rules import (
     AddressTable,
+    RefusalCounts,
     Rules,
     bandwidth_tier_for,
     refusal_of,
+    refusals,
     rules_cache,
     table_of,
     tier_for,
@@ -36,22 +38,22 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @pytest.fixture(autouse=True)
 def nothing_refused_yet() -> Iterator[None]:
-    rules_cache.refused = {}
+    refusals.counts = {}
     yield
-    rules_cache.refused = {}
+    refusals.counts = {}
     limit_of.cache_clear()
     byte_limit.cache_clear()
 
 
 def limits(*found: LimitRule) -> None:
     """Let the process hold these rules."""
-    rules_cache.rules = Rules({(rule.tier, rule.subject): rule for rule in found})
+    rules_cache.current = Rules({(rule.tier, rule.subject): rule for rule in found})
 
 
 def networks(*found: str, **fields: Any) -> None:
     """Let the process hold a rule for each of the networks."""
     fields = {"kind": "deny"} | fields
-    rules_cache.rules = Rules(addresses=table_of(AddressRule(network=network, **fields) for network in found))
+    rules_cache.current = Rules(addresses=table_of(AddressRule(network=network, **fields) for network in found))
 
 
 def numbers(name: str, *subjects: str) -> tuple[int, int]:
@@ -187,7 +189,7 @@ def test_a_worker_reads_the_rules_in_force(db: None) -> None:
 
     assert [numbers("authenticated", subject)[0] for subject in (USER, OTHER, KEY)] == [9, 8, 9]
     assert [verdict_on(f"192.0.2.{number}") is not None for number in (1, 2, 3)] == [False, True, True]
-    assert len(rules_cache.rules.addresses.networks[4, 32]) == 2
+    assert len(rules_cache.current.addresses.networks[4, 32]) == 2
 
 
 def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
@@ -205,13 +207,27 @@ def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
 def test_a_rule_ends_on_time_though_nobody_reads_it_again() -> None:
     ends = timezone.now() + timedelta(seconds=0.5)
     narrow = AddressRule(network="192.0.2.1/32", kind="allow", expires_at=ends)
-    rules_cache.rules = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
+    rules_cache.current = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
     asked = [verdict_on("192.0.2.1")]
     while timezone.now() <= ends:
         asked.append(verdict_on("192.0.2.1"))
     asked.append(verdict_on("192.0.2.1"))
 
     assert [verdict.kind for verdict in (asked[0], asked[-1]) if verdict] == ["allow", "deny"]
+
+
+def test_an_expired_limit_gives_way_to_the_next_though_nobody_reads_it_again() -> None:
+    past, future = timezone.now() - timedelta(seconds=1), timezone.now() + timedelta(hours=1)
+    limits(
+        LimitRule(tier="authenticated", subject=KEY, limit=6, expires_at=past),
+        LimitRule(tier="authenticated", subject=USER, limit=7, expires_at=future),
+        LimitRule(tier="chunk_upload", subject=USER, limit=1_000, expires_at=past),
+        LimitRule(tier="all", daily_quota=9, expires_at=past),
+    )
+
+    assert numbers("authenticated", KEY, USER) == (7, 2_000)
+    assert bandwidth_tier_for(USER) == byte_limit()
+    assert totals(USER) == (0, 0)
 
 
 # What is said of an address
@@ -288,7 +304,7 @@ def test_of_all_networks_that_hold_an_address_the_narrowest_counts(data: st.Data
 def test_a_bounded_number_of_addresses_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "MAX_REMEMBERED", 100)
     networks("192.0.2.0/24")
-    table = rules_cache.rules.addresses
+    table = rules_cache.current.addresses
 
     for number in range(1_000):
         verdict_on(f"198.51.100.{number % 250}.{number}")
@@ -309,7 +325,7 @@ def test_only_denied_and_blocked_networks_are_refused() -> None:
         networks("192.0.2.0/24", kind=kind)
         assert (refusal_of("192.0.2.1") is not None) is is_refused
     assert refusal_of("198.51.100.1") is None
-    assert rules_cache.refused == {"192.0.2.0/24": 2}
+    assert refusals.counts == {"192.0.2.0/24": 2}
 
 
 def test_refusals_are_written_to_their_row_exactly_once(db: None) -> None:
@@ -321,18 +337,18 @@ def test_refusals_are_written_to_their_row_exactly_once(db: None) -> None:
     refusal_of("198.51.100.1")
 
     for _ in range(3):
-        rules_cache.load()
+        refusals.write()
 
     assert dict(AddressRule.objects.values_list("network", "refused")) == {"192.0.2.0/24": 12, "198.51.100.0/24": 1}
 
 
 def test_workers_add_their_refusals_up(transactional_db: None) -> None:
     make_address("192.0.2.0/24")
-    workers = [rules.RulesCache() for _ in range(8)]
+    workers = [RefusalCounts() for _ in range(8)]
     for worker in workers:
-        worker.refused = {"192.0.2.0/24": 10}
+        worker.counts = {"192.0.2.0/24": 10}
 
-    in_parallel(8, lambda index: workers[index].load())
+    in_parallel(8, lambda index: workers[index].write())
 
     assert AddressRule.objects.get().refused == 80
 
@@ -351,8 +367,8 @@ def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr("django.db.models.QuerySet.update", fail)
         with pytest.raises(DatabaseError):
-            rules_cache.load()
-    rules_cache.load()
+            refusals.write()
+    refusals.write()
 
     assert dict(AddressRule.objects.values_list("network", "refused")) == {"192.0.2.0/24": 2, "198.51.100.0/24": 1}
 
@@ -363,6 +379,6 @@ def test_the_refusals_of_a_rule_that_was_lifted_are_forgotten(db: None) -> None:
     refusal_of("192.0.2.1")
     AddressRule.objects.all().delete()
 
-    rules_cache.load()
+    refusals.write()
 
-    assert rules_cache.refused == {}
+    assert refusals.counts == {}

@@ -146,7 +146,7 @@ def test_a_cluster_in_maintenance_is_told_nothing(owner: User, cluster: RawClust
     cluster.behaviour = saying(NO_CONTENT)
     session = half_deleted(owner)
     close_cluster(cluster="session_management", kind="maintenance", reason="why", by="me")
-    closures_cache.closures = Closures()  # as in a process that has just begun
+    closures_cache.current = Closures()  # as in a process that has just begun
 
     with pytest.raises(CommandError):
         run()
