@@ -12,7 +12,6 @@ from rest_framework.throttling import BaseThrottle
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import Limits, Outcome, record_of
 from lucid_gateway.policy import keys, tiers
-from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
 from ratelimit.addresses.client_address import address_bucket, client_address
 from ratelimit.addresses.floods import floods
@@ -101,7 +100,7 @@ class TierThrottle(BaseThrottle):
         decision = decision_of(request._request) or charge_address(request._request)
         if not decision.admitted:
             raise decision.error()
-        record_of(request._request).passed(Step.RATE_LIMIT)
+        record_of(request._request).passed(*decision.steps)
         return True
 
 
@@ -151,8 +150,12 @@ class ChunkUploadThrottle(TierThrottle):
         subject, tier = record.caller.subject, bandwidth_tier_for(record.caller.bucket)
         decision = bandwidth.take(tier, subject, 0)
         record.limits = decision
-        if not decision.admitted and not tier.observe_only:
+        if decision.admitted:
+            record.passed(*decision.steps)
+        elif not tier.observe_only:
             raise decision.error()
+        else:
+            record.ended(decision.error().reason, Outcome.OBSERVED)
         source = http_request.META["wsgi.input"]
         http_request.META["wsgi.input"] = bandwidth.MeteredInput(source, tier, subject)
         return True
@@ -176,6 +179,7 @@ class LoginAttemptThrottle(TierThrottle):
         decision = charge_login_attempt(request._request, type(view).__name__)
         if not decision.admitted:
             raise decision.error()
+        record_of(request._request).passed(*decision.steps)
         return True
 
 

@@ -12,7 +12,8 @@ from rest_framework.response import Response
 
 from accounts.idempotency import REPLAYED, Answer, Attempt, begin, fingerprint, valid_key
 from lucid_gateway.api.negotiation import LineRenderer
-from lucid_gateway.kernel.record import caller_of
+from lucid_gateway.kernel.record import caller_of, record_of
+from lucid_gateway.policy.reasons import Step
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -61,7 +62,9 @@ def answered_once(*, hidden: str = "") -> Callable[[Post], Post]:
 def found_or_begun(request: HttpRequest, key: str) -> Attempt | Answer:
     """Return what `begin` does for the request."""
     caller, same = caller_of(request), fingerprint(request, request.get_full_path(), request.body)
-    return begin(bucket=caller.bucket, user_id=caller.user_id, key=key, same=same)
+    found = begin(bucket=caller.bucket, user_id=caller.user_id, key=key, same=same)
+    record_of(request).passed(Step.IDEMPOTENCY)
+    return found
 
 
 def kept(response: HttpResponse, hidden: str) -> Answer:

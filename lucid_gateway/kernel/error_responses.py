@@ -150,7 +150,7 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None, 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Answer an unknown path."""
-    return error_response(request, errors.NotFound())
+    return error_response(request, errors.NotFound(reason="unknown_path"))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -13,7 +13,7 @@ TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
 # What our own calls of the standard library's loggers give as `extra`; Django's extras hold whole requests.
-EXTRAS = ("client", "error", "tier", "subject", "advice")
+EXTRAS = ("request_id", "client", "error", "reason", "tier", "subject", "advice")
 SECRET_NAMES = frozenset(
     {"authorization", "cookie", "password", "token", "access_token", "refresh_token", "code", "secret", "x-api-key"}
 )

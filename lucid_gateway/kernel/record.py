@@ -46,6 +46,8 @@ class Limits(Protocol):
     def tier_name(self) -> str: ...
     @property
     def admitted(self) -> bool: ...
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
     def headers(self) -> dict[str, str]: ...
     def error(self) -> GatewayError: ...
 
@@ -65,13 +67,14 @@ class Attempt:
 
 
 class RequestRecord:
-    """What is known of one request. `actor` is on whose account the audit log puts the work, if not on the caller's:
-    outside of requests that is `manage.py`.
+    """What is known of one request. `path` and `route` are None until they are known. `actor` is who did the work
+    for the audit log, if not the caller: outside of requests that is `manage.py`.
     """
 
     __slots__ = (
-        "actor", "attempts", "cache", "caller", "client_address", "cluster", "error_code", "lease", "limits", "reason",
-        "request_id", "started", "steps", "traceparent", "upstream_ms", "upstream_status", "user_agent",
+        "actor", "attempts", "cache", "caller", "client_address", "cluster", "error_code", "lease", "limits", "method",
+        "path", "reason", "request_id", "route", "started", "steps", "traceparent", "upstream_ms", "upstream_status",
+        "user_agent",
     )  # fmt: skip
 
     def __init__(self, *, client_address: str = "", user_agent: str = "", actor: str = "") -> None:
@@ -80,6 +83,9 @@ class RequestRecord:
         self.client_address = client_address
         self.user_agent = user_agent
         self.actor = actor
+        self.method = ""
+        self.path: str | None = None
+        self.route: str | None = None
         self.traceparent = ""
         self.caller: Caller | None = None
         self.limits: Limits | None = None
@@ -105,7 +111,13 @@ class RequestRecord:
     def refused(self, error: GatewayError) -> None:
         """Note that the request is answered with the error."""
         self.error_code, self.reason = error.code, error.reason
-        self.ended(error.reason, Outcome.FAILED if error.status >= 500 else Outcome.REFUSED)
+        # A failed attempt is noted before its error reaches the client.
+        if not self.steps or self.steps[-1].reason != error.reason:
+            self.ended(error.reason, Outcome.FAILED if error.status >= 500 else Outcome.REFUSED)
+
+    def words(self) -> list[str]:
+        """Return the decision for a log line: each step in order, with its reason if it did not pass."""
+        return [step.step if step.reason is None else f"{step.step}:{step.reason}" for step in self.steps]
 
 
 # The record of the request that is served now.
@@ -118,13 +130,17 @@ def current_record() -> RequestRecord:
     return current.get() or COMMAND
 
 
-def record_of(request: "HttpRequest") -> RequestRecord:
-    """Return the record of a request, which the worker made; one that came another way gets its own."""
-    record: RequestRecord | None = request.META.get(KEY)
+def record_in(environ: dict[str, Any]) -> RequestRecord:
+    """Return the record of the request of a WSGI environ, which the worker made; else a new one, kept there."""
+    record: RequestRecord | None = environ.get(KEY)
     if record is None:
-        record = getattr(request.META.get("gunicorn.socket"), "record", None) or RequestRecord()
-        request.META[KEY] = record
+        record = environ[KEY] = getattr(environ.get("gunicorn.socket"), "record", None) or RequestRecord()
     return record
+
+
+def record_of(request: "HttpRequest") -> RequestRecord:
+    """Return the record of a request."""
+    return record_in(request.META)
 
 
 def caller_of(request: "HttpRequest") -> Caller:

@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from lucid_gateway.kernel.record import RequestRecord, record_of
+from lucid_gateway.kernel.record import Outcome, RequestRecord, record_of
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server import request_metrics
 
 logger = structlog.get_logger("access")
+COMPLETE, CLIENT_LEFT, UPSTREAM_CUT = "complete", "client_left", "upstream_cut"
+# Outcomes of an answer that did not reach the client whole -> the reason.
+CUT = {CLIENT_LEFT: "client_left", UPSTREAM_CUT: "instance_answer_cut"}
 
 
 class AccessLogMiddleware:
@@ -22,16 +26,24 @@ class AccessLogMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         record = record_of(request)
+        record.method = request.method or ""
         request_metrics.begin()
         response = self.get_response(request)
+        record.path = request.path_info
         if isinstance(response, StreamingHttpResponse):
-            response.streaming_content = LoggedBody(request, response, record)
+            response.streaming_content = LoggedBody(response, record)
         else:
-            if request.method == "HEAD":
+            if record.method == "HEAD":
                 leave_out_body(response)
             size = len(response.content) if hasattr(response, "content") else 0
-            end(request, response, record, size, "complete")
+            end(record, response.status_code, size, COMPLETE)
         return response
+
+    def process_view(self, request: HttpRequest, *_: Any) -> None:
+        """Note the route: Django calls this when it has found the view."""
+        record = record_of(request)
+        record.route = request.resolver_match.route if request.resolver_match else None
+        record.passed(Step.ROUTE)
 
 
 def leave_out_body(response: HttpResponseBase) -> None:
@@ -44,12 +56,12 @@ def leave_out_body(response: HttpResponseBase) -> None:
 class LoggedBody:
     """A streamed body that counts its bytes and writes the line when it ends, breaks or is given up."""
 
-    def __init__(self, request: HttpRequest, response: StreamingHttpResponse, record: RequestRecord) -> None:
-        self.request, self.response, self.record = request, response, record
+    def __init__(self, response: StreamingHttpResponse, record: RequestRecord) -> None:
+        self.response, self.record = response, record
         self.source = cast(Iterator[bytes], response.streaming_content)
         self.chunks = iter(self.source)
         self.size = 0
-        self.outcome = "client_left"
+        self.outcome = CLIENT_LEFT
         self.written = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -59,12 +71,12 @@ class LoggedBody:
         try:
             chunk = next(self.chunks)
         except StopIteration:
-            self.outcome = "complete"
+            self.outcome = COMPLETE
             raise
         except ConnectionAbortedError:  # the client's, noticed while the cluster was waited for
             raise
         except Exception:
-            self.outcome = "upstream_cut"
+            self.outcome = UPSTREAM_CUT
             raise
         self.size += len(chunk)
         return chunk
@@ -74,25 +86,28 @@ class LoggedBody:
         if self.written:
             return
         self.written = True
-        if self.request.method == "HEAD" or not self.response.status_code >= 200:
-            self.outcome = "complete"
+        if self.record.method == "HEAD" or not self.response.status_code >= 200:
+            self.outcome = COMPLETE
         if hasattr(self.source, "close"):
             self.source.close()
-        end(self.request, self.response, self.record, self.size, self.outcome)
+        end(self.record, self.response.status_code, self.size, self.outcome)
 
 
-def end(request: HttpRequest, response: HttpResponseBase, record: RequestRecord, size: int, outcome: str) -> None:
+def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
     """Count the request and write its line; `size` is bytes of the answer's body."""
+    if outcome in CUT:
+        record.ended(CUT[outcome], Outcome.FAILED)
+    elif record.reason is None:
+        record.passed(Step.ANSWER)
     seconds = time.perf_counter() - record.started
-    request_metrics.count(request, record, response.status_code, seconds, outcome)
-    match = request.resolver_match
+    request_metrics.count(record, status, seconds, outcome)
     logger.info(
         "request",
         request_id=record.request_id or None,
-        method=request.method,
-        path=request.path_info,
-        route=match.route if match else None,
-        status=response.status_code,
+        method=record.method,
+        path=record.path,
+        route=record.route,
+        status=status,
         duration_ms=round(seconds * 1000, 2),
         response_bytes=size,
         outcome=outcome,
@@ -107,4 +122,5 @@ def end(request: HttpRequest, response: HttpResponseBase, record: RequestRecord,
         upstream_ms=record.upstream_ms,
         error_code=record.error_code,
         reason=record.reason,
+        steps=record.words() if record.reason else None,
     )

@@ -7,7 +7,6 @@ import logging
 import os
 from functools import cache
 
-from django.http import HttpRequest
 from prometheus_client import Counter, Histogram
 
 from lucid_gateway.kernel import metrics
@@ -20,6 +19,11 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 # Error codes -> what became of a request that brought no answer of its cluster.
 FAILURES = {"LUCID_ERR_5003": "bad_answer", "LUCID_ERR_5005": "unreachable", "LUCID_ERR_5006": "timeout"}
 CLIENT_LEFT = 499
+# Reasons of refusals before the application -> their names in the metric.
+BEFORE_THE_APPLICATION = {
+    "malformed_request": "malformed", "internal_error": "failed", "gateway_not_ready": "not_ready",
+    "address_denied": "blocked_address", "address_blocked": "blocked_address",
+}  # fmt: skip
 REFUSALS = {"LUCID_ERR_5007": "breaker", "LUCID_ERR_5009": "maintenance"}
 
 
@@ -47,19 +51,23 @@ def of_upstream(cluster: str, outcome: str) -> tuple[Counter, Histogram]:
     return metrics.UPSTREAM_REQUESTS.labels(cluster, outcome), metrics.UPSTREAM_SECONDS.labels(cluster)
 
 
+def count_refused(record: RequestRecord) -> None:
+    """Count a request that was refused before the application."""
+    metrics.REFUSED.labels(BEFORE_THE_APPLICATION[record.reason or ""]).inc()
+
+
 def begin() -> None:
     """Note that a request has come."""
     metrics.REQUESTS_IN_FLIGHT.inc()
 
 
-def count(request: HttpRequest, record: RequestRecord, status: int, seconds: float, outcome: str) -> None:
+def count(record: RequestRecord, status: int, seconds: float, outcome: str) -> None:
     """Count a request that is over; `outcome` is the access log's."""
     if not metrics.ENABLED:
         return
     metrics.REQUESTS_IN_FLIGHT.dec()
-    match, method = request.resolver_match, request.method or ""
-    route = match.route if match else "unmatched"
-    requests, durations = of_requests(method if method in METHODS else "other", route, status)
+    route = record.route or "unmatched"
+    requests, durations = of_requests(record.method if record.method in METHODS else "other", route, status)
     requests.inc()
     durations.observe(seconds)
     own_ring().note(seconds, failed=status >= 500)

@@ -25,6 +25,7 @@ from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.env import environment
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import BadRequest, GatewayError, InternalError
+from lucid_gateway.server import request_metrics
 from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
 from lucid_gateway.server.listener import NameOf, stop_accepting
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 REQUESTS_A_TURN = 8
 # A connection that was silent for so long may be closed. A proxy must close its own sooner (nginx.conf.template).
 SILENT_SECONDS = 5.0
+FAULTS_OF_OURS = (http_errors.InvalidResponseHeader, http_errors.InvalidResponseHeaderName)
 
 
 class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -42,6 +44,18 @@ class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
     def access(self, *_: Any) -> None:
         """Do nothing: AccessLogMiddleware writes the line."""
+
+
+def peer_of(addr: Any) -> str:
+    """Return the address of a connection's other end, "" for a Unix socket."""
+    return addr[0] if isinstance(addr, tuple) else ""
+
+
+def refusal_of(exc: BaseException) -> tuple[GatewayError, int]:
+    """Return the error and the status for what went wrong around the application: the client's fault, or ours."""
+    if isinstance(exc, http_errors.ParseException) and not isinstance(exc, FAULTS_OF_OURS):
+        return BadRequest("Malformed HTTP request"), STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
+    return InternalError(), HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -116,9 +130,9 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Refuse whom the application does not serve, and what Django's request would not survive; then serve."""
         if req.req_number % REQUESTS_A_TURN == 0:
             gevent.sleep(0)  # who sends the next request before it reads the answer never makes the worker wait
-        record = RequestRecord()
+        record = RequestRecord(client_address=peer_of(addr))
         if self.refusal_to is not None:
-            refusal = self.refusal_to(addr[0] if isinstance(addr, tuple) else "", req.headers, record)
+            refusal = self.refusal_to(record.client_address, req.headers, record)
             if refusal is not None:
                 return self.refuse(req, sock, refusal)
         check_content_type(req.headers)
@@ -194,23 +208,18 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer what went wrong before or around the application, and close the connection."""
-        request_id = str(uuid.uuid4())
-        client_error = isinstance(exc, http_errors.ParseException) and not isinstance(
-            exc, http_errors.InvalidResponseHeader | http_errors.InvalidResponseHeaderName
-        )
-        metrics.REFUSED.labels("malformed" if client_error else "failed").inc()
-        if client_error:
-            status = STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
-            logger.warning("malformed request", extra={"client": addr and addr[0], "error": type(exc).__name__})
-            self.answer(client, status, BadRequest("Malformed HTTP request"), request_id)
+        record = RequestRecord(client_address=peer_of(addr))
+        record.request_id = str(uuid.uuid4())
+        error, status = refusal_of(exc)
+        record.refused(error)
+        request_metrics.count_refused(record)
+        noted = {"request_id": record.request_id, "client": record.client_address, "reason": record.reason}
+        if isinstance(error, BadRequest):
+            logger.warning("malformed request", extra={**noted, "error": type(exc).__name__})
         else:
-            logger.error("request failed outside the application", exc_info=exc)
-            self.answer(client, HTTPStatus.INTERNAL_SERVER_ERROR, InternalError(), request_id)
-
-    def answer(self, client: socket.socket, status: int, error: GatewayError, request_id: str) -> None:
-        """Write the whole answer; a client that is gone does not matter."""
+            logger.error("request failed outside the application", exc_info=exc, extra=noted)
         try:
-            write_nonblock(client, closing_answer(status, error, request_id))
+            write_nonblock(client, closing_answer(status, error, record.request_id))
         except OSError as failure:
             if failure.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 logger.warning("answer not written", extra={"error": str(failure)})

@@ -1,10 +1,12 @@
 """The access log of a real gateway: one line a request, with what an operator asks for and no secrets."""
 
+import json
 import time
 from typing import Any
 
 import pytest
 
+from accounts.tests.stage import wait_until
 from lucid_gateway.tests.conftest import Service
 from testing.gateway import Gateway
 from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
@@ -78,6 +80,44 @@ def test_a_refused_path_writes_a_line_too(gateway: Gateway) -> None:
     line = line_of(gateway, get(gateway, "/../admin"))
 
     assert (line["status"], line["route"]) == (400, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "steps"),
+    [
+        ("/chain/info", ["path", "route", "identity:credentials_missing"]),
+        ("/nowhere", ["path", "route:unknown_path"]),
+        ("/../admin", ["path:ambiguous_target"]),
+    ],
+)
+def test_a_refusal_is_logged_with_the_steps_that_led_to_it(gateway: Gateway, path: str, steps: list[str]) -> None:
+    line = line_of(gateway, get(gateway, path))
+
+    assert line["steps"] == steps
+    assert line["reason"] == steps[-1].partition(":")[2]
+
+
+def test_a_missing_permission_is_the_last_of_the_logged_steps(gateway: Gateway, gateway_token: str) -> None:
+    line = line_of(gateway, get(gateway, "/admin/users", gateway_token))
+
+    passed = ["path", "route", "identity", "revocation", "lock", "epoch"]
+    assert (line["reason"], line["steps"]) == ("permission_missing", [*passed, "permission:permission_missing"])
+
+
+def test_an_admitted_request_is_logged_without_steps(gateway: Gateway) -> None:
+    line = line_of(gateway, get(gateway, "/meta/info"))
+
+    assert (line["reason"], line["steps"]) == (None, None)
+
+
+def test_a_malformed_request_is_logged_with_its_id_and_reason(gateway: Gateway) -> None:
+    answer = ask(gateway.port, b"GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n")
+    request_id = answer.header("X-Request-ID")
+    wait_until(lambda: request_id in gateway.log.read_text())
+
+    [line] = [json.loads(line) for line in gateway.log.read_text().splitlines() if request_id in line]
+
+    assert (line["event"], line["reason"], line["client"]) == ("malformed request", "malformed_request", "127.0.0.1")
 
 
 def test_a_forwarded_request_tells_user_cluster_and_upstream(gateway: Gateway, gateway_token: str) -> None:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from lucid_gateway.kernel.record import Attempt as AttemptRecord
-from lucid_gateway.kernel.record import RequestRecord, record_of
+from lucid_gateway.kernel.record import Outcome, RequestRecord, record_of
 from lucid_gateway.policy.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import Route
@@ -240,8 +240,10 @@ class Sending:
                 connection, answer = self.exchange_on(pool_for(attempt.state.instance))
             except GatewayError as error:
                 noted.outcome = error.reason
+                self.record.ended(error.reason, Outcome.FAILED)
                 raise
             attempt.answered(answer.status)
+            self.record.passed(Step.ATTEMPT)
             noted.outcome = "answered"
             self.record.upstream_status = answer.status
             self.record.upstream_ms = round((time.perf_counter() - self.started) * 1000, 2)

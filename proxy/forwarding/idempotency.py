@@ -12,6 +12,7 @@ from typing import Protocol
 from django.http import HttpRequest
 
 from accounts.idempotency import REPLAYED, fingerprint, sha256, valid_key
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import (
     BadUpstreamAnswer,
@@ -20,6 +21,7 @@ from lucid_gateway.policy.errors import (
     RequestTooLarge,
     ServiceUnavailable,
 )
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import MIB, Route
 from proxy.connection.headers import response_headers
 from proxy.connection.upstream import AnswerCut
@@ -64,7 +66,9 @@ def answer_once(
     """
     body = b"".join(body_of(request, min(route.body_limit, BODY_LIMIT)).pieces())
     record = Record(keys.idempotent_request(caller.subject, sha256(key.encode())), fingerprint(request, target, body))
-    if earlier := record.claim(lease_seconds(route)):
+    earlier = record.claim(lease_seconds(route))
+    record_of(request).passed(Step.IDEMPOTENCY)
+    if earlier:
         return replayed(earlier)
     put_back(request, body)
     try:

@@ -9,8 +9,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, UpgradeRefused
 from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import SAFE_IN_PATH
 
 MAX_PORT = 65535
@@ -38,6 +40,7 @@ class RequestTargetMiddleware:
             return error_response(request, BadRequest(f"Bad request: {error}", reason="ambiguous_target"))
         if path.startswith("/api/") and len(path) > len("/api/"):
             path = path.removesuffix("/")
+        record_of(request).passed(Step.PATH)
         request.path = request.path_info = request.META["PATH_INFO"] = path
         return self.get_response(request)
 

@@ -109,6 +109,15 @@ def test_an_instance_that_refuses_is_passed_over(raw_cluster: RawCluster, method
     assert [request.body for request in raw_cluster.requests] == [b"12345"] * 3
 
 
+def test_each_attempt_is_a_step_of_the_decision(raw_cluster: RawCluster) -> None:
+    request = a_request()
+    whole(send(of(dead(), raw_cluster.instance), request=request))
+    record = record_of(request)
+
+    assert record.words() == ["maintenance", "bulkhead", "attempt:instance_unreachable", "attempt"]
+    assert [attempt.outcome for attempt in record.attempts] == ["instance_unreachable", "answered"]
+
+
 def test_an_instance_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Instance] = []
     take = Pool.take

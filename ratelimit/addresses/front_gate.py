@@ -5,7 +5,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
@@ -13,11 +13,11 @@ from typing import Any
 
 from django.conf import settings
 
-from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.envelope import error_body
-from lucid_gateway.kernel.record import RequestRecord
+from lucid_gateway.kernel.record import RequestRecord, record_in
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
+from lucid_gateway.server.request_metrics import count_refused
 from ratelimit.addresses.client_address import resolve
 from ratelimit.rules import AddressVerdict, refusal_of, rules_cache
 
@@ -28,15 +28,15 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Fields = Sequence[tuple[str, str]]
 # Stands in a prepared refusal for the request's id, in as many characters.
 REQUEST_ID = str(uuid.UUID(int=0))
-BLOCKED, NOT_READY = metrics.REFUSED.labels("blocked_address"), metrics.REFUSED.labels("not_ready")
 LIVENESS = "/api/v1/meta/health/live"
 UNREAD = "The gateway has not been able to read its rules and keys from the database yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer: status line without its version, header fields, JSON."""
+    """An answer and its error: status line without its version, header fields, JSON."""
 
+    error: GatewayError
     status: str
     headers: list[tuple[str, str]]
     body: bytes
@@ -56,7 +56,7 @@ class AddressGate:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         fields = [("X-FORWARDED-FOR", environ.get("HTTP_X_FORWARDED_FOR", ""))]
-        refusal = self.refusal_to(environ.get("REMOTE_ADDR", ""), fields, RequestRecord())
+        refusal = self.refusal_to(environ.get("REMOTE_ADDR", ""), fields, record_in(environ))
         if refusal is None:
             return self.application(environ, start_response)
         start_response(refusal.status, refusal.headers)
@@ -72,9 +72,7 @@ class AddressGate:
         if verdict is None:
             record.passed(Step.ADDRESS_RULE)
             return None
-        record.ended("address_denied" if verdict.expires_at is None else "address_blocked")
-        BLOCKED.inc()
-        return with_request_id(prepared(verdict, int(time.time())))
+        return refused(record, prepared(verdict, int(time.time())))
 
 
 class ClosedGate:
@@ -91,18 +89,19 @@ class ClosedGate:
             self.gate.application = self.inside
             logger.info("the rules are read: serving")
         elif environ.get("PATH_INFO") != LIVENESS:
-            NOT_READY.inc()
-            refusal = with_request_id(refusal_for(DatabaseUnavailable(UNREAD)))
+            refusal = refused(record_in(environ), refusal_for(DatabaseUnavailable(UNREAD, reason="gateway_not_ready")))
             start_response(refusal.status, refusal.headers)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         return self.inside(environ, start_response)
 
 
-def with_request_id(refusal: Refusal) -> Refusal:
-    """Return the refusal with an id of its own."""
-    request_id = str(uuid.uuid4())
-    body = refusal.body.replace(REQUEST_ID.encode(), request_id.encode())
-    return Refusal(refusal.status, [*refusal.headers, ("X-Request-ID", request_id)], body)
+def refused(record: RequestRecord, refusal: Refusal) -> Refusal:
+    """Note and count the refusal; return it with the request's own id."""
+    record.request_id = str(uuid.uuid4())
+    record.refused(refusal.error)
+    count_refused(record)
+    body = refusal.body.replace(REQUEST_ID.encode(), record.request_id.encode())
+    return replace(refusal, headers=[*refusal.headers, ("X-Request-ID", record.request_id)], body=body)
 
 
 @lru_cache(maxsize=256)
@@ -118,7 +117,7 @@ def refusal_for(error: GatewayError) -> Refusal:
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),
         *error.headers.items(),
     ]  # fmt: skip
-    return Refusal(f"{error.status} {HTTPStatus(error.status).phrase}", headers, body)
+    return Refusal(error, f"{error.status} {HTTPStatus(error.status).phrase}", headers, body)
 
 
 def refusal(verdict: AddressVerdict) -> GatewayError:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 
@@ -11,6 +11,7 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import BandwidthExceeded
+from lucid_gateway.policy.reasons import Step
 from ratelimit.engine.limits import ByteLimit
 from ratelimit.engine.shadow import observed
 
@@ -27,6 +28,8 @@ class BandwidthDecision:
     admitted: bool
     wait: float
     level: int
+
+    steps: ClassVar = (Step.BANDWIDTH,)
 
     @property
     def tier_name(self) -> str:

@@ -14,6 +14,7 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
+from lucid_gateway.policy.reasons import REASONS, Step
 from lucid_gateway.policy.tiers import BURST_RENEWS_AFTER_SECONDS, WINDOW_SECONDS
 from ratelimit.engine.leases import LEASE_MS, Lease
 from ratelimit.engine.limits import RequestLimit
@@ -77,6 +78,14 @@ class Decision:
         if self.verdict == Verdict.ADMITTED:
             return False
         return self.tier.observe_only if self.verdict == Verdict.OVER_LIMIT else self.tier.observe_totals
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that an admitted request has passed; the one that a limit only observes is not among them."""
+        if self.verdict == Verdict.ADMITTED:
+            return self.tier.steps
+        observed = REASONS[REFUSALS[self.verdict].reason].step
+        return tuple(step for step in self.tier.steps if step != observed)
 
     @property
     def admitted(self) -> bool:

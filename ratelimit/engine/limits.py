@@ -5,7 +5,10 @@ from functools import cache
 
 from django.conf import settings
 
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.tiers import CHUNK_UPLOAD, TIERS, Subject
+
+RATE_ALONE = (Step.RATE_LIMIT,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,14 @@ class RequestLimit:
     daily_quota: int = 0
     observe_only: bool = False
     observe_totals: bool = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps of a decision by this limit."""
+        if not self.concurrent_requests and not self.daily_quota:
+            return RATE_ALONE
+        quota = (Step.QUOTA,) if self.daily_quota else ()
+        return (*RATE_ALONE, *quota, *((Step.CONCURRENCY,) if self.concurrent_requests else ()))
 
 
 @dataclass(frozen=True, slots=True)
