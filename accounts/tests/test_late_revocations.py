@@ -1,4 +1,4 @@
-"""What a worker reads of late revocations from the database, and holds against requests."""
+"""Late revocations: a worker reads them from the database and refuses their callers itself."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ from lucid_gateway.policy import keys
 
 @pytest.fixture
 def late_revocations(monkeypatch: pytest.MonkeyPatch) -> LateRevocations:
-    """A worker's, that has looked once before anything was revoked."""
+    """Those of a worker that has read once before anything was revoked."""
     fresh = LateRevocations()
     monkeypatch.setattr("accounts.tokens.revocation.gates.late_revocations", fresh)
     monkeypatch.setattr("accounts.tokens.revocation.revoking.late_revocations", fresh)
@@ -27,7 +27,7 @@ def late_revocations(monkeypatch: pytest.MonkeyPatch) -> LateRevocations:
 
 
 def revoke_elsewhere(**age: float) -> str:
-    """Revoke the access token in the database alone, as a gateway without Redis does; return the key that says so."""
+    """Revoke the access token in the database alone, as a gateway without Redis does; return its key in Redis."""
     row = IssuedToken.objects.get(kind="access")
     IssuedToken.objects.filter(pk=row.pk).update(revoked_at=timezone.now() - timedelta(**age))
     return keys.revoked(row.user_id, row.jti)
@@ -39,7 +39,7 @@ def outcome(api: ApiClient, access: str) -> str:
     return "in" if answer.status_code == 200 else error_code(answer)
 
 
-def test_what_was_revoked_elsewhere_is_refused_and_written_to_redis(
+def test_a_token_revoked_elsewhere_is_refused_and_its_entry_written_to_redis(
     api: ApiClient, tokens: TokenPair, late_revocations: LateRevocations, empty_redis: Redis
 ) -> None:
     assert outcome(api, tokens.access) == "in"
@@ -51,7 +51,7 @@ def test_what_was_revoked_elsewhere_is_refused_and_written_to_redis(
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_what_became_visible_later_than_its_time_says_is_read(
+def test_a_revocation_that_becomes_visible_late_is_read(
     api: ApiClient, tokens: TokenPair, late_revocations: LateRevocations
 ) -> None:
     assert outcome(api, tokens.access) == "in"
@@ -61,7 +61,7 @@ def test_what_became_visible_later_than_its_time_says_is_read(
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_an_ended_epoch_and_a_lock_are_read_and_an_unlock_is_asked_of_the_database(
+def test_ended_epochs_and_locks_are_read_and_locks_checked_in_the_database(
     api: ApiClient, owner: User, tokens: TokenPair, late_revocations: LateRevocations, empty_redis: Redis
 ) -> None:
     assert outcome(api, tokens.access) == "in"
@@ -78,7 +78,7 @@ def test_an_ended_epoch_and_a_lock_are_read_and_an_unlock_is_asked_of_the_databa
     assert keys.locked(owner.pk) not in late_revocations.entries
 
 
-def test_an_unlock_here_is_held_against_nobody(owner: User, late_revocations: LateRevocations) -> None:
+def test_an_unlock_drops_the_entry_of_the_lock(owner: User, late_revocations: LateRevocations) -> None:
     lock_user(owner, reason="", by="")
     late_revocations.read()
     unlock_user(owner, by="")
@@ -86,7 +86,7 @@ def test_an_unlock_here_is_held_against_nobody(owner: User, late_revocations: La
     assert keys.locked(owner.pk) not in late_revocations.entries
 
 
-def test_what_is_known_is_not_written_to_redis_again(
+def test_a_known_entry_is_not_written_to_redis_again(
     tokens: TokenPair, late_revocations: LateRevocations, empty_redis: Redis
 ) -> None:
     key = revoke_elsewhere()
@@ -97,7 +97,7 @@ def test_what_is_known_is_not_written_to_redis_again(
     assert not empty_redis.exists(key)
 
 
-def test_a_clock_of_the_database_that_was_set_back_hides_nothing(
+def test_a_database_clock_that_was_set_back_hides_no_revocation(
     api: ApiClient, tokens: TokenPair, late_revocations: LateRevocations
 ) -> None:
     assert outcome(api, tokens.access) == "in"
@@ -108,7 +108,7 @@ def test_a_clock_of_the_database_that_was_set_back_hides_nothing(
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_entries_are_forgotten_once_they_have_ended_by_any_clock(
+def test_entries_are_dropped_once_they_have_ended_by_every_clock(
     tokens: TokenPair, late_revocations: LateRevocations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = revoke_elsewhere()

@@ -1,4 +1,4 @@
-"""What is promised of accounts, under parallel requests to the two workers of a real gateway (DESIGN, section 9)."""
+"""The promises about accounts, under parallel requests to the two workers of a real gateway (DESIGN, section 9)."""
 
 import contextlib
 import json
@@ -42,12 +42,12 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def person(stage: Stage) -> Person:
-    """Somebody whom no other test knows."""
+    """A person that no other test uses."""
     return stage.people.pop()
 
 
 def waits(answers: Iterable[RawAnswer]) -> set[int]:
-    """Return what the refusals for too many attempts say of the time to wait."""
+    """Return the seconds to wait that the refusals for too many attempts name."""
     return {int(answer.header("Retry-After") or 0) for answer in answers if answer.status == 429}
 
 
@@ -58,7 +58,7 @@ def test_of_parallel_refreshes_one_succeeds_and_the_family_ends(stage: Stage, pe
     answers = stage.at_once([post("/auth/refresh", {"refresh_token": tokens["refresh_token"]})] * REFRESHES)
 
     assert outcomes(answers) == {"200": 1, "2010": REFRESHES - 1}
-    # A use that meets the family already ended, and no pair at that moment, is recorded as a refusal.
+    # A use that finds the family ended, and no pair at that moment, is recorded as a refusal.
     reused, refused = person.events("token.reused"), person.events("token.refused")
     assert reused >= 1
     assert reused + refused == REFRESHES - 1
@@ -273,8 +273,8 @@ def test_of_parallel_requests_for_api_keys_exactly_fifty_get_one(stage: Stage, p
 
 
 @contextlib.contextmanager
-def builds(redis: Redis) -> Iterator[list[str]]:
-    """Yield a list that gets an entry each time a worker has built the copy of what is revoked."""
+def rebuilds(redis: Redis) -> Iterator[list[str]]:
+    """Yield a list that gets an entry each time a worker has rebuilt the revocations in Redis."""
     seen: list[str] = []
     with redis.monitor() as monitor:
 
@@ -294,15 +294,17 @@ def builds(redis: Redis) -> Iterator[list[str]]:
             watcher.join()
 
 
-def until_built(redis: Redis, hammer: Hammer) -> None:
-    """Go on until the copy is whole: requests do not wait for it."""
+def until_rebuilt(redis: Redis, hammer: Hammer) -> None:
+    """Keep hammering until the cache is complete: requests do not wait for it."""
     deadline = time.monotonic() + 30
     while not redis.exists(keys.REVOCATIONS_COMPLETE):
         assert time.monotonic() < deadline
         hammer.go_on(1)
 
 
-def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load(stage: Stage, person: Person) -> None:
+def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_load(
+    stage: Stage, person: Person
+) -> None:
     live, tokens = person.log_in()["access_token"], person.log_in()
     revoked = [tokens["access_token"]]
     for _ in range(20):
@@ -314,30 +316,30 @@ def test_nothing_revoked_comes_back_when_redis_is_flushed_or_replaced_under_load
 
     with hammering(stage.gateway, asked, pause=0) as hammer:
         hammer.go_on(5)
-        with builds(stage.redis.client) as after_flush:
+        with rebuilds(stage.redis.client) as after_flush:
             for _ in range(5):
                 stage.redis.client.flushall()
-                until_built(stage.redis.client, hammer)
-        for _ in range(300):  # some of them in the middle of a build
+                until_rebuilt(stage.redis.client, hammer)
+        for _ in range(300):  # some of them in the middle of a rebuild
             stage.redis.client.flushall()
             time.sleep(0.001)
         stage.redis.stop()
         hammer.go_on(2)
         stage.redis.start()
-        until_built(stage.redis.client, hammer)  # by a worker that tries Redis again
+        until_rebuilt(stage.redis.client, hammer)  # by a worker that tries Redis again
         hammer.go_on(10)
-        # The new server began to count with the first build, also one before anybody could watch.
+        # The new server counts from its first rebuild, which may come before anybody watches.
         after_outage = int(stage.redis.client.get(keys.REBUILDS_BEGUN) or 0)
 
     assert set(hammer.seen("revoked")) == {"2003"}
     assert set(hammer.seen("live")) == {"200"}
-    # One a flush; a worker that could not reach Redis for a moment, as on a busy machine, builds once more.
+    # One for each flush; a worker that misses Redis for a moment, as on a busy machine, rebuilds once more.
     assert 5 <= len(after_flush) <= 8
     assert 1 <= after_outage <= 4
 
 
 @pytest.mark.usefixtures("tokens")
-def test_a_copy_that_was_emptied_while_it_was_built_does_not_count(
+def test_a_cache_that_was_emptied_during_its_rebuild_is_not_complete(
     empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish = rebuilding.publish
@@ -354,7 +356,7 @@ def test_a_copy_that_was_emptied_while_it_was_built_does_not_count(
     assert empty_redis.keys() == []
 
 
-def test_what_is_revoked_while_earlier_entries_are_written_late_is_written_too(
+def test_an_entry_added_while_the_publisher_writes_is_written_too(
     empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish, publisher = publishing.publish, publishing.Publisher()

@@ -1,4 +1,4 @@
-"""The copy of the blacklist in Redis: built from the database, believed only while it is whole."""
+"""The cache of revocations in Redis: rebuilt from the database, trusted only while it is complete."""
 
 import threading
 import time
@@ -39,8 +39,8 @@ def revoked_key(token: IssuedToken) -> str:
 
 
 @pytest.fixture(autouse=True)
-def redis_is_told_in_the_end() -> Iterator[None]:
-    """What could not be written during a test is written before the next one."""
+def everything_is_published_in_the_end() -> Iterator[None]:
+    """Entries that could not be written during a test are written before the next one."""
     yield
     redis_back()
     for thread in threading.enumerate():
@@ -55,13 +55,13 @@ def others(owner: User) -> TokenPair:
 
 
 def outcome(api: ApiClient, access: str) -> str:
-    """Return what became of a request that needs no database: `in`, or the code of the refusal."""
+    """Send a request that needs no database; return `in`, or the code of the refusal."""
     code = error_code(api.send("get", "/chain/info", token=access))
     return "in" if code == "5005" else code
 
 
 def another_worker() -> None:
-    """Forget what this process knows: another worker has seen neither outage nor revocation."""
+    """Behave like a worker that noticed neither an outage nor a revocation."""
     revocation_cache.trusted_generation = revocation_cache.suspected_generation
 
 
@@ -73,7 +73,9 @@ def redis_back() -> None:
     breaker.outage = None
 
 
-def test_a_flush_brings_nothing_back(api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis) -> None:
+def test_a_flush_of_redis_revives_no_revoked_token(
+    api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis
+) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
     empty_redis.flushall()
 
@@ -81,14 +83,16 @@ def test_a_flush_brings_nothing_back(api: ApiClient, tokens: TokenPair, others: 
     assert outcome(api, others.access) == "in"
 
 
-def test_a_flush_opens_no_lock(api: ApiClient, owner: User, tokens: TokenPair, empty_redis: Redis) -> None:
+def test_a_flush_of_redis_unlocks_no_account(
+    api: ApiClient, owner: User, tokens: TokenPair, empty_redis: Redis
+) -> None:
     lock_user(owner, reason="", by="")
     empty_redis.flushall()
 
     assert outcome(api, tokens.access) == "2005"
 
 
-def test_what_an_earlier_run_of_redis_wrote_does_not_count(
+def test_the_cache_of_an_earlier_run_of_redis_is_not_trusted(
     api: ApiClient, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
@@ -99,7 +103,7 @@ def test_what_an_earlier_run_of_redis_wrote_does_not_count(
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_each_key_of_the_copy_ends_with_what_it_is_for(
+def test_each_entry_expires_after_what_it_revokes(
     owner: User, node_operator: User, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     end_all(owner)
@@ -107,7 +111,7 @@ def test_each_key_of_the_copy_ends_with_what_it_is_for(
     empty_redis.flushall()
 
     assert rebuild() == 3
-    others = (b"revocations:", b"{gateway:", b"worker_reports")  # of running gateways, some of them
+    others = (b"revocations:", b"{gateway:", b"worker_reports")  # a running gateway may write these
     written = {key for key in empty_redis.scan_iter() if not key.startswith(others)}
     row = IssuedToken.objects.get(kind="access")
     assert written == {key.encode() for key in (revoked_key(row), keys.locked(owner.pk), keys.epoch(owner.pk))}
@@ -118,7 +122,7 @@ def test_each_key_of_the_copy_ends_with_what_it_is_for(
     assert empty_redis.get(keys.epoch(owner.pk)) == b"2"
 
 
-def test_the_copy_holds_neither_refresh_tokens_nor_what_has_expired(
+def test_the_cache_holds_neither_refresh_tokens_nor_expired_entries(
     owner: User, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     end_all(owner)
@@ -141,7 +145,7 @@ def revoked_rows(owner: User, count: int) -> None:
     assert revoke(IssuedToken.objects.filter(user=owner, jti__lte=f"{count:032d}")) == count
 
 
-def test_a_large_copy_is_built_whole(owner: User, empty_redis: Redis) -> None:
+def test_a_large_cache_is_rebuilt_completely(owner: User, empty_redis: Redis) -> None:
     count = 2 * CHUNK + 1
     revoked_rows(owner, count)
     empty_redis.flushall()
@@ -150,7 +154,7 @@ def test_a_large_copy_is_built_whole(owner: User, empty_redis: Redis) -> None:
     assert len(empty_redis.keys("*:revoked:0*")) == count
 
 
-def test_a_new_process_builds_the_copy_before_it_believes_it(
+def test_a_new_process_rebuilds_the_cache_before_it_trusts_it(
     api: ApiClient, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
@@ -162,7 +166,7 @@ def test_a_new_process_builds_the_copy_before_it_believes_it(
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suspicion_during_a_rebuild_outlives_it(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     real = rebuilding.publish
 
     def publish_meanwhile(entries: object, now: int) -> None:
@@ -178,7 +182,7 @@ def test_a_doubt_during_a_build_outlives_it(owner: User, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_many_requests_after_a_flush_build_the_copy_once(tokens: TokenPair) -> None:
+def test_many_requests_after_a_flush_rebuild_the_cache_once(tokens: TokenPair) -> None:
     with watched_redis(scripts=True) as commands:
         outcomes = in_parallel(8, lambda _: outcome(ApiClient(HTTP_HOST="testserver"), tokens.access))
 
@@ -186,7 +190,7 @@ def test_many_requests_after_a_flush_build_the_copy_once(tokens: TokenPair) -> N
     assert len([command for command in commands if command.startswith(f"SET {keys.REVOCATIONS_COMPLETE}")]) == 1
 
 
-def test_while_another_worker_builds_the_copy_the_database_answers_and_redis_counts(
+def test_while_another_worker_rebuilds_the_cache_the_database_decides_and_redis_counts(
     api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
@@ -203,24 +207,24 @@ def test_while_another_worker_builds_the_copy_the_database_answers_and_redis_cou
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_a_large_copy_is_built_beside_the_requests(
+def test_a_large_cache_is_rebuilt_in_the_background(
     api: ApiClient, tokens: TokenPair, others: TokenPair, empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = threading.Event()
+    may_publish = threading.Event()
     real = rebuilding.publish
 
-    def publish_later(entries: list[Entry], now: int) -> None:
-        assert go_on.wait(60)
+    def publish_when_allowed(entries: list[Entry], now: int) -> None:
+        assert may_publish.wait(60)
         real(entries, now=now)
 
     api.send("post", "/auth/logout", {}, token=tokens.access)
     revoked_rows(User.objects.get(), 2 * CHUNK)
     empty_redis.flushall()
-    monkeypatch.setattr(rebuilding, "publish", publish_later)
+    monkeypatch.setattr(rebuilding, "publish", publish_when_allowed)
 
     assert outcome(api, tokens.access) == "2003"
     assert outcome(api, others.access) == "in"
-    go_on.set()
+    may_publish.set()
     wait_until(lambda: bool(empty_redis.exists(keys.REVOCATIONS_COMPLETE)), 60)
     assert empty_redis.exists(revoked_key(IssuedToken.objects.get(jti="0" * 32)))
     assert outcome(api, tokens.access) == "2003"
@@ -228,9 +232,7 @@ def test_a_large_copy_is_built_beside_the_requests(
         assert outcome(api, others.access) == "in"
 
 
-def test_what_a_raised_update_revoked_is_published_by_its_retry(
-    api: ApiClient, tokens: TokenPair, empty_redis: Redis
-) -> None:
+def test_a_retry_publishes_what_a_failed_update_revoked(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
     assert outcome(api, tokens.access) == "in"
     IssuedToken.objects.update(revoked_at=timezone.now() - timedelta(seconds=2))
 
@@ -239,9 +241,9 @@ def test_what_a_raised_update_revoked_is_published_by_its_retry(
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_a_logout_that_was_applied_without_a_majority_holds_at_once(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_logout_that_was_applied_without_a_majority_takes_effect_at_once(api: ApiClient, tokens: TokenPair) -> None:
     if not settings.ON_MONGODB:
-        return  # SQLite has no majority to lack
+        return  # SQLite has no majority
     assert outcome(api, tokens.access) == "in"
     with failing(settings.ENV.MONGODB_URI, "update", writeConcernError={"code": 64, "errmsg": "no majority"}):
         assert api.send("post", "/auth/logout", {}, token=tokens.access).status_code == 503
@@ -249,7 +251,7 @@ def test_a_logout_that_was_applied_without_a_majority_holds_at_once(api: ApiClie
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_a_copy_on_another_server_is_not_believed(tokens: TokenPair, empty_redis: Redis) -> None:
+def test_the_cache_on_another_server_is_suspected(tokens: TokenPair, empty_redis: Redis) -> None:
     rebuild()
     late_revocations = LateRevocations()
     late_revocations.watch_redis()
@@ -260,11 +262,11 @@ def test_a_copy_on_another_server_is_not_believed(tokens: TokenPair, empty_redis
     late_revocations.watch_redis()
     assert revocation_cache.is_suspected
 
-    late_revocations.read()  # which settles it while the database answers
+    late_revocations.read()  # rebuilds the cache while the database answers
     assert not revocation_cache.is_suspected
 
 
-def test_without_redis_the_database_is_asked(
+def test_without_redis_the_database_decides(
     api: ApiClient, owner: User, node_operator: User, tokens: TokenPair, others: TokenPair
 ) -> None:
     locked = issue_tokens(node_operator)
@@ -290,7 +292,7 @@ def test_without_redis_an_unrecorded_token_and_a_deactivated_user_are_refused(
     assert outcome(api, tokens.access) == outcome(api, others.access) == "2003"
 
 
-def test_without_redis_nobody_waits_for_a_build(api: ApiClient, tokens: TokenPair) -> None:
+def test_without_redis_no_request_waits_for_a_rebuild(api: ApiClient, tokens: TokenPair) -> None:
     redis_away()
     revocation_cache.suspect()
 
@@ -299,7 +301,7 @@ def test_without_redis_nobody_waits_for_a_build(api: ApiClient, tokens: TokenPai
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_a_revocation_made_without_redis_reaches_workers_that_noticed_nothing(
+def test_a_revocation_made_without_redis_reaches_workers_that_noticed_no_outage(
     api: ApiClient, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     assert outcome(api, tokens.access) == "in"
@@ -316,7 +318,9 @@ def test_a_revocation_made_without_redis_reaches_workers_that_noticed_nothing(
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_a_revocation_made_without_redis_holds_here_as_soon_as_it_is_back(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_revocation_made_without_redis_takes_effect_here_as_soon_as_redis_is_back(
+    api: ApiClient, tokens: TokenPair
+) -> None:
     assert outcome(api, tokens.access) == "in"
     redis_away()
     api.send("post", "/auth/logout", {}, token=tokens.access)
@@ -325,7 +329,9 @@ def test_a_revocation_made_without_redis_holds_here_as_soon_as_it_is_back(api: A
     assert outcome(api, tokens.access) == "2003"
 
 
-def test_an_unlock_made_without_redis_counts_for_every_worker(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_an_unlock_made_without_redis_takes_effect_in_every_worker(
+    api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
     lock_user(owner, reason="", by="")
     assert outcome(api, tokens.access) == "2005"
     redis_away()
@@ -343,7 +349,7 @@ def test_revoking_counts_what_was_live(owner: User, tokens: TokenPair, others: T
     assert revoke(IssuedToken.objects.all()) == 0
 
 
-def test_a_revocation_keeps_its_first_time(owner: User, tokens: TokenPair) -> None:
+def test_revoking_again_keeps_the_first_time(owner: User, tokens: TokenPair) -> None:
     end_all(owner)
     first = set(IssuedToken.objects.values_list("revoked_at", flat=True))
     end_all(owner)

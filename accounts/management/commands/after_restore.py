@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.sessions.models import Session
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.management.telling import wait_until_told
+from accounts.management.published import wait_until_published
 from accounts.models import ApiKey, IssuedToken
 from accounts.tokens.keyring import keyring
 from accounts.tokens.restoring import retire_what_was_issued, settle_with_redis
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             mailed = settle_with_redis()
         except RedisUnavailable as error:
             raise CommandError("done in the database, but Redis is unavailable: start it and run this again") from error
-        wait_until_told()
+        wait_until_published()
         numbers = vars(retired) | {"mailed": mailed}
         self.stdout.write(json.dumps(numbers) if options["json"] else self.sentence(numbers))
 

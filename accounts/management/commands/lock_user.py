@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from accounts.locks import FOREVER, lock_user
-from accounts.management.telling import wait_until_told
+from accounts.management.published import wait_until_published
 from accounts.management.users import user_of
 
 
@@ -38,5 +38,5 @@ class Command(BaseCommand):
         """Lock the user."""
         user = user_of(email)
         lock_user(user, reason=reason, by="manage.py", until=moment(until) if until else FOREVER)
-        wait_until_told()
+        wait_until_published()
         self.stdout.write(f"{user.email} is locked until {until or 'somebody unlocks it'}")

@@ -1,4 +1,4 @@
-"""Writes the copy of the blacklist in Redis anew."""
+"""Rebuilds the revocations in Redis from the database."""
 
 import json
 from argparse import ArgumentParser
@@ -23,5 +23,5 @@ class Command(BaseCommand):
         try:
             entries = rebuild()
         except RedisUnavailable as error:
-            raise CommandError(f"Redis cannot be had: {error}") from error
+            raise CommandError(f"Redis is unavailable: {error}") from error
         self.stdout.write(json.dumps({"entries": entries}) if options["json"] else f"{entries} entries written")

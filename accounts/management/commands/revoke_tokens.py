@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.management.telling import wait_until_told
+from accounts.management.published import wait_until_published
 from accounts.management.users import user_of
 from accounts.models import IssuedToken, IssuedTokenQuerySet
 from accounts.staff import end_sessions
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         if options["all"] and not options["no_input"]:
             self.confirm(tokens.live().count())
         ended = end_sessions(user_of(email), by="manage.py") if email else self.revoke(tokens)
-        wait_until_told()
+        wait_until_published()
         self.stdout.write(json.dumps({"revoked": ended}) if options["json"] else f"{ended} tokens revoked")
 
     def revoke(self, tokens: IssuedTokenQuerySet) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.management.telling import wait_until_told
+from accounts.management.published import wait_until_published
 from accounts.models import IssuedToken, SigningKey
 from accounts.tokens.keyring import keyring
 from accounts.tokens.signing_keys import ALGORITHMS, RotationUnderway, rotate
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             rotation = rotate(algorithm, retire_now=retire_now)
         except RotationUnderway as error:
             raise CommandError("somebody else rotates the keys at this moment") from error
-        wait_until_told()
+        wait_until_published()
         if options["json"]:
             return self.stdout.write(json.dumps(vars(rotation)))
         fate = "revoked" if retire_now else "verifies until its last token has expired"

@@ -1,8 +1,8 @@
-"""Revoked tokens, locked accounts and ended epochs: the database is the authority, Redis the copy that requests ask.
+"""Revoked tokens, locked accounts and ended epochs: the database decides, and Redis is the cache that requests ask.
 
-- `revoking`: revoking tokens and API keys, ending epochs, locking accounts
-- `publishing`: writing what was revoked to Redis, later if Redis is unavailable
-- `gates`: letting a caller in, and what each worker reads of late revocations from the database
-- `cache`: whether the copy in Redis is whole
-- `rebuild`: building it anew
+- `revoking`: revoke tokens and API keys, end epochs, lock accounts
+- `publishing`: write revocations to Redis, later if Redis is unavailable
+- `gates`: admit or refuse a caller; late revocations, which each worker reads from the database
+- `cache`: whether this process trusts the revocations in Redis
+- `rebuild`: rebuild them from the database
 """

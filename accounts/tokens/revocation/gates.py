@@ -1,8 +1,8 @@
-"""What a caller must pass: one round trip to Redis asks for revocation, lock, epoch and limit.
+"""The gates that a caller must pass: one round trip to Redis checks revocation, lock, epoch and limit.
 
-Each worker also reads late revocations from the database, every second, and holds them against requests itself. A
-revocation reaches other gateways through Redis. Where Redis is split, or cut off from the gateway that revoked, this
-bounds for how long a revoked token works elsewhere: by two seconds, wherever the database can be read.
+A revocation reaches other gateways through Redis. Redis may be split, or cut off from the gateway that revoked. So
+each worker also reads late revocations from the database every second, and refuses their callers itself: wherever the
+database can be read, a revoked token works for two seconds at most.
 """
 
 import time
@@ -27,13 +27,13 @@ from ratelimit.engine.limits import RequestLimit
 
 COMPLETE_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 READ_EVERY_SECONDS = 1.0
-# Each look goes back behind the last one, for what became visible later than its time says.
+# Each read begins this much before the last one: a row may become visible later than its time says.
 OVERLAP = timedelta(seconds=60)
 SWEEP_SECONDS = 60.0
 
 
 class LateRevocations:
-    """The late revocations that this process knows of, by their keys in Redis."""
+    """The late revocations that this process has read from the database, by their keys in Redis."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -42,7 +42,7 @@ class LateRevocations:
         self.swept_at = time.monotonic()
 
     def check(self, gates: Sequence[KeyGate]) -> None:
-        """Raise GateClosed for the first of the gates that an entry closes."""
+        """Raise GateClosed for the first gate that an entry closes."""
         if not self.entries:
             return
         for index, gate in enumerate(gates):
@@ -51,39 +51,39 @@ class LateRevocations:
                 raise GateClosed(index)
 
     def read(self) -> None:
-        """Read what is new, hold it against requests, and write it to the Redis that is in reach, for whoever asks
-        Redis alone. Raises django.db.Error.
+        """Read new revocations, keep them, and write them to the Redis server that this process reaches: other data
+        planes ask Redis alone. Raises django.db.Error.
         """
         asked_at = time.time()
         now = database_now()
         compare_clock("the database", now.timestamp(), asked_at=asked_at)
-        # A primary that took over may have a clock that is behind.
+        # The clock of a new primary may be behind.
         since = min(now, self.read_at or now) - OVERLAP
         new: list[Entry] = []
         for chunk in in_chunks(late_entries(since)):
-            new += self.hold(chunk)
-            time.sleep(0)  # others of this worker get their turn
+            new += self.keep(chunk)
+            time.sleep(0)  # lets other greenlets run
         self.read_at = now
         try_to_publish(new)
         self.sweep()
         self.watch_redis()
         if revocation_cache.is_suspected:
-            # Now, while the database answers: it may be down when the next request comes.
+            # Now, as the database answers: it may be down at the next request.
             with suppress(RedisUnavailable):
                 try_to_rebuild()
 
-    def hold(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Hold the entries against requests; return those that are new."""
+    def keep(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Keep the entries; return the new ones."""
         new = [entry for entry in entries if self.entries.get(entry.key) != entry]
         self.entries |= {entry.key: entry for entry in new}
         return new
 
     def forget(self, key: str) -> None:
-        """Hold the entry against nobody any more: its account was unlocked."""
+        """Drop the entry of an account that was unlocked."""
         self.entries.pop(key, None)
 
     def sweep(self) -> None:
-        """Once a minute, forget what has ended by any clock."""
+        """Once a minute, drop the entries that have ended by every clock."""
         if time.monotonic() < self.swept_at + SWEEP_SECONDS:
             return
         over = datetime.now(UTC) - MAX_CLOCK_SKEW
@@ -91,12 +91,13 @@ class LateRevocations:
         self.swept_at = time.monotonic()
 
     def watch_redis(self) -> None:
-        """Compare the clock of Redis with ours, and doubt the copy if another server answers: it may be one that was
-        on the other side of a split, and has not heard what this side revoked.
+        """Compare the clock of Redis with ours, and suspect the cache if another server answers.
+
+        It may have been on the other side of a split, where it did not receive what this side revoked.
         """
         asked_at = time.time()
         try:
-            info, (seconds, microseconds) = redis_call(who_and_when)
+            info, (seconds, microseconds) = redis_call(server_facts)
         except RedisUnavailable:
             return
         compare_clock("Redis", seconds + microseconds / 1e6, asked_at=asked_at)
@@ -105,8 +106,8 @@ class LateRevocations:
         self.run_id = info["run_id"]
 
 
-def who_and_when(redis: Redis) -> Any:
-    """Return what the server says of itself, and its time (seconds, microseconds)."""
+def server_facts(redis: Redis) -> Any:
+    """Return the server's INFO and its time (seconds, microseconds)."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.info("server")
     pipeline.time()
@@ -123,8 +124,8 @@ class EpochOver(TokenInvalid):
 
 
 def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
-    """Return what must be open: the copy is of this server's run, the account not locked (or known not to be), the
-    token not revoked and of the current epoch.
+    """Return the gates of a caller: the cache is complete on this server, the account is not locked, the token is not
+    revoked and of the current epoch. `unlocked` says that the database was asked about the lock.
     """
     return (
         KeyGate(keys.REVOCATIONS_COMPLETE, None),
@@ -137,13 +138,13 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
 def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential and count the request in one round trip; raise TokenInvalid, AccountLocked or EpochOver.
 
-    Without Redis, and until the copy is whole, the database is asked. Without Redis this process alone counts
+    Without Redis, and until the cache is complete, the database decides. Without Redis this process counts by itself
     (DESIGN, section 5).
     """
     try:
         if revocation_cache.is_suspected and not try_to_rebuild():
             return admit_by_database(caller, tier)
-        return admit_by_copy(caller, tier)
+        return admit_by_cache(caller, tier)
     except RedisUnavailable as error:
         if not isinstance(error, RedisCallFailed):
             revocation_cache.suspect()
@@ -151,38 +152,38 @@ def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
         return admit_locally(tier, caller.subject)
 
 
-def admit_by_copy(caller: Caller, tier: RequestLimit, *, unlocked: bool = False, restored: bool = False) -> Decision:
-    """Ask Redis, once it is known that no late revocation stands against the caller; the database if the copy is gone
-    and cannot be restored at once.
+def admit_by_cache(caller: Caller, tier: RequestLimit, *, unlocked: bool = False, rebuilt: bool = False) -> Decision:
+    """Check the late revocations, then ask Redis. The database decides if the cache is incomplete and cannot be rebuilt
+    at once.
     """
-    doors = gates(caller, unlocked=unlocked)
+    caller_gates = gates(caller, unlocked=unlocked)
     try:
-        late_revocations.check(doors)
-        return admit(tier, caller.subject, gates=doors)
+        late_revocations.check(caller_gates)
+        return admit(tier, caller.subject, gates=caller_gates)
     except GateClosed as error:
         closed = error.index
     if closed == LOCK_GATE:
-        # The lock may have been lifted when Redis could not be told.
+        # The lock may have been lifted while Redis was unavailable.
         refuse_locked(caller)
         late_revocations.forget(keys.locked(caller.user_id))
-        return admit_by_copy(caller, tier, unlocked=True, restored=restored)
+        return admit_by_cache(caller, tier, unlocked=True, rebuilt=rebuilt)
     if closed == REVOKED_GATE:
         raise TokenInvalid(reason="token_revoked")
     if closed == EPOCH_GATE:
         raise EpochOver()
-    if restored or not try_to_rebuild():
+    if rebuilt or not try_to_rebuild():
         return admit_by_database(caller, tier)
-    return admit_by_copy(caller, tier, unlocked=unlocked, restored=True)
+    return admit_by_cache(caller, tier, unlocked=unlocked, rebuilt=True)
 
 
 def admit_by_database(caller: Caller, tier: RequestLimit) -> Decision:
-    """Check the credential in the database while the copy is built; Redis counts, as ever."""
+    """Check the credential in the database while the cache is rebuilt; Redis still counts."""
     check_in_database(caller)
     return admit(tier, caller.subject)
 
 
 def refuse_locked(caller: Caller) -> None:
-    """Raise AccountLocked if the database says so, TokenInvalid if the user is gone."""
+    """Raise AccountLocked if the database says that the account is locked, TokenInvalid if it was deleted."""
     user = User.objects.filter(pk=caller.user_id).first()
     if user is None or not user.is_active:
         raise TokenInvalid(reason="account_deleted")
@@ -191,19 +192,19 @@ def refuse_locked(caller: Caller) -> None:
 
 
 def check_in_database(caller: Caller) -> None:
-    """Raise TokenInvalid or AccountLocked by what the database says; a database error means nobody is let in."""
-    known: ApiKey | IssuedToken | None
+    """Check the credential in the database; raise TokenInvalid or AccountLocked. A database error admits nobody."""
+    credential: ApiKey | IssuedToken | None
     if caller.by_api_key:
-        known = ApiKey.objects.filter(key_id=caller.jti).select_related("user").first()
+        credential = ApiKey.objects.filter(key_id=caller.jti).select_related("user").first()
     else:
-        known = IssuedToken.objects.filter(jti=caller.jti).select_related("user").first()
-    if known is None:
+        credential = IssuedToken.objects.filter(jti=caller.jti).select_related("user").first()
+    if credential is None:
         raise TokenInvalid(reason="token_revoked")
-    if not known.user.is_active:
+    if not credential.user.is_active:
         raise TokenInvalid(reason="account_deleted")
-    if known.user.is_locked:
+    if credential.user.is_locked:
         raise AccountLocked()
-    if known.revoked_at is not None:
+    if credential.revoked_at is not None:
         raise TokenInvalid(reason="token_revoked")
-    if known.user.token_epoch > caller.epoch:
+    if credential.user.token_epoch > caller.epoch:
         raise EpochOver()

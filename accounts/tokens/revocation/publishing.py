@@ -1,6 +1,6 @@
-"""The entries of the copy in Redis, and writing them: at once, or as soon as Redis is back.
+"""Revocations as entries in Redis, which are written at once, or as soon as Redis is available again.
 
-There is a key for each revoked token, locked account and ended epoch.
+There is one key for each revoked token or API key, locked account and ended epoch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,11 +25,11 @@ from lucid_gateway.policy import keys
 publish_epoch_script = RedisScript(Path(__file__).parent / "publish_epoch.lua")
 CHUNK = 1000
 RETRY_SECONDS = 0.5
-API_KEY_REMEMBERED = timedelta(seconds=60)  # for which a worker trusts what it has read of a key
+API_KEY_REMEMBERED = timedelta(seconds=60)  # for so long a worker trusts what it read of an API key
 
 
 class Entry(NamedTuple):
-    """A key of the copy: it blocks until `ends`. Of an epoch it holds the number, which never falls."""
+    """A key in Redis that refuses callers until `ends`. The key of an epoch holds its number, which never falls."""
 
     key: str
     ends: datetime
@@ -37,23 +37,23 @@ class Entry(NamedTuple):
 
     @property
     def value(self) -> int:
-        """What the key holds: above what the gate lets pass."""
+        """The value of the key; a gate is closed by one above its `above`."""
         return 1 if self.epoch is None else self.epoch
 
 
 def access_token_life() -> timedelta:
-    """Return for how long an access token, or what a worker remembers of an API key, may live on."""
+    """Return how long an access token, or what a worker remembers of an API key, can stay valid."""
     return max(timedelta(minutes=settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES), API_KEY_REMEMBERED)
 
 
 def revoked_tokens(tokens: IssuedTokenQuerySet) -> Iterator[Entry]:
-    """Yield the entries of these tokens."""
+    """Yield the entries of revoked tokens."""
     rows = tokens.values_list("user_id", "jti", "expires_at").iterator()
     return (Entry(keys.revoked(user_id, jti), expires) for user_id, jti, expires in rows)
 
 
 def revoked_keys(api_keys: QuerySet[ApiKey]) -> Iterator[Entry]:
-    """Yield the entries of those of the API keys that are revoked."""
+    """Yield the entries of those API keys that are revoked."""
     rows = api_keys.values_list("user_id", "key_id", "revoked_at").iterator()
     return (Entry(keys.revoked(user_id, key_id), at + API_KEY_REMEMBERED) for user_id, key_id, at in rows if at)
 
@@ -70,10 +70,10 @@ def ended_epochs(users: Iterable[tuple[object, int, datetime | None]]) -> Iterat
 
 
 def all_entries(now: datetime) -> Iterator[Entry]:
-    """Yield all that the database knows to be revoked, locked or of an ended epoch; `now` is the database's time.
+    """Yield the entries of everything that the database says is revoked, locked or ended.
 
-    Accounts whose lock ends within the hour to come by another clock are among them: whoever meets one asks the
-    database.
+    `now` is the database's time. Locks that ended within the last hour are included, as other clocks may be behind: a
+    lock in Redis is always checked in the database.
     """
     past = now - MAX_CLOCK_SKEW
     yield from revoked_tokens(IssuedToken.objects.to_blacklist(past))
@@ -84,7 +84,7 @@ def all_entries(now: datetime) -> Iterator[Entry]:
 
 
 def late_entries(since: datetime) -> Iterator[Entry]:
-    """Yield what was revoked, locked or ended since the time, which is the database's. A lock ends an epoch, too."""
+    """Yield what was revoked, locked or ended since then, by the database's time. A lock ends an epoch, too."""
     yield from revoked_tokens(IssuedToken.objects.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__gte=since))
     yield from revoked_keys(ApiKey.objects.filter(revoked_at__gte=since))
     users = list(
@@ -95,21 +95,23 @@ def late_entries(since: datetime) -> Iterator[Entry]:
 
 
 def in_chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries in lists of at most a thousand."""
+    """Yield the entries in lists of at most CHUNK."""
     left = iter(entries)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
 
 
 def redis_now() -> int:
-    """Return Redis' time in seconds since the epoch; raise RedisUnavailable."""
+    """Return the time of the Redis server in seconds since 1970; raise RedisUnavailable."""
     seconds, _ = redis_call(lambda redis: redis.time())
     return int(seconds)
 
 
 def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
-    """Write keys that block until the given times, and an hour longer for gateways whose clocks are behind; raise
-    RedisUnavailable. Their lives are counted from Redis' own time `now`, which is asked for if it is not given.
+    """Write the entries to Redis; raise RedisUnavailable.
+
+    Each expires an hour after it ends, for gateways whose clocks are behind. Expiries count from `now`, the time of the
+    Redis server in seconds, which is read if it is not given.
     """
     if not entries:
         return
@@ -130,32 +132,32 @@ def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
 
 
 class Publisher:
-    """Writes in the background what could not be written at once, for the workers that did not notice the outage."""
+    """Writes entries in the background that could not be written at once: other workers may not notice the outage."""
 
     def __init__(self) -> None:
         self.waiting: list[Entry] = []
         self.loop = Loop("revocation", self.publish_waiting, every=RETRY_SECONDS, needed=self.has_work)
 
     def add(self, entries: list[Entry]) -> None:
-        """Write the entries as soon as Redis is back."""
-        self.waiting = [*self.waiting, *entries]  # not in place: the loop may be at work on the list
+        """Write the entries as soon as Redis is available."""
+        self.waiting = [*self.waiting, *entries]  # a new list: the loop may be reading the old one
         self.loop.start()
 
     def has_work(self) -> bool:
-        """Drop the entries that nobody needs any more; return whether there are others."""
+        """Drop the entries that have ended by every clock; return whether any are left."""
         over = datetime.now(UTC) - MAX_CLOCK_SKEW
         self.waiting = [entry for entry in self.waiting if entry.ends > over]
         return bool(self.waiting)
 
     def publish_waiting(self) -> None:
-        """Write what waits; what is added meanwhile comes later."""
+        """Write the waiting entries; those added meanwhile are written in the next round."""
         waiting = self.waiting
         with suppress(RedisUnavailable):
             publish(waiting)
             self.waiting = self.waiting[len(waiting) :]
 
     def wait(self, seconds: float) -> bool:
-        """Return whether all was written, after so many seconds at most: commands must not end before."""
+        """Wait for at most so many seconds; return whether everything was written. A command waits before it ends."""
         return self.loop.wait(seconds)
 
 
@@ -163,7 +165,7 @@ publisher = Publisher()
 
 
 def try_to_publish(entries: Iterable[Entry]) -> None:
-    """Write keys; without Redis do so when it is back, and build the copy anew before it is believed here again."""
+    """Write the entries; without Redis, write them when it is back, and suspect the cache until it is rebuilt."""
     ready = list(entries)
     if not ready:
         return

@@ -1,7 +1,7 @@
-"""Ending what was issued: in the database first, by its own clock, then in Redis.
+"""Revoking: in the database first, by the database's clock, then in Redis.
 
-A write may have been applied although it raised (a MongoDB without a majority, a time-out). So each call publishes
-all that it finds revoked, not only what it revoked itself, and after an error the copy is not believed.
+A write may have been applied although it raised (MongoDB without a majority, a time-out). So each call publishes
+everything that it finds revoked, not only what it revoked itself, and a database error makes the cache suspected.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from lucid_gateway.policy import keys
 
 @contextmanager
 def suspecting_after_errors() -> Iterator[None]:
-    """Doubt the copy if the database raises: nobody knows whether it did what it was asked."""
+    """Suspect the cache after a database error: the write may have been applied."""
     try:
         yield
     except DatabaseError:
@@ -36,8 +36,8 @@ def suspecting_after_errors() -> Iterator[None]:
 def revoke(tokens: IssuedTokenQuerySet) -> int:
     """Revoke the tokens; return how many were live.
 
-    One update decides, so that a token written beside it is either among those revoked or can tell that they were.
-    What has expired by this gateway's clock may be good by another's: that is revoked, too.
+    One update decides: a token that is written meanwhile is either revoked with the others, or its writer sees that
+    they are revoked. Tokens that have expired by this gateway's clock are revoked, too, as another clock may be behind.
     """
     past = timezone.now() - MAX_CLOCK_SKEW
     with suspecting_after_errors():
@@ -48,7 +48,7 @@ def revoke(tokens: IssuedTokenQuerySet) -> int:
 
 
 def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
-    """Revoke API keys; return how many were not yet."""
+    """Revoke the API keys; return how many were not revoked before."""
     with suspecting_after_errors():
         ids = list(api_keys.values_list("key_id", flat=True))
         chosen = ApiKey.objects.filter(key_id__in=ids)
@@ -58,7 +58,7 @@ def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
 
 
 def end_epoch(user: User, **changes: Any) -> None:
-    """End all that was issued to the user until now, known or not, and make the changes to the row, in one step."""
+    """End every token that was issued to the user until now, recorded or not, and change the row, in one update."""
     with suspecting_after_errors():
         User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1, token_epoch_at=Now(), **changes)
         user.refresh_from_db(fields=["token_epoch", "token_epoch_at", *changes])
@@ -66,22 +66,22 @@ def end_epoch(user: User, **changes: Any) -> None:
 
 
 def lock(user: User, *, until: datetime, **changes: Any) -> None:
-    """Lock the account until then, end its epoch and make the changes to the row, in one step."""
+    """Lock the account until then, end its epoch and change the row, in one update."""
     end_epoch(user, locked_until=until, **changes)
     publish_lock(user)
 
 
 def publish_lock(user: User) -> None:
-    """Tell the hot path that the account is locked until `user.locked_until`."""
+    """Write to Redis that the account is locked until `user.locked_until`."""
     try_to_publish(locked([(user.pk, user.locked_until)]))
 
 
 def publish_unlock(user: User) -> None:
-    """Tell the hot path that the account is open again; what Redis does not hear, it asks the database."""
+    """Remove the lock from Redis. One that stays there is harmless: a lock is always checked in the database."""
     late_revocations.forget(keys.locked(user.pk))
     with suppress(RedisUnavailable):
         redis_call(lambda redis: redis.delete(keys.locked(user.pk)))
-    # Somebody may have locked the account meanwhile, and told Redis before we did.
+    # The account may have been locked again meanwhile, and that lock may have been written before the delete.
     now = User.objects.filter(pk=user.pk).first()
     if now is not None and now.is_locked:
         publish_lock(now)
