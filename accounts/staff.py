@@ -59,7 +59,7 @@ def reset_second_factors(user: User, *, by: User | str) -> None:
     were_on = factors_of(user) or (TOTP,)
     for factor in FACTORS:
         factor.reset(user)
-    user.save(update_fields=[*(column for factor in FACTORS for column in factor.without), "updated_at"])
+    user.save(update_fields=[*(column for factor in FACTORS for column in factor.cleared_columns), "updated_at"])
     user.recovery_codes.all().delete()
     end_all(user)
     for factor in were_on:

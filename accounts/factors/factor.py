@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from accounts.factors.recovery import use_recovery_code
-from accounts.login.lockouts import charged, signed_in
+from accounts.login.lockouts import charged, signed_in_user
 from accounts.models import User
 from lucid_gateway.policy.errors import CodeInvalid, NotFound, Unauthenticated
 
@@ -21,9 +21,9 @@ class SecondFactor(ABC):
     name: ClassVar[str]
     kind: ClassVar[str]
     enabled: ClassVar[str]
-    without: ClassVar[Mapping[str, Any]]
-    wrong: ClassVar[type[Unauthenticated]]
-    absent: ClassVar[str]
+    cleared_columns: ClassVar[Mapping[str, Any]]
+    wrong_proof: ClassVar[type[Unauthenticated]]
+    absent_message: ClassVar[str]
     signs: ClassVar[bool] = False
 
     def is_on(self, user: User) -> bool:
@@ -46,7 +46,7 @@ class SecondFactor(ABC):
         """Return whether the proof is right, and use it up if it works once."""
 
     @abstractmethod
-    def left(self, user: User) -> None:
+    def announce_removal(self, user: User) -> None:
         """Record that the user has left the factor, and tell them."""
 
     def leave(self, user: User, *, proof: str | None = None, recovery_code: str | None = None) -> None:
@@ -55,20 +55,20 @@ class SecondFactor(ABC):
         Raises NotFound if it is not on, `wrong` for the proof, CodeInvalid for the recovery code, TooManyAttempts.
         """
         if not self.is_on(user):
-            raise NotFound(self.absent)
+            raise NotFound(self.absent_message)
         if recovery_code is not None:
             spend_recovery_code(user, recovery_code)
         else:
-            with charged(signed_in(user.pk)):
+            with charged(signed_in_user(user.pk)):
                 if not self.prove(user, proof or "", ""):
-                    raise self.wrong()
+                    raise self.wrong_proof()
         self.reset(user)
-        user.save(update_fields=[*self.without, "updated_at"])
-        self.left(user)
+        user.save(update_fields=[*self.cleared_columns, "updated_at"])
+        self.announce_removal(user)
 
     def reset(self, user: User) -> None:
         """Take the factor off the account; the caller saves the columns of `without`."""
-        for column, value in self.without.items():
+        for column, value in self.cleared_columns.items():
             setattr(user, column, value)
 
 

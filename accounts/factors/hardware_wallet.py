@@ -80,8 +80,8 @@ class WalletFactor(SecondFactor):
     """Signatures of a hardware wallet."""
 
     name, kind, enabled = "signature", "wallet", "hardware_wallet_enabled"
-    without: ClassVar[Mapping[str, Any]] = {"hardware_wallet_enabled": False, "hardware_wallet_address": ""}
-    wrong, absent = WalletSignatureInvalid, "No hardware wallet is registered"
+    cleared_columns: ClassVar[Mapping[str, Any]] = {"hardware_wallet_enabled": False, "hardware_wallet_address": ""}
+    wrong_proof, absent_message = WalletSignatureInvalid, "No hardware wallet is registered"
     signs = True
 
     def enrol(self, user: User, **data: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class WalletFactor(SecondFactor):
         """Return whether the account's wallet signed the challenge."""
         return signed_by(user.hardware_wallet_address, challenge, proof)
 
-    def left(self, user: User) -> None:
+    def announce_removal(self, user: User) -> None:
         """Record it."""
         record("wallet.removed", subject=user)
         send_notice(user, "Logins ask for no signature of a hardware wallet any more.")

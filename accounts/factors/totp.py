@@ -101,8 +101,8 @@ class TotpFactor(SecondFactor):
     """Codes of an authenticator app."""
 
     name, kind, enabled = "totp", "totp", "totp_enabled"
-    without: ClassVar[Mapping[str, Any]] = {"totp_enabled": False, "totp_secret": ""}
-    wrong, absent = CodeInvalid, "TOTP is not enabled"
+    cleared_columns: ClassVar[Mapping[str, Any]] = {"totp_enabled": False, "totp_secret": ""}
+    wrong_proof, absent_message = CodeInvalid, "TOTP is not enabled"
 
     def enrol(self, user: User, **data: str) -> dict[str, Any]:
         """Return the new secret."""
@@ -116,7 +116,7 @@ class TotpFactor(SecondFactor):
         """Return whether the code is right."""
         return use_code(user, proof)
 
-    def left(self, user: User) -> None:
+    def announce_removal(self, user: User) -> None:
         """Record it."""
         record("totp.disabled", subject=user)
         send_notice(user, "Logins ask for no code of an authenticator app any more.")

@@ -8,12 +8,11 @@ from typing import Literal
 from django.conf import settings
 from redis import Redis
 
-from accounts.login.lockouts import too_many
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.secrets.digests import keyed_hash, secret_hash
 from lucid_gateway.policy import keys
-from lucid_gateway.policy.errors import CodeExpired, CodeInvalid
+from lucid_gateway.policy.errors import CodeExpired, CodeInvalid, TooManyAttempts
 
 LIFETIME_SECONDS = 300
 MAX_GUESSES = 5
@@ -42,7 +41,7 @@ def proof_hash(email: str, proof: Proof) -> str:
     return secret_hash(proof.text) if proof.kind == "link" else keyed_hash("code", f"{email} {proof.text}")
 
 
-def start(email: str, *, code: str, token: str, wallet_challenge: str, in_earnest: bool = True) -> None:
+def start(email: str, *, code: str, token: str, wallet_challenge: str, decoy: bool = False) -> None:
     """Let a login wait for the code and the link's token; raise TooManyAttempts.
 
     One that is not `in_earnest` costs the same and touches nothing of the address's: it waits where nobody looks.
@@ -50,16 +49,16 @@ def start(email: str, *, code: str, token: str, wallet_challenge: str, in_earnes
     email_hash = keyed_hash("email", email)
     hashes = [proof_hash(email, Proof("code", code)), proof_hash(email, Proof("link", token))]
     limits = [LIFETIME_SECONDS, settings.ENV.LOGINS_PER_ACCOUNT, STARTS_WINDOW_SECONDS]
-    waiting = keys.logins(email_hash) if in_earnest else keys.decoy_logins(email_hash, secrets.token_hex(16))
+    waiting = keys.decoy_logins(email_hash, secrets.token_hex(16)) if decoy else keys.logins(email_hash)
     wait: int = start_script(
-        [waiting, keys.login_starts(email_hash)], [*hashes, wallet_challenge, *limits, int(in_earnest)]
+        [waiting, keys.login_starts(email_hash)], [*hashes, wallet_challenge, *limits, int(not decoy)]
     )
     if wait:
-        raise too_many(wait)
+        raise TooManyAttempts(retry_after=wait)
 
 
 class Guess:
-    """A guess that was right; `use` the login up with it, or `take_back` what was no guess after all."""
+    """A guess that was right; `use` the login up with it, or `refund` what was no guess after all."""
 
     def __init__(self, email: str, proof: Proof) -> None:
         """Charge the guess and look at it; raise CodeInvalid, or CodeExpired when there is nothing to guess at."""
@@ -77,7 +76,7 @@ class Guess:
         if not settle_script([logins_key(self.email)], [self.kind, self.hash, "use"]):
             raise CodeExpired()
 
-    def take_back(self) -> None:
+    def refund(self) -> None:
         """Give the guess back."""
         settle_script([logins_key(self.email)], [self.kind, self.hash, "return"])
 

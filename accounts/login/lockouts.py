@@ -33,18 +33,18 @@ WRONG = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
 class Rule:
     """How many failures are free, and how many seconds the first and the longest lockout last; each one doubles."""
 
-    free: int
-    first: int
-    longest: int
+    free_failures: int
+    first_seconds: int
+    longest_seconds: int
 
 
 RULES = {
-    "account": Rule(free=10, first=60, longest=3600),
-    "address": Rule(free=20, first=60, longest=3600),
+    "account": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
+    "address": Rule(free_failures=20, first_seconds=60, longest_seconds=3600),
     # The second factor after a mailed link: only who reads the account's mail gets as far as that.
-    "second-factor": Rule(free=10, first=60, longest=3600),
+    "second-factor": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
     # The second factor by somebody who has signed in already: on its own, so that a stolen token locks no login out.
-    "signed-in": Rule(free=10, first=60, longest=3600),
+    "signed-in": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
 }
 
 
@@ -91,18 +91,18 @@ def second_factor(email: str) -> Subject:
     return Subject("second-factor", email)
 
 
-def signed_in(user_id: object) -> Subject:
+def signed_in_user(user_id: object) -> Subject:
     """Return the subject for guesses at the second factor by somebody who has signed in."""
     return Subject("signed-in", str(user_id))
 
 
-def here() -> Subject:
+def this_address() -> Subject:
     """Return the subject for guesses from the request's address."""
     return Subject("address", address_bucket(current_record().client_address))
 
 
 class Attempt:
-    """One attempt, charged to its subjects when it is made: `forgive` it if it was right, `take_back` if nothing was
+    """One attempt, charged to its subjects when it is made: `forgive` it if it was right, `refund` if nothing was
     guessed, `fail` if it was wrong.
     """
 
@@ -112,10 +112,10 @@ class Attempt:
         arguments: list[object] = [FORGOTTEN_AFTER_SECONDS]
         for subject in subjects:
             rule = RULES[subject.kind]
-            arguments += [subject.text, rule.free, rule.first, rule.longest]
+            arguments += [subject.text, rule.free_failures, rule.first_seconds, rule.longest_seconds]
         wait, *begun = charge_script(keys_of(subjects), arguments) if subjects else [0]
         if wait:
-            raise too_many(wait)
+            raise TooManyAttempts(retry_after=wait)
         self.begun = [subjects[index] for index in begun]
 
     def fail(self) -> None:
@@ -123,16 +123,12 @@ class Attempt:
         for subject in self.begun:
             record("lockout.started", subject=subject.key, outcome=BLOCKED, counted=subject.kind)
 
-    def take_back(self) -> None:
-        """Give the attempt back to its subjects."""
-        self.give_back(forget=())
-
     def forgive(self) -> None:
-        """Give the attempt back; the account's failures are forgotten altogether, the address's are not."""
-        self.give_back(forget=("account", "second-factor", "signed-in"))
+        """Refund the attempt and forget earlier failures, but not those of the address."""
+        self.refund(forget=("account", "second-factor", "signed-in"))
 
-    def give_back(self, *, forget: Sequence[str]) -> None:
-        """Give the attempt back, and forget the failures of subjects of the kinds."""
+    def refund(self, *, forget: Sequence[str] = ()) -> None:
+        """Return the attempt to its subjects, and forget all failures of subjects of the kinds in `forget`."""
         if self.subjects:
             arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in forget))]
             return_script(keys_of(self.subjects), arguments)
@@ -153,22 +149,17 @@ def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
         raise
     except BaseException:
         with suppress(RedisUnavailable):
-            attempt.take_back()
+            attempt.refund()
         raise
     if forgive:
         attempt.forgive()
     else:
-        attempt.take_back()
+        attempt.refund()
 
 
 def keys_of(subjects: Sequence[Subject]) -> list[str]:
     """Return the keys that the scripts ask for."""
     return [keys.LOCKOUTS, *(subject.key for subject in subjects)]
-
-
-def too_many(seconds: int) -> TooManyAttempts:
-    """Return the refusal of an attempt for so many seconds."""
-    return TooManyAttempts(retry_after=seconds)
 
 
 def in_force() -> list[Lockout]:

@@ -15,7 +15,7 @@ from accounts.factors.hardware_wallet import new_challenge
 from accounts.factors.table import factors_of
 from accounts.login import challenges
 from accounts.login.equal_time import in_equal_time
-from accounts.login.lockouts import WRONG, account, charged, here, lift_account, second_factor
+from accounts.login.lockouts import WRONG, account, charged, lift_account, second_factor, this_address
 from accounts.login.mail import send_login
 from accounts.login.passwords import check_password
 from accounts.models import User
@@ -41,7 +41,7 @@ MESSAGE = "If the address has an account, a code is on its way."
 
 @dataclass(frozen=True)
 class Credentials:
-    """What is shown to finish a login: one of `code`, `token` (of the link) and `password`, and second factors."""
+    """What finishes a login: one of `code`, `token` (of the link) and `password`, and the second factors."""
 
     email: str
     code: str | None = None
@@ -66,23 +66,26 @@ def start_login(*, email: str, password: str | None = None, hardware_wallet: boo
     tells them apart. A password is not needed; a wrong one means that no mail goes out, and no login of the owner's is
     touched. Raises TooManyAttempts.
     """
-    user = User.objects.welcome(email=email)
-    fits = password is None or password_fits(email, user, password)
-    welcome = user if user and fits and not user.is_locked else None
+    user = User.objects.active_user(email=email)
+    may_start = password is None or is_right_password(email, user, password)
+    recipient = user if user and may_start and not user.is_locked else None
     code, token = f"{secrets.randbelow(10**6):06d}", secrets.token_urlsafe(32)
     challenge = new_challenge("Log in")
-    stored_code = code if welcome else secrets.token_hex(32)
-    stored_token = token if welcome else secrets.token_hex(32)
-    challenges.start(email, code=stored_code, token=stored_token, wallet_challenge=challenge, in_earnest=fits)
-    send_login(welcome, code=code, token=token, minutes=challenges.LIFETIME_SECONDS // 60)
+    stored_code = code if recipient else secrets.token_hex(32)
+    stored_token = token if recipient else secrets.token_hex(32)
+    challenges.start(email, code=stored_code, token=stored_token, wallet_challenge=challenge, decoy=not may_start)
+    send_login(recipient, code=code, token=token, minutes=challenges.LIFETIME_SECONDS // 60)
     answer: dict[str, object] = {"message": MESSAGE, "expires_in": challenges.LIFETIME_SECONDS}
     return answer | ({"challenge": challenge} if hardware_wallet else {})
 
 
-def password_fits(email: str, user: User | None, password: str) -> bool:
+def is_right_password(email: str, user: User | None, password: str) -> bool:
     """Return whether it is the user's password, and count a wrong one as a guess; raise TooManyAttempts."""
     try:
-        with recorded(Credentials(email, password=password)), charged(account(email), here(), forgive=False):
+        with (
+            recording_failures(Credentials(email, password=password)),
+            charged(account(email), this_address(), forgive=False),
+        ):
             if not check_password(user, password):
                 raise WrongCredentials()
     except WrongCredentials:
@@ -91,73 +94,75 @@ def password_fits(email: str, user: User | None, password: str) -> bool:
 
 
 @in_equal_time
-def finish_login(shown: Credentials) -> tuple[User, TokenPair]:
-    """Let the user in and return them with new tokens; raise what is wrong with what is shown.
+def finish_login(credentials: Credentials) -> tuple[User, TokenPair]:
+    """Let the user in and return them with new tokens; raise what is wrong with the credentials.
 
     CodeInvalid, CodeExpired, WalletSignatureInvalid, WrongCredentials, SecondFactorNeeded, AccountLocked,
     TooManyAttempts.
     """
-    with recorded(shown):
-        user = prove_by_mail(shown) if shown.password is None else prove_by_password(shown)
+    with recording_failures(credentials):
+        user = prove_by_mail(credentials) if credentials.password is None else prove_by_password(credentials)
         if user.is_locked:
             raise AccountLocked()
     user.last_login, user.login_attempts = timezone.now(), 0
-    user.email_verified = user.email_verified or shown.password is None
+    user.email_verified = user.email_verified or credentials.password is None
     noted = {name: getattr(user, name) for name in ("last_login", "login_attempts", "email_verified")}
     if not User.objects.filter(pk=user.pk, is_active=True).update(**noted):
         raise CodeExpired()  # the account was deleted meanwhile
     pair = issue_tokens(user)
-    record("login.succeeded", subject=user, method=method_of(shown))
+    record("login.succeeded", subject=user, method=method_of(credentials))
     return user, pair
 
 
-def log_in_staff(shown: Credentials) -> User:
+def log_in_staff(credentials: Credentials) -> User:
     """Return the staff member whose password it is, with the second factors that the account asks for.
 
     The operator pages have the same lockouts as the API. Raises WrongCredentials, AccountLocked, TooManyAttempts.
     """
-    with recorded(shown):
-        user = prove_by_password(shown, alone=True)
+    with recording_failures(credentials):
+        user = prove_by_password(credentials, password_suffices=True)
         if user.is_locked:
             raise AccountLocked()
         if not user.is_staff:
             raise WrongCredentials()
-    record("admin.login", subject=user, method=method_of(shown))
+    record("admin.login", subject=user, method=method_of(credentials))
     return user
 
 
-def prove_by_mail(shown: Credentials) -> User:
+def prove_by_mail(credentials: Credentials) -> User:
     """Return the user who has the code or the link, and the second factors. A link is never locked out."""
-    proof = challenges.Proof("code", shown.code) if shown.code else challenges.Proof("link", shown.token or "")
-    guessable = (account(shown.email), here()) if proof.kind == "code" else ()
+    proof = challenges.Proof("link", credentials.token or "")
+    if credentials.code:
+        proof = challenges.Proof("code", credentials.code)
+    guessable = (account(credentials.email), this_address()) if proof.kind == "code" else ()
     with charged(*guessable):
-        guess = challenges.Guess(shown.email, proof)
-        with taken_back(guess):
-            user = User.objects.welcome(email=shown.email)
+        guess = challenges.Guess(credentials.email, proof)
+        with refunded_unless_wrong(guess):
+            user = User.objects.active_user(email=credentials.email)
             if user is None:
                 raise CodeExpired()
-            if missing := shown.missing(user):
+            if missing := credentials.missing(user):
                 signable = {"challenge": guess.wallet_challenge} if "signature" in missing else {}
                 raise SecondFactorNeeded(details={"required": missing, **signable})
-            prove_after_mail(user, shown, guess)
+            prove_second_factors_after_mail(user, credentials, guess)
             guess.use()
     if proof.kind == "link":
         # Whoever has come this far is the owner: what others guessed is forgotten, whichever way they guessed.
-        lift_account(shown.email)
+        lift_account(credentials.email)
     return user
 
 
-def prove_after_mail(user: User, shown: Credentials, guess: challenges.Guess) -> None:
+def prove_second_factors_after_mail(user: User, credentials: Credentials, guess: challenges.Guess) -> None:
     """Check the second factors; guesses that follow a link are counted on their own, and recovery codes, which cannot
     be guessed, are never locked out.
     """
-    countable = guess.kind == "link" and factors_of(user) and shown.recovery_code is None
+    countable = guess.kind == "link" and factors_of(user) and credentials.recovery_code is None
     with charged(*([second_factor(user.email)] if countable else [])):
-        prove_second_factors(user, shown, guess.wallet_challenge)
+        prove_second_factors(user, credentials, guess.wallet_challenge)
 
 
 @contextmanager
-def taken_back(guess: challenges.Guess) -> Iterator[None]:
+def refunded_unless_wrong(guess: challenges.Guess) -> Iterator[None]:
     """Give the guess back if the block ends in anything but a wrong second factor."""
     try:
         yield
@@ -165,62 +170,62 @@ def taken_back(guess: challenges.Guess) -> Iterator[None]:
         raise
     except BaseException:
         with suppress(RedisUnavailable):
-            guess.take_back()
+            guess.refund()
         raise
 
 
-def prove_by_password(shown: Credentials, *, alone: bool = False) -> User:
+def prove_by_password(credentials: Credentials, *, password_suffices: bool = False) -> User:
     """Return the user who knows the password and has the second factors: without any the password does not count,
     unless it may stand `alone`. Raises WrongCredentials, whichever is wrong.
     """
-    with charged(account(shown.email), here()):
-        user = User.objects.welcome(email=shown.email)
-        right = check_password(user, shown.password or "")
-        if user is None or not right or shown.missing(user) or not (alone or factors_of(user)):
+    with charged(account(credentials.email), this_address()):
+        user = User.objects.active_user(email=credentials.email)
+        right = check_password(user, credentials.password or "")
+        if user is None or not right or credentials.missing(user) or not (password_suffices or factors_of(user)):
             raise WrongCredentials()
-        signs = any(factor.signs for factor in factors_of(user)) and shown.recovery_code is None
+        signs = any(factor.signs for factor in factors_of(user)) and credentials.recovery_code is None
         try:
-            prove_second_factors(user, shown, challenges.take_wallet_challenge(user.email) if signs else "")
+            prove_second_factors(user, credentials, challenges.take_wallet_challenge(user.email) if signs else "")
         except (CodeInvalid, WalletSignatureInvalid) as error:
             raise WrongCredentials() from error
     return user
 
 
-def prove_second_factors(user: User, shown: Credentials, wallet_challenge: str) -> None:
+def prove_second_factors(user: User, credentials: Credentials, wallet_challenge: str) -> None:
     """Check the factors of the account; a recovery code stands in for all of them.
 
     Raises CodeInvalid or WalletSignatureInvalid.
     """
     factors = factors_of(user)
-    if factors and shown.recovery_code is not None:
-        spend_recovery_code(user, shown.recovery_code)
+    if factors and credentials.recovery_code is not None:
+        spend_recovery_code(user, credentials.recovery_code)
         return
     for factor in factors:
-        if not factor.prove(user, getattr(shown, factor.name) or "", wallet_challenge):
-            raise factor.wrong()
+        if not factor.prove(user, getattr(credentials, factor.name) or "", wallet_challenge):
+            raise factor.wrong_proof()
 
 
-def method_of(shown: Credentials) -> str:
-    """Return what was shown, such as `code+totp`."""
+def method_of(credentials: Credentials) -> str:
+    """Return the names of the credentials, such as `code+totp`."""
     names = ("code", "token", "password", "totp", "recovery_code", "signature")
-    return "+".join(name for name in names if getattr(shown, name) is not None)
+    return "+".join(name for name in names if getattr(credentials, name) is not None)
 
 
 @contextmanager
-def recorded(shown: Credentials) -> Iterator[None]:
+def recording_failures(credentials: Credentials) -> Iterator[None]:
     """Record a failed or blocked login, with the same work for known and unknown addresses."""
     try:
         yield
     except SecondFactorNeeded:
         raise
     except (Unauthenticated, TooManyAttempts) as error:
-        record_failure(shown, error)
+        record_failure(credentials, error)
         raise
 
 
-def record_failure(shown: Credentials, error: GatewayError) -> None:
+def record_failure(credentials: Credentials, error: GatewayError) -> None:
     """Record how a login ended; an address without an account is recorded as a hash."""
-    known = User.objects.filter(email=shown.email)
+    known = User.objects.filter(email=credentials.email)
     subject = str(known.values_list("pk", flat=True).first() or "")
     blocked = isinstance(error, TooManyAttempts)
     if not blocked:
@@ -228,6 +233,6 @@ def record_failure(shown: Credentials, error: GatewayError) -> None:
         afterwards(lambda: known.update(login_attempts=F("login_attempts") + 1))
     record(
         "login.blocked" if blocked else "login.failed",
-        subject=subject, outcome=BLOCKED if blocked else FAILURE, method=method_of(shown), code=error.code,
-        email_hash=keyed_hash("email", shown.email)[:16],
+        subject=subject, outcome=BLOCKED if blocked else FAILURE, method=method_of(credentials), code=error.code,
+        email_hash=keyed_hash("email", credentials.email)[:16],
     )  # fmt: skip

@@ -16,7 +16,7 @@ def log_out(caller: Caller, *, refresh_token: str | None = None, everywhere: boo
     if claims and claims["user_id"] != caller.user_id:
         raise RefreshTokenInvalid()
     if everywhere:
-        user = User.objects.welcome(pk=caller.user_id)
+        user = User.objects.active_user(pk=caller.user_id)
         if user is None:
             raise TokenInvalid()
         ended = end_all(user)

@@ -11,12 +11,11 @@ from django.conf import settings
 from redis import Redis
 
 from accounts.login.challenges import STARTS_WINDOW_SECONDS
-from accounts.login.lockouts import too_many
 from accounts.models import User
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.kernel.secrets.digests import keyed_hash, secret_hash
 from lucid_gateway.policy import keys
-from lucid_gateway.policy.errors import CodeExpired
+from lucid_gateway.policy.errors import CodeExpired, TooManyAttempts
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def create(purpose: str, email: str, *, user: User | None, counted: str, lifetim
 
     _, started, wait = redis_call(count)
     if started > settings.ENV.LOGINS_PER_ACCOUNT:
-        raise too_many(max(1, wait))
+        raise TooManyAttempts(retry_after=max(1, wait))
     stored = json.dumps(owner | {"email": email})
     redis_call(lambda redis: redis.set(keys.mail_link(purpose, secret_hash(token)), stored, ex=lifetime))
     return token
@@ -56,7 +55,7 @@ def look_up(purpose: str, token: str) -> Link:
     """Return the link, unused; raise CodeExpired."""
     key = keys.mail_link(purpose, secret_hash(token))
     stored = json.loads(redis_call(lambda redis: redis.get(key)) or "{}")
-    user = User.objects.welcome(pk=stored["user_id"]) if "user_id" in stored else None
+    user = User.objects.active_user(pk=stored["user_id"]) if "user_id" in stored else None
     if user is None or user.is_locked or user.token_epoch != stored["epoch"]:
         raise CodeExpired()
     return Link(key, user, stored["email"])

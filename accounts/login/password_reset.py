@@ -7,7 +7,7 @@ from rest_framework.serializers import ValidationError
 
 from accounts.login import mail_links
 from accounts.login.equal_time import in_equal_time
-from accounts.login.lockouts import account, charged, here
+from accounts.login.lockouts import account, charged, this_address
 from accounts.login.mail import send_notice, send_password_reset
 from accounts.login.passwords import check_password, hash_password
 from accounts.models import User
@@ -23,10 +23,10 @@ MESSAGE = "If the address has an account, a link is on its way."
 @in_equal_time
 def start_reset(*, email: str) -> dict[str, object]:
     """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
-    user = User.objects.welcome(email=email)
-    welcome = user if user and not user.is_locked else None
-    token = mail_links.create(PURPOSE, email, user=welcome, counted=email, lifetime=LIFETIME_SECONDS)
-    send_password_reset(welcome, token=token, minutes=LIFETIME_SECONDS // 60)
+    user = User.objects.active_user(email=email)
+    recipient = user if user and not user.is_locked else None
+    token = mail_links.create(PURPOSE, email, user=recipient, counted=email, lifetime=LIFETIME_SECONDS)
+    send_password_reset(recipient, token=token, minutes=LIFETIME_SECONDS // 60)
     return {"message": MESSAGE, "expires_in": LIFETIME_SECONDS}
 
 
@@ -48,7 +48,7 @@ def change_password(user: User, *, current_password: str, password: str) -> Toke
     set_password(user, password)
     record("user.password_changed", subject=user)
     # Hashing took its time: tokens are issued by what holds now.
-    now = User.objects.welcome(pk=user.pk)
+    now = User.objects.active_user(pk=user.pk)
     if now is None:
         raise Unauthenticated()
     if now.is_locked:
@@ -58,7 +58,7 @@ def change_password(user: User, *, current_password: str, password: str) -> Toke
 
 def prove_password(user: User, password: str) -> None:
     """Raise WrongCredentials unless it is the password, and TooManyAttempts while guessing is locked out."""
-    with charged(account(user.email), here(), forgive=False):
+    with charged(account(user.email), this_address(), forgive=False):
         if not check_password(user, password):
             raise WrongCredentials()
 

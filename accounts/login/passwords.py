@@ -24,7 +24,7 @@ class Hashing:
     def __init__(self) -> None:
         self.turn = threading.BoundedSemaphore(1)
 
-    def do(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; in a gevent worker it runs on a real thread, so that other requests go on.
 
         Raises ServiceUnavailable when too many wait already.
@@ -47,7 +47,7 @@ checking, making = Hashing(), Hashing()
 def check_password(user: User | None, password: str) -> bool:
     """Return whether it is the user's password; without a user take the time that one would have taken."""
     known = user.password if user and is_password_usable(user.password) else None
-    right, outdated = checking.do(lambda: verify_password(password, known or nobodys_password()))
+    right, outdated = checking.run(lambda: verify_password(password, known or placeholder_hash()))
     if not right or user is None or known is None:
         return False
     if outdated:
@@ -59,11 +59,11 @@ def check_password(user: User | None, password: str) -> bool:
 
 def hash_password(password: str) -> str:
     """Return the hash to store; raise ServiceUnavailable when too many wait already."""
-    return making.do(lambda: make_password(password))
+    return making.run(lambda: make_password(password))
 
 
 @cache
-def nobodys_password() -> str:
+def placeholder_hash() -> str:
     """Return a hash to compare with where there is no account."""
     return make_password("nobody's password")
 

@@ -41,7 +41,7 @@ class UserManager(BaseUserManager["User"]):
         """Return the user of that email, in any case."""
         return self.get(email=(username or "").lower())
 
-    def welcome(self, **who: Any) -> "User | None":
+    def active_user(self, **who: Any) -> "User | None":
         """Return the one active user of that email or key, None if there is none."""
         return self.filter(is_active=True, **who).first()
 

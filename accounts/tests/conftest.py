@@ -18,7 +18,7 @@ from accounts.factors import hardware_wallet, totp
 from accounts.factors.tron_message import digest
 from accounts.login import mail
 from accounts.login.lockouts import Subject
-from accounts.login.passwords import nobodys_password
+from accounts.login.passwords import placeholder_hash
 from accounts.models import User
 from accounts.tests.operators import signed_in
 from accounts.tokens.issuing import TokenPair, issue_tokens
@@ -61,9 +61,9 @@ def quick_hashes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """Argon2 takes two milliseconds instead of hundreds, for known and unknown users alike."""
     settings.PASSWORD_HASHERS = ["testing.quick_hashes.QuickArgon2"]
     monkeypatch.setattr("conftest.password_hash", quick_hash)
-    nobodys_password.cache_clear()
+    placeholder_hash.cache_clear()
     yield
-    nobodys_password.cache_clear()
+    placeholder_hash.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

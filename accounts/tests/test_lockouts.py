@@ -14,12 +14,12 @@ from accounts.login.lockouts import (
     Attempt,
     Subject,
     account,
-    here,
     in_force,
     lift,
     second_factor,
-    signed_in,
+    signed_in_user,
     subject_of,
+    this_address,
 )
 from accounts.models import User
 from accounts.tests.conftest import Phone, failures_of, post, token_in, use, wrong
@@ -35,7 +35,7 @@ from testing.parallel import in_parallel
 pytestmark = pytest.mark.usefixtures("quick_hashes")
 EMAIL, NOBODY = "owner@example.org", "nobody@example.org"
 OWNER = account(EMAIL)
-FREE = RULES["account"].free
+FREE = RULES["account"].free_failures
 
 
 def is_refused(*subjects: Subject) -> int:
@@ -53,7 +53,7 @@ def end_lockout(redis: Redis, subject: Subject) -> None:
     redis.zadd(keys.LOCKOUTS, {subject.text: redis.time()[0]})
 
 
-@pytest.mark.parametrize("subject", [OWNER, Subject("address", "192.0.2.1"), second_factor(EMAIL), signed_in("1")])
+@pytest.mark.parametrize("subject", [OWNER, Subject("address", "192.0.2.1"), second_factor(EMAIL), signed_in_user("1")])
 def test_so_many_failures_are_free_and_the_next_is_refused(subject: Subject) -> None:
     free = {"account": 10, "address": 20, "second-factor": 10, "signed-in": 10}[subject.kind]
 
@@ -124,11 +124,11 @@ def test_a_success_forgets_the_accounts_failures_and_gives_the_address_its_attem
 
 def test_what_was_no_guess_is_given_back() -> None:
     for _ in range(30):
-        Attempt(OWNER).take_back()
+        Attempt(OWNER).refund()
     assert failures_of(OWNER) == 0
 
     Attempt(OWNER)
-    Attempt(OWNER).take_back()
+    Attempt(OWNER).refund()
     assert failures_of(OWNER) == 1
 
 
@@ -137,7 +137,7 @@ def test_the_last_free_attempt_locks_out_unless_it_was_right_or_no_guess(empty_r
         Attempt(OWNER)
     attempt = Attempt(OWNER)
     assert is_refused(OWNER) > 0
-    attempt.take_back()
+    attempt.refund()
     assert in_force() == []
     Attempt(OWNER).forgive()
 
@@ -149,18 +149,18 @@ def test_the_last_free_attempt_locks_out_unless_it_was_right_or_no_guess(empty_r
 def test_giving_back_what_was_lifted_meanwhile_counts_nothing() -> None:
     attempt = Attempt(OWNER)
     lift(OWNER)
-    attempt.take_back()
+    attempt.refund()
 
     assert failures_of(OWNER) == 0
 
 
 def test_an_attempt_at_nothing_costs_nothing(empty_redis: Redis) -> None:
-    Attempt().take_back()
+    Attempt().refund()
 
     assert empty_redis.keys() == []
 
 
-@pytest.mark.parametrize("settle", [lambda attempt: None, Attempt.take_back, Attempt.forgive])
+@pytest.mark.parametrize("settle", [lambda attempt: None, Attempt.refund, Attempt.forgive])
 def test_parallel_attempts_are_counted_exactly(settle: Callable[[Attempt], Any]) -> None:
     def attempt(_: int) -> bool:
         try:
@@ -171,7 +171,7 @@ def test_parallel_attempts_are_counted_exactly(settle: Callable[[Attempt], Any])
 
     let_through = in_parallel(40, attempt).count(True)
 
-    if settle is Attempt.take_back or settle is Attempt.forgive:
+    if settle is Attempt.refund or settle is Attempt.forgive:
         assert failures_of(OWNER) == 0
         assert in_force() == []
     else:
@@ -180,9 +180,9 @@ def test_parallel_attempts_are_counted_exactly(settle: Callable[[Attempt], Any])
 
 def test_every_key_has_an_end(empty_redis: Redis) -> None:
     for _ in range(FREE):
-        Attempt(OWNER, second_factor(EMAIL), signed_in("1"), Subject("address", "192.0.2.1"))
+        Attempt(OWNER, second_factor(EMAIL), signed_in_user("1"), Subject("address", "192.0.2.1"))
     Attempt(account(NOBODY))
-    Attempt(account(NOBODY)).take_back()
+    Attempt(account(NOBODY)).refund()
 
     keys = empty_redis.keys()
     assert len(keys) == 6
@@ -206,7 +206,7 @@ def test_the_keys_do_not_say_who_is_counted(empty_redis: Redis) -> None:
 
 def test_those_in_force_are_listed_the_longest_first(empty_redis: Redis) -> None:
     address = Subject("address", "2001:db8::/64")
-    for _ in range(RULES["address"].free):
+    for _ in range(RULES["address"].free_failures):
         Attempt(address)
     for _ in range(FREE):
         Attempt(OWNER)
@@ -247,7 +247,7 @@ def test_lifting_ends_a_lockout_and_forgets_its_failures() -> None:
 def test_an_address_of_ipv6_counts_as_its_network(address: str, bucket: str) -> None:
     noted = current.set(RequestRecord(client_address=address))
     try:
-        assert here() == Subject("address", bucket)
+        assert this_address() == Subject("address", bucket)
     finally:
         current.reset(noted)
 
@@ -260,7 +260,7 @@ def verify(api: ApiClient, email: str = EMAIL, **shown: Any) -> Any:
 
 
 def lock_out(subject: Subject) -> None:
-    for _ in range(RULES[subject.kind].free):
+    for _ in range(RULES[subject.kind].free_failures):
         Attempt(subject)
 
 
@@ -353,7 +353,9 @@ def test_an_expired_code_or_a_missing_factor_is_no_failure(api: ApiClient, code:
 def test_an_address_that_guesses_at_many_accounts_is_locked_out_of_codes_but_not_of_links(
     api: ApiClient, code: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(lockouts.RULES, "address", lockouts.Rule(free=3, first=60, longest=3600))
+    monkeypatch.setitem(
+        lockouts.RULES, "address", lockouts.Rule(free_failures=3, first_seconds=60, longest_seconds=3600)
+    )
     for number in range(3):
         email = f"nobody-{number}@example.org"
         post(api, "login", email=email)
@@ -365,7 +367,9 @@ def test_an_address_that_guesses_at_many_accounts_is_locked_out_of_codes_but_not
 
 
 def test_the_network_of_an_ipv6_address_is_locked_out_as_one(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(lockouts.RULES, "address", lockouts.Rule(free=2, first=60, longest=3600))
+    monkeypatch.setitem(
+        lockouts.RULES, "address", lockouts.Rule(free_failures=2, first_seconds=60, longest_seconds=3600)
+    )
 
     def guess_from(address: str) -> str:
         return error_code(verify(ApiClient(HTTP_HOST="testserver", REMOTE_ADDR=address), code=wrong(code)))

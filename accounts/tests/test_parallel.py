@@ -31,7 +31,7 @@ from testing.raw_http import RawAnswer, request_bytes
 pytestmark = pytest.mark.usefixtures("db")
 MANY = 8
 REFRESHES = 20
-FREE = RULES["account"].free
+FREE = RULES["account"].free_failures
 
 
 @pytest.fixture(scope="module")

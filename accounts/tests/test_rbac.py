@@ -166,7 +166,7 @@ def headers_of(caller: str) -> dict[str, str]:
         return {}
     by_key = caller.endswith("_key")
     role, name = Role.SUPER_ADMIN if by_key else Role(caller), caller.replace("_", "-")
-    user = User.objects.welcome(username=name) or make_user(name, role)
+    user = User.objects.active_user(username=name) or make_user(name, role)
     if not by_key:
         return {"Authorization": f"Bearer {issue_tokens(user).access}"}
     permissions = sorted(PERMISSIONS[role]) if caller == "all_key" else ["blockchain:read"]

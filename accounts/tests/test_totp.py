@@ -16,7 +16,7 @@ from redis import Redis
 
 from accounts.factors.table import factors_of
 from accounts.factors.totp import matching_step
-from accounts.login.lockouts import account, second_factor, signed_in
+from accounts.login.lockouts import account, second_factor, signed_in_user
 from accounts.models import User
 from accounts.tests.conftest import Clock, Phone, failures_of, notices_to, post, wrong
 from accounts.tokens.issuing import TokenPair
@@ -249,7 +249,7 @@ def test_guesses_of_a_stolen_token_are_stopped_and_lock_no_login_out(
 
     assert codes == ["2007"] * 10 + ["3003"]
     assert error_code(switch_off(api, tokens, totp=code)) == "3003"
-    assert failures_of(signed_in(owner.pk)) == 10
+    assert failures_of(signed_in_user(owner.pk)) == 10
     assert failures_of(account(owner.email)) == failures_of(second_factor(owner.email)) == 0
     assert switch_off(api, tokens, recovery_code=phone.recovery_codes[0]).status_code == 204
 
@@ -330,7 +330,7 @@ def test_a_secret_that_cannot_be_decrypted_is_a_clear_503_and_a_recovery_code_st
     lines = [record for record in caplog.records if "TOTP secret cannot be decrypted" in record.getMessage()]
     assert [record.__dict__["user_id"] for record in lines] == [str(owner.pk)] * 2
     assert not any(record.exc_info for record in caplog.records)
-    assert failures_of(account(owner.email)) == failures_of(signed_in(owner.pk)) == 0
+    assert failures_of(account(owner.email)) == failures_of(signed_in_user(owner.pk)) == 0
     assert post(api, "verify", **shown, recovery_code=phone.recovery_codes[0]).status_code == 200
 
 

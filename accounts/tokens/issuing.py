@@ -112,7 +112,7 @@ def refresh_tokens(text: str) -> tuple[User, TokenPair]:
     A token that was used before means that two clients have it: the family ends.
     """
     claims = read_refresh_token(text)
-    user = User.objects.welcome(pk=claims["user_id"])
+    user = User.objects.active_user(pk=claims["user_id"])
     if user is None:
         raise RefreshTokenInvalid()
     if user.is_locked:

@@ -9,7 +9,7 @@ from lucid_gateway.policy.errors import NotFound, Unauthenticated
 
 def account_of(request: Request) -> User:
     """Return the caller's account; raise Unauthenticated if it is gone."""
-    user = User.objects.welcome(pk=caller(request).user_id)
+    user = User.objects.active_user(pk=caller(request).user_id)
     if user is None:
         raise Unauthenticated()
     return user
