@@ -1,4 +1,4 @@
-"""The state of what the gateway depends on: asked in the background of a request, remembered for a moment."""
+"""The health of what the gateway depends on: database and Redis are asked, of clusters the health checks know it."""
 
 import threading
 import time
@@ -11,30 +11,29 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, ping
-from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_expected_down
-from proxy.choosing.clusters import Cluster, configured
-from proxy.choosing.health_checks import answers
+from proxy.choosing.clusters import configured
+from proxy.choosing.health_checks import finding_on
 
 ANSWER_WITHIN_SECONDS = 0.9
-STORES_REMEMBERED_SECONDS = 1.0
-PROBE = Timeouts(connect=0.7, read=0.7, total=0.8)
+REMEMBERED_SECONDS = 1.0
 HEALTHY, UNHEALTHY, UNKNOWN = "healthy", "unhealthy", "unknown"
 
 
 @dataclass(frozen=True)
 class Health:
-    """The overall status, and each dependency's: healthy, unhealthy, or unknown when it did not answer in time."""
+    """The overall status, and each dependency's: healthy, unhealthy, or unknown: a store that did not answer
+    in time, a cluster that was not checked yet."""
 
     status: str
     dependencies: Mapping[str, str]
 
 
-class Probe:
-    """One dependency: at most one question under way, its last answer remembered for `remembered` seconds."""
+class StoreProbe:
+    """Asks one store: at most one question at a time, whose answer is kept for a second."""
 
-    def __init__(self, question: Callable[[], bool], remembered: float) -> None:
-        self.question, self.remembered = question, remembered
+    def __init__(self, question: Callable[[], bool]) -> None:
+        self.question = question
         self.asked_at = float("-inf")
         self.lock = threading.Lock()
         self.future: Future[bool] | None = None
@@ -42,7 +41,7 @@ class Probe:
     def ask(self, executor: ThreadPoolExecutor) -> "Future[bool]":
         """Return the question under way, the remembered answer, or a new question."""
         with self.lock:
-            stale = time.monotonic() - self.asked_at > self.remembered
+            stale = time.monotonic() - self.asked_at > REMEMBERED_SECONDS
             if self.future is None or (self.future.done() and stale):
                 self.asked_at = time.monotonic()
                 self.future = executor.submit(self.question)
@@ -74,42 +73,50 @@ def redis_answers() -> bool:
     return True
 
 
-def cluster_answers(cluster: Cluster) -> bool:
-    """Return whether an instance of the cluster answers its health path with anything but a server error."""
-    return any(answers(instance, cluster.health_path, PROBE) for instance in cluster.instances)
-
-
 @cache
-def probes() -> dict[str, Probe]:
-    """Return a probe for each dependency, by its name in the answer."""
-    clusters = {
-        name: Probe(lambda cluster=cluster: cluster_answers(cluster), settings.ENV.HEALTH_CHECK_INTERVAL)  # type: ignore[misc]
-        for name, cluster in configured().items()
-    }
-    stores = {"database": database_answers, "redis": redis_answers}
-    return {name: Probe(question, STORES_REMEMBERED_SECONDS) for name, question in stores.items()} | clusters
+def probes() -> dict[str, StoreProbe]:
+    """Return the probe of each store, by its name in the answer."""
+    return {"database": StoreProbe(database_answers), "redis": StoreProbe(redis_answers)}
 
 
 @cache
 def executor() -> ThreadPoolExecutor:
     """Return the threads that ask; made on first use, after the worker was forked."""
-    return ThreadPoolExecutor(max_workers=12, thread_name_prefix="health")
+    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="health")
 
 
-def state_of(future: "Future[bool]") -> str:
-    """Return the word for an answer."""
+def stores() -> dict[str, str]:
+    """Return what is known of each store, within a second whatever hangs."""
+    futures = {name: probe.ask(executor()) for name, probe in probes().items()}
+    wait(futures.values(), timeout=ANSWER_WITHIN_SECONDS)
+    return {name: word_for(answer_of(future)) for name, future in futures.items()}
+
+
+def answer_of(future: "Future[bool]") -> bool | None:
+    """Return what a question found, None while it is under way."""
     if not future.done():
-        return UNKNOWN
-    return HEALTHY if future.exception() is None and future.result() else UNHEALTHY
+        return None
+    return future.exception() is None and future.result()
+
+
+def word_for(healthy: bool | None) -> str:
+    """Return the word for a finding."""
+    return {None: UNKNOWN, True: HEALTHY, False: UNHEALTHY}[healthy]
 
 
 def check() -> Health:
-    """Return the health, within a second whatever hangs; a cluster in maintenance is not asked and alarms nobody."""
-    watched = {name: probe for name, probe in probes().items() if not is_expected_down(name)}
-    futures = {name: probe.ask(executor()) for name, probe in watched.items()}
-    wait(futures.values(), timeout=ANSWER_WITHIN_SECONDS)
-    dependencies = {name: state_of(future) for name, future in futures.items()}
-    return Health(overall(dependencies), dict.fromkeys(probes(), UNKNOWN) | dependencies)
+    """Return the health: stores are asked, of clusters it is what the health checks found.
+
+    Clusters that are not checked, as in maintenance, are unknown and do not count in the overall status.
+    """
+    asked = stores()
+    checked = {name: word_for(finding_on(cluster)) for name, cluster in configured().items() if is_checked(name)}
+    return Health(overall(asked | checked), asked | dict.fromkeys(configured(), UNKNOWN) | checked)
+
+
+def is_checked(cluster: str) -> bool:
+    """Return whether health checks ask the cluster: they are switched on, and it is not in maintenance."""
+    return settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED and not is_expected_down(cluster)
 
 
 def overall(dependencies: Mapping[str, str]) -> str:

@@ -180,7 +180,9 @@ class HealthView(MetaView):
 
     @extend_schema(responses={200: HealthSerializer, 503: HealthSerializer}, tags=["meta"])
     def get(self, request: Request) -> Response:
-        """Ask each dependency and answer within a second; 503 only when nobody could be served."""
+        """Ask database and Redis, and tell what the health checks found of the clusters, within a second; 503 only when
+        nobody could be served.
+        """
         started = time.perf_counter()
         found = health.check()
         answer: dict[str, Any] = {

@@ -1,4 +1,5 @@
-"""Active health checks: one worker of a gateway asks each instance, and the others hear what it found.
+"""Active health checks: one worker of a gateway asks each instance, and the others hear what it found. Without Redis,
+through which they hear it, each worker asks for itself.
 
 An instance is unhealthy after three failures in a row and healthy after two successes; in between it is asked every
 second. It answers with anything below 500 within two seconds, or it failed.
@@ -14,7 +15,7 @@ from lucid_gateway.policy.errors import GatewayError
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_unwatched
 from proxy.choosing.clusters import Cluster, Instance
-from proxy.choosing.instances import InstanceState
+from proxy.choosing.instances import InstanceState, states_of
 from proxy.connection.exchange import exchange, head_of
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import Connection
@@ -37,6 +38,17 @@ def answers(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
     except (OSError, GatewayError):
         return False
     return status < 500
+
+
+def finding_on(cluster: Cluster) -> bool | None:
+    """Return whether the checks found a healthy instance of the cluster, None before they have found out.
+
+    Instances in maintenance do not count.
+    """
+    found = [state.healthy for state in states_of(cluster) if not is_unwatched(cluster.name, state.instance)]
+    if any(found):
+        return True
+    return None if None in found else False
 
 
 class Check:

@@ -2,11 +2,10 @@
 what the health checks found. Without Redis each goes by what it sees itself.
 """
 
-import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -49,21 +48,35 @@ class Sharing:
         instances = self.instances()
         enabled = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED
         checks = enabled and self.is_checker()
-        if checks:
-            self.checker.start_due(instances)
         breakers, health = self.read()
         changes = {state.name: self.follow(state, breakers.get(state.name)) for _, state in instances}
-        verdicts = self.checker.verdicts() if checks else health if enabled else {}
-        for _, state in instances:
-            if state.name in verdicts:
-                state.note_health(verdicts[state.name])
-        self.write([state for _, state in instances], changes, verdicts if checks else {})
+        if checks:
+            health = self.check()
+        elif enabled:
+            self.note_health(health)
+        self.write([state for _, state in instances], changes, health if checks else {})
+
+    def check(self) -> dict[str, bool]:
+        """Start the checks that are due; return, by name of instance, what they have found, and hold it."""
+        self.checker.start_due(self.instances())
+        found = self.checker.verdicts()
+        self.note_health(found)
+        return found
+
+    def note_health(self, found: Mapping[str, bool]) -> None:
+        """Hold what the health checks found."""
+        for _, state in self.instances():
+            if state.name in found:
+                state.note_health(found[state.name])
 
     def share_once(self) -> None:
-        """Measure, hear and tell; without Redis each goes by what it sees itself."""
+        """Measure, hear and tell; without Redis each goes by what it sees itself, and checks the instances itself."""
         self.measure()
-        with contextlib.suppress(RedisUnavailable):
+        try:
             self.sync()
+        except RedisUnavailable:
+            if settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED:
+                self.check()
 
     def measure(self) -> None:
         """Tell the metrics which breakers are open, and how many requests are under way."""

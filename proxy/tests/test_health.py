@@ -9,8 +9,8 @@ from pytest_django.fixtures import Settings
 from accounts.tests.stage import wait_until
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.clusters import Cluster, Instance, cluster_named
-from proxy.choosing.health_checks import Check, HealthChecker, answers
-from proxy.choosing.instances import NEVER, InstanceState
+from proxy.choosing.health_checks import Check, HealthChecker, answers, finding_on
+from proxy.choosing.instances import NEVER, InstanceState, states_of
 from proxy.operators.closing import close_cluster, open_cluster
 from proxy.tests.raw_cluster import RawCluster, saying
 from testing.servers import free_port
@@ -67,6 +67,37 @@ def test_while_a_verdict_is_in_doubt_the_next_check_comes_in_a_second() -> None:
         check.note(result, now=100)
         due.append(check.due_at - 100)
     assert due == [30, 1, 1, 30, 1, 30]
+
+
+@pytest.mark.parametrize(
+    ("healths", "finding"),
+    [
+        ([True, False, None], True),
+        ([False, None], None),
+        ([None, None], None),
+        ([False, False], False),
+    ],
+)
+def test_a_cluster_is_as_its_best_instance(
+    healths: list[bool | None], finding: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = [state_at(port) for port, _ in enumerate(healths, 1)]
+    for state, healthy in zip(states, healths, strict=True):
+        state.healthy = healthy
+    monkeypatch.setattr("proxy.choosing.health_checks.states_of", lambda _: states)
+
+    assert finding_on(Cluster("some_cluster", "some-service")) is finding
+
+
+def test_an_instance_in_maintenance_says_nothing_of_its_cluster(
+    db: None, twins: tuple[Instance, Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = cluster_named("blockchain_core")
+    for state, healthy in zip(states_of(cluster), (True, False), strict=True):
+        monkeypatch.setattr(state, "healthy", healthy)
+    close_cluster(cluster=cluster.name, instance=twins[0].url, kind="maintenance", reason="x", by="operator")
+
+    assert finding_on(cluster) is False
 
 
 def state_at(port: int) -> InstanceState:

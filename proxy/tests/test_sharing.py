@@ -209,6 +209,21 @@ def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker)
     assert other.checker.checks == {}
 
 
+@pytest.mark.usefixtures("checked", "without_redis")
+def test_without_redis_each_worker_checks_for_itself(one: Worker, other: Worker) -> None:
+    for worker in (one, other):
+        worker.share_once()
+        wait_for(worker.checker.verdicts)
+        worker.share_once()
+    assert (one.state.healthy, other.state.healthy) == (True, True)
+
+
+@pytest.mark.usefixtures("without_redis")
+def test_checks_that_are_switched_off_stay_off_without_redis(one: Worker) -> None:
+    one.share_once()
+    assert one.checker.checks == {}
+
+
 @pytest.mark.usefixtures("checked")
 def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker, empty_redis: Redis) -> None:
     sync(one, other)

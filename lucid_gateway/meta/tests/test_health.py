@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_django.fixtures import Settings
 
+from accounts.tests.stage import wait_until
+from demo.launch import running_clusters
 from lucid_gateway.meta.health import check, overall
+from proxy.choosing.instances import states_of
+from proxy.choosing.sharing import Sharing, all_instances
 from proxy.operators.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
 from testing.raw_http import RawAnswer, ask, request_bytes
@@ -19,6 +24,8 @@ from testing.servers import RedisServer, free_port, running_redis
 pytestmark = pytest.mark.quiet
 
 REMEMBERED = 1.1
+CLUSTERS = ("blockchain_core", "session_management", "tron_payment")  # where nothing listens
+CHECKED = {"CLUSTER_HEALTH_CHECKS_ENABLED": "true", "HEALTH_CHECK_INTERVAL": "1"}
 
 
 def get(gateway: Gateway, probe: str = "") -> RawAnswer:
@@ -52,10 +59,10 @@ def hung_cluster() -> Iterator[str]:
 def failing(hung_cluster: str, redis_of_its_own: RedisServer) -> Iterator[Gateway]:
     """A gateway with a cluster that hangs and one that is stopped."""
     with running_gateway(
-        BLOCKCHAIN_CORE_URL=",".join([hung_cluster] * 3),  # asked one after the other
+        BLOCKCHAIN_CORE_URL=hung_cluster,
         TRON_PAYMENT_URL=f"http://127.0.0.1:{free_port()}",
         REDIS_URL=redis_of_its_own.url,
-        HEALTH_CHECK_INTERVAL="1",
+        **CHECKED,
     ) as gateway:
         yield gateway
 
@@ -71,8 +78,24 @@ def broken_database(gateway: Gateway) -> Iterator[None]:
     path.with_suffix(".away").rename(path)
 
 
-def test_all_is_healthy(gateway: Gateway) -> None:
-    answer = health(gateway)
+@pytest.fixture
+def well() -> Iterator[Gateway]:
+    """A gateway with clusters that answer."""
+    with (
+        running_clusters() as clusters,
+        running_gateway(
+            BLOCKCHAIN_CORE_URL=clusters.blockchain_core,
+            SESSION_MANAGEMENT_URL=clusters.session_management,
+            TRON_PAYMENT_URL=clusters.tron_payment,
+            **CHECKED,
+        ) as gateway,
+    ):
+        yield gateway
+
+
+def test_all_is_healthy(well: Gateway) -> None:
+    wait_until(lambda: health(well)["status"] == "healthy")
+    answer = health(well)
 
     assert (answer["http"], answer["status"]) == (200, "healthy")
     assert answer["dependencies"] == dict.fromkeys(
@@ -85,10 +108,9 @@ def test_all_is_healthy(gateway: Gateway) -> None:
 def test_what_is_down_degrades_and_only_both_stores_gone_is_unhealthy(
     failing: Gateway, redis_of_its_own: RedisServer
 ) -> None:
+    wait_until(lambda: {health(failing)["dependencies"][name] for name in CLUSTERS} == {"unhealthy"})
     first = health(failing)
     assert (first["http"], first["status"]) == (200, "degraded")
-    assert first["dependencies"]["tron_payment"] == "unhealthy"
-    assert first["dependencies"]["blockchain_core"] == "unknown"
     assert first["dependencies"]["database"] == first["dependencies"]["redis"] == "healthy"
 
     with broken_database(failing):
@@ -111,13 +133,40 @@ def test_what_is_down_degrades_and_only_both_stores_gone_is_unhealthy(
     assert (answer["http"], answer["status"], answer["dependencies"]["database"]) == (200, "degraded", "healthy")
 
 
-def test_a_cluster_in_maintenance_is_not_asked_and_a_drained_one_is(db: None) -> None:
-    clusters = ("blockchain_core", "session_management", "tron_payment")  # where nothing listens
-    for kind, found in (("drain", "unhealthy"), ("maintenance", "unknown")):
-        for cluster in clusters:
-            close_cluster(cluster=cluster, kind=kind, reason="an upgrade", by="operator")
-        assert {check().dependencies[cluster] for cluster in clusters} == {found}
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[Sharing]:
+    """What a worker does once a second, with health checks that nobody has made yet."""
+    settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": True, "HEALTH_CHECK_INTERVAL": 1})
+    states_of.cache_clear()
+    yield Sharing(all_instances)
+    states_of.cache_clear()
 
+
+def found(worker: Sharing) -> set[str]:
+    """Return what the health says of the clusters after one more round of the worker."""
+    worker.share_once()
+    return {check().dependencies[cluster] for cluster in CLUSTERS}
+
+
+def test_a_cluster_in_maintenance_is_not_asked_and_a_drained_one_is(db: None, worker: Sharing) -> None:
+    for cluster in CLUSTERS:
+        close_cluster(cluster=cluster, kind="drain", reason="an upgrade", by="operator")
+    wait_until(lambda: found(worker) == {"unhealthy"})
+    for cluster in CLUSTERS:
+        close_cluster(cluster=cluster, kind="maintenance", reason="an upgrade", by="operator")
+
+    assert found(worker) == {"unknown"}
+    assert worker.checker.checks == {}
+    assert check().status == "healthy"
+
+
+def test_a_cluster_that_was_not_checked_yet_is_unknown_and_counts(db: None, worker: Sharing) -> None:
+    assert {check().dependencies[cluster] for cluster in CLUSTERS} == {"unknown"}
+    assert check().status == "degraded"
+
+
+def test_without_health_checks_clusters_are_unknown_and_do_not_count(db: None) -> None:
+    assert {check().dependencies[cluster] for cluster in CLUSTERS} == {"unknown"}
     assert check().status == "healthy"
 
 
