@@ -73,7 +73,7 @@ class RequestRecord:
 
     __slots__ = (
         "actor", "attempts", "cache", "caller", "client_address", "cluster", "error_code", "lease", "limits", "method",
-        "path", "reason", "request_id", "route", "started", "steps", "traceparent", "upstream_ms", "upstream_status",
+        "path", "reason", "request_id", "route", "started", "taken", "traceparent", "upstream_ms", "upstream_status",
         "user_agent",
     )  # fmt: skip
 
@@ -90,7 +90,8 @@ class RequestRecord:
         self.caller: Caller | None = None
         self.limits: Limits | None = None
         self.lease: Any = None
-        self.steps: list[StepTaken] = []
+        # What passed together is one entry: most requests pass every step, and nobody reads theirs.
+        self.taken: list[tuple[tuple[Step, ...], Outcome, str | None, float]] = []
         self.reason: str | None = None
         self.error_code: str | None = None
         self.cluster: str | None = None
@@ -101,19 +102,27 @@ class RequestRecord:
 
     def passed(self, *steps: Step) -> None:
         """Note that the request passed these steps."""
-        at = time.perf_counter() - self.started
-        self.steps += [StepTaken(step, Outcome.PASSED, None, at) for step in steps]
+        self.taken.append((steps, Outcome.PASSED, None, time.perf_counter()))
 
     def ended(self, reason: str, outcome: Outcome = Outcome.REFUSED) -> None:
         """Note that a step did not pass, and why; `reason` is a name of `policy.reasons`."""
-        self.steps.append(StepTaken(REASONS[reason].step, outcome, reason, time.perf_counter() - self.started))
+        self.taken.append(((REASONS[reason].step,), outcome, reason, time.perf_counter()))
 
     def refused(self, error: GatewayError) -> None:
         """Note that the request is answered with the error."""
         self.error_code, self.reason = error.code, error.reason
         # A failed attempt is noted before its error reaches the client.
-        if not self.steps or self.steps[-1].reason != error.reason:
+        if not self.taken or self.taken[-1][2] != error.reason:
             self.ended(error.reason, Outcome.FAILED if error.status >= 500 else Outcome.REFUSED)
+
+    @property
+    def steps(self) -> list[StepTaken]:
+        """The steps of the decision, in order."""
+        return [
+            StepTaken(step, outcome, reason, at - self.started)
+            for steps, outcome, reason, at in self.taken
+            for step in steps
+        ]
 
     def words(self) -> list[str]:
         """Return the decision for a log line: each step in order, with its reason if it did not pass."""
