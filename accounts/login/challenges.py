@@ -1,4 +1,4 @@
-"""Logins that wait for their code or link: in Redis, for five minutes, five guesses and one use each."""
+"""Started logins, in Redis: code and link expire after five minutes and work once; five wrong guesses end them."""
 
 import secrets
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ settle_script = RedisScript(LUA / "login_settle.lua")
 
 @dataclass(frozen=True)
 class Proof:
-    """What is shown of the mail: its `code` or the token of its `link`."""
+    """The proof that somebody reads the mail: its `code`, or the token of its `link`."""
 
     kind: Literal["code", "link"]
     text: str
 
 
 def logins_key(email: str) -> str:
-    """Return the key of the logins that wait for this address, whether it has an account or not."""
+    """Return the key of the started logins of an email, whether it has an account or not."""
     return keys.logins(keyed_hash("email", email))
 
 
 def proof_hash(email: str, proof: Proof) -> str:
-    """Return the hash of what was mailed: the code's cannot be found out by trying all codes."""
+    """Return the hash of a mailed proof; for codes it is keyed, so that trying all codes does not reveal one."""
     return secret_hash(proof.text) if proof.kind == "link" else keyed_hash("code", f"{email} {proof.text}")
 
 
 def start(email: str, *, code: str, token: str, wallet_challenge: str, decoy: bool = False) -> None:
-    """Let a login wait for the code and the link's token; raise TooManyAttempts.
+    """Start a login that the code or the token of the link can finish; raise TooManyAttempts.
 
-    One that is not `in_earnest` costs the same and touches nothing of the address's: it waits where nobody looks.
+    A `decoy` costs the same work and changes nothing for the email: it is stored under a key that nobody reads.
     """
     email_hash = keyed_hash("email", email)
     hashes = [proof_hash(email, Proof("code", code)), proof_hash(email, Proof("link", token))]
@@ -58,10 +58,10 @@ def start(email: str, *, code: str, token: str, wallet_challenge: str, decoy: bo
 
 
 class Guess:
-    """A guess that was right; `use` the login up with it, or `refund` what was no guess after all."""
+    """A right guess: `use` finishes the login, `refund` does not count the guess."""
 
     def __init__(self, email: str, proof: Proof) -> None:
-        """Charge the guess and look at it; raise CodeInvalid, or CodeExpired when there is nothing to guess at."""
+        """Count the guess, then check it; raise CodeInvalid, or CodeExpired if there is no login to guess at."""
         self.email, self.kind = email, proof.kind
         self.hash = proof_hash(email, proof)
         verdict, wallet_challenge = guess_script([logins_key(email)], [proof.kind, self.hash, MAX_GUESSES])
@@ -72,17 +72,17 @@ class Guess:
         self.wallet_challenge: str = wallet_challenge.decode()
 
     def use(self) -> None:
-        """Use up all logins that wait for the address; raise CodeExpired if somebody else did."""
+        """End all started logins of the email; raise CodeExpired if another request ended them first."""
         if not settle_script([logins_key(self.email)], [self.kind, self.hash, "use"]):
             raise CodeExpired()
 
     def refund(self) -> None:
-        """Give the guess back."""
-        settle_script([logins_key(self.email)], [self.kind, self.hash, "return"])
+        """Do not count the guess."""
+        settle_script([logins_key(self.email)], [self.kind, self.hash, "refund"])
 
 
 def take_wallet_challenge(email: str) -> str:
-    """Return the newest challenge for the wallet and use it up; empty if there is none."""
+    """Return the newest challenge for the wallet, which works once; empty if there is none."""
 
     def take(redis: Redis) -> bytes:
         pipeline = redis.pipeline(transaction=True)

@@ -1,4 +1,4 @@
-"""Answers that take the same time whatever was found: they wait for the next tick after their work is done."""
+"""Answers whose time does not reveal what was found: after the work they wait for the next tick."""
 
 import functools
 import time
@@ -7,12 +7,12 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Longer than a login's work takes, so that what that differs by disappears in the wait.
+# Longer than the work of a login, so that the wait hides the differences.
 TICK_SECONDS = 0.025
 
 
 def in_equal_time(work: Callable[P, R]) -> Callable[P, R]:
-    """Let a function return, or raise, a whole number of ticks after it was called."""
+    """Make a function return, or raise, a whole number of ticks after the call."""
 
     @functools.wraps(work)
     def timed(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -26,7 +26,7 @@ def in_equal_time(work: Callable[P, R]) -> Callable[P, R]:
 
 
 def wait_for_tick(started: float) -> None:
-    """Return when the next tick since `started` has come; other requests go on meanwhile."""
+    """Sleep until the next tick since `started`; other requests go on meanwhile."""
     ticks = (time.monotonic() - started) // TICK_SECONDS + 1
     ends = started + ticks * TICK_SECONDS
     while (left := ends - time.monotonic()) > 0:

@@ -1,5 +1,7 @@
-"""Automatic lockouts: they stop guessing, and nothing else. A mailed link and issued tokens are never locked out, so
-that nobody locks the owner out by guessing (DESIGN, section 9, invariant 8).
+"""Automatic lockouts: they stop guessing and nothing else.
+
+Mailed links and issued tokens keep working, so that nobody can lock the owner out by guessing (DESIGN, section 9,
+invariant 8).
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,16 +24,14 @@ from ratelimit.addresses.client_address import address_bucket
 
 FORGOTTEN_AFTER_SECONDS = 86_400
 charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")
-return_script = RedisScript(Path(__file__).parent / "lockout_return.lua")
-
-
-# What a wrong guess is answered with.
+refund_script = RedisScript(Path(__file__).parent / "lockout_refund.lua")
+# The errors of a wrong guess.
 WRONG = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How many failures are free, and how many seconds the first and the longest lockout last; each one doubles."""
+    """The first failures are free; then each one locks out for twice as long as the one before, up to the longest."""
 
     free_failures: int
     first_seconds: int
@@ -41,9 +41,9 @@ class Rule:
 RULES = {
     "account": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
     "address": Rule(free_failures=20, first_seconds=60, longest_seconds=3600),
-    # The second factor after a mailed link: only who reads the account's mail gets as far as that.
+    # The second factor after a mailed link: only somebody who reads the mail of the account gets so far.
     "second-factor": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
-    # The second factor by somebody who has signed in already: on its own, so that a stolen token locks no login out.
+    # The second factor of a signed-in user: counted apart, so that a stolen token cannot lock out logins.
     "signed-in": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
 }
 
@@ -57,12 +57,12 @@ class Subject:
 
     @property
     def text(self) -> str:
-        """The subject as the lists of lockouts show it."""
+        """The subject as operators see it."""
         return f"{self.kind}:{self.name}"
 
     @property
     def key(self) -> str:
-        """The key of its failures."""
+        """The key of its failures in Redis."""
         return keys.lockout(self.kind, keyed_hash("lockout", self.name)[:40])
 
 
@@ -76,13 +76,13 @@ class Lockout:
 
 
 def subject_of(text: str) -> Subject:
-    """Return the subject that the text names."""
+    """Return the subject with that text."""
     kind, _, name = text.partition(":")
     return Subject(kind, name)
 
 
 def account(email: str) -> Subject:
-    """Return the subject for guesses at an account's codes and passwords, whether there is such an account or not."""
+    """Return the subject for guesses at the codes and passwords of an email, whether it has an account or not."""
     return Subject("account", email)
 
 
@@ -92,7 +92,7 @@ def second_factor(email: str) -> Subject:
 
 
 def signed_in_user(user_id: object) -> Subject:
-    """Return the subject for guesses at the second factor by somebody who has signed in."""
+    """Return the subject for guesses at the second factor of a signed-in user."""
     return Subject("signed-in", str(user_id))
 
 
@@ -102,12 +102,13 @@ def this_address() -> Subject:
 
 
 class Attempt:
-    """One attempt, charged to its subjects when it is made: `forgive` it if it was right, `refund` if nothing was
-    guessed, `fail` if it was wrong.
+    """One attempt, which counts as a failure of its subjects from the start.
+
+    Call `forgive` if it was right, `refund` if nothing was guessed, `fail` if it was wrong.
     """
 
     def __init__(self, *subjects: Subject) -> None:
-        """Charge; raise TooManyAttempts, with nothing charged, while one of the subjects is locked out."""
+        """Charge the subjects; raise TooManyAttempts, and charge none, while one of them is locked out."""
         self.subjects = subjects
         arguments: list[object] = [FORGOTTEN_AFTER_SECONDS]
         for subject in subjects:
@@ -119,7 +120,7 @@ class Attempt:
         self.begun = [subjects[index] for index in begun]
 
     def fail(self) -> None:
-        """Record the lockouts that began with this attempt."""
+        """Record the lockouts that this attempt began."""
         for subject in self.begun:
             record("lockout.started", subject=subject.key, outcome=BLOCKED, counted=subject.kind)
 
@@ -131,15 +132,15 @@ class Attempt:
         """Return the attempt to its subjects, and forget all failures of subjects of the kinds in `forget`."""
         if self.subjects:
             arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in forget))]
-            return_script(keys_of(self.subjects), arguments)
+            refund_script(keys_of(self.subjects), arguments)
 
 
 @contextmanager
 def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
-    """Charge an attempt, and settle it by how the block ends: right, wrong, or nothing was guessed.
+    """Charge an attempt and settle it when the block ends: it was right, wrong, or nothing was guessed.
 
-    Only who has proved everything is forgiven earlier failures: a right password alone would give the second factor
-    away, guess by guess.
+    Pass `forgive=False` where more must be proved. Were earlier failures forgiven for a right password alone, somebody
+    who knows it could guess the second factor without end.
     """
     attempt = Attempt(*subjects)
     try:
@@ -158,16 +159,16 @@ def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
 
 
 def keys_of(subjects: Sequence[Subject]) -> list[str]:
-    """Return the keys that the scripts ask for."""
+    """Return the keys that the scripts expect."""
     return [keys.LOCKOUTS, *(subject.key for subject in subjects)]
 
 
 def in_force() -> list[Lockout]:
-    """Return the lockouts in force, the longest first; raise RedisUnavailable."""
+    """Return the lockouts in force, the one that ends last first; raise RedisUnavailable."""
 
     def read(redis: Redis) -> list[Lockout]:
         now = redis.time()[0]
-        # Any: redis-py types the answer as everything that a sorted set could be made of.
+        # Any: the type that redis-py gives is too wide.
         found: Any = redis.zrange(keys.LOCKOUTS, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
         subjects = [(subject_of(name.decode()), ends) for name, ends in found]
         failures = [redis.hget(subject.key, "n") for subject, _ in subjects]
@@ -180,7 +181,7 @@ def in_force() -> list[Lockout]:
 
 
 def lift_account(email: str) -> None:
-    """End the lockouts of an account; without Redis there are none to be known of."""
+    """End the lockouts of an account; without Redis, do nothing."""
     with suppress(RedisUnavailable):
         for subject in (account(email), second_factor(email)):
             lift(subject)

@@ -1,6 +1,4 @@
-"""The journey of a login: a mailed code or link, or the password where the account has a second factor; then the
-second factors that the account asks for.
-"""
+"""A login: a mailed code or link, or the password if the account has a second factor; then the second factors."""
 
 import secrets
 from collections.abc import Iterator
@@ -52,7 +50,7 @@ class Credentials:
     signature: str | None = None
 
     def missing(self, user: User) -> list[str]:
-        """Return the second factors that the account asks for and that are not here."""
+        """Return the second factors that the account needs and that are not given."""
         if self.recovery_code is not None:
             return []
         return sorted(factor.name for factor in factors_of(user) if getattr(self, factor.name) is None)
@@ -60,11 +58,11 @@ class Credentials:
 
 @in_equal_time
 def start_login(*, email: str, password: str | None = None, hardware_wallet: bool = False) -> dict[str, object]:
-    """Start a login and mail its code and link; return the answer, which is the same for every address.
+    """Start a login and mail its code and link; return the answer, which is the same for every email.
 
-    Unknown and locked accounts get a login that nobody can finish, so that neither the answer nor the work done for it
-    tells them apart. A password is not needed; a wrong one means that no mail goes out, and no login of the owner's is
-    touched. Raises TooManyAttempts.
+    An unknown or locked account gets a login that nobody can finish: neither the answer nor the work for it reveals
+    which emails have an account. The password is optional; with a wrong one no mail is sent, and the owner's own login
+    stays as it is. Raises TooManyAttempts.
     """
     user = User.objects.active_user(email=email)
     may_start = password is None or is_right_password(email, user, password)
@@ -80,7 +78,7 @@ def start_login(*, email: str, password: str | None = None, hardware_wallet: boo
 
 
 def is_right_password(email: str, user: User | None, password: str) -> bool:
-    """Return whether it is the user's password, and count a wrong one as a guess; raise TooManyAttempts."""
+    """Return whether it is the user's password; a wrong one counts as a guess. Raises TooManyAttempts."""
     try:
         with (
             recording_failures(Credentials(email, password=password)),
@@ -95,9 +93,9 @@ def is_right_password(email: str, user: User | None, password: str) -> bool:
 
 @in_equal_time
 def finish_login(credentials: Credentials) -> tuple[User, TokenPair]:
-    """Let the user in and return them with new tokens; raise what is wrong with the credentials.
+    """Finish a login; return the user and new tokens.
 
-    CodeInvalid, CodeExpired, WalletSignatureInvalid, WrongCredentials, SecondFactorNeeded, AccountLocked,
+    Raises CodeInvalid, CodeExpired, WalletSignatureInvalid, WrongCredentials, SecondFactorNeeded, AccountLocked or
     TooManyAttempts.
     """
     with recording_failures(credentials):
@@ -115,9 +113,9 @@ def finish_login(credentials: Credentials) -> tuple[User, TokenPair]:
 
 
 def log_in_staff(credentials: Credentials) -> User:
-    """Return the staff member whose password it is, with the second factors that the account asks for.
+    """Return the staff member with this password and, if the account has any, these second factors.
 
-    The operator pages have the same lockouts as the API. Raises WrongCredentials, AccountLocked, TooManyAttempts.
+    The operator pages share the lockouts of the API. Raises WrongCredentials, AccountLocked or TooManyAttempts.
     """
     with recording_failures(credentials):
         user = prove_by_password(credentials, password_suffices=True)
@@ -130,7 +128,7 @@ def log_in_staff(credentials: Credentials) -> User:
 
 
 def prove_by_mail(credentials: Credentials) -> User:
-    """Return the user who has the code or the link, and the second factors. A link is never locked out."""
+    """Return the user with this code or link and these second factors. A link is never locked out."""
     proof = challenges.Proof("link", credentials.token or "")
     if credentials.code:
         proof = challenges.Proof("code", credentials.code)
@@ -147,14 +145,14 @@ def prove_by_mail(credentials: Credentials) -> User:
             prove_second_factors_after_mail(user, credentials, guess)
             guess.use()
     if proof.kind == "link":
-        # Whoever has come this far is the owner: what others guessed is forgotten, whichever way they guessed.
+        # Only the owner gets this far: the failures of others no longer count.
         lift_account(credentials.email)
     return user
 
 
 def prove_second_factors_after_mail(user: User, credentials: Credentials, guess: challenges.Guess) -> None:
-    """Check the second factors; guesses that follow a link are counted on their own, and recovery codes, which cannot
-    be guessed, are never locked out.
+    """Check the second factors. Guesses after a link are counted apart; recovery codes, which nobody can guess, are not
+    counted.
     """
     countable = guess.kind == "link" and factors_of(user) and credentials.recovery_code is None
     with charged(*([second_factor(user.email)] if countable else [])):
@@ -163,7 +161,7 @@ def prove_second_factors_after_mail(user: User, credentials: Credentials, guess:
 
 @contextmanager
 def refunded_unless_wrong(guess: challenges.Guess) -> Iterator[None]:
-    """Give the guess back if the block ends in anything but a wrong second factor."""
+    """Refund the guess if the block raises anything but a wrong second factor."""
     try:
         yield
     except WRONG:
@@ -175,8 +173,10 @@ def refunded_unless_wrong(guess: challenges.Guess) -> Iterator[None]:
 
 
 def prove_by_password(credentials: Credentials, *, password_suffices: bool = False) -> User:
-    """Return the user who knows the password and has the second factors: without any the password does not count,
-    unless it may stand `alone`. Raises WrongCredentials, whichever is wrong.
+    """Return the user with this password and these second factors.
+
+    An account without a second factor is refused, unless `password_suffices`. Raises WrongCredentials, whatever is
+    wrong.
     """
     with charged(account(credentials.email), this_address()):
         user = User.objects.active_user(email=credentials.email)
@@ -192,7 +192,7 @@ def prove_by_password(credentials: Credentials, *, password_suffices: bool = Fal
 
 
 def prove_second_factors(user: User, credentials: Credentials, wallet_challenge: str) -> None:
-    """Check the factors of the account; a recovery code stands in for all of them.
+    """Check the second factors of the account; a recovery code replaces all of them.
 
     Raises CodeInvalid or WalletSignatureInvalid.
     """
@@ -213,7 +213,7 @@ def method_of(credentials: Credentials) -> str:
 
 @contextmanager
 def recording_failures(credentials: Credentials) -> Iterator[None]:
-    """Record a failed or blocked login, with the same work for known and unknown addresses."""
+    """Record a failed or blocked login; known and unknown emails cost the same work."""
     try:
         yield
     except SecondFactorNeeded:
@@ -224,12 +224,12 @@ def recording_failures(credentials: Credentials) -> Iterator[None]:
 
 
 def record_failure(credentials: Credentials, error: GatewayError) -> None:
-    """Record how a login ended; an address without an account is recorded as a hash."""
+    """Record a failed or blocked login; the email appears as a hash."""
     known = User.objects.filter(email=credentials.email)
     subject = str(known.values_list("pk", flat=True).first() or "")
     blocked = isinstance(error, TooManyAttempts)
     if not blocked:
-        # Afterwards, as only an account that is there costs a write.
+        # After the answer: only an existing account needs this write, which would show in the time.
         afterwards(lambda: known.update(login_attempts=F("login_attempts") + 1))
     record(
         "login.blocked" if blocked else "login.failed",

@@ -1,12 +1,12 @@
--- Takes one guess at a login in one atomic step. It is charged before it is looked at, so that of parallel guesses no
--- more are looked at than are allowed; `login_settle.lua` gives it back when nothing was guessed.
+-- Takes one guess at a login in one atomic step. It is counted before it is checked, so that no more parallel guesses
+-- are checked than are allowed; `login_settle.lua` refunds it if nothing was guessed.
 --
 -- KEYS[1]  the logins of the email (see login_start.lua)
 -- ARGV[1]  `code` or `link`
 -- ARGV[2]  the hash of the code or of the link's token
 -- ARGV[3]  guesses allowed
 --
--- Returns {verdict, wallet challenge}: 1 (right), 0 (wrong), -1 (nothing to guess at: used, expired, guessed too often).
+-- Returns {verdict, wallet challenge}: 1 (right), 0 (wrong), -1 (no login: it was used, has expired or had its guesses).
 
 local allowed = tonumber(ARGV[3])
 if ARGV[1] == 'link' then

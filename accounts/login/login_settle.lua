@@ -1,11 +1,11 @@
--- Ends a guess that was right in one atomic step.
+-- Settles a right guess in one atomic step.
 --
 -- KEYS[1]  the logins of the email (see login_start.lua)
 -- ARGV[1]  `code` or `link`
 -- ARGV[2]  the hash of the code or of the link's token
--- ARGV[3]  `use` (the logins of the email are used up, all of them) or `return` (nothing was guessed)
+-- ARGV[3]  `use` (end all logins of the email) or `refund` (do not count the guess)
 --
--- Returns 1 to the one that used it up, 0 to those that came later.
+-- Returns 1 to the first caller, 0 to later ones.
 
 local field = ARGV[1] == 'link' and 'l:' .. ARGV[2] or 'code'
 local value = redis.call('HGET', KEYS[1], field)

@@ -1,14 +1,14 @@
--- Starts a login in one atomic step: at most so many in a window for an account, whether it exists or not.
+-- Starts a login in one atomic step. An email may start so many in a window, whether it has an account or not.
 --
 -- KEYS[1]  the logins of an email: a hash of the newest `code` (its hash), `guesses` at it, the newest `wallet`
 --          challenge, and for each link `l:<hash>` (when it ends), `g:<hash>` (guesses at the second factor) and
 --          `w:<hash>` (the wallet challenge of the same login)
--- KEYS[2]  how many were started in this window
+-- KEYS[2]  the number of logins started in this window
 -- ARGV     hash of the code, hash of the link's token, wallet challenge, lifetime (s), starts allowed, window (s),
---          1 to count the start or 0 to look whether one more would be allowed
+--          1 to count the start or 0 to check whether one more would be allowed
 --
--- Returns 0, or the seconds to wait. A new login replaces the code, but no link and not what its wallet signs: whoever
--- else asks for logins does not take the owner's link away.
+-- Returns 0, or the seconds to wait. A new login replaces the code, but neither an earlier link nor the challenge that
+-- belongs to it: somebody else who starts logins cannot void the owner's link.
 
 local counted = ARGV[7] == '1'
 local starts = counted and redis.call('INCR', KEYS[2]) or (tonumber(redis.call('GET', KEYS[2])) or 0) + 1

@@ -8,9 +8,9 @@ from lucid_gateway.policy.errors import RefreshTokenInvalid, TokenInvalid
 
 
 def log_out(caller: Caller, *, refresh_token: str | None = None, everywhere: bool = False) -> None:
-    """End the caller's login, or all of them; with a refresh token of the caller's, the login that it belongs to, too.
+    """End the caller's login, or all of them; with a refresh token of the caller, also the login it belongs to.
 
-    Raises RefreshTokenInvalid, with nothing ended, for a token that is not the caller's.
+    Raises RefreshTokenInvalid, and ends nothing, if the refresh token is not the caller's.
     """
     claims = read_refresh_token(refresh_token) if refresh_token else None
     if claims and claims["user_id"] != caller.user_id:

@@ -1,4 +1,4 @@
-"""Mails, sent off the request's path so that an answer tells nothing of whether one was sent."""
+"""Mails, sent after the request, so that an answer does not reveal whether one was sent."""
 
 import logging
 import time
@@ -23,24 +23,24 @@ waiting = BoundedSemaphore(1000)
 
 @cache
 def senders() -> ThreadPoolExecutor:
-    """Return the threads that talk to the mail server; made on first use, after the worker was forked."""
+    """Return the threads that send mail; made on first use, after the worker was forked."""
     return ThreadPoolExecutor(max_workers=8, thread_name_prefix="mail")
 
 
 def send_login(user: User | None, *, code: str, token: str, minutes: int) -> None:
-    """Mail the login code and the link; for nobody do as much as can be seen from outside."""
+    """Mail the login code and the link; without a user do the same work, as far as a client can notice it."""
     write = login_mail(user.email, user.username, code=code, token=token, minutes=minutes) if user else None
     send_later(write)
 
 
 def login_mail(email: str, username: str, **facts: Any) -> Callable[[], EmailMessage]:
-    """Return what writes the mail of a login."""
+    """Return a function that writes the mail of a login."""
     link = page_link("login", email=email, token=facts["token"])
     return lambda: message("Your Lucid login code", "login_code", email, username=username, link=link, **facts)
 
 
 def send_password_reset(user: User | None, *, token: str, minutes: int) -> None:
-    """Mail the link that sets a new password; for nobody do as much as can be seen from outside."""
+    """Mail the link that sets a new password; without a user do the same work, as far as a client can notice it."""
     if user is None:
         return send_later(None)
     facts = {"username": user.username, "link": page_link("reset-password", token=token), "minutes": minutes}
@@ -48,20 +48,22 @@ def send_password_reset(user: User | None, *, token: str, minutes: int) -> None:
 
 
 def send_email_confirmation(user: User, email: str, *, token: str, hours: int) -> None:
-    """Mail the link that confirms the new address, to that address."""
+    """Mail the link that confirms a new address to that address."""
     facts = {"username": user.username, "link": page_link("confirm-email", token=token), "hours": hours}
     send_later(lambda: message("Confirm your new email address", "email_confirmation", email, **facts))
 
 
 def send_notice(user: User, text: str, *, to: str | None = None) -> None:
-    """Mail what happened to the account, for the owner to notice what they did not do."""
+    """Tell the owner what happened to the account, so that they notice what they did not do themselves."""
     email, username = to or user.email, user.username
     send_later(lambda: message("Your Lucid account", "notice", email, username=username, text=text))
 
 
 def page_link(page: str, **parameters: str) -> str:
-    """Return the address of a page. The secret is in the fragment, which browsers send to nobody: no log, no proxy
-    and no mail scanner that follows the link sees it.
+    """Return the address of a page, with the parameters in the fragment.
+
+    Browsers do not send the fragment, so that no log, no proxy and no mail scanner that follows the link sees the
+    secret.
     """
     return f"{settings.ENV.PUBLIC_BASE_URL}/{page}#{urlencode(parameters)}"
 
@@ -72,7 +74,7 @@ def message(subject: str, template: str, email: str, **facts: Any) -> EmailMessa
 
 
 def send_later(write: Callable[[], EmailMessage] | None) -> None:
-    """Queue a mail, or nothing in its place; when a thousand are waiting already, drop it and say so in the log."""
+    """Queue a mail, or None in its place. If a thousand are waiting already, drop it and log an error."""
     if not waiting.acquire(blocking=False):
         logger.error("mail dropped: too many are waiting")
         return
@@ -80,9 +82,9 @@ def send_later(write: Callable[[], EmailMessage] | None) -> None:
 
 
 def deliver(write: Callable[[], EmailMessage] | None) -> None:
-    """Send the mail, trying again after a while; log the failure of the last try, without the mail's text.
+    """Send the mail, with retries; log the last failure, without the text of the mail.
 
-    The first try waits until the answer to the request is out, so that its time tells nothing of the mail.
+    The first try waits until the request was answered, so that the time of the answer reveals nothing about the mail.
     """
     failure: Exception
     try:
@@ -106,9 +108,9 @@ def deliver(write: Callable[[], EmailMessage] | None) -> None:
 
 
 def is_final(error: Exception) -> bool:
-    """Return whether nobody is there, or there is no writing the address: another try would hold up other mails.
+    """Return whether another try is useless: no recipient exists, or the address is invalid.
 
-    A server that refuses for now (RFC 5321, 4yz; greylisting) is tried again.
+    A server that refuses for now (RFC 5321, 4yz replies, such as greylisting) is tried again.
     """
     if isinstance(error, SMTPRecipientsRefused):
         return all(code >= 500 for code, _ in error.recipients.values())

@@ -1,6 +1,6 @@
-"""Links that are mailed to set a password or to confirm an address: in Redis, as hashes, and used once.
+"""Mailed links that set a password or confirm an address. Redis has their hashes; each works once.
 
-A link is void once the user's tokens were all ended since: whoever sets a new password voids the links that wait.
+Ending all tokens of a user voids their links: a new password voids the links that were mailed before.
 """
 
 import json
@@ -20,7 +20,7 @@ from lucid_gateway.policy.errors import CodeExpired, TooManyAttempts
 
 @dataclass(frozen=True)
 class Link:
-    """A link that waits: whose it is, and the new address, if it is for one."""
+    """An unused link: its user, and the address that it is about."""
 
     key: str
     user: User
@@ -28,9 +28,10 @@ class Link:
 
 
 def create(purpose: str, email: str, *, user: User | None, counted: str, lifetime: int) -> str:
-    """Store a link for `lifetime` seconds and return its token; raise TooManyAttempts after five in five minutes.
+    """Store a link for `lifetime` seconds; return its token.
 
-    `email` is what the link is about, `counted` who asks for it. Without a user the link leads nowhere.
+    `email` is the address that the link is about, `counted` who asks for it. Without a user the link does nothing.
+    Raises TooManyAttempts after LOGINS_PER_ACCOUNT links in five minutes.
     """
     token = secrets.token_urlsafe(32)
     owner = {"user_id": str(user.pk), "epoch": user.token_epoch} if user else {}
@@ -52,7 +53,7 @@ def create(purpose: str, email: str, *, user: User | None, counted: str, lifetim
 
 
 def look_up(purpose: str, token: str) -> Link:
-    """Return the link, unused; raise CodeExpired."""
+    """Return the link without using it up; raise CodeExpired if it has expired or was used."""
     key = keys.mail_link(purpose, secret_hash(token))
     stored = json.loads(redis_call(lambda redis: redis.get(key)) or "{}")
     user = User.objects.active_user(pk=stored["user_id"]) if "user_id" in stored else None
@@ -62,6 +63,6 @@ def look_up(purpose: str, token: str) -> Link:
 
 
 def use(link: Link) -> None:
-    """Use the link up: of parallel uses one succeeds, the others raise CodeExpired."""
+    """Use the link up. Of parallel uses one succeeds; the others raise CodeExpired."""
     if not redis_call(lambda redis: redis.delete(link.key)):
         raise CodeExpired()

@@ -1,4 +1,4 @@
-"""A new password: by a mailed link for who forgot the old one, or with the old one."""
+"""A new password: by a mailed link, for users who forgot the old one, or with the old one."""
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -22,7 +22,7 @@ MESSAGE = "If the address has an account, a link is on its way."
 
 @in_equal_time
 def start_reset(*, email: str) -> dict[str, object]:
-    """Mail a link that sets a new password; the answer is the same for every address. Raises TooManyAttempts."""
+    """Mail a link that sets a new password; return the answer, the same for every email. Raises TooManyAttempts."""
     user = User.objects.active_user(email=email)
     recipient = user if user and not user.is_locked else None
     token = mail_links.create(PURPOSE, email, user=recipient, counted=email, lifetime=LIFETIME_SECONDS)
@@ -31,10 +31,10 @@ def start_reset(*, email: str) -> dict[str, object]:
 
 
 def confirm_reset(*, token: str, password: str) -> None:
-    """Set the password; all tokens end. Raises CodeExpired for a link that was used or is over, ValidationError."""
+    """Set the password and end all tokens; raise CodeExpired if the link has expired or was used, ValidationError."""
     link = mail_links.look_up(PURPOSE, token)
     if link.email != link.user.email:
-        raise CodeExpired()  # it was mailed to an address that the account has left since
+        raise CodeExpired()  # the account has another address by now
     refuse_weak(password, link.user)
     mail_links.use(link)
     set_password(link.user, password)
@@ -42,12 +42,12 @@ def confirm_reset(*, token: str, password: str) -> None:
 
 
 def change_password(user: User, *, current_password: str, password: str) -> TokenPair:
-    """Set a new password; all tokens end, and the caller gets new ones. Raises WrongCredentials, TooManyAttempts."""
+    """Set a new password, end all tokens, return new ones; raise WrongCredentials, TooManyAttempts, ValidationError."""
     refuse_weak(password, user)
     prove_password(user, current_password)
     set_password(user, password)
     record("user.password_changed", subject=user)
-    # Hashing took its time: tokens are issued by what holds now.
+    # Hashing takes time: the account may have been deleted or locked meanwhile.
     now = User.objects.active_user(pk=user.pk)
     if now is None:
         raise Unauthenticated()
@@ -57,14 +57,14 @@ def change_password(user: User, *, current_password: str, password: str) -> Toke
 
 
 def prove_password(user: User, password: str) -> None:
-    """Raise WrongCredentials unless it is the password, and TooManyAttempts while guessing is locked out."""
+    """Raise WrongCredentials if it is not the password, TooManyAttempts during a lockout."""
     with charged(account(user.email), this_address(), forgive=False):
         if not check_password(user, password):
             raise WrongCredentials()
 
 
 def refuse_weak(password: str, user: User) -> None:
-    """Raise ValidationError unless the password keeps the rules."""
+    """Raise ValidationError if the password breaks a rule."""
     try:
         validate_password(password, user)
     except DjangoValidationError as error:
@@ -74,7 +74,7 @@ def refuse_weak(password: str, user: User) -> None:
 def set_password(user: User, password: str) -> None:
     """Store the password, end all tokens, and tell the owner."""
     user.password = hash_password(password)
-    # An account that was deleted meanwhile stays without one.
+    # An account that was deleted meanwhile gets no password.
     if not User.objects.filter(pk=user.pk, is_active=True).update(password=user.password, updated_at=timezone.now()):
         raise Unauthenticated()
     end_all(user)

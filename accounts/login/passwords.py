@@ -1,4 +1,4 @@
-"""Checking passwords, and the project's own rules for them beside Django's validators (the contract, section 7)."""
+"""Checking passwords, and this project's rules for them, besides Django's (the contract, section 7)."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Hashing:
-    """Argon2 takes a tenth of a second and 100 MiB: one at a time in a worker, and nobody waits for long."""
+    """Runs one hash at a time in a worker, as Argon2 takes a tenth of a second and 100 MiB."""
 
     def __init__(self) -> None:
         self.turn = threading.BoundedSemaphore(1)
@@ -27,7 +27,7 @@ class Hashing:
     def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; in a gevent worker it runs on a real thread, so that other requests go on.
 
-        Raises ServiceUnavailable when too many wait already.
+        Raises ServiceUnavailable if its turn does not come within QUEUE_SECONDS.
         """
         if not self.turn.acquire(timeout=QUEUE_SECONDS):
             raise ServiceUnavailable("Too many passwords are being checked")
@@ -40,12 +40,12 @@ class Hashing:
             self.turn.release()
 
 
-# Apart, so that those who open accounts keep nobody from logging in.
+# Two queues, so that registrations do not hold up logins.
 checking, making = Hashing(), Hashing()
 
 
 def check_password(user: User | None, password: str) -> bool:
-    """Return whether it is the user's password; without a user take the time that one would have taken."""
+    """Return whether it is the user's password; without a user take the same time."""
     known = user.password if user and is_password_usable(user.password) else None
     right, outdated = checking.run(lambda: verify_password(password, known or placeholder_hash()))
     if not right or user is None or known is None:
@@ -58,32 +58,32 @@ def check_password(user: User | None, password: str) -> bool:
 
 
 def hash_password(password: str) -> str:
-    """Return the hash to store; raise ServiceUnavailable when too many wait already."""
+    """Return the hash to store; raise ServiceUnavailable if too many are waiting."""
     return making.run(lambda: make_password(password))
 
 
 @cache
 def placeholder_hash() -> str:
-    """Return a hash to compare with where there is no account."""
+    """Return a hash to compare with if there is no account."""
     return make_password("nobody's password")
 
 
 class CharacterClassesValidator:
-    """Asks for an upper-case letter, a lower-case letter and a digit."""
+    """Requires an upper-case letter, a lower-case letter and a digit."""
 
     def validate(self, password: str, user: Any = None) -> None:
-        """Raise ValidationError if a kind of character is missing."""
+        """Raise ValidationError if one of the three is missing."""
         kinds = (str.isupper, str.islower, str.isdigit)
         if not all(any(kind(character) for character in password) for kind in kinds):
             raise ValidationError(self.get_help_text(), code="weak_password")
 
     def get_help_text(self) -> str:
         """Return the rule as a sentence."""
-        return "The password must hold an upper-case letter, a lower-case letter and a digit."
+        return "The password must contain an upper-case letter, a lower-case letter and a digit."
 
 
 class MaximumLengthValidator:
-    """Refuses passwords so long that hashing them is an attack."""
+    """Refuses passwords that are so long that hashing them costs too much."""
 
     def validate(self, password: str, user: Any = None) -> None:
         """Raise ValidationError if the password is too long."""

@@ -1,4 +1,4 @@
-"""Mails where there is no mail server: printed, between two rules, so that a code stands out from the log."""
+"""Mails without a mail server: they are printed between two rules, so that a code stands out in the log."""
 
 from django.core.mail import EmailMessage
 from django.core.mail.backends import console
@@ -8,10 +8,9 @@ BOLD, PLAIN = "\033[1m", "\033[0m"
 
 
 class EmailBackend(console.EmailBackend):
-    """Writes what the recipient would read, without the lines that are for mail servers."""
+    """Prints what the recipient would read, without the headers for mail servers."""
 
     def write_message(self, message: EmailMessage) -> None:
-        """Write one mail."""
         text = f"{RULE}\nTo: {', '.join(message.to)}   {message.subject}\n\n{str(message.body).strip()}\n{RULE}\n"
         bold, plain = (BOLD, PLAIN) if self.stream.isatty() else ("", "")
         self.stream.write(f"\n{bold}{text}{plain}\n")

@@ -1,4 +1,4 @@
-"""Opening an account."""
+"""Registering an account."""
 
 from django.db import IntegrityError
 
@@ -17,7 +17,7 @@ def register(*, email: str, username: str, password: str, first_name: str = "", 
     try:
         user.save(force_insert=True)
     except IntegrityError as error:
-        # Another request was faster; the unique keys decide.
+        # A parallel request took one of them first; the unique keys decide.
         refuse_taken(email, username)
         raise AlreadyExists() from error
     record("user.registered", subject=user)
@@ -25,7 +25,7 @@ def register(*, email: str, username: str, password: str, first_name: str = "", 
 
 
 def refuse_taken(email: str | None, username: str | None, *, but: User | None = None) -> None:
-    """Raise AlreadyExists for what somebody else has taken."""
+    """Raise AlreadyExists if another user has the email or the username."""
     others = User.objects.exclude(pk=but.pk) if but else User.objects.all()
     if email and others.filter(email=email).exists():
         raise AlreadyExists("Email is already registered", details={"field": "email"})
