@@ -1,4 +1,4 @@
-"""The one interface of second factors: a new one is a module with a subclass, and a row in `accounts.factors.table`."""
+"""The interface of second factors. A new factor is a module with a subclass, and a row in `accounts.factors.table`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from lucid_gateway.policy.errors import CodeInvalid, NotFound, Unauthenticated
 class SecondFactor(ABC):
     """A second factor.
 
-    `name` is the field of a login that holds the proof, `kind` its word in audit events, `enabled` the column of User
-    that says whether an account has it, `without` the columns of an account that does not. A wrong proof is answered
-    with `wrong`, an account without the factor with `absent`. What `signs` proves itself over a challenge.
+    `name` is the field of a login that holds the proof, `kind` the name in audit events, `enabled` the column of User
+    that says whether it is on, `cleared_columns` the columns of an account without it. `wrong_proof` is the error for
+    a wrong proof, `absent_message` that for an account without the factor. A factor that `signs` proves itself by
+    signing a challenge.
     """
 
     name: ClassVar[str]
@@ -27,32 +28,32 @@ class SecondFactor(ABC):
     signs: ClassVar[bool] = False
 
     def is_on(self, user: User) -> bool:
-        """Return whether logins of the account ask for the factor."""
+        """Return whether the account has the factor, so that its logins need it."""
         return bool(getattr(user, self.enabled))
 
     @abstractmethod
     def enrol(self, user: User, **data: str) -> dict[str, Any]:
-        """Begin an enrolment with what the request says; return the answer. Raises AlreadyExists."""
+        """Begin an enrolment with the data of the request; return the answer. Raises AlreadyExists."""
 
     @abstractmethod
     def confirm(self, user: User, proof: str) -> list[str]:
-        """Switch the factor on with a first proof; return recovery codes, if the account had none.
+        """Switch the factor on with a first proof; return new recovery codes if the account had none.
 
-        Raises `wrong`, AlreadyExists, or CodeExpired where no enrolment waits.
+        Raises `wrong_proof`, AlreadyExists, or CodeExpired if no enrolment was begun.
         """
 
     @abstractmethod
     def prove(self, user: User, proof: str, challenge: str) -> bool:
-        """Return whether the proof is right, and use it up if it works once."""
+        """Return whether the proof is right. A proof that works once is used up."""
 
     @abstractmethod
     def announce_removal(self, user: User) -> None:
-        """Record that the user has left the factor, and tell them."""
+        """Record that the factor was switched off, and tell the user."""
 
     def leave(self, user: User, *, proof: str | None = None, recovery_code: str | None = None) -> None:
-        """Switch the factor off: an access token alone does not suffice, or a stolen one would.
+        """Switch the factor off. It needs a proof or a recovery code, as the access token may be stolen.
 
-        Raises NotFound if it is not on, `wrong` for the proof, CodeInvalid for the recovery code, TooManyAttempts.
+        Raises NotFound if it is not on, `wrong_proof`, CodeInvalid for a wrong recovery code, or TooManyAttempts.
         """
         if not self.is_on(user):
             raise NotFound(self.absent_message)
@@ -67,12 +68,12 @@ class SecondFactor(ABC):
         self.announce_removal(user)
 
     def reset(self, user: User) -> None:
-        """Take the factor off the account; the caller saves the columns of `without`."""
+        """Clear the columns of the factor; the caller saves them."""
         for column, value in self.cleared_columns.items():
             setattr(user, column, value)
 
 
 def spend_recovery_code(user: User, code: str) -> None:
-    """Use a recovery code up; raise CodeInvalid. Nobody can guess one, so no attempt is counted."""
+    """Use up a recovery code; raise CodeInvalid. No attempt is counted, as nobody can guess such a code."""
     if not use_recovery_code(user, code):
         raise CodeInvalid()

@@ -1,4 +1,4 @@
-"""Hardware wallets: an address is registered by proving it, and from then on signs each login's challenge."""
+"""Hardware wallets: the user proves an address when they register it; then it signs the challenge of each login."""
 
 import secrets
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ LIFETIME_SECONDS = 300
 
 
 def new_challenge(purpose: str) -> str:
-    """Return a text that tells whoever signs it what for, and that nobody has signed before."""
+    """Return a text to sign that states its purpose and occurs once."""
     return f"Lucid API Gateway ({settings.ENV.PUBLIC_BASE_URL})\n{purpose}\nNonce: {secrets.token_hex(16)}"
 
 
@@ -34,9 +34,9 @@ def signed_by(address: str, message: str, signature: str) -> bool:
 
 
 def start_registration(user: User, address: str) -> str:
-    """Return the challenge that the wallet of the address has to sign; raise AlreadyExists."""
+    """Return the challenge that the wallet must sign; raise AlreadyExists."""
     if user.hardware_wallet_enabled:
-        raise AlreadyExists("A hardware wallet is registered already")
+        raise AlreadyExists("A hardware wallet is already registered")
     challenge = new_challenge(f"Register the wallet {address}")
 
     def store(redis: Redis) -> None:
@@ -50,9 +50,9 @@ def start_registration(user: User, address: str) -> str:
 
 
 def confirm_registration(user: User, signature: str) -> list[str]:
-    """Register the address whose challenge was signed; return recovery codes, if the account had none.
+    """Register the address whose challenge was signed; return new recovery codes if the account had none.
 
-    Each challenge bears one try: raises CodeExpired without one, WalletSignatureInvalid, AlreadyExists.
+    Each challenge allows one try. Raises CodeExpired if there is none, WalletSignatureInvalid or AlreadyExists.
     """
 
     def take(redis: Redis) -> dict[bytes, bytes]:
@@ -64,20 +64,20 @@ def confirm_registration(user: User, signature: str) -> list[str]:
 
     waiting = redis_call(take)
     if not waiting:
-        raise CodeExpired("No wallet waits to be registered")
+        raise CodeExpired("No wallet registration was started, or it has expired")
     address = waiting[b"address"].decode()
     if not signed_by(address, waiting[b"challenge"].decode(), signature):
         raise WalletSignatureInvalid()
     free = User.objects.filter(pk=user.pk, hardware_wallet_enabled=False)
     if not free.update(hardware_wallet_enabled=True, hardware_wallet_address=address):
-        raise AlreadyExists("A hardware wallet is registered already")
+        raise AlreadyExists("A hardware wallet is already registered")
     record("wallet.enabled", subject=user, address=address)
-    send_notice(user, f"Logins ask for the signature of the hardware wallet {address} from now on.")
+    send_notice(user, f"Logins need the signature of the hardware wallet {address} from now on.")
     return ensure_recovery_codes(user)
 
 
 class WalletFactor(SecondFactor):
-    """Signatures of a hardware wallet."""
+    """The signature of a hardware wallet."""
 
     name, kind, enabled = "signature", "wallet", "hardware_wallet_enabled"
     cleared_columns: ClassVar[Mapping[str, Any]] = {"hardware_wallet_enabled": False, "hardware_wallet_address": ""}
@@ -97,9 +97,8 @@ class WalletFactor(SecondFactor):
         return signed_by(user.hardware_wallet_address, challenge, proof)
 
     def announce_removal(self, user: User) -> None:
-        """Record it."""
         record("wallet.removed", subject=user)
-        send_notice(user, "Logins ask for no signature of a hardware wallet any more.")
+        send_notice(user, "Logins no longer need a signature of a hardware wallet.")
 
 
 WALLET = WalletFactor()

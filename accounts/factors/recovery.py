@@ -1,4 +1,4 @@
-"""Recovery codes: each stands in once for a second factor that was lost."""
+"""Recovery codes: each replaces the second factors in one login, for users who lost theirs."""
 
 import secrets
 
@@ -21,7 +21,7 @@ def new_code() -> str:
 
 
 def ensure_recovery_codes(user: User) -> list[str]:
-    """Return ten new codes, which are shown this once, or none if the account has unused ones already."""
+    """Return ten new codes, or none if the account has unused ones. Codes are shown once: only hashes are stored."""
     if user.recovery_codes.filter(used_at=None).exists():
         return []
     user.recovery_codes.exclude(used_at=None).delete()
@@ -31,16 +31,16 @@ def ensure_recovery_codes(user: User) -> list[str]:
 
 
 def code_hash(user: User, code: str) -> str:
-    """Return the hash of a code as it is kept; case, spaces and hyphens do not matter."""
+    """Return the hash that is stored for a code; case, spaces and hyphens do not matter."""
     return secret_hash(f"{user.pk} {code.lower().replace('-', '').replace(' ', '')}")
 
 
 def use_recovery_code(user: User, code: str) -> bool:
-    """Return whether the code is right, and use it up: of parallel uses one succeeds."""
+    """Return whether the code is right, and use it up. Of parallel uses one succeeds."""
     unused = user.recovery_codes.filter(used_at=None)
     if not unused.filter(code_hash=code_hash(user, code)).update(used_at=timezone.now()):
         return False
     left = unused.count()
     record("recovery_code.used", subject=user, left=left)
-    send_notice(user, f"A recovery code was used to get past a second factor. {left} of {CODES} are left.")
+    send_notice(user, f"A recovery code was used instead of a second factor. {left} of {CODES} are left.")
     return True

@@ -1,4 +1,4 @@
-"""Time-based one-time passwords (RFC 6238): enrolment, and codes of which each time step works once."""
+"""Time-based one-time passwords (RFC 6238); the code of a time step works once."""
 
 import hmac
 import logging
@@ -27,7 +27,7 @@ ISSUER = "Lucid"
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What an authenticator app needs: the secret in base32, the same as a URL, and that as a QR code (SVG)."""
+    """What an authenticator app needs: the secret in base32, as a URL, and as a QR code of that URL (SVG)."""
 
     secret: str
     otpauth_url: str
@@ -35,33 +35,36 @@ class Enrolment:
 
 
 def enrol(user: User) -> Enrolment:
-    """Give the account a new secret, which counts once a code of it has been confirmed; raise AlreadyExists."""
+    """Give the account a new secret, which takes effect when a code is confirmed; raise AlreadyExists."""
     secret = pyotp.random_base32()
-    # Only while TOTP is off: of a parallel confirmation and enrolment, the secret that was confirmed stays.
+    # Only while TOTP is off: a parallel enrolment must not replace a secret that was just confirmed.
     if not User.objects.filter(pk=user.pk, totp_enabled=False).update(totp_secret=encrypt(secret), totp_last_step=0):
-        raise AlreadyExists("TOTP is enabled already")
+        raise AlreadyExists("TOTP is already enabled")
     url = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name=ISSUER)
     return Enrolment(secret, url, segno.make(url, error="m").svg_data_uri(scale=4))
 
 
 def confirm(user: User, code: str) -> list[str]:
-    """Switch TOTP on with a first code; return recovery codes, if the account had none. Raise CodeInvalid."""
+    """Switch TOTP on with a first code; return new recovery codes if the account had none.
+
+    Raises AlreadyExists or CodeInvalid.
+    """
     if user.totp_enabled:
-        raise AlreadyExists("TOTP is enabled already")
+        raise AlreadyExists("TOTP is already enabled")
     if not use_code(user, code):
         raise CodeInvalid()
     confirmed = User.objects.filter(pk=user.pk, totp_enabled=False, totp_secret=user.totp_secret)
     if not confirmed.update(totp_enabled=True):
         raise CodeInvalid()
     record("totp.enabled", subject=user)
-    send_notice(user, "Logins ask for a code of an authenticator app from now on.")
+    send_notice(user, "Logins need a code of an authenticator app from now on.")
     return ensure_recovery_codes(user)
 
 
 def use_code(user: User, code: str) -> bool:
-    """Return whether the code is right, and use its step up: of parallel uses one succeeds.
+    """Return whether the code is right, and use up its time step. Of parallel uses one succeeds.
 
-    Raises ServiceUnavailable if the secret cannot be read.
+    Raises ServiceUnavailable if the secret cannot be decrypted.
     """
     if not user.totp_secret:
         return False
@@ -72,7 +75,7 @@ def use_code(user: User, code: str) -> bool:
 
 
 def secret_of(user: User) -> str:
-    """Return the user's secret; raise ServiceUnavailable if it was encrypted under a SECRET_KEY that is gone."""
+    """Return the user's secret; raise ServiceUnavailable if it was encrypted under an unknown SECRET_KEY."""
     try:
         return decrypt(user.totp_secret)
     except CannotDecrypt as error:
@@ -81,18 +84,19 @@ def secret_of(user: User) -> str:
 
 
 def use_up_current_codes() -> int:
-    """Refuse all codes that are valid now, of every account, as any of them may have been used; return how many
-    accounts that concerns. The next code is valid half a minute later.
+    """Refuse the codes that are valid now, as any of them may have been used; return the number of accounts.
+
+    The next code is valid half a minute later.
     """
     newest = int(time.time()) // STEP_SECONDS + max(STEPS_OFF)
     return User.objects.filter(totp_enabled=True, totp_last_step__lt=newest).update(totp_last_step=newest)
 
 
 def matching_step(secret: str, code: str, now: int) -> int | None:
-    """Return the time step, this one or one beside it, whose code it is; None if it is none of theirs."""
+    """Return the time step of the code: this one or one beside it. None if the code belongs to neither."""
     totp = pyotp.TOTP(secret)
     steps = [now // STEP_SECONDS + off for off in STEPS_OFF]
-    # All are compared, whichever fits: the time taken tells nothing.
+    # All are compared, so that the time reveals nothing.
     fitting = [step for step in steps if hmac.compare_digest(totp.generate_otp(step), code)]
     return fitting[0] if fitting else None
 
@@ -117,9 +121,8 @@ class TotpFactor(SecondFactor):
         return use_code(user, proof)
 
     def announce_removal(self, user: User) -> None:
-        """Record it."""
         record("totp.disabled", subject=user)
-        send_notice(user, "Logins ask for no code of an authenticator app any more.")
+        send_notice(user, "Logins no longer need a code of an authenticator app.")
 
 
 TOTP = TotpFactor()

@@ -1,4 +1,4 @@
-"""Who signed a text with a TRON wallet: signMessageV2 (TIP-191), ECDSA over secp256k1, Base58Check addresses."""
+"""The signer of a text by a TRON wallet: signMessageV2 (TIP-191), ECDSA over secp256k1, Base58Check addresses."""
 
 import re
 
@@ -11,20 +11,20 @@ ADDRESS_LENGTH = 34  # characters
 MAIN_NET = b"\x41"
 MESSAGE_PREFIX = b"\x19TRON Signed Message:\n"
 HALF_ORDER = GROUP_ORDER_INT // 2
-# Not bytes.fromhex alone: it would let spaces pass.
+# bytes.fromhex alone would accept spaces.
 SIGNATURE = re.compile(r"(?:0[xX])?([0-9a-fA-F]{130})")
 # tronweb writes 27 and 28, the TRON app of a Ledger 0 and 1.
 RECOVERY_IDS = {0: 0, 1: 1, 27: 0, 28: 1}
 
 
 class InvalidSignature(ValueError):
-    """Nobody can have made this signature of this message."""
+    """No key can have made this signature of this message."""
 
 
 def signer(message: str, signature: str) -> str:
     """Return the address whose key made the signature (r, s and v: 65 bytes in hex) of the message in UTF-8.
 
-    Raises InvalidSignature where there is none. Any other well-formed signature has *some* signer: compare.
+    Raises InvalidSignature. Almost every well-formed signature has *some* signer: compare the address.
     """
     recoverable = parse(signature)
     try:
@@ -35,13 +35,13 @@ def signer(message: str, signature: str) -> str:
 
 
 def parse(signature: str) -> bytes:
-    """Return r, s and the recovery id as 65 bytes, or raise InvalidSignature. Whether r fits a key is not seen here."""
+    """Return r, s and the recovery id as 65 bytes; raise InvalidSignature. It does not check r."""
     match = SIGNATURE.fullmatch(signature)
     if match is None:
         raise InvalidSignature("A signature is 65 bytes in hex.")
     raw = bytes.fromhex(match[1])
-    # From (r, s, v) anyone can make (r, order - s, other v), as valid. Wallets and tronweb write the lower s alone,
-    # and tronweb refuses the higher one: so one signature has one form, and a used one does not come back as another.
+    # From (r, s, v) anyone can make (r, order - s, other v), which is valid as well. Wallets and tronweb write the
+    # lower s, and tronweb refuses the higher one. So a signature has one form, and cannot be used again in another.
     if int.from_bytes(raw[32:64]) > HALF_ORDER:
         raise InvalidSignature("The signature is not canonical: its s is above half the order.")
     if raw[64] not in RECOVERY_IDS:
@@ -50,12 +50,12 @@ def parse(signature: str) -> bytes:
 
 
 def digest(message: bytes) -> bytes:
-    """Return the 32 bytes that a wallet signs for a message (TIP-191); the length is of its bytes, in decimal."""
+    """Return the 32 bytes that a wallet signs for a message (TIP-191), including its length in bytes."""
     return keccak256(MESSAGE_PREFIX + str(len(message)).encode() + message)
 
 
 def address(key: PublicKey) -> str:
-    """Return the main-net address of a public key: 0x41 and the end of the key's hash, in Base58Check."""
+    """Return the main-net address of a public key: 0x41 and the last 20 bytes of its hash, in Base58Check."""
     key_hash = keccak256(key.format(compressed=False)[1:])
     return base58.b58encode_check(MAIN_NET + key_hash[-20:]).decode()
 
@@ -66,8 +66,8 @@ def keccak256(data: bytes) -> bytes:
 
 
 def is_address(text: object) -> bool:
-    """Whether a value is a main-net address with a right checksum. Never raises."""
-    # The length first: base58 ignores spaces at the end, and its time grows with the square of the length.
+    """Return whether a value is a main-net address with a valid checksum. Never raises."""
+    # The length first: base58 ignores trailing spaces, and its time grows with the square of the length.
     if not isinstance(text, str) or len(text) != ADDRESS_LENGTH:
         return False
     try:

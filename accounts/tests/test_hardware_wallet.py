@@ -161,7 +161,7 @@ def test_a_recovery_code_removes_it(
     owner.refresh_from_db()
     assert (owner.hardware_wallet_enabled, owner.hardware_wallet_address) == (False, "")
     assert owner.recovery_codes.count() == 0
-    assert "no signature of a hardware wallet any more" in notices_to(mailbox, owner.email)
+    assert "no longer need a signature of a hardware wallet" in notices_to(mailbox, owner.email)
     assert AuditEvent.objects.filter(type="wallet.removed", subject=str(owner.pk)).count() == 1
 
 

@@ -220,7 +220,7 @@ def test_a_code_switches_it_off_and_takes_secret_and_recovery_codes_along(
     assert (response.status_code, response.content) == (204, b"")
     owner.refresh_from_db()
     assert (owner.totp_enabled, owner.totp_secret, owner.recovery_codes.count()) == (False, "", 0)
-    assert "no code of an authenticator app any more" in notices_to(mailbox, owner.email)
+    assert "no longer need a code of an authenticator app" in notices_to(mailbox, owner.email)
     assert AuditEvent.objects.filter(type="totp.disabled", subject=str(owner.pk)).count() == 1
 
 
