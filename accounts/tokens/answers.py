@@ -8,7 +8,7 @@ from accounts.tokens.issuing import TokenPair
 
 
 def tokens_answer(user: User, pair: TokenPair) -> dict[str, Any]:
-    """Return what `auth/verify`, `auth/refresh` and `issue_token --json` answer."""
+    """Return the answer of `auth/verify`, `auth/refresh` and `issue_token --json`."""
     return {
         "access_token": pair.access,
         "refresh_token": pair.refresh,

@@ -1,4 +1,4 @@
-"""Signed-in devices: each is a token family, known by the one refresh token of it that still works."""
+"""Signed-in devices: each is a token family with a refresh token that still works."""
 
 import uuid
 
@@ -9,19 +9,19 @@ from lucid_gateway.policy.errors import NotFound
 
 
 def devices_of(user_id: str) -> IssuedTokenQuerySet:
-    """Return the user's devices, the one used last first."""
+    """Return the user's devices, the most recently used first."""
     return IssuedToken.objects.filter(user_id=user_id).sign_ins().order_by("-issued_at")
 
 
 def devices_to_show(user_id: str) -> list[IssuedToken]:
-    """Return the user's devices, each once: without the tokens that a failed refresh has left behind."""
+    """Return each of the user's devices once, without tokens that a failed refresh left behind."""
     found = list(devices_of(user_id))
     unused = {token.jti for token in found}
     return [token for token in found if token.predecessor not in unused]
 
 
 def end_device(user_id: str, family: uuid.UUID, *, by: User | str | None = None) -> None:
-    """End a login of the user; raise NotFound for one that is not theirs or has ended."""
+    """End a login of the user; raise NotFound if it is another user's or has ended."""
     if not devices_of(user_id).filter(family=family).exists():
         raise NotFound()
     ended = end_family(family)

@@ -1,6 +1,6 @@
-"""Issuing, rotating and ending tokens. A login starts a family; each refresh replaces its refresh token.
+"""Issuing, refreshing and ending tokens. A login starts a family; each refresh replaces its refresh token.
 
-The request's record says where a token was asked for.
+The record of the request says which client a token is issued to.
 """
 
 import uuid
@@ -28,31 +28,31 @@ class AccessToken(simplejwt.AccessToken):
     """Claims: user_id, sub, role, family, type `access`, jti, iat, exp, iss, aud."""
 
     def get_token_backend(self) -> KeyringBackend:
-        """Return the backend that knows the keyring."""
+        """Return the backend that uses the keyring."""
         return token_backend()
 
 
 class RefreshToken(simplejwt.RefreshToken):
-    """The same claims with type `refresh`; good for nothing but POST /auth/refresh."""
+    """The same claims with type `refresh`; accepted by POST /auth/refresh only."""
 
     def get_token_backend(self) -> KeyringBackend:
-        """Return the backend that knows the keyring."""
+        """Return the backend that uses the keyring."""
         return token_backend()
 
 
-# A client that did not get its answer gives up after 10 to 30 seconds at most, and asks again.
+# A client that got no answer gives up after 10 to 30 seconds, and tries again.
 GRACE = timedelta(seconds=30)
-# No client notices sooner that its answer was lost: an earlier second use is one of two that came in parallel.
+# No client notices sooner that its answer was lost: an earlier second use is a parallel one.
 PARALLEL = timedelta(seconds=1)
 
 
 class AlreadyUsed(Exception):
-    """A refresh token was traded for a pair before, or revoked."""
+    """The refresh token was already traded for a pair, or revoked."""
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """What a login or a refresh gives; `expires_in` is the access token's life in seconds."""
+    """The tokens of a login or a refresh; `expires_in` is the life of the access token in seconds."""
 
     access: str
     refresh: str
@@ -66,9 +66,9 @@ def issue_tokens(
     signed_in_at: datetime | None = None,
     predecessor: str | None = None,
 ) -> TokenPair:
-    """Sign and record an access and a refresh token; without `family` they start a new one, signed in now.
+    """Sign and record an access and a refresh token; without `family` they start a new family, signed in now.
 
-    `predecessor` is the id of the refresh token that is traded for them; raises IntegrityError if it has a pair.
+    `predecessor` is the id of the refresh token that is traded for them. Raises IntegrityError if it has a pair.
     """
     family, signed_in_at = family or uuid.uuid4(), signed_in_at or timezone.now()
     access, refresh = AccessToken(), RefreshToken()
@@ -77,7 +77,7 @@ def issue_tokens(
         token.payload |= {"user_id": str(user.pk), "sub": str(user.pk), "role": user.role, "family": str(family)}
         token.payload["epoch"] = user.token_epoch
     pair = TokenPair(str(access), str(refresh), settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60)
-    # The refresh token first: MongoDB writes in this order, and stops at a row that is refused.
+    # The refresh token first: MongoDB writes in this order, and stops at the first row that it refuses.
     rows = [record_of(token, user, family) for token in (refresh, access)]
     for row in rows:
         row.kid, row.signed_in_at, row.predecessor = kid, signed_in_at, predecessor
@@ -101,15 +101,15 @@ def record_of(token: AccessToken | RefreshToken, user: User, family: uuid.UUID) 
 
 
 def client() -> tuple[str, str]:
-    """Return the address and the user agent, or the command's name, that the work at hand is done for."""
+    """Return the address and the user agent of the current request, or the name of the current command."""
     at = current_record()
     return at.client_address, (at.user_agent or at.actor)[:USER_AGENT_LENGTH]
 
 
 def refresh_tokens(text: str) -> tuple[User, TokenPair]:
-    """Trade a refresh token for a new pair; return its user and the pair. Raise RefreshTokenInvalid or AccountLocked.
+    """Trade a refresh token for a new pair; return its user and the pair.
 
-    A token that was used before means that two clients have it: the family ends.
+    A second use means that two clients have the token: the family ends. Raises RefreshTokenInvalid or AccountLocked.
     """
     claims = read_refresh_token(text)
     user = User.objects.active_user(pk=claims["user_id"])
@@ -119,13 +119,13 @@ def refresh_tokens(text: str) -> tuple[User, TokenPair]:
         raise AccountLocked()
     if claims["epoch"] != user.token_epoch:
         raise RefreshTokenInvalid()
-    shown = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()
+    token = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()
     try:
-        if shown is None or shown.revoked_at is not None:
+        if token is None or token.revoked_at is not None:
             raise AlreadyUsed()
-        pair = trade(shown, user) if shown.used_at is None else replace_lost(shown, user)
+        pair = trade(token, user) if token.used_at is None else replace_lost(token, user)
     except AlreadyUsed:
-        refuse_reuse(user, claims)
+        end_reused_family(user, claims)
     return user, pair
 
 
@@ -133,8 +133,8 @@ def trade(token: IssuedToken, user: User) -> TokenPair:
     """Record and return the one pair that the refresh token is traded for; raise AlreadyUsed.
 
     `used_at` is written last: until then no client has the pair, and after a failed write the next try withdraws what
-    was written of it. Of parallel uses the unique predecessor lets one insert a pair at a time, and the update one
-    return it.
+    was written. Of parallel uses, the unique predecessor lets one at a time insert a pair, and the update of `used_at`
+    lets one return it.
     """
     withdraw(token)
     try:
@@ -143,8 +143,8 @@ def trade(token: IssuedToken, user: User) -> TokenPair:
         raise AlreadyUsed() from error
     row = IssuedToken.objects.filter(jti=token.jti)
     if not row.filter(revoked_at=None).exists():
-        # A reuse or a logout ended the family before the new pair was written: the pair ends with it. The client gets
-        # it all the same, unless another use is the one that counts.
+        # A reuse or a logout ended the family before the new pair was written, so the pair ends, too. The client gets
+        # it even so, unless another use was the first.
         end_family(token.family)
     if not row.filter(used_at=None).update(used_at=Now()):
         raise AlreadyUsed()
@@ -152,24 +152,24 @@ def trade(token: IssuedToken, user: User) -> TokenPair:
 
 
 def withdraw(token: IssuedToken) -> None:
-    """Revoke the pair that an earlier try has left behind, and make room for another one."""
+    """Revoke the pair that an earlier try left behind, and make room for a new one."""
     if left_behind := list(IssuedToken.objects.given_for(token.jti)):
         rows = by_id(left_behind)
         revoke(rows)
         rows.update(predecessor=None)
 
 
-def replace_lost(shown: IssuedToken, user: User) -> TokenPair:
-    """Return a new pair in place of the one that a used refresh token was traded for, which is revoked; raise
-    AlreadyUsed unless the answer with that pair may have been lost.
+def replace_lost(used: IssuedToken, user: User) -> TokenPair:
+    """Replace the pair that a used refresh token was traded for, as the answer with that pair may have been lost.
 
-    It may if the same client comes again within GRACE and the refresh token of the pair was never used. The
-    replacement uses that one up, so that there is no second one.
+    It may have been lost if the same client comes again within GRACE and the refresh token of the pair was never used.
+    The replacement uses that token up, so that there is no second replacement. Returns the new pair and revokes the old
+    one; raises AlreadyUsed.
     """
-    given = list(IssuedToken.objects.given_for(shown.jti))
+    given = list(IssuedToken.objects.given_for(used.jti))
     lost = next((token for token in given if token.kind == IssuedToken.Kind.REFRESH), None)
-    since = database_now() - (shown.used_at or shown.issued_at)
-    if lost is None or lost.used_at or lost.revoked_at or not PARALLEL <= since <= GRACE or not from_here(lost):
+    since = database_now() - (used.used_at or used.issued_at)
+    if lost is None or lost.used_at or lost.revoked_at or not PARALLEL <= since <= GRACE or not is_same_client(lost):
         raise AlreadyUsed()
     pair = trade(lost, user)
     revoke(by_id(given))
@@ -177,17 +177,17 @@ def replace_lost(shown: IssuedToken, user: User) -> TokenPair:
 
 
 def by_id(tokens: list[IssuedToken]) -> IssuedTokenQuerySet:
-    """Return just these rows: they stay the same when another use of the refresh token changes its pair meanwhile."""
+    """Return exactly these rows, even if another use of the refresh token changes its pair meanwhile."""
     return IssuedTokenQuerySet(IssuedToken).filter(jti__in=[token.jti for token in tokens])
 
 
-def from_here(token: IssuedToken) -> bool:
-    """Return whether the token was given to the address and the user agent that ask now."""
+def is_same_client(token: IssuedToken) -> bool:
+    """Return whether the token was issued to the address and the user agent of the current request."""
     return (token.address, token.user_agent) == client()
 
 
-def refuse_reuse(user: User, claims: dict[str, Any]) -> NoReturn:
-    """End the family of a refresh token that was used before, or revoked; raise RefreshTokenInvalid."""
+def end_reused_family(user: User, claims: dict[str, Any]) -> NoReturn:
+    """End the family of a refresh token that was already used or revoked; raise RefreshTokenInvalid."""
     ended = end_family(claims["family"])
     used = IssuedToken.objects.filter(jti=claims["jti"]).exclude(used_at=None)
     reused = used.exists() or IssuedToken.objects.given_for(claims["jti"]).exists()
@@ -197,7 +197,7 @@ def refuse_reuse(user: User, claims: dict[str, Any]) -> NoReturn:
 
 
 def read_access_token(text: str) -> dict[str, Any]:
-    """Return the claims of an access token of ours; raise TokenExpired or TokenInvalid. On the hot path: no objects."""
+    """Return the claims of an access token; raise TokenExpired or TokenInvalid. It is on the hot path: no objects."""
     try:
         claims = token_backend().decode(text)
     except TokenBackendExpiredToken as error:
@@ -210,7 +210,7 @@ def read_access_token(text: str) -> dict[str, Any]:
 
 
 def read_refresh_token(text: str) -> dict[str, Any]:
-    """Return the claims of a refresh token of ours; raise RefreshTokenInvalid."""
+    """Return the claims of a refresh token; raise RefreshTokenInvalid."""
     try:
         token = RefreshToken(text)  # type: ignore[arg-type]  # simplejwt annotates the text as Token
         for name in ("user_id", "family"):
@@ -228,6 +228,6 @@ def end_family(family: str | uuid.UUID) -> int:
 
 
 def end_all(user: User) -> int:
-    """End all tokens of a user, those being written at this moment included; return how many were live."""
+    """End all tokens of a user, even those that are being written now; return how many were live."""
     end_epoch(user)
     return revoke(IssuedToken.objects.filter(user=user))

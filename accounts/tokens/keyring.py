@@ -28,7 +28,7 @@ LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key with its id and the one algorithm that it is for."""
+    """A key with its id and its one algorithm."""
 
     kid: str
     algorithm: str
@@ -37,17 +37,17 @@ class SigningKey:
 
 @dataclass(frozen=True, eq=False)
 class Keyring:
-    """The key that signs, and all that may verify."""
+    """The key that signs, and all keys that verify."""
 
     active: SigningKey
     verifying: tuple[SigningKey, ...]
 
     def public_keys(self) -> list[dict[str, Any]]:
-        """Return the public keys as JSON Web Keys (RFC 7517): none of a symmetric algorithm."""
+        """Return the public keys as JSON Web Keys (RFC 7517); a symmetric algorithm has none."""
         return [key.material.public | {"kid": key.kid, "use": "sig"} for key in self.verifying if key.material.public]
 
     def key_named_by(self, header: dict[str, Any]) -> SigningKey:
-        """Return the key that a token's header names; raise InvalidTokenError for one that we would not have made."""
+        """Return the key that a token's header names; raise UnknownKey if we would not write such a header."""
         key = next((key for key in self.verifying if key.kid == header.get("kid")), None)
         if key is None or header.get("alg") != key.algorithm or FOREIGN_HEADERS & header.keys():
             raise UnknownKey("header is not ours")
@@ -55,11 +55,11 @@ class Keyring:
 
 
 class UnknownKey(jwt.InvalidTokenError):
-    """A token whose header names no key of ours, or claims what none of our tokens says."""
+    """The header of a token names no key of ours, or has a field that our tokens never have."""
 
 
 class Forged(TokenBackendError):
-    """A token that is not ours; `reason` is a name of `policy.reasons`."""
+    """A token that this gateway did not issue; `reason` is a name from `policy.reasons`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("Token invalid")
@@ -67,7 +67,7 @@ class Forged(TokenBackendError):
 
 
 class KeyringCache:
-    """This process's keyring, read from the database on first use and, in a worker, again and again."""
+    """The keyring of this process, read from the database on first use; a worker keeps it up to date."""
 
     def __init__(self) -> None:
         self.ring: Keyring | None = None
@@ -76,7 +76,7 @@ class KeyringCache:
         self.read_at: float | None = None
 
     def load(self) -> Keyring:
-        """Read the keys; keep the keyring as it is if they have not changed. Raise ServiceUnavailable without any."""
+        """Read the keys and return the keyring, the same object if they have not changed. Raises ServiceUnavailable."""
         keys = list(StoredKey.objects.usable())
         if not keys:
             bootstrap()
@@ -85,15 +85,15 @@ class KeyringCache:
         return self.take_over(keys)
 
     def state(self) -> list[StoredKey]:
-        """Return the keys that were read last, encrypted."""
+        """Return the keys that were read last, encrypted, for the next worker."""
         return self.stored
 
     def take_over(self, keys: list[StoredKey]) -> Keyring:
-        """Hold these keys."""
+        """Use these keys; raise ServiceUnavailable if none of them can sign."""
         self.stored = keys
         rows = sorted((key.kid, key.state) for key in keys)
         if self.ring is None or rows != self.rows:
-            # Should none of them sign, those that signed before must not go on: they may have been revoked.
+            # If none of them can sign, the earlier keys must not sign either: they may have been revoked.
             self.ring = None
             self.ring, self.rows = ring_of(keys), rows
         return self.ring
@@ -108,9 +108,9 @@ def keyring() -> Keyring:
 
 
 def ring_of(stored: Iterable[StoredKey]) -> Keyring:
-    """Return the keyring of the rows; raise ServiceUnavailable if none of them can sign."""
+    """Return the keyring made from the rows; raise ServiceUnavailable if none of them can sign."""
     readable = [(row, key) for row in stored if (key := readable_key(row)) is not None]
-    # A rotation that was cut short leaves no active key for a moment: then the last one goes on signing.
+    # An interrupted rotation leaves no active key: then the last active one goes on signing.
     signers = [row for row, _ in readable if row.state != StoredKey.State.NEXT and row.activated_at is not None]
     signers.sort(key=lambda row: (row.state == StoredKey.State.ACTIVE, row.activated_at), reverse=True)
     if not signers:
@@ -120,7 +120,7 @@ def ring_of(stored: Iterable[StoredKey]) -> Keyring:
 
 
 def readable_key(row: StoredKey) -> SigningKey | None:
-    """Return the key of a row; None, and a line in the log, if it cannot be decrypted or is too weak to be trusted."""
+    """Return the key of a row; if it cannot be decrypted or is too weak, log an error and return None."""
     try:
         return SigningKey(row.kid, row.algorithm, key_material(decrypt(row.secret), row.algorithm))
     except CannotDecrypt:
@@ -131,7 +131,7 @@ def readable_key(row: StoredKey) -> SigningKey | None:
 
 
 class KeyringBackend(TokenBackend):
-    """Signs with the active key, verifies with the one that the token names; algorithms cannot be confused."""
+    """Signs with the active key, and verifies with the key that the token names and with the algorithm of that key."""
 
     def encode(self, payload: dict[str, Any]) -> str:
         """Return the signed token, with `kid` in its header and `iss` and `aud` among its claims."""
@@ -163,22 +163,22 @@ class KeyringBackend(TokenBackend):
 
 
 def is_time(value: object) -> bool:
-    """Return whether the claim is a whole number of seconds since the epoch that a calendar can hold."""
+    """Return whether the claim is a whole number of seconds from 1970 to the end of the year 9999."""
     return type(value) is int and 0 <= value <= LAST_SECOND
 
 
 @lru_cache(maxsize=64)
 def key_for(ring: Keyring, header_text: str) -> SigningKey:
-    """Return the key that a token's encoded header names; raise InvalidTokenError for one that is not ours.
+    """Return the key that an encoded header names; raise InvalidTokenError if the header is not ours.
 
-    All tokens of a key have the same header, so that it is looked into once.
+    All tokens of a key have the same header, so that each header is decoded once.
     """
     return ring.key_named_by(jwt.get_unverified_header(f"{header_text}.e30.AA"))
 
 
 @cache
 def token_backend() -> KeyringBackend:
-    """Return the backend that all of the gateway's tokens use."""
+    """Return the backend of all tokens."""
     return KeyringBackend(
         settings.ENV.JWT_ALGORITHM,
         settings.ENV.JWT_SECRET_KEY,

@@ -1,7 +1,7 @@
-"""What makes a restored database safe to serve from.
+"""Making a restored database safe to serve from.
 
-A backup brings back what was revoked or used after it was made, and nobody knows any more what that was. So nothing
-that was issued before the restore counts: tokens and sessions end, and API keys wait for an operator.
+A backup brings back what was revoked or used after it was made, and nothing tells what that was. So everything issued
+before the restore stops working: tokens and sessions end, and API keys wait until an operator confirms them.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,11 @@ from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.policy import keys
 
 BATCH = 1000
-# Logins and links that wait for whoever got the mail. A Redis that was restored, too, has those that were used.
 
 
 @dataclass(frozen=True)
 class Retired:
-    """How many tokens, API keys and sessions of the operator pages no longer count, and the id of the new key."""
+    """How many tokens, API keys and sessions of the operator pages were ended, and the id of the new signing key."""
 
     signing_key: str
     tokens: int
@@ -36,9 +35,9 @@ class Retired:
 
 
 def retire_what_was_issued() -> Retired:
-    """End all tokens and admin sessions, suspend all API keys, and sign with a fresh key; return how many there were.
+    """End all tokens and admin sessions, suspend all API keys, and activate a new signing key; return what was done.
 
-    It can be repeated, also after it was cut short. Takes some seconds. Raises RotationUnderway.
+    May be repeated, also after it was interrupted. Takes some seconds. Raises RotationUnderway.
     """
     suspended = suspend_api_keys()
     sessions, _ = Session.objects.all().delete()
@@ -50,7 +49,7 @@ def retire_what_was_issued() -> Retired:
 
 
 def suspend_api_keys() -> int:
-    """Suspend all live API keys, and return how many were not yet; running workers refuse them at once."""
+    """Suspend all live API keys; return how many were not suspended before. Running workers refuse them at once."""
     now = timezone.now()
     suspended = ApiKey.objects.live().filter(suspended_at=None).update(suspended_at=now)
     owned = list(ApiKey.objects.suspended().values_list("user_id", "key_id"))
@@ -61,8 +60,9 @@ def suspend_api_keys() -> int:
 
 
 def confirm_api_keys(api_keys: QuerySet[ApiKey], *, by: User | str | None = None) -> int:
-    """Let suspended API keys work again; return how many of them there were. Raises RedisUnavailable, with the
-    rest of them still suspended.
+    """Let suspended API keys work again; return how many.
+
+    Raises RedisUnavailable; the keys that were not reached stay suspended.
     """
     chosen = ApiKey.objects.suspended().filter(pk__in=list(api_keys.values_list("pk", flat=True)))
     confirmed = 0
@@ -75,10 +75,10 @@ def confirm_api_keys(api_keys: QuerySet[ApiKey], *, by: User | str | None = None
 
 
 def settle_with_redis() -> int:
-    """Make Redis and the restored database agree; return how many mailed logins and links were voided. Raises
-    RedisUnavailable.
+    """Make Redis and the restored database agree; return how many mailed logins and links were voided.
 
-    Redis may know later epochs of users than the database: new tokens would be refused as if of an earlier one.
+    Redis may have later epochs than the database, by which new tokens would be refused. It may also have been restored
+    itself, and then has logins and links that were used. Raises RedisUnavailable.
     """
     for key in keys_like(keys.EVERY_EPOCH):
         keep_epoch(keys.user_id_of(key), number_at(key))
@@ -89,7 +89,7 @@ def settle_with_redis() -> int:
 
 
 def keep_epoch(user_id: str, epoch: int) -> None:
-    """Take over an epoch that is later than the database's."""
+    """Write the epoch to the database if it is later than the one there."""
     users = User.objects.filter(pk=user_id, token_epoch__lt=epoch)
     users.update(token_epoch=epoch, token_epoch_at=timezone.now())
 
@@ -100,7 +100,7 @@ def forget(names: list[str]) -> None:
 
 
 def keys_like(pattern: str) -> list[str]:
-    """Return the keys in Redis that the pattern fits."""
+    """Return the keys in Redis that match the pattern; raise RedisUnavailable."""
 
     def scan(redis: Redis) -> list[str]:
         return [key.decode() for key in redis.scan_iter(pattern, count=BATCH)]

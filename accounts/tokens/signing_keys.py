@@ -1,5 +1,6 @@
-"""The life of a signing key: next, active, retiring, revoked. A key is published before it signs, so that no worker
-meets a token whose key it does not know.
+"""The life of a signing key: next, active, retiring, revoked.
+
+A key is published before it signs, so that every worker knows the key of every token.
 """
 
 import hashlib
@@ -24,19 +25,19 @@ from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encr
 State = SigningKey.State
 ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA")
 RSA_BITS = 3072
-# Workers read the keys every two seconds; a slow one has read a key well within this.
+# Workers read the keys every two seconds; even a slow worker has read a new key after this time.
 PUBLISHED_AFTER_SECONDS = 6
-# A worker that has not yet heard of the new key still signs with the old one for this long at most.
+# A worker that has not read the new key yet signs with the old one for at most this long.
 LAST_SIGNATURES_SECONDS = 60
 
 
 class RotationUnderway(Exception):
-    """Somebody else rotates the keys at this moment."""
+    """Another rotation of the signing keys is under way."""
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """What a rotation did: the keys' ids, and how many live tokens it ended."""
+    """What a rotation did: the ids of the keys, and how many live tokens it ended."""
 
     active: str
     replaced: tuple[str, ...]
@@ -44,12 +45,12 @@ class Rotation:
 
 
 def bootstrap_kid(secret: str) -> str:
-    """Return the id of the key that is made from JWT_SECRET_KEY; it tells nothing of the secret."""
+    """Return the id of the key made from JWT_SECRET_KEY; it does not reveal the secret."""
     return hashlib.sha256(b"kid " + secret.encode()).hexdigest()[:16]
 
 
 def bootstrap() -> None:
-    """Write the first key, made from JWT_SECRET_KEY, and the next one; parallel callers write the same first key."""
+    """Store the first key, made from JWT_SECRET_KEY, and the next one; parallel callers store one first key."""
     secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
     kid = bootstrap_kid(secret)
     now = timezone.now()
@@ -64,7 +65,7 @@ def bootstrap() -> None:
 
 
 def publish_next(algorithm: str) -> SigningKey:
-    """Write and return a new key that all workers will know before it signs."""
+    """Store and return a new key. Workers read it before it signs."""
     key = SigningKey.objects.create(
         kid=secrets.token_hex(8), algorithm=algorithm, secret=encrypt(new_secret(algorithm)), state=State.NEXT
     )
@@ -73,7 +74,7 @@ def publish_next(algorithm: str) -> SigningKey:
 
 
 def new_secret(algorithm: str) -> str:
-    """Return what `key_material` makes keys from: random text, or a new RSA key as PEM."""
+    """Return a new secret for `key_material`: random text, or an RSA key as PEM."""
     if algorithm != "RS256":
         return secrets.token_urlsafe(64)
     key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
@@ -81,8 +82,10 @@ def new_secret(algorithm: str) -> str:
 
 
 def rotate(algorithm: str, *, retire_now: bool = False, wait: Callable[[float], None] = time.sleep) -> Rotation:
-    """Make the next key the active one. The old one verifies until its last token has expired or, with `retire_now`,
-    nothing any more: then every earlier key is revoked, with all tokens. Raises RotationUnderway.
+    """Make the next key the active one; return what was done.
+
+    The old key verifies until its last token has expired. With `retire_now`, every earlier key and every token is
+    revoked at once. `wait` sleeps for so many seconds. Raises RotationUnderway.
     """
     upcoming = prepared_key(algorithm, fresh=retire_now)
     wait(max(0.0, PUBLISHED_AFTER_SECONDS - (timezone.now() - upcoming.created_at).total_seconds()))
@@ -94,7 +97,7 @@ def rotate(algorithm: str, *, retire_now: bool = False, wait: Callable[[float], 
 
 
 def prepared_key(algorithm: str, *, fresh: bool) -> SigningKey:
-    """Return the key that waits, if it is for the algorithm and can be read, else a new one."""
+    """Return the next key if it is for the algorithm and can be decrypted, else a new one; `fresh` means a new one."""
     waiting = SigningKey.objects.filter(state=State.NEXT, algorithm=algorithm).order_by("created_at")
     key = None if fresh else next((key for key in waiting if is_readable(key)), None)
     return key or publish_next(algorithm)
@@ -110,14 +113,15 @@ def is_readable(key: SigningKey) -> bool:
 
 
 def retire_active() -> tuple[str, ...]:
-    """End the active key's signing and return its id; of parallel rotations one gets it. Should this process end now,
-    the key goes on signing.
+    """Retire the active key and return its id; of parallel rotations one succeeds, the others raise RotationUnderway.
+
+    If this process ends before the next step, the key goes on signing.
     """
     now = timezone.now()
     last_token = timedelta(days=settings.ENV.JWT_REFRESH_TOKEN_EXPIRE_DAYS, seconds=LAST_SIGNATURES_SECONDS)
     kid = SigningKey.objects.filter(state=State.ACTIVE).values_list("kid", flat=True).first()
     if kid is None:
-        return ()  # an earlier rotation was cut short between its two steps: this one completes it
+        return ()  # an earlier rotation was interrupted between its two steps; this one completes it
     active = SigningKey.objects.filter(kid=kid, state=State.ACTIVE)
     if not active.update(state=State.RETIRING, retired_at=now, verify_until=now + last_token):
         raise RotationUnderway()
@@ -126,7 +130,7 @@ def retire_active() -> tuple[str, ...]:
 
 
 def activate(key: SigningKey, *, instead_of: Collection[str]) -> None:
-    """Let the key sign; raise RotationUnderway if another one signs already, or another rotation took or revoked it."""
+    """Make the key active; raise RotationUnderway if another key is active, or another rotation took or revoked it."""
     try:
         ours = SigningKey.objects.filter(kid=key.kid, state=State.NEXT).update(
             state=State.ACTIVE, activated_at=timezone.now()
@@ -134,7 +138,7 @@ def activate(key: SigningKey, *, instead_of: Collection[str]) -> None:
     except IntegrityError as error:
         raise RotationUnderway() from error
     if not ours:
-        # It may be the very key that was retired a moment ago: that one signs again, unless another one does.
+        # Nothing may be active now: the key that was just retired becomes active again, unless another one is.
         with suppress(IntegrityError):
             SigningKey.objects.filter(kid__in=instead_of, state=State.RETIRING).update(
                 state=State.ACTIVE, retired_at=None, verify_until=None
@@ -144,8 +148,10 @@ def activate(key: SigningKey, *, instead_of: Collection[str]) -> None:
 
 
 def revoke_all_but(key: SigningKey) -> int:
-    """Revoke every other key and all live tokens; return how many those were. Raises RotationUnderway, with the tokens
-    revoked all the same, if another rotation has replaced the key meanwhile: its key goes on signing.
+    """Revoke every other key and all live tokens; return how many tokens were live.
+
+    Raises RotationUnderway if another rotation replaced the key meanwhile: the tokens are revoked even so, and the key
+    of that rotation stays active.
     """
     now = timezone.now()
     others = SigningKey.objects.exclude(kid=key.kid).exclude(state__in=[State.REVOKED, State.ACTIVE])
