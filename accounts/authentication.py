@@ -22,7 +22,7 @@ from lucid_gateway.policy.roles import Role
 from ratelimit.addresses.client_address import address_bucket, client_address
 from ratelimit.addresses.floods import floods
 from ratelimit.engine.limiter import Decision
-from ratelimit.throttling import TierThrottle, charge_address, remember
+from ratelimit.throttling import TierThrottle, charge_address, record_decision
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 
@@ -52,7 +52,7 @@ class CallerAuthentication(BaseAuthentication):
         record = record_of(http_request)
         record.caller = caller
         record.passed(Step.IDENTITY, Step.REVOCATION, Step.LOCK, Step.EPOCH)
-        remember(http_request, decision)
+        record_decision(http_request, decision)
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:
@@ -68,14 +68,14 @@ def let_in(
         raise BadRequest("Both Authorization and X-API-Key", reason="several_credentials")
     if api_key is None:
         caller = read_caller(header or "", address)
-        return caller, admit_caller(caller, throttle.tier_for(caller))
+        return caller, admit_caller(caller, throttle.limit_for(caller))
     caller = caller_of_key(api_key, address=address)
     try:
-        return caller, admit_caller(caller, throttle.tier_for(caller))
+        return caller, admit_caller(caller, throttle.limit_for(caller))
     except EpochOver:
         # The owner's tokens were ended, the role may be another: keys live on, with what holds now.
         caller = caller_of_key(api_key, address=address, fresh=True)
-        return caller, admit_caller(caller, throttle.tier_for(caller))
+        return caller, admit_caller(caller, throttle.limit_for(caller))
 
 
 def read_caller(header: str, address: str) -> Caller:

@@ -11,10 +11,10 @@ from django.http.response import HttpResponseBase
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, operator_of
 from lucid_gateway.policy.errors import NotFound
-from ratelimit.engine.shadow import counts_of_today
+from ratelimit.engine.shadow import shadow_refusals_today
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.ruling import (
-    CLEARED,
+    NO_NUMBERS,
     LocksOut,
     lift_address_rule,
     lift_limit_rule,
@@ -25,7 +25,7 @@ from ratelimit.ruling import (
 
 
 class OperatedAdmin(ReadOnlyAdmin):
-    """Rows that staff make and change, and lift by an action."""
+    """Rows that staff add and change, and lift with an action."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the operator is staff."""
@@ -37,10 +37,10 @@ class OperatedAdmin(ReadOnlyAdmin):
 
 
 class AddressRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
-    """A rule for a network, but none that locks out whoever makes it."""
+    """A rule for a network that does not lock out the operator who makes it."""
 
     def clean(self) -> None:
-        """Refuse such a rule; what else may be wrong the model says."""
+        """Refuse a rule that locks the operator out; the model checks everything else."""
         super().clean()
         network, kind = self.cleaned_data.get("network", self.instance.network), self.cleaned_data.get("kind")
         try:
@@ -48,7 +48,7 @@ class AddressRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
         except LocksOut as error:
             self.add_error(None, f"{error.text} ({error.details['address']}).")
         except forms.ValidationError:
-            return  # it is no network
+            return  # the model reports an invalid network
 
 
 @admin.register(AddressRule)
@@ -63,11 +63,11 @@ class AddressRuleAdmin(OperatedAdmin):
     actions = ("lift",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: AddressRule | None = None) -> tuple[str, ...]:
-        """Keep the network of a rule that is there: another one is another rule."""
+        """Keep the network of an existing rule: another network needs another rule."""
         return self.readonly_fields if obj is None else ("network", *self.readonly_fields)
 
     def save_model(self, request: HttpRequest, obj: AddressRule, form: Any, change: bool) -> None:
-        """Set the rule."""
+        """Set the rule, as the API does."""
         rule = set_address_rule(
             network=obj.network, kind=obj.kind, reason=obj.reason, expires_at=obj.expires_at, by=operator_of(request)
         )
@@ -75,9 +75,13 @@ class AddressRuleAdmin(OperatedAdmin):
 
     @admin.action(description="Lift the selected rules", permissions=["operate"])
     def lift(self, request: HttpRequest, queryset: QuerySet[AddressRule]) -> HttpResponseBase | None:
-        """Remove each."""
+        """Ask for confirmation, then lift each rule."""
         data, page = ask(
-            self, request, list(queryset), title="Lift rules", warning="These networks are let in as all others."
+            self,
+            request,
+            list(queryset),
+            title="Lift rules",
+            warning="The gateway will treat these networks like all others.",
         )
         if data is None:
             return page
@@ -87,7 +91,7 @@ class AddressRuleAdmin(OperatedAdmin):
                 lift_address_rule(network, by=operator_of(request))
                 lifted += 1
             except NotFound:
-                continue  # it ended meanwhile
+                continue  # another operator has lifted it, or it has expired
         self.message_user(request, f"{lifted} rules lifted.", messages.SUCCESS)
         return None
 
@@ -105,27 +109,27 @@ class LimitRuleAdmin(OperatedAdmin):
     change_list_template = "admin/limit_rules.html"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show what shadow mode would have refused today, too."""
+        """Show also what shadow mode would have refused today."""
         try:
-            shadow = counts_of_today()
+            shadow = shadow_refusals_today()
         except RedisUnavailable:
             shadow = {}
         return super().changelist_view(request, {"shadow": sorted(shadow.items())})
 
     def get_readonly_fields(self, request: HttpRequest, obj: LimitRule | None = None) -> tuple[str, ...]:
-        """Keep whom a rule that is there is for."""
+        """Keep the tier and the subject of an existing rule: others need another rule."""
         return self.readonly_fields if obj is None else ("tier", "subject", *self.readonly_fields)
 
     def save_model(self, request: HttpRequest, obj: LimitRule, form: Any, change: bool) -> None:
-        """Set the rule."""
-        numbers = {name: getattr(obj, name) for name in CLEARED}
+        """Set the rule, as the API does."""
+        numbers = {name: getattr(obj, name) for name in NO_NUMBERS}
         obj.pk = set_limit_rule(tier=obj.tier, subject=obj.subject, by=operator_of(request), **numbers).pk
 
     @admin.action(description="Lift the selected rules", permissions=["operate"])
     def lift(self, request: HttpRequest, queryset: QuerySet[LimitRule]) -> HttpResponseBase | None:
-        """Remove each."""
+        """Ask for confirmation, then lift each rule."""
         data, page = ask(
-            self, request, list(queryset), title="Lift rules", warning="The environment's numbers hold again."
+            self, request, list(queryset), title="Lift rules", warning="The limits of the environment will apply again."
         )
         if data is None:
             return page
@@ -135,6 +139,6 @@ class LimitRuleAdmin(OperatedAdmin):
                 lift_limit_rule(tier=tier, subject=subject, by=operator_of(request))
                 lifted += 1
             except NotFound:
-                continue  # somebody else was faster
+                continue  # another operator has lifted it
         self.message_user(request, f"{lifted} rules lifted.", messages.SUCCESS)
         return None

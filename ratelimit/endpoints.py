@@ -1,4 +1,4 @@
-"""The kinds of endpoints: who is let in, and in which tier the requests are counted."""
+"""The kinds of endpoints: who may call them, and which tier counts their requests."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -18,15 +18,15 @@ class PublicView(APIView):
 
 
 class LoginView(PublicView):
-    """An endpoint that somebody could guess at."""
+    """An endpoint where an attacker could guess secrets."""
 
     throttle_classes = [LoginAttemptThrottle]
 
 
 class CallerView(APIView):
-    """An endpoint for callers with the permission that `permissions` name for the method.
+    """An endpoint for callers with the permission that `permissions` names for the method.
 
-    A method that is not in `permissions` is for users who have signed in.
+    Methods that are not in `permissions` are for all signed-in users.
     """
 
     permission_classes = [HasPermission]
@@ -34,7 +34,7 @@ class CallerView(APIView):
 
 
 class SignedInView(CallerView):
-    """An endpoint for users who have signed in, not for API keys."""
+    """An endpoint for signed-in users, not for API keys."""
 
     permission_classes = [SignedIn, HasPermission]
 

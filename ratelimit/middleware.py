@@ -1,4 +1,4 @@
-"""Middleware of the rate limiter: who is asking, and what the limits told them."""
+"""Middleware of the rate limiter: finds the client's address, counts requests, and writes the limit headers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +17,15 @@ from ratelimit.addresses.client_address import is_trusted, resolve
 from ratelimit.engine.leases import Lease
 from ratelimit.engine.leases import request_leases as leases
 from ratelimit.engine.limiter import admit_or_fall_back
-from ratelimit.rules import tier_for
-from ratelimit.throttling import charge_address, decision_of, remember
+from ratelimit.rules import limit_for
+from ratelimit.throttling import charge_address, decision_of, record_decision
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 FORWARDED_FIELDS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in FROM_TRUSTED_PROXIES)
 
 
 class TrustedProxyMiddleware:
-    """Finds the client's address, and removes what an untrusted peer says about other hops."""
+    """Finds the client's address, and removes the fields in which an untrusted peer names other hops."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -42,7 +42,7 @@ class TrustedProxyMiddleware:
 
 
 class RateLimitHeadersMiddleware:
-    """Writes the limiter's decision into every answer that was limited, admitted or refused."""
+    """Writes the limiter's decision into the answer to each request that was counted, admitted or refused."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -55,15 +55,15 @@ class RateLimitHeadersMiddleware:
                 response[name] = value
         lease: Lease | None = record_of(request).lease
         if lease is not None:
-            # Django calls it when the last byte has been handed over, or the client has left.
-            response._resource_closers.append(lambda: leases.give_back(lease))  # type: ignore[attr-defined]
+            # Django calls this after the last byte was sent, or when the client has closed the connection.
+            response._resource_closers.append(lambda: leases.release(lease))  # type: ignore[attr-defined]
         return response
 
 
 class UncountedRequestsMiddleware:
-    """Counts against its address what nobody has counted: unknown paths, and requests that were refused on the way.
+    """Counts the failed requests that nothing else has counted, such as those for unknown paths, for their address.
 
-    Preflights and probes are free: a view says so with empty `throttle_classes`.
+    Preflights and probes are free: their views have empty `throttle_classes`.
     """
 
     def __init__(self, get_response: Handler) -> None:
@@ -78,16 +78,16 @@ class UncountedRequestsMiddleware:
 
 
 def is_free(request: HttpRequest) -> bool:
-    """Return whether the request led to a view that is not limited."""
+    """Return whether the request reached a view without limits."""
     view: Any = getattr(request.resolver_match, "func", None)
     view_class = getattr(view, "view_class", getattr(view, "cls", None))
     return view_class is not None and getattr(view_class, "throttle_classes", None) == []
 
 
 class OperatorPagesLimitMiddleware:
-    """Limits the operator pages as the API is: staff in the admin tier, all others by address.
+    """Limits the operator pages like the API: staff in the admin tier, everyone else by address.
 
-    Runs after AdminAuthenticationMiddleware, which knows who is asking.
+    Runs after AdminAuthenticationMiddleware, which finds out who the user is.
     """
 
     def __init__(self, get_response: Handler) -> None:
@@ -98,8 +98,8 @@ class OperatorPagesLimitMiddleware:
             return self.get_response(request)
         if request.user.is_staff:
             user_id = request.user.pk
-            tier = tier_for(ADMIN.name, f"user:{user_id}")
-            decision = remember(request, admit_or_fall_back(tier, keys.user(user_id)))
+            limit = limit_for(ADMIN.name, f"user:{user_id}")
+            decision = record_decision(request, admit_or_fall_back(limit, keys.user(user_id)))
         else:
             decision = charge_address(request)
         return self.get_response(request) if decision.admitted else error_response(request, decision.error())

@@ -1,4 +1,4 @@
-"""What operators set at run time: other limits for somebody, and what becomes of addresses."""
+"""The rules that operators set at run time: limits for callers, and rules for addresses."""
 
 import ipaddress
 import uuid
@@ -16,42 +16,44 @@ SUBJECT = RegexValidator(r"\A(|user:[0-9a-f-]{36}|key:[a-z0-9]{12})\Z", "Expecte
 
 
 def is_past(moment: datetime | None) -> bool:
-    """Return whether the time has come; None never does."""
+    """Return whether the time is past; None never is."""
     return moment is not None and moment <= timezone.now()
 
 
 class InForce(models.QuerySet[Any]):
-    """Reads over rules that may end."""
+    """Reads of rules that may expire."""
 
     def in_force(self, now: datetime | None = None) -> "InForce":
-        """Return the rules that have not ended."""
+        """Return the rules that have not expired."""
         return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now or timezone.now()))
 
 
-# Stands for the quota and the concurrent requests of a subject, which are counted over all tiers.
+# The tier of rules for quota and concurrent requests, which are counted over all tiers.
 ALL_TIERS = "all"
 
 
 def tier_choices() -> list[tuple[str, str]]:
-    """Return what a limit rule may be about: a tier, or all of them."""
+    """Return the choices of a limit rule's tier: each tier, and all of them together."""
     return [(tier.name, tier.label) for tier in TIERS.values()] + [(ALL_TIERS, "All tiers (quota and concurrency)")]
 
 
 class LimitRule(models.Model):
-    """Other numbers than the environment's, for a user, an API key or everyone; what is left empty stays as it is."""
+    """Limits for a user, an API key or everyone, in place of the environment's; an empty field changes nothing."""
 
     rule_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tier = models.CharField(max_length=20, choices=tier_choices)
     subject = models.CharField(
-        max_length=64, blank=True, validators=[SUBJECT], help_text="user:ID or key:ID; empty: everyone"
+        max_length=64, blank=True, validators=[SUBJECT], help_text="user:ID or key:ID; empty for everyone"
     )
     limit = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Requests a minute; for chunk uploads bytes a second"
+        null=True, blank=True, help_text="Requests per minute; for chunk uploads, bytes per second"
     )
-    burst = models.PositiveIntegerField(null=True, blank=True, help_text="Requests; for chunk uploads bytes")
-    concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text="At a time; all tiers only")
-    daily_quota = models.PositiveIntegerField(null=True, blank=True, help_text="Requests a day (UTC); all tiers only")
-    observe_only = models.BooleanField(default=False, help_text="Shadow mode: refuse nobody, count and log")
+    burst = models.PositiveIntegerField(null=True, blank=True, help_text="Requests; for chunk uploads, bytes")
+    concurrent_requests = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Concurrent requests; all tiers only"
+    )
+    daily_quota = models.PositiveIntegerField(null=True, blank=True, help_text="Requests per day (UTC); all tiers only")
+    observe_only = models.BooleanField(default=False, help_text="Shadow mode: count and log, but refuse nothing")
     reason = models.CharField(max_length=200, blank=True)
     created_by = models.CharField(max_length=254, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -68,17 +70,17 @@ class LimitRule(models.Model):
         return f"{self.tier} for {self.subject or 'everyone'}"
 
     def clean(self) -> None:
-        """Keep rates apart from quota and concurrency, which are counted over all tiers."""
+        """Refuse a rule that mixes a rate, which is for one tier, with totals, which are for all tiers together."""
         rates, totals = (self.limit, self.burst), (self.concurrent_requests, self.daily_quota)
         misplaced = rates if self.tier == ALL_TIERS else totals
         if any(value is not None for value in misplaced):
-            raise ValidationError("Quota and concurrency are for all tiers, limit and burst for one.")
+            raise ValidationError("Quota and concurrency are for all tiers together, limit and burst for one tier.")
         if self.limit == 0:
             raise ValidationError({"limit": "Expected 1 or more."})
 
 
 def as_network(text: str) -> str:
-    """Return an address or network in its one spelling, an IPv4-mapped one as IPv4; raise ValidationError."""
+    """Return an address or network in its canonical form, an IPv4-mapped one as IPv4; raise ValidationError."""
     try:
         network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError as error:
@@ -90,10 +92,10 @@ def as_network(text: str) -> str:
 
 
 class AddressRule(models.Model):
-    """What becomes of a network's requests. Those that the gateway made itself have no `created_by`."""
+    """What happens to requests from a network. Rules that the gateway made itself have no `created_by`."""
 
     class Kind(models.TextChoices):
-        ALLOW = "allow", "Allowed: never halved nor blocked, not limited by address"
+        ALLOW = "allow", "Allowed: never halved or blocked, not limited by address"
         DENY = "deny", "Denied"
         HALVED = "halved", "Halved limits"
         BLOCKED = "blocked", "Blocked for a while"
@@ -121,5 +123,5 @@ class AddressRule(models.Model):
         return f"{self.network} {self.kind}"
 
     def clean(self) -> None:
-        """Bring the network into its one spelling."""
+        """Store the network in its canonical form."""
         self.network = as_network(self.network)

@@ -1,4 +1,4 @@
-"""Pages outside the API that anybody may read."""
+"""Public pages outside the API."""
 
 from csp.constants import NONE, SELF
 from csp.decorators import csp
@@ -12,7 +12,7 @@ from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.policy.errors import OperationNotAllowed
 from ratelimit.throttling import charge_address
 
-# Scripts, styles and images are files of ours, and forms send nothing but by those scripts.
+# Scripts, styles and images come from our own files only, and forms are sent by those scripts only.
 POLICY = {
     "default-src": [NONE], "script-src": [SELF], "style-src": [SELF], "img-src": [SELF], "connect-src": [SELF],
     "base-uri": [NONE], "form-action": [NONE], "frame-ancestors": [NONE],
@@ -21,16 +21,16 @@ POLICY = {
 
 @method_decorator(csp(POLICY), name="dispatch")
 class PublicPage(View):
-    """A page that is the same for everybody, counted in the public tier; `document` gives it."""
+    """A page that is the same for everyone, counted in the public tier."""
 
     http_method_names = ["get", "head"]
 
     def document(self) -> Document:
-        """Return the page: the same object each time, so that it is built once in a process."""
+        """Return the page; the same object each time, so that each process builds it once."""
         raise NotImplementedError
 
     def dispatch(self, request: HttpRequest) -> HttpResponseBase:
-        """Count the request, and answer it if its address may ask."""
+        """Count the request, and answer it if its address is within its limit."""
         decision = charge_address(request)
         return super().dispatch(request) if decision.admitted else error_response(request, decision.error())
 
@@ -39,5 +39,5 @@ class PublicPage(View):
         return self.document().answer(request)
 
     def http_method_not_allowed(self, request: HttpRequest, *_: object, **__: object) -> HttpResponse:
-        """Refuse the method with the envelope."""
+        """Refuse the method, in the error envelope."""
         return error_response(request, OperationNotAllowed(headers={"Allow": "GET, HEAD"}))

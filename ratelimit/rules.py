@@ -11,7 +11,7 @@ from django.db.models import F
 from lucid_gateway.kernel.snapshots.snapshot import Snapshot
 from lucid_gateway.policy.tiers import TIERS
 from ratelimit.addresses.client_address import parse
-from ratelimit.engine.limits import ByteLimit, RequestLimit, byte_limit, limit_of
+from ratelimit.engine.limits import ByteLimit, RequestLimit, default_byte_limit, default_limit
 from ratelimit.models import ALL_TIERS, AddressRule, LimitRule, is_past
 
 EVERYONE = ""
@@ -23,8 +23,8 @@ PUNISHMENTS = frozenset({Kind.HALVED, Kind.BLOCKED})
 
 @dataclass(frozen=True)
 class AddressVerdict:
-    """What a rule says of an address, and until when (None: until it is lifted); `automatic` is a rule of the gateway's
-    own making.
+    """The rule that applies to an address; without `expires_at` it lasts until it is lifted, and an `automatic` one was
+    made by the gateway itself.
     """
 
     kind: str
@@ -40,13 +40,13 @@ class AddressVerdict:
 
 @dataclass
 class AddressTable:
-    """Networks by prefix length, so that an address is looked up in as many steps as there are lengths."""
+    """Networks by prefix length, so that a lookup takes one step for each length."""
 
     networks: dict[tuple[int, int], dict[int, AddressVerdict]] = field(default_factory=dict)
     remembered: dict[str, AddressVerdict | None] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what another worker takes over."""
+        """Return what another worker takes over: the networks, without the remembered lookups."""
         return {"networks": self.networks, "remembered": {}}
 
     def add(self, rule: AddressRule) -> None:
@@ -57,7 +57,7 @@ class AddressTable:
         of_length[int(network.network_address)] = AddressVerdict(rule.kind, rule.network, rule.expires_at, automatic)
 
     def find(self, address: str) -> AddressVerdict | None:
-        """Return what the narrowest network that holds the address says of it."""
+        """Return the rule that applies to the address, None if there is none."""
         if not self.networks:
             return None
         verdict = self.remembered.get(address)
@@ -68,8 +68,8 @@ class AddressTable:
         return verdict
 
     def search(self, address: str) -> AddressVerdict | None:
-        """Search the networks. What the gateway found out about an address takes it out of no network that operators
-        allowed or closed; else the narrowest counts.
+        """Search the networks. The narrowest one counts, except that a rule of the gateway's own does not override what
+        operators set for a wider network.
         """
         found = list(self.holding(address))
         wider = next((verdict for verdict in found if not verdict.automatic and verdict.kind != Kind.HALVED), None)
@@ -78,7 +78,7 @@ class AddressTable:
         return found[0] if found else None
 
     def holding(self, address: str) -> Iterator[AddressVerdict]:
-        """Yield what is said of the networks that hold the address, the longest prefix first."""
+        """Yield the rules of the networks that contain the address, the narrowest first."""
         parsed = parse(address)
         if parsed is None:
             return
@@ -93,7 +93,7 @@ class AddressTable:
 
 @dataclass(frozen=True)
 class Rules:
-    """A snapshot of all rules in force."""
+    """All rules in force."""
 
     limits: Mapping[tuple[str, str], LimitRule] = field(default_factory=dict)
     addresses: AddressTable = field(default_factory=AddressTable)
@@ -140,29 +140,29 @@ def table_of(rules: Iterable[AddressRule]) -> AddressTable:
     return table
 
 
-def verdict_on(address: str) -> AddressVerdict | None:
-    """Return what the rules say of an address, None if nothing."""
+def address_verdict(address: str) -> AddressVerdict | None:
+    """Return the rule that applies to the address, None if there is none."""
     return rules_cache.current.addresses.find(address)
 
 
-def refusal_of(address: str) -> AddressVerdict | None:
+def refusing_verdict(address: str) -> AddressVerdict | None:
     """Return the rule that refuses the address, None if none does; count the refusal."""
-    verdict = verdict_on(address)
+    verdict = address_verdict(address)
     if verdict is None or verdict.kind not in REFUSED_KINDS:
         return None
     refusals.add(verdict.network)
     return verdict
 
 
-def tier_for(name: str, *subjects: str) -> RequestLimit:
-    """Return the tier as it is for the first of the subjects that has a rule, else for everyone.
+def limit_for(name: str, *subjects: str) -> RequestLimit:
+    """Return the limit of a tier for the first of the subjects that has a rule, else for everyone.
 
-    Without a subject, which is by address, there is neither quota nor concurrency.
+    Without a subject requests are counted by address, which has neither quota nor concurrency.
     """
-    plain, limits = limit_of(name), rules_cache.current.limits
+    default, limits = default_limit(name), rules_cache.current.limits
     if not limits:
-        return plain
-    # The numbers for chunk uploads are bytes: see bandwidth_tier_for.
+        return default
+    # Rules for chunk uploads are in bytes: see byte_limit_for.
     rate = rule_for(name, subjects) if TIERS[name].counts_requests else None
     totals = rule_for(ALL_TIERS, subjects) if subjects else None
     changes: dict[str, int | bool | None] = {}
@@ -171,17 +171,17 @@ def tier_for(name: str, *subjects: str) -> RequestLimit:
     if totals is not None:
         changes |= {"concurrent_requests": totals.concurrent_requests, "daily_quota": totals.daily_quota}
         changes["observe_totals"] = totals.observe_only
-    return dataclasses.replace(plain, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    return dataclasses.replace(default, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
 
-def bandwidth_tier_for(*subjects: str) -> ByteLimit:
-    """Return the tier of chunk uploads as it is for the first of the subjects that has a rule, else for everyone."""
-    plain = byte_limit()
-    rule = rule_for(plain.name, subjects) if rules_cache.current.limits else None
+def byte_limit_for(*subjects: str) -> ByteLimit:
+    """Return the limit of chunk uploads for the first of the subjects that has a rule, else for everyone."""
+    default = default_byte_limit()
+    rule = rule_for(default.name, subjects) if rules_cache.current.limits else None
     if rule is None:
-        return plain
-    rate, burst = rule.limit or plain.bytes_per_second, plain.burst_bytes if rule.burst is None else rule.burst
-    return ByteLimit(plain.name, rate, burst, rule.observe_only)
+        return default
+    rate, burst = rule.limit or default.bytes_per_second, default.burst_bytes if rule.burst is None else rule.burst
+    return ByteLimit(default.name, rate, burst, rule.observe_only)
 
 
 def rule_for(name: str, subjects: Iterable[str]) -> LimitRule | None:

@@ -1,4 +1,4 @@
-"""What operators set at run time, and the record of it: limits of users and keys, rules for addresses."""
+"""What operators do to limits and address rules at run time, with its audit events."""
 
 from datetime import datetime
 from typing import Any
@@ -13,17 +13,15 @@ from ratelimit.rules import REFUSED_KINDS, rules_cache, table_of
 
 
 class LocksOut(OperationNotAllowed):
-    """A rule for addresses that would refuse whoever makes it; `details.address` is theirs."""
+    """An address rule that would refuse the operator who makes it; `details.address` is the operator's address."""
 
-    status, text = 409, "Your own address is among these: the rule would lock you out"
+    status, text = 409, "This network contains your own address: the rule would lock you out"
 
 
 def set_address_rule(
     *, network: str, kind: str, reason: str, by: Model | str, expires_at: datetime | None = None
 ) -> AddressRule:
-    """Allow, deny or block a network, in place of the rule that it had; workers follow within seconds. Raises
-    LocksOut.
-    """
+    """Set the rule of a network, in place of the one it had; all workers follow within two seconds. Raises LocksOut."""
     refuse_to_lock_out(AddressRule(network=as_network(network), kind=kind, expires_at=expires_at))
     fields: dict[str, Any] = {
         "kind": kind,
@@ -34,12 +32,12 @@ def set_address_rule(
     }
     with rules_cache.changing():
         rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
-    record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=in_words(expires_at))
+    record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=iso_time(expires_at))
     return rule
 
 
 def refuse_to_lock_out(rule: AddressRule) -> None:
-    """Raise LocksOut if the rule would refuse whoever asks for it; from `manage.py` nobody is."""
+    """Raise LocksOut if the rule would refuse the operator who makes it. A command of `manage.py` has no address."""
     address = current_record().client_address
     if address and rule.kind in REFUSED_KINDS:
         others = AddressRule.objects.in_force().exclude(network=rule.network)
@@ -59,18 +57,18 @@ def lift_address_rule(network: str, *, by: Model | str) -> None:
 
 
 def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) -> LimitRule:
-    """Set other numbers for a subject, in place of those that it had; workers follow within seconds."""
-    fields = {**CLEARED, **numbers, "created_by": str(by)}
+    """Set the limits of a subject, in place of those it had; all workers follow within two seconds."""
+    fields = {**NO_NUMBERS, **numbers, "created_by": str(by)}
     LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
     with rules_cache.changing():
         rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
-    told = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
-    record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **told)
+    changed = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
+    record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **changed)
     return rule
 
 
 def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
-    """Go back to the numbers of the environment; raise NotFound if there is no such rule."""
+    """Remove a limit rule, so that the environment's limits apply again; raise NotFound if it does not exist."""
     with rules_cache.changing():
         deleted, _ = LimitRule.objects.filter(tier=tier, subject=subject).delete()
     if not deleted:
@@ -78,12 +76,12 @@ def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
     record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier)
 
 
-CLEARED: dict[str, Any] = {
+NO_NUMBERS: dict[str, Any] = {
     "limit": None, "burst": None, "concurrent_requests": None, "daily_quota": None, "observe_only": False,
     "reason": "", "expires_at": None,
 }  # fmt: skip
 
 
-def in_words(moment: datetime | None) -> str | None:
-    """Return the time as the audit log keeps it."""
+def iso_time(moment: datetime | None) -> str | None:
+    """Return the time in the format of the audit log (ISO 8601)."""
     return moment.isoformat() if moment else None

@@ -13,7 +13,7 @@ from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network, tier_c
 
 
 class NetworkField(serializers.CharField):
-    """An address or a network, in its one spelling."""
+    """An address or a network, in its canonical form."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=50, help_text="An address, or a network such as 192.0.2.0/24", **kwargs)
@@ -27,10 +27,10 @@ class NetworkField(serializers.CharField):
 
 
 class FutureField(Moment):
-    """A time to come."""
+    """A time in the future."""
 
     def to_internal_value(self, value: Any) -> datetime:
-        """Return the time; refuse one that is past."""
+        """Return the time; raise ValidationError for one in the past."""
         moment: datetime = super().to_internal_value(value)
         if moment <= timezone.now():
             raise serializers.ValidationError("This time is past.", code="invalid_date")
@@ -68,7 +68,7 @@ class AddressesPageSerializer(serializers.Serializer[None]):
 
 
 class NewAddressRuleSerializer(serializers.Serializer[None]):
-    """POST /admin/blocked-addresses."""
+    """The body of POST /admin/blocked-addresses."""
 
     network = NetworkField()
     kind = serializers.ChoiceField(AddressRule.Kind.choices, default=AddressRule.Kind.DENY)
@@ -83,7 +83,7 @@ class NetworkQuery(serializers.Serializer[None]):
 
 
 class LimitRuleSerializer(serializers.ModelSerializer[LimitRule]):
-    """Other numbers than the environment's."""
+    """Limits in place of the environment's."""
 
     class Meta:
         model = LimitRule
@@ -110,7 +110,7 @@ class LimitQuery(serializers.Serializer[None]):
 
 
 class NewLimitRuleSerializer(LimitQuery):
-    """POST /admin/limits; what is left out stays as the environment has it."""
+    """The body of POST /admin/limits; a field that is left out keeps the environment's value."""
 
     limit = serializers.IntegerField(min_value=1, max_value=2_000_000_000, required=False)
     burst = serializers.IntegerField(min_value=0, max_value=2_000_000_000, required=False)
@@ -121,7 +121,7 @@ class NewLimitRuleSerializer(LimitQuery):
     expires_at = FutureField(required=False, allow_null=True, default=None)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Keep rates apart from quota and concurrency."""
+        """Refuse a rule that mixes a rate with quota or concurrency."""
         try:
             LimitRule(**attrs).clean()
         except DjangoValidationError as error:

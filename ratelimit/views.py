@@ -31,7 +31,7 @@ class BlockedAddressesView(AdminView):
         request=shapes.NewAddressRuleSerializer, responses={201: shapes.AddressRuleSerializer}, tags=["admin"]
     )
     def post(self, request: Request) -> Response:
-        """Deny, block, halve or allow a network, in place of the rule that it had."""
+        """Deny, block, halve or allow a network, in place of the rule it had."""
         rule = set_address_rule(by=caller(request).user_id, **parse(shapes.NewAddressRuleSerializer, request))
         return Response(shapes.AddressRuleSerializer(rule).data, status=status.HTTP_201_CREATED)
 
@@ -43,7 +43,7 @@ class BlockedAddressesView(AdminView):
 
 
 class LimitsView(AdminView):
-    """Other limits than the environment's, for everyone, a user or an API key."""
+    """Limits for everyone, a user or an API key, in place of the environment's."""
 
     permissions = {"GET": "admin:read", "POST": "admin:write", "DELETE": "admin:write"}
 
@@ -55,12 +55,12 @@ class LimitsView(AdminView):
 
     @extend_schema(request=shapes.NewLimitRuleSerializer, responses={201: shapes.LimitRuleSerializer}, tags=["admin"])
     def post(self, request: Request) -> Response:
-        """Set limits for a subject in a tier, in place of those that it had; in effect within seconds."""
+        """Set the limits of a subject in a tier, in place of those it had; they apply within two seconds."""
         rule = set_limit_rule(by=caller(request).user_id, **parse(shapes.NewLimitRuleSerializer, request))
         return Response(shapes.LimitRuleSerializer(rule).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(parameters=[shapes.LimitQuery], request=None, responses={204: None}, tags=["admin"])
     def delete(self, request: Request) -> Response:
-        """Go back to the numbers of the environment."""
+        """Lift a rule, so that the limits of the environment apply again."""
         lift_limit_rule(by=caller(request).user_id, **parse_query(shapes.LimitQuery, request))
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -12,7 +12,7 @@ from conftest import ApiClient, error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from ratelimit.models import AddressRule
-from ratelimit.rules import rules_cache, verdict_on
+from ratelimit.rules import address_verdict, rules_cache
 from ratelimit.ruling import lift_address_rule, set_address_rule
 from testing.parallel import in_parallel
 
@@ -162,7 +162,7 @@ def test_a_network_is_denied_until_somebody_lifts_it(api: ApiClient, token: str,
 def test_it_holds_at_once_where_it_was_set(api: ApiClient, token: str) -> None:
     api.send("post", PATH, RULE, token=token)
 
-    verdict = verdict_on("192.0.2.77")
+    verdict = address_verdict("192.0.2.77")
     assert verdict is not None
     assert verdict.kind == "deny"
 
@@ -257,7 +257,7 @@ def test_a_rule_is_lifted_by_its_network(api: ApiClient, token: str) -> None:
 
     assert (response.status_code, response.content) == (204, b"")
     assert listed(api, token) == ["192.0.2.0/24"]
-    verdict = verdict_on("192.0.2.1")
+    verdict = address_verdict("192.0.2.1")
     assert verdict is not None
     assert verdict.network == "192.0.2.0/24"
 

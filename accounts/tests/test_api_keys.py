@@ -343,7 +343,7 @@ def test_a_key_is_no_bearer_token_and_a_token_is_no_key(api: ApiClient, tokens: 
 def test_a_flood_of_bad_keys_meets_the_limit_of_its_address(
     api: ApiClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelimit.throttling.tier_for", lambda name, *_: RequestLimit(name, 3, 2))
+    monkeypatch.setattr("ratelimit.throttling.limit_for", lambda name, *_: RequestLimit(name, 3, 2))
     bad = (use(api, f"lk_{'a' * 12}_{index:043d}") for index in range(20))
 
     refused, answer = next((index, answer) for index, answer in enumerate(bad) if answer.status_code != 401)

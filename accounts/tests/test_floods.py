@@ -17,7 +17,7 @@ from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 from ratelimit.addresses import floods as module
 from ratelimit.addresses.floods import CHECKS_PER_SECOND, Floods, floods
-from ratelimit.engine.limits import limit_of
+from ratelimit.engine.limits import default_limit
 
 HERE, ELSEWHERE = "192.0.2.5", "198.51.100.5"
 
@@ -94,9 +94,9 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Public: 3 a minute and 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 @pytest.fixture

@@ -5,17 +5,17 @@ from django.core.management import CommandError, call_command
 
 from accounts.tests.operators import actors_of
 from ratelimit.models import AddressRule
-from ratelimit.rules import verdict_on
+from ratelimit.rules import address_verdict
 from ratelimit.ruling import set_address_rule
 
 
 def test_a_network_is_let_in_again(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     set_address_rule(network="0.0.0.0/0", kind="deny", reason="a slip", by="admin")
-    assert verdict_on("192.0.2.7") is not None
+    assert address_verdict("192.0.2.7") is not None
 
     call_command("lift_address_rule", network="0.0.0.0/0")
 
-    assert verdict_on("192.0.2.7") is None
+    assert address_verdict("192.0.2.7") is None
     assert not AddressRule.objects.exists()
     assert actors_of("address.lifted") == [("manage.py", "0.0.0.0/0")]
     assert "0.0.0.0/0 is let in" in capsys.readouterr().out

@@ -13,9 +13,9 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy.roles import Role
 from ratelimit import admin as pages
-from ratelimit.engine.shadow import observed
+from ratelimit.engine.shadow import note_shadow_refusal
 from ratelimit.models import AddressRule, LimitRule
-from ratelimit.rules import rules_cache, tier_for, verdict_on
+from ratelimit.rules import address_verdict, limit_for, rules_cache
 
 ADDRESSES, LIMITS = "/admin/ratelimit/addressrule/", "/admin/ratelimit/limitrule/"
 USER = f"user:{'7' * 8}-0000-4000-8000-000000000000"
@@ -55,7 +55,7 @@ def errors(response: Any) -> dict[str, list[str]]:
 
 
 def test_the_form_says_how_a_subject_is_written(page: Client) -> None:
-    assert "user:ID or key:ID; empty: everyone" in text(page.get(f"{LIMITS}add/"))
+    assert "user:ID or key:ID; empty for everyone" in text(page.get(f"{LIMITS}add/"))
 
 
 def lift(page: Client, path: str, *rows: Any, confirmed: bool = True) -> Any:
@@ -73,7 +73,7 @@ def test_a_network_is_denied_by_a_form(page: Client, admin: User) -> None:
     assert response.status_code == 302, errors(response)
     row = AddressRule.objects.get()
     assert (row.network, row.kind, row.reason, row.created_by) == ("192.0.2.0/24", "deny", "scans", admin.email)
-    verdict = verdict_on("192.0.2.1")
+    verdict = address_verdict("192.0.2.1")
     assert verdict is not None
     assert verdict.kind == "deny"
 
@@ -154,7 +154,7 @@ def test_rules_are_lifted(page: Client) -> None:
 
     assert "2 rules lifted" in text(lift(page, ADDRESSES, *rules[:2]))
     assert [row.network for row in AddressRule.objects.all()] == ["192.0.2.2/32"]
-    assert [verdict_on(f"192.0.2.{number}") is None for number in range(3)] == [True, True, False]
+    assert [address_verdict(f"192.0.2.{number}") is None for number in range(3)] == [True, True, False]
 
 
 def test_a_rule_that_ended_meanwhile_stops_no_other_from_being_lifted(
@@ -181,14 +181,14 @@ def test_a_limit_is_set_by_a_form(page: Client, admin: User) -> None:
     assert response.status_code == 302, errors(response)
     row = LimitRule.objects.get()
     assert (row.limit, row.burst, row.reason, row.created_by) == (7, None, "abuse", admin.email)
-    assert tier_for("authenticated", USER).requests_per_minute == 7
+    assert limit_for("authenticated", USER).requests_per_minute == 7
 
 
 def test_quota_and_concurrency_are_set_for_everyone(page: Client) -> None:
     data = {"tier": "all", "subject": "", "concurrent_requests": 3, "daily_quota": 100, "observe_only": "on"}
     page.post(f"{LIMITS}add/", data)
 
-    found = tier_for("authenticated", USER)
+    found = limit_for("authenticated", USER)
     assert (found.concurrent_requests, found.daily_quota, found.observe_totals) == (3, 100, True)
 
 
@@ -251,22 +251,22 @@ def test_a_limit_that_was_lifted_meanwhile_stops_no_other_from_being_lifted(
 
 
 def test_what_shadow_mode_would_have_refused_today_is_shown(page: Client) -> None:
-    assert "Shadow mode would have" not in text(page.get(LIMITS))
+    assert "shadow mode would have" not in text(page.get(LIMITS))
     for name in ("public", "public", "admin"):
-        observed(name, "user:1")
+        note_shadow_refusal(name, "user:1")
 
-    assert "Shadow mode would have refused today (UTC):" in text(page.get(LIMITS))
+    assert "Requests that shadow mode would have refused today (UTC):" in text(page.get(LIMITS))
     assert "1 of admin, 2 of public" in text(page.get(LIMITS))
 
 
 def test_without_redis_the_pages_are_there(page: Client) -> None:
     put("192.0.2.0/24")
     rule = put_limit()
-    observed("public", "user:1")
+    note_shadow_refusal("public", "user:1")
     breaker.outage = Outage()
 
     response = page.get(LIMITS)
-    assert (response.status_code, "Shadow mode would have" in text(response)) == (200, False)
+    assert (response.status_code, "shadow mode would have" in text(response)) == (200, False)
     assert page.get(ADDRESSES).status_code == 200
     assert "1 rules lifted" in text(lift(page, LIMITS, rule))
 
@@ -329,7 +329,7 @@ def test_the_pages_tell_their_limit(page: Client, admin: User, standing_minute: 
 @pytest.mark.parametrize("kind", ["deny", "blocked"])
 def test_a_rule_that_would_lock_out_its_maker_is_a_message(page: Client, network: str, kind: str) -> None:
     answer = page.post(f"{ADDRESSES}add/", {"network": network, "kind": kind, "reason": "why"})
-    assert "Your own address is among these: the rule would lock you out (127.0.0.1)." in text(answer)
+    assert "This network contains your own address: the rule would lock you out (127.0.0.1)." in text(answer)
     assert not AddressRule.objects.exists()
 
     put("127.0.0.0/24", kind="allow")  # a narrower network counts more

@@ -23,7 +23,7 @@ from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.roles import Role
 from ratelimit.engine.limiter import admit
-from ratelimit.engine.limits import limit_of
+from ratelimit.engine.limits import default_limit
 from testing.mail import Mailbox
 
 LOGIN = "/admin/login/?next=/admin/"
@@ -58,7 +58,7 @@ def guess(count: int, subject: Subject) -> None:
 def use_up(count: int) -> None:
     """Count so many logins of the address."""
     for _ in range(count):
-        admit(limit_of("login_attempt"), keys.address("127.0.0.1", "admin"))
+        admit(default_limit("login_attempt"), keys.address("127.0.0.1", "admin"))
 
 
 def change_password(client: Client, old: str = PASSWORD, new: str = NEW) -> Any:
@@ -76,9 +76,9 @@ def phone(admin: User, clock: Clock) -> Phone:
 def three_a_minute(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Three logins a minute and address."""
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 3})
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 @pytest.fixture

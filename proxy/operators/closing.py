@@ -11,7 +11,7 @@ from lucid_gateway.policy.errors import NotFound
 from proxy.choosing.closures import closures_cache
 from proxy.choosing.clusters import Cluster, configured
 from proxy.models import Maintenance
-from ratelimit.ruling import in_words
+from ratelimit.ruling import iso_time
 
 
 def known_cluster(name: str) -> Cluster:
@@ -44,7 +44,7 @@ def close_cluster(
         row.save(force_insert=True)
     record(
         "cluster.closed", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind, reason=reason,
-        starts=in_words(row.starts_at), until=in_words(ends_at),
+        starts=iso_time(row.starts_at), until=iso_time(ends_at),
     )  # fmt: skip
     return row
 

@@ -1,4 +1,4 @@
-"""Whose request it is, as an address: the one that no client can forge."""
+"""The address of the client that sent a request; no client can forge it."""
 
 import ipaddress
 import re
@@ -11,12 +11,12 @@ from lucid_gateway.kernel.record import record_of
 
 UNIX_SOCKET = ""
 IPV6_PREFIX = 64
-# What some proxies write instead of an address alone: 192.0.2.1:5555, [2001:db8::1], [2001:db8::1]:443.
+# Some proxies append a port: 192.0.2.1:5555, [2001:db8::1], [2001:db8::1]:443.
 WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\](?::[0-9]{1,5})?")
 
 
 def parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address, an IPv4-mapped IPv6 address as IPv4, or None if the text is none."""
+    """Return the address, an IPv4-mapped IPv6 address as IPv4, or None if the text is not an address."""
     try:
         address = ipaddress.ip_address(text.strip())
     except ValueError:
@@ -26,9 +26,9 @@ def parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def parse_hop(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address of an entry of X-Forwarded-For, which may have a port; None if the text is no such entry.
+    """Return the address of an entry of X-Forwarded-For, which may have a port; None if the entry is invalid.
 
-    An IPv6 zone (`%eth0`) has a meaning on its own host alone (RFC 4007, section 6) and could be any text.
+    An IPv6 zone (`%eth0`) has a meaning only on its own host (RFC 4007, section 6) and could be any text.
     """
     if found := WITH_PORT.fullmatch(text.strip()):
         return parse(found[1] or found[2])
@@ -36,7 +36,7 @@ def parse_hop(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 
 def is_trusted(text: str, networks: Sequence[Network]) -> bool:
-    """Return whether the peer may speak for others: it is in TRUSTED_PROXIES, or reached us over a unix socket."""
+    """Return whether the peer is a trusted proxy: it is in TRUSTED_PROXIES, or connected over a unix socket."""
     if text == UNIX_SOCKET:
         return True
     if not networks:
@@ -46,7 +46,7 @@ def is_trusted(text: str, networks: Sequence[Network]) -> bool:
 
 
 def resolve(peer: str, forwarded_for: str, networks: Sequence[Network]) -> str:
-    """Return the rightmost address of the chain that is no trusted proxy; what stands left of it is hearsay."""
+    """Return the rightmost address in the chain that is not a trusted proxy; a client can forge all left of it."""
     if not is_trusted(peer, networks):
         return peer
     client = peer
@@ -66,7 +66,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def address_bucket(address: str) -> str:
-    """Return what an address counts as: itself, or the /64 of an IPv6 address."""
+    """Return the name under which an address is counted: itself, or the /64 of an IPv6 address."""
     parsed = parse(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))

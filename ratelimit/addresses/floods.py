@@ -1,4 +1,4 @@
-"""Addresses that are over their limit, as this process knows: few of their unknown tokens and API keys are checked."""
+"""The addresses over their limit in this process: only a few of their unknown tokens and API keys are checked."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 MAX_ADDRESSES = 50_000
-# Signatures and API keys that are still checked a second: whoever shares the address with a flood gets in all the same.
+# Signatures and API keys that are checked per second, so that users who share the address can still sign in.
 CHECKS_PER_SECOND = 15
 
 
@@ -18,7 +18,7 @@ class Flood:
 
 
 class Floods:
-    """Over-limit addresses until their window ends; the oldest go when there are too many."""
+    """The addresses over their limit, until their window ends; the oldest are dropped when there are too many."""
 
     def __init__(self) -> None:
         self._floods: OrderedDict[str, Flood] = OrderedDict()
@@ -33,7 +33,7 @@ class Floods:
                 self._floods.popitem(last=False)
 
     def may_check(self, address: str) -> bool:
-        """Return whether one more credential of the address is worth a check, and count it."""
+        """Return whether one more credential of the address may be checked, and count it."""
         if not self._floods:
             return True
         now = time.time()
@@ -50,7 +50,7 @@ class Floods:
             return flood.checks <= CHECKS_PER_SECOND
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all addresses."""
         with self._lock:
             self._floods.clear()
 

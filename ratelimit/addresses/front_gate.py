@@ -1,4 +1,4 @@
-"""The front gate, before the whole application: requests of blocked addresses are refused before any other work."""
+"""The front gate refuses requests from blocked addresses before any other work."""
 
 import logging
 import math
@@ -19,14 +19,14 @@ from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, Insuf
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server.request_metrics import count_refused
 from ratelimit.addresses.client_address import resolve
-from ratelimit.rules import AddressVerdict, refusal_of, rules_cache
+from ratelimit.rules import AddressVerdict, refusing_verdict, rules_cache
 
 logger = logging.getLogger(__name__)
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Fields = Sequence[tuple[str, str]]
-# Stands in a prepared refusal for the request's id, in as many characters.
+# The placeholder for a request's id in a prepared refusal, of the same length.
 REQUEST_ID = str(uuid.UUID(int=0))
 LIVENESS = "/api/v1/meta/health/live"
 UNREAD = "The gateway has not been able to read its rules and keys from the database yet"
@@ -43,11 +43,10 @@ class Refusal:
 
 
 class AddressGate:
-    """A WSGI application that lets others through to the one inside. No line of the log tells of what it refuses: the
-    rule counts it.
+    """WSGI middleware that refuses blocked addresses. It logs no refusal; the address rule counts them.
 
-    The gateway's own worker asks `refusal_to` as soon as it has read the header block: what WSGI needs beyond that
-    would be half of what a refusal costs.
+    The gateway's own worker calls `refusal_to` as soon as it has read the header block, because preparing the WSGI
+    environment would double the cost of a refusal.
     """
 
     def __init__(self, application: Application) -> None:
@@ -63,12 +62,12 @@ class AddressGate:
         return [refusal.body]
 
     def refusal_to(self, peer: str, fields: Fields, record: RequestRecord) -> Refusal | None:
-        """Return the answer to a peer's request with these header fields (names in upper case), None to serve it."""
+        """Return the refusal of a peer's request with these header fields (names in upper case), None to serve it."""
         if not rules_cache.current.addresses.networks:
             return None
         forwarded_for = ",".join(value for name, value in fields if name == "X-FORWARDED-FOR")
         record.client_address = resolve(peer, forwarded_for, self.networks)
-        verdict = refusal_of(record.client_address)
+        verdict = refusing_verdict(record.client_address)
         if verdict is None:
             record.passed(Step.ADDRESS_RULE)
             return None
@@ -76,8 +75,10 @@ class AddressGate:
 
 
 class ClosedGate:
-    """Stands in for the application inside a gate until `is_ready`: a worker that has not read the address rules would
-    let denied addresses in, and one without signing keys knows nobody. Then it makes way.
+    """Refuses all requests until `is_ready`, then lets the application serve them.
+
+    A worker that has not read the address rules would serve denied addresses, and one without signing keys could not
+    verify any token.
     """
 
     def __init__(self, gate: AddressGate, is_ready: Callable[[], bool]) -> None:
@@ -87,7 +88,7 @@ class ClosedGate:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self.is_ready():
             self.gate.application = self.inside
-            logger.info("the rules are read: serving")
+            logger.info("the rules have been read: serving requests")
         elif environ.get("PATH_INFO") != LIVENESS:
             refusal = refused(record_in(environ), refusal_for(DatabaseUnavailable(UNREAD, reason="gateway_not_ready")))
             start_response(refusal.status, refusal.headers)
@@ -96,7 +97,7 @@ class ClosedGate:
 
 
 def refused(record: RequestRecord, refusal: Refusal) -> Refusal:
-    """Note and count the refusal; return it with the request's own id."""
+    """Record and count the refusal; return it with the request's id."""
     record.request_id = str(uuid.uuid4())
     record.refused(refusal.error)
     count_refused(record)
@@ -106,12 +107,12 @@ def refused(record: RequestRecord, refusal: Refusal) -> Refusal:
 
 @lru_cache(maxsize=256)
 def prepared(verdict: AddressVerdict, second: int) -> Refusal:
-    """Return the refusal in the envelope, made once a second: 429 with when the block ends, 403 for what was denied."""
+    """Return the refusal, made once a second: 429 with the time until the block ends, or 403 for a denied network."""
     return refusal_for(refusal(verdict))
 
 
 def refusal_for(error: GatewayError) -> Refusal:
-    """Return the error in the envelope."""
+    """Return the error as an answer in the envelope."""
     body = error_body(error, REQUEST_ID)
     headers = [
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),
@@ -121,7 +122,7 @@ def refusal_for(error: GatewayError) -> Refusal:
 
 
 def refusal(verdict: AddressVerdict) -> GatewayError:
-    """Return the error for a request of a blocked or denied network."""
+    """Return the error for requests from a blocked or denied network."""
     if verdict.expires_at is None:
         return InsufficientPermissions("This address is blocked", reason="address_denied")
     seconds = max(1, math.ceil((verdict.expires_at - datetime.now(UTC)).total_seconds()))

@@ -1,4 +1,4 @@
-"""Addresses that keep exceeding: halved for an hour, then blocked for a day. Each step is a row that operators see."""
+"""Addresses that keep exceeding their limit: halved for an hour, then blocked for a day. Operators see each step."""
 
 import logging
 from datetime import timedelta
@@ -19,38 +19,38 @@ Kind = AddressRule.Kind
 
 
 def is_offence(decision: Decision) -> bool:
-    """Return whether with this very request as many were refused as limit and burst admit: twice the limit within the
-    window. Of all requests of a window it is true for one.
+    """Return whether the refused requests of the window have just reached limit plus burst: the address has sent twice
+    what is admitted. This is true for exactly one request of a window.
     """
-    return decision.exact and decision.refused == decision.tier.requests_per_minute + decision.tier.burst_size
+    return decision.exact and decision.refused == decision.limit.requests_per_minute + decision.limit.burst_size
 
 
 def punish(address: str, decision: Decision) -> None:
-    """Halve the address's limits or, if they are halved, block it; allowed and denied networks stay as they are.
+    """Halve the limits of the address or, if they are halved, block it; allowed and denied networks do not change.
 
-    Without the database the offence is logged alone.
+    While the database is unavailable the offence is only logged.
     """
-    if parse(address) is None:  # a unix socket's peer that names no client
+    if parse(address) is None:  # the peer of a unix socket did not name a client
         return
     network, now = as_network(address_bucket(address)), timezone.now()
     evidence: dict[str, Any] = {
-        "tier": decision.tier.name, "refused": decision.refused, "limit": decision.tier.requests_per_minute,
-        "burst": decision.tier.burst_size, "window_seconds": 60, "at": now.isoformat(timespec="seconds"),
+        "tier": decision.tier_name, "refused": decision.refused, "limit": decision.limit.requests_per_minute,
+        "burst": decision.limit.burst_size, "window_seconds": 60, "at": now.isoformat(timespec="seconds"),
     }  # fmt: skip
     logger.warning("address exceeds its limit", extra={"client": network})
-    verdict = rules.verdict_on(address)
+    verdict = rules.address_verdict(address)
     if verdict is not None and verdict.kind in (Kind.ALLOW, Kind.DENY):
         return
     try:
         with rules.rules_cache.changing():
-            if not escalate(network, evidence):
-                begin(network, evidence)
+            if not block_if_halved(network, evidence):
+                halve(network, evidence)
     except DatabaseError as error:
         logger.error("offence not recorded", extra={"client": network, "error": type(error).__name__})  # noqa: TRY400
 
 
-def escalate(network: str, evidence: dict[str, Any]) -> bool:
-    """Block a network whose limits are halved; return whether they were."""
+def block_if_halved(network: str, evidence: dict[str, Any]) -> bool:
+    """Block the network if its limits are halved; return whether they were."""
     now = timezone.now()
     halved = AddressRule.objects.in_force(now).filter(network=network, kind=Kind.HALVED)
     reason = "kept exceeding its halved limits"
@@ -59,8 +59,8 @@ def escalate(network: str, evidence: dict[str, Any]) -> bool:
     )
 
 
-def begin(network: str, evidence: dict[str, Any]) -> None:
-    """Halve the limits of a network that has no rule in force; of parallel calls one does."""
+def halve(network: str, evidence: dict[str, Any]) -> None:
+    """Halve the limits of a network without a rule in force; of parallel calls one makes the rule."""
     now = timezone.now()
     AddressRule.objects.filter(network=network, expires_at__lte=now).delete()
     try:

@@ -3,22 +3,22 @@
 -- KEYS[1]    the bucket: a hash of window start (w), requests in it (n), burst used (b), last use of the burst (t),
 --            requests refused in the window (r)
 -- KEYS[2]    a hash of a day since the epoch (d), and how many requests were admitted in it (n)
--- KEYS[3]    the requests under way: a sorted set of leases by their end (ms)
--- KEYS[4..]  gates: keys of other owners that can close the door before anything is counted
--- ARGV[1]    requests a minute; 0 counts nothing
+-- KEYS[3]    the requests in progress: a sorted set of leases by their end (ms)
+-- KEYS[4..]  gates: keys that can refuse the request before it is counted
+-- ARGV[1]    requests per minute; 0: not counted
 -- ARGV[2]    burst size
 -- ARGV[3]    seconds since the epoch, or '' to ask the server (one clock for all gateways)
--- ARGV[4]    requests a day; 0: no quota
--- ARGV[5]    requests at a time; 0: no limit
+-- ARGV[4]    requests per day; 0: no quota
+-- ARGV[5]    concurrent requests; 0: no limit
 -- ARGV[6]    the lease of this request
 -- ARGV[7]    how long a lease lasts unless it is renewed (ms)
--- ARGV[8]    1: the rate only observes: who is over it is told so, and passes all the same
--- ARGV[9]    1: quota and requests at a time only observe
--- ARGV[10..] for each gate: a number (closed when the value is above it) or this server's run id, which is no number
---            (closed unless the value is the same: what an earlier run or another server wrote does not count)
+-- ARGV[8]    1: shadow mode for the rate: a request over it gets verdict 0, but is counted as admitted
+-- ARGV[9]    1: shadow mode for quota and concurrent requests
+-- ARGV[10..] for each gate: a number (closed if the value is above it) or this server's run id, which is not a number
+--            (closed unless the value is the same, because an earlier run or another server wrote it)
 --
 -- Returns {verdict, window left, burst left, seconds until it changes, now, refused in this window}. Verdicts:
--- 1 admitted, 0 over the limit, 2 over the quota, 3 too many at a time; or {-i} when gate i is closed.
+-- 1 admitted, 0 over the limit, 2 over the quota, 3 too many concurrent requests; or {-i} when gate i is closed.
 
 local WINDOW, BURST_RENEWS_AFTER, DAY = 60, 300, 86400
 local FIXED_KEYS, FIXED_ARGUMENTS = 3, 9
@@ -64,7 +64,7 @@ end
 local count, used, refused = 0, 0, 0
 if limit > 0 then
   local bucket = redis.call('HMGET', KEYS[1], 'w', 'n', 'b', 't', 'r')
-  -- A clock that was set back never opens a second window for the same minute.
+  -- A clock that was set back must not open a second window for the same minute.
   if bucket[1] and tonumber(bucket[1]) > start and tonumber(bucket[1]) - start <= WINDOW then
     start = tonumber(bucket[1])
     resets_in = start + WINDOW - now
@@ -74,7 +74,7 @@ if limit > 0 then
   refused = same_window and tonumber(bucket[5]) or 0
   local used_at = tonumber(bucket[4]) or 0
   used = tonumber(bucket[3]) or 0
-  -- Nor does one that ran ahead for a while keep the burst from renewing.
+  -- A clock that ran ahead for a while must not keep the burst from renewing.
   if math.abs(now - used_at) >= BURST_RENEWS_AFTER then used = 0 end
 
   if count < limit then
@@ -100,5 +100,5 @@ if place then
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
 end
 if verdict == 0 then return {0, 0, 0, resets_in, now, refused} end
--- The numbers may have been lowered since some were used up.
+-- The limit may have been lowered since the bucket was used.
 return {verdict, math.max(0, limit - count), math.max(0, burst - used), resets_in, now, 0}

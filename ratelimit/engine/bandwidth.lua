@@ -1,10 +1,9 @@
 -- Takes bytes out of a bucket that fills at a steady rate, in one atomic step.
 --
--- KEYS[1]  the bucket: a hash of its level in bytes (l), below zero while bytes are owed, and when that was (t, ms)
--- ARGV     bytes a second, burst in bytes, bytes to take, longest wait (ms), ms since the epoch or '' for the server's
+-- KEYS[1]  the bucket: a hash of its level in bytes (l), which is negative while bytes are owed, and its time (t, ms)
+-- ARGV     bytes per second, burst in bytes, bytes to take, longest wait (ms), ms since the epoch or '' for the server's
 --
--- Returns {wait in ms before the bytes may be passed on, level}, or {-ms until a retry is worth it, level} with nothing
--- taken.
+-- Returns {ms to wait before the bytes may pass, level} or, with nothing taken, {-ms until a retry can pass, level}.
 
 local rate, burst, bytes, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')

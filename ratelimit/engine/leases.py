@@ -1,6 +1,6 @@
-"""Requests under way, counted over all workers: each holds a lease that its worker renews until the request ends.
+"""Requests in progress, counted over all workers: each has a lease that its worker renews until the request ends.
 
-The leases of a worker that was killed run out by themselves.
+The leases of a killed worker expire.
 """
 
 from contextlib import suppress
@@ -18,7 +18,7 @@ RENEWAL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The place of one request."""
+    """The right of one request to be in progress."""
 
     subject: str
     lease_id: str
@@ -36,20 +36,20 @@ class RequestLeases:
         self.held.add(lease)
         self.loop.start()
 
-    def give_back(self, lease: Lease) -> None:
-        """Let another request have the place; without Redis the lease runs out."""
+    def release(self, lease: Lease) -> None:
+        """End the lease, so that another request may start; while Redis is unavailable it expires instead."""
         self.held.discard(lease)
         with suppress(RedisUnavailable):
             redis_call(lambda redis: redis.zrem(keys.concurrent(lease.subject), lease.lease_id))
 
     def renew(self) -> None:
-        """Renew all leases; without Redis they may run out."""
+        """Renew all leases; while Redis is unavailable they may expire."""
         with suppress(RedisUnavailable):
             redis_call(lambda redis: write(redis, list(self.held)))
 
 
 def write(redis: Redis, leases: list[Lease]) -> None:
-    """Put the end of the leases off; one that was given back meanwhile stays away (XX)."""
+    """Extend the leases; one that was released meanwhile is not added again (XX)."""
     seconds, microseconds = redis.time()
     ends = seconds * 1000 + microseconds // 1000 + LEASE_MS
     pipeline = redis.pipeline(transaction=False)

@@ -25,7 +25,7 @@ fallback = LocalLimiter()
 
 
 class Verdict(IntEnum):
-    """What the script says of a request."""
+    """What the script decided; the numbers are those of `admit.lua`."""
 
     OVER_LIMIT = 0
     ADMITTED = 1
@@ -42,8 +42,8 @@ REFUSALS: dict[Verdict, type[RateLimited]] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyGate:
-    """A key that closes the door before anything is counted: when its value is above a number or, with `above` None,
-    when it is not the run id of the Redis server that is asked.
+    """A key that can refuse a request before it is counted: if its value is above a number or, with `above` None, if it
+    is not the run id of the Redis server.
     """
 
     key: str
@@ -52,12 +52,13 @@ class KeyGate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the limiter says of one request; times are seconds, `resets_at` since the epoch.
+    """The decision on one request. Times are in seconds, `resets_at` since the epoch.
 
-    `refused` counts those of the window, this one included; `lease` is to be given back when the request ends.
+    `refused` counts the refused requests of the window, this one included; `exact` is false if one process counted on
+    its own; `lease` must be released when the request ends.
     """
 
-    tier: RequestLimit
+    limit: RequestLimit
     verdict: Verdict
     remaining: int
     burst_remaining: int
@@ -70,22 +71,22 @@ class Decision:
     @property
     def tier_name(self) -> str:
         """The name of the tier."""
-        return self.tier.name
+        return self.limit.name
 
     @property
     def observed(self) -> bool:
-        """Whether the request would have been refused if its limit did more than observe."""
+        """Whether the limit would have refused the request if it were not in shadow mode."""
         if self.verdict == Verdict.ADMITTED:
             return False
-        return self.tier.observe_only if self.verdict == Verdict.OVER_LIMIT else self.tier.observe_totals
+        return self.limit.observe_only if self.verdict == Verdict.OVER_LIMIT else self.limit.observe_totals
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps that an admitted request has passed; the one that a limit only observes is not among them."""
+        """The steps that an admitted request has passed, without the one that shadow mode would have refused."""
         if self.verdict == Verdict.ADMITTED:
-            return self.tier.steps
+            return self.limit.steps
         observed = REASONS[REFUSALS[self.verdict].reason].step
-        return tuple(step for step in self.tier.steps if step != observed)
+        return tuple(step for step in self.limit.steps if step != observed)
 
     @property
     def admitted(self) -> bool:
@@ -94,73 +95,73 @@ class Decision:
 
     def headers(self) -> dict[str, str]:
         """Return X-RateLimit-* and the IETF draft's RateLimit fields (draft-ietf-httpapi-ratelimit-headers)."""
-        name, burst = self.tier.name, f"{self.tier.name}-burst"
+        name, burst = self.limit.name, f"{self.limit.name}-burst"
         return {
-            "X-RateLimit-Limit": str(self.tier.requests_per_minute),
+            "X-RateLimit-Limit": str(self.limit.requests_per_minute),
             "X-RateLimit-Remaining": str(self.remaining),
             "X-RateLimit-Reset": str(self.resets_at),
-            "RateLimit-Policy": f'"{name}";q={self.tier.requests_per_minute};w={WINDOW_SECONDS}, '
-            f'"{burst}";q={self.tier.burst_size};w={BURST_RENEWS_AFTER_SECONDS}',
+            "RateLimit-Policy": f'"{name}";q={self.limit.requests_per_minute};w={WINDOW_SECONDS}, '
+            f'"{burst}";q={self.limit.burst_size};w={BURST_RENEWS_AFTER_SECONDS}',
             "RateLimit": f'"{name}";r={self.remaining};t={self.resets_in}, '
             f'"{burst}";r={self.burst_remaining};t={BURST_RENEWS_AFTER_SECONDS}',
         }
 
     def error(self) -> RateLimited:
-        """Return the refusal: at the turn of the window, or of the day, the next request does pass."""
-        return REFUSALS[self.verdict](details={"tier": self.tier.name}, retry_after=self.resets_in)
+        """Return the error for a refusal; its Retry-After is when the next window or day begins."""
+        return REFUSALS[self.verdict](details={"tier": self.limit.name}, retry_after=self.resets_in)
 
 
 class GateClosed(Exception):
-    """A gate was closed: `index` is its place in the sequence that was asked."""
+    """A gate refused the request; `index` is its place in `gates`."""
 
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
 
 
-def admit(tier: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), now: int | None = None) -> Decision:
-    """Count one request of the subject (of `policy.keys`) and say whether it may pass, in one round trip.
+def admit(limit: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), now: int | None = None) -> Decision:
+    """Count one request of a subject (see `policy.keys`) and decide on it, in one round trip.
 
-    Raises GateClosed, with nothing counted, for the first closed gate, and RedisUnavailable when Redis cannot be had.
+    Raises GateClosed for the first gate that refuses, with nothing counted, and RedisUnavailable.
     """
     enabled = settings.ENV.RATE_LIMIT_ENABLED
-    limit, quota, at_once = (
-        (tier.requests_per_minute, tier.daily_quota, tier.concurrent_requests) if enabled else (0, 0, 0)
+    per_minute, quota, at_once = (
+        (limit.requests_per_minute, limit.daily_quota, limit.concurrent_requests) if enabled else (0, 0, 0)
     )
     lease_id = secrets.token_hex(8) if at_once else ""
     names = [
-        keys.rate(subject, tier.name),
+        keys.rate(subject, limit.name),
         keys.quota(subject),
         keys.concurrent(subject),
         *(gate.key for gate in gates),
     ]
-    observes = [int(tier.observe_only), int(tier.observe_totals)]
-    numbers = [limit, tier.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *observes]
+    observes = [int(limit.observe_only), int(limit.observe_totals)]
+    numbers = [per_minute, limit.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *observes]
     rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
     answer: list[int] = script(names, [*numbers, *rules])
     if answer[0] < 0:
         raise GateClosed(-answer[0] - 1)
     verdict, left, burst_left, resets_in, at, refused = answer
-    decision = Decision(tier, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused)
+    decision = Decision(limit, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused)
     if at_once and decision.admitted and verdict != Verdict.TOO_MANY_AT_ONCE:
         return dataclasses.replace(decision, lease=Lease(subject, lease_id))
     return decision
 
 
-def admit_or_fall_back(tier: RequestLimit, subject: str) -> Decision:
-    """Count one request; without Redis the process counts on its own (DESIGN, section 5: served, and bounded)."""
+def admit_or_fall_back(limit: RequestLimit, subject: str) -> Decision:
+    """Count one request; while Redis is unavailable this process counts on its own (DESIGN, section 5)."""
     try:
-        return admit(tier, subject)
+        return admit(limit, subject)
     except RedisUnavailable:
-        return admit_locally(tier, subject)
+        return admit_locally(limit, subject)
 
 
-def admit_locally(tier: RequestLimit, subject: str) -> Decision:
-    """Count one request in this process alone; quota and concurrency, which span all of them, wait for Redis."""
+def admit_locally(limit: RequestLimit, subject: str) -> Decision:
+    """Count one request in this process only; quota and concurrency, which span all processes, do not apply."""
     now = int(time.time())
     resets_in = WINDOW_SECONDS - now % WINDOW_SECONDS
-    if not settings.ENV.RATE_LIMIT_ENABLED or not tier.requests_per_minute:
-        return Decision(tier, Verdict.ADMITTED, 0, 0, resets_in, now + resets_in, exact=False)
-    admitted, left, burst_left = fallback.admit(keys.rate(subject, tier.name), tier, now)
+    if not settings.ENV.RATE_LIMIT_ENABLED or not limit.requests_per_minute:
+        return Decision(limit, Verdict.ADMITTED, 0, 0, resets_in, now + resets_in, exact=False)
+    admitted, left, burst_left = fallback.admit(keys.rate(subject, limit.name), limit, now)
     verdict = Verdict.ADMITTED if admitted else Verdict.OVER_LIMIT
-    return Decision(tier, verdict, left, burst_left, resets_in, now + resets_in, exact=False)
+    return Decision(limit, verdict, left, burst_left, resets_in, now + resets_in, exact=False)

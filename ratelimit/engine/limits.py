@@ -1,4 +1,4 @@
-"""The limits in force: a tier of the policy with the numbers of the environment, or of an operator's rule."""
+"""Limits: the numbers of a tier, from the environment or from an operator's rule."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +13,10 @@ RATE_ALONE = (Step.RATE_LIMIT,)
 
 @dataclass(frozen=True, slots=True)
 class RequestLimit:
-    """`requests_per_minute` in each minute of the clock, and `burst_size` on top of that; `name` is the tier's.
+    """A subject may send `requests_per_minute` in each minute of the clock, and `burst_size` more; `name` is its tier.
 
-    Over all tiers a subject may have `concurrent_requests` in progress and a `daily_quota`; 0 means no limit.
-    In shadow mode nobody is refused: `observe_only` for the rate, `observe_totals` for the other two.
+    Over all tiers it may have `concurrent_requests` in progress and send `daily_quota` requests per day; 0 is no limit.
+    Shadow mode refuses nothing: `observe_only` for the rate, `observe_totals` for the other two.
     """
 
     name: str
@@ -29,7 +29,7 @@ class RequestLimit:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Return the steps of a decision by this limit."""
+        """The steps that a request passes under this limit."""
         if not self.concurrent_requests and not self.daily_quota:
             return RATE_ALONE
         quota = (Step.QUOTA,) if self.daily_quota else ()
@@ -47,10 +47,10 @@ class ByteLimit:
 
 
 @cache
-def limit_of(name: str) -> RequestLimit:
-    """Return the limit of the tier without any operator's rule; raise KeyError for an unknown tier.
+def default_limit(name: str) -> RequestLimit:
+    """Return the environment's limit for a tier; raise KeyError for an unknown tier.
 
-    A tier that counts bytes limits no requests.
+    A tier that counts bytes does not limit requests.
     """
     env, tier = settings.ENV, TIERS[name]
     rate, burst = (
@@ -66,8 +66,8 @@ def limit_of(name: str) -> RequestLimit:
 
 
 @cache
-def byte_limit() -> ByteLimit:
-    """Return the limit of chunk uploads without any operator's rule."""
+def default_byte_limit() -> ByteLimit:
+    """Return the environment's limit for chunk uploads."""
     env, tier = settings.ENV, CHUNK_UPLOAD
     rate, burst = getattr(env, tier.rate_setting), getattr(env, tier.burst_setting)
     return ByteLimit(tier.name, rate, burst, tier.name in env.RATE_LIMIT_OBSERVE_ONLY)

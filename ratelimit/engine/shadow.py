@@ -1,4 +1,4 @@
-"""Shadow mode: what a limit that only observes would have refused is counted and logged."""
+"""Shadow mode: a limit refuses nothing; what it would have refused is counted and logged."""
 
 import logging
 import time
@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 KEPT_SECONDS = 7 * 86_400
 
 
-def observed(tier_name: str, subject: str) -> None:
-    """Count and log a request that would have been refused; without Redis the log alone knows."""
+def note_shadow_refusal(tier_name: str, subject: str) -> None:
+    """Count and log a request that would have been refused; while Redis is unavailable it is only logged."""
     logger.info("would have been refused", extra={"tier": tier_name, "subject": subject})
 
     def count(redis: Redis) -> None:
@@ -29,8 +29,8 @@ def observed(tier_name: str, subject: str) -> None:
         redis_call(count)
 
 
-def counts_of_today() -> dict[str, int]:
+def shadow_refusals_today() -> dict[str, int]:
     """Return how many requests of each tier would have been refused today (UTC); raise RedisUnavailable."""
-    # Any: redis-py types the answer for clients that decode, too.
+    # Any: redis-py's type covers clients that decode, too.
     found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(keys.shadow_refusals(int(time.time()) // 86_400)))
     return {name.decode(): int(count) for name, count in found.items()}

@@ -64,7 +64,7 @@ class PlainLimiter:
             self.ends.append(now + LEASE_SECONDS)
         return said, left, burst_left
 
-    def give_back(self, index: int) -> None:
+    def release(self, index: int) -> None:
         del self.ends[index]
 
 

@@ -19,7 +19,7 @@ from lucid_gateway.policy.errors import BandwidthExceeded
 from ratelimit.engine import bandwidth
 from ratelimit.engine.bandwidth import LONGEST_WAIT_SECONDS, BandwidthDecision, LocalBuckets, MeteredInput, take
 from ratelimit.engine.limits import ByteLimit
-from ratelimit.engine.shadow import counts_of_today
+from ratelimit.engine.shadow import shadow_refusals_today
 from ratelimit.tests.model import PlainBucket
 
 SLOW = ByteLimit("slow", bytes_per_second=1_000, burst_bytes=4_000)
@@ -268,7 +268,7 @@ def test_shadow_mode_counts_and_lets_pass(clock: Clock) -> None:
 
     assert [len(body.read(4_500)) for _ in range(3)] == [4_500, 4_500, 0]
     assert clock.slept == []
-    assert counts_of_today() == {"slow": 2}
+    assert shadow_refusals_today() == {"slow": 2}
 
 
 def test_disabled_limits_count_no_bytes(settings: Settings, clock: Clock, empty_redis: Redis) -> None:

@@ -22,7 +22,7 @@ from ratelimit.engine.limits import RequestLimit
 from ratelimit.middleware import RateLimitHeadersMiddleware
 from ratelimit.models import LimitRule
 from ratelimit.rules import rules_cache
-from ratelimit.throttling import remember
+from ratelimit.throttling import record_decision
 
 ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
 KEY = keys.concurrent("user:1")
@@ -75,7 +75,7 @@ def test_what_was_given_back_is_renewed_no_more(empty_redis: Redis, quick: Reque
     quick.hold(ONE)
     quick.hold(TWO)
 
-    quick.give_back(ONE)
+    quick.release(ONE)
 
     assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
     wait_until(lambda: ms_left(empty_redis, TWO) > LEASE_MS - 2_000)
@@ -96,13 +96,13 @@ def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: Re
     assert len([thread for thread in threading.enumerate() if thread.name == "leases"]) <= 2  # that of the process too
 
     for number in range(50):
-        quick.give_back(Lease("user:1", str(number)))
+        quick.release(Lease("user:1", str(number)))
     assert quick.loop.wait(60)
 
 
 def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick: RequestLeases) -> None:
     quick.hold(ONE)
-    quick.give_back(ONE)
+    quick.release(ONE)
     assert quick.loop.wait(60)
     about_to_end(empty_redis, TWO)
 
@@ -126,7 +126,7 @@ def test_without_redis_a_lease_is_given_back_by_running_out(empty_redis: Redis, 
     quick.hold(ONE)
     breaker.outage = Outage()
 
-    quick.give_back(ONE)
+    quick.release(ONE)
 
     assert quick.held == set()
     assert empty_redis.zcard(KEY) == 1
@@ -139,7 +139,7 @@ def through(view: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase
     """Send a request with a lease through the middleware to a view."""
 
     def admitted(request: HttpRequest) -> HttpResponseBase:
-        remember(request, admit(AT_ONCE, "user:1"))
+        record_decision(request, admit(AT_ONCE, "user:1"))
         return view(request)
 
     return RateLimitHeadersMiddleware(admitted)(RequestFactory().get("/"))

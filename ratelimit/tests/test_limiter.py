@@ -388,8 +388,8 @@ def test_too_many_at_once_are_3005_and_may_try_again_shortly() -> None:
 def test_each_place_that_is_given_back_is_for_one_more() -> None:
     leases = [decision.lease for decision in (admit(AT_ONCE, "user:1") for _ in range(6)) if decision.lease]
     for lease in leases[:3]:
-        request_leases.give_back(lease)
-        request_leases.give_back(lease)  # twice changes nothing
+        request_leases.release(lease)
+        request_leases.release(lease)  # twice changes nothing
 
     assert sum(admit(AT_ONCE, "user:1").admitted for _ in range(6)) == 3
 
@@ -403,7 +403,7 @@ def test_threads_that_come_and_go_are_never_more_than_the_limit() -> None:
             crowded.extend([] if free.acquire(blocking=False) else [decision])
             time.sleep(0.001)
             free.release()
-            request_leases.give_back(decision.lease)
+            request_leases.release(decision.lease)
         return decision.admitted
 
     with ThreadPoolExecutor(16) as threads:
@@ -506,10 +506,10 @@ class Against:
     def wait(self, seconds: int) -> None:
         self.now += seconds
 
-    def give_back(self, index: int) -> None:
+    def release(self, index: int) -> None:
         if self.tier.concurrent_requests and index < len(self.leases):
-            request_leases.give_back(self.leases.pop(index))
-            self.plain.give_back(index)
+            request_leases.release(self.leases.pop(index))
+            self.plain.release(index)
 
     def set_gate(self, value: int) -> None:
         self.closed = value > 1
@@ -521,7 +521,7 @@ def test_gates_leases_quota_and_rate_are_decided_as_the_rules_say(
     tier: RequestLimit, steps: list[tuple[str, int]]
 ) -> None:
     sides = Against(tier)
-    do = {"admit": sides.admit, "wait": sides.wait, "give back": sides.give_back, "gate": sides.set_gate}
+    do = {"admit": sides.admit, "wait": sides.wait, "give back": sides.release, "gate": sides.set_gate}
 
     for step, number in steps:
         do[step](number)

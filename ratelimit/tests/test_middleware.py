@@ -12,9 +12,9 @@ from pytest_django.fixtures import Settings
 from conftest import ApiClient, error_code
 from ratelimit.addresses.client_address import client_address
 from ratelimit.engine.limiter import Decision, Verdict
-from ratelimit.engine.limits import RequestLimit, limit_of
+from ratelimit.engine.limits import RequestLimit, default_limit
 from ratelimit.middleware import FORWARDED_FIELDS, RateLimitHeadersMiddleware, TrustedProxyMiddleware
-from ratelimit.throttling import remember
+from ratelimit.throttling import record_decision
 from testing.gateway import Gateway
 
 FORWARDED = dict.fromkeys(FORWARDED_FIELDS, "198.51.100.1")
@@ -61,7 +61,7 @@ def test_a_decision_is_written_into_any_answer() -> None:
     decision = Decision(RequestLimit("small", 3, 2), Verdict.OVER_LIMIT, 0, 0, 17, 1_700_000_060)
 
     def refuse(request: HttpRequest) -> HttpResponse:
-        remember(request, decision)
+        record_decision(request, decision)
         return HttpResponse(status=429)
 
     response = RateLimitHeadersMiddleware(refuse)(RequestFactory().get("/"))
@@ -84,9 +84,9 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
     """Public: 3 a minute and 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 @pytest.fixture

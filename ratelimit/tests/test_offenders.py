@@ -13,9 +13,9 @@ from redis import Redis
 
 from conftest import ApiClient, TokenPair
 from lucid_gateway.kernel.redis.access import redis_client
-from ratelimit.engine.limits import limit_of
+from ratelimit.engine.limits import default_limit
 from ratelimit.models import AddressRule
-from ratelimit.rules import rules_cache, verdict_on
+from ratelimit.rules import address_verdict, rules_cache
 from testing.parallel import in_parallel
 
 INFO, ADDRESS = "/meta/info", "192.0.2.1"
@@ -31,9 +31,9 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
         "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 1,
     }
     settings.ENV = settings.ENV.model_copy(update=update)
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 def knock(api: ApiClient, times: int, address: str = ADDRESS) -> list[int]:
@@ -103,7 +103,7 @@ def test_who_keeps_exceeding_halved_limits_is_blocked_for_a_day(api: ApiClient, 
 
     knock(api, 1)
 
-    row, verdict = AddressRule.objects.get(), verdict_on(ADDRESS)
+    row, verdict = AddressRule.objects.get(), address_verdict(ADDRESS)
     assert (row.network, row.kind, row.reason) == ("192.0.2.1/32", "blocked", "kept exceeding its halved limits")
     assert (row.evidence["refused"], row.evidence["limit"], row.evidence["burst"]) == (5, 3, 2)
     assert row.expires_at is not None
@@ -134,7 +134,7 @@ def test_threads_make_one_step_together(transactional_db: None) -> None:
 def test_others_are_not_punished(api: ApiClient, db: None) -> None:
     knock(api, 2 * ADMITTED)
 
-    assert verdict_on("192.0.2.2") is None
+    assert address_verdict("192.0.2.2") is None
     assert knock(api, ADMITTED, "192.0.2.2") == [200] * ADMITTED
 
 
@@ -163,7 +163,7 @@ def test_bad_tokens_lead_there_too(api: ApiClient, db: None) -> None:
 def test_a_signed_in_user_over_the_limit_is_no_offender(api: ApiClient, tokens: TokenPair, settings: Settings) -> None:
     update = {"RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": 1, "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": 0}
     settings.ENV = settings.ENV.model_copy(update=update)
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
     statuses = [api.send("get", "/users/me", token=tokens.access).status_code for _ in range(30)]
 
@@ -239,7 +239,7 @@ def test_an_expired_rule_is_none(api: ApiClient, db: None, kind: str) -> None:
 
 def test_shadow_mode_punishes_nobody(api: ApiClient, db: None, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_OBSERVE_ONLY": ("public",)})
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
     assert knock(api, 4 * ADMITTED) == [200] * 4 * ADMITTED
     assert not AddressRule.objects.exists()

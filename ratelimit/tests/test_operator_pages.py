@@ -10,7 +10,7 @@ from pytest_django.fixtures import Settings
 
 from conftest import User, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
-from ratelimit.engine.limits import limit_of
+from ratelimit.engine.limits import default_limit
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
             "RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_ADMIN_BURST_SIZE": 1,
         }
     )  # fmt: skip
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 def browser(user: AbstractBaseUser | None = None) -> Client:

@@ -15,19 +15,19 @@ from pytest_django.fixtures import Settings
 
 from ratelimit import rules
 from ratelimit.addresses.client_address import parse
-from ratelimit.engine.limits import byte_limit, limit_of
+from ratelimit.engine.limits import default_byte_limit, default_limit
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.rules import (
     AddressTable,
     RefusalCounts,
     Rules,
-    bandwidth_tier_for,
-    refusal_of,
+    address_verdict,
+    byte_limit_for,
+    limit_for,
     refusals,
+    refusing_verdict,
     rules_cache,
     table_of,
-    tier_for,
-    verdict_on,
 )
 from testing.parallel import in_parallel
 
@@ -41,8 +41,8 @@ def nothing_refused_yet() -> Iterator[None]:
     refusals.counts = {}
     yield
     refusals.counts = {}
-    limit_of.cache_clear()
-    byte_limit.cache_clear()
+    default_limit.cache_clear()
+    default_byte_limit.cache_clear()
 
 
 def limits(*found: LimitRule) -> None:
@@ -57,12 +57,12 @@ def networks(*found: str, **fields: Any) -> None:
 
 
 def numbers(name: str, *subjects: str) -> tuple[int, int]:
-    found = tier_for(name, *subjects)
+    found = limit_for(name, *subjects)
     return found.requests_per_minute, found.burst_size
 
 
 def totals(*subjects: str, name: str = "authenticated") -> tuple[int, int]:
-    found = tier_for(name, *subjects)
+    found = limit_for(name, *subjects)
     return found.concurrent_requests, found.daily_quota
 
 
@@ -70,8 +70,8 @@ def totals(*subjects: str, name: str = "authenticated") -> tuple[int, int]:
 
 
 def test_without_rules_the_environment_decides() -> None:
-    assert tier_for("authenticated", USER) is limit_of("authenticated")
-    assert bandwidth_tier_for(USER) is byte_limit()
+    assert limit_for("authenticated", USER) is default_limit("authenticated")
+    assert byte_limit_for(USER) is default_byte_limit()
 
 
 def test_the_subjects_rule_goes_before_everyones_and_that_before_the_environment() -> None:
@@ -115,7 +115,7 @@ def test_quota_and_concurrency_come_from_the_rule_for_all_tiers() -> None:
 def test_a_rule_can_lift_the_environments_quota_for_one(settings: Settings) -> None:
     update = {"RATE_LIMIT_DAILY_QUOTA": 100, "RATE_LIMIT_CONCURRENT_REQUESTS": 5}
     settings.ENV = settings.ENV.model_copy(update=update)
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     limits(LimitRule(tier="all", subject=USER, daily_quota=0))
 
     assert (totals(USER), totals(OTHER)) == ((5, 0), (5, 100))
@@ -131,20 +131,20 @@ def test_quota_and_concurrency_are_of_users_and_keys_not_of_addresses(settings: 
 
 def test_rate_and_totals_observe_each_for_itself() -> None:
     limits(LimitRule(tier="authenticated", observe_only=True), LimitRule(tier="all", subject=USER, daily_quota=1))
-    of_user, of_other = tier_for("authenticated", USER), tier_for("authenticated", OTHER)
+    of_user, of_other = limit_for("authenticated", USER), limit_for("authenticated", OTHER)
 
     assert (of_user.observe_only, of_user.observe_totals, of_other.observe_only) == (True, False, True)
     limits(LimitRule(tier="all", subject=USER, observe_only=True))
-    assert (tier_for("admin", USER).observe_only, tier_for("admin", USER).observe_totals) == (False, True)
+    assert (limit_for("admin", USER).observe_only, limit_for("admin", USER).observe_totals) == (False, True)
 
 
 def test_a_rule_ends_the_environments_shadow_mode_for_its_subject(settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_OBSERVE_ONLY": ("authenticated",)})
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     limits(LimitRule(tier="authenticated", subject=USER, limit=7))
 
-    assert tier_for("authenticated", OTHER).observe_only
-    assert not tier_for("authenticated", USER).observe_only
+    assert limit_for("authenticated", OTHER).observe_only
+    assert not limit_for("authenticated", USER).observe_only
 
 
 def test_uploads_have_their_numbers_in_bytes() -> None:
@@ -152,7 +152,7 @@ def test_uploads_have_their_numbers_in_bytes() -> None:
         LimitRule(tier="chunk_upload", subject=USER, limit=1_000, burst=0, observe_only=True),
         LimitRule(tier="chunk_upload", burst=5_000),
     )
-    of_user, of_other = bandwidth_tier_for(USER), bandwidth_tier_for(OTHER)
+    of_user, of_other = byte_limit_for(USER), byte_limit_for(OTHER)
 
     assert (of_user.bytes_per_second, of_user.burst_bytes, of_user.observe_only) == (1_000, 0, True)
     assert (of_other.bytes_per_second, of_other.burst_bytes, of_other.observe_only) == (10_485_760, 5_000, False)
@@ -188,7 +188,7 @@ def test_a_worker_reads_the_rules_in_force(db: None) -> None:
     rules_cache.load()
 
     assert [numbers("authenticated", subject)[0] for subject in (USER, OTHER, KEY)] == [9, 8, 9]
-    assert [verdict_on(f"192.0.2.{number}") is not None for number in (1, 2, 3)] == [False, True, True]
+    assert [address_verdict(f"192.0.2.{number}") is not None for number in (1, 2, 3)] == [False, True, True]
     assert len(rules_cache.current.addresses.networks[4, 32]) == 2
 
 
@@ -200,18 +200,18 @@ def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
     AddressRule.objects.all().delete()
     rules_cache.load()
 
-    assert tier_for("authenticated") is limit_of("authenticated")
-    assert verdict_on("192.0.2.1") is None
+    assert limit_for("authenticated") is default_limit("authenticated")
+    assert address_verdict("192.0.2.1") is None
 
 
 def test_a_rule_ends_on_time_though_nobody_reads_it_again() -> None:
     ends = timezone.now() + timedelta(seconds=0.5)
     narrow = AddressRule(network="192.0.2.1/32", kind="allow", expires_at=ends)
     rules_cache.current = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
-    asked = [verdict_on("192.0.2.1")]
+    asked = [address_verdict("192.0.2.1")]
     while timezone.now() <= ends:
-        asked.append(verdict_on("192.0.2.1"))
-    asked.append(verdict_on("192.0.2.1"))
+        asked.append(address_verdict("192.0.2.1"))
+    asked.append(address_verdict("192.0.2.1"))
 
     assert [verdict.kind for verdict in (asked[0], asked[-1]) if verdict] == ["allow", "deny"]
 
@@ -226,7 +226,7 @@ def test_an_expired_limit_gives_way_to_the_next_though_nobody_reads_it_again() -
     )
 
     assert numbers("authenticated", KEY, USER) == (7, 2_000)
-    assert bandwidth_tier_for(USER) == byte_limit()
+    assert byte_limit_for(USER) == default_byte_limit()
     assert totals(USER) == (0, 0)
 
 
@@ -259,14 +259,14 @@ def test_anything_else_is_no_network(text: str) -> None:
 def test_an_ipv4_address_in_ipv6_dress_is_the_ipv4_address() -> None:
     networks(as_network("::ffff:192.0.2.0/120"))
 
-    assert verdict_on("192.0.2.7") == verdict_on("::ffff:192.0.2.7") is not None
+    assert address_verdict("192.0.2.7") == address_verdict("::ffff:192.0.2.7") is not None
 
 
 @pytest.mark.parametrize("address", ["", "unknown", "192.0.2", "garbage"])
 def test_what_is_no_address_has_no_verdict(address: str) -> None:
     networks("0.0.0.0/0", "::/0")
 
-    assert verdict_on(address) is None
+    assert address_verdict(address) is None
 
 
 V4 = st.builds(ipaddress.ip_network, st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)), st.just(False))
@@ -307,8 +307,8 @@ def test_a_bounded_number_of_addresses_is_remembered(monkeypatch: pytest.MonkeyP
     table = rules_cache.current.addresses
 
     for number in range(1_000):
-        verdict_on(f"198.51.100.{number % 250}.{number}")
-        verdict_on(f"2001:db8::{number:x}")
+        address_verdict(f"198.51.100.{number % 250}.{number}")
+        address_verdict(f"2001:db8::{number:x}")
         assert len(table.remembered) <= 100
 
 
@@ -323,8 +323,8 @@ def test_without_networks_nothing_is_remembered() -> None:
 def test_only_denied_and_blocked_networks_are_refused() -> None:
     for kind, is_refused in (("allow", False), ("halved", False), ("deny", True), ("blocked", True)):
         networks("192.0.2.0/24", kind=kind)
-        assert (refusal_of("192.0.2.1") is not None) is is_refused
-    assert refusal_of("198.51.100.1") is None
+        assert (refusing_verdict("192.0.2.1") is not None) is is_refused
+    assert refusing_verdict("198.51.100.1") is None
     assert refusals.counts == {"192.0.2.0/24": 2}
 
 
@@ -333,8 +333,8 @@ def test_refusals_are_written_to_their_row_exactly_once(db: None) -> None:
     make_address("198.51.100.0/24")
     rules_cache.load()
     for number in range(7):
-        refusal_of(f"192.0.2.{number}")
-    refusal_of("198.51.100.1")
+        refusing_verdict(f"192.0.2.{number}")
+    refusing_verdict("198.51.100.1")
 
     for _ in range(3):
         refusals.write()
@@ -357,11 +357,11 @@ def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.
     make_address("192.0.2.0/24")
     make_address("198.51.100.0/24")
     rules_cache.load()
-    refusal_of("192.0.2.1")
-    refusal_of("198.51.100.1")
+    refusing_verdict("192.0.2.1")
+    refusing_verdict("198.51.100.1")
 
     def fail(*_: Any, **__: Any) -> None:
-        refusal_of("192.0.2.2")  # while it is tried
+        refusing_verdict("192.0.2.2")  # while it is tried
         raise DatabaseError
 
     with monkeypatch.context() as patch:
@@ -376,7 +376,7 @@ def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.
 def test_the_refusals_of_a_rule_that_was_lifted_are_forgotten(db: None) -> None:
     make_address("192.0.2.0/24")
     rules_cache.load()
-    refusal_of("192.0.2.1")
+    refusing_verdict("192.0.2.1")
     AddressRule.objects.all().delete()
 
     refusals.write()

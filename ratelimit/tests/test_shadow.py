@@ -13,8 +13,8 @@ from conftest import ApiClient, TokenPair, User, error_code, issue_tokens
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker
 from lucid_gateway.policy import keys
 from ratelimit.engine import shadow
-from ratelimit.engine.limits import limit_of
-from ratelimit.engine.shadow import counts_of_today, observed
+from ratelimit.engine.limits import default_limit
+from ratelimit.engine.shadow import note_shadow_refusal, shadow_refusals_today
 from ratelimit.models import LimitRule
 from ratelimit.rules import rules_cache
 from testing.parallel import in_parallel
@@ -22,9 +22,9 @@ from testing.parallel import in_parallel
 
 @pytest.fixture(autouse=True)
 def fresh_tiers(standing_minute: int) -> Iterator[None]:
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 def small_tiers(settings: Settings, observe: tuple[str, ...]) -> None:
@@ -38,31 +38,31 @@ def small_tiers(settings: Settings, observe: tuple[str, ...]) -> None:
 
 
 def test_refusals_are_counted_by_tier_and_kept_for_a_week(empty_redis: Redis) -> None:
-    assert counts_of_today() == {}
+    assert shadow_refusals_today() == {}
     for name in ("public", "admin", "public"):
-        observed(name, "user:1")
+        note_shadow_refusal(name, "user:1")
 
-    assert counts_of_today() == {"public": 2, "admin": 1}
+    assert shadow_refusals_today() == {"public": 2, "admin": 1}
     assert 7 * 86_400 - 5 <= empty_redis.ttl(keys.shadow_refusals(int(time.time()) // 86_400)) <= 7 * 86_400
 
 
 def test_threads_are_counted_one_by_one() -> None:
-    in_parallel(16, lambda _: [observed("public", "user:1") for _ in range(10)])
+    in_parallel(16, lambda _: [note_shadow_refusal("public", "user:1") for _ in range(10)])
 
-    assert counts_of_today() == {"public": 160}
+    assert shadow_refusals_today() == {"public": 160}
 
 
 def test_a_new_day_has_counted_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    observed("public", "user:1")
+    note_shadow_refusal("public", "user:1")
     tomorrow = time.time() + 86_400
     monkeypatch.setattr(shadow, "time", SimpleNamespace(time=lambda: tomorrow))
 
-    assert counts_of_today() == {}
+    assert shadow_refusals_today() == {}
 
 
 def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="ratelimit.engine.shadow"):
-        observed("public", "ip:192.0.2.1")
+        note_shadow_refusal("public", "ip:192.0.2.1")
 
     [line] = caplog.records
     assert (line.getMessage(), line.__dict__["tier"], line.__dict__["subject"]) == (
@@ -73,11 +73,11 @@ def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) 
 def test_without_redis_the_log_alone_knows(caplog: pytest.LogCaptureFixture) -> None:
     breaker.outage = Outage()
     with caplog.at_level(logging.INFO, logger="ratelimit.engine.shadow"):
-        observed("public", "user:1")
+        note_shadow_refusal("public", "user:1")
 
     assert len(caplog.records) == 1
     with pytest.raises(RedisUnavailable):
-        counts_of_today()
+        shadow_refusals_today()
 
 
 def test_a_tier_of_the_environment_observes(settings: Settings, api: ApiClient) -> None:
@@ -87,7 +87,7 @@ def test_a_tier_of_the_environment_observes(settings: Settings, api: ApiClient) 
 
     assert [response.status_code for response in responses] == [200] * 6
     assert [response["X-RateLimit-Remaining"] for response in responses] == ["1", "0", "0", "0", "0", "0"]
-    assert counts_of_today() == {"public": 4}
+    assert shadow_refusals_today() == {"public": 4}
 
 
 def test_the_other_tiers_refuse(settings: Settings, api: ApiClient, tokens: TokenPair) -> None:
@@ -96,7 +96,7 @@ def test_the_other_tiers_refuse(settings: Settings, api: ApiClient, tokens: Toke
     responses = [api.send("get", "/users/me", token=tokens.access) for _ in range(4)]
 
     assert [response.status_code for response in responses] == [200] * 3 + [429]
-    assert counts_of_today() == {}
+    assert shadow_refusals_today() == {}
 
 
 def test_shadow_mode_of_one_user_is_not_that_of_another(
@@ -109,7 +109,7 @@ def test_shadow_mode_of_one_user_is_not_that_of_another(
 
     assert [api.send("get", "/users/me", token=tokens.access).status_code for _ in range(5)] == [200] * 5
     assert [api.send("get", "/users/me", token=theirs.access).status_code for _ in range(4)] == [200] * 3 + [429]
-    assert counts_of_today() == {"authenticated": 2}
+    assert shadow_refusals_today() == {"authenticated": 2}
 
 
 def test_a_quota_that_observes_leaves_the_rate_as_it_is(
@@ -123,4 +123,4 @@ def test_a_quota_that_observes_leaves_the_rate_as_it_is(
 
     assert [response.status_code for response in responses] == [200] * 3 + [429]
     assert error_code(responses[3]) == "3001"
-    assert counts_of_today() == {"authenticated": 2}
+    assert shadow_refusals_today() == {"authenticated": 2}

@@ -7,7 +7,7 @@ from pytest_django.fixtures import Settings
 
 from conftest import ApiClient, TokenPair, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
-from ratelimit.engine.limits import limit_of
+from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, request_bytes
 
@@ -24,9 +24,9 @@ def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
             "RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE": 2, "RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE": 0,
         }
     )  # fmt: skip
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 def test_an_admitted_answer_tells_what_is_left(api: ApiClient, standing_minute: int) -> None:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 from pytest_django.fixtures import Settings
 
-from ratelimit.engine.limits import RequestLimit, limit_of
+from ratelimit.engine.limits import RequestLimit, default_limit
 
 
 @pytest.fixture(autouse=True)
 def fresh_tiers() -> Iterator[None]:
-    limit_of.cache_clear()
+    default_limit.cache_clear()
     yield
-    limit_of.cache_clear()
+    default_limit.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def fresh_tiers() -> Iterator[None]:
     [("public", 100, 200), ("authenticated", 1000, 2000), ("admin", 10_000, 20_000), ("blockchain_query", 500, 1000)],
 )
 def test_the_numbers_of_the_contract_are_the_default(name: str, per_minute: int, burst: int) -> None:
-    assert limit_of(name) == RequestLimit(name, per_minute, burst)
+    assert default_limit(name) == RequestLimit(name, per_minute, burst)
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_the_environment_sets_each_tiers_numbers(settings: Settings, name: str, 
     numbers = {f"{prefix}_REQUESTS_PER_MINUTE": 7, f"{prefix}_BURST_SIZE": 3}
     settings.ENV = settings.ENV.model_copy(update=numbers)
 
-    assert limit_of(name) == RequestLimit(name, 7, 3)
+    assert default_limit(name) == RequestLimit(name, 7, 3)
 
 
 def test_an_unknown_tier_is_an_error() -> None:
     with pytest.raises(KeyError):
-        limit_of("nobody")
+        default_limit("nobody")

@@ -5,7 +5,7 @@ import json
 from pytest_django.fixtures import Settings
 
 from conftest import ApiClient
-from ratelimit.engine.limits import limit_of
+from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
 from testing.raw_http import RawConnection, request_bytes
 
@@ -21,7 +21,7 @@ def test_every_link_of_a_real_gateway_leads_somewhere(gateway: Gateway) -> None:
             statuses[name] = connection.read().status
 
     assert answer.header("Content-Type") == "application/json"
-    assert answer.header("X-RateLimit-Limit") == str(limit_of("public").requests_per_minute)
+    assert answer.header("X-RateLimit-Limit") == str(default_limit("public").requests_per_minute)
     assert statuses == {"info": 200, "health": 200, "version": 200, "admin": 302, "docs": 200, "openapi": 200}
 
 
