@@ -28,8 +28,8 @@ from lucid_gateway.policy.errors import (
     TokenInvalid,
 )
 from lucid_gateway.policy.roles import PERMISSIONS, Role
-from ratelimit.addresses.client_address import address_bucket
 from ratelimit.addresses.floods import floods
+from ratelimit.client_address import address_bucket
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
 MAX_KEYS = 50

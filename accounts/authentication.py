@@ -19,8 +19,8 @@ from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.roles import Role
-from ratelimit.addresses.client_address import address_bucket, client_address
 from ratelimit.addresses.floods import floods
+from ratelimit.client_address import address_bucket, client_address
 from ratelimit.engine.limiter import Decision
 from ratelimit.throttling import TierThrottle, charge_address, record_decision
 

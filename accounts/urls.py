@@ -1,6 +1,7 @@
 from django.urls import path
 
-from accounts.views import factors, keys, login, pages, passwords, staff, users
+from accounts.views import factors, login, pages, passwords, staff, users
+from accounts.views import jwks as keys
 from ratelimit import views as limits
 
 urlpatterns = [

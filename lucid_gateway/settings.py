@@ -249,7 +249,7 @@ STORAGES = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
-EMAIL_BACKEND = f"{'django.core.mail.backends.smtp' if ENV.EMAIL_HOST else 'accounts.login.printed_mail'}.EmailBackend"
+EMAIL_BACKEND = f"{'django.core.mail.backends.smtp' if ENV.EMAIL_HOST else 'accounts.printed_mail'}.EmailBackend"
 EMAIL_HOST = ENV.EMAIL_HOST
 EMAIL_PORT = ENV.EMAIL_PORT
 EMAIL_HOST_USER = ENV.EMAIL_HOST_USER

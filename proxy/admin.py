@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
-from proxy.choosing.clusters import configured
+from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
 from proxy.operators.overview import clusters

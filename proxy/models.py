@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from proxy.choosing.clusters import configured, same_instance
+from proxy.clusters import configured, same_instance
 
 
 class MaintenanceQuerySet(models.QuerySet["Maintenance"]):

@@ -13,7 +13,7 @@ from lucid_gateway.policy import keys
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
 from lucid_gateway.server.admin_middleware import is_admin
-from ratelimit.addresses.client_address import is_trusted, resolve
+from ratelimit.client_address import is_trusted, resolve
 from ratelimit.engine.leases import Lease
 from ratelimit.engine.leases import request_leases as leases
 from ratelimit.engine.limiter import admit_or_fall_back

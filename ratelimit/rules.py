@@ -10,7 +10,7 @@ from django.db.models import F
 
 from lucid_gateway.kernel.snapshots.snapshot import Snapshot
 from lucid_gateway.policy.tiers import TIERS
-from ratelimit.addresses.client_address import parse
+from ratelimit.client_address import parse
 from ratelimit.engine.limits import ByteLimit, RequestLimit, default_byte_limit, default_limit
 from ratelimit.models import ALL_TIERS, AddressRule, LimitRule, is_past
 

@@ -13,9 +13,9 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import Limits, Outcome, record_of
 from lucid_gateway.policy import keys, tiers
 from lucid_gateway.policy.tiers import TIERS, WINDOW_SECONDS
-from ratelimit.addresses.client_address import address_bucket, client_address
 from ratelimit.addresses.floods import floods
 from ratelimit.addresses.offenders import is_offence, punish
+from ratelimit.client_address import address_bucket, client_address
 from ratelimit.engine import bandwidth
 from ratelimit.engine.leases import request_leases as leases
 from ratelimit.engine.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back

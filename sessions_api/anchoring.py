@@ -15,8 +15,8 @@ from django.db.models import F
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.choosing.closures import refuse_if_closed
-from proxy.connection.calls import CallAnswer, call
 from proxy.connection.headers import Identity
+from proxy.forwarding.calls import CallAnswer, call
 from sessions_api.manifests import read_again
 from sessions_api.models import Manifest
 from sessions_api.moments import moment

@@ -14,8 +14,8 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
 from lucid_gateway.policy.roles import Role
-from proxy.connection.calls import call
 from proxy.connection.headers import Identity
+from proxy.forwarding.calls import call
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.totals import uploading
 

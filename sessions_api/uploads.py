@@ -25,7 +25,7 @@ from lucid_gateway.policy.errors import (
     WrongSessionState,
 )
 from lucid_gateway.policy.routes import CHUNK_UPLOAD
-from proxy.choosing.clusters import cluster_named
+from proxy.clusters import cluster_named
 from proxy.connection.headers import Identity
 from proxy.forwarding.forwarder import Forwarded, forward
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody

@@ -9,8 +9,8 @@ from django.http.response import HttpResponseBase
 
 from accounts.api_keys import revoke_api_key
 from accounts.models import ApiKey, User
-from accounts.staff import may_manage
-from accounts.tokens.restoring import confirm_api_keys
+from accounts.restoring import confirm_api_keys
+from accounts.users.staff import may_manage
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
 from lucid_gateway.policy.errors import NotFound

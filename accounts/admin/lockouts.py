@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from accounts.login import lockouts
+from accounts import lockouts
 from accounts.models import AutomaticLockout
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import RedisUnavailable

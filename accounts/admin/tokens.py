@@ -11,10 +11,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
-from accounts.staff import may_manage
 from accounts.tokens.issuing import end_family
 from accounts.tokens.revocation.revoking import revoke
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
+from accounts.users.staff import may_manage
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of

@@ -15,11 +15,18 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.models import User
 from accounts.models.users import role_choices
-from accounts.profile import delete_account
-from accounts.staff import change_role, edit_account, end_sessions, lift_lockouts, may_manage, reset_second_factors
+from accounts.users.locks import FOREVER, lock_user, unlock_user
+from accounts.users.profile import delete_account
+from accounts.users.staff import (
+    change_role,
+    edit_account,
+    end_sessions,
+    lift_lockouts,
+    may_manage,
+    reset_second_factors,
+)
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import Reason, ask, many, operator_of
 from lucid_gateway.operators.search import FoundByUUID

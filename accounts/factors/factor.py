@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from accounts.factors.recovery import use_recovery_code
-from accounts.login.lockouts import charged, signed_in_user
+from accounts.lockouts import charged, signed_in_user
 from accounts.models import User
 from lucid_gateway.policy.errors import CodeInvalid, NotFound, Unauthenticated
 

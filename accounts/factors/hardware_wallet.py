@@ -10,7 +10,7 @@ from redis import Redis
 from accounts.factors.factor import SecondFactor
 from accounts.factors.recovery import ensure_recovery_codes
 from accounts.factors.tron_message import InvalidSignature, signer
-from accounts.login.mail import send_notice
+from accounts.mail import send_notice
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import redis_call

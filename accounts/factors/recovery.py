@@ -4,7 +4,7 @@ import secrets
 
 from django.utils import timezone
 
-from accounts.login.mail import send_notice
+from accounts.mail import send_notice
 from accounts.models import RecoveryCode, User
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.secrets.digests import secret_hash

@@ -12,7 +12,7 @@ import segno
 
 from accounts.factors.factor import SecondFactor
 from accounts.factors.recovery import ensure_recovery_codes
-from accounts.login.mail import send_notice
+from accounts.mail import send_notice
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt

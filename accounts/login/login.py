@@ -11,11 +11,11 @@ from django.utils import timezone
 from accounts.factors.factor import spend_recovery_code
 from accounts.factors.hardware_wallet import new_challenge
 from accounts.factors.table import factors_of
+from accounts.lockouts import WRONG, account, charged, lift_account, second_factor, this_address
 from accounts.login import challenges
 from accounts.login.equal_time import in_equal_time
-from accounts.login.lockouts import WRONG, account, charged, lift_account, second_factor, this_address
-from accounts.login.mail import send_login
 from accounts.login.passwords import check_password
+from accounts.mail import send_login
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from lucid_gateway.audit.events import BLOCKED, FAILURE, record

@@ -5,11 +5,11 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.utils import timezone
 from rest_framework.serializers import ValidationError
 
+from accounts.lockouts import account, charged, this_address
 from accounts.login import mail_links
 from accounts.login.equal_time import in_equal_time
-from accounts.login.lockouts import account, charged, this_address
-from accounts.login.mail import send_notice, send_password_reset
 from accounts.login.passwords import check_password, hash_password
+from accounts.mail import send_notice, send_password_reset
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from lucid_gateway.audit.events import record

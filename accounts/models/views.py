@@ -26,7 +26,7 @@ class SignIn(IssuedToken):
 
 
 class AutomaticLockout(models.Model):
-    """A lockout in force. There is no table: `accounts.login.lockouts` keeps them in Redis."""
+    """A lockout in force. There is no table: `accounts.lockouts` keeps them in Redis."""
 
     class Meta:
         managed = False

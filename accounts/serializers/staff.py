@@ -5,9 +5,9 @@ from datetime import datetime
 from django.utils import timezone
 from rest_framework import serializers
 
-from accounts.locks import FOREVER
 from accounts.models.users import role_choices
 from accounts.serializers.users import ManagedUserSerializer
+from accounts.users.locks import FOREVER
 from lucid_gateway.api.fields import Moment
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 from lucid_gateway.audit.models import AuditEvent

@@ -14,10 +14,10 @@ from coincurve import PrivateKey
 from django.test import Client
 from pytest_django import Settings
 
+from accounts import mail
 from accounts.factors import hardware_wallet, totp
 from accounts.factors.tron_message import digest
-from accounts.login import mail
-from accounts.login.lockouts import Subject
+from accounts.lockouts import Subject
 from accounts.login.passwords import placeholder_hash
 from accounts.models import User
 from accounts.tests.operators import signed_in

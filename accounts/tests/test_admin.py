@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.operators import browser, signed_in, user_page
 from accounts.tokens.issuing import TokenPair
+from accounts.users.locks import lock_user
 from conftest import PASSWORD
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.roles import Role

@@ -10,10 +10,10 @@ from pytest_django import DjangoAssertNumQueries
 from redis import Redis
 
 from accounts.api_keys import MAX_KEYS, create_api_key, remembered
-from accounts.locks import lock_user, unlock_user
 from accounts.models import ApiKey, User
-from accounts.staff import change_role
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
+from accounts.users.locks import lock_user, unlock_user
+from accounts.users.staff import change_role
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import PERMISSIONS, Role

@@ -6,9 +6,9 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.test_users import FIELDS
+from accounts.users.locks import lock_user
 from conftest import ApiClient
 
 

@@ -6,11 +6,11 @@ import pytest
 from django.utils import timezone
 from redis import Redis
 
-from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.revocation import gates
 from accounts.tokens.revocation.gates import OVERLAP, LateRevocations
+from accounts.users.locks import lock_user, unlock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.policy import keys

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts.login import lockouts
-from accounts.login.lockouts import (
+from accounts import lockouts
+from accounts.lockouts import (
     FORGOTTEN_AFTER_SECONDS,
     RULES,
     Attempt,

@@ -6,9 +6,9 @@ from datetime import timedelta
 from django.utils import timezone
 from redis import Redis
 
-from accounts.locks import FOREVER, lock_user, unlock_user
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.users.locks import FOREVER, lock_user, unlock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.policy import keys
 

@@ -8,11 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from redis import Redis
 
-from accounts.locks import lock_user
+from accounts.lockouts import account
 from accounts.login.challenges import LIFETIME_SECONDS
-from accounts.login.lockouts import account
 from accounts.models import User
 from accounts.tests.conftest import code_in, failures_of, link_in, wait_for_senders
+from accounts.users.locks import lock_user
 from conftest import PASSWORD, ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox

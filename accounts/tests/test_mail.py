@@ -9,7 +9,7 @@ from aiosmtpd.controller import Controller
 from django.core.mail import EmailMessage
 from pytest_django import Settings
 
-from accounts.login import mail
+from accounts import mail
 from accounts.models import User
 from accounts.tests.conftest import code_in
 from conftest import ApiClient

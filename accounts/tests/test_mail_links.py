@@ -3,12 +3,12 @@
 import pytest
 from redis import Redis
 
-from accounts.locks import lock_user
 from accounts.login import mail_links
-from accounts.login.mail import page_link
 from accounts.login.mail_links import Link, create, look_up, use
+from accounts.mail import page_link
 from accounts.models import User
 from accounts.tokens.issuing import end_all
+from accounts.users.locks import lock_user
 from lucid_gateway.kernel.secrets.digests import secret_hash
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeExpired, TooManyAttempts

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.locks import lock_user
-from accounts.login.lockouts import Attempt, account, in_force, second_factor
+from accounts.lockouts import Attempt, account, in_force, second_factor
 from accounts.models import ApiKey, User
-from accounts.profile import delete_account
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, actors_of, choose, me, messages_of
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.users.locks import lock_user
+from accounts.users.profile import delete_account
 from conftest import ApiClient, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker

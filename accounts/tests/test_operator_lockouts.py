@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from accounts.login.lockouts import Attempt, Subject, account, second_factor
+from accounts.lockouts import Attempt, Subject, account, second_factor
 from accounts.models import User
 from accounts.tests.conftest import failures_of
 from accounts.tests.operators import actors_of, messages_of

@@ -7,15 +7,15 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.locks import lock_user, unlock_user
-from accounts.login.lockouts import Attempt, Subject, account
+from accounts.lockouts import Attempt, Subject, account
 from accounts.login.password_reset import set_password
 from accounts.models import User
-from accounts.profile import delete_account
-from accounts.staff import change_role, end_sessions, reset_second_factors
 from accounts.tests.conftest import NOTICE, Clock, Phone, failures_of, mail_about, phone_of, post
 from accounts.tests.operators import actors_of, browser, me, signed_in
 from accounts.tokens.issuing import issue_tokens
+from accounts.users.locks import lock_user, unlock_user
+from accounts.users.profile import delete_account
+from accounts.users.staff import change_role, end_sessions, reset_second_factors
 from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.env import Environment

@@ -8,12 +8,12 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 
-from accounts.locks import lock_user
 from accounts.models import User
-from accounts.profile import delete_account
 from accounts.tests.conftest import NOTICE, mail_about
 from accounts.tests.operators import actors_of, me, user_page
 from accounts.tokens.issuing import TokenPair
+from accounts.users.locks import lock_user
+from accounts.users.profile import delete_account
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role

@@ -13,11 +13,11 @@ from redis import Redis
 
 from accounts.api_keys import create_api_key
 from accounts.factors.recovery import ensure_recovery_codes
-from accounts.locks import lock_user
 from accounts.models import User
 from accounts.tests.conftest import NOTICE, code_in, mail_about, token_in
 from accounts.tests.test_users import FIELDS
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.users.locks import lock_user
 from conftest import PASSWORD, ApiClient, error_code, make_user
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.models import AuditEvent

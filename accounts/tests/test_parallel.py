@@ -14,7 +14,7 @@ from django.utils import timezone
 from redis import Redis
 
 from accounts.api_keys import MAX_KEYS
-from accounts.login.lockouts import RULES, account
+from accounts.lockouts import RULES, account
 from accounts.models import IssuedToken
 from accounts.tests.stage import LOGINS_PER_MINUTE, Person, Stage, from_anywhere, post, running_stage
 from accounts.tokens.revocation import publishing

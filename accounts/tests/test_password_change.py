@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import check_password
 
-from accounts.login.lockouts import account
+from accounts.lockouts import account
 from accounts.models import User
 from accounts.tests.conftest import RESET, Phone, failures_of, notices_to, post, token_in, use
 from accounts.tokens.issuing import TokenPair, issue_tokens

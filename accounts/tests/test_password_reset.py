@@ -7,7 +7,6 @@ import pytest
 from django.contrib.auth.hashers import check_password
 from redis import Redis
 
-from accounts.locks import lock_user
 from accounts.login.password_reset import LIFETIME_SECONDS, PURPOSE
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import (
@@ -23,6 +22,7 @@ from accounts.tests.conftest import (
     wait_for_senders,
 )
 from accounts.tokens.issuing import TokenPair
+from accounts.users.locks import lock_user
 from conftest import PASSWORD, ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.secrets.digests import secret_hash

@@ -7,9 +7,9 @@ import pytest
 from django.conf import settings
 from django.db.models import F
 
-from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.tokens.issuing import GRACE, TokenPair, end_family, issue_tokens
+from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role

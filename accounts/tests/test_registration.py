@@ -2,9 +2,9 @@
 
 import pytest
 
-from accounts.login import registration
-from accounts.login.registration import register
 from accounts.models import User
+from accounts.users import registration
+from accounts.users.registration import register
 from lucid_gateway.policy.errors import AlreadyExists
 
 ADA = {"email": "ada@example.org", "username": "ada", "password": "Correct-Horse-7"}

@@ -12,7 +12,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
 
-from accounts.locks import lock_user, unlock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
@@ -22,6 +21,7 @@ from accounts.tokens.revocation.gates import LateRevocations
 from accounts.tokens.revocation.publishing import CHUNK, Entry
 from accounts.tokens.revocation.rebuild import rebuild
 from accounts.tokens.revocation.revoking import revoke
+from accounts.users.locks import lock_user, unlock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.redis.access import Outage, breaker

@@ -24,7 +24,7 @@ USER = "demo@lucid.test"
 # Two seconds are promised; a busy machine gets threefold room.
 SECONDS = 6.0
 LOCK = """
-from accounts.locks import lock_user
+from accounts.users.locks import lock_user
 from accounts.models import User
 lock_user(User.objects.get(email="operator@lucid.test"), reason="", by="")
 """

@@ -6,9 +6,9 @@ import jwt
 from django.utils import timezone
 
 from accounts.api_keys import create_api_key
-from accounts.locks import lock_user
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 

@@ -30,7 +30,7 @@ TRIMMED = 0.2  # of the rounds, at either end: those in which something else hap
 MAKE_ACCOUNTS = """
 from django.contrib.auth.hashers import make_password
 from lucid_gateway.kernel.secrets.encryption import encrypt
-from accounts.locks import FOREVER
+from accounts.users.locks import FOREVER
 from accounts.models import User
 
 password, secret = make_password("Correct-Horse-7"), encrypt("JBSWY3DPEHPK3PXP")

@@ -16,7 +16,7 @@ from redis import Redis
 
 from accounts.factors.table import factors_of
 from accounts.factors.totp import matching_step
-from accounts.login.lockouts import account, second_factor, signed_in_user
+from accounts.lockouts import account, second_factor, signed_in_user
 from accounts.models import User
 from accounts.tests.conftest import Clock, Phone, failures_of, notices_to, post, wrong
 from accounts.tokens.issuing import TokenPair

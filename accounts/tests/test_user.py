@@ -7,9 +7,9 @@ import pytest
 
 from accounts.api_keys import create_api_key
 from accounts.models import User
-from accounts.profile import delete_account
 from accounts.tests.test_users import FIELDS
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.users.profile import delete_account
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.policy.roles import Role
 

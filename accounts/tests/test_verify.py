@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts.locks import lock_user
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import code_in, wrong
+from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox

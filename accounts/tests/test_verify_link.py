@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from accounts.locks import lock_user
 from accounts.login.challenges import LIFETIME_SECONDS
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import code_in, post, token_in
+from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code
 from testing.mail import Mailbox
 from testing.parallel import in_parallel

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from accounts.locks import lock_user
 from accounts.login import challenges
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import Phone, Wallet, post, wrong
+from accounts.users.locks import lock_user
 from conftest import PASSWORD, ApiClient, error_code
 
 pytestmark = pytest.mark.usefixtures("quick_hashes")

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from accounts.login.login import Credentials, finish_login, start_login
 from accounts.login.logout import log_out
 from accounts.serializers import login as shapes
-from accounts.tokens.answers import tokens_answer
+from accounts.serializers.tokens import tokens_answer
 from accounts.tokens.devices import devices_to_show, end_device
 from accounts.tokens.issuing import refresh_tokens
 from lucid_gateway.api.requests import caller, parse, uuid_of

@@ -5,10 +5,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.login.password_reset import change_password, confirm_reset, start_reset
-from accounts.profile import confirm_email
 from accounts.serializers import login as shapes
+from accounts.serializers.tokens import tokens_answer
 from accounts.serializers.users import UserSerializer
-from accounts.tokens.answers import tokens_answer
+from accounts.users.profile import confirm_email
 from accounts.views.api import account_of
 from lucid_gateway.api.requests import parse
 from ratelimit.endpoints import LoginView, SignedInView

@@ -9,11 +9,11 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.locks import lock_user, unlock_user
 from accounts.models import User
 from accounts.serializers import staff as shapes
 from accounts.serializers.users import ManagedUserSerializer
-from accounts.staff import change_role, end_sessions, may_manage
+from accounts.users.locks import lock_user, unlock_user
+from accounts.users.staff import change_role, end_sessions, may_manage
 from accounts.views.api import user_or_404
 from lucid_gateway.api.pagination import page_of
 from lucid_gateway.api.requests import caller, parse, parse_query

@@ -8,10 +8,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api_keys import create_api_key, revoke_api_key
-from accounts.login.registration import register
 from accounts.models import ApiKey
-from accounts.profile import delete_account, update_profile
 from accounts.serializers import credentials, users
+from accounts.users.profile import delete_account, update_profile
+from accounts.users.registration import register
 from accounts.views.api import account_of, user_or_404
 from accounts.views.once import answered_once
 from lucid_gateway.api.permissions import HasPermission, IsSelfOrReadsUsers, SignedIn

@@ -12,8 +12,8 @@ from django.db import DatabaseError, connection
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, ping
 from proxy.choosing.closures import is_expected_down
-from proxy.choosing.clusters import configured
 from proxy.choosing.health_checks import finding_on
+from proxy.clusters import configured
 
 ANSWER_WITHIN_SECONDS = 0.9
 REMEMBERED_SECONDS = 1.0

@@ -26,11 +26,11 @@ from lucid_gateway.kernel.env import environment
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server import request_metrics
-from lucid_gateway.server.answers import STATUSES, closing_answer, date_of
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
 from lucid_gateway.server.listener import NameOf, stop_accepting
 from lucid_gateway.server.open_connections import OpenConnections
-from lucid_gateway.server.requests import KEPT, asks_to_close, check_content_type, has_body, join_cookies
+from lucid_gateway.server.parsed_request import KEPT, asks_to_close, check_content_type, has_body, join_cookies
+from lucid_gateway.server.worker_answers import STATUSES, closing_answer, date_of
 
 logger = logging.getLogger(__name__)
 REQUESTS_A_TURN = 8

@@ -9,8 +9,8 @@ from collections.abc import Collection
 
 from lucid_gateway.policy.errors import CircuitOpen, GatewayError
 from proxy.choosing.closures import is_closed, refuse_if_closed
-from proxy.choosing.clusters import Cluster
 from proxy.choosing.instances import InstanceState, states_of
+from proxy.clusters import Cluster
 
 
 def choose(cluster: Cluster, tried: Collection[InstanceState] = ()) -> InstanceState | None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from lucid_gateway.kernel.snapshots.snapshot import Snapshot
 from lucid_gateway.policy.errors import ClusterInMaintenance
-from proxy.choosing.clusters import Cluster, Instance, configured, same_instance
+from proxy.clusters import Cluster, Instance, configured, same_instance
 from proxy.models import Maintenance
 
 OPEN_END_SECONDS = 60

@@ -14,8 +14,8 @@ from django.conf import settings
 from lucid_gateway.policy.errors import GatewayError
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_unwatched
-from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import InstanceState, states_of
+from proxy.clusters import Cluster, Instance
 from proxy.connection.exchange import exchange, head_of
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import Connection

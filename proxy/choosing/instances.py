@@ -11,8 +11,8 @@ from django.conf import settings
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
 from proxy.choosing.breaker import Breaker, BreakerRule
-from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.probes import may_probe
+from proxy.clusters import Cluster, Instance
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import NoAnswer
 

@@ -17,11 +17,11 @@ from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
-from proxy.choosing.clusters import Cluster, configured
 from proxy.choosing.health_checks import HealthChecker
 from proxy.choosing.instances import NEVER, InstanceState, states_of
 from proxy.choosing.probes import gateway_name
 from proxy.choosing.reports import write_report
+from proxy.clusters import Cluster, configured
 
 SECONDS = 1.0
 CHECKER_LEASE_MS = 5_000

@@ -9,9 +9,9 @@ from django.http import HttpRequest
 
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.headers import OWN_COOKIES, VIA, is_forwarded, is_returned, named_in_connection
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection.trace import traceparent
-from ratelimit.addresses.client_address import client_address
+from ratelimit.client_address import client_address
 
 TRACEPARENT = frozenset({"traceparent"})
 TRACE = TRACEPARENT | {"tracestate"}  # of a trace that is not gone on with

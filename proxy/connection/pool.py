@@ -8,7 +8,7 @@ from functools import cache
 from gevent.monkey import get_original
 
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection.resolver import resolver
 from proxy.connection.upstream import Connection
 

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.choosing.clusters import Instance
-from ratelimit.addresses.client_address import parse
+from proxy.clusters import Instance
+from ratelimit.client_address import parse
 
 FRESH_SECONDS = 5.0
 # Family and socket address, as socket.getaddrinfo gives them.

@@ -18,7 +18,7 @@ import httptools
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection.resolver import Address, resolver
 
 RECEIVE = 64 * 1024

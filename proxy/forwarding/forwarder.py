@@ -18,9 +18,9 @@ from lucid_gateway.policy.routes import Route
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.bulkhead import Bulkhead, bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
-from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import Attempt, InstanceState
 from proxy.choosing.retries import budget_of
+from proxy.clusters import Cluster, Instance
 from proxy.connection.exchange import exchange, head_of
 from proxy.connection.headers import Identity, request_headers
 from proxy.connection.pool import MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for

@@ -12,7 +12,7 @@ from django.urls.resolvers import RoutePattern
 
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.routes import PARAMETER, ROUTES, PathTree, Route, by_path
-from proxy.choosing.clusters import configured
+from proxy.clusters import configured
 from proxy.forwarding.views import ForwardView
 from ratelimit.throttling import TierThrottle, throttle_for
 

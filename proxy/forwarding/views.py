@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from lucid_gateway.api.permissions import HasRoutePermission
 from lucid_gateway.kernel.record import caller_of, record_of
 from lucid_gateway.policy.routes import Route
-from proxy.choosing.clusters import cluster_named
+from proxy.clusters import cluster_named
 from proxy.connection.headers import response_headers
 from proxy.forwarding.forwarder import forward
 from proxy.forwarding.idempotency import AnswerHead, answer_once, idempotency_key

@@ -9,7 +9,7 @@ from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import NotFound
 from proxy.choosing.closures import closures_cache
-from proxy.choosing.clusters import Cluster, configured
+from proxy.clusters import Cluster, configured
 from proxy.models import Maintenance
 from ratelimit.ruling import iso_time
 

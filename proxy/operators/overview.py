@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from proxy.choosing.closures import is_closed, is_unwatched
-from proxy.choosing.clusters import Cluster, Instance, configured
 from proxy.choosing.reports import InstanceReport, read_reports
+from proxy.clusters import Cluster, Instance, configured
 from proxy.models import Maintenance
 
 UNKNOWN = "unknown"

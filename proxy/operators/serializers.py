@@ -6,7 +6,7 @@ from uuid import UUID
 from rest_framework import serializers
 
 from lucid_gateway.api.fields import Moment
-from proxy.choosing.clusters import Cluster, same_instance
+from proxy.clusters import Cluster, same_instance
 from proxy.models import Maintenance
 from proxy.operators.overview import BREAKERS, CLOSED, DEGRADED, HEALTHS, OPEN
 from ratelimit.serializers import FutureField

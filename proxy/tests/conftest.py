@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.choosing.clusters import Instance, configured, instance
+from proxy.clusters import Instance, configured, instance
 from proxy.tests.raw_cluster import RawCluster
 from proxy.tests.wire import Ask, Connect, GatewayClient
 from testing.gateway import Gateway, running_gateway

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.tests.wire import Cut, Ended, Message, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

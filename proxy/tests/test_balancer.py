@@ -7,8 +7,8 @@ import pytest
 from lucid_gateway.policy.errors import CircuitOpen
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.breaker import BreakerRule
-from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import InstanceState
+from proxy.clusters import Cluster, Instance
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)

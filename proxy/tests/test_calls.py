@@ -10,11 +10,11 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import cluster_named, configured
 from proxy.choosing.instances import states_of
 from proxy.choosing.probes import may_probe
-from proxy.connection.calls import MAX_ANSWER, CallAnswer, call
+from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
+from proxy.forwarding.calls import MAX_ANSWER, CallAnswer, call
 from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from testing.servers import free_port
 

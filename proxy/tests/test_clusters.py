@@ -11,7 +11,7 @@ from conftest import ApiClient, error_code
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.errors import ServiceUnavailable
 from lucid_gateway.policy.routes import ROUTES
-from proxy.choosing.clusters import Instance, cluster_named, configured, instance
+from proxy.clusters import Instance, cluster_named, configured, instance
 from proxy.tests.raw_cluster import RawCluster, deaf_server
 
 Addresses = Callable[..., None]

@@ -23,10 +23,10 @@ from lucid_gateway.policy.errors import (
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Route, Timeouts
 from proxy.choosing.bulkhead import bulkhead_of
-from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.instances import states_of
 from proxy.choosing.probes import may_probe
 from proxy.choosing.retries import budget_of
+from proxy.clusters import Cluster, Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection, NoAnswer
 from proxy.forwarding.forwarder import Forwarded, forward

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.headers import HOP_BY_HOP
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection.headers import request_headers, response_headers, sets_own_cookie
 from proxy.connection.trace import TRACEPARENT
 from proxy.tests.conftest import Stage

@@ -8,9 +8,9 @@ from pytest_django.fixtures import Settings
 
 from accounts.tests.stage import wait_until
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import Cluster, Instance, cluster_named
 from proxy.choosing.health_checks import Check, HealthChecker, answers, finding_on
 from proxy.choosing.instances import NEVER, InstanceState, states_of
+from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.operators.closing import close_cluster, open_cluster
 from proxy.tests.raw_cluster import RawCluster, saying
 from testing.servers import free_port

@@ -25,7 +25,7 @@ from proxy.choosing.closures import (
     merged,
     refuse_if_closed,
 )
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.models import Maintenance
 from proxy.operators.closing import close_cluster, end_maintenance, open_cluster
 from testing.parallel import in_parallel

@@ -14,8 +14,8 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.roles import Role
 from proxy.choosing.closures import closures_cache, is_closed
-from proxy.choosing.clusters import Instance
 from proxy.choosing.reports import InstanceReport
+from proxy.clusters import Instance
 from proxy.models import Maintenance
 from proxy.operators import overview
 

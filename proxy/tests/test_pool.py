@@ -7,7 +7,7 @@ import pytest
 
 from lucid_gateway.policy.errors import UpstreamUnreachable
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection import pool as pool_module
 from proxy.connection.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.connection.upstream import Connection

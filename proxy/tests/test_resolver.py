@@ -10,9 +10,9 @@ from redis import Redis
 
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.breaker import BreakerRule
-from proxy.choosing.clusters import Instance
 from proxy.choosing.health_checks import answers
 from proxy.choosing.instances import InstanceState
+from proxy.clusters import Instance
 from proxy.connection import upstream
 from proxy.connection.pool import Pool
 from proxy.connection.resolver import FRESH_SECONDS, Address, Resolver, look_up

@@ -20,7 +20,7 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import ROUTES, CacheRule, Route, by_path
-from proxy.choosing.clusters import Cluster
+from proxy.clusters import Cluster
 from proxy.connection.pool import pool_for
 from proxy.forwarding.forwarder import forward
 from proxy.forwarding.response_cache import Answered, answer_through_cache, flights, stored

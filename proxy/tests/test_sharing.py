@@ -12,12 +12,12 @@ from lucid_gateway.kernel.redis.access import Outage
 from lucid_gateway.kernel.redis.access import breaker as redis_breaker
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import BreakerRule, State
-from proxy.choosing.clusters import Cluster, Instance
 from proxy.choosing.health_checks import HealthChecker
 from proxy.choosing.instances import NEVER, Attempt, InstanceState
 from proxy.choosing.probes import gateway_name, may_probe
 from proxy.choosing.reports import read_reports
 from proxy.choosing.sharing import Sharing
+from proxy.clusters import Cluster, Instance
 from proxy.tests.test_breaker import Clock
 
 RULE = BreakerRule(failures_in_a_row=1)

@@ -11,7 +11,7 @@ import pytest
 
 from lucid_gateway.policy.errors import RequestTimeout
 from lucid_gateway.server.client_socket import PatientSocket
-from lucid_gateway.server.requests import asks_to_close
+from lucid_gateway.server.parsed_request import asks_to_close
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying
 from proxy.tests.wire import Cut, Ended, GatewayClient
 from testing.gateway import Gateway, running_gateway

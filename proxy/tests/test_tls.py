@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection
 from proxy.tests.raw_cluster import OK

@@ -8,7 +8,7 @@ import pytest
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError, UpstreamTimeout, UpstreamUnreachable
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import Instance
+from proxy.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
 from proxy.tests.raw_cluster import (

@@ -18,7 +18,7 @@ from lucid_gateway.kernel.record import RequestRecord, record_in
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server.request_metrics import count_refused
-from ratelimit.addresses.client_address import resolve
+from ratelimit.client_address import resolve
 from ratelimit.rules import AddressVerdict, refusing_verdict, rules_cache
 
 logger = logging.getLogger(__name__)

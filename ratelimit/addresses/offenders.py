@@ -8,7 +8,7 @@ from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
 from ratelimit import rules
-from ratelimit.addresses.client_address import address_bucket, parse
+from ratelimit.client_address import address_bucket, parse
 from ratelimit.engine.limiter import Decision
 from ratelimit.models import AddressRule, as_network
 

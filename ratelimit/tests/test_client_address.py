@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit.addresses.client_address import UNIX_SOCKET, address_bucket, is_trusted, parse, resolve
+from ratelimit.client_address import UNIX_SOCKET, address_bucket, is_trusted, parse, resolve
 
 PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "fd00::/8")]
 CLIENT, PROXY = "203.0.113.7", "10.0.0.1"

@@ -10,7 +10,7 @@ from django.test import Client, RequestFactory
 from pytest_django.fixtures import Settings
 
 from conftest import ApiClient, error_code
-from ratelimit.addresses.client_address import client_address
+from ratelimit.client_address import client_address
 from ratelimit.engine.limiter import Decision, Verdict
 from ratelimit.engine.limits import RequestLimit, default_limit
 from ratelimit.middleware import FORWARDED_FIELDS, RateLimitHeadersMiddleware, TrustedProxyMiddleware

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
 from ratelimit import rules
-from ratelimit.addresses.client_address import parse
+from ratelimit.client_address import parse
 from ratelimit.engine.limits import default_byte_limit, default_limit
 from ratelimit.models import AddressRule, LimitRule, as_network
 from ratelimit.rules import (

@@ -12,7 +12,7 @@ from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
 from conftest import make_user
 from lucid_gateway.policy.roles import Role
-from proxy.choosing.clusters import cluster_named, configured
+from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from proxy.tests.raw_cluster import RawCluster
 from sessions_api.models import Chunk, Session

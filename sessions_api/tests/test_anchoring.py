@@ -12,9 +12,9 @@ from accounts.models import User
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.clusters import cluster_named, configured
-from proxy.connection.calls import TIMEOUTS
+from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
+from proxy.forwarding.calls import TIMEOUTS
 from proxy.operators.closing import close_cluster
 from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from sessions_api import manifests
@@ -141,7 +141,7 @@ def test_a_chain_that_hangs_is_a_503_in_bounded_time(
 ) -> None:
     assert TIMEOUTS.total <= 15
     monkeypatch.setattr(
-        "proxy.connection.calls.call.__kwdefaults__", {**call_defaults(), "timeouts": Timeouts(0.2, 0.2, 0.2)}
+        "proxy.forwarding.calls.call.__kwdefaults__", {**call_defaults(), "timeouts": Timeouts(0.2, 0.2, 0.2)}
     )
     chain.behaviour = saying()
     assert error_code(anchor(api, token, manifest)) == "4009"
@@ -150,7 +150,7 @@ def test_a_chain_that_hangs_is_a_503_in_bounded_time(
 
 
 def call_defaults() -> dict[str, Any]:
-    from proxy.connection.calls import call
+    from proxy.forwarding.calls import call
 
     return dict(call.__kwdefaults__ or {})
 

@@ -12,9 +12,9 @@ from pytest_django import Settings
 from accounts.api_keys import create_api_key, key_id_of
 from accounts.idempotency import ANSWER_LIMIT, LEASE, Answer, Attempt, begin
 from accounts.models import ApiKey, IdempotentRequest, User
-from accounts.profile import delete_account
 from accounts.prune import chores
 from accounts.tokens.issuing import issue_tokens
+from accounts.users.profile import delete_account
 from conftest import ApiClient, error_code
 from lucid_gateway.policy.errors import RequestUnderWay
 from sessions_api.lifecycle import create_session

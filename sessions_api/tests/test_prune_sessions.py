@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from accounts.profile import delete_account
+from accounts.users.profile import delete_account
 from lucid_gateway.audit.models import AuditEvent
 from proxy.choosing.closures import Closures, closures_cache
 from proxy.operators.closing import close_cluster

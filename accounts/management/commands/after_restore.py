@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.management.published import wait_until_published
 from accounts.models import ApiKey, IssuedToken
+from accounts.restoring import retire_what_was_issued, settle_with_redis
 from accounts.tokens.keyring import keyring
-from accounts.tokens.restoring import retire_what_was_issued, settle_with_redis
 from accounts.tokens.signing_keys import RotationUnderway
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.errors import ServiceUnavailable

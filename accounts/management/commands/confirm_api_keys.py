@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from accounts.management.users import user_of
 from accounts.models import ApiKey
-from accounts.tokens.restoring import confirm_api_keys
+from accounts.restoring import confirm_api_keys
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 

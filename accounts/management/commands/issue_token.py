@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
 from accounts.models import User
-from accounts.tokens.answers import tokens_answer
+from accounts.serializers.tokens import tokens_answer
 from accounts.tokens.issuing import issue_tokens
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import RequestRecord, current

@@ -8,9 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from accounts.locks import FOREVER, lock_user
 from accounts.management.published import wait_until_published
 from accounts.management.users import user_of
+from accounts.users.locks import FOREVER, lock_user
 
 
 def moment(text: str) -> datetime:

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.management.published import wait_until_published
 from accounts.management.users import user_of
 from accounts.models import IssuedToken, IssuedTokenQuerySet
-from accounts.staff import end_sessions
 from accounts.tokens.revocation.revoking import revoke
+from accounts.users.staff import end_sessions
 from lucid_gateway.audit.events import record
 
 

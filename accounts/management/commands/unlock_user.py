@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from accounts.locks import unlock_user
 from accounts.management.users import user_of
+from accounts.users.locks import unlock_user
 
 
 class Command(BaseCommand):

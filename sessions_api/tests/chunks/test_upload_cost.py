@@ -11,7 +11,7 @@ from pytest_django.fixtures import Settings
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient
-from proxy.choosing.clusters import cluster_named, configured
+from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from proxy.tests.raw_cluster import RawCluster
 from sessions_api.models import Session

@@ -9,13 +9,13 @@ from django.utils import timezone
 from rest_framework.serializers import ValidationError
 
 from accounts.login import mail_links
-from accounts.login.mail import send_email_confirmation, send_notice
 from accounts.login.password_reset import prove_password
-from accounts.login.registration import refuse_taken
+from accounts.mail import send_email_confirmation, send_notice
 from accounts.models import ApiKey, User
-from accounts.staff import OwnAccount, is_own
 from accounts.tokens.issuing import end_all
 from accounts.tokens.revocation.revoking import revoke_api_keys
+from accounts.users.registration import refuse_taken
+from accounts.users.staff import OwnAccount, is_own
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import AlreadyExists, Unauthenticated

@@ -20,7 +20,7 @@ from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeInvalid, TooManyAttempts, WalletSignatureInvalid, WrongCredentials
-from ratelimit.addresses.client_address import address_bucket
+from ratelimit.client_address import address_bucket
 
 FORGOTTEN_AFTER_SECONDS = 86_400
 charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")

@@ -12,8 +12,8 @@ from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
-from proxy.choosing.clusters import Cluster, cluster_named
 from proxy.choosing.instances import Attempt, InstanceState
+from proxy.clusters import Cluster, cluster_named
 from proxy.connection.exchange import exchange, head_of
 from proxy.connection.headers import Identity, identity_headers
 from proxy.connection.pool import pool_for

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from accounts import lockouts
 from accounts.factors.table import FACTORS, factors_of
 from accounts.factors.totp import TOTP
-from accounts.login import lockouts
-from accounts.login.mail import send_notice
+from accounts.mail import send_notice
 from accounts.models import User
 from accounts.tokens.issuing import end_all
 from lucid_gateway.audit.events import record

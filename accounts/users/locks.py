@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from django.utils import timezone
 
-from accounts.login.lockouts import lift_account
+from accounts.lockouts import lift_account
 from accounts.models import IssuedToken, User
-from accounts.staff import OwnAccount, is_own
 from accounts.tokens.revocation.revoking import lock, publish_unlock, revoke
+from accounts.users.staff import OwnAccount, is_own
 from lucid_gateway.audit.events import record
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
