@@ -1,5 +1,6 @@
 """Fixtures for all tests: the cast (owner, operator, admin), an empty Redis, a client."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models.signals import post_migrate
 from django.test import Client
 from hypothesis.internal.conjecture import providers
+from playwright.sync_api import Browser, Page
 from redis import Redis
 
 from accounts.api_keys import remembered
@@ -36,6 +38,7 @@ from proxy.choosing import closures as maintenance
 from ratelimit import rules
 from ratelimit.addresses.floods import floods
 from ratelimit.engine import limiter
+from testing.browser import running_browser
 from testing.gateway import Gateway, running_gateway
 
 # A busy machine is no failure: neither making examples nor running them has a time limit. The suite tries the same
@@ -193,6 +196,27 @@ def gateway() -> Iterator[Gateway]:
 def gateway_token(gateway: Gateway) -> str:
     """An access token of a user of the session gateway whose password no test resets."""
     return gateway.issue_token("operator@lucid.test")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser; the tests are skipped where there is none.
+
+    It ends with its module, because no test after it in this process could use the database. For the same reason a
+    module with a browser has no tests that use the database: its rows are made in the gateway that the browser visits.
+    """
+    binary = shutil.which("chromium")
+    if binary is None:
+        pytest.skip("chromium is not installed")
+    with running_browser(binary) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """An empty tab, without cookies."""
+    with browser.new_page() as page:
+        yield page
 
 
 class ApiClient(Client):

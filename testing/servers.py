@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,13 +40,11 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextlib.contextmanager
-def child(
-    command: list[str], log: Path, env: Mapping[str, str] | None = None, *, pass_fds: Collection[int] = ()
-) -> Iterator["subprocess.Popen[bytes]"]:
+def child(command: list[str], log: Path, env: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a server, its output in `log`; end it politely, then not."""
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, pass_fds=pass_fds,
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env,
             preexec_fn=die_with_parent,  # noqa: PLW1509  # it makes one system call
         )  # fmt: skip
         try:

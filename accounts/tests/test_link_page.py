@@ -1,9 +1,8 @@
 """The pages behind mailed links, in a real browser: loading one does nothing, its button does."""
 
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,24 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import pyotp
 import pytest
 import requests
+from playwright.sync_api import Page, expect
 
 from accounts.tests.conftest import WALLET_ADDRESS, signature_of
-from testing.chromium import Chromium, Tab, running_chromium
+from testing.browser import complaints, noted_requests
 from testing.gateway import Gateway
 
 USER = "demo@lucid.test"
 PASSWORD = "Correct-Horse-7"
-PAGES = ("login", "reset-password", "confirm-email")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    """The browser; the tests are skipped where there is none."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed")
-    with running_chromium(binary) as running:
-        yield running
 
 
 @dataclass(frozen=True)
@@ -80,74 +69,78 @@ def site(gateway: Gateway) -> Site:
     return Site(gateway)
 
 
-def done(tab: Tab) -> str:
+def done(tab: Page) -> str:
     """Return the access token that the page shows in the end."""
-    tab.wait_for("#done")
-    return str(tab.value("document.getElementById('access_token').value"))
+    expect(tab.get_by_role("status")).to_be_visible()
+    return tab.get_by_label("Access token").input_value()
 
 
-def test_loading_the_page_logs_nobody_in(chromium: Chromium, site: Site) -> None:
+def test_loading_the_page_logs_nobody_in(tab: Page, site: Site) -> None:
     link = site.login_link()
-    with chromium.tab(link) as tab:
-        assert USER in tab.wait_for("#form")
-        assert {request.partition(" ")[0] for request in tab.requests()} == {"GET"}
+    sent = noted_requests(tab)
+    tab.goto(link)
+    expect(tab.locator("#form")).to_be_visible()
+    expect(tab.locator("#form")).to_contain_text(USER)
 
+    assert {request.method for request in sent} == {"GET"}
     assert site.log_in(link)
 
 
-def test_the_button_logs_in(chromium: Chromium, site: Site) -> None:
+def test_the_button_logs_in(tab: Page, site: Site) -> None:
     link = site.login_link()
-    with chromium.tab(link) as tab:
-        tab.press("button")
-        assert site.profile(done(tab)) == (200, USER)
+    sent = noted_requests(tab)
+    tab.goto(link)
+    tab.get_by_role("button").click()
+    assert site.profile(done(tab)) == (200, USER)
 
-        assert not tab.sees("#form")
-        assert tab.value("location.href") == site.address("login")
-        assert tab.complaints() == []
-        sent = [request.partition("#")[0] for request in tab.requests()]
+    expect(tab.locator("#form")).to_be_hidden()
+    assert tab.url == site.address("login")
+    assert complaints(tab) == []
+    requested = [f"{request.method} {request.url.partition('#')[0]}" for request in sent]
 
     secret = parse_qs(urlsplit(link).fragment)["token"][0]
-    assert f"POST {site.gateway.url}/auth/verify" in sent
-    assert not [request for request in (*sent, *map(str, site.gateway.access_lines())) if secret in request]
+    assert f"POST {site.gateway.url}/auth/verify" in requested
+    assert not [line for line in (*requested, *map(str, site.gateway.access_lines())) if secret in line]
     assert not site.log_in(link)
 
 
-def test_a_used_link_says_so(chromium: Chromium, site: Site) -> None:
+def test_a_used_link_says_so(tab: Page, site: Site) -> None:
     link = site.login_link()
     assert site.log_in(link)
-    with chromium.tab(link) as tab:
-        tab.press("button")
+    tab.goto(link)
+    tab.get_by_role("button").click()
 
-        assert tab.wait_for("#problem").startswith("This link works no more")
-        assert not tab.sees("#form")
+    expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link works no more"))
+    expect(tab.locator("#form")).to_be_hidden()
 
 
-def test_another_link_in_the_same_tab_is_the_one_that_counts(chromium: Chromium, site: Site) -> None:
+def test_another_link_in_the_same_tab_is_the_one_that_counts(tab: Page, site: Site) -> None:
     """Only the fragment changes: a browser does not load the page again for that."""
-    with chromium.tab(site.address("login")) as tab:
-        assert tab.wait_for("#problem").startswith("This link is not complete")
-        tab.go(site.login_link())
-        tab.press("button")
+    tab.goto(site.address("login"))
+    expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link is not complete"))
+    tab.goto(site.login_link())
+    tab.get_by_role("button").click()
 
-        assert site.profile(done(tab)) == (200, USER)
+    assert site.profile(done(tab)) == (200, USER)
 
 
-def test_an_account_with_totp_is_asked_for_its_code(chromium: Chromium, site: Site) -> None:
+def test_an_account_with_totp_is_asked_for_its_code(tab: Page, site: Site) -> None:
     email, secret = account_with_totp(site)
-    with chromium.tab(site.login_link(email)) as tab:
-        tab.press("button")
-        assert tab.wait_for("#problem") == "Your account asks for a second factor."
-        assert (tab.sees("[name=totp]"), tab.sees("[name=recovery_code]"), tab.sees("[name=signature]")) == (
-            True, True, False,
-        )  # fmt: skip
+    tab.goto(site.login_link(email))
+    tab.get_by_role("button").click()
+    expect(tab.get_by_role("alert")).to_have_text("Your account asks for a second factor.")
+    code = tab.locator("[name=totp]")
+    expect(code).to_be_visible()
+    expect(tab.locator("[name=recovery_code]")).to_be_visible()
+    expect(tab.locator("[name=signature]")).to_be_hidden()
 
-        tab.type("[name=totp]", "000000")
-        tab.press("button")
-        tab.wait_until("document.getElementById('problem').innerText.startsWith('The code is wrong')")
+    code.fill("000000")
+    tab.get_by_role("button").click()
+    expect(tab.get_by_role("alert")).to_have_text(re.compile("^The code is wrong"))
 
-        tab.type("[name=totp]", pyotp.TOTP(secret).now())
-        tab.press("button")
-        assert site.profile(done(tab)) == (200, email)
+    code.fill(pyotp.TOTP(secret).now())
+    tab.get_by_role("button").click()
+    assert site.profile(done(tab)) == (200, email)
 
 
 def new_account(site: Site) -> str:
@@ -169,21 +162,22 @@ def account_with_totp(site: Site) -> tuple[str, str]:
     return email, secret
 
 
-def test_an_account_with_a_wallet_is_shown_what_to_sign(chromium: Chromium, site: Site) -> None:
+def test_an_account_with_a_wallet_is_shown_what_to_sign(tab: Page, site: Site) -> None:
     email = account_with_wallet(site)
-    with chromium.tab(site.login_link(email)) as tab:
-        tab.press("button")
-        tab.wait_for("[name=signature]")
-        assert not tab.sees("[name=totp]")
-        challenge = tab.wait_until("document.getElementById('challenge').value")
+    tab.goto(site.login_link(email))
+    tab.get_by_role("button").click()
+    signature, challenge = tab.locator("[name=signature]"), tab.locator("#challenge")
+    expect(signature).to_be_visible()
+    expect(tab.locator("[name=totp]")).to_be_hidden()
+    expect(challenge).not_to_have_value("")
 
-        tab.type("[name=signature]", signature_of("something else"))
-        tab.press("button")
-        tab.wait_until("document.getElementById('problem').className === 'problem'")
+    signature.fill(signature_of("something else"))
+    tab.get_by_role("button").click()
+    expect(tab.get_by_role("alert")).to_have_class("problem")
 
-        tab.type("[name=signature]", signature_of(challenge))
-        tab.press("button")
-        assert site.profile(done(tab)) == (200, email)
+    signature.fill(signature_of(challenge.input_value()))
+    tab.get_by_role("button").click()
+    assert site.profile(done(tab)) == (200, email)
 
 
 def account_with_wallet(site: Site) -> str:
@@ -196,34 +190,32 @@ def account_with_wallet(site: Site) -> str:
     return email
 
 
-def test_a_new_password_is_set_on_its_page(chromium: Chromium, site: Site) -> None:
-    link = site.mailed("reset-password", lambda: site.call("POST", "/auth/password/reset", email=USER))
-    with chromium.tab(link) as tab:
-        tab.type("[name=password]", "weakweak")
-        tab.press("button")
-        assert "upper-case letter" in tab.wait_for("#problem")
+def test_a_new_password_is_set_on_its_page(tab: Page, site: Site) -> None:
+    tab.goto(site.mailed("reset-password", lambda: site.call("POST", "/auth/password/reset", email=USER)))
+    tab.get_by_label("New password").fill("weakweak")
+    tab.get_by_role("button").click()
+    expect(tab.get_by_role("alert")).to_contain_text("upper-case letter")
 
-        tab.type("[name=password]", PASSWORD)
-        tab.press("button")
-        assert tab.wait_for("#done") == "The password was set. All earlier logins have ended."
+    tab.get_by_label("New password").fill(PASSWORD)
+    tab.get_by_role("button").click()
+    expect(tab.get_by_role("status")).to_have_text("The password was set. All earlier logins have ended.")
 
 
-def test_a_new_address_is_confirmed_on_its_page(chromium: Chromium, site: Site) -> None:
+def test_a_new_address_is_confirmed_on_its_page(tab: Page, site: Site) -> None:
     email = new_account(site)
     token, change = site.log_in(site.login_link(email)), {"email": f"new-{email}", "current_password": PASSWORD}
-    link = site.mailed("confirm-email", lambda: site.call("PATCH", "/users/me", token, **change))
-    with chromium.tab(link) as tab:
-        tab.wait_for("#form")
-        assert site.profile(token) == (200, email)
+    tab.goto(site.mailed("confirm-email", lambda: site.call("PATCH", "/users/me", token, **change)))
+    expect(tab.locator("#form")).to_be_visible()
+    assert site.profile(token) == (200, email)
 
-        tab.press("button")
-        assert tab.wait_for("#done").startswith("The address is confirmed")
+    tab.get_by_role("button").click()
+    expect(tab.get_by_role("status")).to_have_text("The address is confirmed: login codes go there from now on.")
     assert site.profile(token) == (200, f"new-{email}")
 
 
-def test_an_incomplete_link_says_so(chromium: Chromium, site: Site) -> None:
-    for page in PAGES:
-        with chromium.tab(site.address(page)) as tab:
-            assert tab.wait_for("#problem") == "This link is not complete. Open it from the mail again."
-            assert not tab.sees("button")
-            assert tab.complaints() == []
+@pytest.mark.parametrize("name", ["login", "reset-password", "confirm-email"])
+def test_an_incomplete_link_says_so(tab: Page, site: Site, name: str) -> None:
+    tab.goto(site.address(name))
+    expect(tab.get_by_role("alert")).to_have_text("This link is not complete. Open it from the mail again.")
+    expect(tab.get_by_role("button")).to_be_hidden()
+    assert complaints(tab) == []

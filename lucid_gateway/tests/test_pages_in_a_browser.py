@@ -1,14 +1,15 @@
 """Every page of the gateway in a real browser: nothing on it breaks its content security policy, whatever the width."""
 
-import shutil
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib import admin
 from django.urls import resolve
+from playwright.sync_api import Browser, Page, StorageState, expect
 
-from testing.chromium import Chromium, Tab, running_chromium
-from testing.gateway import Gateway, running_gateway
+from testing.browser import complaints, noted_requests, screen, sign_in
+from testing.gateway import running_gateway
 
 PASSWORD = "Correct-Horse-7"
 # A row for each list of the operator pages.
@@ -40,130 +41,105 @@ AddressRule.objects.create(network="203.0.113.0/24", kind="deny", reason="becaus
 Maintenance.objects.create(
     cluster="tron_payment", kind="drain", reason="because", starts_at=timezone.now() + timedelta(days=1))
 """
-# Addresses on the page that lead to operator pages, without those that end the session or download.
-LINKS = """[...document.querySelectorAll("a[href]")].map(a => new URL(a.href))
-    .filter(a => a.origin === location.origin && a.pathname.startsWith("/admin/") && !a.pathname.includes("/export/"))
-    .map(a => a.pathname + a.search).join(" ")"""
 WIDTHS = (1280, 390)
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Gateway]:
-    """A gateway with a row for each list of the operator pages."""
+def site() -> Iterator[str]:
+    """The address of a gateway with a row for each list of the operator pages."""
     with running_gateway(API_DOCS_ENABLED="true") as gateway:
         gateway.manage("shell", "--no-imports", "--command", MAKE)
-        yield gateway
+        yield f"http://127.0.0.1:{gateway.port}"
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    """The browser; the tests are skipped where there is none."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed")
-    with running_chromium(binary) as running:
-        yield running
+def cookies(browser: Browser, site: str) -> StorageState:
+    """The cookies of a super admin who has signed in."""
+    return sign_in(browser, site, "looker@lucid.test", PASSWORD)
 
 
-def resize(tab: Tab, width: int) -> None:
-    """Give the window another width."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    tab.browser.call("Emulation.setDeviceMetricsOverride", tab.session, **size)
+@pytest.fixture(params=WIDTHS)
+def operator(request: pytest.FixtureRequest, browser: Browser, site: str, cookies: StorageState) -> Iterator[Page]:
+    """A page of a super admin who has signed in, at each width."""
+    with browser.new_page(base_url=site, storage_state=cookies, **screen(request.param)) as page:
+        yield page
 
 
-def open_page(tab: Tab, address: str) -> None:
-    """Go to a page and wait until it is loaded."""
-    tab.value("window.left = true")
-    tab.go(address)
-    tab.wait_until("!window.left && document.readyState === 'complete'")
+@pytest.fixture(params=WIDTHS)
+def visitor(request: pytest.FixtureRequest, browser: Browser, site: str) -> Iterator[Page]:
+    """A page of somebody who has not signed in, at each width."""
+    with browser.new_page(base_url=site, **screen(request.param)) as page:
+        yield page
 
 
-def look_at(tab: Tab, address: str) -> None:
-    """Look at a page at each width; fail if the browser complains."""
-    open_page(tab, address)
-    for width in WIDTHS:
-        resize(tab, width)
-        tab.value("document.body.getBoundingClientRect()")
-    assert tab.complaints() == [], address
+def links(page: Page, site: str) -> list[str]:
+    """Return the links to operator pages, without the downloads."""
+    addresses = page.locator("a[href]").evaluate_all("links => links.map(link => link.href)")
+    return [address for address in addresses if address.startswith(f"{site}/admin/") and "/export/" not in address]
 
 
-@pytest.fixture(scope="module")
-def operator(site: Gateway, chromium: Chromium) -> Iterator[Tab]:
-    """A tab in which a super admin has signed in."""
-    with chromium.tab(f"http://127.0.0.1:{site.port}/admin/login/?next=/admin/") as tab:
-        tab.type("#id_username", "looker@lucid.test")
-        tab.type("#id_password", PASSWORD)
-        tab.press("[type=submit]")
-        tab.wait_until("location.pathname == '/admin/'")
-        yield tab
-
-
-def test_no_operator_page_breaks_its_policy(site: Gateway, operator: Tab) -> None:
-    base, waiting, views = f"http://127.0.0.1:{site.port}", ["/admin/"], {"admin:logout"}
+def test_no_operator_page_breaks_its_policy(site: str, operator: Page) -> None:
+    waiting, views = [f"{site}/admin/"], {"admin:logout"}
     while waiting:
-        path = waiting.pop()
-        view = resolve(path.partition("?")[0]).view_name
+        address = waiting.pop()
+        view = resolve(urlsplit(address).path).view_name
         if view not in views:
             views.add(view)
-            look_at(operator, base + path)
-            waiting += operator.value(LINKS).split()
+            operator.goto(address)
+            assert complaints(operator) == [], address
+            waiting += links(operator, site)
 
     lists = {f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist" for model in admin.site._registry}
     assert lists <= views
 
 
-def test_what_operators_use_on_a_page_works_under_its_policy(site: Gateway, operator: Tab) -> None:
-    base = f"http://127.0.0.1:{site.port}/admin"
-    open_page(operator, f"{base}/proxy/maintenance/add/")
-    operator.press(".datetimeshortcuts a[id^=calendarlink]")
-    operator.press(".calendar td a")
-    assert operator.value("document.querySelector('#id_starts_at_0').value")
-    operator.press("header .theme-toggle")
+def test_what_operators_use_on_a_page_works_under_its_policy(operator: Page) -> None:
+    operator.goto("/admin/proxy/maintenance/add/")
+    operator.locator(".datetimeshortcuts a[id^=calendarlink]").first.click()
+    operator.locator(".calendar td a").first.click()
+    expect(operator.locator("#id_starts_at_0")).not_to_have_value("")
+    operator.locator("header .theme-toggle").click()
 
-    open_page(operator, f"{base}/accounts/user/")
-    operator.press("#action-toggle")
-    operator.value("document.querySelector('select[name=action]').selectedIndex = 1")
-    operator.press("button[name=index]")
-    operator.wait_for("form .submit-row")
-    assert operator.complaints() == []
+    operator.goto("/admin/accounts/user/")
+    operator.locator("#action-toggle").check()
+    operator.locator("select[name=action]").select_option(index=1)
+    operator.locator("button[name=index]").click()
+    expect(operator.locator("form .submit-row")).to_be_visible()
+    assert complaints(operator) == []
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/docs", "/login"])
-def test_a_script_that_was_written_into_a_page_does_not_run(site: Gateway, operator: Tab, path: str) -> None:
-    open_page(operator, f"http://127.0.0.1:{site.port}{path}")
-    operator.value("""{
+def test_a_script_that_was_written_into_a_page_does_not_run(operator: Page, path: str) -> None:
+    operator.goto(path)
+    operator.evaluate("""() => {
       const script = document.createElement("script");
       script.textContent = "window.ran = true";
       document.body.append(script);
       document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.ran = true'>");
     }""")
-    operator.wait_until("document.querySelector('img[onerror]').complete")
+    expect(operator.locator("img[onerror]")).to_have_js_property("complete", True)
 
-    assert operator.value("window.ran") is None
-    assert len([text for text in operator.complaints() if "Content Security Policy" in text]) >= 2
+    assert operator.evaluate("window.ran") is None
+    assert len([text for text in complaints(operator) if "Content Security Policy" in text]) >= 2
 
 
 @pytest.mark.parametrize(
     ("path", "operation"), [("/docs", ".opblock-summary"), ("/redoc", "[data-section-id^='tag/auth']")]
 )
-def test_the_api_documents_ask_no_other_host(site: Gateway, chromium: Chromium, path: str, operation: str) -> None:
-    base = f"http://127.0.0.1:{site.port}"
-    with chromium.tab(base + path) as tab:
-        for width in WIDTHS:
-            resize(tab, width)
-            tab.wait_for(operation)
-        tab.press(operation)
+def test_the_api_documents_ask_no_other_host(site: str, visitor: Page, path: str, operation: str) -> None:
+    sent = noted_requests(visitor)
+    visitor.goto(path)
+    visitor.locator(operation).first.click()
 
-        assert tab.complaints() == []
-        assert {request.split()[1].partition(":")[0] for request in tab.requests()} <= {"http", "data", "blob"}
-        assert all(base in request for request in tab.requests() if " http" in request)
+    assert complaints(visitor) == []
+    addresses = [request.url for request in sent]
+    assert {urlsplit(address).scheme for address in addresses} <= {"http", "data", "blob"}
+    assert all(address.startswith(site) for address in addresses if address.startswith("http"))
 
 
-def test_redoc_can_be_searched(site: Gateway, chromium: Chromium) -> None:
-    with chromium.tab("about:blank") as tab:
-        resize(tab, WIDTHS[0])
-        open_page(tab, f"http://127.0.0.1:{site.port}/redoc")
-        tab.type("[role=search] input", "wallets")
-        tab.wait_for("[data-role='search:results'] li")
+def test_redoc_can_be_searched(site: str, tab: Page) -> None:
+    tab.goto(f"{site}/redoc")
+    tab.get_by_role("search").get_by_role("textbox").fill("wallets")
+    expect(tab.locator("[data-role='search:results'] li").first).to_be_visible()
 
-        assert tab.complaints() == []
+    assert complaints(tab) == []

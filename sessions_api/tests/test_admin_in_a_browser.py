@@ -1,67 +1,95 @@
 """The operator pages of what users record can be read in a browser of any width, whatever users write."""
 
-import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, StorageState, expect
 
-from testing.chromium import Tab, running_chromium
+from sessions_api.tests.trust import WHOLE_RULE
+from testing.browser import complaints, screen, sign_in
 from testing.gateway import Gateway
 
 PASSWORD = "Correct-Horse-7"
+LONG: dict[str, Any] = WHOLE_RULE | {
+    "rule_id": "r" * 64, "condition": "&&".join(["user_with_a_rather_long_name.age>=18"] * 26),
+}  # fmt: skip
+MARKUP: dict[str, Any] = WHOLE_RULE | {
+    "rule_id": "strangers", "type": "deny", "condition": '<b>"x"</b> < 1', "action": "*", "enabled": False,
+}  # fmt: skip
 MAKE = f"""
 from accounts.models import User
 from django.contrib.auth.hashers import make_password
 from sessions_api.lifecycle import change_session, create_session
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk
+from sessions_api.policies import create_policy
 staff = User.objects.create(
     email="reader@lucid.test", username="reader", role="super_admin", password=make_password({PASSWORD!r}))
 session = create_session(staff.pk, name="n" * 255, description="d" * 1000, metadata={{"k": "v" * 3000}})
 Chunk.objects.create(session=session, index=0, size=1, hash="0" * 64, state="recorded")
 manifest = make_manifest(change_session(session, version=None, changes={{"status": "completed"}}))
-print(session.pk, manifest.pk)
+policy = create_policy(staff.pk, name="n" * 255, description="d" * 1000, rules={[LONG, MARKUP]!r})
+print(session.pk, manifest.pk, policy.pk)
 """
-OVERLAPPED = """(() => {
+OVERLAPPED = """() => {
   const text = document.createRange();
   text.selectNodeContents(document.querySelector("#content h2"));
   const button = document.querySelector(".object-tools").getBoundingClientRect();
   return [...text.getClientRects()].some(line =>
     line.right > button.left && line.left < button.right && line.bottom > button.top && line.top < button.bottom);
-})()"""
+}"""
 
 
 @pytest.fixture(scope="module")
-def tab(gateway: Gateway) -> Iterator[tuple[Tab, list[str]]]:
-    """A browser that staff has signed in with, and the pages of a session whose texts are as long as can be, of its
-    history, and of its manifest.
+def pages(gateway: Gateway) -> list[str]:
+    """The pages of a session whose texts are as long as can be, of its history, of its manifest, and of a trust policy
+    whose texts are as long.
     """
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed")
-    session, manifest = gateway.manage("shell", "--no-imports", "--command", MAKE).split()
-    site = f"http://127.0.0.1:{gateway.port}/admin"
-    pages = [f"session/{session}/change/", f"session/{session}/history/", f"manifest/{manifest}/change/"]
-    with running_chromium(binary) as chromium, chromium.tab(f"{site}/login/?next=/admin/") as tab:
-        tab.type("#id_username", "reader@lucid.test")
-        tab.type("#id_password", PASSWORD)
-        tab.press("[type=submit]")
-        tab.wait_until("location.pathname == '/admin/'")
-        yield tab, [f"{site}/sessions_api/{page}" for page in pages]
+    session, manifest, policy = gateway.manage("shell", "--no-imports", "--command", MAKE).split()
+    pages = [f"session/{session}/change", f"session/{session}/history", f"manifest/{manifest}/change"]
+    return [f"/admin/sessions_api/{page}/" for page in (*pages, f"trustpolicy/{policy}/change")]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.fixture(scope="module")
+def cookies(browser: Browser, gateway: Gateway, pages: list[str]) -> StorageState:
+    """The cookies of staff who have signed in."""
+    return sign_in(browser, f"http://127.0.0.1:{gateway.port}", "reader@lucid.test", PASSWORD)
+
+
+@pytest.fixture(params=[1280, 390])
+def width(request: pytest.FixtureRequest) -> int:
+    """The width of the window in pixels."""
+    pixels: int = request.param
+    return pixels
+
+
+@pytest.fixture
+def reader(browser: Browser, gateway: Gateway, cookies: StorageState, width: int) -> Iterator[Page]:
+    """A page of staff who have signed in."""
+    base_url = f"http://127.0.0.1:{gateway.port}"
+    with browser.new_page(base_url=base_url, storage_state=cookies, **screen(width)) as page:
+        yield page
+
+
 def test_no_page_is_wider_than_the_window_and_no_title_lies_under_a_button(
-    tab: tuple[Tab, list[str]], width: int
+    reader: Page, width: int, pages: list[str]
 ) -> None:
-    browser, pages = tab
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.browser.call("Emulation.setDeviceMetricsOverride", browser.session, **size)
+    for path in pages:
+        reader.goto(path)
+        assert reader.evaluate("document.documentElement.scrollWidth") <= width, path
+        if path.endswith("change/"):
+            assert reader.evaluate(OVERLAPPED) is False, path
+        assert complaints(reader) == []
 
-    for page in pages:
-        browser.go(page)
-        browser.wait_until(f"location.href == {page!r} && document.readyState == 'complete'")
-        assert browser.value("document.documentElement.scrollWidth") <= width, page
-        if page.endswith("change/"):
-            assert browser.value(OVERLAPPED) is False, page
-        assert browser.complaints() == []
+
+def test_the_rules_of_a_trust_policy_can_be_read(reader: Page, width: int, pages: list[str]) -> None:
+    reader.goto(pages[-1])
+    conditions = reader.locator("ol.rules .condition")
+    for place, text in enumerate((MARKUP["condition"], "user_with_a_rather_long_name")):
+        expect(conditions.nth(place)).to_be_visible()
+        expect(conditions.nth(place)).to_contain_text(text)
+
+    edges = "codes => codes.map(code => code.getBoundingClientRect().right)"
+    assert max(reader.locator("ol.rules code").evaluate_all(edges)) <= width
+    assert complaints(reader) == []
