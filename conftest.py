@@ -25,7 +25,7 @@ from accounts.authentication import verified
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
-from accounts.tokens.keyring import Keyring, SigningKey, keyring_cache
+from accounts.tokens.keyring import Keyring, KeyringEntry, keyring_cache
 from accounts.tokens.revocation.cache import revocation_cache
 from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
@@ -114,7 +114,7 @@ def empty_redis() -> Redis:
 def ring() -> Iterator[Keyring]:
     """Each test has the keyring of a new installation, made from JWT_SECRET_KEY, without asking the database."""
     secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
-    key = SigningKey(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
+    key = KeyringEntry(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
     keyring_cache.ring, keyring_cache.rows = Keyring(key, (key,)), [(key.kid, "active")]
     remembered.clear()
     verified.clear()

@@ -69,7 +69,7 @@ def sha256(*parts: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class KeptAnswer:
     """An answer in JSON: its status, its header fields and its body."""
 
     status: int
@@ -98,14 +98,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Execution:
     """An attempt that goes on; what it makes has the key `resource_id`."""
 
     record_id: str
     attempt: uuid.UUID
     resource_id: uuid.UUID
 
-    def finish(self, answer: Answer) -> None:
+    def finish(self, answer: KeptAnswer) -> None:
         """Keep the answer if it is final; otherwise let the next attempt go on."""
         if answer.is_final:
             self.update(answer=answer.sealed())
@@ -120,7 +120,7 @@ class Attempt:
             logger.warning("idempotent request not finished", extra={"error": type(error).__name__})
 
 
-def begin(*, bucket: str, user_id: str, key: str, same: str) -> Attempt | Answer:
+def begin(*, bucket: str, user_id: str, key: str, same: str) -> Execution | KeptAnswer:
     """Return the attempt that goes on, or the answer to an earlier one with the key.
 
     `bucket` says whose keys they are, `same` is the request's fingerprint. Raises InvalidRequest if the key was used
@@ -134,7 +134,7 @@ def begin(*, bucket: str, user_id: str, key: str, same: str) -> Attempt | Answer
             lease_ends_at=now + LEASE, expires_at=now + LIFETIME,
         )  # fmt: skip
         if is_inserted(row):
-            return Attempt(record_id, attempt, row.resource_id)
+            return Execution(record_id, attempt, row.resource_id)
         found = IdempotentRequest.objects.filter(pk=record_id).first()
         if found is None:
             continue
@@ -155,19 +155,19 @@ def is_inserted(row: IdempotentRequest) -> bool:
     return True
 
 
-def carry_on(found: IdempotentRequest, attempt: uuid.UUID, same: str, now: datetime) -> Attempt | Answer:
+def carry_on(found: IdempotentRequest, attempt: uuid.UUID, same: str, now: datetime) -> Execution | KeptAnswer:
     """Return the answer that was found, or the attempt that takes over; raise as `begin` does."""
     if found.fingerprint != same:
         raise reused()
     if found.answer:
-        return Answer.unseal(found.answer)
+        return KeptAnswer.unseal(found.answer)
     # A longer lease is from a clock that is far ahead of this one; whoever takes over makes nothing twice.
     if now < found.lease_ends_at <= now + 2 * LEASE:
         raise under_way()
     rows = IdempotentRequest.objects.filter(pk=found.pk, attempt=found.attempt, answer="")
     if not rows.update(attempt=attempt, lease_ends_at=now + LEASE):
         raise under_way()
-    return Attempt(found.record_id, attempt, found.resource_id)
+    return Execution(found.record_id, attempt, found.resource_id)
 
 
 def made_once(rows: Any, key: Any, make: Callable[[], M]) -> M:

@@ -49,7 +49,7 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class LockoutSubject:
     """Whose failures are counted: `kind` is a key of RULES, `name` an email or an address."""
 
     kind: str
@@ -70,44 +70,44 @@ class Subject:
 class Lockout:
     """A lockout in force."""
 
-    subject: Subject
+    subject: LockoutSubject
     failures: int
     until: datetime
 
 
-def subject_of(text: str) -> Subject:
+def subject_of(text: str) -> LockoutSubject:
     """Return the subject with that text."""
     kind, _, name = text.partition(":")
-    return Subject(kind, name)
+    return LockoutSubject(kind, name)
 
 
-def account(email: str) -> Subject:
+def account(email: str) -> LockoutSubject:
     """Return the subject for guesses at the codes and passwords of an email, whether it has an account or not."""
-    return Subject("account", email)
+    return LockoutSubject("account", email)
 
 
-def second_factor(email: str) -> Subject:
+def second_factor(email: str) -> LockoutSubject:
     """Return the subject for guesses at the second factor after a mailed link."""
-    return Subject("second-factor", email)
+    return LockoutSubject("second-factor", email)
 
 
-def signed_in_user(user_id: object) -> Subject:
+def signed_in_user(user_id: object) -> LockoutSubject:
     """Return the subject for guesses at the second factor of a signed-in user."""
-    return Subject("signed-in", str(user_id))
+    return LockoutSubject("signed-in", str(user_id))
 
 
-def this_address() -> Subject:
+def this_address() -> LockoutSubject:
     """Return the subject for guesses from the request's address."""
-    return Subject("address", address_bucket(current_record().client_address))
+    return LockoutSubject("address", address_bucket(current_record().client_address))
 
 
-class Attempt:
+class GuessAttempt:
     """One attempt, which counts as a failure of its subjects from the start.
 
     Call `forgive` if it was right, `refund` if nothing was guessed, `fail` if it was wrong.
     """
 
-    def __init__(self, *subjects: Subject) -> None:
+    def __init__(self, *subjects: LockoutSubject) -> None:
         """Charge the subjects; raise TooManyAttempts, and charge none, while one of them is locked out."""
         self.subjects = subjects
         arguments: list[object] = [FORGOTTEN_AFTER_SECONDS]
@@ -136,13 +136,13 @@ class Attempt:
 
 
 @contextmanager
-def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
+def charged(*subjects: LockoutSubject, forgive: bool = True) -> Iterator[None]:
     """Charge an attempt and settle it when the block ends: it was right, wrong, or nothing was guessed.
 
     Pass `forgive=False` where more must be proved. Were earlier failures forgiven for a right password alone, somebody
     who knows it could guess the second factor without end.
     """
-    attempt = Attempt(*subjects)
+    attempt = GuessAttempt(*subjects)
     try:
         yield
     except WRONG:
@@ -158,7 +158,7 @@ def charged(*subjects: Subject, forgive: bool = True) -> Iterator[None]:
         attempt.refund()
 
 
-def keys_of(subjects: Sequence[Subject]) -> list[str]:
+def keys_of(subjects: Sequence[LockoutSubject]) -> list[str]:
     """Return the keys that the scripts expect."""
     return [keys.LOCKOUTS, *(subject.key for subject in subjects)]
 
@@ -187,7 +187,7 @@ def lift_account(email: str) -> None:
             lift(subject)
 
 
-def lift(subject: Subject) -> None:
+def lift(subject: LockoutSubject) -> None:
     """End a lockout and forget its failures; raise RedisUnavailable."""
 
     def remove(redis: Redis) -> None:

@@ -125,7 +125,7 @@ def redis_cache() -> dict[str, Any]:
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": location,
         "OPTIONS": {
-            "CONNECTION_POOL_CLASS": "lucid_gateway.kernel.redis.connections.Pool",
+            "CONNECTION_POOL_CLASS": "lucid_gateway.kernel.redis.connections.RedisPool",
             "CONNECTION_POOL_KWARGS": pool,
         },
     }

@@ -13,7 +13,7 @@ ALLOW, DENY = "allow", "deny"
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRule:
     """A rule that was asked: whether it matched, or why that cannot be said."""
 
     rule_id: str
@@ -22,26 +22,26 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PolicyDecision:
     """`allow` or `deny`, the rule that decided, None if none did, why, and which rules were asked, in order."""
 
     decision: str
     rule_id: str | None
     reason: str
-    evaluated: tuple[Asked, ...] = ()
+    evaluated: tuple[AskedRule, ...] = ()
 
 
-def decide(policy: TrustPolicy, *, action: str, context: Mapping[str, Any]) -> Decision:
+def decide(policy: TrustPolicy, *, action: str, context: Mapping[str, Any]) -> PolicyDecision:
     """Return what the policy says to the action in the context (a JSON object). What is not allowed is denied."""
     if not policy.enabled:
-        return Decision(DENY, None, "The policy is disabled: it allows nothing.")
-    asked: list[Asked] = []
+        return PolicyDecision(DENY, None, "The policy is disabled: it allows nothing.")
+    asked: list[AskedRule] = []
     for rule in in_order(policy.rules, action):
         asked.append(ask(rule, context))
         give_way()
         if reason := deciding(rule, asked[-1]):
-            return Decision(rule["type"], rule["rule_id"], reason, tuple(asked))
-    return Decision(DENY, None, "No rule allows it.", tuple(asked))
+            return PolicyDecision(rule["type"], rule["rule_id"], reason, tuple(asked))
+    return PolicyDecision(DENY, None, "No rule allows it.", tuple(asked))
 
 
 def in_order(rules: list[dict[str, Any]], action: str) -> list[dict[str, Any]]:
@@ -60,15 +60,15 @@ def covers(pattern: str, action: str) -> bool:
     return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
 
-def ask(rule: Mapping[str, Any], context: Mapping[str, Any]) -> Asked:
+def ask(rule: Mapping[str, Any], context: Mapping[str, Any]) -> AskedRule:
     """Return what a rule's condition says in the context."""
     try:
-        return Asked(rule["rule_id"], parse(rule["condition"]).evaluate(context))
+        return AskedRule(rule["rule_id"], parse(rule["condition"]).evaluate(context))
     except (Undecided, ConditionError) as error:
-        return Asked(rule["rule_id"], False, str(error))
+        return AskedRule(rule["rule_id"], False, str(error))
 
 
-def deciding(rule: Mapping[str, Any], asked: Asked) -> str:
+def deciding(rule: Mapping[str, Any], asked: AskedRule) -> str:
     """Return why the rule decides, an empty text if it does not: what cannot be decided never allows."""
     if asked.matched:
         return f"The {rule['type']} rule {asked.rule_id} matches."

@@ -21,7 +21,7 @@ BATCH = 2_000
 
 
 @dataclass(frozen=True)
-class Proof:
+class InclusionProof:
     """That a chunk is part of a manifest: its digest, its place in the tree, and the path to the root."""
 
     index: int
@@ -141,13 +141,13 @@ def digests(session: Session) -> Iterator[bytes]:
     return (bytes.fromhex(found) for found in in_turns(rows.iterator(BATCH), BATCH))
 
 
-def prove(manifest: Manifest, index: int) -> Proof:
+def prove(manifest: Manifest, index: int) -> InclusionProof:
     """Return the proof for the chunk at the index; raise NotFound if there is none."""
     size = manifest.chunk_count
     if not 0 <= index < size:
         raise NotFound(details={"chunk_count": size})
     chunk_hash, path = merkle.audit_path(digests(manifest.session), index, size)
-    return Proof(index, chunk_hash, size, bytes.fromhex(manifest.merkle_root), path)
+    return InclusionProof(index, chunk_hash, size, bytes.fromhex(manifest.merkle_root), path)
 
 
 def verify(manifest: Manifest) -> Iterator[int | Verification]:

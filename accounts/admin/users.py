@@ -28,7 +28,7 @@ from accounts.users.staff import (
     reset_second_factors,
 )
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.operators.confirmation import Reason, ask, many, operator_of
+from lucid_gateway.operators.confirmation import ReasonForm, ask, many, operator_of
 from lucid_gateway.operators.search import FoundByUUID
 from lucid_gateway.policy.errors import NotFound
 from lucid_gateway.policy.roles import Role
@@ -165,7 +165,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
     def lock(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         """Lock each but the operator's own account."""
         return self.act(
-            request, queryset, title="Lock users", form=Reason, done="locked.",
+            request, queryset, title="Lock users", form=ReasonForm, done="locked.",
             warning="Their tokens end, and API, API keys and operator pages stop, with the next request.",
             does=lambda user, reason: lock_user(user, reason=reason, by=operator_of(request)),
         )  # fmt: skip

@@ -17,7 +17,7 @@ from pytest_django import Settings
 from accounts import mail
 from accounts.factors import hardware_wallet, totp
 from accounts.factors.tron_message import digest
-from accounts.lockouts import Subject
+from accounts.lockouts import LockoutSubject
 from accounts.login.passwords import placeholder_hash
 from accounts.models import User
 from accounts.tests.operators import signed_in
@@ -234,7 +234,7 @@ def post(api: ApiClient, path: str, access_token: str | None = None, /, **data: 
     return api.send("post", f"/auth/{path}", data, token=access_token)
 
 
-def failures_of(subject: Subject) -> int:
+def failures_of(subject: LockoutSubject) -> int:
     """Return how many failures are counted against the subject."""
     count: bytes | None = redis_client().hget(subject.key, "n")
     return int(count or 0)

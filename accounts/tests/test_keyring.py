@@ -13,7 +13,7 @@ from accounts.models import User
 from accounts.tests.forge import forge
 from accounts.tokens.issuing import AccessToken, TokenPair
 from accounts.tokens.key_material import key_material
-from accounts.tokens.keyring import Keyring, SigningKey, keyring, keyring_cache, token_backend
+from accounts.tokens.keyring import Keyring, KeyringEntry, keyring, keyring_cache, token_backend
 from accounts.tokens.signing_keys import bootstrap_kid
 from lucid_gateway.kernel.secrets.encryption import encrypt
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
@@ -24,7 +24,7 @@ from testing.plugin import JWT_SECRET_KEY
 def two_keys() -> Keyring:
     """A new key that signs, beside the environment's, which still verifies."""
     old = keyring().active
-    new = SigningKey("new", "HS512", key_material("n" * 64, "HS512"))
+    new = KeyringEntry("new", "HS512", key_material("n" * 64, "HS512"))
     ring = keyring_cache.ring = Keyring(new, (new, old))
     return ring
 

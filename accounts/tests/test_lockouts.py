@@ -11,8 +11,8 @@ from accounts import lockouts
 from accounts.lockouts import (
     FORGOTTEN_AFTER_SECONDS,
     RULES,
-    Attempt,
-    Subject,
+    GuessAttempt,
+    LockoutSubject,
     account,
     in_force,
     lift,
@@ -38,23 +38,25 @@ OWNER = account(EMAIL)
 FREE = RULES["account"].free_failures
 
 
-def is_refused(*subjects: Subject) -> int:
+def is_refused(*subjects: LockoutSubject) -> int:
     """Make an attempt; return for how many seconds it is refused, 0 if it is let through."""
     try:
-        Attempt(*subjects)
+        GuessAttempt(*subjects)
     except TooManyAttempts as error:
         return int(error.headers["Retry-After"])
     return 0
 
 
-def end_lockout(redis: Redis, subject: Subject) -> None:
+def end_lockout(redis: Redis, subject: LockoutSubject) -> None:
     """Let the time of the lockout pass."""
     redis.hset(subject.key, "u", redis.time()[0])
     redis.zadd(keys.LOCKOUTS, {subject.text: redis.time()[0]})
 
 
-@pytest.mark.parametrize("subject", [OWNER, Subject("address", "192.0.2.1"), second_factor(EMAIL), signed_in_user("1")])
-def test_so_many_failures_are_free_and_the_next_is_refused(subject: Subject) -> None:
+@pytest.mark.parametrize(
+    "subject", [OWNER, LockoutSubject("address", "192.0.2.1"), second_factor(EMAIL), signed_in_user("1")]
+)
+def test_so_many_failures_are_free_and_the_next_is_refused(subject: LockoutSubject) -> None:
     free = {"account": 10, "address": 20, "second-factor": 10, "signed-in": 10}[subject.kind]
 
     assert [is_refused(subject) for _ in range(free)] == [0] * free
@@ -64,7 +66,7 @@ def test_so_many_failures_are_free_and_the_next_is_refused(subject: Subject) -> 
 
 def test_each_further_failure_locks_out_for_twice_as_long_up_to_an_hour(empty_redis: Redis) -> None:
     for _ in range(FREE - 1):
-        Attempt(OWNER)
+        GuessAttempt(OWNER)
 
     waits = []
     for _ in range(9):
@@ -85,7 +87,7 @@ def test_thousands_of_failures_do_not_break_the_doubling(empty_redis: Redis) -> 
 
 def test_what_is_refused_is_not_counted_and_makes_the_wait_no_longer(empty_redis: Redis) -> None:
     for _ in range(FREE):
-        Attempt(OWNER)
+        GuessAttempt(OWNER)
     until = empty_redis.hget(OWNER.key, "u")
 
     assert all(is_refused(OWNER) for _ in range(20))
@@ -94,9 +96,9 @@ def test_what_is_refused_is_not_counted_and_makes_the_wait_no_longer(empty_redis
 
 
 def test_one_subject_that_is_locked_out_spares_the_others() -> None:
-    address = Subject("address", "192.0.2.1")
+    address = LockoutSubject("address", "192.0.2.1")
     for _ in range(FREE):
-        Attempt(OWNER)
+        GuessAttempt(OWNER)
 
     assert is_refused(OWNER, address) > 0
     assert failures_of(address) == 0
@@ -114,32 +116,32 @@ def test_the_longest_wait_of_all_subjects_is_told(empty_redis: Redis) -> None:
 
 
 def test_a_success_forgets_the_accounts_failures_and_gives_the_address_its_attempt_back() -> None:
-    address = Subject("address", "192.0.2.1")
+    address = LockoutSubject("address", "192.0.2.1")
     for _ in range(5):
-        Attempt(OWNER, address)
-    Attempt(OWNER, address).forgive()
+        GuessAttempt(OWNER, address)
+    GuessAttempt(OWNER, address).forgive()
 
     assert (failures_of(OWNER), failures_of(address)) == (0, 5)
 
 
 def test_what_was_no_guess_is_given_back() -> None:
     for _ in range(30):
-        Attempt(OWNER).refund()
+        GuessAttempt(OWNER).refund()
     assert failures_of(OWNER) == 0
 
-    Attempt(OWNER)
-    Attempt(OWNER).refund()
+    GuessAttempt(OWNER)
+    GuessAttempt(OWNER).refund()
     assert failures_of(OWNER) == 1
 
 
 def test_the_last_free_attempt_locks_out_unless_it_was_right_or_no_guess(empty_redis: Redis) -> None:
     for _ in range(FREE - 1):
-        Attempt(OWNER)
-    attempt = Attempt(OWNER)
+        GuessAttempt(OWNER)
+    attempt = GuessAttempt(OWNER)
     assert is_refused(OWNER) > 0
     attempt.refund()
     assert in_force() == []
-    Attempt(OWNER).forgive()
+    GuessAttempt(OWNER).forgive()
 
     assert in_force() == []
     assert is_refused(OWNER) == 0
@@ -147,7 +149,7 @@ def test_the_last_free_attempt_locks_out_unless_it_was_right_or_no_guess(empty_r
 
 
 def test_giving_back_what_was_lifted_meanwhile_counts_nothing() -> None:
-    attempt = Attempt(OWNER)
+    attempt = GuessAttempt(OWNER)
     lift(OWNER)
     attempt.refund()
 
@@ -155,23 +157,23 @@ def test_giving_back_what_was_lifted_meanwhile_counts_nothing() -> None:
 
 
 def test_an_attempt_at_nothing_costs_nothing(empty_redis: Redis) -> None:
-    Attempt().refund()
+    GuessAttempt().refund()
 
     assert empty_redis.keys() == []
 
 
-@pytest.mark.parametrize("settle", [lambda attempt: None, Attempt.refund, Attempt.forgive])
-def test_parallel_attempts_are_counted_exactly(settle: Callable[[Attempt], Any]) -> None:
+@pytest.mark.parametrize("settle", [lambda attempt: None, GuessAttempt.refund, GuessAttempt.forgive])
+def test_parallel_attempts_are_counted_exactly(settle: Callable[[GuessAttempt], Any]) -> None:
     def attempt(_: int) -> bool:
         try:
-            settle(Attempt(OWNER))
+            settle(GuessAttempt(OWNER))
         except TooManyAttempts:
             return False
         return True
 
     let_through = in_parallel(40, attempt).count(True)
 
-    if settle is Attempt.refund or settle is Attempt.forgive:
+    if settle is GuessAttempt.refund or settle is GuessAttempt.forgive:
         assert failures_of(OWNER) == 0
         assert in_force() == []
     else:
@@ -180,9 +182,9 @@ def test_parallel_attempts_are_counted_exactly(settle: Callable[[Attempt], Any])
 
 def test_every_key_has_an_end(empty_redis: Redis) -> None:
     for _ in range(FREE):
-        Attempt(OWNER, second_factor(EMAIL), signed_in_user("1"), Subject("address", "192.0.2.1"))
-    Attempt(account(NOBODY))
-    Attempt(account(NOBODY)).refund()
+        GuessAttempt(OWNER, second_factor(EMAIL), signed_in_user("1"), LockoutSubject("address", "192.0.2.1"))
+    GuessAttempt(account(NOBODY))
+    GuessAttempt(account(NOBODY)).refund()
 
     keys = empty_redis.keys()
     assert len(keys) == 6
@@ -190,28 +192,28 @@ def test_every_key_has_an_end(empty_redis: Redis) -> None:
 
 
 def test_failures_are_forgotten_a_day_after_the_last(empty_redis: Redis) -> None:
-    Attempt(OWNER)
+    GuessAttempt(OWNER)
     empty_redis.expire(OWNER.key, 10)
-    Attempt(OWNER)
+    GuessAttempt(OWNER)
 
     assert empty_redis.ttl(OWNER.key) > FORGOTTEN_AFTER_SECONDS - 10
 
 
 def test_the_keys_do_not_say_who_is_counted(empty_redis: Redis) -> None:
-    Attempt(OWNER, Subject("address", "192.0.2.1"))
+    GuessAttempt(OWNER, LockoutSubject("address", "192.0.2.1"))
 
     assert b"owner" not in b"".join(empty_redis.keys())
     assert b"192" not in b"".join(empty_redis.keys())
 
 
 def test_those_in_force_are_listed_the_longest_first(empty_redis: Redis) -> None:
-    address = Subject("address", "2001:db8::/64")
+    address = LockoutSubject("address", "2001:db8::/64")
     for _ in range(RULES["address"].free_failures):
-        Attempt(address)
+        GuessAttempt(address)
     for _ in range(FREE):
-        Attempt(OWNER)
+        GuessAttempt(OWNER)
     end_lockout(empty_redis, OWNER)
-    Attempt(OWNER)
+    GuessAttempt(OWNER)
 
     first, second = in_force()
     assert (first.subject, first.failures) == (OWNER, FREE + 1)
@@ -222,13 +224,13 @@ def test_those_in_force_are_listed_the_longest_first(empty_redis: Redis) -> None
 
 
 def test_a_subjects_text_names_it_again() -> None:
-    for subject in (OWNER, Subject("address", "2001:db8::/64"), second_factor("a:b@example.org")):
+    for subject in (OWNER, LockoutSubject("address", "2001:db8::/64"), second_factor("a:b@example.org")):
         assert subject_of(subject.text) == subject
 
 
 def test_lifting_ends_a_lockout_and_forgets_its_failures() -> None:
     for _ in range(FREE):
-        Attempt(OWNER)
+        GuessAttempt(OWNER)
     lift(OWNER)
 
     assert (in_force(), failures_of(OWNER), is_refused(OWNER)) == ([], 0, 0)
@@ -247,7 +249,7 @@ def test_lifting_ends_a_lockout_and_forgets_its_failures() -> None:
 def test_an_address_of_ipv6_counts_as_its_network(address: str, bucket: str) -> None:
     noted = current.set(RequestRecord(client_address=address))
     try:
-        assert this_address() == Subject("address", bucket)
+        assert this_address() == LockoutSubject("address", bucket)
     finally:
         current.reset(noted)
 
@@ -259,9 +261,9 @@ def verify(api: ApiClient, email: str = EMAIL, **shown: Any) -> Any:
     return post(api, "verify", email=email, **shown)
 
 
-def lock_out(subject: Subject) -> None:
+def lock_out(subject: LockoutSubject) -> None:
     for _ in range(RULES[subject.kind].free_failures):
-        Attempt(subject)
+        GuessAttempt(subject)
 
 
 def test_a_locked_out_account_bears_no_code_and_no_password_known_or_not(
@@ -347,7 +349,7 @@ def test_an_expired_code_or_a_missing_factor_is_no_failure(api: ApiClient, code:
     assert error_code(verify(api, NOBODY, code=code)) == "2006"
 
     assert failures_of(OWNER) == failures_of(account(NOBODY)) == 0
-    assert failures_of(Subject("address", "127.0.0.1")) == 0
+    assert failures_of(LockoutSubject("address", "127.0.0.1")) == 0
 
 
 def test_an_address_that_guesses_at_many_accounts_is_locked_out_of_codes_but_not_of_links(
@@ -381,7 +383,7 @@ def test_the_network_of_an_ipv6_address_is_locked_out_as_one(code: str, monkeypa
 
 def test_the_start_of_a_lockout_and_what_it_blocked_are_recorded(api: ApiClient, owner: User, db: None) -> None:
     for _ in range(FREE - 1):
-        Attempt(OWNER)
+        GuessAttempt(OWNER)
     post(api, "login", email=EMAIL, password="Wrong-Horse-7")
     post(api, "login", email=EMAIL, password="Wrong-Horse-7")
 

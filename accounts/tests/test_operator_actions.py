@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.lockouts import Attempt, account, in_force, second_factor
+from accounts.lockouts import GuessAttempt, account, in_force, second_factor
 from accounts.models import ApiKey, User
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, actors_of, choose, me, messages_of
@@ -226,7 +226,7 @@ def test_a_deleted_account_keeps_nothing_personal(
 def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> None:
     for subject in (account(owner.email), second_factor(owner.email), account("other@example.org")):
         for _ in range(10):
-            Attempt(subject)
+            GuessAttempt(subject)
 
     assert act(page, "lift_lockouts", owner) == ["1 user: lockouts lifted."]
     assert [lockout.subject.name for lockout in in_force()] == ["other@example.org"]

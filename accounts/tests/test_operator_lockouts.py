@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from accounts.lockouts import Attempt, Subject, account, second_factor
+from accounts.lockouts import GuessAttempt, LockoutSubject, account, second_factor
 from accounts.models import User
 from accounts.tests.conftest import failures_of
 from accounts.tests.operators import actors_of, messages_of
@@ -11,14 +11,14 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 
 LIST = "/admin/accounts/automaticlockout/"
-ADDRESS = Subject("address", "2001:db8::/64")
+ADDRESS = LockoutSubject("address", "2001:db8::/64")
 
 
-def lock_out(subject: Subject, failures: int) -> None:
+def lock_out(subject: LockoutSubject, failures: int) -> None:
     """Let the subject fail so often, the last time with a record of it."""
     for _ in range(failures - 1):
-        Attempt(subject)
-    Attempt(subject).fail()
+        GuessAttempt(subject)
+    GuessAttempt(subject).fail()
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_lockout_is_lifted(page: Client, lockouts: None) -> None:
 
     assert [name for _, name, _ in listed(page)] == ["2001:db8::/64"]
     assert failures_of(account("guessed@example.org")) == 0
-    Attempt(account("guessed@example.org"))
+    GuessAttempt(account("guessed@example.org"))
 
 
 def test_the_lockout_of_an_address_is_lifted(page: Client, lockouts: None) -> None:

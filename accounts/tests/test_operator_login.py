@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.lockouts import Attempt, Subject, account
+from accounts.lockouts import GuessAttempt, LockoutSubject, account
 from accounts.login.password_reset import set_password
 from accounts.models import User
 from accounts.tests.conftest import NOTICE, Clock, Phone, failures_of, mail_about, phone_of, post
@@ -29,7 +29,7 @@ from testing.mail import Mailbox
 LOGIN = "/admin/login/?next=/admin/"
 PASSWORD_PAGE = "/admin/password_change/"
 WRONG = "Email, password or code is wrong, or the account is not one of the staff."
-HERE = Subject("address", "127.0.0.1")
+HERE = LockoutSubject("address", "127.0.0.1")
 NEW = "Better-Horse-8"
 
 
@@ -49,10 +49,10 @@ def said(response: Any) -> str:
     return problem
 
 
-def guess(count: int, subject: Subject) -> None:
+def guess(count: int, subject: LockoutSubject) -> None:
     """Let the subject fail so often."""
     for _ in range(count):
-        Attempt(subject)
+        GuessAttempt(subject)
 
 
 def use_up(count: int) -> None:
@@ -271,7 +271,7 @@ def test_the_old_password_cannot_be_guessed_at_here(page: Client, admin: User) -
 
 def test_the_form_for_a_new_password_forgives_no_failures(page: Client, admin: User) -> None:
     for _ in range(3):
-        Attempt(account(admin.email), HERE)
+        GuessAttempt(account(admin.email), HERE)
 
     assert change_password(page).status_code == 302
     assert (failures_of(account(admin.email)), failures_of(HERE)) == (3, 3)

@@ -27,7 +27,7 @@ LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
 
 
 @dataclass(frozen=True)
-class SigningKey:
+class KeyringEntry:
     """A key with its id and its one algorithm."""
 
     kid: str
@@ -39,14 +39,14 @@ class SigningKey:
 class Keyring:
     """The key that signs, and all keys that verify."""
 
-    active: SigningKey
-    verifying: tuple[SigningKey, ...]
+    active: KeyringEntry
+    verifying: tuple[KeyringEntry, ...]
 
     def public_keys(self) -> list[dict[str, Any]]:
         """Return the public keys as JSON Web Keys (RFC 7517); a symmetric algorithm has none."""
         return [key.material.public | {"kid": key.kid, "use": "sig"} for key in self.verifying if key.material.public]
 
-    def key_named_by(self, header: dict[str, Any]) -> SigningKey:
+    def key_named_by(self, header: dict[str, Any]) -> KeyringEntry:
         """Return the key that a token's header names; raise UnknownKey if we would not write such a header."""
         key = next((key for key in self.verifying if key.kid == header.get("kid")), None)
         if key is None or header.get("alg") != key.algorithm or FOREIGN_HEADERS & header.keys():
@@ -119,10 +119,10 @@ def ring_of(stored: Iterable[StoredKey]) -> Keyring:
     return Keyring(keys[signers[0].kid], tuple(keys.values()))
 
 
-def readable_key(row: StoredKey) -> SigningKey | None:
+def readable_key(row: StoredKey) -> KeyringEntry | None:
     """Return the key of a row; if it cannot be decrypted or is too weak, log an error and return None."""
     try:
-        return SigningKey(row.kid, row.algorithm, key_material(decrypt(row.secret), row.algorithm))
+        return KeyringEntry(row.kid, row.algorithm, key_material(decrypt(row.secret), row.algorithm))
     except CannotDecrypt:
         logger.error("signing key %s cannot be decrypted: SECRET_KEY_FALLBACKS lacks the old SECRET_KEY", row.kid)  # noqa: TRY400
     except UnfitKey as error:
@@ -168,7 +168,7 @@ def is_time(value: object) -> bool:
 
 
 @lru_cache(maxsize=64)
-def key_for(ring: Keyring, header_text: str) -> SigningKey:
+def key_for(ring: Keyring, header_text: str) -> KeyringEntry:
     """Return the key that an encoded header names; raise InvalidTokenError if the header is not ours.
 
     All tokens of a key have the same header, so that each header is decoded once.

@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.idempotency import REPLAYED, Answer, Attempt, begin, fingerprint, valid_key
+from accounts.idempotency import REPLAYED, Execution, KeptAnswer, begin, fingerprint, valid_key
 from lucid_gateway.api.negotiation import LineRenderer
 from lucid_gateway.kernel.record import caller_of, record_of
 from lucid_gateway.policy.reasons import Step
@@ -43,9 +43,9 @@ def answered_once(*, hidden: str = "") -> Callable[[Post], Post]:
                 response: HttpResponseBase = post(view, request)
                 return response
             found = found_or_begun(request._request, valid_key(key))
-            return replayed(found) if isinstance(found, Answer) else carried_out(view, request, found)
+            return replayed(found) if isinstance(found, KeptAnswer) else carried_out(view, request, found)
 
-        def carried_out(view: Any, request: Request, attempt: Attempt) -> HttpResponse:
+        def carried_out(view: Any, request: Request, attempt: Execution) -> HttpResponse:
             try:
                 response: HttpResponse = post(view, request, resource_id=attempt.resource_id)
             except Exception as error:  # noqa: BLE001  # as DRF does, which knows the answer to each
@@ -59,7 +59,7 @@ def answered_once(*, hidden: str = "") -> Callable[[Post], Post]:
     return decorate
 
 
-def found_or_begun(request: HttpRequest, key: str) -> Attempt | Answer:
+def found_or_begun(request: HttpRequest, key: str) -> Execution | KeptAnswer:
     """Return what `begin` does for the request."""
     caller, same = caller_of(request), fingerprint(request, request.get_full_path(), request.body)
     found = begin(bucket=caller.bucket, user_id=caller.user_id, key=key, same=same)
@@ -67,17 +67,17 @@ def found_or_begun(request: HttpRequest, key: str) -> Attempt | Answer:
     return found
 
 
-def kept(response: HttpResponse, hidden: str) -> Answer:
+def kept(response: HttpResponse, hidden: str) -> KeptAnswer:
     """Return what is kept of a response."""
     if isinstance(response, Response):  # it is not rendered yet
         body = LineRenderer().render(response.data | {hidden: None} if hidden else response.data)
     else:
         body = response.content
     headers = {name: value for name, value in response.items() if name.lower() not in OF_THE_BODY}
-    return Answer(response.status_code, headers, body.decode())
+    return KeptAnswer(response.status_code, headers, body.decode())
 
 
-def replayed(answer: Answer) -> HttpResponse:
+def replayed(answer: KeptAnswer) -> HttpResponse:
     """Return the first answer, marked as such."""
     headers = {**answer.headers, REPLAYED: "true"}
     return HttpResponse(answer.body, content_type=JSON, status=answer.status, headers=headers)

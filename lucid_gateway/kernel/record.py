@@ -53,7 +53,7 @@ class Limits(Protocol):
 
 
 @dataclass(slots=True)
-class Attempt:
+class AttemptRecord:
     """An attempt to get an answer from an instance; times are milliseconds, None for what did not happen.
 
     `outcome` is `answered` or a name of `policy.reasons`.
@@ -95,7 +95,7 @@ class RequestRecord:
         self.reason: str | None = None
         self.error_code: str | None = None
         self.cluster: str | None = None
-        self.attempts: list[Attempt] = []
+        self.attempts: list[AttemptRecord] = []
         self.upstream_status: int | None = None
         self.upstream_ms: float | None = None
         self.cache: str | None = None

@@ -13,7 +13,7 @@ CONFIRMED = "_confirmed"
 MOST_ROWS = 500  # the page names each, and Django takes no form of more than a thousand fields
 
 
-class Reason(forms.Form):
+class ReasonForm(forms.Form):
     """Asks why."""
 
     reason = forms.CharField(max_length=200, help_text="For the audit log and the operators who come after.")

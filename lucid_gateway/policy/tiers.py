@@ -7,7 +7,7 @@ WINDOW_SECONDS = 60
 BURST_RENEWS_AFTER_SECONDS = 300
 
 
-class Subject(StrEnum):
+class Counts(StrEnum):
     """Whose requests are added up: those of an address, or those of a user or an API key."""
 
     ADDRESS = "address"
@@ -30,7 +30,7 @@ class Tier:
 
     name: str
     label: str
-    subject: Subject
+    subject: Counts
     rate_setting: str
     rate: int
     burst_setting: str
@@ -43,25 +43,25 @@ class Tier:
         return self.unit == Unit.REQUESTS_PER_MINUTE
 
 
-PUBLIC = Tier("public", "Public", Subject.ADDRESS, "RATE_LIMIT_REQUESTS_PER_MINUTE", 100, "RATE_LIMIT_BURST_SIZE", 200)
+PUBLIC = Tier("public", "Public", Counts.ADDRESS, "RATE_LIMIT_REQUESTS_PER_MINUTE", 100, "RATE_LIMIT_BURST_SIZE", 200)
 AUTHENTICATED = Tier(
-    "authenticated", "Authenticated", Subject.CALLER, "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE", 1_000,
+    "authenticated", "Authenticated", Counts.CALLER, "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE", 1_000,
     "RATE_LIMIT_AUTHENTICATED_BURST_SIZE", 2_000,
 )  # fmt: skip
 ADMIN = Tier(
-    "admin", "Admin", Subject.CALLER, "RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE", 10_000,
+    "admin", "Admin", Counts.CALLER, "RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE", 10_000,
     "RATE_LIMIT_ADMIN_BURST_SIZE", 20_000,
 )  # fmt: skip
 BLOCKCHAIN_QUERY = Tier(
-    "blockchain_query", "Blockchain query", Subject.CALLER, "RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE", 500,
+    "blockchain_query", "Blockchain query", Counts.CALLER, "RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE", 500,
     "RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE", 1_000,
 )  # fmt: skip
 CHUNK_UPLOAD = Tier(
-    "chunk_upload", "Chunk upload (bytes per second)", Subject.CALLER, "RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND",
+    "chunk_upload", "Chunk upload (bytes per second)", Counts.CALLER, "RATE_LIMIT_CHUNK_UPLOAD_BYTES_PER_SECOND",
     10_485_760, "RATE_LIMIT_CHUNK_UPLOAD_BURST_BYTES", 20_971_520, Unit.BYTES_PER_SECOND,
 )  # fmt: skip
 LOGIN_ATTEMPT = Tier(
-    "login_attempt", "Login attempt", Subject.ADDRESS, "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE", 10,
+    "login_attempt", "Login attempt", Counts.ADDRESS, "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE", 10,
     "RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE", 0,
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Iterable
 
-from lucid_gateway.kernel.record import Attempt
+from lucid_gateway.kernel.record import AttemptRecord
 from lucid_gateway.policy.routes import Timeouts
 from proxy.connection.upstream import Answer, Connection
 
@@ -26,7 +26,7 @@ def exchange(
     timeouts: Timeouts,
     time_left: float | None = None,
     client: socket.socket | None = None,
-    noted: Attempt | None = None,
+    noted: AttemptRecord | None = None,
 ) -> Answer:
     """Send a request and return the head of its answer; an early answer wins over a broken send.
 

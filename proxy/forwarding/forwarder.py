@@ -10,8 +10,7 @@ from typing import Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
-from lucid_gateway.kernel.record import Attempt as AttemptRecord
-from lucid_gateway.kernel.record import Outcome, RequestRecord, record_of
+from lucid_gateway.kernel.record import AttemptRecord, Outcome, RequestRecord, record_of
 from lucid_gateway.policy.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import Route

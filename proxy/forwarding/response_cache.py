@@ -22,7 +22,7 @@ from proxy.connection.headers import response_headers
 from proxy.forwarding.cache_control import Fields, Terms, initial_age, lifetime, terms_of, values_of, varies_by
 from proxy.forwarding.coalescing import Flights
 from proxy.forwarding.read_ahead import Body, ReadAhead
-from proxy.forwarding.stored_answers import MAX_ENTRY, Asked, StoredAnswer, StoredAnswers, Variant
+from proxy.forwarding.stored_answers import MAX_ENTRY, CacheKey, StoredAnswer, StoredAnswers, Variant
 
 CACHE = "lucid-api-gateway"
 READ_AHEAD_SECONDS = 1.0  # from the head on; a slower answer goes on as it comes, and is not kept
@@ -111,10 +111,10 @@ class Inquiry:
     send: Send
 
     @cached_property
-    def asked(self) -> Asked:
+    def asked(self) -> CacheKey:
         """Return what is asked: clusters are told host and scheme, and, where they may care, the caller's rights."""
         caller = None if self.rule.shared else (self.caller.bucket, self.caller.role, self.caller.permissions)
-        return Asked(caller, f"{self.request.scheme}://{self.request.META['HTTP_HOST']}", self.target)
+        return CacheKey(caller, f"{self.request.scheme}://{self.request.META['HTTP_HOST']}", self.target)
 
     @cached_property
     def terms(self) -> Terms:

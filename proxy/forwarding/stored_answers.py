@@ -37,7 +37,7 @@ class StoredAnswer:
         return len(self.body) + sum(len(name) + len(value) for name, value in self.fields) + OVERHEAD
 
 
-class Asked(NamedTuple):
+class CacheKey(NamedTuple):
     """What was asked: by whom (None: by anybody who may), at which origin, for which path and query."""
 
     caller: Hashable
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 RequestField = Callable[[str], str | None]  # the value of a request's field by its lower-case name
-Variant = tuple[Asked, tuple[str, ...], tuple[str | None, ...]]
+Variant = tuple[CacheKey, tuple[str, ...], tuple[str | None, ...]]
 
 
 @dataclass
@@ -65,16 +65,16 @@ class StoredAnswers:
         self.clock = clock
         self.size = 0
         self._answers: OrderedDict[Variant, tuple[StoredAnswer, int]] = OrderedDict()
-        self._names: dict[Asked, Names] = {}
+        self._names: dict[CacheKey, Names] = {}
         self._lock = threading.Lock()
 
-    def variant_of(self, asked: Asked, request_field: RequestField) -> Variant:
+    def variant_of(self, asked: CacheKey, request_field: RequestField) -> Variant:
         """Return the key of an answer, as far as it is known by now what answers to this vary by."""
         known = self._names.get(asked)
         names = known.names if known else ()
         return asked, names, tuple(map(request_field, names))
 
-    def find(self, asked: Asked, request_field: RequestField) -> StoredAnswer | None:
+    def find(self, asked: CacheKey, request_field: RequestField) -> StoredAnswer | None:
         """Return a fresh answer, None if there is none."""
         with self._lock:
             variant = self.variant_of(asked, request_field)
@@ -87,7 +87,7 @@ class StoredAnswers:
             self._answers.move_to_end(variant)
             return answer
 
-    def keep(self, asked: Asked, names: tuple[str, ...], request_field: RequestField, answer: StoredAnswer) -> None:
+    def keep(self, asked: CacheKey, names: tuple[str, ...], request_field: RequestField, answer: StoredAnswer) -> None:
         """Keep an answer that varies by the request fields of these names."""
         variant = asked, names, tuple(map(request_field, names))
         size = answer.size + len(asked.target) + sum(len(value or "") for value in variant[2])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from proxy.forwarding.stored_answers import OVERHEAD, Asked, StoredAnswer, StoredAnswers
+from proxy.forwarding.stored_answers import OVERHEAD, CacheKey, StoredAnswer, StoredAnswers
 
-ONE, OTHER = Asked(None, "http://a", "/1"), Asked(None, "http://a", "/2")
+ONE, OTHER = CacheKey(None, "http://a", "/1"), CacheKey(None, "http://a", "/2")
 GZIP, PLAIN = {"accept-encoding": "gzip"}.get, {"accept-encoding": "identity"}.get
 
 
@@ -42,7 +42,7 @@ def test_an_answer_is_found_while_it_is_fresh(answers: StoredAnswers, clock: Clo
 
 
 @pytest.mark.parametrize("other", [OTHER, ONE._replace(caller="user:1"), ONE._replace(origin="https://a")])
-def test_nothing_else_finds_it(answers: StoredAnswers, other: Asked) -> None:
+def test_nothing_else_finds_it(answers: StoredAnswers, other: CacheKey) -> None:
     answers.keep(ONE, (), GZIP, answer())
     assert answers.find(other, GZIP) is None
 

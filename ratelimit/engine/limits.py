@@ -6,7 +6,7 @@ from functools import cache
 from django.conf import settings
 
 from lucid_gateway.policy.reasons import Step
-from lucid_gateway.policy.tiers import CHUNK_UPLOAD, TIERS, Subject
+from lucid_gateway.policy.tiers import CHUNK_UPLOAD, TIERS, Counts
 
 RATE_ALONE = (Step.RATE_LIMIT,)
 
@@ -56,7 +56,7 @@ def default_limit(name: str) -> RequestLimit:
     rate, burst = (
         (getattr(env, tier.rate_setting), getattr(env, tier.burst_setting)) if tier.counts_requests else (0, 0)
     )
-    has_totals = tier.subject == Subject.CALLER
+    has_totals = tier.subject == Counts.CALLER
     return RequestLimit(
         name, rate, burst,
         concurrent_requests=env.RATE_LIMIT_CONCURRENT_REQUESTS if has_totals else 0,

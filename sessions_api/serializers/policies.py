@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api import conditions
-from sessions_api.evaluation import Asked, Decision
+from sessions_api.evaluation import AskedRule, PolicyDecision
 from sessions_api.models import TrustPolicy
 from sessions_api.serializers.fields import Id
 
@@ -85,7 +85,7 @@ class RuleSerializer(serializers.Serializer[None]):
     enabled = serializers.BooleanField(default=True)
 
 
-class Rules(serializers.ListSerializer):  # type: ignore[type-arg]  # not subscriptable at run time
+class RuleList(serializers.ListSerializer):  # type: ignore[type-arg]  # not subscriptable at run time
     """The rules of a policy. How long their conditions are together is looked at before any of them."""
 
     def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ class NewPolicySerializer(serializers.Serializer[None]):
 
     name = serializers.CharField(max_length=255)
     description = serializers.CharField(max_length=1000, allow_blank=True, default="")
-    rules = Rules(child=RuleSerializer(), min_length=1, max_length=MAX_RULES, help_text=f"1 to {MAX_RULES} rules")
+    rules = RuleList(child=RuleSerializer(), min_length=1, max_length=MAX_RULES, help_text=f"1 to {MAX_RULES} rules")
     enabled = serializers.BooleanField(default=True)
 
     def validate_rules(self, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ class PolicyChangesSerializer(serializers.Serializer[None]):
 
     name = serializers.CharField(max_length=255, required=False)
     description = serializers.CharField(max_length=1000, allow_blank=True, required=False)
-    rules = Rules(
+    rules = RuleList(
         child=RuleSerializer(), min_length=1, max_length=MAX_RULES, required=False, help_text=f"1 to {MAX_RULES} rules"
     )
     enabled = serializers.BooleanField(required=False)
@@ -207,7 +207,7 @@ class QuestionSerializer(serializers.Serializer[None]):
         return context
 
 
-class AskedSerializer(serializers.Serializer[Asked]):
+class AskedSerializer(serializers.Serializer[AskedRule]):
     """A rule that was asked."""
 
     rule_id = serializers.CharField()
@@ -216,7 +216,7 @@ class AskedSerializer(serializers.Serializer[Asked]):
 
 
 @extend_schema_serializer(examples=[OpenApiExample("It may", ANSWER, response_only=True)])
-class DecisionSerializer(serializers.Serializer[Decision]):
+class DecisionSerializer(serializers.Serializer[PolicyDecision]):
     """What a policy says to an action."""
 
     decision = serializers.ChoiceField(["allow", "deny"])

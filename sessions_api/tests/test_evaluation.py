@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sessions_api.evaluation import Asked, Decision, decide
+from sessions_api.evaluation import AskedRule, PolicyDecision, decide
 from sessions_api.models import TrustPolicy
 
 
@@ -13,7 +13,9 @@ def rule(rule_id: str, kind: str = "allow", condition: str = "true", **more: Any
     return fields | more
 
 
-def decision(*rules: dict[str, Any], action: str = "session.view", enabled: bool = True, **context: Any) -> Decision:
+def decision(
+    *rules: dict[str, Any], action: str = "session.view", enabled: bool = True, **context: Any
+) -> PolicyDecision:
     return decide(TrustPolicy(rules=list(rules), enabled=enabled), action=action, context=context)
 
 
@@ -24,19 +26,21 @@ def who(*rules: dict[str, Any], **more: Any) -> tuple[str, str | None]:
 
 
 def test_the_rule_that_matches_decides_and_is_named() -> None:
-    assert decision(rule("a", condition="age > 17"), age=18) == Decision(
-        "allow", "a", "The allow rule a matches.", (Asked("a", True),)
+    assert decision(rule("a", condition="age > 17"), age=18) == PolicyDecision(
+        "allow", "a", "The allow rule a matches.", (AskedRule("a", True),)
     )
 
 
 def test_what_no_rule_allows_is_denied() -> None:
-    assert decision(rule("a", condition="age > 17"), age=17) == Decision(
-        "deny", None, "No rule allows it.", (Asked("a", False),)
+    assert decision(rule("a", condition="age > 17"), age=17) == PolicyDecision(
+        "deny", None, "No rule allows it.", (AskedRule("a", False),)
     )
 
 
 def test_a_disabled_policy_denies_and_asks_no_rule() -> None:
-    assert decision(rule("a"), enabled=False) == Decision("deny", None, "The policy is disabled: it allows nothing.")
+    assert decision(rule("a"), enabled=False) == PolicyDecision(
+        "deny", None, "The policy is disabled: it allows nothing."
+    )
 
 
 def test_a_disabled_rule_is_not_asked() -> None:
@@ -82,13 +86,13 @@ def test_a_deny_rule_that_cannot_be_decided_denies() -> None:
     decided = decision(rule("d", "deny", "age < 18"), rule("a"))
     assert (decided.decision, decided.rule_id) == ("deny", "d")
     assert decided.reason == "The deny rule d cannot be decided, and so denies: age is missing."
-    assert decided.evaluated == (Asked("d", False, "age is missing"),)
+    assert decided.evaluated == (AskedRule("d", False, "age is missing"),)
 
 
 def test_an_allow_rule_that_cannot_be_decided_allows_nothing_and_says_so() -> None:
     decided = decision(rule("a", condition="age > 17"), age="18")
     assert (decided.decision, decided.rule_id) == ("deny", None)
-    assert decided.evaluated == (Asked("a", False, "string > number has no meaning"),)
+    assert decided.evaluated == (AskedRule("a", False, "string > number has no meaning"),)
 
 
 def test_another_rule_may_allow_after_an_allow_rule_that_cannot_be_decided() -> None:
@@ -99,4 +103,4 @@ def test_another_rule_may_allow_after_an_allow_rule_that_cannot_be_decided() -> 
 def test_a_stored_condition_that_is_none_any_more_never_allows(kind: str, rule_id: str | None) -> None:
     decided = decision(rule("x", kind, "age >"), age=18)
     assert (decided.decision, decided.rule_id) == ("deny", rule_id)
-    assert decided.evaluated == (Asked("x", False, "the condition ends too early"),)
+    assert decided.evaluated == (AskedRule("x", False, "the condition ends too early"),)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.api_keys import create_api_key, key_id_of
-from accounts.idempotency import ANSWER_LIMIT, LEASE, Answer, Attempt, begin
+from accounts.idempotency import ANSWER_LIMIT, LEASE, Execution, KeptAnswer, begin
 from accounts.models import ApiKey, IdempotentRequest, User
 from accounts.prune import chores
 from accounts.tokens.issuing import issue_tokens
@@ -119,7 +119,7 @@ def test_the_repetition_of_a_new_api_key_omits_its_secret(post: Poster, api: Api
     assert second.json() == first.json() | {"api_key": None}
     assert api.send("get", "/users/me", headers={"X-API-Key": secret}).status_code == 200
     [row] = IdempotentRequest.objects.values()
-    assert secret not in Answer.unseal(row["answer"]).body
+    assert secret not in KeptAnswer.unseal(row["answer"]).body
 
 
 def test_the_answer_is_the_first_one_whatever_became_of_the_resource(post: Poster, api: ApiClient, token: str) -> None:
@@ -241,20 +241,28 @@ def test_the_last_place_is_not_taken_twice_by_one_request(owner: User, makers: d
     assert len(made("policy")) == 50
 
 
-def attempt(owner: User) -> Attempt | Answer:
+def attempt(owner: User) -> Execution | KeptAnswer:
     return begin(bucket="user:1", user_id=str(owner.pk), key=KEY, same="f")
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(503, {}, ""), Answer(500, {}, ""), Answer(429, {}, ""), Answer(201, {}, "x" * (ANSWER_LIMIT + 1))]
+    "answer",
+    [
+        KeptAnswer(503, {}, ""),
+        KeptAnswer(500, {}, ""),
+        KeptAnswer(429, {}, ""),
+        KeptAnswer(201, {}, "x" * (ANSWER_LIMIT + 1)),
+    ],
 )
-def test_after_what_is_not_kept_the_next_attempt_goes_on_with_the_same_resource(owner: User, answer: Answer) -> None:
+def test_after_what_is_not_kept_the_next_attempt_goes_on_with_the_same_resource(
+    owner: User, answer: KeptAnswer
+) -> None:
     first = attempt(owner)
-    assert isinstance(first, Attempt)
+    assert isinstance(first, Execution)
     first.finish(answer)
 
     second = attempt(owner)
-    assert isinstance(second, Attempt)
+    assert isinstance(second, Execution)
     assert (second.resource_id, second.attempt != first.attempt) == (first.resource_id, True)
 
 
@@ -262,21 +270,21 @@ def test_an_attempt_that_was_taken_over_keeps_no_answer(owner: User) -> None:
     first = attempt(owner)
     end_lease()
     second = attempt(owner)
-    assert isinstance(first, Attempt)
-    assert isinstance(second, Attempt)
+    assert isinstance(first, Execution)
+    assert isinstance(second, Execution)
 
-    first.finish(Answer(201, {}, "first"))
+    first.finish(KeptAnswer(201, {}, "first"))
     with pytest.raises(RequestUnderWay):
         attempt(owner)
-    second.finish(Answer(201, {}, "second"))
-    assert attempt(owner) == Answer(201, {}, "second")
+    second.finish(KeptAnswer(201, {}, "second"))
+    assert attempt(owner) == KeptAnswer(201, {}, "second")
 
 
 def test_a_lease_from_a_clock_that_is_far_ahead_does_not_block_the_key(owner: User) -> None:
     attempt(owner)
     IdempotentRequest.objects.update(lease_ends_at=timezone.now() + timedelta(hours=1))
 
-    assert isinstance(attempt(owner), Attempt)
+    assert isinstance(attempt(owner), Execution)
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -286,7 +294,7 @@ def test_of_those_who_take_over_at_once_one_does(owner: User) -> None:
 
     def take_over(_: int) -> bool:
         try:
-            return isinstance(attempt(owner), Attempt)
+            return isinstance(attempt(owner), Execution)
         except RequestUnderWay:
             return False
 

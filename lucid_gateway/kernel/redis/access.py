@@ -14,7 +14,7 @@ from lucid_gateway.kernel.redis.breaker import (
     RedisCallFailed,
     RedisUnavailable,
 )
-from lucid_gateway.kernel.redis.connections import Pool, Primary
+from lucid_gateway.kernel.redis.connections import Primary, RedisPool
 from lucid_gateway.policy.keys import REDIS_PROBE
 
 __all__ = [
@@ -40,7 +40,7 @@ def drop_connections() -> None:
     """End all connections of this process, those in use too, and ask Sentinel before the next is made."""
     if known := primary():
         known.forget()
-    cast(Pool, redis_client().connection_pool).hang_up()
+    cast(RedisPool, redis_client().connection_pool).hang_up()
 
 
 class ClusterNode(RedisConnectionError):

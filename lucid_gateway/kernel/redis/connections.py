@@ -37,7 +37,7 @@ class ConnectionQueue(LifoQueue[Any]):
             raise PoolBusy("all connections are busy") from None
 
 
-class Pool(BlockingConnectionPool):
+class RedisPool(BlockingConnectionPool):
     """The connections of one process, those that were made for use outside the pool too."""
 
     def __init__(self, **options: Any) -> None:
@@ -56,7 +56,7 @@ class Pool(BlockingConnectionPool):
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-class Answer(NamedTuple):
+class SentinelReply(NamedTuple):
     """What one Sentinel says of the group: the highest epoch (the number of the last failover) is right."""
 
     epoch: int
@@ -102,7 +102,7 @@ class Primary:
                     return answer.address
         raise RedisConnectionError(f"no Sentinel names a primary of {self.group} that is up")
 
-    def answer_of(self, sentinel: Redis) -> Answer | None:
+    def answer_of(self, sentinel: Redis) -> SentinelReply | None:
         """Return what the Sentinel says, None if it does not answer or does not know the group."""
         try:
             pipeline = sentinel.pipeline(transaction=False)
@@ -114,7 +114,7 @@ class Primary:
         # During a failover the address is the new primary's already, and the flags are still those of the old one.
         host, port = str_if_bytes(address[0]), address[1]
         moved = (host, port) != (state["ip"], state["port"])
-        return Answer(state["config-epoch"], (host, port), moved or not (state["is_sdown"] or state["is_odown"]))
+        return SentinelReply(state["config-epoch"], (host, port), moved or not (state["is_sdown"] or state["is_odown"]))
 
 
 class PrimaryConnection(Connection):
