@@ -1,4 +1,4 @@
-"""Many clients at once, each on a connection that it keeps, and tokens for as many users as a test needs."""
+"""Many concurrent clients, each on one connection, and tokens for as many users as a test needs."""
 
 import time
 import uuid
@@ -13,8 +13,8 @@ from testing.raw_http import RawAnswer, RawConnection, request_bytes
 
 
 def access_token(role: str = "user", user_id: str = "") -> str:
-    """Return the token of a user of its own, signed as the gateways sign. No database knows it: a worker lets it in
-    while the copy of what is revoked is whole, as then it asks Redis alone.
+    """Return the token of a new user, signed as the gateways sign. The user is in no database: workers admit the token
+    while Redis has all revocations, because then they ask only Redis.
     """
     now, user_id = int(time.time()), user_id or str(uuid.uuid4())
     claims = {
@@ -35,7 +35,7 @@ def get(path: str, *fields: str) -> bytes:
 
 
 def crowd(ports: Sequence[int], requests: Sequence[bytes], *, clients: int = 16, pause: float = 0.0) -> list[RawAnswer]:
-    """Send the requests, each by one of the clients, which are spread over the ports; return the answers in order.
+    """Send the requests with clients that are spread over the ports; return the answers in order.
 
     Each client pauses for so many seconds between its requests.
     """

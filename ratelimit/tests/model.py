@@ -1,4 +1,4 @@
-"""The rules of the contract's section 5, written down as plainly as possible, to judge the limiters by."""
+"""A model of the contract's section 5, as plain as possible, which the limiters are compared with."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ LEASE_SECONDS = 15
 
 @dataclass
 class PlainLimit:
-    """One bucket; `admit` returns (admitted, left in the window, left of the burst) for a clock that only goes on."""
+    """One bucket; `admit` returns (admitted, left in the window, left of the burst). The clock must not go back."""
 
     tier: RequestLimit
     in_minute: dict[int, int] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class PlainLimit:
 
 
 class PlainLimiter:
-    """All that is decided of a request, in its order: requests at a time, then the day, then the minute.
+    """The whole decision on a request, in its order: concurrency, then the quota of the day, then the rate.
 
-    What only observes says so and goes on as if nothing had been. `admit` returns (verdict, left, left of the burst).
+    A limit in shadow mode gives its verdict and counts the request. `admit` returns (verdict, left, left of the burst).
     """
 
     def __init__(self, tier: RequestLimit) -> None:
@@ -69,9 +69,9 @@ class PlainLimiter:
 
 
 class PlainBucket:
-    """A bucket of bytes that fills at a steady rate and may go below zero for as long as one waits at most.
+    """A bucket of bytes that fills at a steady rate; its level may be negative up to the longest wait.
 
-    `take` returns (wait in ms, or minus the ms until a retry is worth it; level) for a clock that only goes on.
+    `take` returns (ms to wait, or minus the ms until a retry can pass; level). The clock must not go back.
     """
 
     def __init__(self, tier: ByteLimit, longest_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a real server: it notes what passes to the server, and can hold the answers back."""
+"""A TCP relay in front of a real server: it records what passes to the server, and can delay the answers."""
 
 import contextlib
 import socket
@@ -21,7 +21,7 @@ class Relay:
 
 @contextlib.contextmanager
 def running_relay(server_port: int) -> Iterator[Relay]:
-    """Relay to a server on this machine, which need not always be there."""
+    """Relay to a server on this machine, which may be stopped and started."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         relay = Relay(listener.getsockname()[1])
         threading.Thread(target=accept, args=(relay, listener, server_port), daemon=True).start()
@@ -40,7 +40,7 @@ def accept(relay: Relay, listener: socket.socket, server_port: int) -> None:
 
 
 def connect(relay: Relay, client: socket.socket, server_port: int) -> None:
-    """Pass on in both directions until one end closes; without the server the client's connection ends at once."""
+    """Relay in both directions until one end closes; while the server is stopped, close the client's connection."""
     with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server_port)) as server:
         answers = threading.Thread(target=pass_on, args=(relay, server, client, True), daemon=True)
         answers.start()
@@ -49,14 +49,14 @@ def connect(relay: Relay, client: socket.socket, server_port: int) -> None:
 
 
 def hold(relay: Relay) -> None:
-    """Wait for as long as the delay says; when it is lifted, what is held back goes on at once."""
+    """Wait for the delay; when it is removed, stop waiting at once."""
     started = time.monotonic()
     while time.monotonic() - started < relay.delay:
         time.sleep(0.005)
 
 
 def pass_on(relay: Relay, source: socket.socket, target: socket.socket, answers: bool) -> None:
-    """Pass on what the source sends until it ends, then end both directions."""
+    """Relay what the source sends until it ends, then close both directions."""
     target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.suppress(OSError):
         while piece := source.recv(PIECE):

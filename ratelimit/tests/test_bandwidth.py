@@ -1,4 +1,4 @@
-"""Uploads in bytes: a bucket on a real Redis that fills at a steady rate, and a body that is read no faster."""
+"""The bandwidth limit: a bucket on a real Redis that fills at a steady rate, and a body that is read no faster."""
 
 import io
 import threading
@@ -28,7 +28,7 @@ START = 1_700_000_000_000
 
 
 class Clock:
-    """Stands in for the module `time`: sleeping takes no time, but is noted and moves the clock on."""
+    """Stands in for the module `time`: sleeping takes no time, but is recorded and advances the clock."""
 
     def __init__(self) -> None:
         self.now, self.slept = 100.0, list[float]()
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def no_redis() -> Iterator[None]:
-    """A Redis that cannot be had, and a process that has counted nothing yet."""
+    """Redis is unavailable, and the process has counted nothing yet."""
     breaker.outage = Outage()
     bandwidth.local.levels.clear()
     yield
@@ -68,13 +68,13 @@ def test_the_burst_passes_at_once() -> None:
     assert [decision.level for decision in decisions] == [3_000, 2_000, 1_000, 0]
 
 
-def test_beyond_the_burst_bytes_wait_for_their_turn() -> None:
+def test_bytes_beyond_the_burst_have_to_wait() -> None:
     decisions = [take(SLOW, "user:1", size, now_ms=START) for size in (4_000, 500, 1_500)]
 
     assert [(decision.admitted, decision.wait) for decision in decisions] == [(True, 0), (True, 0.5), (True, 2.0)]
 
 
-def test_who_would_wait_too_long_is_refused_and_nothing_is_taken() -> None:
+def test_bytes_that_would_wait_too_long_are_refused_and_not_taken() -> None:
     take(SLOW, "user:1", 4_000, now_ms=START)
 
     refused = [take(SLOW, "user:1", 2_500, now_ms=START) for _ in range(3)]
@@ -90,7 +90,7 @@ def test_the_bucket_fills_at_its_rate_up_to_the_burst() -> None:
     assert take(SLOW, "user:1", 0, now_ms=START + 60_000).level == 4_000
 
 
-def test_a_clock_that_is_set_back_gives_and_takes_nothing() -> None:
+def test_a_clock_that_is_set_back_does_not_change_the_level() -> None:
     take(SLOW, "user:1", 3_000, now_ms=START)
 
     assert take(SLOW, "user:1", 0, now_ms=START - 3_600_000).level == 1_000
@@ -103,13 +103,13 @@ def test_each_subject_has_a_bucket_of_its_own() -> None:
     assert take(SLOW, "user:2", 0, now_ms=START).level == 4_000
 
 
-def test_the_key_lives_until_the_bucket_is_full_again(empty_redis: Redis) -> None:
+def test_the_key_expires_when_the_bucket_is_full_again(empty_redis: Redis) -> None:
     take(SLOW, "user:1", 5_000, now_ms=START)
 
     assert empty_redis.ttl(keys.bandwidth("user:1", "slow")) == 6
 
 
-def test_the_clock_is_redis(empty_redis: Redis) -> None:
+def test_redis_provides_the_clock(empty_redis: Redis) -> None:
     take(SLOW, "user:1", 1_000)
 
     stored, (seconds, _) = empty_redis.hget(keys.bandwidth("user:1", "slow"), "t"), empty_redis.time()
@@ -117,7 +117,7 @@ def test_the_clock_is_redis(empty_redis: Redis) -> None:
     assert abs(int(stored) / 1000 - seconds) < 5
 
 
-# Rates of whole bytes a millisecond leave nothing to round; the others do.
+# Rates in whole bytes per millisecond need no rounding; the others do.
 RATES = st.one_of(st.integers(1, 50).map(lambda number: number * 1_000), st.integers(1, 50_000))
 TIERS = st.builds(ByteLimit, st.just("model"), RATES, st.integers(0, 100_000))
 STEPS = st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 150_000)), min_size=1, max_size=20)
@@ -137,14 +137,14 @@ def check_against_the_rules(
         decision = take_at(size, now)
         needed = expected if expected >= 0 else LONGEST_MS - expected
         if not exact and abs(needed - LONGEST_MS) <= 1 + ms_off:
-            return  # a hair's breadth on either side of a refusal
+            return  # too close to a refusal for rounding
         assert decision.admitted is (expected >= 0)
         assert -ms_off - 0.001 <= decision.wait * 1_000 - abs(expected) <= 1 + ms_off
         assert abs(decision.level - level) <= 1 + bytes_off
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_the_script_decides_as_the_rules_say(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
+def test_the_script_agrees_with_the_model(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
     subject = f"user:{uuid.uuid4()}"
 
     check_against_the_rules(tier, steps, lambda size, ms: take(tier, subject, size, now_ms=START + ms))
@@ -163,9 +163,7 @@ def test_every_bucket_has_an_expiry(tier: ByteLimit, steps: list[tuple[int, int]
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_over_any_time_no_more_passes_than_the_burst_and_the_rate(
-    tier: ByteLimit, steps: list[tuple[int, int]]
-) -> None:
+def test_never_more_than_burst_and_rate_passes(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
     subject, now, passed = f"user:{uuid.uuid4()}", START, []
     for wait, size in steps:
         now += wait
@@ -177,13 +175,15 @@ def test_over_any_time_no_more_passes_than_the_burst_and_the_rate(
         for last in range(first, len(passed)):
             total = sum(size for _, size in passed[first : last + 1])
             of_time = tier.bytes_per_second * (passed[last][0] - begin)
-            # A piece passes as a whole; a piece of more than the burst has waited for the rest of itself.
+            # A piece passes as a whole; a piece larger than the burst has waited for its remaining bytes.
             assert total <= max(tier.burst_bytes, piece) + of_time + 1 + tier.bytes_per_second / 1_000
 
 
 @given(tier=TIERS, before=STEPS, size=st.integers(1, 150_000))
-def test_after_the_told_wait_the_same_bytes_do_pass(tier: ByteLimit, before: list[tuple[int, int]], size: int) -> None:
-    size = min(size, tier.bytes_per_second)  # bodies are read in no larger pieces
+def test_refused_bytes_pass_after_the_wait_that_the_refusal_names(
+    tier: ByteLimit, before: list[tuple[int, int]], size: int
+) -> None:
+    size = min(size, tier.bytes_per_second)  # a body is read in pieces of at most this size
     subject, now = f"user:{uuid.uuid4()}", START
     for wait, earlier in before:
         now += wait
@@ -201,7 +201,7 @@ def test_threads_share_one_bucket() -> None:
     assert sorted(decision.level for decision in decisions if decision.admitted) == list(range(-2_000, 4_000, 100))
 
 
-def test_what_is_read_is_counted_and_waited_for(clock: Clock, empty_redis: Redis) -> None:
+def test_bytes_that_are_read_are_counted_and_waited_for(clock: Clock, empty_redis: Redis) -> None:
     body = metered(6_000)
 
     assert [len(body.read(1_000)) for _ in range(7)] == [1_000] * 6 + [0]
@@ -216,7 +216,7 @@ def test_a_claimed_length_counts_nothing(clock: Clock) -> None:
     assert take(SLOW, "user:1", 0).level >= 3_990
 
 
-def test_too_much_at_once_is_3004_and_tells_when(clock: Clock) -> None:
+def test_too_many_bytes_are_refused_with_3004_and_retry_after(clock: Clock) -> None:
     body = metered(9_000)
     take(SLOW, "user:1", 6_000)  # by another upload, which sleeps until they may pass
 
@@ -228,7 +228,7 @@ def test_too_much_at_once_is_3004_and_tells_when(clock: Clock) -> None:
     assert refused.value.details == {"tier": "slow", "retry_after": 1}
 
 
-def test_however_low_the_rate_a_body_is_slowed_and_not_refused(no_redis: None, clock: Clock) -> None:
+def test_a_low_rate_slows_a_body_and_does_not_refuse_it(no_redis: None, clock: Clock) -> None:
     body = metered(1_000, ByteLimit("narrow", bytes_per_second=100, burst_bytes=50))
 
     assert sum(len(piece) for piece in iter(lambda: body.read(128 * 1024), b"")) == 1_000
@@ -245,7 +245,7 @@ def test_a_real_wait_slows_the_reader() -> None:
     assert time.monotonic() - started >= 0.18
 
 
-def test_two_uploads_of_a_user_share_the_rate() -> None:
+def test_two_uploads_of_one_user_share_the_rate() -> None:
     tier = ByteLimit("quick", bytes_per_second=1_000_000, burst_bytes=0)
     started = time.monotonic()
 
@@ -263,7 +263,7 @@ def test_two_uploads_of_a_user_share_the_rate() -> None:
     assert time.monotonic() - started >= 0.18
 
 
-def test_shadow_mode_counts_and_lets_pass(clock: Clock) -> None:
+def test_shadow_mode_counts_but_does_not_refuse(clock: Clock) -> None:
     body = metered(9_000, ByteLimit("slow", 1_000, 4_000, observe_only=True))
 
     assert [len(body.read(4_500)) for _ in range(3)] == [4_500, 4_500, 0]
@@ -279,7 +279,7 @@ def test_disabled_limits_count_no_bytes(settings: Settings, clock: Clock, empty_
     assert not empty_redis.exists(keys.bandwidth("user:1", "slow"))
 
 
-def test_without_redis_the_process_limits_alone(no_redis: None, clock: Clock) -> None:
+def test_without_redis_the_process_counts_on_its_own(no_redis: None, clock: Clock) -> None:
     body = metered(20_000)
     for _ in range(6):
         body.read(1_000)
@@ -290,7 +290,7 @@ def test_without_redis_the_process_limits_alone(no_redis: None, clock: Clock) ->
         body.read(1_000)
 
 
-def test_alone_a_refusal_takes_nothing_and_each_subject_has_its_own_bucket() -> None:
+def test_without_redis_a_refusal_takes_nothing_and_each_subject_has_its_own_bucket() -> None:
     buckets = LocalBuckets()
     buckets.take(SLOW, "user:1", 4_000)
 
@@ -299,7 +299,7 @@ def test_alone_a_refusal_takes_nothing_and_each_subject_has_its_own_bucket() -> 
     assert buckets.take(SLOW, "user:2", 0).level == 4_000
 
 
-def test_alone_the_bucket_fills_again(clock: Clock) -> None:
+def test_without_redis_the_bucket_fills_again(clock: Clock) -> None:
     buckets = LocalBuckets()
     buckets.take(SLOW, "user:1", 4_000)
     clock.now += 1.5
@@ -307,7 +307,7 @@ def test_alone_the_bucket_fills_again(clock: Clock) -> None:
     assert buckets.take(SLOW, "user:1", 0).level == 1_500
 
 
-def test_alone_a_process_remembers_a_bounded_number_of_subjects() -> None:
+def test_without_redis_a_process_remembers_a_bounded_number_of_subjects() -> None:
     buckets = LocalBuckets()
     for number in range(10_100):
         buckets.take(SLOW, f"user:{number}", 1)
@@ -316,7 +316,7 @@ def test_alone_a_process_remembers_a_bounded_number_of_subjects() -> None:
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_alone_the_process_decides_as_the_rules_say(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
+def test_without_redis_the_process_agrees_with_the_model(tier: ByteLimit, steps: list[tuple[int, int]]) -> None:
     buckets, clock = LocalBuckets(), Clock()
 
     def take_at(size: int, ms: int) -> BandwidthDecision:
@@ -329,7 +329,7 @@ def test_alone_the_process_decides_as_the_rules_say(tier: ByteLimit, steps: list
 
 
 @pytest.mark.parametrize(("wait", "told"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.001, "2"), (7.5, "8")])
-def test_a_refusal_tells_whole_seconds_and_never_too_few(wait: float, told: str) -> None:
+def test_retry_after_is_in_whole_seconds_and_never_too_short(wait: float, told: str) -> None:
     assert BandwidthDecision(SLOW, False, wait, 0).error().headers == {"Retry-After": told}
 
 
@@ -343,7 +343,7 @@ def test_the_headers_of_a_decision_are_in_bytes() -> None:
     assert abs(int(headers["X-RateLimit-Reset"]) - time.time() - 3) < 2
 
 
-def test_what_is_owed_is_told_as_nothing_left() -> None:
+def test_remaining_bytes_are_never_negative() -> None:
     headers = BandwidthDecision(SLOW, True, 1.5, -1_500).headers()
 
     assert headers["X-RateLimit-Remaining"] == "0"

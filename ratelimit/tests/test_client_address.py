@@ -1,4 +1,4 @@
-"""Whose request it is: the rightmost address that no client can forge."""
+"""The client's address: the rightmost one that no client can forge."""
 
 import ipaddress
 
@@ -60,13 +60,13 @@ def test_the_rightmost_untrusted_address_is_the_client(peer: str, forwarded_for:
 
 
 @given(st.text())
-def test_what_a_client_forges_on_the_left_changes_nothing(forged: str) -> None:
+def test_forged_entries_on_the_left_change_nothing(forged: str) -> None:
     assert resolve(PROXY, f"{forged}, {CLIENT}, 10.0.0.2", PROXIES) == CLIENT
     assert resolve(CLIENT, forged, PROXIES) == CLIENT
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
-def test_the_port_of_an_entry_changes_nothing(address: ipaddress.IPv4Address, port: int) -> None:
+def test_a_port_in_an_entry_changes_nothing(address: ipaddress.IPv4Address, port: int) -> None:
     entry = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
     assert resolve(PROXY, entry, PROXIES) == resolve(PROXY, str(address), PROXIES)
@@ -76,7 +76,7 @@ ENTRY = st.text('0123456789abcdefABCDEF.:[]% x,"', max_size=40) | st.text(max_si
 
 
 @given(ENTRY)
-def test_whatever_an_entry_says_the_client_is_an_address(entry: str) -> None:
+def test_the_client_is_an_address_whatever_an_entry_says(entry: str) -> None:
     client = resolve(PROXY, entry, PROXIES)
 
     assert str(ipaddress.ip_address(client)) == client
@@ -85,7 +85,7 @@ def test_whatever_an_entry_says_the_client_is_an_address(entry: str) -> None:
 
 
 @given(ENTRY, st.integers(0, 65535))
-def test_what_a_client_forges_left_of_a_port_changes_nothing(forged: str, port: int) -> None:
+def test_forged_entries_left_of_an_entry_with_a_port_change_nothing(forged: str, port: int) -> None:
     assert resolve(PROXY, f"{forged}, {CLIENT}:{port}, [fd00::2]:{port}", PROXIES) == CLIENT
 
 
@@ -95,7 +95,7 @@ def test_nobody_is_trusted_without_trusted_proxies() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "_hidden", "1.2.3", "1.2.3.4:80", "[::1]", "010.0.0.1", "1.2.3.4/32"])
-def test_garbage_is_no_address(text: str) -> None:
+def test_garbage_is_not_an_address(text: str) -> None:
     assert parse(text) is None
 
 
@@ -112,12 +112,12 @@ def test_garbage_is_no_address(text: str) -> None:
         ("garbage", "unknown"),
     ],
 )
-def test_an_ipv6_address_counts_as_its_64(address: str, bucket: str) -> None:
+def test_an_ipv6_address_is_counted_as_its_64_network(address: str, bucket: str) -> None:
     assert address_bucket(address) == bucket
 
 
 @given(st.ip_addresses(v=6))
-def test_every_address_has_a_bucket_of_its_network(address: ipaddress.IPv6Address) -> None:
+def test_addresses_of_one_64_network_share_a_bucket(address: ipaddress.IPv6Address) -> None:
     bucket = address_bucket(str(address))
 
     assert address.ipv4_mapped or address in ipaddress.ip_network(bucket)

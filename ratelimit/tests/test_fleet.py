@@ -1,4 +1,4 @@
-"""Two gateways with two workers each, on one Redis and one database: limits hold for all of them together."""
+"""Two gateways with two workers each, on one Redis and one database: limits apply to all of them together."""
 
 import contextlib
 import itertools
@@ -32,11 +32,11 @@ LIMITS = {
     "login_attempt": (24, 8),
 }  # fmt: skip
 PUBLIC = sum(LIMITS["public"])
-UPLOAD_RATE, UPLOAD_BURST = 250_000, 1_000_000  # bytes a second, bytes
-PIECE = 128 * 1024  # what the gateway reads at a time
-HEAD = 1500  # bytes, more than the head of a request has
-FOLLOWED_WITHIN = 2.5  # seconds; workers read the rules every two
-LEEWAY = 6.0  # seconds, for a machine that has other things to do
+UPLOAD_RATE, UPLOAD_BURST = 250_000, 1_000_000  # bytes per second, bytes
+PIECE = 128 * 1024  # bytes that the gateway reads in one piece
+HEAD = 1500  # bytes, more than the head of a request
+FOLLOWED_WITHIN = 2.5  # seconds; workers read changed rules within two
+LEEWAY = 6.0  # seconds, for a busy machine
 OFFENDER = "203.0.113.99"
 VERSION = "/meta/version"
 
@@ -46,7 +46,7 @@ newcomers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Turn:
-    """What a user and an address got who went on asking while the minute turned: statuses before, and at the turn."""
+    """The statuses that a user and an address got before and during the change of the minute."""
 
     user: tuple[Counter[int], Counter[int]]
     address: tuple[Counter[int], Counter[int]]
@@ -100,13 +100,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         first = stack.enter_context(running_gateway(**environment))
         gateways = [first, stack.enter_context(another(first))]
         for gateway in gateways:
-            wait_for_copy(gateway)
+            wait_for_revocations(gateway)
         yield Fleet(gateways, uploads)
 
 
-def wait_for_copy(gateway: Gateway) -> None:
-    """Return when each worker believes the copy of what is revoked. Until then it asks the database, which knows none
-    of the tokens of these tests.
+def wait_for_revocations(gateway: Gateway) -> None:
+    """Return when each worker relies on the revocations in Redis. Until then it asks the database, which has none of
+    the users of these tests.
     """
     request = get("/chain/info", bearer(access_token()), client("203.0.113.1"))
     deadline = time.monotonic() + 60
@@ -133,7 +133,7 @@ def another(gateway: Gateway) -> Iterator[Gateway]:
 
 
 def client(address: str) -> str:
-    """Return the header field by which the proxy tells whose request it is."""
+    """Return the header field in which the proxy names the client."""
     return f"X-Forwarded-For: {address}"
 
 
@@ -143,15 +143,15 @@ def statuses(answers: list[RawAnswer]) -> Counter[int]:
 
 @pytest.fixture(scope="module", autouse=True)
 def turn(fleet: Fleet) -> Iterator[Callable[[], Turn]]:
-    """While the other tests run, a user and an address ask until nothing is admitted any more, and go on when the
-    minute turns.
+    """Beside the other tests, a user and an address send requests until all are refused, and again when the minute
+    ends.
     """
     with ThreadPoolExecutor(1) as thread:
         yield thread.submit(ask_across_the_turn, fleet).result
 
 
 def ask_across_the_turn(fleet: Fleet) -> Turn:
-    """Exhaust both, then ask from half a second before the turn of the minute until it has turned."""
+    """Exhaust both limits, then send requests from half a second before the end of the minute until it has ended."""
     early_in_the_minute(20)
     user, address = get("/chain/info", bearer(access_token())), get(VERSION, client(OFFENDER))
     before = [statuses(crowd(fleet.ports, [request] * (2 * PUBLIC + 10))) for request in (user, address)]
@@ -163,7 +163,7 @@ def ask_across_the_turn(fleet: Fleet) -> Turn:
 
 
 def newcomer() -> str:
-    """Return an address that has asked for nothing yet."""
+    """Return an address that has not sent a request yet."""
     return f"198.51.101.{next(newcomers)}"
 
 
@@ -196,7 +196,7 @@ def test_a_first_minute_admits_exactly_the_limit_and_the_burst(fleet: Fleet, tie
     assert all(59 - ended % 60 <= int(answer.header("Retry-After") or 0) <= 61 - begun % 60 for answer in refused)
 
 
-def test_an_ipv6_client_counts_as_its_64_on_both_gateways(fleet: Fleet) -> None:
+def test_an_ipv6_client_is_counted_as_its_64_network_on_both_gateways(fleet: Fleet) -> None:
     def ask() -> list[RawAnswer]:
         network = f"2001:db8:0:{next(newcomers):x}"
         return crowd(fleet.ports, [get(VERSION, client(f"{network}::{number:x}")) for number in range(PUBLIC + 20)])
@@ -206,7 +206,7 @@ def test_an_ipv6_client_counts_as_its_64_on_both_gateways(fleet: Fleet) -> None:
     assert statuses(answers) == {200: PUBLIC, 429: 20}
 
 
-def test_what_stands_left_of_the_real_address_gives_no_new_bucket(fleet: Fleet) -> None:
+def test_forged_entries_left_of_the_real_address_give_no_new_bucket(fleet: Fleet) -> None:
     def ask() -> list[RawAnswer]:
         address = newcomer()
         chains = [f"192.0.2.{number}, 127.0.0.1, {address}" for number in range(PUBLIC + 10)]
@@ -220,14 +220,14 @@ def test_what_stands_left_of_the_real_address_gives_no_new_bucket(fleet: Fleet) 
 
 
 class Elsewhere(RawConnection):
-    """A connection from an address of the loopback network that is no trusted proxy."""
+    """A connection from an address of the loopback network that is not a trusted proxy."""
 
     def __init__(self, port: int, address: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0))
         self.reader = self.socket.makefile("rb")
 
 
-def test_a_client_that_is_no_trusted_proxy_cannot_speak_for_others(fleet: Fleet) -> None:
+def test_a_client_that_is_not_a_trusted_proxy_cannot_name_another_address(fleet: Fleet) -> None:
     def ask() -> Counter[int]:
         found: Counter[int] = Counter()
         address = f"127.0.1.{next(newcomers)}"
@@ -242,7 +242,7 @@ def test_a_client_that_is_no_trusted_proxy_cannot_speak_for_others(fleet: Fleet)
     assert found == {200: PUBLIC, 429: 10}
 
 
-# Users with a session each, which goes by its user's id.
+# Users with one session each, whose id is the user's.
 MAKE_UPLOADERS = """
 import json
 from accounts.models import User
@@ -254,21 +254,21 @@ print(json.dumps([str(Session.objects.create(pk=user.pk, user=user, name="the on
 
 @pytest.fixture(scope="module")
 def uploaders(fleet: Fleet) -> list[str]:
-    """The ids of users who have a session of that id, one for each to take."""
+    """The ids of users who have a session with the same id; each test takes one."""
     made: list[str] = json.loads(fleet.gateways[0].manage("shell", "-c", MAKE_UPLOADERS).splitlines()[-1])
     return made
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What became of an upload: its answer, and seconds from its start to its end."""
+    """The answer to an upload, and the seconds that it took."""
 
     answer: RawAnswer
     seconds: float
 
 
 def upload(port: int, session: str, token: str, size: int, *, index: int = 0, chunked: bool = False) -> Upload:
-    """Upload a chunk of so many bytes as fast as it is taken."""
+    """Upload a chunk of `size` bytes as fast as the gateway reads it."""
     fields = [bearer(token), f"X-Chunk-Index: {index}", "Content-Type: application/octet-stream"]
     target = f"/api/v1/sessions/{session}/chunks"
     if chunked:
@@ -283,15 +283,13 @@ def upload(port: int, session: str, token: str, size: int, *, index: int = 0, ch
 
 
 def sizes_at_cluster(fleet: Fleet, session: str) -> list[int]:
-    """Return the sizes of the uploads that the cluster has had whole."""
+    """Return the sizes of the uploads that the cluster has received in full."""
     url = f"http://127.0.0.1:{fleet.uploads.port}/api/v1/sessions/{session}/chunks?limit=100"
     with requests.get(url, timeout=10) as response:
         return [chunk["size"] for chunk in response.json()["chunks"]]
 
 
-def test_parallel_uploads_of_one_user_share_the_bandwidth_and_nobody_else_notices(
-    fleet: Fleet, uploaders: list[str]
-) -> None:
+def test_parallel_uploads_share_their_users_bandwidth_and_slow_nobody_else(fleet: Fleet, uploaders: list[str]) -> None:
     session, elsewhere, streams = uploaders.pop(), uploaders.pop(), 8
     token, other = access_token(user_id=session), access_token(user_id=elsewhere)
     fleet.uploads.passed.clear()
@@ -318,7 +316,7 @@ def test_parallel_uploads_of_one_user_share_the_bandwidth_and_nobody_else_notice
     assert (others.answer.status, others.seconds < LEEWAY) == (201, True)
 
 
-def test_a_refused_upload_passes_when_its_answer_said_it_would(fleet: Fleet, uploaders: list[str]) -> None:
+def test_a_refused_upload_passes_after_its_retry_after(fleet: Fleet, uploaders: list[str]) -> None:
     session = uploaders.pop()
     token = access_token(user_id=session)
 
@@ -349,7 +347,7 @@ def is_blocked(answer: RawAnswer) -> bool:
 
 
 def seconds_until(fleet: Fleet, address: str, *, blocked: bool) -> float:
-    """Return how long it takes until all workers block the address, or none does."""
+    """Return the seconds until all workers block the address, or until none does."""
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(RawConnection(port)) for port in fleet.ports * 8]
@@ -377,13 +375,13 @@ def test_networks_are_denied_and_allowed_at_run_time(fleet: Fleet) -> None:
 
 @pytest.fixture(scope="module")
 def denied(fleet: Fleet) -> str:
-    """An address that is denied by now."""
+    """An address that all workers deny."""
     fleet.admin("POST", "/admin/blocked-addresses", network="198.19.0.0/16", reason="test")
     seconds_until(fleet, "198.19.0.1", blocked=True)
     return "198.19.0.1"
 
 
-def test_a_refusal_leaves_the_connection_as_it_is(fleet: Fleet, denied: str) -> None:
+def test_a_refusal_keeps_the_connection_open(fleet: Fleet, denied: str) -> None:
     head = request_bytes("HEAD", "/api/v1/meta/version", client(denied))
     with RawConnection(fleet.ports[0]) as connection:
         connection.send(head)
@@ -399,7 +397,7 @@ def test_a_refusal_leaves_the_connection_as_it_is(fleet: Fleet, denied: str) -> 
     assert third.status == 200
 
 
-def test_a_refused_body_is_not_read_and_ends_the_connection(fleet: Fleet, denied: str) -> None:
+def test_a_refused_body_is_not_read_and_the_connection_is_closed(fleet: Fleet, denied: str) -> None:
     with RawConnection(fleet.ports[0]) as connection:
         connection.send(request_bytes("POST", "/api/v1/auth/login", client(denied), body=b"{}") + get(VERSION))
 
@@ -426,11 +424,11 @@ def test_a_refused_request_costs_a_fraction_of_a_served_one(fleet: Fleet, denied
     served = [get("/chain/info", bearer(access_token())) for _ in range(20) for _ in range(30)]
     refused = [get("/chain/info", bearer(access_token()), client(denied))] * 2000
 
-    # A tenth by measurement (python -m benchmarks --only blocked); a busy machine blurs it.
+    # Measured as a tenth (python -m benchmarks --only blocked); a busy machine makes it less exact.
     assert cost(fleet.gateways[0], refused, 403) < 0.4 * cost(fleet.gateways[0], served, 200)
 
 
-def test_the_window_turns_without_a_second_burst(turn: Callable[[], Turn]) -> None:
+def test_a_new_window_gives_no_second_burst(turn: Callable[[], Turn]) -> None:
     limit, burst = LIMITS["authenticated"]
     before, at_turn = turn().user
 
@@ -460,5 +458,5 @@ def test_an_address_that_keeps_exceeding_is_halved_then_blocked(fleet: Fleet, tu
 
 
 def facts(rule: dict[str, Any]) -> dict[str, Any]:
-    """Return the evidence of a rule without its time and the window that it is about."""
+    """Return the evidence of a rule without its time and window."""
     return {name: value for name, value in rule["evidence"].items() if name not in ("at", "window_seconds")}

@@ -1,4 +1,4 @@
-"""The front gate: requests of blocked addresses are refused before anything else is done for them."""
+"""The front gate: requests from blocked addresses are refused before any other work."""
 
 import json
 import time
@@ -23,7 +23,7 @@ ADDRESS, OTHER, PROXY = "192.0.2.1", "198.51.100.1", "10.0.0.1"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came out of the gate."""
+    """The answer that left the gate."""
 
     status: str
     headers: dict[str, str]
@@ -63,7 +63,7 @@ def inside(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def ask(peer: str = ADDRESS, forwarded_for: str | None = None, **environ: Any) -> Answer:
-    """Send a request through the gate, with a checker of the WSGI rules on either side of it (PEP 3333)."""
+    """Send a request through the gate, with a validator of the WSGI rules (PEP 3333) on both sides."""
     environ = {"SCRIPT_NAME": "", "PATH_INFO": "/", "QUERY_STRING": "", "REMOTE_ADDR": peer} | environ
     if forwarded_for is not None:
         environ["HTTP_X_FORWARDED_FOR"] = forwarded_for
@@ -82,19 +82,19 @@ def ask(peer: str = ADDRESS, forwarded_for: str | None = None, **environ: Any) -
     return Answer(status, dict(headers), body)
 
 
-def test_without_rules_all_are_let_in() -> None:
+def test_without_rules_every_address_is_admitted() -> None:
     assert ask().passed
 
 
 @pytest.mark.parametrize("kind", ["allow", "halved"])
-def test_who_is_allowed_or_halved_is_let_in(kind: str) -> None:
+def test_allowed_and_halved_addresses_are_admitted(kind: str) -> None:
     rules(deny("192.0.2.0/24", kind))
 
     assert ask().passed
     assert refusals.counts == {}
 
 
-def test_who_is_denied_gets_403() -> None:
+def test_a_denied_address_gets_403() -> None:
     rules(deny("192.0.2.0/24"))
 
     answer = ask()
@@ -104,7 +104,7 @@ def test_who_is_denied_gets_403() -> None:
     assert ask(OTHER).passed
 
 
-def test_who_is_refused_is_counted() -> None:
+def test_refusals_are_counted_in_the_metrics() -> None:
     count = lambda: REGISTRY.get_sample_value("lucid_refused_requests_total", {"reason": "blocked_address"})  # noqa: E731
     rules(deny("192.0.2.0/24"))
     before = count() or 0
@@ -115,7 +115,7 @@ def test_who_is_refused_is_counted() -> None:
     assert count() == before + 1
 
 
-def test_who_is_blocked_gets_429_until_the_block_ends() -> None:
+def test_a_blocked_address_gets_429_until_the_block_ends() -> None:
     rules(deny("192.0.2.1/32", "blocked", seconds=3_600))
 
     answer = ask()
@@ -126,20 +126,20 @@ def test_who_is_blocked_gets_429_until_the_block_ends() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.9, "1"), (1.9, "2"), (59.9, "60")])
-def test_the_told_time_is_never_too_short(seconds: float, told: str) -> None:
+def test_retry_after_is_never_too_short(seconds: float, told: str) -> None:
     rules(deny("192.0.2.1/32", "blocked", seconds=seconds))
 
     assert ask().headers["Retry-After"] == told
 
 
-def test_who_comes_back_when_told_is_let_in() -> None:
+def test_a_client_that_waits_for_retry_after_is_admitted() -> None:
     rules(deny("192.0.2.1/32", "blocked", seconds=0.9))
     time.sleep(int(ask().headers["Retry-After"]))
 
     assert ask().passed
 
 
-def test_each_second_tells_what_is_left() -> None:
+def test_retry_after_counts_down_each_second() -> None:
     rules(deny("192.0.2.1/32", "blocked", seconds=60))
     told = int(ask().headers["Retry-After"])
 
@@ -148,7 +148,7 @@ def test_each_second_tells_what_is_left() -> None:
     assert told - 10 < int(ask().headers["Retry-After"]) < told
 
 
-def test_a_block_without_an_end_is_403_and_a_denial_that_ends_is_429() -> None:
+def test_a_rule_without_an_end_is_403_and_one_with_an_end_is_429() -> None:
     rules(deny("192.0.2.1/32", "blocked"), deny("192.0.2.2/32", seconds=60))
 
     assert ask("192.0.2.1").status == "403 Forbidden"
@@ -169,7 +169,7 @@ def test_a_refusal_is_the_envelope_and_nothing_else() -> None:
     assert abs((timezone.now() - written).total_seconds()) < 3
 
 
-def test_each_refusal_has_an_id_of_its_own() -> None:
+def test_each_refusal_has_its_own_request_id() -> None:
     rules(deny("192.0.2.0/24"))
     answers = [ask() for _ in range(20)]
 
@@ -185,7 +185,7 @@ def test_each_refusal_is_counted_for_its_rule() -> None:
     assert refusals.counts == {"192.0.2.1/32": 2, "192.0.2.0/24": 1}
 
 
-def test_an_allowed_address_of_a_denied_network_is_let_in() -> None:
+def test_an_allowed_address_in_a_denied_network_is_admitted() -> None:
     rules(deny("192.0.2.0/24"), deny("192.0.2.1/32", "allow"))
 
     assert ask(ADDRESS).passed
@@ -212,7 +212,7 @@ def test_an_allowed_address_of_a_denied_network_is_let_in() -> None:
         ("garbage", ADDRESS, False),
     ],
 )
-def test_another_hop_is_believed_from_trusted_proxies_and_unix_sockets_alone(
+def test_only_trusted_proxies_and_unix_sockets_may_name_another_hop(
     peer: str, forwarded_for: str | None, refused: bool
 ) -> None:
     rules(deny("192.0.2.0/24"))
@@ -224,7 +224,7 @@ def test_another_hop_is_believed_from_trusted_proxies_and_unix_sockets_alone(
     ("peer", "refused"),
     [("2001:db8::1", True), ("2001:db8:0:0:ffff::1", True), ("2001:db8:0:1::1", False), ("::ffff:192.0.2.1", True)],
 )
-def test_ipv6_peers_are_known_by_their_networks(peer: str, refused: bool) -> None:
+def test_ipv6_peers_are_refused_by_their_networks(peer: str, refused: bool) -> None:
     rules(deny("2001:db8::/64"), deny("192.0.2.1/32"))
 
     assert ask(peer).passed is not refused
@@ -232,13 +232,13 @@ def test_ipv6_peers_are_known_by_their_networks(peer: str, refused: bool) -> Non
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("path", ["/", "/api/v1/meta/health/live", "/admin/", "/\x00"])
-def test_whatever_a_denied_address_asks_for_it_is_refused(method: str, path: str) -> None:
+def test_a_denied_address_is_refused_for_every_method_and_path(method: str, path: str) -> None:
     rules(deny("192.0.2.0/24"))
 
     assert ask(REQUEST_METHOD=method, PATH_INFO=path).status == "403 Forbidden"
 
 
-def test_a_rule_that_is_lifted_lets_in_at_once() -> None:
+def test_an_address_is_admitted_as_soon_as_its_rule_is_lifted() -> None:
     rules(deny("192.0.2.0/24"))
     assert not ask().passed
 

@@ -1,4 +1,4 @@
-"""Leases of requests under way: renewed while they are held, gone when they are given back or their worker is."""
+"""Leases of requests in progress: renewed while they are held, gone after a release or the end of their worker."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ AT_ONCE = RequestLimit("at-once", 1_000, 0, concurrent_requests=2)
 
 @pytest.fixture
 def quick() -> Iterator[RequestLeases]:
-    """A holder that renews every few milliseconds."""
+    """Leases that are renewed every few milliseconds."""
     found = RequestLeases(every=0.01)
     yield found
     found.held.clear()
@@ -46,21 +46,21 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def ms_left(redis: Redis, lease: Lease) -> float:
-    """Return for how long the lease lasts; below zero if it has run out or is not there."""
+    """Return the milliseconds until the lease expires; negative if it has expired or does not exist."""
     seconds, microseconds = redis.time()
     score = redis.zscore(KEY, lease.lease_id)
     return -1.0 if score is None else float(score) - seconds * 1_000 - microseconds / 1_000
 
 
 def about_to_end(redis: Redis, *leases: Lease) -> None:
-    """Put the leases there as they are shortly before they run out."""
+    """Store the leases as they are shortly before they expire."""
     seconds, _ = redis.time()
     for lease in leases:
         redis.zadd(KEY, {lease.lease_id: seconds * 1_000 + 2_000})
     redis.pexpire(KEY, 2_000)
 
 
-def test_what_is_held_is_renewed(empty_redis: Redis, quick: RequestLeases) -> None:
+def test_held_leases_are_renewed(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE, TWO)
     quick.hold(ONE)
 
@@ -70,7 +70,7 @@ def test_what_is_held_is_renewed(empty_redis: Redis, quick: RequestLeases) -> No
     assert empty_redis.pttl(KEY) > LEASE_MS - 2_000
 
 
-def test_what_was_given_back_is_renewed_no_more(empty_redis: Redis, quick: RequestLeases) -> None:
+def test_released_leases_are_not_renewed(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE, TWO)
     quick.hold(ONE)
     quick.hold(TWO)
@@ -82,7 +82,7 @@ def test_what_was_given_back_is_renewed_no_more(empty_redis: Redis, quick: Reque
     assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
 
 
-def test_a_lease_that_was_given_back_while_it_is_renewed_stays_away(empty_redis: Redis) -> None:
+def test_a_lease_that_is_released_during_a_renewal_is_not_added_again(empty_redis: Redis) -> None:
     about_to_end(empty_redis, TWO)
 
     write(empty_redis, [ONE, TWO])
@@ -90,17 +90,17 @@ def test_a_lease_that_was_given_back_while_it_is_renewed_stays_away(empty_redis:
     assert empty_redis.zrange(KEY, 0, -1) == [b"two"]
 
 
-def test_one_thread_renews_for_all_and_ends_when_there_is_nothing_left(quick: RequestLeases) -> None:
+def test_one_thread_renews_all_leases_and_ends_with_the_last(quick: RequestLeases) -> None:
     for number in range(50):
         quick.hold(Lease("user:1", str(number)))
-    assert len([thread for thread in threading.enumerate() if thread.name == "leases"]) <= 2  # that of the process too
+    assert len([thread for thread in threading.enumerate() if thread.name == "leases"]) <= 2  # the process has one, too
 
     for number in range(50):
         quick.release(Lease("user:1", str(number)))
     assert quick.loop.wait(60)
 
 
-def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick: RequestLeases) -> None:
+def test_renewal_starts_again_after_a_time_without_leases(empty_redis: Redis, quick: RequestLeases) -> None:
     quick.hold(ONE)
     quick.release(ONE)
     assert quick.loop.wait(60)
@@ -111,7 +111,7 @@ def test_a_holder_that_had_nothing_to_do_renews_again(empty_redis: Redis, quick:
     wait_until(lambda: ms_left(empty_redis, TWO) > LEASE_MS - 2_000)
 
 
-def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: RequestLeases) -> None:
+def test_renewal_goes_on_after_an_outage_of_redis(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE)
     breaker.outage = Outage()
     quick.hold(ONE)
@@ -121,7 +121,7 @@ def test_an_outage_of_redis_ends_no_renewal(empty_redis: Redis, quick: RequestLe
     wait_until(lambda: ms_left(empty_redis, ONE) > LEASE_MS - 2_000)
 
 
-def test_without_redis_a_lease_is_given_back_by_running_out(empty_redis: Redis, quick: RequestLeases) -> None:
+def test_without_redis_a_released_lease_expires(empty_redis: Redis, quick: RequestLeases) -> None:
     about_to_end(empty_redis, ONE)
     quick.hold(ONE)
     breaker.outage = Outage()
@@ -146,7 +146,7 @@ def through(view: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase
 
 
 def end(response: HttpResponseBase) -> None:
-    """Close the answer as the server does, without what Django does with database connections then."""
+    """Close the answer as the server does, but do not close the database connections."""
     request_finished.disconnect(close_old_connections)
     response.close()
     request_finished.connect(close_old_connections)
@@ -156,7 +156,7 @@ def under_way() -> int:
     return len([lease for lease in request_leases.held if lease.subject == "user:1"])
 
 
-def test_a_request_holds_its_lease_while_it_is_worked_on() -> None:
+def test_a_request_holds_its_lease_while_its_view_runs() -> None:
     seen = []
 
     def view(_: HttpRequest) -> HttpResponse:
@@ -182,7 +182,7 @@ def test_a_streaming_answer_holds_its_lease_until_it_ends(empty_redis: Redis) ->
     assert (under_way(), empty_redis.zcard(KEY)) == (0, 0)
 
 
-def test_an_abandoned_answer_gives_its_lease_back(empty_redis: Redis) -> None:
+def test_an_abandoned_answer_releases_its_lease(empty_redis: Redis) -> None:
     response = through(lambda _: StreamingHttpResponse(iter([b"one", b"two"])))
     assert isinstance(response, StreamingHttpResponse)
     next(iter(response))
@@ -192,7 +192,7 @@ def test_an_abandoned_answer_gives_its_lease_back(empty_redis: Redis) -> None:
     assert (under_way(), empty_redis.zcard(KEY)) == (0, 0)
 
 
-def test_a_decision_that_replaces_another_leaves_its_lease(empty_redis: Redis) -> None:
+def test_a_second_decision_keeps_the_lease_of_the_first(empty_redis: Redis) -> None:
     def view(request: HttpRequest) -> HttpResponse:
         record_of(request).limits = admit(RequestLimit("other", 1, 0), "user:2")
         return HttpResponse()
@@ -204,7 +204,7 @@ def test_a_decision_that_replaces_another_leaves_its_lease(empty_redis: Redis) -
 
 @pytest.fixture
 def one_at_a_time(owner: User) -> None:
-    """The owner may have one request under way."""
+    """The owner may have one request in progress."""
     LimitRule.objects.create(tier="all", subject=f"user:{owner.pk}", concurrent_requests=1)
     rules_cache.load()
 
@@ -221,7 +221,7 @@ def one_at_a_time(owner: User) -> None:
         ("get", "/users/me/none", 404),
     ],
 )
-def test_every_answer_gives_its_place_back(
+def test_every_answer_releases_its_lease(
     api: ApiClient, one_at_a_time: None, tokens: TokenPair, case: tuple[str, str, int]
 ) -> None:
     method, path, status = case
@@ -231,7 +231,7 @@ def test_every_answer_gives_its_place_back(
     assert [response.status_code for response in responses] == [status] * 3
 
 
-def test_a_second_request_beside_the_first_is_refused(
+def test_a_second_concurrent_request_is_refused(
     api: ApiClient, one_at_a_time: None, owner: User, tokens: TokenPair
 ) -> None:
     admit(RequestLimit("first", 9, 0, concurrent_requests=1), keys.user(owner.pk))

@@ -1,4 +1,4 @@
-"""The limiter on a real Redis: a minute's limit, then the burst, decided in one step for everyone."""
+"""The limiter on a real Redis: the limit of a minute, then the burst, decided in one atomic step."""
 
 import subprocess
 import sys
@@ -63,7 +63,7 @@ def test_the_burst_renews_when_it_was_not_used_for_300_seconds() -> None:
     assert admitted(SMALL, 10, START + 300) == 2
 
 
-def test_using_the_rest_of_the_burst_puts_off_its_renewal() -> None:
+def test_using_the_rest_of_the_burst_delays_its_renewal() -> None:
     admitted(SMALL, 4, START)
     admitted(SMALL, 4, START + 200)
 
@@ -71,7 +71,7 @@ def test_using_the_rest_of_the_burst_puts_off_its_renewal() -> None:
     assert admitted(SMALL, 10, START + 500) == 5
 
 
-def test_a_refusal_does_not_put_off_the_renewal() -> None:
+def test_a_refusal_does_not_delay_the_renewal() -> None:
     admitted(SMALL, 10, START)
     admitted(SMALL, 10, START + 250)
 
@@ -87,7 +87,7 @@ def test_a_clock_that_is_set_back_opens_no_second_window() -> None:
     assert decision.resets_at == NOON + 120
 
 
-def test_a_clock_that_ran_ahead_for_a_while_keeps_no_burst_from_renewing(empty_redis: Redis) -> None:
+def test_the_burst_renews_after_the_clock_ran_ahead_for_a_while(empty_redis: Redis) -> None:
     admitted(SMALL, 10, START + DAY)
 
     assert admitted(SMALL, 10, START) == 5
@@ -111,7 +111,7 @@ def test_every_key_has_an_expiry(empty_redis: Redis) -> None:
         assert all(0 < age <= 300 for age in ages.values()), ages
 
 
-def test_a_bucket_without_burst_lives_until_its_window_ends(empty_redis: Redis) -> None:
+def test_a_bucket_without_a_used_burst_expires_with_its_window(empty_redis: Redis) -> None:
     admit(SMALL, "user:1", now=START)
 
     assert empty_redis.ttl(keys.rate("user:1", SMALL.name)) == 51
@@ -123,7 +123,7 @@ def test_a_used_burst_is_remembered_until_it_renews(empty_redis: Redis) -> None:
     assert empty_redis.ttl(keys.rate("user:1", SMALL.name)) >= 299
 
 
-def test_a_closed_gate_lets_nothing_be_counted(empty_redis: Redis) -> None:
+def test_a_closed_gate_refuses_before_anything_is_counted(empty_redis: Redis) -> None:
     empty_redis.set("revoked", 1)
 
     with pytest.raises(GateClosed) as closed:
@@ -143,7 +143,7 @@ def test_the_first_closed_gate_is_named(empty_redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "an-earlier-run", "0" * 40])
-def test_a_gate_for_the_servers_run_is_closed_to_all_other_values(empty_redis: Redis, value: str | None) -> None:
+def test_a_run_id_gate_is_closed_for_every_other_value(empty_redis: Redis, value: str | None) -> None:
     if value is not None:
         empty_redis.set("marker", value)
 
@@ -151,14 +151,14 @@ def test_a_gate_for_the_servers_run_is_closed_to_all_other_values(empty_redis: R
         admit(SMALL, "user:1", gates=[KeyGate("marker", None)])
 
 
-def test_open_gates_let_through(empty_redis: Redis) -> None:
+def test_open_gates_admit(empty_redis: Redis) -> None:
     empty_redis.set("marker", empty_redis.info("server")["run_id"])
     empty_redis.set("epoch", 3)
 
     assert admit(SMALL, "user:1", gates=[KeyGate("marker", None), KeyGate("epoch", 3), KeyGate("revoked", 0)]).admitted
 
 
-def test_disabled_limits_count_nothing_but_gates_hold(settings: Settings, empty_redis: Redis) -> None:
+def test_disabled_limits_count_nothing_but_gates_still_refuse(settings: Settings, empty_redis: Redis) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
 
     assert admitted(SMALL, 10, START) == 10
@@ -168,7 +168,7 @@ def test_disabled_limits_count_nothing_but_gates_hold(settings: Settings, empty_
         admit(SMALL, "user:1", gates=[KeyGate("revoked", 0)])
 
 
-def test_the_clock_is_redis(empty_redis: Redis) -> None:
+def test_redis_provides_the_clock(empty_redis: Redis) -> None:
     seconds, _ = empty_redis.time()
 
     decision = admit(SMALL, "user:1")
@@ -178,14 +178,14 @@ def test_the_clock_is_redis(empty_redis: Redis) -> None:
     assert 0 < decision.resets_in <= 60
 
 
-def test_a_redis_that_lost_the_script_gets_it_again(empty_redis: Redis) -> None:
+def test_the_script_is_loaded_again_after_redis_lost_it(empty_redis: Redis) -> None:
     admit(SMALL, "user:1", now=START)
     empty_redis.script_flush()
 
     assert admit(SMALL, "user:1", now=START).remaining == 1
 
 
-def test_without_redis_the_process_counts_alone() -> None:
+def test_without_redis_one_process_counts_on_its_own() -> None:
     breaker.outage = Outage()
     subject = f"user:{uuid.uuid4()}"
 
@@ -194,7 +194,7 @@ def test_without_redis_the_process_counts_alone() -> None:
     decisions = [admit_or_fall_back(RequestLimit("fallback", 100, 10), subject) for _ in range(120)]
 
     assert not decisions[0].exact
-    assert 110 <= sum(decision.admitted for decision in decisions) <= 120  # a minute may turn meanwhile
+    assert 110 <= sum(decision.admitted for decision in decisions) <= 120  # the minute may end meanwhile
     assert keys.rate(subject, "fallback") in fallback._buckets
 
 
@@ -210,7 +210,7 @@ def test_the_headers_of_a_decision() -> None:
     }
 
 
-def test_a_refusal_names_its_tier_and_when_the_window_turns() -> None:
+def test_a_refusal_names_its_tier_and_the_end_of_the_window() -> None:
     error = Decision(SMALL, Verdict.OVER_LIMIT, 0, 0, resets_in=17, resets_at=NOON + 60).error()
 
     assert (error.status, error.code) == (429, "LUCID_ERR_3001")
@@ -223,7 +223,7 @@ def test_a_refusal_names_its_tier_and_when_the_window_turns() -> None:
     burst=st.integers(0, 4),
     steps=st.lists(st.tuples(st.sampled_from([0, 1, 20, 59, 60, 61, 240, 299, 300, 301]), st.integers(1, 8))),
 )
-def test_the_script_decides_as_the_rules_say(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
+def test_the_script_agrees_with_the_model(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
     tier = RequestLimit("model", limit, burst)
     plain, subject, now = PlainLimit(tier), f"user:{uuid.uuid4()}", START
 
@@ -239,7 +239,7 @@ def test_the_script_decides_as_the_rules_say(limit: int, burst: int, steps: list
 BUSY = RequestLimit("busy", requests_per_minute=300, burst_size=100)
 
 
-def test_threads_are_admitted_exactly_to_the_limit() -> None:
+def test_concurrent_threads_are_admitted_exactly_up_to_the_limit() -> None:
     with ThreadPoolExecutor(16) as threads:
         decisions = list(threads.map(lambda _: admit(BUSY, "user:1", now=START), range(600)))
 
@@ -255,7 +255,7 @@ print(sum(admit(keys=keys, args=numbers)[0] for _ in range(200)))
 """
 
 
-def test_processes_are_admitted_exactly_to_the_limit(settings: Settings) -> None:
+def test_concurrent_processes_are_admitted_exactly_up_to_the_limit(settings: Settings) -> None:
     command = [sys.executable, "-c", KNOCK, settings.ENV.REDIS_URL, script.source]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
 
@@ -271,14 +271,14 @@ def test_the_refusals_of_a_window_are_numbered() -> None:
     assert refusals(SMALL, 5, NOON + 60) == [0] * 3 + [1, 2]
 
 
-def test_threads_are_refused_each_with_a_number_of_its_own() -> None:
+def test_each_concurrent_refusal_has_its_own_number() -> None:
     with ThreadPoolExecutor(16) as threads:
         numbers = list(threads.map(lambda _: admit(SMALL, "user:1", now=START).refused, range(105)))
 
     assert sorted(numbers) == [0] * 5 + list(range(1, 101))
 
 
-def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
+def test_remaining_is_zero_and_not_negative_after_a_limit_was_lowered() -> None:
     admitted(RequestLimit("small", 10, 4), 12, START)
 
     decisions = [admit(RequestLimit("small", 5, 3), "user:1", now=START) for _ in range(2)]
@@ -298,7 +298,7 @@ def test_a_day_admits_the_quota() -> None:
     assert admitted(QUOTA, 5, START, subject="user:2") == 3
 
 
-def test_over_the_quota_the_answer_is_3002_until_midnight_utc() -> None:
+def test_requests_over_the_quota_get_3002_until_midnight_utc() -> None:
     admitted(QUOTA, 3, START)
 
     decision = admit(QUOTA, "user:1", now=START)
@@ -309,27 +309,27 @@ def test_over_the_quota_the_answer_is_3002_until_midnight_utc() -> None:
     assert decision.resets_at == MIDNIGHT
 
 
-def test_who_comes_back_when_told_finds_the_quota_of_a_new_day() -> None:
+def test_after_retry_after_the_quota_of_a_new_day_applies() -> None:
     admitted(QUOTA, 3, START)
 
     assert admit(QUOTA, "user:1", now=MIDNIGHT - 1).error().headers["Retry-After"] == "1"
     assert admitted(QUOTA, 5, MIDNIGHT) == 3
 
 
-def test_the_quota_is_of_all_tiers_together() -> None:
+def test_the_quota_is_counted_over_all_tiers() -> None:
     admitted(QUOTA, 2, START)
 
     assert admitted(RequestLimit("other", 100, 0, daily_quota=3), 5, START) == 1
 
 
-def test_what_was_refused_for_another_reason_is_not_taken_from_the_quota() -> None:
+def test_requests_refused_for_another_reason_do_not_use_the_quota() -> None:
     admitted(RequestLimit("narrow", 1, 0, daily_quota=3), 5, START)
 
     assert admitted(QUOTA, 5, START) == 2
 
 
 def everything(redis: Redis) -> dict[bytes, object]:
-    """Return what is stored: counters, and leases without when they end."""
+    """Return the stored counters, and the leases without their ends."""
     return {
         key: redis.hgetall(key) if redis.type(key) == b"hash" else redis.zrange(key, 0, -1) for key in redis.scan_iter()
     }
@@ -342,7 +342,9 @@ def everything(redis: Redis) -> dict[bytes, object]:
         (RequestLimit("full", 5, 2, concurrent_requests=3, daily_quota=9), Verdict.TOO_MANY_AT_ONCE),
     ],
 )
-def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: RequestLimit, verdict: Verdict) -> None:
+def test_requests_over_quota_or_concurrency_are_not_counted(
+    empty_redis: Redis, tier: RequestLimit, verdict: Verdict
+) -> None:
     admitted(tier, 3, START)
     before = everything(empty_redis)
 
@@ -354,7 +356,7 @@ def test_over_quota_or_at_once_nothing_is_counted(empty_redis: Redis, tier: Requ
 
 
 @pytest.mark.parametrize("quota", [1, 50])
-def test_threads_are_admitted_exactly_to_the_quota(quota: int) -> None:
+def test_concurrent_threads_are_admitted_exactly_up_to_the_quota(quota: int) -> None:
     tier = RequestLimit("quota", 1_000, 0, daily_quota=quota)
     with ThreadPoolExecutor(16) as threads:
         decisions = list(threads.map(lambda _: admit(tier, "user:1", now=START), range(200)))
@@ -366,7 +368,7 @@ AT_ONCE = RequestLimit("at-once", requests_per_minute=1_000, burst_size=0, concu
 
 
 @pytest.mark.parametrize("limit", [1, 4, 8])
-def test_of_parallel_requests_exactly_the_limit_is_admitted(limit: int) -> None:
+def test_exactly_the_limit_of_parallel_requests_is_admitted(limit: int) -> None:
     tier = RequestLimit("at-once", 1_000, 0, concurrent_requests=limit)
 
     decisions = in_parallel(4 * limit, lambda _: admit(tier, "user:1"))
@@ -375,7 +377,7 @@ def test_of_parallel_requests_exactly_the_limit_is_admitted(limit: int) -> None:
     assert len({decision.lease for decision in decisions if decision.lease}) == limit
 
 
-def test_too_many_at_once_are_3005_and_may_try_again_shortly() -> None:
+def test_too_many_concurrent_requests_get_3005_and_a_short_retry_after() -> None:
     admitted(AT_ONCE, 4, START)
 
     decision = admit(AT_ONCE, "user:1", now=START)
@@ -385,16 +387,16 @@ def test_too_many_at_once_are_3005_and_may_try_again_shortly() -> None:
     assert error.headers == {"Retry-After": "1"}
 
 
-def test_each_place_that_is_given_back_is_for_one_more() -> None:
+def test_each_released_lease_admits_one_more_request() -> None:
     leases = [decision.lease for decision in (admit(AT_ONCE, "user:1") for _ in range(6)) if decision.lease]
     for lease in leases[:3]:
         request_leases.release(lease)
-        request_leases.release(lease)  # twice changes nothing
+        request_leases.release(lease)  # a second release changes nothing
 
     assert sum(admit(AT_ONCE, "user:1").admitted for _ in range(6)) == 3
 
 
-def test_threads_that_come_and_go_are_never_more_than_the_limit() -> None:
+def test_concurrent_requests_never_exceed_the_limit() -> None:
     free, crowded = threading.Semaphore(4), []
 
     def pass_through(_: int) -> bool:
@@ -412,21 +414,21 @@ def test_threads_that_come_and_go_are_never_more_than_the_limit() -> None:
     assert sum(admit(AT_ONCE, "user:1").admitted for _ in range(6)) == 4
 
 
-def test_the_leases_of_a_dead_worker_run_out() -> None:
+def test_the_leases_of_a_dead_worker_expire() -> None:
     admitted(AT_ONCE, 4, START)
 
     assert admitted(AT_ONCE, 4, START + 14) == 0
     assert admitted(AT_ONCE, 9, START + 16) == 4
 
 
-def test_requests_at_a_time_are_of_all_tiers_together() -> None:
+def test_concurrent_requests_are_counted_over_all_tiers() -> None:
     admitted(AT_ONCE, 3, START)
 
     assert admitted(RequestLimit("other", 100, 0, concurrent_requests=4), 5, START) == 1
     assert admitted(AT_ONCE, 9, START, subject="user:2") == 4
 
 
-def test_disabled_limits_know_no_quota_and_no_leases(settings: Settings, empty_redis: Redis) -> None:
+def test_disabled_limits_apply_no_quota_and_no_leases(settings: Settings, empty_redis: Redis) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
     tier = RequestLimit("full", 1, 0, concurrent_requests=1, daily_quota=1)
 
@@ -434,7 +436,7 @@ def test_disabled_limits_know_no_quota_and_no_leases(settings: Settings, empty_r
     assert list(empty_redis.scan_iter()) == []
 
 
-def test_a_rate_that_observes_leaves_quota_and_concurrency_in_force() -> None:
+def test_shadow_mode_of_the_rate_does_not_affect_quota_and_concurrency() -> None:
     tier = RequestLimit("shadow", 2, 0, concurrent_requests=4, daily_quota=100, observe_only=True)
     decisions = [admit(tier, "user:1", now=START) for _ in range(6)]
 
@@ -445,7 +447,7 @@ def test_a_rate_that_observes_leaves_quota_and_concurrency_in_force() -> None:
 
 
 @pytest.mark.parametrize("totals", [{"daily_quota": 1}, {"concurrent_requests": 1}], ids=str)
-def test_a_quota_or_concurrency_that_observes_leaves_the_rate_in_force(totals: dict[str, int]) -> None:
+def test_shadow_mode_of_quota_and_concurrency_does_not_affect_the_rate(totals: dict[str, int]) -> None:
     tier = RequestLimit("shadow", 3, 1, observe_totals=True, **totals)
     decisions = [admit(tier, "user:1", now=START) for _ in range(6)]
 
@@ -454,7 +456,7 @@ def test_a_quota_or_concurrency_that_observes_leaves_the_rate_in_force(totals: d
     assert decisions[-1].error().code == "LUCID_ERR_3001"
 
 
-# No sum of these is the 15 seconds of a lease: it ends within a second, which the clock of the tests does not divide.
+# No sum of these is the 15 seconds of a lease: it ends between two seconds, which the clock of the tests cannot show.
 SECONDS = st.sampled_from([0, 4, 20, 59, 60, 61, 240, 299, 300, 301, DAY // 2])
 TIERS = st.builds(
     RequestLimit,
@@ -478,7 +480,7 @@ STEPS = st.lists(
 
 
 class Against:
-    """The script and the model, side by side: what one says of a request, the other must say, too."""
+    """The script and the model must decide each request in the same way."""
 
     def __init__(self, tier: RequestLimit) -> None:
         self.tier, self.subject, self.now = tier, f"user:{uuid.uuid4()}", START
@@ -496,7 +498,7 @@ class Against:
 
     def compare(self, decision: Decision) -> None:
         held = len([end for end in self.plain.ends if end > self.now])
-        del self.leases[: len(self.leases) - held]  # those that have run out
+        del self.leases[: len(self.leases) - held]  # the expired ones
         expected = self.plain.admit(self.now)
         assert (decision.verdict, decision.remaining, decision.burst_remaining) == expected
         if self.tier.concurrent_requests and len(self.plain.ends) > held:
@@ -517,9 +519,7 @@ class Against:
 
 
 @given(tier=TIERS, steps=STEPS)
-def test_gates_leases_quota_and_rate_are_decided_as_the_rules_say(
-    tier: RequestLimit, steps: list[tuple[str, int]]
-) -> None:
+def test_gates_leases_quota_and_rate_agree_with_the_model(tier: RequestLimit, steps: list[tuple[str, int]]) -> None:
     sides = Against(tier)
     do = {"admit": sides.admit, "wait": sides.wait, "give back": sides.release, "gate": sides.set_gate}
 
@@ -538,7 +538,7 @@ def test_every_key_has_an_expiry_whatever_happens(tiers: list[RequestLimit], ste
         else:
             now += amount if step == "wait" else -amount  # a clock that is set back, too
 
-    # Gateways of other tests speak of their clusters.
+    # Gateways of other tests write the state of their clusters.
     ages = {
         key: redis.ttl(key) for key in redis.scan_iter() if not key.startswith((b"{gateway:", WORKER_REPORTS.encode()))
     }

@@ -1,4 +1,4 @@
-"""The limiter without Redis: the same rules, in one process, in bounded memory."""
+"""The limiter without Redis: the same rules in one process, with bounded memory."""
 
 import threading
 
@@ -20,7 +20,7 @@ START = 1_700_000_050
     burst=st.integers(0, 4),
     steps=st.lists(st.tuples(st.sampled_from([0, 1, 20, 59, 60, 61, 240, 299, 300, 301]), st.integers(1, 8))),
 )
-def test_it_decides_as_the_rules_say(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
+def test_the_local_limiter_agrees_with_the_model(limit: int, burst: int, steps: list[tuple[int, int]]) -> None:
     tier = RequestLimit("model", limit, burst)
     plain, limiter, now = PlainLimit(tier), LocalLimiter(), START
 
@@ -37,7 +37,7 @@ def test_each_key_has_its_own_bucket() -> None:
     assert sum(limiter.admit("two", SMALL, START)[0] for _ in range(10)) == 5
 
 
-def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
+def test_remaining_is_zero_and_not_negative_after_a_limit_was_lowered() -> None:
     limiter = LocalLimiter()
     for _ in range(12):
         limiter.admit("key", RequestLimit("small", 10, 4), START)
@@ -46,7 +46,7 @@ def test_numbers_that_were_lowered_meanwhile_leave_nothing_never_less() -> None:
     assert limiter.admit("key", RequestLimit("small", 5, 1), START + 60) == (True, 4, 0)
 
 
-def test_threads_are_admitted_exactly_to_the_limit() -> None:
+def test_concurrent_threads_are_admitted_exactly_up_to_the_limit() -> None:
     limiter, tier = LocalLimiter(), RequestLimit("busy", 300, 100)
     admitted: list[bool] = []
 
@@ -63,7 +63,7 @@ def test_threads_are_admitted_exactly_to_the_limit() -> None:
     assert sum(admitted) == 400
 
 
-def test_the_least_recently_used_bucket_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_bucket_is_dropped_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "MAX_BUCKETS", 3)
     limiter = LocalLimiter()
     for key in ("one", "two", "three", "one", "four"):

@@ -1,4 +1,4 @@
-"""Whom the gateway believes, and what counts against an address though no view has counted it."""
+"""Which proxies are believed, and which requests count for an address although no view has counted them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ def passed_on(peer: str, **meta: Any) -> HttpRequest:
     return seen[0]
 
 
-def test_a_stranger_is_believed_nothing() -> None:
+def test_an_untrusted_peer_is_not_believed() -> None:
     request = passed_on("203.0.113.7", **FORWARDED)
 
     assert client_address(request) == "203.0.113.7"
@@ -53,7 +53,7 @@ def test_a_trusted_proxy_is_believed(peer: str) -> None:
 
 
 @pytest.mark.parametrize(("peer", "secure"), [("10.0.0.1", True), ("203.0.113.7", False)])
-def test_only_a_trusted_proxy_says_that_the_client_used_tls(peer: str, secure: bool) -> None:
+def test_only_a_trusted_proxy_may_say_that_the_client_used_tls(peer: str, secure: bool) -> None:
     assert passed_on(peer, HTTP_X_FORWARDED_PROTO="https").is_secure() is secure
 
 
@@ -69,19 +69,19 @@ def test_a_decision_is_written_into_any_answer() -> None:
     assert response.headers.items() >= decision.headers().items()
 
 
-def test_an_answer_without_a_decision_says_nothing_of_limits() -> None:
+def test_an_answer_without_a_decision_has_no_limit_headers() -> None:
     response = RateLimitHeadersMiddleware(lambda _: HttpResponse())(RequestFactory().get("/"))
 
     assert not any("ratelimit" in name.lower() for name in response.headers)
 
 
 ADMITTED = 4
-Case = tuple[str, str, dict[str, Any], int]  # method, path, more of the environ, status
+Case = tuple[str, str, dict[str, Any], int]  # method, path, additions to the environ, status
 
 
 @pytest.fixture
 def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
-    """Public: 3 a minute and 1."""
+    """Public: 3 per minute and a burst of 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)
     default_limit.cache_clear()
@@ -91,7 +91,7 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
 
 @pytest.fixture
 def browser() -> Client:
-    """A client that asks for whole paths, and sends no CSRF token."""
+    """A client that takes full paths and sends no CSRF token."""
     return Client(raise_request_exception=False, HTTP_HOST="testserver", enforce_csrf_checks=True)
 
 
@@ -114,7 +114,7 @@ COUNTED = {
 
 
 @pytest.mark.parametrize("case", COUNTED.values(), ids=COUNTED)
-def test_whatever_goes_wrong_counts_against_the_address(
+def test_every_failed_request_counts_for_its_address(
     browser: Client, api: ApiClient, small_tier: None, case: Case
 ) -> None:
     method, path, extra, status = case
@@ -125,7 +125,7 @@ def test_whatever_goes_wrong_counts_against_the_address(
     assert api.send("get", "/meta/info", REMOTE_ADDR="192.0.2.99").status_code == 200
 
 
-def test_what_goes_wrong_is_counted_once(browser: Client, api: ApiClient, small_tier: None) -> None:
+def test_a_failed_request_is_counted_once(browser: Client, api: ApiClient, small_tier: None) -> None:
     browser.get("/no/such/path")
     browser.get("/api/v1/users/me")
     response = api.send("get", "/meta/info")
@@ -134,7 +134,7 @@ def test_what_goes_wrong_is_counted_once(browser: Client, api: ApiClient, small_
     assert '"public-burst";r=1' in response["RateLimit"]
 
 
-def test_what_goes_wrong_tells_its_limit(browser: Client, small_tier: None) -> None:
+def test_the_answer_to_a_failed_request_has_limit_headers(browser: Client, small_tier: None) -> None:
     for _ in range(ADMITTED):
         response = browser.get("/no/such/path")
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "0")
@@ -173,7 +173,7 @@ PUBLIC_PAGES = {
 
 
 @pytest.mark.parametrize("path", PUBLIC_PAGES.values(), ids=PUBLIC_PAGES)
-def test_what_anybody_may_read_counts_against_the_address(browser: Client, small_tier: None, path: str) -> None:
+def test_public_pages_count_for_the_address(browser: Client, small_tier: None, path: str) -> None:
     responses = [browser.get(path) for _ in range(ADMITTED + 2)]
 
     assert [response.status_code for response in responses] == [200] * ADMITTED + [429] * 2
@@ -181,7 +181,7 @@ def test_what_anybody_may_read_counts_against_the_address(browser: Client, small
     assert browser.get(path, REMOTE_ADDR="192.0.2.99").status_code == 200
 
 
-def test_a_copy_that_is_still_good_counts_as_well(browser: Client, small_tier: None) -> None:
+def test_a_304_answer_is_counted_too(browser: Client, small_tier: None) -> None:
     known = {"HTTP_IF_NONE_MATCH": browser.get("/login")["ETag"]}
     statuses = [browser.get("/login", **known).status_code for _ in range(ADMITTED)]
 
@@ -189,13 +189,13 @@ def test_a_copy_that_is_still_good_counts_as_well(browser: Client, small_tier: N
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
-def test_the_api_documents_count_against_the_address(gateway: Gateway, path: str) -> None:
+def test_the_api_documents_count_for_the_address(gateway: Gateway, path: str) -> None:
     answer = requests.get(f"http://127.0.0.1:{gateway.port}{path}", timeout=20)
 
     assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (200, "100")
 
 
-def test_disabled_limits_refuse_nothing_that_goes_wrong(browser: Client, small_tier: None, settings: Settings) -> None:
+def test_disabled_limits_do_not_refuse_failed_requests(browser: Client, small_tier: None, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
 
     responses = [browser.get("/no/such/path") for _ in range(3 * ADMITTED)]

@@ -24,7 +24,7 @@ ADMITTED = 10  # in a first minute, by the fixture below
 
 @pytest.fixture(autouse=True)
 def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
-    """Public: 6 a minute and 4; logins: one."""
+    """Public: 6 per minute and a burst of 4; logins: one."""
     update = {
         "RATE_LIMIT_REQUESTS_PER_MINUTE": 6,
         "RATE_LIMIT_BURST_SIZE": 4,
@@ -41,7 +41,7 @@ def knock(api: ApiClient, times: int, address: str = ADDRESS) -> list[int]:
 
 
 def next_minute(redis: Redis) -> None:
-    """Let the counters start anew, as they do when the minute turns."""
+    """Reset the counters, as the next minute does."""
     redis.flushall()
 
 
@@ -51,7 +51,7 @@ def rule(network: str, kind: str, **fields: Any) -> AddressRule:
     return made
 
 
-def test_who_is_refused_as_often_as_admitted_has_limits_halved_for_an_hour(api: ApiClient, db: None) -> None:
+def test_an_address_that_sends_twice_its_limit_is_halved_for_an_hour(api: ApiClient, db: None) -> None:
     assert knock(api, 2 * ADMITTED - 1) == [200] * ADMITTED + [429] * (ADMITTED - 1)
     assert not AddressRule.objects.exists()
 
@@ -73,7 +73,7 @@ def test_the_evidence_is_kept(api: ApiClient, db: None) -> None:
     assert abs((timezone.datetime.fromisoformat(at) - timezone.now()).total_seconds()) < 10
 
 
-def test_halved_limits_hold_and_are_told(api: ApiClient, db: None, empty_redis: Redis) -> None:
+def test_halved_limits_apply_and_are_shown_in_the_headers(api: ApiClient, db: None, empty_redis: Redis) -> None:
     knock(api, 2 * ADMITTED)
     next_minute(empty_redis)
 
@@ -85,7 +85,7 @@ def test_halved_limits_hold_and_are_told(api: ApiClient, db: None, empty_redis: 
     assert knock(api, 11, "192.0.2.2") == [200] * ADMITTED + [429]
 
 
-def test_what_is_left_of_the_minute_in_which_limits_are_halved_is_never_below_nothing(api: ApiClient, db: None) -> None:
+def test_remaining_is_never_negative_in_the_minute_in_which_limits_are_halved(api: ApiClient, db: None) -> None:
     knock(api, 7)
     rule("192.0.2.1/32", "halved")
 
@@ -95,7 +95,9 @@ def test_what_is_left_of_the_minute_in_which_limits_are_halved_is_never_below_no
     assert '"public-burst";r=0;' in response["RateLimit"]
 
 
-def test_who_keeps_exceeding_halved_limits_is_blocked_for_a_day(api: ApiClient, db: None, empty_redis: Redis) -> None:
+def test_an_address_that_keeps_exceeding_halved_limits_is_blocked_for_a_day(
+    api: ApiClient, db: None, empty_redis: Redis
+) -> None:
     knock(api, 2 * ADMITTED)
     next_minute(empty_redis)
     knock(api, 9)
@@ -112,13 +114,13 @@ def test_who_keeps_exceeding_halved_limits_is_blocked_for_a_day(api: ApiClient, 
     assert verdict.kind == "blocked"
 
 
-def test_a_minute_makes_one_step_however_many_are_refused(api: ApiClient, db: None) -> None:
+def test_one_minute_takes_one_step_however_many_requests_are_refused(api: ApiClient, db: None) -> None:
     knock(api, 8 * ADMITTED)
 
     assert [row.kind for row in AddressRule.objects.all()] == ["halved"]
 
 
-def test_threads_make_one_step_together(transactional_db: None) -> None:
+def test_concurrent_requests_take_one_step_together(transactional_db: None) -> None:
     def client(_: int) -> list[int]:
         return knock(ApiClient(HTTP_HOST="testserver"), 10)
 
@@ -131,14 +133,14 @@ def test_threads_make_one_step_together(transactional_db: None) -> None:
     assert [row.kind for row in AddressRule.objects.all()] == ["blocked"]
 
 
-def test_others_are_not_punished(api: ApiClient, db: None) -> None:
+def test_other_addresses_are_not_punished(api: ApiClient, db: None) -> None:
     knock(api, 2 * ADMITTED)
 
     assert address_verdict("192.0.2.2") is None
     assert knock(api, ADMITTED, "192.0.2.2") == [200] * ADMITTED
 
 
-def test_who_stays_below_twice_the_limit_is_never_punished(api: ApiClient, db: None, empty_redis: Redis) -> None:
+def test_an_address_below_twice_its_limit_is_never_punished(api: ApiClient, db: None, empty_redis: Redis) -> None:
     for _ in range(4):
         knock(api, 2 * ADMITTED - 1)
         next_minute(empty_redis)
@@ -146,21 +148,23 @@ def test_who_stays_below_twice_the_limit_is_never_punished(api: ApiClient, db: N
     assert not AddressRule.objects.exists()
 
 
-def test_refused_logins_lead_there_too(api: ApiClient, db: None) -> None:
+def test_refused_logins_are_punished_too(api: ApiClient, db: None) -> None:
     responses = [api.send("post", "/auth/login", {}, REMOTE_ADDR=ADDRESS) for _ in range(1 + 2 * ADMITTED)]
 
     assert [response.status_code for response in responses] == [422] + [429] * 2 * ADMITTED
     assert AddressRule.objects.get().kind == "halved"
 
 
-def test_bad_tokens_lead_there_too(api: ApiClient, db: None) -> None:
+def test_bad_tokens_are_punished_too(api: ApiClient, db: None) -> None:
     for number in range(2 * ADMITTED):
         api.send("get", "/users/me", token=f"a.b.{number}", REMOTE_ADDR=ADDRESS)
 
     assert AddressRule.objects.get().kind == "halved"
 
 
-def test_a_signed_in_user_over_the_limit_is_no_offender(api: ApiClient, tokens: TokenPair, settings: Settings) -> None:
+def test_a_signed_in_user_over_the_limit_is_not_an_offender(
+    api: ApiClient, tokens: TokenPair, settings: Settings
+) -> None:
     update = {"RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": 1, "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": 0}
     settings.ENV = settings.ENV.model_copy(update=update)
     default_limit.cache_clear()
@@ -193,7 +197,9 @@ def test_an_allowed_network_is_not_punished_for_its_logins(api: ApiClient, db: N
 @pytest.mark.parametrize(
     ("network", "kind"), [("192.0.2.1/32", "deny"), ("192.0.2.0/24", "deny"), ("192.0.2.1/32", "blocked")]
 )
-def test_what_is_denied_or_blocked_stays_so(api: ApiClient, transactional_db: None, network: str, kind: str) -> None:
+def test_denied_and_blocked_networks_are_not_changed(
+    api: ApiClient, transactional_db: None, network: str, kind: str
+) -> None:
     before = rule(network, kind)
 
     knock(api, 4 * ADMITTED)
@@ -202,7 +208,7 @@ def test_what_is_denied_or_blocked_stays_so(api: ApiClient, transactional_db: No
     assert (row.pk, row.kind, row.reason, row.expires_at) == (before.pk, kind, "why", None)
 
 
-def test_an_address_of_a_halved_network_steps_out_of_it(api: ApiClient, db: None, empty_redis: Redis) -> None:
+def test_an_offender_in_a_halved_network_gets_its_own_rule(api: ApiClient, db: None, empty_redis: Redis) -> None:
     rule("192.0.2.0/24", "halved")
 
     assert knock(api, 10) == [200] * 5 + [429] * 5
@@ -215,7 +221,7 @@ def test_an_address_of_a_halved_network_steps_out_of_it(api: ApiClient, db: None
     assert AddressRule.objects.get(network="192.0.2.1/32").kind == "blocked"
 
 
-def test_an_ipv6_address_is_punished_as_its_64(api: ApiClient, db: None, empty_redis: Redis) -> None:
+def test_an_ipv6_address_is_punished_as_its_64_network(api: ApiClient, db: None, empty_redis: Redis) -> None:
     for number in range(2 * ADMITTED):
         knock(api, 1, f"2001:db8::{number}:1")
 
@@ -226,7 +232,7 @@ def test_an_ipv6_address_is_punished_as_its_64(api: ApiClient, db: None, empty_r
 
 
 @pytest.mark.parametrize("kind", ["halved", "blocked", "deny"])
-def test_an_expired_rule_is_none(api: ApiClient, db: None, kind: str) -> None:
+def test_an_expired_rule_is_ignored(api: ApiClient, db: None, kind: str) -> None:
     rule("192.0.2.1/32", kind, expires_at=timezone.now() - timedelta(seconds=1))
 
     assert knock(api, 2 * ADMITTED) == [200] * ADMITTED + [429] * ADMITTED

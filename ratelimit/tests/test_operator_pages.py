@@ -1,4 +1,4 @@
-"""The limits of the operator pages: staff by user, all others by address."""
+"""The limits of the operator pages: staff by user, everyone else by address."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from ratelimit.engine.limits import default_limit
 
 @pytest.fixture
 def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
-    """Public: 2 and 1 a minute; admin: 3 and 1."""
+    """Requests per minute and burst. Public: 2 and 1; admin: 3 and 1."""
     settings.ENV = settings.ENV.model_copy(
         update={
             "RATE_LIMIT_REQUESTS_PER_MINUTE": 2, "RATE_LIMIT_BURST_SIZE": 1,
@@ -39,7 +39,7 @@ def statuses(client: Client, count: int, path: str = "/admin/", **extra: Any) ->
     return [client.get(path, **extra).status_code for _ in range(count)]
 
 
-def test_staff_has_the_admin_tier_on_the_operator_pages(small_tiers: None, super_admin: User) -> None:
+def test_operator_pages_count_staff_in_the_admin_tier(small_tiers: None, super_admin: User) -> None:
     client = browser(super_admin)
     assert statuses(client, 5) == [200, 200, 200, 200, 429]
 
@@ -49,7 +49,7 @@ def test_staff_has_the_admin_tier_on_the_operator_pages(small_tiers: None, super
     assert refused["Retry-After"] == "30"
 
 
-def test_staff_counts_by_user_wherever_they_are(small_tiers: None, super_admin: User) -> None:
+def test_staff_are_counted_by_user_not_by_address(small_tiers: None, super_admin: User) -> None:
     browsers = [browser(super_admin), browser(super_admin)]
     answers = [
         client.get("/admin/", REMOTE_ADDR=address).status_code
@@ -60,9 +60,7 @@ def test_staff_counts_by_user_wherever_they_are(small_tiers: None, super_admin: 
     assert answers == [200, 200, 200, 200, 429, 429]
 
 
-def test_one_member_of_staff_does_not_use_up_what_another_has(
-    small_tiers: None, super_admin: User, owner: User
-) -> None:
+def test_members_of_staff_do_not_share_a_limit(small_tiers: None, super_admin: User, owner: User) -> None:
     statuses(browser(super_admin), 5)
     type(owner).objects.filter(pk=owner.pk).update(role="admin")
 
@@ -70,7 +68,7 @@ def test_one_member_of_staff_does_not_use_up_what_another_has(
 
 
 @pytest.mark.parametrize("signed_in", [False, True])
-def test_all_others_count_by_address_on_the_operator_pages(small_tiers: None, owner: User, *, signed_in: bool) -> None:
+def test_operator_pages_count_everyone_else_by_address(small_tiers: None, owner: User, *, signed_in: bool) -> None:
     client = browser(owner if signed_in else None)
 
     assert statuses(client, 4) == [302, 302, 302, 429]
@@ -78,11 +76,11 @@ def test_all_others_count_by_address_on_the_operator_pages(small_tiers: None, ow
     assert statuses(client, 1, REMOTE_ADDR="198.51.100.1") == [302]
 
 
-def test_unknown_operator_pages_count_as_well(small_tiers: None, super_admin: User) -> None:
+def test_unknown_operator_pages_are_counted_too(small_tiers: None, super_admin: User) -> None:
     assert statuses(browser(super_admin), 5, "/admin/no/such/page/") == [404, 404, 404, 404, 429]
 
 
-def test_an_admitted_operator_page_tells_what_is_left(small_tiers: None, super_admin: User) -> None:
+def test_an_operator_page_has_limit_headers(small_tiers: None, super_admin: User) -> None:
     response = browser(super_admin).get("/admin/")
 
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "2")

@@ -1,4 +1,4 @@
-"""A real gateway whose Redis is slow, stalled, away, full, read-only, restarted or flushed (DESIGN, section 5)."""
+"""A real gateway whose Redis is slow, stalled, stopped, full, read-only, restarted or flushed (DESIGN, section 5)."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.quiet
 
 T = TypeVar("T")
 LIMIT, BURST, WORKERS = 30, 15, 2
-RECOVERED_WITHIN = 3.0  # seconds: one is promised, a busy machine gets threefold room
+RECOVERED_WITHIN = 3.0  # seconds: one is promised, and a busy machine gets three
 INFO, DEMO = "/chain/info", "demo@lucid.test"
 MAKE_TOKENS = """
 import json
@@ -67,11 +67,11 @@ def timed(port: int, requests: Sequence[bytes], *, pause: float) -> list[Timed]:
 
 
 class Disturbed(Exception):
-    """Redis did not answer in time, as may happen on a busy machine: each worker counted for itself, as it should."""
+    """Redis did not answer in time, which can happen on a busy machine; the workers then count on their own."""
 
 
 def undisturbed(count: Callable[[], T]) -> T:
-    """Return what `count` returns, once nothing disturbed it; it must ask for a fresh user each time."""
+    """Return what `count` returns once it runs undisturbed; it must use a new user each time."""
     for _ in range(TRIES):
         with contextlib.suppress(Disturbed):
             return in_one_minute(count)
@@ -92,19 +92,19 @@ class Stage:
     running: contextlib.ExitStack
 
     def stop_redis(self) -> None:
-        """End the server; what it held is lost."""
+        """Stop the server; its data is lost."""
         self.running.close()
 
     def start_redis(self) -> None:
-        """Start an empty server where the last one was."""
+        """Start an empty server on the same port."""
         self.server = self.running.enter_context(running_redis(self.server.port))
 
     def fresh_token(self) -> str:
-        """Return the token of a user who has not asked for anything yet; the database knows it."""
+        """Return the token of a user who has not sent a request yet and is in the database."""
         return self.tokens.pop()
 
     def timed(self, lines: Sequence[Sequence[bytes]], *, pause: float = 0.0) -> list[Timed]:
-        """Send each line of requests on a connection of its own, all lines at once."""
+        """Send each sequence of requests on its own connection, all at the same time."""
         found = in_parallel(len(lines), lambda number: timed(self.gateway.port, lines[number], pause=pause))
         return [one for line in found for one in line]
 
@@ -123,14 +123,14 @@ class Stage:
 
     @contextlib.contextmanager
     def having_redis(self) -> Iterator[None]:
-        """Raise Disturbed if a worker has given Redis up meanwhile."""
+        """Raise Disturbed if a worker has noticed an outage of Redis meanwhile."""
         outages = self.outages()
         yield
         if self.outages() != outages:
             raise Disturbed
 
     def outages(self) -> int:
-        """Return how often a worker has given Redis up so far."""
+        """Return how many outages of Redis the workers have noticed so far."""
         return self.gateway.log.read_text().count("Redis is unavailable")
 
 
@@ -173,9 +173,9 @@ def post(path: str, *fields: str, **data: str) -> bytes:
 
 
 def all_kinds(token: str, logins: int = 1) -> list[bytes]:
-    """Return requests that write all kinds of keys: with three logins enough wrong codes for a lockout."""
+    """Return requests that write all kinds of keys; three logins have enough wrong codes for a lockout."""
     wrong = [post("/auth/login", email=DEMO), *[post("/auth/verify", email=DEMO, code="000000")] * 5]
-    # A user's session goes by the user's own id.
+    # The session of a user has the user's id.
     target = f"/api/v1/sessions/{jwt.decode(token, options={'verify_signature': False})['user_id']}/chunks"
     kind, place = "Content-Type: application/octet-stream", "X-Chunk-Index: 0"
     upload = request_bytes("POST", target, bearer(token), kind, place, body=bytes(1000))
@@ -229,12 +229,14 @@ def read_only(stage: Stage) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", ["restarted", "flushed"])
-def test_a_redis_that_forgot_everything_counts_from_nothing_and_revoked_stays_revoked(stage: Stage, fault: str) -> None:
+def test_after_redis_lost_everything_counts_start_at_zero_and_revoked_tokens_stay_revoked(
+    stage: Stage, fault: str
+) -> None:
     def forget() -> None:
         if fault == "restarted":
             stage.stop_redis()
             stage.start_redis()
-            time.sleep(RECOVERED_WITHIN)  # a worker that asked Redis meanwhile went without it
+            time.sleep(RECOVERED_WITHIN)  # a worker may have noticed the outage
         else:
             stage.redis.flushall()
 
@@ -248,7 +250,7 @@ def test_a_redis_that_forgot_everything_counts_from_nothing_and_revoked_stays_re
     assert {one.code for one in stage.timed([[get(INFO, bearer(stage.revoked))] * 2] * 4)} == {"2003"}
 
 
-def test_a_redis_that_takes_50_ms_costs_just_that_and_counts_exactly(stage: Stage) -> None:
+def test_a_redis_that_takes_50_ms_costs_only_that_and_counts_exactly(stage: Stage) -> None:
     stage.relay.delay = 0.05
     try:
         answers = stage.timed([[get(INFO, bearer(stage.fresh_token()))] * 5])
@@ -261,7 +263,7 @@ def test_a_redis_that_takes_50_ms_costs_just_that_and_counts_exactly(stage: Stag
 
 
 @pytest.mark.parametrize("fault", [down, slow, stalled, full, read_only])
-def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_later_counted_exactly(
+def test_requests_are_answered_in_time_during_a_fault_of_redis_and_counted_exactly_a_second_after_it(
     stage: Stage, fault: Callable[[Stage], AbstractContextManager[None]]
 ) -> None:
     early_in_the_minute(15)
@@ -269,7 +271,7 @@ def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_lat
     with fault(stage):
         answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
         assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
-        assert max(one.seconds for one in answers) < 1.5  # to connect and to answer Redis has 0.3 s each
+        assert max(one.seconds for one in answers) < 1.5  # Redis has 0.3 s to connect and 0.3 s to answer
         assert statistics.mean(one.seconds for one in answers) < 0.1
         assert LIMIT + BURST <= stage.admitted(stage.fresh_token(), requests=110) <= WORKERS * (LIMIT + BURST)
 
@@ -281,9 +283,9 @@ def test_while_redis_is_of_no_use_requests_are_answered_in_time_and_a_second_lat
     assert {one.code for one in stage.timed([[revoked] * 2] * 4)} == {"2003"}
 
 
-def test_every_key_of_all_this_has_an_expiry_but_the_marker_of_the_copy(stage: Stage) -> None:
+def test_every_key_has_an_expiry_except_the_marker_of_complete_revocations(stage: Stage) -> None:
     def ask_for_all_kinds() -> list[int]:
-        stage.redis.flushall()  # wrong codes count from nothing
+        stage.redis.flushall()  # so that no wrong code has been counted
         with stage.having_redis():
             return [one.status for one in stage.timed([all_kinds(stage.fresh_token(), logins=3)])]
 

@@ -1,4 +1,4 @@
-"""Rules at run time: which numbers hold for whom, and what is said of an address."""
+"""Rules at run time: which limits apply to a subject, and which rule to an address."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -66,15 +66,15 @@ def totals(*subjects: str, name: str = "authenticated") -> tuple[int, int]:
     return found.concurrent_requests, found.daily_quota
 
 
-# Which numbers hold
+# Which limits apply
 
 
-def test_without_rules_the_environment_decides() -> None:
+def test_without_rules_the_environments_limits_apply() -> None:
     assert limit_for("authenticated", USER) is default_limit("authenticated")
     assert byte_limit_for(USER) is default_byte_limit()
 
 
-def test_the_subjects_rule_goes_before_everyones_and_that_before_the_environment() -> None:
+def test_a_subjects_rule_precedes_the_rule_for_everyone_which_precedes_the_environment() -> None:
     limits(
         LimitRule(tier="authenticated", subject=USER, limit=7, burst=3),
         LimitRule(tier="authenticated", limit=50, burst=5),
@@ -86,7 +86,7 @@ def test_the_subjects_rule_goes_before_everyones_and_that_before_the_environment
     assert numbers("blockchain_query", USER) == (500, 1_000)
 
 
-def test_the_first_subject_with_a_rule_counts() -> None:
+def test_the_rule_of_the_first_subject_that_has_one_applies() -> None:
     limits(LimitRule(tier="admin", subject=USER, limit=7), LimitRule(tier="admin", subject=KEY, limit=9))
 
     assert numbers("admin", KEY, USER)[0] == 9
@@ -96,7 +96,7 @@ def test_the_first_subject_with_a_rule_counts() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"), [({"limit": 7}, (7, 2_000)), ({"burst": 0}, (1_000, 0)), ({}, (1_000, 2_000))]
 )
-def test_what_a_rule_leaves_out_stays_as_it_is(given: dict[str, int], expected: tuple[int, int]) -> None:
+def test_a_field_that_a_rule_leaves_empty_is_unchanged(given: dict[str, int], expected: tuple[int, int]) -> None:
     limits(LimitRule(tier="authenticated", subject=USER, **given))
 
     assert numbers("authenticated", USER) == expected
@@ -112,7 +112,7 @@ def test_quota_and_concurrency_come_from_the_rule_for_all_tiers() -> None:
     assert numbers("authenticated", USER) == (1_000, 2_000)
 
 
-def test_a_rule_can_lift_the_environments_quota_for_one(settings: Settings) -> None:
+def test_a_rule_can_remove_the_environments_quota_for_one_subject(settings: Settings) -> None:
     update = {"RATE_LIMIT_DAILY_QUOTA": 100, "RATE_LIMIT_CONCURRENT_REQUESTS": 5}
     settings.ENV = settings.ENV.model_copy(update=update)
     default_limit.cache_clear()
@@ -122,14 +122,14 @@ def test_a_rule_can_lift_the_environments_quota_for_one(settings: Settings) -> N
 
 
 @pytest.mark.parametrize("name", ["public", "login_attempt"])
-def test_quota_and_concurrency_are_of_users_and_keys_not_of_addresses(settings: Settings, name: str) -> None:
+def test_quota_and_concurrency_apply_to_users_and_keys_not_to_addresses(settings: Settings, name: str) -> None:
     limits(LimitRule(tier="all", concurrent_requests=2, daily_quota=9))
 
     assert totals(name=name) == (0, 0)
     assert totals(USER) == (2, 9)
 
 
-def test_rate_and_totals_observe_each_for_itself() -> None:
+def test_shadow_mode_is_separate_for_rate_and_totals() -> None:
     limits(LimitRule(tier="authenticated", observe_only=True), LimitRule(tier="all", subject=USER, daily_quota=1))
     of_user, of_other = limit_for("authenticated", USER), limit_for("authenticated", OTHER)
 
@@ -147,7 +147,7 @@ def test_a_rule_ends_the_environments_shadow_mode_for_its_subject(settings: Sett
     assert not limit_for("authenticated", USER).observe_only
 
 
-def test_uploads_have_their_numbers_in_bytes() -> None:
+def test_upload_limits_are_in_bytes() -> None:
     limits(
         LimitRule(tier="chunk_upload", subject=USER, limit=1_000, burst=0, observe_only=True),
         LimitRule(tier="chunk_upload", burst=5_000),
@@ -158,14 +158,14 @@ def test_uploads_have_their_numbers_in_bytes() -> None:
     assert (of_other.bytes_per_second, of_other.burst_bytes, of_other.observe_only) == (10_485_760, 5_000, False)
 
 
-def test_bytes_a_second_are_no_requests_a_minute() -> None:
+def test_an_upload_rule_does_not_limit_requests() -> None:
     limits(LimitRule(tier="chunk_upload", limit=1_000, burst=10), LimitRule(tier="all", daily_quota=9))
 
     assert numbers("chunk_upload", USER) == (0, 0)
     assert totals(USER, name="chunk_upload") == (0, 9)
 
 
-# Reading them
+# Reading the rules
 
 
 def make_limit(**fields: Any) -> LimitRule:
@@ -192,7 +192,7 @@ def test_a_worker_reads_the_rules_in_force(db: None) -> None:
     assert len(rules_cache.current.addresses.networks[4, 32]) == 2
 
 
-def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
+def test_a_deleted_rule_no_longer_applies(db: None) -> None:
     make_limit(limit=9)
     make_address("192.0.2.0/24")
     rules_cache.load()
@@ -204,7 +204,7 @@ def test_a_rule_that_is_gone_holds_no_longer(db: None) -> None:
     assert address_verdict("192.0.2.1") is None
 
 
-def test_a_rule_ends_on_time_though_nobody_reads_it_again() -> None:
+def test_a_rule_expires_on_time_without_another_read() -> None:
     ends = timezone.now() + timedelta(seconds=0.5)
     narrow = AddressRule(network="192.0.2.1/32", kind="allow", expires_at=ends)
     rules_cache.current = Rules(addresses=table_of([AddressRule(network="192.0.2.0/24", kind="deny"), narrow]))
@@ -216,7 +216,7 @@ def test_a_rule_ends_on_time_though_nobody_reads_it_again() -> None:
     assert [verdict.kind for verdict in (asked[0], asked[-1]) if verdict] == ["allow", "deny"]
 
 
-def test_an_expired_limit_gives_way_to_the_next_though_nobody_reads_it_again() -> None:
+def test_a_limit_expires_without_another_read_and_the_next_rule_applies() -> None:
     past, future = timezone.now() - timedelta(seconds=1), timezone.now() + timedelta(hours=1)
     limits(
         LimitRule(tier="authenticated", subject=KEY, limit=6, expires_at=past),
@@ -230,7 +230,7 @@ def test_an_expired_limit_gives_way_to_the_next_though_nobody_reads_it_again() -
     assert totals(USER) == (0, 0)
 
 
-# What is said of an address
+# Which rule applies to an address
 
 
 @pytest.mark.parametrize(
@@ -246,24 +246,24 @@ def test_an_expired_limit_gives_way_to_the_next_though_nobody_reads_it_again() -
         ("::/0", "::/0"),
     ],
 )
-def test_a_network_has_one_spelling(network: str, spelling: str) -> None:
+def test_a_network_has_one_canonical_form(network: str, spelling: str) -> None:
     assert as_network(network) == spelling
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "192.0.2", "192.0.2.1/33", "192.0.2.0/24/1", "1"])
-def test_anything_else_is_no_network(text: str) -> None:
+def test_anything_else_is_not_a_network(text: str) -> None:
     with pytest.raises(ValidationError):
         as_network(text)
 
 
-def test_an_ipv4_address_in_ipv6_dress_is_the_ipv4_address() -> None:
+def test_an_ipv4_mapped_address_is_the_ipv4_address() -> None:
     networks(as_network("::ffff:192.0.2.0/120"))
 
     assert address_verdict("192.0.2.7") == address_verdict("::ffff:192.0.2.7") is not None
 
 
 @pytest.mark.parametrize("address", ["", "unknown", "192.0.2", "garbage"])
-def test_what_is_no_address_has_no_verdict(address: str) -> None:
+def test_an_invalid_address_has_no_verdict(address: str) -> None:
     networks("0.0.0.0/0", "::/0")
 
     assert address_verdict(address) is None
@@ -275,7 +275,7 @@ V6 = st.builds(ipaddress.ip_network, st.tuples(st.integers(2**32, 2**128 - 1), s
 
 @st.composite
 def near(draw: st.DrawFn, found: list[Network]) -> str:
-    """Draw an address at the edge of one of the networks or within, or anywhere."""
+    """Draw an address at the edge of one of the networks, inside it, or anywhere."""
     if not found or draw(st.booleans()):
         return str(draw(st.ip_addresses()))
     network = draw(st.sampled_from(found))
@@ -289,7 +289,7 @@ def near(draw: st.DrawFn, found: list[Network]) -> str:
 
 
 @given(data=st.data(), found=st.lists(st.one_of(V4, V6), max_size=12, unique=True))
-def test_of_all_networks_that_hold_an_address_the_narrowest_counts(data: st.DataObject, found: list[Network]) -> None:
+def test_the_narrowest_network_that_contains_an_address_applies(data: st.DataObject, found: list[Network]) -> None:
     table = table_of(AddressRule(network=str(network), kind="deny") for network in found)
     for text in data.draw(st.lists(near(found), min_size=1, max_size=8)):
         address = parse(text)
@@ -317,7 +317,7 @@ def test_without_networks_nothing_is_remembered() -> None:
     assert AddressTable().remembered == {}
 
 
-# What was refused
+# Counting refusals
 
 
 def test_only_denied_and_blocked_networks_are_refused() -> None:
@@ -328,7 +328,7 @@ def test_only_denied_and_blocked_networks_are_refused() -> None:
     assert refusals.counts == {"192.0.2.0/24": 2}
 
 
-def test_refusals_are_written_to_their_row_exactly_once(db: None) -> None:
+def test_refusals_are_added_to_their_row_exactly_once(db: None) -> None:
     make_address("192.0.2.0/24", refused=5)
     make_address("198.51.100.0/24")
     rules_cache.load()
@@ -342,7 +342,7 @@ def test_refusals_are_written_to_their_row_exactly_once(db: None) -> None:
     assert dict(AddressRule.objects.values_list("network", "refused")) == {"192.0.2.0/24": 12, "198.51.100.0/24": 1}
 
 
-def test_workers_add_their_refusals_up(transactional_db: None) -> None:
+def test_the_refusals_of_all_workers_are_added_up(transactional_db: None) -> None:
     make_address("192.0.2.0/24")
     workers = [RefusalCounts() for _ in range(8)]
     for worker in workers:
@@ -353,7 +353,7 @@ def test_workers_add_their_refusals_up(transactional_db: None) -> None:
     assert AddressRule.objects.get().refused == 80
 
 
-def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_survive_an_outage_of_the_database(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     make_address("192.0.2.0/24")
     make_address("198.51.100.0/24")
     rules_cache.load()
@@ -361,7 +361,7 @@ def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.
     refusing_verdict("198.51.100.1")
 
     def fail(*_: Any, **__: Any) -> None:
-        refusing_verdict("192.0.2.2")  # while it is tried
+        refusing_verdict("192.0.2.2")  # during the attempt
         raise DatabaseError
 
     with monkeypatch.context() as patch:
@@ -373,7 +373,7 @@ def test_refusals_outlive_a_database_that_is_away(db: None, monkeypatch: pytest.
     assert dict(AddressRule.objects.values_list("network", "refused")) == {"192.0.2.0/24": 2, "198.51.100.0/24": 1}
 
 
-def test_the_refusals_of_a_rule_that_was_lifted_are_forgotten(db: None) -> None:
+def test_the_refusals_of_a_lifted_rule_are_dropped(db: None) -> None:
     make_address("192.0.2.0/24")
     rules_cache.load()
     refusing_verdict("192.0.2.1")

@@ -1,4 +1,4 @@
-"""Quota and concurrency set at run time on a real gateway: on all workers within seconds, and for nobody else."""
+"""Quota and concurrency set at run time on a real gateway: on all workers within seconds, and only for their user."""
 
 import contextlib
 import time
@@ -18,9 +18,9 @@ from testing.raw_http import RawConnection, request_bytes
 
 INFO, SLOW = "/chain/info", "/chain/consensus/demo/slow?seconds=1"
 EVENTS = "/api/v1/chain/consensus/demo/events?count=10000&interval=0.05"
-# Rules are read every two seconds; the rest is for a busy machine.
+# Changed rules are read within two seconds; the rest is for a busy machine.
 SOON = 15.0
-MARK = 987  # the limit of a rule that tells which workers have read the rules since
+MARK = 987  # a limit that shows which workers have read the rules
 TIERS = ("all", "authenticated")
 
 
@@ -55,7 +55,7 @@ def subject_of(token: str) -> str:
 
 
 def wait_for_limit(gateway: Gateway, token: str, limit: int) -> None:
-    """Return when every worker tells the user of the limit: a worker that was not asked has read the rules, too."""
+    """Return when every worker sends the limit to the user."""
     time.sleep(SECONDS + 0.5)
     begun, told = time.monotonic(), set[str]()
     while told != {str(limit)}:
@@ -70,7 +70,7 @@ def lift(gateway: Gateway, admin: str, token: str) -> list[int]:
 
 @pytest.fixture
 def limit(gateway: Gateway, admin: str, user: str) -> Iterator[Callable[..., None]]:
-    """Sets totals for the user, and returns when all workers hold them."""
+    """Sets totals for the user, and returns when all workers apply them."""
 
     def set_totals(**totals: int) -> None:
         for tier, numbers in zip(TIERS, (totals, {"limit": MARK}), strict=True):
@@ -95,9 +95,7 @@ def test_a_quota_is_exact_over_all_workers(gateway: Gateway, user: str, limit: C
     assert ask(gateway, access_token()) == ["in"]
 
 
-def test_a_quota_that_is_lifted_refuses_nobody_any_more(
-    gateway: Gateway, admin: str, user: str, limit: Callable[..., None]
-) -> None:
+def test_a_lifted_quota_refuses_nothing(gateway: Gateway, admin: str, user: str, limit: Callable[..., None]) -> None:
     limit(daily_quota=1)
     assert ask(gateway, user, 8) == ["3002"] * 8
 
@@ -107,7 +105,7 @@ def test_a_quota_that_is_lifted_refuses_nobody_any_more(
     assert ask(gateway, user, 8) == ["in"] * 8
 
 
-def test_of_parallel_requests_as_many_are_let_in_as_may_be(
+def test_as_many_parallel_requests_are_admitted_as_the_limit_allows(
     gateway: Gateway, user: str, limit: Callable[..., None]
 ) -> None:
     limit(concurrent_requests=3)
@@ -121,11 +119,11 @@ def test_of_parallel_requests_as_many_are_let_in_as_may_be(
     assert ask(gateway, user, 8) == ["in"] * 8
 
 
-def test_an_abandoned_stream_gives_its_place_back(gateway: Gateway, user: str, limit: Callable[..., None]) -> None:
+def test_an_abandoned_stream_releases_its_lease(gateway: Gateway, user: str, limit: Callable[..., None]) -> None:
     limit(concurrent_requests=1)
     deadline = time.monotonic() + SOON
     with contextlib.ExitStack() as stack:
-        while True:  # the place of the request before is given back after its last byte
+        while True:  # the lease of the previous request is released after its last byte
             connection = stack.enter_context(RawConnection(gateway.port))
             connection.send(request_bytes("GET", EVENTS, f"Authorization: Bearer {user}"))
             if b"200" in connection.reader.readline():

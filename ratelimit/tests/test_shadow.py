@@ -1,4 +1,4 @@
-"""Shadow mode: what a limit would have refused is counted and logged, and nobody is refused."""
+"""Shadow mode: what a limit would have refused is counted and logged, and nothing is refused."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ def fresh_tiers(standing_minute: int) -> Iterator[None]:
 
 
 def small_tiers(settings: Settings, observe: tuple[str, ...]) -> None:
-    """Public: 2 a minute; signed in: 3. Those of `observe` only observe."""
+    """Public: 2 per minute; signed in: 3. The tiers of `observe` are in shadow mode."""
     update = {
         "RATE_LIMIT_REQUESTS_PER_MINUTE": 2, "RATE_LIMIT_BURST_SIZE": 0,
         "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": 0,
@@ -46,13 +46,13 @@ def test_refusals_are_counted_by_tier_and_kept_for_a_week(empty_redis: Redis) ->
     assert 7 * 86_400 - 5 <= empty_redis.ttl(keys.shadow_refusals(int(time.time()) // 86_400)) <= 7 * 86_400
 
 
-def test_threads_are_counted_one_by_one() -> None:
+def test_concurrent_refusals_are_all_counted() -> None:
     in_parallel(16, lambda _: [note_shadow_refusal("public", "user:1") for _ in range(10)])
 
     assert shadow_refusals_today() == {"public": 160}
 
 
-def test_a_new_day_has_counted_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_day_starts_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     note_shadow_refusal("public", "user:1")
     tomorrow = time.time() + 86_400
     monkeypatch.setattr(shadow, "time", SimpleNamespace(time=lambda: tomorrow))
@@ -60,7 +60,7 @@ def test_a_new_day_has_counted_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shadow_refusals_today() == {}
 
 
-def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_refusal_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="ratelimit.engine.shadow"):
         note_shadow_refusal("public", "ip:192.0.2.1")
 
@@ -70,7 +70,7 @@ def test_each_is_logged_with_tier_and_subject(caplog: pytest.LogCaptureFixture) 
     )  # fmt: skip
 
 
-def test_without_redis_the_log_alone_knows(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_redis_refusals_are_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     breaker.outage = Outage()
     with caplog.at_level(logging.INFO, logger="ratelimit.engine.shadow"):
         note_shadow_refusal("public", "user:1")
@@ -80,7 +80,7 @@ def test_without_redis_the_log_alone_knows(caplog: pytest.LogCaptureFixture) -> 
         shadow_refusals_today()
 
 
-def test_a_tier_of_the_environment_observes(settings: Settings, api: ApiClient) -> None:
+def test_the_environment_can_put_a_tier_in_shadow_mode(settings: Settings, api: ApiClient) -> None:
     small_tiers(settings, ("public",))
 
     responses = [api.send("get", "/meta/info") for _ in range(6)]
@@ -90,7 +90,7 @@ def test_a_tier_of_the_environment_observes(settings: Settings, api: ApiClient) 
     assert shadow_refusals_today() == {"public": 4}
 
 
-def test_the_other_tiers_refuse(settings: Settings, api: ApiClient, tokens: TokenPair) -> None:
+def test_the_other_tiers_still_refuse(settings: Settings, api: ApiClient, tokens: TokenPair) -> None:
     small_tiers(settings, ("public",))
 
     responses = [api.send("get", "/users/me", token=tokens.access) for _ in range(4)]
@@ -99,7 +99,7 @@ def test_the_other_tiers_refuse(settings: Settings, api: ApiClient, tokens: Toke
     assert shadow_refusals_today() == {}
 
 
-def test_shadow_mode_of_one_user_is_not_that_of_another(
+def test_shadow_mode_of_one_user_does_not_affect_another(
     settings: Settings, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
 ) -> None:
     small_tiers(settings, ())
@@ -112,7 +112,7 @@ def test_shadow_mode_of_one_user_is_not_that_of_another(
     assert shadow_refusals_today() == {"authenticated": 2}
 
 
-def test_a_quota_that_observes_leaves_the_rate_as_it_is(
+def test_shadow_mode_of_a_quota_does_not_affect_the_rate(
     settings: Settings, api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     small_tiers(settings, ())

@@ -1,4 +1,4 @@
-"""What a client sees of its limits: the tier that counted it, the truth about when to come back."""
+"""What clients see of their limits: the tier that counted the request, and a Retry-After that is true."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ INFO = "/meta/info"
 
 @pytest.fixture(autouse=True)
 def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
-    """Public: 3 and 1 a minute; signed in: 4 and 1; block queries: 2 and 0."""
+    """Requests per minute and burst. Public: 3 and 1; signed in: 4 and 1; block queries: 2 and 0."""
     settings.ENV = settings.ENV.model_copy(
         update={
             "RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1,
@@ -29,7 +29,7 @@ def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
     default_limit.cache_clear()
 
 
-def test_an_admitted_answer_tells_what_is_left(api: ApiClient, standing_minute: int) -> None:
+def test_an_admitted_answer_has_limit_headers(api: ApiClient, standing_minute: int) -> None:
     response = api.send("get", INFO)
 
     assert response.status_code == 200
@@ -39,7 +39,7 @@ def test_an_admitted_answer_tells_what_is_left(api: ApiClient, standing_minute: 
     assert response["RateLimit"].startswith('"public";r=2;t=')
 
 
-def test_a_refused_answer_tells_the_tier_and_when_to_come_back(api: ApiClient, standing_minute: int) -> None:
+def test_a_refused_answer_names_the_tier_and_retry_after(api: ApiClient, standing_minute: int) -> None:
     statuses = [api.send("get", INFO).status_code for _ in range(4)]
     response = api.send("get", INFO)
 
@@ -71,7 +71,7 @@ def test_a_refusal_names_the_tier_of_its_route(api: ApiClient, tokens: TokenPair
 
 
 @pytest.mark.parametrize("token", ["garbage", "a.b.c", ""])
-def test_a_flood_of_bad_tokens_meets_a_limit(api: ApiClient, token: str) -> None:
+def test_a_flood_of_bad_tokens_is_limited(api: ApiClient, token: str) -> None:
     responses = [
         api.send("get", "/users/me", headers={"Authorization": f"Bearer {token}"}, REMOTE_ADDR="192.0.2.5")
         for _ in range(6)
@@ -82,7 +82,7 @@ def test_a_flood_of_bad_tokens_meets_a_limit(api: ApiClient, token: str) -> None
     assert api.send("get", "/users/me", REMOTE_ADDR="192.0.2.6").status_code == 401
 
 
-def test_a_flood_without_tokens_meets_a_limit(api: ApiClient) -> None:
+def test_a_flood_without_tokens_is_limited(api: ApiClient) -> None:
     assert [api.send("get", "/users/me").status_code for _ in range(5)] == [401] * 4 + [429]
 
 
@@ -95,7 +95,7 @@ def test_a_forged_address_gives_no_new_bucket(api: ApiClient, field: str) -> Non
     assert statuses == [200] * 4 + [429]
 
 
-def test_an_ipv6_address_counts_as_its_64(api: ApiClient) -> None:
+def test_an_ipv6_address_is_counted_as_its_64_network(api: ApiClient) -> None:
     statuses = [api.send("get", INFO, REMOTE_ADDR=f"2001:db8::{number}").status_code for number in range(5)]
 
     assert statuses == [200] * 4 + [429]
@@ -103,7 +103,7 @@ def test_an_ipv6_address_counts_as_its_64(api: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/meta/info", "/meta/info/", "/meta/%69nfo", "/meta/info?x=1"])
-def test_no_spelling_of_a_path_has_its_own_bucket(api: ApiClient, path: str) -> None:
+def test_all_spellings_of_a_path_share_a_bucket(api: ApiClient, path: str) -> None:
     for _ in range(4):
         api.send("get", INFO)
 
@@ -118,7 +118,7 @@ def test_the_probes_of_an_orchestrator_are_not_limited(api: ApiClient, path: str
     assert "X-RateLimit-Limit" not in responses[0]
 
 
-def test_disabled_limits_refuse_nobody_and_say_nothing(settings: Settings, api: ApiClient) -> None:
+def test_disabled_limits_refuse_nothing_and_send_no_headers(settings: Settings, api: ApiClient) -> None:
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_ENABLED": False})
 
     responses = [api.send("get", INFO) for _ in range(8)]
@@ -127,7 +127,7 @@ def test_disabled_limits_refuse_nobody_and_say_nothing(settings: Settings, api: 
     assert "RateLimit" not in responses[0]
 
 
-def test_without_redis_limits_still_hold(api: ApiClient) -> None:
+def test_without_redis_limits_still_apply(api: ApiClient) -> None:
     breaker.outage = Outage()
 
     statuses = [api.send("get", INFO, REMOTE_ADDR="192.0.2.77").status_code for _ in range(5)]

@@ -1,4 +1,4 @@
-"""The tiers and their numbers (the contract, section 5)."""
+"""The tiers and their limits (the contract, section 5)."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def fresh_tiers() -> Iterator[None]:
     ("name", "per_minute", "burst"),
     [("public", 100, 200), ("authenticated", 1000, 2000), ("admin", 10_000, 20_000), ("blockchain_query", 500, 1000)],
 )
-def test_the_numbers_of_the_contract_are_the_default(name: str, per_minute: int, burst: int) -> None:
+def test_the_defaults_are_those_of_the_contract(name: str, per_minute: int, burst: int) -> None:
     assert default_limit(name) == RequestLimit(name, per_minute, burst)
 
 
@@ -32,7 +32,7 @@ def test_the_numbers_of_the_contract_are_the_default(name: str, per_minute: int,
         ("blockchain_query", "RATE_LIMIT_BLOCKCHAIN_QUERY"),
     ],
 )
-def test_the_environment_sets_each_tiers_numbers(settings: Settings, name: str, prefix: str) -> None:
+def test_the_environment_sets_the_limits_of_each_tier(settings: Settings, name: str, prefix: str) -> None:
     numbers = {f"{prefix}_REQUESTS_PER_MINUTE": 7, f"{prefix}_BURST_SIZE": 3}
     settings.ENV = settings.ENV.model_copy(update=numbers)
 
