@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from accounts.models import IdempotentRequest
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
-from lucid_gateway.policy.errors import GatewayError, InvalidRequest, RequestUnderWay, WrongFormat
+from lucid_gateway.policy.errors import GatewayError, InvalidRequest, RequestInProgress, WrongFormat
 
 logger = logging.getLogger(__name__)
 # Visible ASCII without the comma: with it the server joins two fields, of which nobody could say which one counts.
@@ -52,9 +52,9 @@ def reused() -> InvalidRequest:
     return unusable(InvalidRequest, "This Idempotency-Key was used for another request", "reused")
 
 
-def under_way() -> RequestUnderWay:
+def under_way() -> RequestInProgress:
     """Return the error for a request whose first attempt has no answer yet."""
-    return RequestUnderWay(details={"outcome": "under_way"}, retry_after=1)
+    return RequestInProgress(details={"outcome": "under_way"}, retry_after=1)
 
 
 def fingerprint(request: HttpRequest, target: str, body: bytes) -> str:
@@ -82,12 +82,12 @@ class KeptAnswer:
 
     @classmethod
     def unseal(cls, sealed: str) -> Self:
-        """Return the answer that was sealed; raise RequestUnderWay if SECRET_KEY has changed since."""
+        """Return the answer that was sealed; raise RequestInProgress if SECRET_KEY has changed since."""
         try:
             return cls(*json.loads(decrypt(sealed)))
         except CannotDecrypt as error:
             details = {"outcome": "not_stored", "reason": "SECRET_KEY has changed since"}
-            raise RequestUnderWay(
+            raise RequestInProgress(
                 "The first request with this Idempotency-Key was answered already", details=details
             ) from error
 
@@ -124,7 +124,7 @@ def begin(*, bucket: str, user_id: str, key: str, same: str) -> Execution | Kept
     """Return the attempt that goes on, or the answer to an earlier one with the key.
 
     `bucket` says whose keys they are, `same` is the request's fingerprint. Raises InvalidRequest if the key was used
-    for another request, RequestUnderWay while another attempt goes on.
+    for another request, RequestInProgress while another attempt goes on.
     """
     attempt, record_id = uuid.uuid4(), sha256(f"{bucket}\n{key}".encode())
     for _ in range(TRIES):

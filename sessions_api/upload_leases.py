@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from lucid_gateway.kernel.loops import Loop
-from lucid_gateway.policy.errors import RequestUnderWay
+from lucid_gateway.policy.errors import RequestInProgress
 from sessions_api.models import Chunk
 
 LEASE_SECONDS = 10.0
@@ -24,7 +24,7 @@ RENEWAL_SECONDS = 3.0
 SILENCE_SECONDS = 20.0
 
 
-class ChunkUnderWay(RequestUnderWay):
+class ChunkUnderWay(RequestInProgress):
     """Another upload has the index; `details.retry_after` says in how many seconds its lease ends, if it is dead."""
 
     text = "An upload of this index is under way"

@@ -6,11 +6,11 @@ prints all of it as one JSON document (`docs/policy.json`).
 - `tiers`: rate limits
 - `roles`: roles and permissions
 - `clusters`: the backend clusters
-- `routes`: what is forwarded where
-- `paths`: the one spelling of each path
-- `headers`: which header fields pass
-- `errors`: what the gateway answers when it refuses
-- `reasons`: why it refused
-- `claims`: what a token says
+- `routes`: which requests go to which cluster
+- `paths`: the canonical form of each path
+- `headers`: which header fields pass through the gateway
+- `errors`: the errors that clients receive
+- `reasons`: why a request was refused
+- `claims`: the claims of a token
 - `keys`: the names of all keys in Redis
 """

@@ -1,14 +1,14 @@
-"""The backend clusters: one row each. The setting holds the addresses of a cluster's instances."""
+"""The backend clusters: one row per cluster."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
-    """A cluster: its name in routes and logs, its service name, and the setting with its instances' addresses.
+    """A cluster: its name in routes and logs, its service name, and the setting that lists its instances' addresses.
 
-    Production does not start without the address of a `required` cluster. The routes of the others appear when the
-    cluster has an address.
+    The gateway does not start in production without an address for each `required` cluster. It offers the routes of
+    another cluster only if that cluster has an address.
     """
 
     name: str

@@ -7,7 +7,7 @@ from typing import Any
 
 from lucid_gateway.policy import claims, clusters, errors, headers, keys, paths, reasons, roles, routes, tiers
 
-# Raised when a consumer of an earlier document could misread this one.
+# Increase it when a reader of the earlier document could misread the new one.
 VERSION = 1
 
 
@@ -37,7 +37,7 @@ def policy_document() -> dict[str, Any]:
 
 
 def constants(module: ModuleType) -> dict[str, Any]:
-    """Return the constants of a module by their names in lower case, sets as sorted lists."""
+    """Return the constants of a module by lower-case name; sets become sorted lists."""
     return {
         name.lower(): sorted(value) if isinstance(value, frozenset) else value
         for name, value in vars(module).items()
@@ -46,11 +46,11 @@ def constants(module: ModuleType) -> dict[str, Any]:
 
 
 def key_names() -> dict[str, str]:
-    """Return the names of the keys in Redis, with `<parameter>` for what differs."""
+    """Return the names of the keys in Redis, with `<parameter>` for each variable part."""
     names = {name: value for name, value in constants(keys).items() if "*" not in "".join(value)}
     for name, function in inspect.getmembers(keys, inspect.isfunction):
         if name == keys.user_id_of.__name__:
-            continue  # reads a name
+            continue  # it parses a key
         parameters = [f"<{parameter}>" for parameter in inspect.signature(function).parameters]
         names[name] = function(*parameters)
     return names

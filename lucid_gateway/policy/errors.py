@@ -1,4 +1,4 @@
-"""Every error that the gateway can answer: a class with its code, status and text.
+"""Every error that the gateway can return: a class with its code, status and text.
 
     GatewayError
     ├── InvalidRequest 1001 ─ MalformedJSON 1009, RequestTooLarge 1010, ...
@@ -6,27 +6,28 @@
     ├── InsufficientPermissions 2004
     ├── RateLimited 3001 ─ QuotaExceeded 3002, TooManyAttempts 3003, BandwidthExceeded 3004,
     │   TooManyConcurrentRequests 3005
-    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003 ─ RequestUnderWay, UpgradeRefused,
+    ├── NotFound 4001, AlreadyExists 4002, OperationNotAllowed 4003 ─ RequestInProgress, UpgradeRefused,
     │   PreconditionFailed; SessionTooLarge 4005, ChunkTooLarge 4006, WrongSessionState 4007
     └── InternalError 5001, DatabaseUnavailable 5002, BadUpstreamAnswer 5003, UpstreamUnreachable 5005,
         UpstreamTimeout 5006, CircuitOpen 5007, ServiceUnavailable 5008, ClusterInMaintenance 5009
 
-Domain code raises them and knows nothing of HTTP beyond that; `lucid_gateway.kernel.envelope` turns them into answers.
+Domain code raises these errors and needs no other knowledge of HTTP; `lucid_gateway.kernel.envelope` turns them into
+answers.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-# When to try again where nothing is known of the end of an outage.
+# When to try again if the end of an outage is unknown.
 UNAVAILABLE_SECONDS = 5
 
 
 class GatewayError(Exception):
     """An error with the code, HTTP status and text that the caller sees.
 
-    `details` is JSON, `headers` are extra fields of the answer. `retry_after` is the number of seconds after which the
-    same request may succeed, None if it is unknown or there is none; a 503 always has one. `reason` is a name of
-    `policy.reasons`: why, in more detail than the code says.
+    `details` is JSON, `headers` are extra header fields of the answer. `retry_after` is the number of seconds after
+    which the same request may succeed, or None if that is unknown or it never will; a 503 always has one. `reason` is
+    a name of `policy.reasons`, which is more precise than the code.
     """
 
     number: ClassVar[int] = 5001
@@ -63,179 +64,179 @@ class InternalError(GatewayError):
 
 
 class InvalidRequest(GatewayError):
-    """Request data that does not fit; `details.validation_errors` lists field, message and code."""
+    """The request data is not valid; `details.validation_errors` lists field, message and code of each problem."""
 
     number, status, text = 1001, 422, "Invalid request data"
     reason = "invalid_data"
 
 
 class BadRequest(InvalidRequest):
-    """A request that is no well-formed HTTP request to this gateway (RFC 9110, section 15.5.1)."""
+    """The request is not a well-formed HTTP request to this gateway (RFC 9110, section 15.5.1)."""
 
     status, text = 400, "Bad request"
     reason = "malformed_request"
 
 
 class ClientLeft(BadRequest):
-    """The client closed its connection before it was answered: for the log alone."""
+    """The client closed its connection before it received an answer; only the log shows this error."""
 
-    status, text = 499, "The client left"
+    status, text = 499, "Client closed the connection"
     reason = "client_left"
 
 
 class RequestTimeout(BadRequest):
-    """A client that takes too long to send its request (RFC 9110, section 15.5.9)."""
+    """The client took too long to send its request (RFC 9110, section 15.5.9)."""
 
     status, text = 408, "Request timeout"
     reason = "request_timeout"
 
 
 class NotAcceptable(InvalidRequest):
-    """No representation that the client accepts (RFC 9110, section 15.5.7)."""
+    """The endpoint has no representation that the client accepts (RFC 9110, section 15.5.7)."""
 
     status, text = 406, "Not acceptable"
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """A body in a media type that the endpoint does not read (RFC 9110, section 15.5.16)."""
+    """The endpoint does not read the media type of the body (RFC 9110, section 15.5.16)."""
 
     status, text = 415, "Unsupported media type"
 
 
 class FieldMissing(InvalidRequest):
-    """The one thing wrong is a required field that is not there."""
+    """The only problem is a missing field."""
 
     number, text = 1002, "Required field missing"
 
 
 class WrongFormat(InvalidRequest):
-    """The one thing wrong is the format of a field."""
+    """The only problem is the format of a field."""
 
     number, text = 1003, "Wrong field format"
 
 
 class OutOfRange(InvalidRequest):
-    """The one thing wrong is a value or length out of its range."""
+    """The only problem is a value or length out of its range."""
 
     number, text = 1004, "Value out of range"
 
 
 class NotAUUID(InvalidRequest):
-    """The one thing wrong is an identifier that is not a UUID."""
+    """The only problem is an identifier that is not a UUID."""
 
     number, text = 1005, "Not a UUID"
 
 
 class NotAnEmail(InvalidRequest):
-    """The one thing wrong is an email address."""
+    """The only problem is an email address."""
 
     number, text = 1006, "Not an email address"
 
 
 class WeakPassword(InvalidRequest):
-    """The one thing wrong is a password that is too weak."""
+    """The only problem is a password that is too weak."""
 
     number, text = 1007, "Password too weak"
 
 
 class InvalidDate(InvalidRequest):
-    """The one thing wrong is a date or time."""
+    """The only problem is a date or time."""
 
     number, text = 1008, "Invalid date"
 
 
 class MalformedJSON(InvalidRequest):
-    """A body that is not JSON as RFC 8259 has it, or JSON built to hurt a parser."""
+    """The body is not JSON (RFC 8259), or is JSON made to overload a parser."""
 
     number, status, text = 1009, 400, "Malformed JSON"
 
 
 class RequestTooLarge(InvalidRequest):
-    """A body over the limit of its endpoint or route; `details.limit_bytes` says the limit."""
+    """The body exceeds the limit of its endpoint or route, `details.limit_bytes`."""
 
     number, status, text = 1010, 413, "Request too large"
     reason = "body_too_large"
 
 
 class Unauthenticated(GatewayError):
-    """No credentials, or wrong ones (RFC 9110, section 15.5.2)."""
+    """The credentials are missing or wrong (RFC 9110, section 15.5.2)."""
 
     number, status, text = 2001, 401, "Authentication required"
     reason = "credentials_missing"
 
 
 class TokenExpired(Unauthenticated):
-    """An access token past its `exp`."""
+    """The access token is past its `exp`."""
 
     number, text = 2002, "Token expired"
     reason = "token_expired"
 
 
 class TokenInvalid(Unauthenticated):
-    """A token that is not ours, not an access token, or revoked."""
+    """The token is forged, is not an access token, or was revoked."""
 
     number, text = 2003, "Token invalid or revoked"
     reason = "claims_invalid"
 
 
 class InsufficientPermissions(GatewayError):
-    """A known caller without the permission."""
+    """The caller is known but lacks the permission."""
 
     number, status, text = 2004, 403, "Insufficient permissions"
     reason = "permission_missing"
 
 
 class AccountLocked(Unauthenticated):
-    """The caller's account was locked."""
+    """Staff have locked the caller's account."""
 
     number, text = 2005, "Account locked"
     reason = "account_locked"
 
 
 class CodeExpired(Unauthenticated):
-    """No login is waiting for this code: it was used, guessed at too often or has run out."""
+    """No login waits for this code: it was used, has expired, or ended after too many wrong guesses."""
 
     number, text = 2006, "Login link or code expired"
     reason = "credentials_wrong"
 
 
 class CodeInvalid(Unauthenticated):
-    """A login code that is not the mailed one."""
+    """The login code is not the one that was mailed."""
 
     number, text = 2007, "Code invalid"
     reason = "credentials_wrong"
 
 
 class WalletSignatureInvalid(Unauthenticated):
-    """A signature that the account's hardware wallet did not make over the challenge."""
+    """The account's hardware wallet did not sign the challenge."""
 
     number, text = 2008, "Hardware wallet signature invalid"
     reason = "credentials_wrong"
 
 
 class SecondFactorNeeded(Unauthenticated):
-    """The first factor was right; `details.required` names what the account asks for beside it."""
+    """The first factor was right; `details.required` lists the missing second factors."""
 
-    text = "A second factor is needed"
+    text = "Second factor required"
     reason = "second_factor_missing"
 
 
 class WrongCredentials(Unauthenticated):
-    """A wrong password, or a wrong second factor beside it; the answer does not say which part was wrong."""
+    """The password or the second factor is wrong; the answer does not say which."""
 
     text = "Invalid credentials"
     reason = "credentials_wrong"
 
 
 class RefreshTokenInvalid(Unauthenticated):
-    """A refresh token that is not ours, expired, revoked or already used."""
+    """The refresh token is forged, expired, revoked or already used."""
 
     number, text = 2010, "Refresh token invalid or reused"
     reason = "refresh_token_refused"
 
 
 class RateLimited(GatewayError):
-    """A tier's limit is used up; `Retry-After`, also in `details`, says when a request will pass."""
+    """A tier's limit is used up; `Retry-After` and `details.retry_after` say when a request will pass."""
 
     number, status, text = 3001, 429, "Rate limit exceeded"
     reason = "tier_exhausted"
@@ -248,103 +249,103 @@ class RateLimited(GatewayError):
         retry_after: int,
         reason: str | None = None,
     ) -> None:
-        told = dict(details or {}) | {"retry_after": retry_after}
-        super().__init__(message, details=told, retry_after=retry_after, reason=reason)
+        details = {**(details or {}), "retry_after": retry_after}
+        super().__init__(message, details=details, retry_after=retry_after, reason=reason)
 
 
 class QuotaExceeded(RateLimited):
-    """The requests of the day are used up; `Retry-After` says when the next day begins (UTC)."""
+    """The daily quota is used up; `Retry-After` ends at the next midnight (UTC)."""
 
     number, text = 3002, "Quota exceeded"
     reason = "quota_exhausted"
 
 
 class BandwidthExceeded(RateLimited):
-    """The bytes of an upload cannot be taken soon."""
+    """The upload would have to wait too long for bandwidth."""
 
     number, text = 3004, "Bandwidth limit exceeded"
     reason = "bandwidth_exhausted"
 
 
 class TooManyConcurrentRequests(RateLimited):
-    """The caller has as many requests under way as one may."""
+    """The caller has reached the limit of requests in progress."""
 
     number, text = 3005, "Too many concurrent requests"
     reason = "too_many_concurrent"
 
 
 class TooManyAttempts(RateLimited):
-    """Too many failed attempts at a login."""
+    """Too many attempts to log in or to verify a code have failed."""
 
     number, text = 3003, "Too many failed attempts"
     reason = "too_many_attempts"
 
 
 class NotFound(GatewayError):
-    """Nothing here, or nothing that this caller may know of."""
+    """The resource does not exist, or the caller may not see it."""
 
     number, status, text = 4001, 404, "Not found"
     reason = "not_found"
 
 
 class AlreadyExists(GatewayError):
-    """A unique value is taken."""
+    """Another resource has the same unique value."""
 
     number, status, text = 4002, 409, "Already exists"
     reason = "conflict"
 
 
 class OperationNotAllowed(GatewayError):
-    """The method is not offered here; `Allow` lists those that are."""
+    """The path does not allow this method; the `Allow` header lists the allowed methods."""
 
     number, status, text = 4003, 405, "Operation not allowed"
     reason = "method_not_allowed"
 
 
-class RequestUnderWay(OperationNotAllowed):
-    """A request with the same Idempotency-Key is under way, or nobody knows what became of it."""
+class RequestInProgress(OperationNotAllowed):
+    """A request with the same Idempotency-Key is in progress, or its outcome is unknown."""
 
-    status, text = 409, "A request with this Idempotency-Key is under way"
+    status, text = 409, "A request with this Idempotency-Key is in progress"
     reason = "idempotency_in_progress"
 
 
 class UpgradeRefused(OperationNotAllowed):
-    """A change of protocol that the gateway does not offer (RFC 9110, section 7.8)."""
+    """The client asked for a change of protocol (RFC 9110, section 7.8)."""
 
-    status, text = 501, "Upgrades are not offered"
+    status, text = 501, "Upgrades are not supported"
     reason = "upgrade_refused"
 
 
 class PreconditionFailed(OperationNotAllowed):
-    """The resource is not what If-Match says it is: somebody changed it meanwhile (RFC 9110, section 13.1.1)."""
+    """The resource has changed since the client read the version that If-Match names (RFC 9110, section 13.1.1)."""
 
     status, text = 412, "The resource has changed"
     reason = "conflict"
 
 
 class SessionTooLarge(GatewayError):
-    """An upload for which there is no room in its session; `details` say how much there is, in bytes."""
+    """The session has too little space left for the upload; `details` give the sizes in bytes."""
 
     number, status, text = 4005, 413, "Session size limit exceeded"
     reason = "conflict"
 
 
 class ChunkTooLarge(GatewayError):
-    """A chunk over 10 MiB, or without a byte; `details.limit_bytes` says the limit."""
+    """The chunk is empty or larger than `details.limit_bytes` (10 MiB)."""
 
     number, status, text = 4006, 413, "Chunk size limit exceeded"
     reason = "body_too_large"
 
 
 class WrongSessionState(GatewayError):
-    """Something that the session's state does not allow; `details.status` says the state."""
+    """The session's state, `details.status`, does not allow the operation."""
 
     number, status, text = 4007, 409, "The session's state does not allow it"
     reason = "conflict"
 
 
 class BlockchainUnavailable(GatewayError):
-    """The blockchain core could not be asked, or could not answer."""
+    """The blockchain core could not be reached or could not answer."""
 
     number, status, text = 4009, 503, "Blockchain service unavailable"
     reason = "unavailable"
@@ -358,14 +359,14 @@ class DatabaseUnavailable(GatewayError):
 
 
 class BadUpstreamAnswer(GatewayError):
-    """A cluster answered something that is not well-formed HTTP."""
+    """A cluster's answer is not well-formed HTTP."""
 
     number, status, text = 5003, 502, "Bad answer from a cluster"
     reason = "instance_bad_answer"
 
 
 class UpstreamUnreachable(GatewayError):
-    """No instance of a cluster takes a connection: nothing was sent."""
+    """No instance of a cluster accepts connections, so nothing was sent."""
 
     number, status, text = 5005, 502, "Cannot reach a cluster"
     reason = "instance_unreachable"
@@ -380,14 +381,14 @@ class UpstreamTimeout(GatewayError):
 
 
 class CircuitOpen(GatewayError):
-    """All instances of a cluster failed lately: none is asked before `Retry-After`."""
+    """All instances of a cluster failed recently; the gateway tries none of them before `Retry-After`."""
 
     number, status, text = 5007, 503, "Circuit open"
     reason = "breaker_open"
 
 
 class ServiceUnavailable(GatewayError):
-    """Something that this request needs is down or not configured."""
+    """A service that the request needs is down or not configured."""
 
     number, status, text = 5008, 503, "Service unavailable"
     reason = "unavailable"
@@ -401,6 +402,6 @@ class ClusterInMaintenance(GatewayError):
 
 
 def all_errors() -> tuple[type[GatewayError], ...]:
-    """Return the errors of this module, by code and status."""
+    """Return the errors of this module, sorted by code and status."""
     found = [value for value in globals().values() if isinstance(value, type) and issubclass(value, GatewayError)]
     return tuple(sorted(found, key=lambda error: (error.number, error.status, error.__name__)))

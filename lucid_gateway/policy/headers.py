@@ -1,4 +1,4 @@
-"""Which header fields pass, in both directions (RFC 9110, section 7.6.1). Names are in lower case."""
+"""Which header fields pass the gateway in each direction (RFC 9110, section 7.6.1). Names are in lower case."""
 
 HOP_BY_HOP = frozenset(
     {
@@ -8,35 +8,35 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 # The forwarder writes these itself.
 FRAMING = frozenset({"content-length", "expect", "host"})
-# A client's credentials stay at the gateway, and only the gateway says who the client is.
+# A client's credentials stay at the gateway, and only the gateway may say who the client is.
 GATEWAY_OWNED = frozenset(
     {
         "authorization", "x-api-key", "x-request-id", "via", "x-gateway-signature", "remote-user", "x-remote-user",
-        # Other names for the client's address, and for the host that it asked for.
+        # Other names for the client's address and for the requested host.
         "forwarded", "x-forwarded", "x-real-ip", "client-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
         "cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for", "x-host", "x-original-host",
-        # A cluster that uses CGI would take it for the proxy of its own requests (HTTP_PROXY).
+        # A cluster that uses CGI would send its own requests through this proxy (HTTP_PROXY).
         "proxy",
-        # Other names for method and path, which the gateway has already judged.
+        # Other names for method and path: the gateway has already checked the real ones.
         "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
     }
 )  # fmt: skip
 GATEWAY_OWNED_PREFIXES = ("x-user-", "x-auth-", "x-forwarded-")
 NOT_FORWARDED = HOP_BY_HOP | FRAMING | GATEWAY_OWNED
 
-# A cluster may not set these: CORS and the limits are the gateway's decision; the others change what a browser does
-# with the whole host, or name software.
+# A cluster may not set these. The gateway decides on CORS and limits; the others affect the whole host in a browser, or
+# reveal software.
 NOT_RETURNED_PREFIXES = ("access-control-", "x-ratelimit-", "ratelimit")
 NOT_RETURNED = HOP_BY_HOP | {
     "x-request-id", "strict-transport-security", "clear-site-data", "alt-svc", "nel", "report-to", "server",
 }  # fmt: skip
-# Cookies of the operator pages, which no cluster may set.
+# Cookies of the operator pages; no cluster may set them.
 OWN_COOKIES = frozenset({"sessionid", "csrftoken", "messages"})
 
-# What the gateway tells a cluster about the caller, in this order; `X-Gateway-Signature` covers these fields.
+# The gateway sends these fields about the caller to a cluster; `X-Gateway-Signature` covers them in this order.
 IDENTITY = ("x-user-id", "x-user-role", "x-user-permissions", "x-request-id")
 VIA = "1.1 lucid-api-gateway"
-# Believed of trusted proxies alone; removed from the requests of all other peers.
+# Accepted from trusted proxies only; removed from the requests of all other peers.
 FROM_TRUSTED_PROXIES = frozenset(
     {
         "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded", "x-real-ip",
@@ -46,12 +46,12 @@ FROM_TRUSTED_PROXIES = frozenset(
 
 
 def is_forwarded(name: str) -> bool:
-    """Return whether a client's field of that lower-case name goes on to the cluster."""
+    """Return whether the gateway forwards a client's field of that lower-case name to the cluster."""
     return name not in NOT_FORWARDED and not name.startswith(GATEWAY_OWNED_PREFIXES)
 
 
 def is_returned(name: str) -> bool:
-    """Return whether a cluster's field of that lower-case name goes back to the client."""
+    """Return whether the gateway returns a cluster's field of that lower-case name to the client."""
     return name not in NOT_RETURNED and not name.startswith(NOT_RETURNED_PREFIXES)
 
 

@@ -1,8 +1,8 @@
 """The name of every key that the gateway has in Redis.
 
-What one decision reads belongs to one owner, whose name stands in braces: a Redis Cluster keeps keys with the same text
-in braces on the same node (Redis Cluster specification, "Hash tags"). The owners are `user:<id>`, which has the user's
-tokens and API keys too, `ip:<address or /64 network>`, `login:<keyed hash of an email>` and `gateway:<host:port>`.
+All keys that one decision reads have the same owner, written in braces: a Redis Cluster keeps keys with the same text
+in braces on the same node (Redis Cluster specification, "Hash tags"). The owners are `user:<id>` (also for the user's
+tokens and API keys), `ip:<address or /64 network>`, `login:<keyed hash of an email>` and `gateway:<host:port>`.
 """
 
 
@@ -33,26 +33,26 @@ def rate(subject: str, tier: str) -> str:
 
 
 def quota(subject: str) -> str:
-    """Return the key of the subject's requests of the day: a hash."""
+    """Return the key of the subject's daily quota: a hash."""
     return f"{subject}:quota"
 
 
 def concurrent(subject: str) -> str:
-    """Return the key of the leases of the subject's requests in progress: a sorted set by their end."""
+    """Return the key of the leases of the subject's requests in progress: a sorted set, by their end."""
     return f"{subject}:concurrent"
 
 
 def bandwidth(subject: str, tier: str) -> str:
-    """Return the key of the subject's bucket of bytes in a tier: a hash."""
+    """Return the key of the subject's token bucket in a tier that counts bytes: a hash."""
     return f"{subject}:bandwidth:{tier}"
 
 
 def shadow_refusals(day: int) -> str:
-    """Return the key of what limits in shadow mode would have refused on a day (days since the epoch): a hash."""
+    """Return the key of the refusals in shadow mode on a day (days since the epoch): a hash."""
     return f"shadow_refusals:{day}"
 
 
-# Revocation. Redis is a cache of the database's revocations; it holds them all while the first of these keys exists.
+# Revocation. Redis caches the revocations of the database; the cache is complete while the first of these keys exists.
 
 REVOCATIONS_COMPLETE = "revocations:complete"
 REBUILD_LEASE = "revocations:rebuild_lease"
@@ -61,17 +61,17 @@ REBUILDS_DONE = "revocations:rebuilds_done"
 
 
 def rebuild(rebuild_id: str) -> str:
-    """Return the key that proves that nobody emptied the server during a rebuild."""
+    """Return the key whose existence proves that Redis was not emptied during a rebuild."""
     return f"revocations:rebuild:{rebuild_id}"
 
 
 def revoked(user_id: object, credential_id: str) -> str:
-    """Return the key that says that a token (its `jti`) or an API key (its id) of the user is revoked."""
+    """Return the key that exists if a token (by `jti`) or an API key (by id) of the user is revoked."""
     return f"{{user:{user_id}}}:revoked:{credential_id}"
 
 
 def locked(user_id: object) -> str:
-    """Return the key that says that staff have locked the account."""
+    """Return the key that exists if staff have locked the account."""
     return f"{{user:{user_id}}}:locked"
 
 
@@ -84,11 +84,11 @@ EVERY_EPOCH = epoch("*")  # a pattern for SCAN
 
 
 def user_id_of(key: str) -> str:
-    """Return the id of the user whose key it is."""
+    """Return the id of the user who owns the key."""
     return key.partition("{user:")[2].partition("}")[0]
 
 
-# Logins, lockouts and mailed links. Emails appear as keyed hashes alone.
+# Logins, lockouts and mailed links. Emails appear only as keyed hashes.
 
 
 def logins(email_hash: str) -> str:
@@ -97,12 +97,12 @@ def logins(email_hash: str) -> str:
 
 
 def decoy_logins(email_hash: str, secret: str) -> str:
-    """Return a key like that of `logins` that nobody looks up: a login for a wrong password costs the same work."""
+    """Return a key like that of `logins` that is never read, so that a login with a wrong password takes as long."""
     return f"{{login:{email_hash}}}:decoy:{secret}"
 
 
 def login_starts(email_hash: str) -> str:
-    """Return the key of the number of logins that were started lately."""
+    """Return the key of the number of recently started logins."""
     return f"{{login:{email_hash}}}:starts"
 
 
@@ -120,7 +120,7 @@ def mail_link(purpose: str, token_hash: str) -> str:
 
 
 def mail_link_starts(purpose: str, requester_hash: str) -> str:
-    """Return the key of the number of links that somebody asked for lately."""
+    """Return the key of the number of links that a person requested recently."""
     return f"mail_link_starts:{purpose}:{requester_hash}"
 
 
@@ -128,7 +128,7 @@ EVERYTHING_MAILED = (logins("*"), mail_link("*", "*"))  # patterns for SCAN
 
 
 def wallet_registration(user_id: object) -> str:
-    """Return the key of a hardware wallet that waits for its first signature: a hash."""
+    """Return the key of the registration of a hardware wallet, until its first signature: a hash."""
     return f"{{user:{user_id}}}:wallet_registration"
 
 
@@ -156,7 +156,7 @@ def open_breakers(gateway: str) -> str:
 
 
 def instance_health(gateway: str) -> str:
-    """Return the key of what the gateway's health checks found: a hash."""
+    """Return the key of the results of the gateway's health checks: a hash."""
     return f"{{gateway:{gateway}}}:health"
 
 

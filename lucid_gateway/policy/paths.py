@@ -1,7 +1,7 @@
-"""The path rules: one spelling for each path, decided once, at the front (DESIGN, section 4).
+"""The path rules: the canonical form of each path, decided once, before anything else reads it (DESIGN, section 4).
 
-A path that two servers could read in different ways is refused, so that the gateway judges exactly the path that it
-forwards. `path_cases.json` has inputs with their canonical form or the reason of their refusal.
+The gateway refuses a path that two servers could read in different ways, so that it forwards exactly the path that it
+has checked. `path_cases.json` lists inputs with their canonical form or the reason for their refusal.
 """
 
 import json
@@ -14,8 +14,8 @@ from urllib.parse import unquote_to_bytes
 PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
-DECODINGS = 3
-# Reason of a refusal -> what clients are told.
+MAX_DECODINGS = 3
+# Reason for a refusal -> the text for clients.
 REFUSALS = {
     "no_leading_slash": "the path does not start with a slash",
     "empty_segment": "the path has an empty segment",
@@ -23,7 +23,7 @@ REFUSALS = {
     "not_utf8": "the path is not UTF-8",
     "forbidden_character": "the path has a control character or an encoded separator",
     "dot_segment": "the path has a dot segment",
-    "encoded_too_often": "the path is encoded too often",
+    "encoded_too_often": "the path is percent-encoded too many times",
 }
 
 
@@ -36,7 +36,7 @@ class AmbiguousPath(ValueError):
 
 
 class Case(TypedDict, total=False):
-    """An input, and either its canonical `path` or the reason why it is `refused`."""
+    """An input, and either its canonical `path` or the reason for which it is `refused`."""
 
     input: str
     path: str
@@ -45,14 +45,14 @@ class Case(TypedDict, total=False):
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """Return the cases that every data plane must decide alike."""
+    """Return the cases on which every data plane must agree."""
     return tuple(json.loads((Path(__file__).parent / "path_cases.json").read_text(encoding="utf-8")))
 
 
 def canonical_path(raw: str) -> str:
-    """Return the decoded path of a raw one (as on the request line, without query); raise AmbiguousPath.
+    """Return the decoded form of a path from the request line, without its query; raise AmbiguousPath.
 
-    A trailing slash stays; the caller decides what it means.
+    A trailing slash is kept; the caller decides what it means.
     """
     if PLAIN.fullmatch(raw):
         return raw
@@ -65,26 +65,26 @@ def canonical_path(raw: str) -> str:
 
 
 def canonical_segment(segment: str) -> str:
-    """Return the decoded segment; raise AmbiguousPath for bad escapes, separators and dot segments in any encoding."""
+    """Return the decoded segment; raise AmbiguousPath for invalid escapes, separators and dot segments."""
     if "#" in segment or "?" in segment or not segment.isascii() or BROKEN_ESCAPE.search(segment):
         raise AmbiguousPath("bad_escape")
     try:
         decoded = unquote_to_bytes(segment).decode("utf-8")
     except UnicodeDecodeError as error:
         raise AmbiguousPath("not_utf8") from error
-    refuse_tricks(decoded)
+    refuse_ambiguity(decoded)
     return decoded
 
 
-def refuse_tricks(segment: str) -> None:
-    """Raise AmbiguousPath if the segment, or what further decodings would make of it, is not what it seems."""
-    for _ in range(DECODINGS):
+def refuse_ambiguity(segment: str) -> None:
+    """Raise AmbiguousPath if a server that decodes the segment again could find a separator or a dot segment."""
+    for _ in range(MAX_DECODINGS):
         if FORBIDDEN.search(segment):
             raise AmbiguousPath("forbidden_character")
         if segment.partition(";")[0].strip() in (".", ".."):
             raise AmbiguousPath("dot_segment")
-        again = unquote_to_bytes(segment.encode("utf-8", "replace")).decode("utf-8", "replace")
-        if again == segment:
+        decoded = unquote_to_bytes(segment.encode("utf-8", "replace")).decode("utf-8", "replace")
+        if decoded == segment:
             return
-        segment = again
+        segment = decoded
     raise AmbiguousPath("encoded_too_often")

@@ -1,11 +1,11 @@
-"""The roles, and the permissions of each (the contract, section 6)."""
+"""The roles and their permissions (contract, section 6)."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """The four roles, from the fewest permissions to the most; each includes those of the role before it."""
+    """The four roles, from the fewest permissions to the most; each role includes the permissions of the one before."""
 
     USER = "user"
     NODE_OPERATOR = "node_operator"
@@ -14,7 +14,7 @@ class Role(StrEnum):
 
     @property
     def label(self) -> str:
-        """The role's name for people."""
+        """The name on pages, such as "Node operator"."""
         return self.value.replace("_", " ").capitalize()
 
 

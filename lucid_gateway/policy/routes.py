@@ -1,6 +1,6 @@
-"""The route table: one row a route. Everything that is forwarded, documented, counted or logged follows the rows.
+"""The route table: one row per route. Forwarding, documentation, metrics and logs all use these rows.
 
-Paths are written in segments: `chain/blocks/{rest*}`. `{name}` stands for one segment, `{name*}` for one or more.
+A path consists of segments, as in `chain/blocks/{rest*}`. `{name}` matches one segment, `{name*}` one or more.
 """
 
 import re
@@ -12,14 +12,14 @@ from urllib.parse import quote
 from lucid_gateway.policy import tiers
 
 PARAMETER = re.compile(r"\{([a-z_]+)(\*?)\}")
-# Characters that stay as they are in the path of a request to a cluster (RFC 3986, section 3.3).
+# Characters that are not percent-encoded in the path of a request to a cluster (RFC 3986, section 3.3).
 SAFE_IN_PATH = "/!$&'()*+,;=:@-._~"
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: to connect, between two reads, and in total for requests that are not an event stream."""
+    """Seconds to connect, between two reads, and in total; `total` does not apply to event streams."""
 
     connect: float = 2.0
     read: float = 30.0
@@ -28,9 +28,9 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """For how many seconds an answer to GET may be reused where the cluster does not say; None: only if it says so.
+    """How many seconds an answer to GET may be reused if the cluster does not say; None: only if the cluster says so.
 
-    Callers who have the permission share a `shared` answer; any other answer is kept for one caller.
+    All callers with the permission share a `shared` answer; any other answer is stored for one caller.
     """
 
     seconds: float | None = None
@@ -41,10 +41,10 @@ class CacheRule:
 class Route:
     """Where requests for a path below /api/v1 go, and what they need.
 
-    `upstream` is the path at the cluster with the same parameters, `permission` what the caller needs (the contract,
-    section 6), `body_limit` bytes. `attempts` is the highest number of instances to try where the retry rule allows
-    another. `idempotency_key` says whether Idempotency-Key is honoured. Without `cache` no answer is kept. A view of
-    `sessions_api` forwards the requests of `recorded` routes, and records the outcome.
+    `upstream` is the path at the cluster, with the same parameters; `permission` is what the caller needs (contract,
+    section 6); `body_limit` is in bytes. `attempts` is the maximum number of instances to try if the retry rule allows
+    retries. `idempotency_key` says whether Idempotency-Key is honoured. Without `cache` no answer is stored. A view of
+    `sessions_api` forwards the requests of `recorded` routes and records the outcome.
     """
 
     path: str
@@ -67,14 +67,14 @@ class Route:
 
 
 def printable(query: str) -> str:
-    """Return the query with percent-encoding for what a request line cannot contain, and everything else unchanged."""
+    """Return the query with percent-encoding for characters that a request line cannot contain."""
     return re.sub(r"[^\x21-\x7e]", lambda match: quote(match[0].encode("latin-1", "replace")), query)
 
 
 READ = ("GET", "HEAD")
 CHANGE = ("PUT", "PATCH", "DELETE")
 WRITE = ("POST", *CHANGE)
-# The height of the chain may be two seconds old; only the cluster knows which blocks are final.
+# A chain height may be two seconds old. Only the cluster knows which blocks are final.
 CHAIN_INFO = CacheRule(seconds=2.0, shared=True)
 BLOCKS = CacheRule(shared=True)
 BLOCKCHAIN, SESSIONS, TRON = "blockchain_core", "session_management", "tron_payment"
@@ -146,7 +146,11 @@ def by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
 
 @dataclass(slots=True)
 class Node:
-    """A place in the tree of paths: the segments that may follow, the parameters that may, and what ends here."""
+    """A node in the tree of paths.
+
+    `segments` are the literal segments that may follow, `one` is the parameter for one segment with its node, `rest` is
+    the parameter for all further segments with its path, and `path` is the path that ends here.
+    """
 
     segments: "dict[str, Node]"
     one: "tuple[str, Node] | None" = None
@@ -155,10 +159,7 @@ class Node:
 
 
 class PathTree:
-    """Finds the path of the table that a canonical path matches, segment by segment, without a search through the rows.
-
-    A literal segment wins over `{name}`, and both win over `{name*}`.
-    """
+    """Matches a canonical path, segment by segment: a literal segment wins over `{name}`, and both over `{name*}`."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.root = Node({})
@@ -166,7 +167,7 @@ class PathTree:
             self.add(path)
 
     def add(self, path: str) -> None:
-        """Add a path of the table; raise ValueError for one whose parameters cannot be told apart from another's."""
+        """Add a path of the table; raise ValueError if its parameters conflict with those of another path."""
         node = self.root
         for segment in path.split("/"):
             parameter = PARAMETER.fullmatch(segment)
@@ -174,23 +175,23 @@ class PathTree:
                 node = node.segments.setdefault(segment, Node({}))
             elif parameter[2]:
                 if node.rest is not None:
-                    raise ValueError(f"two paths end with a rest after the same segments: {path}")
+                    raise ValueError(f"another path has a {{name*}} parameter at the same position: {path}")
                 node.rest = parameter[1], path
                 return
             else:
                 if node.one is None:
                     node.one = parameter[1], Node({})
                 elif node.one[0] != parameter[1]:
-                    raise ValueError(f"a segment of {path} has another name in another path")
+                    raise ValueError(f"another path has a differently named parameter at the same position: {path}")
                 node = node.one[1]
         node.path = path
 
     def find(self, path: str) -> tuple[str, dict[str, str]] | None:
-        """Return the path of the table and its parameters, None if there is none."""
+        """Return the matching path of the table and its parameters, or None."""
         return self.search(self.root, path.split("/"), 0)
 
     def search(self, node: Node, segments: list[str], at: int) -> tuple[str, dict[str, str]] | None:
-        """Search below the node from the segment on."""
+        """Match the segments from index `at` below the node."""
         if at == len(segments):
             return (node.path, {}) if node.path is not None else None
         segment = segments[at]

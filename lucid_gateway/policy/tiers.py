@@ -1,4 +1,4 @@
-"""The rate limits: one row a tier (the contract, section 5). Settings, throttles, choices and docs follow the rows."""
+"""The rate limits: one row per tier (contract, section 5). Settings, throttles, choices and docs come from the rows."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,14 +8,14 @@ BURST_RENEWS_AFTER_SECONDS = 300
 
 
 class Counts(StrEnum):
-    """Whose requests are added up: those of an address, or those of a user or an API key."""
+    """Whose requests count together: those of an address, or those of a user or an API key."""
 
     ADDRESS = "address"
     CALLER = "caller"
 
 
 class Unit(StrEnum):
-    """What is counted, and over which time the rate applies."""
+    """What a tier counts, and the time to which its rate refers."""
 
     REQUESTS_PER_MINUTE = "requests per minute"
     BYTES_PER_SECOND = "bytes per second"
@@ -23,9 +23,9 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One limit: `rate` is in its unit; `burst`, in requests or bytes, is admitted on top of it.
+    """A limit: `rate` is in its unit; `burst`, in requests or bytes, is allowed on top of it.
 
-    Operators set other numbers by the environment variables `rate_setting` and `burst_setting`.
+    The environment variables `rate_setting` and `burst_setting` override both numbers.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tier:
 
     @property
     def counts_requests(self) -> bool:
-        """Whether requests are counted, not bytes."""
+        """Whether the tier counts requests rather than bytes."""
         return self.unit == Unit.REQUESTS_PER_MINUTE
 
 

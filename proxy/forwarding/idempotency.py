@@ -62,7 +62,7 @@ def answer_once(
     """Send the request unless one with its key was sent, and return the answer: the first one's, if there is one.
 
     Raises what `send` raises; RequestTooLarge or BadRequest for the body; InvalidRequest if the key was used for
-    another request; RequestUnderWay if there is no answer yet, or none to give again; ServiceUnavailable without Redis.
+    another request; RequestInProgress if there is no answer yet, or none to repeat; ServiceUnavailable without Redis.
     """
     body = b"".join(body_of(request, min(route.body_limit, BODY_LIMIT)).pieces())
     record = Record(keys.idempotent_request(caller.subject, sha256(key.encode())), fingerprint(request, target, body))

@@ -14,7 +14,7 @@ from accounts.idempotency import reused, under_way
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
-from lucid_gateway.policy.errors import InvalidRequest, RequestUnderWay, ServiceUnavailable
+from lucid_gateway.policy.errors import InvalidRequest, RequestInProgress, ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 LUA = Path(__file__).parent / "lua"
@@ -58,8 +58,8 @@ class Record:
     def claim(self, lease_seconds: float) -> FirstAnswer | None:
         """Return the answer to an earlier request with the key, or None: then this one goes on, and no other.
 
-        Raises InvalidRequest if the earlier was another request, RequestUnderWay while it has no answer or if it never
-        gets one, ServiceUnavailable without Redis.
+        Raises InvalidRequest if the key was used for another request, RequestInProgress if that request has no answer
+        yet or never gets one, ServiceUnavailable without Redis.
         """
         try:
             arguments = [self.owner, self.fingerprint, round(lease_seconds * 1000), LIFETIME_MS]
@@ -107,14 +107,14 @@ class Record:
 
 
 def opened(sealed: str) -> FirstAnswer:
-    """Return the answer; raise RequestUnderWay if it was encrypted under a key that is gone."""
+    """Return the answer; raise RequestInProgress if it was encrypted under a key that is gone."""
     try:
         return FirstAnswer.unseal(sealed)
     except CannotDecrypt as error:
         raise not_stored("SECRET_KEY has changed since") from error
 
 
-def refusal(state: str, told: Iterable[str]) -> InvalidRequest | RequestUnderWay:
+def refusal(state: str, told: Iterable[str]) -> InvalidRequest | RequestInProgress:
     """Return the error for a request that neither goes on nor gets an earlier one's answer."""
     match state:
         case "conflict":
@@ -124,10 +124,10 @@ def refusal(state: str, told: Iterable[str]) -> InvalidRequest | RequestUnderWay
         case "not_stored":
             return not_stored("the answer was too large", *told)
     message = "Nobody knows what became of the first request with this Idempotency-Key: it may have been executed"
-    return RequestUnderWay(message, details={"outcome": UNKNOWN})
+    return RequestInProgress(message, details={"outcome": UNKNOWN})
 
 
-def not_stored(reason: str, status: str = "") -> RequestUnderWay:
+def not_stored(reason: str, status: str = "") -> RequestInProgress:
     """Return the error for a request whose first answer was given, but cannot be given again."""
     details = {"outcome": NOT_STORED, "reason": reason} | ({"status": int(status)} if status else {})
-    return RequestUnderWay("The first request with this Idempotency-Key was answered already", details=details)
+    return RequestInProgress("The first request with this Idempotency-Key was answered already", details=details)

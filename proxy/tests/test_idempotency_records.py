@@ -37,7 +37,7 @@ def record(fingerprint: str = "f") -> Record:
 
 
 def outcome(one: Record) -> Any:
-    with pytest.raises(errors.RequestUnderWay) as refused:
+    with pytest.raises(errors.RequestInProgress) as refused:
         one.claim(60)
     return refused.value.details["outcome"]
 
@@ -160,7 +160,7 @@ def test_what_was_certainly_not_sent_may_be_repeated(empty_redis: Redis, error: 
 def test_what_may_have_been_sent_is_not_sent_again(error: BaseException) -> None:
     with pytest.raises(type(error)):
         send_once(failing(error))
-    with pytest.raises(errors.RequestUnderWay) as refused:
+    with pytest.raises(errors.RequestInProgress) as refused:
         send_once(failing(AssertionError("sent twice")))
     assert refused.value.details == {"outcome": "unknown"}
 

@@ -16,7 +16,7 @@ from accounts.prune import chores
 from accounts.tokens.issuing import issue_tokens
 from accounts.users.profile import delete_account
 from conftest import ApiClient, error_code
-from lucid_gateway.policy.errors import RequestUnderWay
+from lucid_gateway.policy.errors import RequestInProgress
 from sessions_api.lifecycle import create_session
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Manifest, Session, TrustPolicy
@@ -274,7 +274,7 @@ def test_an_attempt_that_was_taken_over_keeps_no_answer(owner: User) -> None:
     assert isinstance(second, Execution)
 
     first.finish(KeptAnswer(201, {}, "first"))
-    with pytest.raises(RequestUnderWay):
+    with pytest.raises(RequestInProgress):
         attempt(owner)
     second.finish(KeptAnswer(201, {}, "second"))
     assert attempt(owner) == KeptAnswer(201, {}, "second")
@@ -295,7 +295,7 @@ def test_of_those_who_take_over_at_once_one_does(owner: User) -> None:
     def take_over(_: int) -> bool:
         try:
             return isinstance(attempt(owner), Execution)
-        except RequestUnderWay:
+        except RequestInProgress:
             return False
 
     assert in_parallel(6, take_over).count(True) == 1

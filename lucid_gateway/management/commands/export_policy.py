@@ -1,5 +1,3 @@
-"""Prints the policy as JSON."""
-
 import json
 from typing import Any
 
@@ -13,5 +11,4 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the document."""
         self.stdout.write(json.dumps(policy_document(), indent=1, ensure_ascii=False))
