@@ -1,9 +1,9 @@
-"""Anchoring: the chain is asked to hold a manifest's root. Safe to repeat, whatever went wrong before.
+"""Anchoring: storing a manifest's Merkle root on the blockchain. Each step is safe to repeat after any failure.
 
     none, failed ──▶ pending ──▶ confirmed
                         └──────▶ failed
 
-Each attempt has one Idempotency-Key: as long as an attempt is pending it is asked for again under the same key.
+Each attempt has its own Idempotency-Key: as long as it is pending, every repetition sends the same key.
 """
 
 import re
@@ -17,57 +17,57 @@ from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, Ope
 from proxy.choosing.closures import refuse_if_closed
 from proxy.connection.headers import Identity
 from proxy.forwarding.calls import CallAnswer, call
-from sessions_api.manifests import read_again
+from sessions_api.clock import now_ms
+from sessions_api.manifests import reload_manifest
 from sessions_api.models import Manifest
-from sessions_api.moments import moment
 
 CLUSTER = "blockchain_core"
 TRANSACTIONS = "/api/v1/transactions"
-# In progress under this key, or not now: what came of the attempt is not known yet.
-NOT_SAID_YET = (408, 409, 425, 429)
+# The transaction is in progress under this key, or the core is busy: the attempt may still succeed.
+OUTCOME_UNKNOWN = (408, 409, 425, 429)
 TRANSACTION_ID = re.compile(r"[!-~]{1,128}")
-HIGHEST = 2**63 - 1  # that every database keeps
+MAX_HEIGHT = 2**63 - 1  # the largest integer that every database stores
 Anchor = Manifest.Anchor
 
 
 class InvalidManifest(OperationNotAllowed):
-    """The chunks are not what the manifest says."""
+    """The last verification found that the chunks do not match the manifest."""
 
-    status, text = 409, "The manifest is invalid"
+    status, text = 409, "The manifest does not match its chunks"
 
 
 def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest:
-    """Ask the chain to hold the root, or what became of it; return the manifest as it is then.
+    """Start an attempt to store the root, or check the pending one; return the manifest with the new status.
 
-    Raises BlockchainUnavailable or ClusterInMaintenance if the chain could not be asked; what was pending stays so.
+    Raises BlockchainUnavailable or ClusterInMaintenance if there is no answer; a pending attempt then stays pending.
     Raises InvalidManifest, and NotFound if the session was deleted meanwhile.
     """
     if manifest.anchor_status != Anchor.CONFIRMED:
         if manifest.validation_status != Manifest.Validation.VALID:
             raise InvalidManifest()
         refuse_if_closed(CLUSTER)
-        begin(manifest)
-        manifest = read_again(manifest)
+        begin_attempt(manifest)
+        manifest = reload_manifest(manifest)
         if manifest.anchor_status == Anchor.PENDING:
             try:
-                follow(manifest, ask(manifest, caller, request_id))
+                apply_answer(manifest, submit_or_query(manifest, caller, request_id))
             except GatewayError as error:
                 raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status}) from error
-            manifest = read_again(manifest)
+            manifest = reload_manifest(manifest)
     return manifest
 
 
-def begin(manifest: Manifest) -> None:
-    """Begin an attempt unless one is pending: of requests at once, one does."""
-    fresh = {"anchor_status": Anchor.PENDING, "anchor_requested_at": moment(), "anchor_transaction_id": "",
+def begin_attempt(manifest: Manifest) -> None:
+    """Begin an attempt unless one is pending; of concurrent requests only one begins."""
+    fresh = {"anchor_status": Anchor.PENDING, "anchor_requested_at": now_ms(), "anchor_transaction_id": "",
              "anchor_error": ""}  # fmt: skip
     begun = Manifest.objects.filter(pk=manifest.pk, anchor_status__in=[Anchor.NONE, Anchor.FAILED]).update(**fresh)
     if begun:
         record("manifest.anchoring", subject=str(manifest.pk), actor=str(manifest.user_id))
 
 
-def ask(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
-    """Send the transaction, or ask what became of it."""
+def submit_or_query(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
+    """Submit the transaction, or query its status once its id is known."""
     if manifest.anchor_transaction_id:
         target = f"{TRANSACTIONS}/{quote(manifest.anchor_transaction_id, safe='')}"
         return call(CLUSTER, "GET", target, caller=caller, request_id=request_id)
@@ -83,41 +83,41 @@ def ask(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
 
 
 def attempt_key(manifest: Manifest) -> str:
-    """Return the key of the attempt: the same for as long as it is pending."""
-    begun = manifest.anchor_requested_at or moment()
+    """Return the attempt's Idempotency-Key, which stays the same as long as the attempt is pending."""
+    begun = manifest.anchor_requested_at or now_ms()
     return f"{manifest.pk}-{begun:%Y%m%dT%H%M%S%f}"
 
 
-def follow(manifest: Manifest, answer: CallAnswer) -> None:
-    """Keep what the chain says; raise BlockchainUnavailable if it says that it cannot say."""
-    if answer.status >= 500 or answer.status in NOT_SAID_YET:
+def apply_answer(manifest: Manifest, answer: CallAnswer) -> None:
+    """Store the outcome that the core reports; raise BlockchainUnavailable if it reports none yet."""
+    if answer.status >= 500 or answer.status in OUTCOME_UNKNOWN:
         raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status})
-    told: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
-    transaction = told.get("transaction_id")
+    reply: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
+    transaction = reply.get("transaction_id")
     if not answer.succeeded or not (isinstance(transaction, str) and TRANSACTION_ID.fullmatch(transaction)):
-        settle(manifest, Anchor.FAILED, anchor_error=f"the blockchain core answered {answer.status}")
-    elif told.get("status") == "confirmed":
-        height = told.get("block_height")
-        height = height if type(height) is int and 0 <= height <= HIGHEST else None
-        settle(
+        end_attempt(manifest, Anchor.FAILED, anchor_error=f"the blockchain core answered {answer.status}")
+    elif reply.get("status") == "confirmed":
+        height = reply.get("block_height")
+        height = height if type(height) is int and 0 <= height <= MAX_HEIGHT else None
+        end_attempt(
             manifest, Anchor.CONFIRMED, anchor_transaction_id=transaction, anchor_block_height=height,
-            anchored_at=moment(),
+            anchored_at=now_ms(),
         )  # fmt: skip
-    elif told.get("status") in ("failed", "rejected"):
-        settle(manifest, Anchor.FAILED, anchor_transaction_id=transaction, anchor_error="the transaction failed")
+    elif reply.get("status") in ("failed", "rejected"):
+        end_attempt(manifest, Anchor.FAILED, anchor_transaction_id=transaction, anchor_error="the transaction failed")
     else:
         still_pending(manifest).update(anchor_transaction_id=transaction)
 
 
 def still_pending(manifest: Manifest) -> Any:
-    """Return the row if it is pending in this attempt."""
+    """Return the manifest's row if this attempt is still pending."""
     return Manifest.objects.filter(
         pk=manifest.pk, anchor_status=Anchor.PENDING, anchor_requested_at=manifest.anchor_requested_at
     )
 
 
-def settle(manifest: Manifest, status: str, **facts: Any) -> None:
-    """End the attempt, once."""
-    now = moment()
+def end_attempt(manifest: Manifest, status: str, **facts: Any) -> None:
+    """Store the final status of the attempt unless it has one already."""
+    now = now_ms()
     if still_pending(manifest).update(anchor_status=status, updated_at=now, version=F("version") + 1, **facts):
         record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=str(manifest.user_id))

@@ -1,4 +1,4 @@
-"""The body of an upload on its way through: counted and hashed as it is read, its end held back until it is right."""
+"""The body of an upload: counted and hashed as it is forwarded; its end is held back until the whole is checked."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,84 +13,81 @@ SHA256 = "X-Chunk-SHA256"
 
 
 def empty_chunk() -> InvalidRequest:
-    """Return the error for a body without a byte."""
-    return invalid_fields([{"field": "body", "message": "A chunk has at least one byte.", "code": "min_length"}])
+    return invalid_fields([{"field": "body", "message": "A chunk must have at least one byte.", "code": "min_length"}])
 
 
 def wrong_hash(digest: str) -> InvalidRequest:
-    """Return the error for a body that is not what its announced hash says."""
+    """Return the error for a body whose real hash, `digest`, differs from the expected one."""
     return invalid_fields([{"field": SHA256, "message": f"The body's SHA-256 is {digest}.", "code": "invalid"}])
 
 
 def too_large() -> ChunkTooLarge:
-    """Return the error for a chunk over the limit."""
     return ChunkTooLarge(details={"limit_bytes": MAX_CHUNK})
 
 
 class ChunkBody:
-    """Stands in for wsgi.input. `length` is bytes, None when the body comes in chunks; `announced` a hash or nothing.
+    """Replaces wsgi.input. `length` is in bytes, None with chunked transfer coding; `expected_hash` is hex or empty.
 
-    The forwarder sends what `read` has returned: the last piece, and without a length the end, are returned only once
-    all of the body is known to be right, so a wrong one is never a whole request at the cluster.
+    `read` returns the last piece, or without a length the end, only after the size and hash of the whole body were
+    checked. So a wrong body never reaches the cluster as a complete request.
     """
 
-    def __init__(self, source: BodySource, *, length: int | None, announced: str) -> None:
-        self.source, self.length, self.announced = source, length, announced.lower()
+    def __init__(self, source: BodySource, *, length: int | None, expected_hash: str) -> None:
+        self.source, self.length, self.expected_hash = source, length, expected_hash.lower()
         self.digest = hashlib.sha256()
         self.size = 0
-        self.room = MAX_CHUNK
-        self.whole = False
-        self.first: bytes | None = None
-        self.moved: Callable[[], None] = lambda: None
-        self.before_end: Callable[[], None] = lambda: None
+        self.limit = MAX_CHUNK
+        self.complete = False
+        self.first_piece: bytes | None = None
+        self.on_progress: Callable[[], None] = lambda: None
+        self.before_last_piece: Callable[[], None] = lambda: None
 
     @property
     def hash(self) -> str:
-        """The SHA-256 of what was read so far."""
+        """The SHA-256, in hex, of the bytes read so far."""
         return self.digest.hexdigest()
 
     def peek(self) -> None:
-        """Read the first piece ahead: who sends none gets no cluster asked."""
+        """Read the first piece of a body without a length: an empty one is refused before the cluster is asked."""
         if self.length is None:
-            self.first = self.take(READ_SIZE)
+            self.first_piece = self.read_piece(READ_SIZE)
 
     def read(self, size: int, /) -> bytes:
         """Return the next bytes; raise ChunkTooLarge, SessionTooLarge, InvalidRequest or BadRequest."""
-        if self.first is not None:
-            piece, self.first = self.first, None
+        if self.first_piece is not None:
+            piece, self.first_piece = self.first_piece, None
             return piece
-        return self.take(size)
+        return self.read_piece(size)
 
     def read_all(self) -> str:
-        """Read the body for its hash alone and return that; raise as `read` does, or BadRequest if it is too short."""
-        while not self.whole:
+        """Read the rest of the body and return its hash; raise as `read` does, or BadRequest if it is too short."""
+        while not self.complete:
             wanted = READ_SIZE if self.length is None else min(READ_SIZE, self.length - self.size)
-            if not self.take(wanted) and not self.whole:
-                raise BadRequest("The body is shorter than announced")
+            if not self.read_piece(wanted) and not self.complete:
+                raise BadRequest("The body is shorter than its Content-Length")
         return self.hash
 
-    def take(self, size: int) -> bytes:
-        """Read, count and hash; check the whole at its end."""
+    def read_piece(self, size: int) -> bytes:
+        """Read, count and hash a piece; after the last one check the whole body."""
         try:
             piece = self.source.read(size)
         except GatewayError:
-            raise  # a limit on what is read
+            raise  # from the reader that limits the request's bandwidth and size
         except Exception as error:
             raise BadRequest("Malformed request body") from error
-        self.moved()
+        self.on_progress()
         self.size += len(piece)
-        if self.size > self.room:
-            raise too_large() if self.room == MAX_CHUNK else SessionTooLarge(details={"room_bytes": self.room})
+        if self.size > self.limit:
+            raise too_large() if self.limit == MAX_CHUNK else SessionTooLarge(details={"room_bytes": self.limit})
         self.digest.update(piece)
         if self.size == self.length or (self.length is None and not piece):
             self.end()
         return piece
 
     def end(self) -> None:
-        """Check what was read as a whole."""
         if not self.size:
             raise empty_chunk()
-        if self.announced not in ("", self.hash):
+        if self.expected_hash not in ("", self.hash):
             raise wrong_hash(self.hash)
-        self.before_end()
-        self.whole = True
+        self.before_last_piece()
+        self.complete = True

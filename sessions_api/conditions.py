@@ -1,7 +1,7 @@
-"""Conditions of trust policies: a small part of CEL, the Common Expression Language (docs/trust-policies.md).
+"""Conditions of trust policies: a small subset of CEL, the Common Expression Language (docs/trust-policies.md).
 
-The grammar has no loops, no arithmetic, no regular expressions and five functions, so that a condition costs at most
-its length times the size of what it is held against. Nothing else imports lark, which parses and finds the errors.
+The grammar has no loops, no arithmetic, no regular expressions and only five functions, so that evaluating a condition
+costs at most its length times the size of the context. Only this module imports lark, which parses conditions.
 """
 
 import re
@@ -19,19 +19,19 @@ from sessions_api.comparisons import (
     Context,
     Node,
     Undecided,
+    apply_text_method,
     contained,
-    either,
     ordered,
     same,
+    short_circuit,
     size,
-    tested,
     truth,
 )
-from sessions_api.turns import give_way
+from sessions_api.cooperation import let_others_run
 
 MAX_LENGTH = 1000
 MAX_NESTING = 16
-KEPT = 128  # parsed conditions in a process
+CACHE_SIZE = 128  # parsed conditions per process
 
 GRAMMAR = r"""
 ?any_of: all_of ("||" all_of)*
@@ -67,7 +67,7 @@ WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
 class ConditionError(ValueError):
-    """A text that is no condition: `position` is the offset of the first character that is wrong, from 0."""
+    """An invalid condition; `position` is the offset of the first wrong character, from 0."""
 
     def __init__(self, position: int, message: str) -> None:
         super().__init__(message)
@@ -76,27 +76,27 @@ class ConditionError(ValueError):
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was understood."""
+    """A parsed condition."""
 
     text: str
     node: Node
 
     def evaluate(self, context: Context) -> bool:
-        """Return whether the condition holds for the JSON object; raise Undecided if that cannot be said."""
+        """Return whether the condition holds for the JSON object; raise Undecided if that cannot be decided."""
         return truth(self.node(context))
 
     def holds(self, context: Context) -> bool:
-        """Return whether the condition holds; one that cannot be decided does not."""
+        """Return whether the condition holds; an undecided one does not."""
         try:
             return self.evaluate(context)
         except Undecided:
             return False
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=CACHE_SIZE)
 def parse(text: str) -> Condition:
-    """Return the condition that the text says; raise ConditionError."""
-    give_way()
+    """Parse the text; raise ConditionError if it is no valid condition."""
+    let_others_run()
     if len(text) > MAX_LENGTH:
         raise ConditionError(MAX_LENGTH, f"longer than {MAX_LENGTH} characters")
     check_nesting(text)
@@ -108,7 +108,7 @@ def parse(text: str) -> Condition:
 
 
 def check_nesting(text: str) -> None:
-    """Raise ConditionError where parentheses are nested too deep, before anything recurses into them."""
+    """Raise ConditionError if parentheses are nested too deep, before any code recurses into them."""
     depth = 0
     for token in BRACKETS.finditer(text):
         depth += {"(": 1, ")": -1}.get(token[0], 0)
@@ -117,21 +117,21 @@ def check_nesting(text: str) -> None:
 
 
 def unexpected(text: str, error: UnexpectedInput) -> ConditionError:
-    """Return lark's error in our words."""
+    """Translate lark's error into a message for the author of the condition."""
     token = getattr(error, "token", None)
     if token is not None and token.type == "$END":
-        return ConditionError(len(text), "the condition ends too early")
+        return ConditionError(len(text), "unexpected end of the condition")
     at = error.pos_in_stream or 0
     if token is None and text[at] in "\"'":
-        return ConditionError(at, "a string without its end, or with an escape that is none")
+        return ConditionError(at, "unterminated string or invalid escape")
     return ConditionError(at, f"unexpected {str(token) if token is not None else text[at]!r}")
 
 
-# What conditions are made of.
+# The nodes of a parsed condition.
 
 
 class Path:
-    """What `a.b[0]["c"]` names in a context."""
+    """A path such as `a.b[0]["c"]`: a call returns its value in the context, or raises Undecided if it is missing."""
 
     def __init__(self, *keys: str | int) -> None:
         self.keys = keys
@@ -140,12 +140,12 @@ class Path:
         value: Any = context
         for depth, key in enumerate(self.keys, 1):
             if not has_key(value, key):
-                raise Undecided(f"{spelled(self.keys[:depth])} is missing")
+                raise Undecided(f"{path_text(self.keys[:depth])} is missing")
             value = value[key]
         return value
 
-    def is_there(self, context: Context) -> bool:
-        """Return whether the context has it."""
+    def exists(self, context: Context) -> bool:
+        """Return whether the context has a value at the path."""
         try:
             self(context)
         except Undecided:
@@ -160,16 +160,14 @@ def has_key(value: Any, key: str | int) -> bool:
     return isinstance(value, list) and 0 <= key < len(value)
 
 
-def spelled(keys: tuple[str | int, ...]) -> str:
-    """Return the path as it stands in a condition."""
+def path_text(keys: tuple[str | int, ...]) -> str:
+    """Return the path in the syntax of conditions."""
     steps = [f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in keys]
     return "".join(steps).removeprefix(".")
 
 
 @dataclass(frozen=True)
 class Value:
-    """A literal."""
-
     value: Any
 
     def __call__(self, context: Context) -> Any:
@@ -178,10 +176,11 @@ class Value:
 
 @v_args(inline=True)
 class Builder(Transformer[Token, Node]):
-    """Makes of each part of the grammar the function that tells its value in a context; the methods are its rules."""
+    """Turns each part of a condition into a function from the context to a value. Lark calls the method that has the
+    name of the grammar rule.
+    """
 
     def literal(self, token: Token) -> Value:
-        """Return the value of a literal."""
         match token.type:
             case "TEXT":
                 return Value(re.sub(r"\\(.)", lambda found: ESCAPES.get(found[1], found[1]), token[1:-1]))
@@ -192,71 +191,62 @@ class Builder(Transformer[Token, Node]):
         return Value(WORDS[token])
 
     def list(self, bracket: Token, *values: Value | None) -> Value:
-        """Return a list of literals."""
         if len(values) > MAX_LIST:
             raise ConditionError(start(bracket), f"a list has at most {MAX_LIST} entries")
         return Value([literal.value for literal in values if literal is not None])
 
     def variable(self, name: Token) -> Path:
-        """Return what the context has under a name."""
         return Path(str(name))
 
     def field(self, of: Node, name: Token) -> Path:
-        """Return what is below a path."""
         return Path(*path(of, name).keys, str(name))
 
     def item(self, of: Node, key: Token) -> Path:
-        """Return what a list has at an index, or a map under any key."""
+        """Return the path to a list's entry at an index, or to a map's value under a key that is no name."""
         return Path(*path(of, key).keys, self.literal(key).value)
 
     def function(self, name: Token, argument: Node) -> Node:
-        """Return the one function that there is: has(path)."""
+        """Return the test of has(path), the only function."""
         if name != "has":
-            raise ConditionError(start(name), f"there is no function {name}")
-        return path(argument, name).is_there
+            raise ConditionError(start(name), f"unknown function {name}")
+        return path(argument, name).exists
 
     def method(self, of: Node, name: Token, argument: Node | None) -> Node:
-        """Return a method of a string or a list."""
         if name == "size" and argument is None:
             return lambda context: size(of(context))
         if name not in TEXT_METHODS or argument is None:
             arguments = "no argument" if argument is None else "an argument"
-            raise ConditionError(start(name), f"there is no method {name} with {arguments}")
-        return lambda context: tested(name, of(context), argument(context))
+            raise ConditionError(start(name), f"unknown method {name} with {arguments}")
+        return lambda context: apply_text_method(name, of(context), argument(context))
 
     def negated(self, *parts: Any) -> Node:
-        """Return the opposite, or for an even number of signs the value itself."""
+        """Negate the last part; an even number of signs cancels out."""
         node, even = parts[-1], len(parts) % 2 == 1
         return lambda context: truth(node(context)) is even
 
     def compared(self, left: Node, sign: Token, right: Node) -> Node:
-        """Return a comparison."""
         if sign in ORDERS:
             return lambda context: ordered(sign, left(context), right(context))
         return lambda context: same(left(context), right(context)) is (sign == "==")
 
     def contained(self, value: Node, container: Node) -> Node:
-        """Return whether something is in a list or a map."""
         return lambda context: contained(value(context), container(context))
 
     def all_of(self, *nodes: Node) -> Node:
-        """Return whether all hold."""
-        return lambda context: either(nodes, context, False)
+        return lambda context: short_circuit(nodes, context, False)
 
     def any_of(self, *nodes: Node) -> Node:
-        """Return whether one holds."""
-        return lambda context: either(nodes, context, True)
+        return lambda context: short_circuit(nodes, context, True)
 
 
 def path(node: Node, token: Token) -> Path:
-    """Return the node if it is a path; raise ConditionError at the token."""
+    """Return the node if it is a path; raise ConditionError at the token for any other."""
     if not isinstance(node, Path):
-        raise ConditionError(start(token), "only names, and what is below them, can stand here")
+        raise ConditionError(start(token), "expected a path such as user.role")
     return node
 
 
 def start(token: Token) -> int:
-    """Return the token's offset in the condition."""
     return token.start_pos or 0
 
 

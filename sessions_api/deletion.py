@@ -1,6 +1,6 @@
-"""Deleting sessions: marked first, and from then on gone for everyone; the cluster is told, then the rows go.
+"""Deleting sessions. A mark hides the session from every reader, then the cluster deletes its data, then the rows go.
 
-Each step may be done again, so a deletion that broke off anywhere is finished by the next DELETE or `prune_sessions`.
+Each step can be repeated: the next DELETE or `prune_sessions` finishes a deletion that was interrupted anywhere.
 """
 
 import uuid
@@ -20,12 +20,13 @@ from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.totals import uploading
 
 CLUSTER = "session_management"
-CHUNKS_AT_A_TIME = 5_000
+CHUNKS_PER_DELETE = 5_000
 
 
 def delete_session(session: Session, *, version: int | None, by: Identity) -> bool:
-    """Delete the session, in its given version or in any; return whether all is done, False if the cluster has yet to
-    be told. Raises PreconditionFailed or NotFound.
+    """Delete the session if it has the given version (None: any); return False if the cluster still holds its data.
+
+    Raises PreconditionFailed or NotFound.
     """
     if not session.is_deleted:
         begin_deletion(session, version=version)
@@ -33,7 +34,7 @@ def delete_session(session: Session, *, version: int | None, by: Identity) -> bo
 
 
 def begin_deletion(session: Session, *, version: int | None) -> None:
-    """Mark the session: no upload gets room any more and its place is free. Raises PreconditionFailed or NotFound."""
+    """Mark the session as deleted, which stops new uploads and frees its slot; raise PreconditionFailed or NotFound."""
     now = timezone.now()
     conditions = {} if version is None else {"version": version}
     rows = Session.objects.filter(pk=session.pk)
@@ -49,10 +50,10 @@ def begin_deletion(session: Session, *, version: int | None) -> None:
 
 
 def finish_deletion(session: Session, *, by: Identity) -> bool:
-    """Tell the cluster and remove what is kept of a marked session; return False if it is to be tried again."""
-    if uploading([session]) or not tell_cluster(session, by=by):
+    """Delete a marked session on the cluster, then its rows; return False if that must be retried."""
+    if uploading([session]) or not delete_on_cluster(session, by=by):
         return False
-    # Noted before the last row is gone: after it nothing would remember.
+    # Recorded first: once the rows are gone, a retry could not know that the event is missing.
     record("session.purged", subject=str(session.pk), actor=current_record().actor or str(session.user_id))
     Manifest.objects.filter(session_id=session.pk).delete()
     delete_chunks(session.pk)
@@ -61,14 +62,14 @@ def finish_deletion(session: Session, *, by: Identity) -> bool:
 
 
 def delete_chunks(session_id: uuid.UUID) -> None:
-    """Delete the rows of the session's chunks, some at a time: SQLite lets nobody else write meanwhile."""
+    """Delete the rows of the session's chunks in batches: SQLite blocks all other writers during each statement."""
     rows = Chunk.objects.filter(session_id=session_id).order_by()
-    while keys := list(rows.values_list("pk", flat=True)[:CHUNKS_AT_A_TIME]):
+    while keys := list(rows.values_list("pk", flat=True)[:CHUNKS_PER_DELETE]):
         Chunk.objects.filter(pk__in=keys).delete()
 
 
-def tell_cluster(session: Session, *, by: Identity) -> bool:
-    """Let the cluster drop what it has of the session; return whether it has nothing any more."""
+def delete_on_cluster(session: Session, *, by: Identity) -> bool:
+    """Delete the session on the cluster; return whether the cluster holds no data of it any more."""
     request_id = current_record().request_id or str(uuid.uuid4())
     try:
         answer = call(CLUSTER, "DELETE", f"/api/v1/sessions/{session.pk}", caller=by, request_id=request_id)
@@ -77,6 +78,6 @@ def tell_cluster(session: Session, *, by: Identity) -> bool:
     return answer.succeeded or answer.status == 404
 
 
-def owner_of(user: User) -> Caller:
-    """Return the user as the caller, for what is done later on their behalf."""
+def caller_for(user: User) -> Caller:
+    """Return a caller that acts on behalf of the user, for work after their own request."""
     return Caller(str(user.pk), Role(user.role), jti="", family="", expires_at=0)

@@ -1,7 +1,7 @@
-"""Sessions: beginning one, changing it, and its way from active to completed, failed or cancelled, never back.
+"""The life of a session: creation, changes, and its one transition from active to completed, failed or cancelled.
 
-Each change is one conditional update: it names what the row must be for the change to be allowed, so that of several
-at once those succeed that could have followed one another.
+Each change is one conditional update that names the required state of the row, so that concurrent changes have the same
+result as if they had been made one after another.
 """
 
 import json
@@ -20,28 +20,29 @@ from accounts.idempotency import made_once
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.places import take_place
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
+from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
-from sessions_api.moments import moment
-from sessions_api.reservations import forget_abandoned
+from sessions_api.reservations import remove_abandoned
 from sessions_api.totals import settle
 
 ACTIVE = Session.Status.ACTIVE
-# What only an active session lets change: the room for its chunks, and by which rules it is recorded.
+# Fields that can change only while the session is active: they govern its uploads.
 WHILE_ACTIVE = frozenset({"status", "max_size_bytes", "trust_policy_id"})
 
 
 class TooManyActiveSessions(OperationNotAllowed):
-    """A user has as many active sessions as one may have; `details.limit` says how many."""
+    """The user has the maximum number of active sessions, `details.limit`."""
 
-    status, text = 409, f"No more than {MAX_ACTIVE} active sessions"
+    status, text = 409, f"A user can have at most {MAX_ACTIVE} active sessions"
 
 
 def create_session(
     user_id: str, *, session_id: uuid.UUID | None = None, trust_policy_id: uuid.UUID | None = None, **fields: Any
 ) -> Session:
-    """Begin a session of the user, under that id once; raise TooManyActiveSessions, or ValidationError for a policy
-    that is not theirs.
+    """Create a session for the user, only once per `session_id`.
+
+    Raises TooManyActiveSessions, or ValidationError if the policy does not belong to the user.
     """
     insert = partial(
         insert_session, user_id, session_id=session_id or uuid.uuid4(), trust_policy_id=trust_policy_id, **fields
@@ -50,23 +51,21 @@ def create_session(
 
 
 def insert_session(user_id: str, *, trust_policy_id: uuid.UUID | None, **fields: Any) -> Session:
-    """Insert a session on one of its user's places; raise as `create_session` does."""
-    with own_policy(user_id, trust_policy_id):
-        now = moment()
+    """Insert a session into one of its user's slots; raise as `create_session` does."""
+    with assigning_policy(user_id, trust_policy_id):
+        now = now_ms()
         session = Session(
             user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
         )
         if not take_place(session, "active_slot", places=MAX_ACTIVE):
             raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
-    let_go_of_lost_policy(session)
+    release_missing_policy(session)
     record("session.created", subject=str(session.pk), actor=user_id, max_size_bytes=session.max_size_bytes)
     return session
 
 
-def let_go_of_lost_policy(session: Session) -> None:
-    """Take from the session a policy that was deleted in the very moment in which it was assigned: MongoDB has no
-    foreign keys.
-    """
+def release_missing_policy(session: Session) -> None:
+    """Remove a policy from the session if it was deleted while it was assigned: MongoDB has no foreign keys."""
     policy_id = session.trust_policy_id
     if policy_id is not None and not TrustPolicy.objects.filter(pk=policy_id).exists():
         lost = Session.objects.filter(pk=session.pk, trust_policy_id=policy_id)
@@ -75,26 +74,26 @@ def let_go_of_lost_policy(session: Session) -> None:
 
 
 @contextmanager
-def own_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> Iterator[None]:
-    """Assign the policy in the block; raise as `require_own_policy` does, for one that is deleted meanwhile, too."""
+def assigning_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> Iterator[None]:
+    """Assign the policy in the block; raise as `require_own_policy` does, also if it is deleted during the block."""
     require_own_policy(user_id, policy_id)
     try:
         yield
-    except IntegrityError:  # SQLite itself looks
+    except IntegrityError:  # SQLite checks the foreign key
         require_own_policy(user_id, policy_id)
         raise
 
 
 def require_own_policy(user_id: uuid.UUID | str, policy_id: uuid.UUID | None) -> None:
-    """Raise ValidationError if the user has no such policy: another user's is as unknown as one that is nobody's."""
+    """Raise ValidationError unless the policy belongs to the user. The error does not reveal other policies."""
     if policy_id and not TrustPolicy.objects.filter(user_id=user_id, pk=policy_id).exists():
-        raise ValidationError({"trust_policy_id": "You have no such policy."}, code="does_not_exist")
+        raise ValidationError({"trust_policy_id": "You have no trust policy with this id."}, code="does_not_exist")
 
 
 def replace_session(session: Session, *, version: int | None, description: str = "", **fields: Any) -> Session:
-    """Change what is given and empty what can be empty (PUT); raise as `change_session` does.
+    """Set the given fields and empty an omitted description or metadata (PUT); raise as `change_session` does.
 
-    The status that the session has already is no transition: what was read may be sent back.
+    Sending the current status is no transition, so that a client can send back what it has read.
     """
     if fields.get("status") == session.status:
         del fields["status"]
@@ -102,75 +101,75 @@ def replace_session(session: Session, *, version: int | None, description: str =
 
 
 def change_session(session: Session, *, version: int | None, changes: Mapping[str, Any]) -> Session:
-    """Change the fields of a session, in its given version or in any; return it as it is then.
+    """Change fields of a session if it has the given version (None: any); return the changed session.
 
-    A status asks for the transition to it. Raises WrongSessionState, PreconditionFailed, NotFound or ValidationError,
-    with nothing changed.
+    A status requests the transition to it. Raises WrongSessionState, PreconditionFailed, NotFound or ValidationError;
+    then nothing has changed.
     """
-    asked = {name: value for name, value in changes.items() if not alike(value, getattr(session, name))}
+    requested = {name: value for name, value in changes.items() if not same_content(value, getattr(session, name))}
     if changes.get("status", ACTIVE) != ACTIVE:
-        asked["status"] = changes["status"]
-    if not asked:
+        requested["status"] = changes["status"]
+    if not requested:
         return session
-    if asked.get("status") == ACTIVE:
+    if requested.get("status") == ACTIVE:
         raise WrongSessionState(details={"status": session.status})
-    with own_policy(session.user_id, asked.get("trust_policy_id")):
-        if not update(session, version, asked):
-            refuse(session, version, asked)
-    return changed(session, asked.get("status"))
+    with assigning_policy(session.user_id, requested.get("trust_policy_id")):
+        if not try_update(session, version, requested):
+            explain_refusal(session, version, requested)
+    return finish_change(session, requested.get("status"))
 
 
-def alike(value: Any, other: Any) -> bool:
-    """Return whether two values of a field are the same, in JSON, too: to Python 1, 1.0 and true are equal."""
+def same_content(value: Any, other: Any) -> bool:
+    """Return whether two values are equal also as JSON: in Python 1, 1.0 and True are equal."""
     return bool(value == other) and (
         not isinstance(value, dict) or json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
     )
 
 
-def update(session: Session, version: int | None, asked: Mapping[str, Any]) -> int:
-    """Do the one conditional update; return how many rows it found."""
-    now = moment()
+def try_update(session: Session, version: int | None, requested: Mapping[str, Any]) -> int:
+    """Apply the changes if the session allows them; return how many rows were updated, 0 or 1."""
+    now = now_ms()
     conditions: dict[str, Any] = {"version": version} if version is not None else {}
-    if WHILE_ACTIVE.intersection(asked):
+    if WHILE_ACTIVE.intersection(requested):
         conditions["status"] = ACTIVE
-    if "max_size_bytes" in asked:
-        conditions["reserved_bytes__lte"] = asked["max_size_bytes"]
+    if "max_size_bytes" in requested:
+        conditions["reserved_bytes__lte"] = requested["max_size_bytes"]
     rows = Session.objects.undeleted().filter(pk=session.pk, **conditions)
-    return rows.update(**asked, **ending(asked, now), updated_at=now, version=F("version") + 1)
+    return rows.update(**requested, **ending_fields(requested, now), updated_at=now, version=F("version") + 1)
 
 
-def ending(asked: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return what goes with the end of a session: its time, and its place is free."""
-    return {"completed_at": now, "active_slot": None} if "status" in asked else {}
+def ending_fields(requested: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the further changes that end a session: the time of its end and its free slot."""
+    return {"completed_at": now, "active_slot": None} if "status" in requested else {}
 
 
-def refuse(session: Session, version: int | None, asked: Mapping[str, Any]) -> NoReturn:
-    """Raise why the session could not be changed; PreconditionFailed, too, if it could be now."""
-    now_there = there(session)
-    if version not in (None, now_there.version):
+def explain_refusal(session: Session, version: int | None, requested: Mapping[str, Any]) -> NoReturn:
+    """Raise the reason for which the update found no row; PreconditionFailed if that reason is gone by now."""
+    current = reload_session(session)
+    if version not in (None, current.version):
         raise PreconditionFailed()
-    if now_there.status != ACTIVE:
-        raise WrongSessionState(details={"status": now_there.status})
-    forget_abandoned(session.pk)
-    taken = there(session).reserved_bytes
-    if taken <= asked["max_size_bytes"]:
+    if current.status != ACTIVE:
+        raise WrongSessionState(details={"status": current.status})
+    remove_abandoned(session.pk)
+    taken = reload_session(session).reserved_bytes
+    if taken <= requested["max_size_bytes"]:
         raise PreconditionFailed()
-    text = f"Uploads have taken {taken} bytes already."
+    text = f"Uploads already use {taken} bytes."
     raise ValidationError({"max_size_bytes": text}, code="min_value")
 
 
-def changed(session: Session, status: str | None) -> Session:
-    """Return the session as it is now; note the end of one that has come to it."""
-    session = there(session)
-    let_go_of_lost_policy(session)
+def finish_change(session: Session, status: str | None) -> Session:
+    """Return the changed session; if it has ended, record the event and store its totals."""
+    session = reload_session(session)
+    release_missing_policy(session)
     if status is not None:
         record(f"session.{status}", subject=str(session.pk), actor=str(session.user_id))
         settle(session)
     return session
 
 
-def there(session: Session) -> Session:
-    """Return the session as the database has it; raise NotFound if it was deleted."""
+def reload_session(session: Session) -> Session:
+    """Return the session from the database; raise NotFound if it was deleted."""
     found = Session.objects.undeleted().filter(pk=session.pk).first()
     if found is None:
         raise NotFound()

@@ -1,4 +1,4 @@
-"""Making manifests, proving chunks by them, and verifying them again."""
+"""Creating manifests, proving chunks with them, and verifying them."""
 
 import uuid
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from accounts.idempotency import made_once
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
+from sessions_api.clock import now_ms
+from sessions_api.cooperation import letting_others_run
 from sessions_api.models import Manifest, Session
-from sessions_api.moments import moment
-from sessions_api.turns import in_turns
 
-NAMED_AT_MOST = 100
+MAX_MISSING_LISTED = 100
 BATCH = 2_000
 
 
 @dataclass(frozen=True)
 class InclusionProof:
-    """That a chunk is part of a manifest: its digest, its place in the tree, and the path to the root."""
+    """The proof that a chunk is part of a manifest: its digest, its index in the tree, and the path to the root."""
 
     index: int
     chunk_hash: bytes
@@ -33,7 +33,7 @@ class InclusionProof:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification found: the chunks that are there now, and the root that follows from them."""
+    """The result of a verification: the totals and the root of the recorded chunks, and a line for each problem."""
 
     chunks: int
     total_size: int
@@ -42,29 +42,29 @@ class Verification:
 
     @property
     def valid(self) -> bool:
-        """Whether nothing is wrong."""
         return not self.problems
 
 
 def make_manifest(session: Session, *, manifest_id: uuid.UUID | None = None) -> Manifest:
-    """Make the one manifest of a completed session, under that id once; raise WrongSessionState, AlreadyExists, or
-    NotFound for a session that is deleted meanwhile.
+    """Create the only manifest of a completed session, once per `manifest_id`.
+
+    Raises WrongSessionState, AlreadyExists, or NotFound if the session is deleted meanwhile.
     """
     insert = partial(insert_manifest, session, manifest_id=manifest_id or uuid.uuid4())
     manifest = made_once(Manifest.objects.filter(session=session), manifest_id, insert)
     if manifest_id is not None:
-        link(manifest)  # an attempt that died may not have come that far
+        link(manifest)  # an earlier attempt may have died before this step
     return manifest
 
 
 def insert_manifest(session: Session, *, manifest_id: uuid.UUID) -> Manifest:
-    """Insert the manifest and let the session name it; raise as `make_manifest` does."""
+    """Insert the manifest and link the session to it; raise as `make_manifest` does."""
     if session.status != Session.Status.COMPLETED:
-        raise WrongSessionState("Only a completed session has a manifest", details={"status": session.status})
+        raise WrongSessionState("Only a completed session can have a manifest", details={"status": session.status})
     refuse_second(session)
     refuse_while_uploading(session)
-    sizes = refuse_gaps(session)
-    root, now = merkle.tree_hash(digests(session)).hex(), moment()
+    sizes = sizes_without_gaps(session)
+    root, now = merkle.tree_hash(digests(session)).hex(), now_ms()
     try:
         with transaction.atomic():
             manifest = Manifest.objects.create(
@@ -80,10 +80,10 @@ def insert_manifest(session: Session, *, manifest_id: uuid.UUID) -> Manifest:
             )
     except IntegrityError as error:
         refuse_second(session)
-        raise NotFound() from error  # on SQLite
+        raise NotFound() from error  # SQLite found the session deleted
     link(manifest)
     if not Session.objects.undeleted().filter(pk=session.pk).exists():
-        Manifest.objects.filter(pk=manifest.pk).delete()  # the deletion may have been past it
+        Manifest.objects.filter(pk=manifest.pk).delete()  # the session's deletion may have missed it
         raise NotFound()
     record("manifest.made", subject=str(manifest.pk), actor=str(session.user_id), session=str(session.pk), root=root)
     return manifest
@@ -91,32 +91,32 @@ def insert_manifest(session: Session, *, manifest_id: uuid.UUID) -> Manifest:
 
 def refuse_second(session: Session) -> None:
     """Raise AlreadyExists if the session has a manifest."""
-    if there := Manifest.objects.filter(session=session).first():
-        link(there)  # whoever made it may not have come that far
-        raise AlreadyExists(details={"manifest_id": str(there.pk)})
+    if existing := Manifest.objects.filter(session=session).first():
+        link(existing)  # its request may have died before this step
+        raise AlreadyExists(details={"manifest_id": str(existing.pk)})
 
 
 def link(manifest: Manifest) -> None:
-    """Let the session name its manifest unless it does; safe to repeat."""
+    """Store the manifest's id and root in its session, unless they are there; safe to repeat."""
     Session.objects.filter(pk=manifest.session_id, manifest_id=None).update(
-        manifest_id=manifest.pk, merkle_root=manifest.merkle_root, updated_at=moment(), version=F("version") + 1
+        manifest_id=manifest.pk, merkle_root=manifest.merkle_root, updated_at=now_ms(), version=F("version") + 1
     )
 
 
 def refuse_while_uploading(session: Session) -> None:
-    """Raise WrongSessionState while an upload is under way; one that died loses its row, without which it cannot be
-    recorded any more, should it come back.
+    """Raise WrongSessionState while an upload is in progress. The rows of abandoned uploads are deleted, after which a
+    late upload cannot record its chunk.
     """
     rows = session.chunks.uploading()
     rows.abandoned().delete()
-    if under_way := rows.count():
-        details = {"status": session.status, "uploads_under_way": under_way}
-        raise WrongSessionState("Uploads are under way", details=details)
+    if in_progress := rows.count():
+        details = {"status": session.status, "uploads_under_way": in_progress}
+        raise WrongSessionState("Uploads are in progress", details=details)
 
 
-def refuse_gaps(session: Session) -> list[int]:
-    """Return the sizes of the chunks in index order; raise WrongSessionState, with the missing indexes, unless they are
-    all there from 0 on.
+def sizes_without_gaps(session: Session) -> list[int]:
+    """Return the sizes of the chunks in index order; raise WrongSessionState with the missing indexes unless the
+    indexes run from 0 without a gap.
     """
     rows = session.chunks.recorded().order_by("index").values_list("index", "size")
     sizes: list[int] = []
@@ -124,7 +124,7 @@ def refuse_gaps(session: Session) -> list[int]:
     count = expected = 0
     for index, size in rows.iterator(BATCH):
         count += index - expected
-        missing += range(expected, min(index, expected + NAMED_AT_MOST - len(missing)))
+        missing += range(expected, min(index, expected + MAX_MISSING_LISTED - len(missing)))
         expected = index + 1
         sizes.append(size)
     if missing:
@@ -136,13 +136,13 @@ def refuse_gaps(session: Session) -> list[int]:
 
 
 def digests(session: Session) -> Iterator[bytes]:
-    """Yield the digests of the recorded chunks in index order; there may be a million, so others get turns."""
+    """Yield the digests of the recorded chunks, up to a million, in index order; let other requests run in between."""
     rows = session.chunks.recorded().order_by("index").values_list("hash", flat=True)
-    return (bytes.fromhex(found) for found in in_turns(rows.iterator(BATCH), BATCH))
+    return (bytes.fromhex(found) for found in letting_others_run(rows.iterator(BATCH), BATCH))
 
 
 def prove(manifest: Manifest, index: int) -> InclusionProof:
-    """Return the proof for the chunk at the index; raise NotFound if there is none."""
+    """Return the proof for the chunk at the index; raise NotFound if the manifest has no such chunk."""
     size = manifest.chunk_count
     if not 0 <= index < size:
         raise NotFound(details={"chunk_count": size})
@@ -151,10 +151,10 @@ def prove(manifest: Manifest, index: int) -> InclusionProof:
 
 
 def verify(manifest: Manifest) -> Iterator[int | Verification]:
-    """Compute root and proofs again from the chunks that are there; yield the number of proofs checked so far, and at
-    last the verdict, which is kept.
+    """Compute the root and all proofs again from the recorded chunks. Yield the number of proofs checked so far, and
+    finally the verdict, after storing it.
     """
-    link(manifest)  # whoever made it may not have come that far
+    link(manifest)  # the request that created it may have died before this step
     session = Session.objects.get(pk=manifest.session_id)
     rows = session.chunks.recorded().order_by("index")
     chunks = list(rows.values_list("index", "size", "hash"))
@@ -166,12 +166,12 @@ def verify(manifest: Manifest) -> Iterator[int | Verification]:
             problems.append(f"the proof of chunk {index} does not lead to the root")
         yield index + 1
     verdict = Verification(len(leaves), sum(size for _, size in facts), tree.root.hex(), problems)
-    keep(manifest, verdict)
+    store_verdict(manifest, verdict)
     yield verdict
 
 
 def digest_of(text: str) -> bytes:
-    """Return the digest in a chunk's hash; nothing for what is none, with which no root is right."""
+    """Return the digest from a chunk's hash in hex; empty for an invalid one, so that the root cannot match."""
     try:
         return bytes.fromhex(text)
     except ValueError:
@@ -179,7 +179,7 @@ def digest_of(text: str) -> bytes:
 
 
 def problems_of(manifest: Manifest, session: Session, facts: list[tuple[int, int]], root: str) -> list[str]:
-    """Return a line for each thing that is not as the manifest says."""
+    """Return a line for each difference between the manifest and the recorded chunks or the session."""
     found = []
     if [index for index, _ in facts] != list(range(len(facts))):
         found.append("the indexes of the chunks have gaps")
@@ -190,32 +190,31 @@ def problems_of(manifest: Manifest, session: Session, facts: list[tuple[int, int
     if root != manifest.merkle_root:
         found.append(f"the root is {root} instead of {manifest.merkle_root}")
     if session.merkle_root != manifest.merkle_root:
-        found.append("the session names another root")
+        found.append("the session has another root")
     return found
 
 
-def keep(manifest: Manifest, verdict: Verification) -> None:
-    """Keep what a verification found."""
+def store_verdict(manifest: Manifest, verdict: Verification) -> None:
     status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
-    Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=moment())
+    Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=now_ms())
     problems = verdict.problems[:10]
     record("manifest.verified", subject=str(manifest.pk), valid=verdict.valid, problems=problems)
 
 
 def update_metadata(manifest: Manifest, *, version: int | None, metadata: dict[str, object]) -> Manifest:
-    """Replace what the owner keeps beside the manifest, in its given version or in any; return it as it is then.
+    """Replace the owner's metadata if the manifest has the given version (None: any); return the changed manifest.
 
-    Raises PreconditionFailed if somebody else was faster, or NotFound.
+    Raises PreconditionFailed if another request changed it first, or NotFound.
     """
     rows = Manifest.objects.filter(pk=manifest.pk)
     of_version = rows if version is None else rows.filter(version=version)
-    if not of_version.update(metadata=metadata, updated_at=moment(), version=F("version") + 1) and rows.exists():
+    if not of_version.update(metadata=metadata, updated_at=now_ms(), version=F("version") + 1) and rows.exists():
         raise PreconditionFailed()
-    return read_again(manifest)
+    return reload_manifest(manifest)
 
 
-def read_again(manifest: Manifest) -> Manifest:
-    """Return the manifest as it is now; raise NotFound if its session was deleted meanwhile."""
+def reload_manifest(manifest: Manifest) -> Manifest:
+    """Return the manifest from the database; raise NotFound if its session was deleted meanwhile."""
     found = Manifest.objects.select_related("session").filter(pk=manifest.pk).first()
     if found is None or found.session.is_deleted:
         raise NotFound()

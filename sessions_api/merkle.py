@@ -1,6 +1,6 @@
-"""The Merkle tree of RFC 6962, section 2.1: SHA-256, leaves under 0x00, nodes under 0x01.
+"""The Merkle tree of RFC 6962, section 2.1: SHA-256, with the prefix 0x00 for leaves and 0x01 for nodes.
 
-Its leaves are the chunks' own SHA-256 digests, in index order; all hashes here are 32 bytes.
+The leaves' data are the chunks' SHA-256 digests in index order; all hashes here have 32 bytes.
 """
 
 import hashlib
@@ -9,18 +9,16 @@ from itertools import islice
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """Return the hash of a leaf."""
     return hashlib.sha256(b"\x00" + data).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Return the hash of a node over its two children."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 def tree_hash(leaves: Iterable[bytes]) -> bytes:
-    """Return the root over the leaves' data, with as many hashes in memory as the tree is high."""
-    whole: list[tuple[int, bytes]] = []  # (leaves, hash) of full subtrees, the largest first
+    """Return the root over the leaves' data. Memory holds only one hash per level of the tree."""
+    whole: list[tuple[int, bytes]] = []  # (number of leaves, hash) of complete subtrees, the largest first
     for data in leaves:
         size, found = 1, leaf_hash(data)
         while whole and whole[-1][0] == size:
@@ -36,8 +34,9 @@ def tree_hash(leaves: Iterable[bytes]) -> bytes:
 
 
 def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[bytes, list[bytes]]:
-    """Return the data of one of `size` leaves and the hashes that lead from it up to the root (section 2.1.1), with as
-    few hashes in memory as `tree_hash`; raise IndexError.
+    """Return the data of the leaf at `index` of `size` and the hashes from it up to the root (section 2.1.1).
+
+    Needs as little memory as `tree_hash`. Raises IndexError.
     """
     if not 0 <= index < size:
         raise IndexError(index)
@@ -53,7 +52,7 @@ def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[bytes, l
 
 
 def siblings(index: int, size: int) -> list[tuple[int, int]]:
-    """Return the leaves below each sibling of the path from the leaf up: from the first to before the last."""
+    """Return the range of leaves, `(start, end)`, below each sibling on the path from the leaf up to the root."""
     spans, start, end = [], 0, size
     while end - start > 1:
         middle = start + (1 << (end - start - 1).bit_length() - 1)
@@ -67,7 +66,7 @@ def siblings(index: int, size: int) -> list[tuple[int, int]]:
 
 
 class Tree:
-    """A whole tree in memory, for the audit paths of many leaves: `levels` from the leaves' hashes up to the root."""
+    """A whole tree in memory, for the audit paths of many leaves; `levels` run from the leaves' hashes to the root."""
 
     def __init__(self, leaves: Iterable[bytes]) -> None:
         self.levels = [[leaf_hash(data) for data in leaves]]
@@ -76,11 +75,10 @@ class Tree:
 
     @property
     def root(self) -> bytes:
-        """The hash of the whole tree."""
         return self.levels[-1][0] if self.levels[0] else hashlib.sha256().digest()
 
     def audit_path(self, index: int) -> list[bytes]:
-        """Return the hashes that lead from the leaf up to the root (section 2.1.1); raise IndexError."""
+        """Return the hashes from the leaf up to the root (section 2.1.1); raise IndexError."""
         if not 0 <= index < len(self.levels[0]):
             raise IndexError(index)
         path = []
@@ -92,14 +90,15 @@ class Tree:
 
 
 def parents(level: Sequence[bytes]) -> list[bytes]:
-    """Return the level above; who has no sibling goes up as it is."""
+    """Return the level above; a node without a sibling moves up unchanged."""
     pairs = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
     return [*pairs, level[-1]] if len(level) % 2 else pairs
 
 
 def root_from_path(data: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """Return the root that the audit path leads to for the leaf at `index` of `size` (RFC 9162, section 2.1.3.2); raise
-    ValueError if the path is too short or too long for it.
+    """Return the root that follows from the audit path of the leaf at `index` of `size` (RFC 9162, section 2.1.3.2).
+
+    Raises ValueError if the path is too short or too long.
     """
     found, last, rest = leaf_hash(data), size - 1, list(path)
     while last:

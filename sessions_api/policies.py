@@ -1,4 +1,4 @@
-"""Trust policies: made on one of fifty places of their user, changed, detached from sessions, deleted.
+"""Creating, changing and deleting trust policies, at most fifty per user.
 
 Each change is one conditional update; nothing here relies on a transaction over several rows.
 """
@@ -14,36 +14,37 @@ from accounts.idempotency import made_once
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.places import take_place
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
+from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.policies import MAX_POLICIES
-from sessions_api.moments import moment
 
-MOST_NAMED = 10
+MAX_SESSIONS_LISTED = 10
 
 
 class TooManyPolicies(OperationNotAllowed):
-    """A user has as many policies as one may have; `details.limit` says how many."""
+    """The user has the maximum number of policies, `details.limit`."""
 
-    status, text = 409, f"No more than {MAX_POLICIES} trust policies"
+    status, text = 409, f"A user can have at most {MAX_POLICIES} trust policies"
 
 
 class PolicyInUse(OperationNotAllowed):
-    """Sessions refer to the policy; `details.sessions` says how many, `details.session_ids` names up to ten."""
+    """Sessions refer to the policy: `details.sessions` is their number, `details.session_ids` lists up to ten."""
 
     status, text = 409, "Sessions refer to the policy"
 
 
 def create_policy(user_id: uuid.UUID | str, *, policy_id: uuid.UUID | None = None, **fields: Any) -> TrustPolicy:
-    """Make a policy of the user, under that id once; raise TooManyPolicies. `fields` are name, description, rules and
-    enabled.
+    """Create a policy for the user, only once per `policy_id`; raise TooManyPolicies.
+
+    `fields` are name, description, rules and enabled.
     """
     insert = partial(insert_policy, user_id, policy_id=policy_id or uuid.uuid4(), **fields)
     return made_once(TrustPolicy.objects.owned_by(user_id), policy_id, insert)
 
 
 def insert_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
-    """Insert a policy on one of its user's places; raise TooManyPolicies."""
-    now = moment()
+    """Insert a policy into one of its user's slots; raise TooManyPolicies."""
+    now = now_ms()
     policy = TrustPolicy(user_id=user_id, created_at=now, updated_at=now, **fields)
     if not take_place(policy, "slot", places=MAX_POLICIES):
         raise TooManyPolicies(details={"limit": MAX_POLICIES})
@@ -52,12 +53,12 @@ def insert_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
 
 
 def change_policy(policy: TrustPolicy, *, version: int | None, **changes: Any) -> TrustPolicy:
-    """Change fields of the policy, in its given version or in any; return it as it is then.
+    """Change fields of the policy if it has the given version (None: any); return the changed policy.
 
-    Raises PreconditionFailed or NotFound, with nothing changed.
+    Raises PreconditionFailed or NotFound; then nothing has changed.
     """
     if changes:
-        claim(policy, version, **changes, updated_at=moment())
+        update_row(policy, version, **changes, updated_at=now_ms())
         fields = sorted(changes)
         record("trust_policy.changed", subject=str(policy.pk), actor=str(policy.user_id), fields=fields)
     found = TrustPolicy.objects.filter(pk=policy.pk).first()
@@ -66,8 +67,8 @@ def change_policy(policy: TrustPolicy, *, version: int | None, **changes: Any) -
     return found
 
 
-def claim(policy: TrustPolicy, version: int | None, **changes: Any) -> None:
-    """Do the one conditional update, and count the version up; raise PreconditionFailed or NotFound."""
+def update_row(policy: TrustPolicy, version: int | None, **changes: Any) -> None:
+    """Apply the changes and increment the version in one conditional update; raise PreconditionFailed or NotFound."""
     rows = TrustPolicy.objects.filter(pk=policy.pk)
     of_version = rows if version is None else rows.filter(version=version)
     if not of_version.update(**changes, version=F("version") + 1):
@@ -75,41 +76,40 @@ def claim(policy: TrustPolicy, version: int | None, **changes: Any) -> None:
 
 
 def delete_policy(policy: TrustPolicy, *, version: int | None, detach: bool = False) -> None:
-    """Delete the policy in its given version or in any, and with `detach` its sessions' references to it.
+    """Delete the policy if it has the given version (None: any); `detach` first removes it from its sessions.
 
     Raises PolicyInUse without `detach`, PreconditionFailed or NotFound.
     """
     if not detach:
         refuse_in_use(policy)
-    claim(policy, version)
+    update_row(policy, version)
     detached = detach_sessions(policy, only_deleted=not detach)
     try:
         deleted, _ = TrustPolicy.objects.filter(pk=policy.pk).delete()
     except (ProtectedError, IntegrityError) as error:
-        raise PolicyInUse(details=users_of(policy)) from error  # a session has just taken it
+        raise PolicyInUse(details=references_to(policy)) from error  # it was just assigned to a session
     if not deleted:
         raise NotFound()
-    # MongoDB keeps no reference from going nowhere: a session that took the policy at this very moment loses it again.
+    # MongoDB has no foreign keys: a session to which the policy was assigned meanwhile loses it again.
     detached += detach_sessions(policy)
     record("trust_policy.deleted", subject=str(policy.pk), actor=str(policy.user_id), detached_sessions=detached)
 
 
 def refuse_in_use(policy: TrustPolicy) -> None:
-    """Raise PolicyInUse if sessions refer to the policy."""
-    users = users_of(policy)
-    if users["sessions"]:
-        raise PolicyInUse(details=users)
+    references = references_to(policy)
+    if references["sessions"]:
+        raise PolicyInUse(details=references)
 
 
-def users_of(policy: TrustPolicy) -> dict[str, Any]:
-    """Return how many sessions refer to the policy, and the ids of some; those half deleted are no more."""
+def references_to(policy: TrustPolicy) -> dict[str, Any]:
+    """Return the number of undeleted sessions that refer to the policy, and the ids of the first ones."""
     sessions = Session.objects.undeleted().filter(trust_policy_id=policy.pk)
-    ids = sessions.order_by("pk").values_list("pk", flat=True)[:MOST_NAMED]
+    ids = sessions.order_by("pk").values_list("pk", flat=True)[:MAX_SESSIONS_LISTED]
     return {"sessions": sessions.count(), "session_ids": [str(pk) for pk in ids]}
 
 
 def detach_sessions(policy: TrustPolicy, *, only_deleted: bool = False) -> int:
-    """Take the policy from the sessions that refer to it, or of these from those half deleted; return how many."""
+    """Remove the policy from the sessions that refer to it, or only from half-deleted ones; return their number."""
     sessions = Session.objects.half_deleted() if only_deleted else Session.objects.all()
     referring = sessions.filter(trust_policy_id=policy.pk)
-    return referring.update(trust_policy=None, version=F("version") + 1, updated_at=moment())
+    return referring.update(trust_policy=None, version=F("version") + 1, updated_at=now_ms())

@@ -1,4 +1,4 @@
-"""Who may read what others recorded."""
+"""Who may read the recordings of other users."""
 
 import uuid
 
@@ -6,17 +6,17 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.errors import InsufficientPermissions
 
 
-def reads_all(who: Caller) -> bool:
-    """Return whether the caller is staff; an API key is if it may do what staff does."""
-    return who.is_staff and "admin:read" in who.permissions
+def may_read_all(caller: Caller) -> bool:
+    """Return whether the caller may read everything: staff, or a staff member's API key with `admin:read`."""
+    return caller.is_staff and "admin:read" in caller.permissions
 
 
-def user_to_read(who: Caller, user_id: uuid.UUID | None) -> str:
-    """Return whose rows are asked for, without a word the caller's own; raise InsufficientPermissions if they may not
-    be read.
+def readable_user_id(caller: Caller, user_id: uuid.UUID | None) -> str:
+    """Return the requested user id, by default the caller's; raise InsufficientPermissions if the caller may not read
+    that user's rows.
     """
-    if user_id is None or str(user_id) == who.user_id:
-        return who.user_id
-    if not reads_all(who):
-        raise InsufficientPermissions("What other users recorded is for staff")
+    if user_id is None or str(user_id) == caller.user_id:
+        return caller.user_id
+    if not may_read_all(caller):
+        raise InsufficientPermissions("Only staff may read what other users recorded")
     return str(user_id)

@@ -1,8 +1,7 @@
-"""How many chunks and bytes a session has: counted from the recorded chunks until it is over, then stored.
+"""The number of chunks and bytes of a session: counted from the recorded chunks until it is over, then stored.
 
-Once a session is over no upload gets room any more (`reserved_bytes` is taken from active sessions alone), so what is
-there when the last upload has ended is final. A chunk whose upload lost its lease can no longer be recorded: settling
-removes its row first, and whoever would still record it finds none.
+Only active sessions accept reservations, so once a session is over and its last upload has ended, its totals are final.
+Settling first removes the rows of uploads that lost their lease: without its row, an upload cannot record its chunk.
 """
 
 import uuid
@@ -16,14 +15,12 @@ from sessions_api.models import Chunk, Session
 
 @dataclass(frozen=True)
 class Totals:
-    """What is recorded of a session."""
-
     size_bytes: int = 0
     chunk_count: int = 0
 
 
 def totals_of(sessions: Iterable[Session]) -> dict[uuid.UUID, Totals]:
-    """Return each session's totals by its id; the chunks of all that are not settled are counted in one query."""
+    """Return each session's totals by its id; one query counts the chunks of all sessions that are not settled."""
     found = {session.pk: Totals(session.size_bytes, session.chunk_count) for session in sessions if session.settled}
     open_ones = [session.pk for session in sessions if not session.settled]
     found |= dict.fromkeys(open_ones, Totals())
@@ -35,16 +32,16 @@ def totals_of(sessions: Iterable[Session]) -> dict[uuid.UUID, Totals]:
 
 
 def settle(session: Session) -> bool:
-    """Store the totals of a session that is over and has no upload under way; return whether they are stored.
+    """Store the totals of a session that is over and has no upload in progress; return whether they are stored.
 
-    It may be asked at any time and by anyone at once. `session` then holds the totals.
+    Safe to call at any time, also concurrently. Sets the totals on `session`.
     """
     settle_all([session])
     return session.settled
 
 
 def settle_all(sessions: Sequence[Session]) -> None:
-    """Store the totals of those that are over; put onto each session of the list what its totals are."""
+    """Set the totals on each session of the list; store them for those that are over."""
     over = [session for session in sessions if not session.settled and session.status != Session.Status.ACTIVE]
     busy = uploading(over) if over else set()
     totals = totals_of(sessions)
@@ -55,14 +52,14 @@ def settle_all(sessions: Sequence[Session]) -> None:
 
 
 def uploading(sessions: Iterable[Session]) -> set[uuid.UUID]:
-    """Return those of the sessions with an upload under way; the rows of uploads whose lease has ended are removed."""
+    """Return the ids of the sessions with an upload in progress; remove the rows of uploads whose lease has ended."""
     rows = Chunk.objects.uploading().filter(session__in=[session.pk for session in sessions])
     rows.abandoned().delete()
     return set(rows.order_by().values_list("session", flat=True))
 
 
 def store(session: Session) -> None:
-    """Store the totals that the session holds, once."""
+    """Store the session's totals unless another process has stored them."""
     open_row = Session.objects.filter(pk=session.pk, settled=False).exclude(status=Session.Status.ACTIVE)
     open_row.update(size_bytes=session.size_bytes, chunk_count=session.chunk_count, settled=True)
     session.settled = True

@@ -1,7 +1,8 @@
-"""Uploading a chunk: a place and room for it, its bytes to the cluster, and the record of what the cluster accepted.
+"""Uploading a chunk: reserve its index and its bytes, forward the body, and record what the cluster has accepted.
 
-Each step is one conditional update or a unique key. Whatever breaks off leaves at most a row whose lease runs out and
-some bytes reserved too many; the next upload of the index takes over, and the next that lacks room counts anew.
+Each step is one conditional update or a unique key. An interruption leaves at most a row whose lease expires and some
+excess reserved bytes. The next upload of the index takes the row over; a recount, made when space runs out, corrects
+the bytes.
 """
 
 import contextlib
@@ -29,22 +30,23 @@ from proxy.clusters import cluster_named
 from proxy.connection.headers import Identity
 from proxy.forwarding.forwarder import Forwarded, forward
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody
+from sessions_api.clock import now_ms
 from sessions_api.models import Chunk, Session
-from sessions_api.moments import moment
 from sessions_api.reservations import give_back, reserve, version_of
-from sessions_api.upload_leases import Upload, keeper, lease_end, under_way
+from sessions_api.upload_leases import Upload, chunk_in_progress, lease_end, lease_renewer
 
 logger = logging.getLogger(__name__)
 MAX_ANSWER = 64 * 1024
 MAX_PATH = 500
-# Without a word of the client: the cluster has the whole body, and all of its time.
+OTHER_CHUNK = "This index already has a different chunk"
+# The client has nothing more to send: the cluster has the whole body and may take its full timeout to answer.
 ANSWER_SECONDS = CHUNK_UPLOAD.timeouts.total + CHUNK_UPLOAD.timeouts.connect
 RECORDED, UPLOADING = Chunk.State.RECORDED, Chunk.State.UPLOADING
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A recorded chunk; `created` is False if it had been recorded before."""
+    """A recorded chunk; `created` is False if it was already recorded before this upload."""
 
     chunk: Chunk
     created: bool
@@ -55,8 +57,8 @@ def upload_chunk(
 ) -> Uploaded | Forwarded:
     """Send the body to the cluster and record the chunk; return it, or the cluster's answer if that is no 2xx.
 
-    Raises NotFound, WrongSessionState, SessionTooLarge, ChunkTooLarge, AlreadyExists for another content of the index,
-    ChunkUnderWay, InvalidRequest for an empty body or one that is not what its hash says, and what `forward` raises.
+    Raises NotFound, WrongSessionState, SessionTooLarge, ChunkTooLarge, ChunkInProgress, AlreadyExists if the index has
+    different content, InvalidRequest for an empty body or one with another hash, and all that `forward` raises.
     """
     try:
         require_active(caller.user_id, session_id)
@@ -64,29 +66,29 @@ def upload_chunk(
         chunk = chunk_at(session_id, index)
         if chunk is None or chunk.state != RECORDED:
             raise
-        return repeated(chunk, body)  # to whoever missed the answer, before the session was over
+        return accept_repeat(chunk, body)  # for a client that never got the answer, after its session has ended
     size = body.length or MAX_CHUNK
-    place = take_place(session_id, index, size)
-    if isinstance(place, Chunk):
-        return repeated(place, body)
-    with held(place):
-        place.reserved = reserve(session_id, size=size, least=body.length or 1, own=place.chunk_id)
-        if place.reserved < size:
-            place.row().update(size=place.reserved)
-            body.room = place.reserved
-        body.moved, body.before_end = place.moved, lambda: before_end(place)
+    upload = claim_index(session_id, index, size)
+    if isinstance(upload, Chunk):
+        return accept_repeat(upload, body)
+    with holding_lease(upload):
+        upload.reserved = reserve(session_id, size=size, minimum=body.length or 1, own_chunk_id=upload.chunk_id)
+        if upload.reserved < size:
+            upload.row().update(size=upload.reserved)
+            body.limit = upload.reserved
+        body.on_progress, body.before_last_piece = upload.note_progress, lambda: before_last_piece(upload)
         body.peek()
         forwarded = send(request, caller, session_id, body)
         if not 200 <= forwarded.answer.status <= 299:
             return forwarded
-        path = storage_path(forwarded)
-        if not body.whole:
-            raise BadUpstreamAnswer(details={"reason": "answered before it had the chunk"})
-        return record_chunk(place, body, path)
+        path = read_storage_path(forwarded)
+        if not body.complete:
+            raise BadUpstreamAnswer(details={"reason": "answered before it had the whole chunk"})
+        return record_chunk(upload, body, path)
 
 
 def require_active(user_id: str, session_id: uuid.UUID) -> None:
-    """Raise NotFound for a session that is not the user's, WrongSessionState for one that is over."""
+    """Raise NotFound if the user has no such session, WrongSessionState if it is over."""
     mine = Session.objects.owned_by(user_id).filter(pk=session_id)
     status = mine.values_list("status", flat=True).first()
     if status is None:
@@ -95,8 +97,8 @@ def require_active(user_id: str, session_id: uuid.UUID) -> None:
         raise WrongSessionState(details={"status": status})
 
 
-def take_place(session_id: uuid.UUID, index: int, size: int) -> Upload | Chunk:
-    """Return an upload that holds the index, or the chunk that is recorded there; raise ChunkUnderWay or NotFound."""
+def claim_index(session_id: uuid.UUID, index: int, size: int) -> Upload | Chunk:
+    """Return an upload that holds the index, or the chunk recorded at it; raise ChunkInProgress or NotFound."""
     token = uuid.uuid4().hex
     row = Chunk(session_id=session_id, index=index, size=size, upload=token, lease_until=lease_end())
     upload = Upload(session_id, row.pk, index, token)
@@ -106,62 +108,62 @@ def take_place(session_id: uuid.UUID, index: int, size: int) -> Upload | Chunk:
     except IntegrityError:
         found = chunk_at(session_id, index)
         if found is None:
-            # The session was deleted in this moment, or the other upload gave up.
-            require_there(session_id)
-            raise under_way(index) from None
+            # Meanwhile the session was deleted, or the other upload was discarded.
+            require_session(session_id)
+            raise chunk_in_progress(index) from None
         return found if found.state == RECORDED else take_over(found, upload, size)
     return upload
 
 
 def chunk_at(session_id: uuid.UUID, index: int) -> Chunk | None:
-    """Return the row of the index, whoever holds it."""
-    # In the order of all chunks, it would look for their sessions, too.
+    """Return the row at the index, recorded or still uploading; None if there is none."""
     return Chunk.objects.filter(session_id=session_id, index=index).order_by().first()
 
 
-def require_there(session_id: uuid.UUID) -> None:
-    """Raise NotFound for a session that was deleted."""
+def require_session(session_id: uuid.UUID) -> None:
     if not Session.objects.undeleted().filter(pk=session_id).exists():
         raise NotFound()
 
 
 def take_over(found: Chunk, upload: Upload, size: int) -> Upload:
-    """Return the upload with the row of one that nobody goes on with; raise ChunkUnderWay if somebody may."""
+    """Give the row of an abandoned upload to this one; raise ChunkInProgress if the other lease is still valid."""
     now = timezone.now()
     dead = Chunk.objects.filter(pk=found.pk, upload=found.upload, state=UPLOADING, lease_until__lte=now)
     if not dead.update(upload=upload.token, lease_until=lease_end(), size=size):
         left = (found.lease_until - now).total_seconds() if found.lease_until else 1.0
-        raise under_way(found.index, left)
+        raise chunk_in_progress(found.index, left)
     upload.chunk_id = found.pk
     return upload
 
 
-def repeated(chunk: Chunk, body: ChunkBody) -> Uploaded:
-    """Return the recorded chunk if the body is the same, which an announced hash tells; else raise AlreadyExists."""
-    same = body.length in (None, chunk.size) and (body.announced or body.read_all()) == chunk.hash
+def accept_repeat(chunk: Chunk, body: ChunkBody) -> Uploaded:
+    """Return the recorded chunk if the body is the same, else raise AlreadyExists. The client's hash saves reading the
+    body.
+    """
+    same = body.length in (None, chunk.size) and (body.expected_hash or body.read_all()) == chunk.hash
     if not same:
-        raise AlreadyExists("Another chunk has this index", details={"index": chunk.index, "hash": chunk.hash})
+        raise AlreadyExists(OTHER_CHUNK, details={"index": chunk.index, "hash": chunk.hash})
     return Uploaded(chunk, created=False)
 
 
 @contextlib.contextmanager
-def held(upload: Upload) -> Iterator[None]:
-    """Keep the upload's lease for the block; an upload that was not recorded leaves nothing behind."""
-    with keeper.keeping(upload):
+def holding_lease(upload: Upload) -> Iterator[None]:
+    """Keep the upload's lease during the block; afterwards discard an upload that was not recorded."""
+    with lease_renewer.renewing(upload):
         try:
             yield
         except (DatabaseError, InterfaceError):
-            raise  # whoever waits for it has waited long enough: the lease runs out, a recount finds the bytes
+            raise  # no further query, the client has waited long enough: the lease expires, a recount finds the bytes
         except BaseException:
-            drop(upload)
+            discard(upload)
             raise
         if not upload.recorded:
-            drop(upload)
+            discard(upload)
 
 
-def drop(upload: Upload) -> None:
-    """Remove the row of an upload that came to nothing and give its bytes back; without a database its lease runs out
-    and the next recount finds the bytes.
+def discard(upload: Upload) -> None:
+    """Remove the row of a failed upload and return its bytes. If the database is unavailable, the lease expires and the
+    next recount corrects the bytes.
     """
     try:
         version = version_of(upload.session_id)
@@ -172,17 +174,17 @@ def drop(upload: Upload) -> None:
         logger.warning("upload not dropped", extra={"error": type(error).__name__, "chunk": str(upload.chunk_id)})
 
 
-def before_end(upload: Upload) -> None:
-    """Make sure of the index before the cluster gets the body's end, and keep it until the cluster has answered."""
+def before_last_piece(upload: Upload) -> None:
+    """Confirm the lease before the cluster gets the end of the body, and keep it until the cluster has answered."""
     try:
-        upload.make_sure()
+        upload.confirm_lease()
     except (DatabaseError, InterfaceError) as error:
-        raise DatabaseUnavailable() from error  # who reads the body takes all but our own errors for the client's
-    upload.moved(ANSWER_SECONDS)
+        raise DatabaseUnavailable() from error  # ChunkBody's reader blames all but the gateway's errors on the client
+    upload.note_progress(ANSWER_SECONDS)
 
 
 def send(request: HttpRequest, caller: Identity, session_id: uuid.UUID, body: ChunkBody) -> Forwarded:
-    """Forward the upload by its row of the route table; a client that leaves after its last byte does not end it."""
+    """Forward the upload along its route. A client that disconnects after its last byte does not abort it."""
     record_of(request).cluster = CHUNK_UPLOAD.cluster
     request.META["wsgi.input"] = body
     target = CHUNK_UPLOAD.target({"session_id": str(session_id)}, request.META.get("QUERY_STRING", ""))
@@ -190,14 +192,14 @@ def send(request: HttpRequest, caller: Identity, session_id: uuid.UUID, body: Ch
     return forward(request, CHUNK_UPLOAD, cluster, caller=caller, target=target, watch_client=False)
 
 
-def storage_path(forwarded: Forwarded) -> str:
-    """Return where the cluster says that it keeps the chunk, an empty text if it does not; the connection is free then.
+def read_storage_path(forwarded: Forwarded) -> str:
+    """Return the `storage_path` from the cluster's answer, an empty string if it has none; release the connection.
 
-    That it accepted the chunk its status has said: what is wrong with the rest of the answer does not matter.
+    The status has already accepted the chunk, so an invalid body of the answer is no error.
     """
     received = bytearray()
     try:
-        # Not through the body itself: a cut answer of the cluster is none of the client's connection.
+        # `pieces`, because reading `body` itself would cut the client's connection if the cluster's answer is cut.
         for piece in forwarded.body.pieces:
             received += piece
             if len(received) > MAX_ANSWER:
@@ -212,26 +214,27 @@ def storage_path(forwarded: Forwarded) -> str:
 
 
 def record_chunk(upload: Upload, body: ChunkBody, path: str) -> Uploaded:
-    """Record what the cluster has accepted, and give back what was reserved too much; raise ChunkUnderWay or NotFound
-    if the place was lost meanwhile.
+    """Record the chunk that the cluster has accepted, and return excess reserved bytes.
+
+    Raises ChunkInProgress or NotFound if the upload lost its lease meanwhile.
     """
-    too_much = upload.reserved - body.size
-    version = version_of(upload.session_id) if too_much else None
-    facts = {"size": body.size, "hash": body.hash, "storage_path": path, "created_at": moment()}
+    excess = upload.reserved - body.size
+    version = version_of(upload.session_id) if excess else None
+    facts = {"size": body.size, "hash": body.hash, "storage_path": path, "created_at": now_ms()}
     if not upload.row().update(state=RECORDED, upload="", lease_until=None, **facts):
         return recorded_by_another(upload, body)
     upload.recorded = True
-    if too_much:
-        with contextlib.suppress(DatabaseError, InterfaceError):  # the next recount finds it
-            give_back(upload.session_id, size=too_much, version=version)
+    if excess:
+        with contextlib.suppress(DatabaseError, InterfaceError):  # the next recount finds them
+            give_back(upload.session_id, size=excess, version=version)
     chunk = Chunk(pk=upload.chunk_id, session_id=upload.session_id, index=upload.index, state=RECORDED, **facts)
     return Uploaded(chunk, created=True)
 
 
 def recorded_by_another(upload: Upload, body: ChunkBody) -> Uploaded:
-    """Return the same chunk as recorded by whoever took the place over; raise ChunkUnderWay or NotFound."""
+    """Return the same chunk if the upload that took the index over recorded it; raise ChunkInProgress or NotFound."""
     chunk = chunk_at(upload.session_id, upload.index)
     if chunk is None or chunk.state != RECORDED:
-        require_there(upload.session_id)
-        raise under_way(upload.index)
-    return repeated(chunk, body)
+        require_session(upload.session_id)
+        raise chunk_in_progress(upload.index)
+    return accept_repeat(chunk, body)

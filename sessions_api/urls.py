@@ -10,7 +10,7 @@ urlpatterns = [
     path("trust/policies", policies.PoliciesView.as_view(), name="trust-policies"),
     path("trust/policies/<str:policy_id>", policies.PolicyView.as_view(), name="trust-policy"),
     path("trust/policies/<str:policy_id>/evaluate", policies.EvaluateView.as_view(), name="trust-policy-evaluate"),
-    # The same under a second name, which the API document leaves out.
+    # A second name for the same endpoints, which the OpenAPI document leaves out.
     path("trust-policies", policies.PoliciesView.as_view(schema=None)),
     path("trust-policies/<str:policy_id>", policies.PolicyView.as_view(schema=None)),
     path("trust-policies/<str:policy_id>/evaluate", policies.EvaluateView.as_view(schema=None)),

@@ -1,4 +1,4 @@
-"""The operator pages of sessions, manifests and trust policies: records to look at."""
+"""Read-only operator pages for sessions, manifests and trust policies."""
 
 from sessions_api.admin import manifests, policies, sessions
 

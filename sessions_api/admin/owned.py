@@ -1,4 +1,4 @@
-"""What the pages of rows that belong to users have in common."""
+"""The base of the operator pages for rows that belong to users."""
 
 import uuid
 from typing import Any
@@ -17,12 +17,9 @@ from lucid_gateway.operators.search import HYPHENATED
 
 
 class OwnedList(ChangeList):
-    """A page of rows with their users, who are read for all of them at once: MongoDB would join users to all rows
-    before it looks for the page's.
-    """
+    """A page of rows whose users are read in one query: with a join, MongoDB would read the users of all rows first."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page."""
         super().get_results(request)
         self.result_list = list(self.result_list)
         users = User.objects.in_bulk({row.user_id for row in self.result_list})
@@ -31,7 +28,7 @@ class OwnedList(ChangeList):
 
 
 class OwnedAdmin(ReadOnlyAdmin):
-    """Records that lead to their users and to what the audit log has of them."""
+    """Read-only records that link to their user and to their audit events."""
 
     list_select_related = False
     paginator = LongListPaginator
@@ -39,28 +36,25 @@ class OwnedAdmin(ReadOnlyAdmin):
 
     @admin.display(description="User")
     def owner(self, row: Any) -> str:
-        """Link to the user."""
         return format_html('<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[row.user_id]), row.user)
 
-    def linked(self, model: str, key: uuid.UUID | None) -> str:
-        """Return the key as a link to its page, or that there is none."""
+    def link_to(self, model: str, key: uuid.UUID | None) -> str:
+        """Return a link to the page of the row with that key, or the admin's mark for an empty value."""
         if key is None:
             return self.get_empty_value_display()
         return format_html('<a href="{}">{}</a>', reverse(f"admin:sessions_api_{model}_change", args=[key]), key)
 
     @admin.display(description="Audit events")
     def audit_events(self, row: Any) -> str:
-        """Link to what happened to the row."""
         events = reverse("admin:audit_auditevent_changelist")
         return format_html('<a href="{}?q={}">audit events</a>', events, row.pk)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the list that reads its users at once."""
         return OwnedList
 
-    def named_by(self, term: str, rows: QuerySet[Any], *keys: str) -> QuerySet[Any] | None:
-        """Return those of the rows that a whole id is of, or their user's, or a whole email or username; None if the
-        term is none of these.
+    def rows_matching(self, term: str, rows: QuerySet[Any], *keys: str) -> QuerySet[Any] | None:
+        """Return the rows with the term as their id or their user's id, email or username; None if the term is neither
+        a UUID nor a known email or username.
         """
         if HYPHENATED.fullmatch(term):
             return rows.filter(Q(*((key, term) for key in (*keys, "user_id")), _connector=Q.OR))
@@ -68,5 +62,5 @@ class OwnedAdmin(ReadOnlyAdmin):
         return None if user is None else rows.filter(user_id=user.pk)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow links to what a user has."""
+        # The page of a user links here with this filter.
         return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]

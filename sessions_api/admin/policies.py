@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 
 from lucid_gateway.operators.search import FoundByUUID
 from sessions_api.admin.owned import OwnedAdmin
-from sessions_api.evaluation import by_rank
+from sessions_api.evaluation import by_priority
 from sessions_api.models import Session, TrustPolicy
 
 VERBS = {"allow": "allows", "deny": "denies"}
@@ -22,10 +22,10 @@ class TrustPolicyAdmin(FoundByUUID, OwnedAdmin):
     sortable_by = ()
     ordering = ("user_id", "created_at")
     search_fields = ("=user__email", "=user__username", "name")
-    search_help_text = "A part of the name, the whole email or username of its user, or the whole policy id"
+    search_help_text = "Part of the name, full email or username of the user, or full policy id"
     uuid_field = "policy_id"
     fields = (
-        "policy_id", "owner", "name", "description", "enabled", "rules_in_order", "sessions_that_refer",
+        "policy_id", "owner", "name", "description", "enabled", "rules_in_order", "referring_sessions",
         "created_at", "updated_at", "audit_events", "version",
     )  # fmt: skip
 
@@ -34,23 +34,21 @@ class TrustPolicyAdmin(FoundByUUID, OwnedAdmin):
 
     @admin.display(description="Rules")
     def number_of_rules(self, policy: TrustPolicy) -> int:
-        """Return how many rules there are."""
         return len(policy.rules)
 
-    @admin.display(description="Rules, in the order in which they are asked")
+    @admin.display(description="Rules, in order of evaluation")
     def rules_in_order(self, policy: TrustPolicy) -> SafeString:
-        """Return each rule as a sentence."""
-        return format_html('<ol class="rules">{}</ol>', format_html_join("", ROW, sentences(policy)))
+        """Return a numbered list with a sentence for each rule."""
+        return format_html('<ol class="rules">{}</ol>', format_html_join("", ROW, rule_rows(policy)))
 
-    @admin.display(description="Sessions that refer to it")
-    def sessions_that_refer(self, policy: TrustPolicy) -> int:
-        """Return how many."""
+    @admin.display(description="Sessions with this policy")
+    def referring_sessions(self, policy: TrustPolicy) -> int:
         return Session.objects.undeleted().filter(trust_policy=policy).count()
 
 
-def sentences(policy: TrustPolicy) -> Iterator[tuple[object, ...]]:
-    """Yield what stands in the row of each rule."""
-    for rule in by_rank(policy.rules):
+def rule_rows(policy: TrustPolicy) -> Iterator[tuple[object, ...]]:
+    """Yield the values that fill ROW for each rule."""
+    for rule in by_priority(policy.rules):
         off = "" if rule["enabled"] else " · disabled"
         marked = "" if rule["enabled"] else SafeString(' class="off"')
         yield marked, rule["rule_id"], VERBS[rule["type"]], rule["action"], rule["condition"], rule["priority"], off

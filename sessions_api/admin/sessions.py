@@ -19,25 +19,22 @@ LAST_CHARACTER = "\U0010ffff"
 
 
 class SessionList(OwnedList):
-    """A page of sessions with their totals, which are read for all of them at once."""
+    """A page of sessions whose totals are read together."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page."""
         super().get_results(request)
         settle_all(self.result_list)
 
 
 class DeletionFilter(admin.SimpleListFilter):
-    """Whether the session-management cluster has yet to be told of a deletion."""
+    """Shows the deleted sessions whose data the session-management cluster still holds."""
 
     title, parameter_name = "deletion", "deletion"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
         return [("pending", "Pending")]
 
     def queryset(self, request: HttpRequest, queryset: SessionQuerySet) -> SessionQuerySet:  # type: ignore[override]
-        """Return those half deleted, or all that are there."""
         return queryset.half_deleted() if self.value() == "pending" else queryset
 
 
@@ -47,7 +44,7 @@ class SessionAdmin(OwnedAdmin):
     list_filter = ("status", "created_at", DeletionFilter)
     sortable_by = ("created_at",)
     search_fields = ("name",)
-    search_help_text = "The beginning of a name, the whole email or username of its user, or the whole id of either"
+    search_help_text = "Beginning of the name, full email or username of the user, or full id of the session or user"
     fields = (
         "session_id", "name", "description", "owner", "status", "created_at", "updated_at", "started_at",
         "completed_at", "deletion", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
@@ -56,40 +53,33 @@ class SessionAdmin(OwnedAdmin):
 
     @admin.display(description="Name")
     def short_name(self, session: Session) -> str:
-        """Return as much of the name as a column takes."""
         return Truncator(session.name).chars(40)
 
     @admin.display(description="Manifest")
     def manifest_page(self, session: Session) -> str:
-        """Link to the manifest."""
-        return self.linked("manifest", session.manifest_id)
+        return self.link_to("manifest", session.manifest_id)
 
     @admin.display(description="Trust policy")
     def policy_page(self, session: Session) -> str:
-        """Link to the trust policy."""
-        return self.linked("trustpolicy", session.trust_policy_id)
+        return self.link_to("trustpolicy", session.trust_policy_id)
 
     @admin.display(description="Deleted at")
     def deletion(self, session: Session) -> datetime | str:
-        """Return when its deletion began."""
+        """Return when the deletion began."""
         return session.deleted_at if session.is_deleted else self.get_empty_value_display()
 
     @admin.display(description="Chunks")
     def chunks(self, session: Session) -> int:
-        """Return how many chunks are recorded."""
         return session.chunk_count
 
     @admin.display(description="Size")
     def size(self, session: Session) -> str:
-        """Return how much is recorded."""
         return filesizeformat(session.size_bytes)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the list with totals."""
         return SessionList
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Session | None:
-        """Return the session with its totals."""
         session: Session | None = super().get_object(request, object_id, from_field)
         if session is not None:
             settle_all([session])
@@ -98,9 +88,9 @@ class SessionAdmin(OwnedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
     ) -> tuple[QuerySet[Session], bool]:
-        """Find by what indexes find: a part of a name would have to be looked for in all rows."""
+        """Search by indexed fields: full ids, users and beginnings of names. Parts of names would need a full scan."""
         term = search_term.strip()
         if not term:
             return queryset, False
-        named = self.named_by(term, queryset, "pk")
-        return queryset.filter(name__gte=term, name__lt=term + LAST_CHARACTER) if named is None else named, False
+        matching = self.rows_matching(term, queryset, "pk")
+        return queryset.filter(name__gte=term, name__lt=term + LAST_CHARACTER) if matching is None else matching, False

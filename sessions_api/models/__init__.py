@@ -1,4 +1,4 @@
-"""Sessions, chunks, manifests and trust policies (the contract, section 7)."""
+"""Models of sessions, chunks, manifests and trust policies."""
 
 from sessions_api.models.manifests import Manifest
 from sessions_api.models.policies import TrustPolicy

@@ -10,15 +10,12 @@ from sessions_api.models.sessions import Session
 
 
 class ManifestQuerySet(models.QuerySet["Manifest"]):
-    """Reads over manifests."""
-
     def owned_by(self, user_id: uuid.UUID | str) -> "ManifestQuerySet":
-        """Return the user's manifests."""
         return self.filter(user_id=user_id)
 
 
 class Manifest(models.Model):
-    """The Merkle root over a completed session's chunks (RFC 6962, section 2.1), one a session, and its anchoring."""
+    """The Merkle root over a completed session's chunks (RFC 6962, section 2.1) and its anchoring; one per session."""
 
     class Validation(models.TextChoices):
         VALID = "valid", "Valid"
@@ -57,17 +54,16 @@ class Manifest(models.Model):
         ordering = ["-created_at"]
         indexes = [
             models.Index(fields=["user", "created_at", "manifest_id"], name="manifest_of_user"),
-            # Of everybody's, for operators.
+            # For the operator pages, which list the manifests of all users.
             models.Index(fields=["created_at", "manifest_id"], name="manifest_by_creation"),
             models.Index(fields=["anchor_status", "created_at", "manifest_id"], name="manifest_by_anchor"),
             models.Index(fields=["validation_status", "created_at", "manifest_id"], name="manifest_by_validation"),
-            models.Index(fields=["manifest_id"], name="manifest_key"),  # as session_key
+            models.Index(fields=["manifest_id"], name="manifest_key"),  # see session_key
             models.Index(fields=["session"], name="manifest_of_session"),
         ]
 
     @property
     def blockchain_anchored(self) -> bool:
-        """Whether the chain holds the root."""
         return self.anchor_status == self.Anchor.CONFIRMED
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Trust policies: what a user's sessions allow and deny."""
+"""Trust policies: which actions a user's sessions allow and deny."""
 
 import uuid
 
@@ -10,16 +10,14 @@ MAX_POLICIES = 50
 
 
 class TrustPolicyQuerySet(models.QuerySet["TrustPolicy"]):
-    """Reads over policies."""
-
     def owned_by(self, user_id: uuid.UUID | str) -> "TrustPolicyQuerySet":
-        """Return the user's policies."""
         return self.filter(user_id=user_id)
 
 
 class TrustPolicy(models.Model):
-    """A named list of rules (JSON as in the contract, section 4). `slot` is one of 50 places of the user: a unique key
-    keeps anybody from having more.
+    """A named list of rules, stored as the JSON of `RuleSerializer`.
+
+    `slot` numbers the user's policies: with 50 slots and a unique key no user can have more, even in parallel.
     """
 
     policy_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -44,7 +42,7 @@ class TrustPolicy(models.Model):
         indexes = [
             models.Index(fields=["user", "created_at"], name="policy_of_user"),
             models.Index(fields=["user", "name"], name="policy_by_name"),
-            models.Index(fields=["policy_id"], name="policy_key"),  # as session_key
+            models.Index(fields=["policy_id"], name="policy_key"),  # see session_key
         ]
 
     def __str__(self) -> str:

@@ -12,31 +12,30 @@ from sessions_api.models.policies import TrustPolicy
 
 MIB, GIB = 1024**2, 1024**3
 MAX_ACTIVE = 100
-NOT_DELETED = datetime(9999, 12, 31, tzinfo=UTC)  # not null, for which MongoDB would go through an index twice
+NOT_DELETED = datetime(9999, 12, 31, tzinfo=UTC)  # rather than null, for which MongoDB scans an index twice
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
-    """Reads over sessions; one whose deletion has begun is no more."""
+    """A session counts as deleted as soon as its deletion has begun."""
 
     def owned_by(self, user_id: uuid.UUID | str) -> "SessionQuerySet":
-        """Return the user's sessions."""
+        """Return the user's sessions that are not deleted."""
         return self.undeleted().filter(user_id=user_id)
 
     def undeleted(self) -> "SessionQuerySet":
-        """Return everybody's."""
         return self.filter(deleted_at=NOT_DELETED)
 
     def half_deleted(self) -> "SessionQuerySet":
-        """Return those that the session-management cluster has yet to be told of."""
+        """Return the deleted sessions whose data the session-management cluster still holds."""
         return self.filter(deleted_at__lt=NOT_DELETED)
 
 
 class Session(models.Model):
-    """A recorded session. `active_slot` is one of 100 places of the user while it is active: a unique key keeps anybody
-    from having more at once.
+    """A recorded session. `active_slot` numbers the user's active sessions: with 100 slots and a unique key no user can
+    have more, even in parallel.
 
-    `reserved_bytes` is what uploads have taken of `max_size_bytes`; `size_bytes` and `chunk_count` are right once
-    `settled`, before that the recorded chunks are counted. `version` goes up with each change.
+    Uploads reserve `reserved_bytes` of `max_size_bytes`. `size_bytes` and `chunk_count` are valid once `settled`; until
+    then the recorded chunks are counted. Each change increments `version`.
     """
 
     class Status(models.TextChoices):
@@ -46,7 +45,7 @@ class Session(models.Model):
         CANCELLED = "cancelled", "Cancelled"
 
     session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    # Without an index of its own: MongoDB would take it instead of one that has the order, too.
+    # No index on the user alone: MongoDB would prefer it to the indexes that also hold the order.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="recorded_sessions", db_index=False
     )
@@ -86,25 +85,25 @@ class Session(models.Model):
             )
         ]
         indexes = [
-            # Of a user's, for lists: counted and put in order without a look at the rows, which lie far apart.
+            # For lists of one user's sessions: they are counted and sorted without reading the rows.
             models.Index(fields=["user", "deleted_at", "created_at", "session_id", "name"], name="session_of_user"),
             models.Index(fields=["user", "deleted_at", "status", "created_at", "session_id"], name="session_by_status"),
             models.Index(fields=["user", "deleted_at", "updated_at", "session_id"], name="session_by_update"),
             models.Index(fields=["user", "deleted_at", "name", "session_id"], name="session_by_name"),
-            # Of everybody's, for operators, in the order that Django's pages make total.
+            # For the operator pages, which list the sessions of all users; Django adds the key to get a total order.
             models.Index(fields=["created_at", "session_id"], name="session_by_creation"),
             models.Index(fields=["status", "created_at", "session_id"], name="session_status"),
             models.Index(fields=["name"], name="session_name"),
             models.Index(
                 fields=["deleted_at"], condition=models.Q(deleted_at__lt=NOT_DELETED), name="session_half_deleted"
             ),
-            # MongoDB keeps keys unique by a partial index, by which it finds nothing.
+            # On MongoDB the unique index of the key is partial, and queries cannot use it.
             models.Index(fields=["session_id"], name="session_key"),
         ]
 
     @property
     def is_deleted(self) -> bool:
-        """Whether its deletion has begun."""
+        """Whether the deletion has begun."""
         return self.deleted_at != NOT_DELETED
 
     def __str__(self) -> str:
@@ -112,24 +111,22 @@ class Session(models.Model):
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
-    """Reads over chunks."""
-
     def recorded(self) -> "ChunkQuerySet":
-        """Return those that the cluster has accepted."""
+        """Return the chunks that the cluster has accepted."""
         return self.filter(state=Chunk.State.RECORDED)
 
     def uploading(self) -> "ChunkQuerySet":
-        """Return those that are under way, or were when their worker died."""
+        """Return the chunks of uploads that are in progress, or were when their worker died."""
         return self.filter(state=Chunk.State.UPLOADING)
 
     def abandoned(self) -> "ChunkQuerySet":
-        """Return those of uploads whose lease has run out: once they are deleted, nobody can record them any more."""
+        """Return the chunks whose upload lost its lease. Once the row is deleted, the upload cannot record it."""
         return self.uploading().exclude(lease_until__gt=timezone.now())
 
 
 class Chunk(models.Model):
-    """A part of a session's recording. While it is uploaded its row holds the place: `upload` names who does it, until
-    `lease_until` nobody else may.
+    """A part of a session's recording. During an upload its row reserves the index: `upload` is the upload's token, and
+    no other upload may take the index before `lease_until`.
     """
 
     class State(models.TextChoices):
@@ -150,12 +147,12 @@ class Chunk(models.Model):
     objects = ChunkQuerySet.as_manager()
 
     class Meta:
-        ordering = ["session_id", "index"]  # by `session` it would be joined, for the sessions' own order
+        ordering = ["session_id", "index"]  # `session` would join the sessions to use their ordering
         constraints = [models.UniqueConstraint(fields=["session", "index"], name="one_chunk_an_index")]
         indexes = [
             models.Index(fields=["session", "state", "index", "chunk_id"], name="chunk_of_session"),
             models.Index(fields=["session", "state", "size"], name="chunk_sizes"),
-            models.Index(fields=["chunk_id"], name="chunk_key"),  # as session_key
+            models.Index(fields=["chunk_id"], name="chunk_key"),  # see session_key
         ]
 
     def __str__(self) -> str:

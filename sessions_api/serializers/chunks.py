@@ -1,4 +1,4 @@
-"""The shapes of the chunk endpoints' requests and answers."""
+"""Serializers of the chunk endpoints."""
 
 import re
 from typing import Any
@@ -21,10 +21,9 @@ SHOWN = {
 
 
 class WholeNumber(serializers.IntegerField):
-    """A whole number in ASCII digits, as a header field holds it."""
+    """A whole number in ASCII digits, from a header field. DRF would accept other digits and spaces, too."""
 
     def to_internal_value(self, data: Any) -> int:
-        """Return the number; raise ValidationError."""
         if not re.fullmatch(r"-?[0-9]+", str(data)):
             self.fail("invalid")
         number: int = super().to_internal_value(data)
@@ -32,10 +31,10 @@ class WholeNumber(serializers.IntegerField):
 
 
 class ChunkFields(serializers.Serializer[None]):
-    """The header fields of an upload, under their own names."""
+    """The header fields of an upload."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the fields; no Python name has a hyphen."""
+        # Class attributes cannot be named for header fields: a Python name has no hyphen.
         return {
             INDEX: WholeNumber(min_value=0, max_value=MAX_INDEX),
             SHA256: serializers.RegexField(r"\A[0-9A-Fa-f]{64}\Z", default=""),

@@ -1,4 +1,4 @@
-"""The shapes of manifests and proofs."""
+"""Serializers of manifests and proofs."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_sc
 from rest_framework import serializers
 
 from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
+from sessions_api.cooperation import letting_others_run
 from sessions_api.models import Chunk, Manifest
 from sessions_api.serializers.chunks import ChunkSerializer
 from sessions_api.serializers.fields import Id, Metadata
-from sessions_api.turns import in_turns
 
-CHUNKS_A_TURN = 500
+CHUNKS_PER_BATCH = 500
 UUID_1, UUID_2 = "7b0a5f3e-8f0e-4a1c-9d55-0d8f6a4c2b11", "2f6f3c5a-54a7-4f0e-8a55-4f8f2b9f6c01"
 ROOT = "9a3f1c0be2d84f6e7a5b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f607"
 
@@ -47,7 +47,7 @@ class ManifestsQuery(ListQuery):
 
     session_id = Id(required=False)
     anchor_status = serializers.ChoiceField(Manifest.Anchor.choices, required=False)
-    user_id = Id(required=False, help_text="Whose manifests: others' for staff alone")
+    user_id = Id(required=False, help_text="The owner of the manifests; only staff may name another user")
 
 
 class ManifestSummarySerializer(serializers.ModelSerializer[Manifest]):
@@ -73,9 +73,9 @@ class ManifestSummarySerializer(serializers.ModelSerializer[Manifest]):
     ]
 )
 class ManifestSerializer(ManifestSummarySerializer):
-    """A manifest with its chunks, the first ten thousand of them."""
+    """A manifest with its first 10,000 chunks."""
 
-    MOST_CHUNKS = 10_000
+    MAX_CHUNKS = 10_000
 
     chunks = serializers.SerializerMethodField()
     chunks_left_out = serializers.SerializerMethodField(help_text="GET /sessions/{session_id}/chunks lists all")
@@ -86,14 +86,12 @@ class ManifestSerializer(ManifestSummarySerializer):
 
     @extend_schema_field(ChunkSerializer(many=True))
     def get_chunks(self, manifest: Manifest) -> Any:
-        """Return the chunks in index order."""
-        rows = Chunk.objects.recorded().filter(session_id=manifest.session_id).order_by("index")
+        rows = Chunk.objects.recorded().filter(session_id=manifest.session_id).order_by("index")[: self.MAX_CHUNKS]
         show = ChunkSerializer().to_representation
-        return [show(row) for row in in_turns(rows[: self.MOST_CHUNKS].iterator(CHUNKS_A_TURN), CHUNKS_A_TURN)]
+        return [show(row) for row in letting_others_run(rows.iterator(CHUNKS_PER_BATCH), CHUNKS_PER_BATCH)]
 
     def get_chunks_left_out(self, manifest: Manifest) -> int:
-        """Return how many chunks are not shown."""
-        return max(0, manifest.chunk_count - self.MOST_CHUNKS)
+        return max(0, manifest.chunk_count - self.MAX_CHUNKS)
 
 
 @extend_schema_serializer(
@@ -108,7 +106,7 @@ class ManifestsPageSerializer(serializers.Serializer[None]):
 
 @extend_schema_serializer(examples=[OpenApiExample("Another note", {"metadata": {"case": "4712"}}, request_only=True)])
 class ManifestUpdateSerializer(serializers.Serializer[None]):
-    """PUT /manifests/{manifest_id}: what the owner keeps beside it; all else is fixed."""
+    """PUT /manifests/{manifest_id}: the owner's metadata; nothing else in a manifest can change."""
 
     metadata = Metadata()
 
@@ -124,7 +122,7 @@ class ManifestUpdateSerializer(serializers.Serializer[None]):
     ]
 )  # fmt: skip
 class ProofSerializer(serializers.Serializer[None]):
-    """That a chunk is part of a manifest: hashes are hexadecimal, the path leads from the leaf up to the root."""
+    """The proof that a chunk is part of a manifest: hashes in hex, the path from the leaf up to the root."""
 
     manifest_id = serializers.UUIDField()
     index = serializers.IntegerField()

@@ -1,4 +1,4 @@
-"""The shapes of trust policies."""
+"""Serializers of trust policies."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api import conditions
-from sessions_api.evaluation import AskedRule, PolicyDecision
+from sessions_api.evaluation import EvaluatedRule, PolicyDecision
 from sessions_api.models import TrustPolicy
 from sessions_api.serializers.fields import Id
 
@@ -36,7 +36,7 @@ NOT_FROM_ABROAD = {
 }
 EXAMPLE = {
     "name": "Auditors",
-    "description": "Auditors see sessions in office hours, from here.",
+    "description": "Auditors may view sessions during office hours from Switzerland.",
     "rules": [IN_OFFICE_HOURS, NOT_FROM_ABROAD],
     "enabled": True,
 }
@@ -49,59 +49,57 @@ SHOWN = EXAMPLE | {
 
 
 class ConditionField(serializers.CharField):
-    """A condition; what is wrong with it is said with its place. Spaces stay, so that the place is that of the text."""
+    """A condition. Errors name a position; spaces are not trimmed, so that it fits the client's text."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=conditions.MAX_LENGTH, trim_whitespace=False, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the text; raise ValidationError if it is no condition."""
         text: str = super().to_internal_value(data)
         if len(text) <= conditions.MAX_LENGTH:  # else the validators refuse it
             try:
                 conditions.parse(text)
             except conditions.ConditionError as error:
-                raise serializers.ValidationError(placed(text, error), code="invalid") from error
+                raise serializers.ValidationError(with_position(text, error), code="invalid") from error
         return text
 
 
-def placed(text: str, error: conditions.ConditionError) -> str:
-    """Return what is wrong and where: the offset in characters, from 0, and line and column, from 1."""
+def with_position(text: str, error: conditions.ConditionError) -> str:
+    """Return the error message with its offset in characters, from 0, and its line and column, from 1."""
     before = text[: error.position]
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return f"At character {error.position} (line {line}, column {column}): {error.message}."
 
 
 class RuleSerializer(serializers.Serializer[None]):
-    """A rule: whether it allows or denies its action where its condition holds."""
+    """A rule that allows or denies its action where its condition holds."""
 
     rule_id = serializers.RegexField(r"\A[A-Za-z0-9_-]{1,64}\Z", help_text="Unique in the policy")
     type = serializers.ChoiceField(["allow", "deny"])
     condition = ConditionField(help_text="See docs/trust-policies.md")
     action = serializers.RegexField(
-        rf"\A(?:\*|{ACTION}(?:\.\*)?)\Z", max_length=100, help_text="Such as session.view; session.* and * take in more"
+        rf"\A(?:\*|{ACTION}(?:\.\*)?)\Z", max_length=100, help_text="Such as session.view; session.* and * match more"
     )
     priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, default=0, help_text="Higher ones first")
     enabled = serializers.BooleanField(default=True)
 
 
 class RuleList(serializers.ListSerializer):  # type: ignore[type-arg]  # not subscriptable at run time
-    """The rules of a policy. How long their conditions are together is looked at before any of them."""
+    """The rules of a policy. The total length of their conditions is checked before any of them is parsed."""
 
     def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
-        """Return the rules; raise ValidationError."""
         rules = [rule for rule in data if isinstance(rule, dict)] if isinstance(data, list) else []
         if sum(len(str(rule.get("condition", ""))) for rule in rules) > MAX_CONDITIONS_LENGTH:
-            text = f"The conditions are longer than {MAX_CONDITIONS_LENGTH} characters together."
+            text = f"The conditions together exceed {MAX_CONDITIONS_LENGTH} characters."
             raise serializers.ValidationError(text, code="max_length")
         found: list[dict[str, Any]] = super().to_internal_value(data)
         return found
 
 
 def check_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rules; raise ValidationError for a rule id that is there twice."""
+    """Return the rules; raise ValidationError if two have the same id."""
     counts = Counter(rule["rule_id"] for rule in rules)
-    taken = [serializers.ErrorDetail("Another rule of the policy has this id.", code="unique")]
+    taken = [serializers.ErrorDetail("Another rule of the policy has the same id.", code="unique")]
     twice = {str(index): {"rule_id": taken} for index, rule in enumerate(rules) if counts[rule["rule_id"]] > 1}
     if twice:
         raise serializers.ValidationError(twice)
@@ -110,7 +108,7 @@ def check_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @extend_schema_serializer(examples=[OpenApiExample("A policy", value=EXAMPLE, request_only=True)])
 class NewPolicySerializer(serializers.Serializer[None]):
-    """POST /trust/policies, and PUT of one."""
+    """POST /trust/policies and PUT /trust/policies/{policy_id}."""
 
     name = serializers.CharField(max_length=255)
     description = serializers.CharField(max_length=1000, allow_blank=True, default="")
@@ -118,13 +116,12 @@ class NewPolicySerializer(serializers.Serializer[None]):
     enabled = serializers.BooleanField(default=True)
 
     def validate_rules(self, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Look at the rules together."""
         return check_rules(rules)
 
 
 @extend_schema_serializer(examples=[OpenApiExample("Switched off", value={"enabled": False}, request_only=True)])
 class PolicyChangesSerializer(serializers.Serializer[None]):
-    """PATCH of a policy: what is left out stays; rules are replaced as a whole."""
+    """PATCH /trust/policies/{policy_id}: omitted fields stay; the list of rules is replaced as a whole."""
 
     name = serializers.CharField(max_length=255, required=False)
     description = serializers.CharField(max_length=1000, allow_blank=True, required=False)
@@ -134,7 +131,6 @@ class PolicyChangesSerializer(serializers.Serializer[None]):
     enabled = serializers.BooleanField(required=False)
 
     def validate_rules(self, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Look at the rules together."""
         return check_rules(rules)
 
 
@@ -159,7 +155,7 @@ class PoliciesQuery(ListQuery):
 
     enabled = serializers.BooleanField(required=False, allow_null=True, default=None)
     name = serializers.CharField(max_length=255, required=False, help_text="Part of the name")
-    user_id = Id(required=False, help_text="Whose; others than the caller's are for staff")
+    user_id = Id(required=False, help_text="The owner of the policies; only staff may name another user")
 
 
 @extend_schema_serializer(
@@ -175,7 +171,7 @@ class PoliciesPageSerializer(serializers.Serializer[None]):
 class DeletionQuery(serializers.Serializer[None]):
     """The query of DELETE /trust/policies/{policy_id}."""
 
-    detach = serializers.BooleanField(default=False, help_text="Takes the policy from the sessions that refer to it")
+    detach = serializers.BooleanField(default=False, help_text="Remove the policy from the sessions that refer to it")
 
 
 QUESTION = {
@@ -193,33 +189,32 @@ ANSWER = {
 }
 
 
-@extend_schema_serializer(examples=[OpenApiExample("May an auditor look?", value=QUESTION, request_only=True)])
+@extend_schema_serializer(examples=[OpenApiExample("May an auditor view it?", value=QUESTION, request_only=True)])
 class QuestionSerializer(serializers.Serializer[None]):
     """POST /trust/policies/{policy_id}/evaluate."""
 
     action = serializers.RegexField(rf"\A{ACTION}\Z", max_length=100)
-    context: Any = serializers.DictField(default=dict, help_text="What the conditions speak of: up to 16 KiB of JSON")
+    context: Any = serializers.DictField(default=dict, help_text="The data that conditions test: up to 16 KiB of JSON")
 
     def validate_context(self, context: dict[str, Any]) -> dict[str, Any]:
-        """Refuse one that is too large; its depth was limited by the parser."""
         if len(json.dumps(context, separators=(",", ":"), ensure_ascii=False).encode()) > MAX_CONTEXT_BYTES:
-            raise serializers.ValidationError(f"More than {MAX_CONTEXT_BYTES} bytes.", code="max_length")
+            raise serializers.ValidationError(f"Must have at most {MAX_CONTEXT_BYTES} bytes.", code="max_length")
         return context
 
 
-class AskedSerializer(serializers.Serializer[AskedRule]):
-    """A rule that was asked."""
+class EvaluatedRuleSerializer(serializers.Serializer[EvaluatedRule]):
+    """A rule that was evaluated."""
 
     rule_id = serializers.CharField()
     matched = serializers.BooleanField()
-    error = serializers.CharField(allow_null=True, help_text="Why the condition cannot be decided")
+    error = serializers.CharField(allow_null=True, help_text="Why the condition could not be decided")
 
 
-@extend_schema_serializer(examples=[OpenApiExample("It may", ANSWER, response_only=True)])
+@extend_schema_serializer(examples=[OpenApiExample("Allowed", ANSWER, response_only=True)])
 class DecisionSerializer(serializers.Serializer[PolicyDecision]):
-    """What a policy says to an action."""
+    """Whether a policy allows an action."""
 
     decision = serializers.ChoiceField(["allow", "deny"])
     rule_id = serializers.CharField(allow_null=True, help_text="The rule that decided")
     reason = serializers.CharField()
-    evaluated = AskedSerializer(many=True, help_text="The rules that were asked, in order")
+    evaluated = EvaluatedRuleSerializer(many=True, help_text="The rules that were evaluated, in order")

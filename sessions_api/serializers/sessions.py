@@ -1,4 +1,4 @@
-"""The shapes of the session endpoints' requests and answers."""
+"""Serializers of the session endpoints."""
 
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
@@ -59,7 +59,6 @@ class SessionSerializer(serializers.ModelSerializer[Session]):
         read_only_fields = fields
 
     def get_duration(self, session: Session) -> int | None:
-        """Return how long the session took."""
         if session.completed_at is None:
             return None
         taken = session.completed_at - (session.started_at or session.created_at)
@@ -77,15 +76,15 @@ class SessionsPageSerializer(serializers.Serializer[None]):
 
 
 class SessionFields(serializers.Serializer[None]):
-    """What clients say of a session. What is left out keeps its value or its default."""
+    """The fields of a session that clients set. An omitted field keeps its value or gets its default."""
 
     name = serializers.CharField(max_length=255)
     description = serializers.CharField(max_length=1000, allow_blank=True, required=False)
     max_size_bytes = serializers.IntegerField(
-        min_value=MIB, max_value=100 * GIB, required=False, help_text="Room for its chunks; 100 GiB by default"
+        min_value=MIB, max_value=100 * GIB, required=False, help_text="Limit of its total size; 100 GiB by default"
     )
     trust_policy_id = Id(required=False, allow_null=True, help_text="One of the caller's own policies")
-    metadata = Metadata(required=False, help_text="Up to 16 KiB and 100 keys in all")
+    metadata = Metadata(required=False, help_text="Up to 16 KiB and 100 keys on all levels together")
 
 
 @extend_schema_serializer(examples=[OpenApiExample("A session", NEW, request_only=True)])
@@ -109,21 +108,21 @@ class ChangedSessionSerializer(SessionFields):
     )
 
 
-PENDING = {"message": "The session is deleted; its cluster will be told.", "pending": ["session_management"]}
+PENDING = {"message": "The session is deleted; its cluster still holds data.", "pending": ["session_management"]}
 
 
 @extend_schema_serializer(
     examples=[OpenApiExample("The cluster is down", PENDING, response_only=True, status_codes=["202"])]
 )
 class PendingSerializer(serializers.Serializer[None]):
-    """The answer to a DELETE that is not finished: a repeat, or `prune_sessions`, finishes it."""
+    """The answer to an unfinished DELETE. Repeating the request or running `prune_sessions` finishes it."""
 
     message = serializers.CharField()
-    pending = serializers.ListField(child=serializers.CharField(), help_text="Who has yet to be told")
+    pending = serializers.ListField(child=serializers.CharField(), help_text="The clusters that still hold data")
 
 
 class SessionsQuery(ListQuery):
-    """The query of GET /sessions. For pages that stay the same while sessions are added, sort by created_at and give
+    """The query of GET /sessions. To get stable pages while sessions are added, sort by created_at and set
     created_until.
     """
 
@@ -135,8 +134,8 @@ class SessionsQuery(ListQuery):
     name = serializers.CharField(
         max_length=255,
         required=False,
-        help_text="A part of the name, in any case (on SQLite: of ASCII letters)",
+        help_text="Part of the name, ignoring case (on SQLite: of ASCII letters only)",
     )
     created_since = Moment(required=False)
     created_until = Moment(required=False)
-    user_id = Id(required=False, help_text="Whose sessions: others' for staff alone")
+    user_id = Id(required=False, help_text="The owner of the sessions; only staff may name another user")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sessions_api.evaluation import AskedRule, PolicyDecision, decide
+from sessions_api.evaluation import EvaluatedRule, PolicyDecision, decide
 from sessions_api.models import TrustPolicy
 
 
@@ -27,19 +27,19 @@ def who(*rules: dict[str, Any], **more: Any) -> tuple[str, str | None]:
 
 def test_the_rule_that_matches_decides_and_is_named() -> None:
     assert decision(rule("a", condition="age > 17"), age=18) == PolicyDecision(
-        "allow", "a", "The allow rule a matches.", (AskedRule("a", True),)
+        "allow", "a", "The allow rule a matches.", (EvaluatedRule("a", True),)
     )
 
 
 def test_what_no_rule_allows_is_denied() -> None:
     assert decision(rule("a", condition="age > 17"), age=17) == PolicyDecision(
-        "deny", None, "No rule allows it.", (AskedRule("a", False),)
+        "deny", None, "No rule allows the action.", (EvaluatedRule("a", False),)
     )
 
 
 def test_a_disabled_policy_denies_and_asks_no_rule() -> None:
     assert decision(rule("a"), enabled=False) == PolicyDecision(
-        "deny", None, "The policy is disabled: it allows nothing."
+        "deny", None, "The policy is disabled, so it allows nothing."
     )
 
 
@@ -85,14 +85,14 @@ def test_an_action_takes_in_itself_and_with_a_star_all_below(pattern: str, cover
 def test_a_deny_rule_that_cannot_be_decided_denies() -> None:
     decided = decision(rule("d", "deny", "age < 18"), rule("a"))
     assert (decided.decision, decided.rule_id) == ("deny", "d")
-    assert decided.reason == "The deny rule d cannot be decided, and so denies: age is missing."
-    assert decided.evaluated == (AskedRule("d", False, "age is missing"),)
+    assert decided.reason == "The deny rule d denies because its condition cannot be decided: age is missing."
+    assert decided.evaluated == (EvaluatedRule("d", False, "age is missing"),)
 
 
 def test_an_allow_rule_that_cannot_be_decided_allows_nothing_and_says_so() -> None:
     decided = decision(rule("a", condition="age > 17"), age="18")
     assert (decided.decision, decided.rule_id) == ("deny", None)
-    assert decided.evaluated == (AskedRule("a", False, "string > number has no meaning"),)
+    assert decided.evaluated == (EvaluatedRule("a", False, "cannot compare string > number"),)
 
 
 def test_another_rule_may_allow_after_an_allow_rule_that_cannot_be_decided() -> None:
@@ -103,4 +103,4 @@ def test_another_rule_may_allow_after_an_allow_rule_that_cannot_be_decided() -> 
 def test_a_stored_condition_that_is_none_any_more_never_allows(kind: str, rule_id: str | None) -> None:
     decided = decision(rule("x", kind, "age >"), age=18)
     assert (decided.decision, decided.rule_id) == ("deny", rule_id)
-    assert decided.evaluated == (AskedRule("x", False, "the condition ends too early"),)
+    assert decided.evaluated == (EvaluatedRule("x", False, "unexpected end of the condition"),)

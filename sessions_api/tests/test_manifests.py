@@ -17,7 +17,7 @@ from accounts.api_keys import create_api_key
 from accounts.models import User
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
-from sessions_api import manifests, merkle, turns
+from sessions_api import cooperation, manifests, merkle
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.serializers import manifests as shapes
@@ -282,8 +282,8 @@ def test_many_chunks_let_others_have_their_turn(
 ) -> None:
     counted: list[None] = []
     monkeypatch.setattr(manifests, "BATCH", 3)
-    monkeypatch.setattr(shapes, "CHUNKS_A_TURN", 3)
-    monkeypatch.setattr(turns, "give_way", lambda: counted.append(None))
+    monkeypatch.setattr(shapes, "CHUNKS_PER_BATCH", 3)
+    monkeypatch.setattr(cooperation, "let_others_run", lambda: counted.append(None))
     path = f"/manifests/{make(api, token, session).json()['manifest_id']}"
     assert {api.send("get", path + below, token=token).status_code for below in ("", "/proof/6")} == {200}
     assert len(counted) == 4 * 3  # of seven chunks each: the tree, what is told of it, that again, the proof

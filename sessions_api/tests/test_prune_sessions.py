@@ -121,7 +121,7 @@ def test_many_chunks_are_deleted_some_at_a_time(
     owner: User, cluster: RawCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.behaviour = saying(NO_CONTENT)
-    monkeypatch.setattr(deletion, "CHUNKS_AT_A_TIME", 2)
+    monkeypatch.setattr(deletion, "CHUNKS_PER_DELETE", 2)
     session = begun(owner, deleted_at=timezone.now())
     recorded(session, *range(1, 8))
 

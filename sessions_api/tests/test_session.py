@@ -14,12 +14,12 @@ from accounts.models import User
 from conftest import error_code
 from lucid_gateway.audit.models import AuditEvent
 from sessions_api import lifecycle
+from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MIB
-from sessions_api.moments import moment
 from sessions_api.tests.acts import ENDED, Sessions, begun, over, policy, recorded, uploading
 from sessions_api.views import sessions
-from sessions_api.views.sessions import version_to_find
+from sessions_api.views.sessions import expected_version
 from testing.parallel import in_parallel
 
 ENDS = ("completed", "failed", "cancelled")
@@ -141,9 +141,9 @@ def test_a_policy_that_is_deleted_meanwhile_is_unknown_or_let_go(
 
     def gone_by_now() -> datetime:
         TrustPolicy.objects.filter(pk=own.pk).delete()
-        return moment()
+        return now_ms()
 
-    monkeypatch.setattr(lifecycle, "moment", gone_by_now)
+    monkeypatch.setattr(lifecycle, "now_ms", gone_by_now)
     fields = {"name": "New", "trust_policy_id": str(own.pk)}
     answer = mine.ask(method, "" if method == "post" else session, fields)
 
@@ -315,13 +315,13 @@ def test_room_that_uploads_take_meanwhile_is_no_change(
     session, taken = begun(owner), []
 
     def and_then_room_is_taken(*args: Any) -> Any:
-        version = version_to_find(*args)
+        version = expected_version(*args)
         if len(taken) < 3:
             taken.append(Session.objects.filter(pk=session.pk).update(reserved_bytes=5, version=F("version") + 1))
         return version
 
     tag = mine.ask("get", session)["ETag"]
-    monkeypatch.setattr(sessions, "version_to_find", and_then_room_is_taken)
+    monkeypatch.setattr(sessions, "expected_version", and_then_room_is_taken)
 
     assert mine.ask(method, session, {"name": "New"}, If_Match=tag).status_code == status
 

@@ -144,7 +144,7 @@ class Killed(BaseException):
 
 STEPS = [
     ("begun", deletion, "begin_deletion"),
-    ("told", deletion, "tell_cluster"),
+    ("told", deletion, "delete_on_cluster"),
     ("purge noted", deletion, "record"),
     ("manifest removed", Manifest.objects, "filter"),
     ("chunks removed", Chunk.objects, "filter"),
@@ -162,7 +162,7 @@ def test_a_deletion_that_broke_off_at_any_step_is_finished_by_a_repeat(
     with monkeypatch.context() as patch:
         patch.setattr(part, name, dying_at(getattr(part, name), when))
         with pytest.raises(Killed):
-            deletion.delete_session(session, version=None, by=deletion.owner_of(owner))
+            deletion.delete_session(session, version=None, by=deletion.caller_for(owner))
 
     assert mine.ask("get", session).status_code == 404
     assert mine.ask("delete", session).status_code in (204, 404)
@@ -232,5 +232,5 @@ def test_the_cluster_is_told_the_owners_role(cluster: RawCluster, db: None) -> N
     node = make_user("node", Role.NODE_OPERATOR)
     session = full(node)
 
-    assert deletion.delete_session(session, version=None, by=deletion.owner_of(node))
+    assert deletion.delete_session(session, version=None, by=deletion.caller_for(node))
     assert dict(cluster.request.fields)["x-user-role"] == "node_operator"

@@ -16,7 +16,7 @@ from lucid_gateway.audit.models import AuditEvent
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MAX_ACTIVE
 from sessions_api.tests.acts import Sessions, begun, over, policy, recorded
-from sessions_api.views.sessions import shown_page
+from sessions_api.views.sessions import sessions_page
 from testing.parallel import in_parallel
 
 FIELDS = {
@@ -216,7 +216,7 @@ def test_a_session_whose_deletion_begins_while_its_page_is_read_is_not_on_it(own
     begun(owner, deleted_at=timezone.now())
 
     page = Session.objects.all()  # as it was found
-    assert [session["session_id"] for session in shown_page(page)] == [str(there.pk)]
+    assert [session["session_id"] for session in sessions_page(page)] == [str(there.pk)]
 
 
 def test_staff_reads_the_sessions_of_a_user(staffs: Sessions, owner: User, mine: Sessions) -> None:

@@ -38,7 +38,7 @@ def test_the_answer_names_the_rule_and_the_reason(
 
 def test_without_a_rule_that_matches_it_is_denied(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     body = ask(api, policy, tokens.access, {"action": "session.delete", "context": {}}).json()
-    assert body == {"decision": "deny", "rule_id": None, "reason": "No rule allows it.", "evaluated": []}
+    assert body == {"decision": "deny", "rule_id": None, "reason": "No rule allows the action.", "evaluated": []}
 
 
 def test_what_cannot_be_decided_is_told(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:

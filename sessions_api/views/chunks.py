@@ -1,4 +1,4 @@
-"""The chunks of a session: uploads, the list, and the facts of one."""
+"""Endpoints that upload a session's chunks, list them and describe one."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ from proxy.forwarding.views import ForwardedResponse
 from ratelimit.endpoints import CallerView
 from ratelimit.throttling import AuthenticatedThrottle, ChunkUploadThrottle
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody, empty_chunk, too_large
-from sessions_api.etags import ETAG, IF_NONE_MATCH, tagged
+from sessions_api.etags import ETAG, IF_NONE_MATCH, with_etag
 from sessions_api.models import Chunk, Session
-from sessions_api.readers import reads_all
+from sessions_api.readers import may_read_all
 from sessions_api.serializers.chunks import (
     INDEX,
     MAX_INDEX,
@@ -33,7 +33,7 @@ from sessions_api.serializers.chunks import (
     ChunksPageSerializer,
     ChunksQuery,
 )
-from sessions_api.uploads import upload_chunk
+from sessions_api.uploads import OTHER_CHUNK, upload_chunk
 
 OCTETS = "application/octet-stream"
 FIELDS = [
@@ -48,17 +48,17 @@ FIELDS = [
         SHA256,
         {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"},
         OpenApiParameter.HEADER,
-        description="The SHA-256 of the body in hex: a body that has another is not kept",
+        description="The SHA-256 of the body in hex; a body with another hash is refused",
     ),
 ]
 UPLOAD = f"""Upload a chunk.
 
-The same content again is 200, counted once; another for the same index is 409.
+Uploading the same content again returns 200 and counts once; different content for the same index returns 409.
 
 {description_of(CHUNK_UPLOAD)}"""
-OTHER_CONTENT = {"code": "LUCID_ERR_4002", "message": "Another chunk has this index", "details": {"index": 0}}
+OTHER_CONTENT = {"code": "LUCID_ERR_4002", "message": OTHER_CHUNK, "details": {"index": 0}}
 TAKEN = OpenApiExample(
-    "Another chunk has this index",
+    "The index holds a different chunk",
     {"error": ERROR_EXAMPLE["error"] | OTHER_CONTENT},
     response_only=True,
     status_codes=["default"],
@@ -67,14 +67,12 @@ REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or
 
 
 class ChunksView(CallerView):
-    """A session's chunks."""
-
     streams_body = True
     permissions = {"GET": "session:read", "POST": CHUNK_UPLOAD.permission}
     throttle_classes = [AuthenticatedThrottle]
 
     def initial(self, request: Request, *arguments: Any, **parameters: Any) -> None:
-        """Count uploads in their own tier."""
+        """Limit uploads by their own rate-limit tier, other requests by the tier of authenticated callers."""
         self.throttle_classes = [ChunkUploadThrottle if request.method == "POST" else AuthenticatedThrottle]
         super().initial(request, *arguments, **parameters)
 
@@ -85,7 +83,7 @@ class ChunksView(CallerView):
         tags=["sessions"],
     )
     def get(self, request: Request, session_id: str) -> Response:
-        """List the recorded chunks of a session, to its owner and to staff."""
+        """List the recorded chunks of a session. Its owner and staff may read them."""
         query = parse_query(ChunksQuery, request)
         chunks = Chunk.objects.recorded().filter(session=readable_session(caller(request), session_id))
         show = lambda page: ChunkSerializer(page, many=True).data  # noqa: E731
@@ -99,60 +97,58 @@ class ChunksView(CallerView):
         tags=["sessions"],
     )
     def post(self, request: Request, session_id: str) -> HttpResponseBase:
-        """Upload a chunk: 201 once the cluster has accepted it, 200 if it was there already."""
+        """Upload a chunk: 201 once the cluster has accepted it, 200 if the same chunk was already recorded."""
         require_octets(request)
-        key, told = uuid_of(session_id), valid(ChunkFields(data=fields_of(request)))
-        body = body_of(request, announced=told[SHA256])
-        done = upload_chunk(request._request, caller(request), session_id=key, index=told[INDEX], body=body)
+        key, fields = uuid_of(session_id), valid(ChunkFields(data=upload_headers(request)))
+        body = body_of(request, expected_hash=fields[SHA256])
+        done = upload_chunk(request._request, caller(request), session_id=key, index=fields[INDEX], body=body)
         if isinstance(done, Forwarded):
-            self.headers: dict[str, str] = {}  # an answer's fields are its cluster's
+            self.headers: dict[str, str] = {}  # the cluster's answer keeps its own header fields
             return ForwardedResponse(done.answer, done.body)
         return Response(ChunkSerializer(done.chunk).data, status=201 if done.created else 200)
 
 
 class ChunkView(CallerView):
-    """One chunk."""
-
     permissions = {"GET": "session:read"}
 
     @extend_schema(parameters=[IF_NONE_MATCH, ETAG], responses={200: ChunkSerializer, 304: None}, tags=["sessions"])
     def get(self, request: Request, session_id: str, chunk_id: str) -> Response:
-        """Return the facts of a recorded chunk, to the session's owner and to staff."""
+        """Return the index, size and hash of a recorded chunk. The session's owner and staff may read them."""
         session = readable_session(caller(request), session_id)
         rows = Chunk.objects.recorded().filter(pk=uuid_of(chunk_id), session=session)
-        chunk = rows.order_by().first()  # in the order of all chunks, it would look for their sessions, too
+        chunk = rows.order_by().first()  # the default order would join the sessions
         if chunk is None:
             raise NotFound()
-        return tagged(request, f'"{chunk.hash}"', Response(ChunkSerializer(chunk).data))
+        return with_etag(request, f'"{chunk.hash}"', Response(ChunkSerializer(chunk).data))
 
 
 def require_octets(request: Request) -> None:
-    """Raise UnsupportedMediaType for a body that says that it is something else than bytes."""
+    """Raise UnsupportedMediaType for any other content type than application/octet-stream."""
     if (request._request.content_type or "").lower() != OCTETS:
-        raise UnsupportedMediaType(f"A chunk is sent as {OCTETS}")
+        raise UnsupportedMediaType(f"Send a chunk as {OCTETS}")
 
 
-def fields_of(request: Request) -> dict[str, str]:
-    """Return the header fields of an upload that are there."""
+def upload_headers(request: Request) -> dict[str, str]:
+    """Return the upload's own header fields, without those that the client left out."""
     return {name: request.headers[name] for name in (INDEX, SHA256) if name in request.headers}
 
 
-def body_of(request: Request, *, announced: str) -> ChunkBody:
-    """Return the body of an upload, unread; raise ChunkTooLarge or InvalidRequest."""
+def body_of(request: Request, *, expected_hash: str) -> ChunkBody:
+    """Return the unread body of an upload; raise ChunkTooLarge or InvalidRequest."""
     http_request = request._request
     length = None if "HTTP_TRANSFER_ENCODING" in http_request.META else declared_length(http_request)
     if length == 0:
         raise empty_chunk()
     if length is not None and length > MAX_CHUNK:
         raise too_large()
-    return ChunkBody(http_request.META["wsgi.input"], length=length, announced=announced)
+    return ChunkBody(http_request.META["wsgi.input"], length=length, expected_hash=expected_hash)
 
 
-def readable_session(who: Caller, session_id: str) -> Session:
-    """Return a session that the caller may read; raise NotAUUID or NotFound."""
+def readable_session(reader: Caller, session_id: str) -> Session:
+    """Return a session that the caller may read, with its key alone; raise NotAUUID or NotFound."""
     rows = Session.objects.undeleted().filter(pk=uuid_of(session_id))
-    if not reads_all(who):
-        rows = rows.filter(user_id=who.user_id)
+    if not may_read_all(reader):
+        rows = rows.filter(user_id=reader.user_id)
     session = rows.only("pk").first()
     if session is None:
         raise NotFound()

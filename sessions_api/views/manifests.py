@@ -1,4 +1,4 @@
-"""Manifests: made of completed sessions, read, proved by, anchored."""
+"""Endpoints that create and read manifests, prove chunks and anchor Merkle roots."""
 
 import uuid
 from typing import Any
@@ -15,58 +15,56 @@ from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import NotFound, WrongFormat
 from ratelimit.endpoints import CallerView
 from sessions_api import anchoring, manifests
-from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, is_known, tagged, version_to_find
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, client_has, etag, expected_version, with_etag
 from sessions_api.merkle import leaf_hash
 from sessions_api.models import Manifest, Session
 from sessions_api.models.manifests import ManifestQuerySet
-from sessions_api.readers import reads_all, user_to_read
+from sessions_api.readers import may_read_all, readable_user_id
 from sessions_api.serializers import manifests as shapes
 
 
 def own_manifest(request: Request, text: str) -> Manifest:
-    """Return the caller's manifest of that id; raise NotAUUID or NotFound."""
-    return one_of(Manifest.objects.filter(user_id=caller(request).user_id), text)
+    """Return the caller's manifest with that id; raise NotAUUID or NotFound."""
+    return get_by_id(Manifest.objects.filter(user_id=caller(request).user_id), text)
 
 
 def readable_manifest(request: Request, text: str) -> Manifest:
-    """Return the caller's manifest of that id, anybody's to staff; raise NotAUUID or NotFound."""
-    who = caller(request)
-    rows = Manifest.objects.all() if reads_all(who) else Manifest.objects.filter(user_id=who.user_id)
-    return one_of(rows, text)
+    """Return a manifest that the caller may read: their own, or for staff any; raise NotAUUID or NotFound."""
+    reader = caller(request)
+    rows = Manifest.objects.all() if may_read_all(reader) else Manifest.objects.filter(user_id=reader.user_id)
+    return get_by_id(rows, text)
 
 
 def manifests_of(user_id: str) -> ManifestQuerySet:
-    """Return the user's manifests without those of sessions whose deletion has begun, which are few: MongoDB would look
-    for the session of each manifest.
+    """Return the user's manifests without those of half-deleted sessions.
+
+    Those sessions are few, so their ids are read first: with a join, MongoDB would look up every manifest's session.
     """
     gone = Session.objects.half_deleted().filter(user_id=user_id).order_by().values_list("pk", flat=True)
     return Manifest.objects.owned_by(user_id).exclude(session_id__in=list(gone))
 
 
-def one_of(rows: Any, text: str) -> Manifest:
-    """Return the row of that id; that of a session whose deletion has begun is no more."""
+def get_by_id(rows: Any, text: str) -> Manifest:
+    """Return the row with that id; raise NotAUUID, or NotFound also if its session is being deleted."""
     manifest: Manifest | None = rows.filter(pk=uuid_of(text)).select_related("session").first()
     if manifest is None or manifest.session.is_deleted:
         raise NotFound()
     return manifest
 
 
-def tag_of(manifest: Manifest) -> str:
-    """Return the entity tag."""
+def etag_of(manifest: Manifest) -> str:
     state = (manifest.anchor_status, manifest.anchor_transaction_id, manifest.validated_at.timestamp())
     return etag(manifest.pk, manifest.version, *state)
 
 
 def answer(request: Request, manifest: Manifest, code: int = status.HTTP_200_OK, **headers: str) -> Response:
-    """Return the manifest with its tag; its chunks, which are up to ten thousand, are read only for who gets them."""
-    tag = tag_of(manifest)
-    data = None if is_known(request, tag) else shapes.ManifestSerializer(manifest).data
-    return tagged(request, tag, Response(data, status=code, headers=headers))
+    """Return the manifest with its entity tag. For a client that has it already, no chunk is read."""
+    tag = etag_of(manifest)
+    data = None if client_has(request, tag) else shapes.ManifestSerializer(manifest).data
+    return with_etag(request, tag, Response(data, status=code, headers=headers))
 
 
 class ManifestsView(CallerView):
-    """The caller's manifests."""
-
     permissions = {"GET": "session:read", "POST": "session:update"}
 
     @extend_schema(
@@ -76,10 +74,10 @@ class ManifestsView(CallerView):
         tags=["manifests"],
     )
     def get(self, request: Request) -> Response:
-        """List the caller's manifests or, for staff with `user_id`, those of a user, without their chunks."""
+        """List the caller's manifests without their chunks. Staff may list another user's with `user_id`."""
         query = parse_query(shapes.ManifestsQuery, request)
         exact = {name: query[name] for name in ("session_id", "anchor_status") if name in query}
-        rows = manifests_of(user_to_read(caller(request), query.get("user_id"))).filter(**exact)
+        rows = manifests_of(readable_user_id(caller(request), query.get("user_id"))).filter(**exact)
         show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(rows, query, name="manifests", show=show))
 
@@ -89,7 +87,7 @@ class ManifestsView(CallerView):
         tags=["manifests"],
     )  # fmt: skip
     def post(self, request: Request, resource_id: uuid.UUID | None = None) -> Response:
-        """Make the manifest of a completed session; 409 if chunks are missing, or if it has one."""
+        """Create the manifest of a completed session; 409 if chunks are missing or the session already has one."""
         session_id = parse(shapes.NewManifestSerializer, request)["session_id"]
         session = Session.objects.owned_by(caller(request).user_id).filter(pk=session_id).first()
         if session is None:
@@ -99,15 +97,13 @@ class ManifestsView(CallerView):
 
 
 class ManifestView(CallerView):
-    """One manifest."""
-
     permissions = {"GET": "session:read", "PUT": "session:update"}
 
     @extend_schema(
         parameters=[IF_NONE_MATCH, ETAG], responses={200: shapes.ManifestSerializer, 304: None}, tags=["manifests"]
     )
     def get(self, request: Request, manifest_id: str) -> Response:
-        """Return a manifest with its chunks, to its owner and to staff."""
+        """Return a manifest with its chunks. Its owner and staff may read it."""
         return answer(request, readable_manifest(request, manifest_id))
 
     @extend_schema(
@@ -115,16 +111,14 @@ class ManifestView(CallerView):
         tags=["manifests"],
     )  # fmt: skip
     def put(self, request: Request, manifest_id: str) -> Response:
-        """Replace the metadata; all else of a manifest is fixed."""
+        """Replace the metadata; nothing else in a manifest can change."""
         manifest = own_manifest(request, manifest_id)
-        version = version_to_find(request, tag_of(manifest), manifest.version)
+        version = expected_version(request, etag_of(manifest), manifest.version)
         data = parse(shapes.ManifestUpdateSerializer, request)
         return answer(request, manifests.update_metadata(manifest, version=version, metadata=data["metadata"]))
 
 
 class ProofView(CallerView):
-    """Proofs."""
-
     permissions = {"GET": "session:read"}
 
     @extend_schema(responses=shapes.ProofSerializer, tags=["manifests"])
@@ -149,14 +143,12 @@ class ProofView(CallerView):
 
 
 class AnchorView(CallerView):
-    """Anchoring."""
-
     permissions = {"POST": "session:update"}
 
     @extend_schema(request=None, responses={200: shapes.ManifestSerializer, 202: shapes.ManifestSerializer},
                    parameters=[ETAG], tags=["manifests"])  # fmt: skip
     def post(self, request: Request, manifest_id: str) -> Response:
-        """Ask the blockchain to hold the root, or what became of that: 202 while it is pending. Safe to repeat."""
+        """Anchor the root on the blockchain, or check a pending attempt; 202 while it is pending. Safe to repeat."""
         manifest = anchoring.anchor(
             own_manifest(request, manifest_id),
             caller=caller(request),

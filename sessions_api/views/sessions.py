@@ -1,4 +1,4 @@
-"""Sessions: the caller's own, and for staff to read, others'."""
+"""Endpoints for the caller's sessions. Staff may read those of other users."""
 
 import uuid
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from lucid_gateway.api.requests import caller, parse, parse_query, uuid_of
 from lucid_gateway.policy.errors import NotFound, PreconditionFailed
 from ratelimit.endpoints import CallerView
 from sessions_api.deletion import delete_session
-from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, tagged, version_to_find
+from sessions_api.etags import ETAG, IF_MATCH, IF_NONE_MATCH, etag, expected_version, with_etag
 from sessions_api.lifecycle import change_session, create_session, replace_session
 from sessions_api.models import Session
-from sessions_api.readers import reads_all, user_to_read
+from sessions_api.readers import may_read_all, readable_user_id
 from sessions_api.serializers import sessions as shapes
 from sessions_api.totals import settle_all
 
@@ -35,8 +35,6 @@ LOOKUPS = {
 
 
 class SessionsView(CallerView):
-    """The caller's sessions."""
-
     permissions = {"GET": "session:read", "POST": "session:create"}
 
     @extend_schema(
@@ -44,11 +42,11 @@ class SessionsView(CallerView):
         tags=["sessions"],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """List the caller's sessions or, for staff with `user_id`, those of a user."""
+        """List the caller's sessions. Staff may list another user's with `user_id`."""
         query = parse_query(shapes.SessionsQuery, request)
         filters = {lookup: query[name] for name, lookup in LOOKUPS.items() if name in query}
-        sessions = Session.objects.owned_by(user_to_read(caller(request), query.get("user_id"))).filter(**filters)
-        return Response(page_of(sessions, query, name="sessions", show=shown_page))
+        sessions = Session.objects.owned_by(readable_user_id(caller(request), query.get("user_id"))).filter(**filters)
+        return Response(page_of(sessions, query, name="sessions", show=sessions_page))
 
     @answered_once()
     @extend_schema(
@@ -56,16 +54,13 @@ class SessionsView(CallerView):
         tags=["sessions"],
     )  # fmt: skip
     def post(self, request: Request, resource_id: uuid.UUID | None = None) -> Response:
-        """Begin a session; 409 with 100 active ones."""
+        """Start a session; 409 if the caller already has 100 active ones."""
         fields = parse(shapes.NewSessionSerializer, request)
         session = create_session(caller(request).user_id, session_id=resource_id, **fields)
-        where = f"/api/v1/sessions/{session.pk}"
-        return answer(request, session, status.HTTP_201_CREATED, Location=where)
+        return answer(request, session, status.HTTP_201_CREATED, Location=f"/api/v1/sessions/{session.pk}")
 
 
 class SessionView(CallerView):
-    """One session."""
-
     permissions = {
         "GET": "session:read", "PUT": "session:update", "PATCH": "session:update", "DELETE": "session:delete",
     }  # fmt: skip
@@ -74,17 +69,17 @@ class SessionView(CallerView):
         parameters=[IF_NONE_MATCH, ETAG], responses={200: shapes.SessionSerializer, 304: None}, tags=["sessions"]
     )
     def get(self, request: Request, session_id: str) -> Response:
-        """Return a session, to its owner and to staff."""
-        who = caller(request)
-        rows = Session.objects.undeleted() if reads_all(who) else Session.objects.owned_by(who.user_id)
-        return answer(request, one_of(rows, session_id))
+        """Return a session. Its owner and staff may read it."""
+        reader = caller(request)
+        rows = Session.objects.undeleted() if may_read_all(reader) else Session.objects.owned_by(reader.user_id)
+        return answer(request, get_by_id(rows, session_id))
 
     @extend_schema(
         request=shapes.ChangedSessionSerializer, responses=shapes.SessionSerializer, parameters=[IF_MATCH, ETAG],
         examples=shapes.WHOLLY_CHANGED, tags=["sessions"],
     )  # fmt: skip
     def put(self, request: Request, session_id: str) -> Response:
-        """Replace name, description and metadata; status, size limit and policy stay if they are left out."""
+        """Replace name, description and metadata; an omitted status, size limit or policy stays."""
 
         def replace(session: Session, version: int | None) -> Session:
             return replace_session(session, version=version, **parse(shapes.ChangedSessionSerializer, request))
@@ -96,7 +91,7 @@ class SessionView(CallerView):
         examples=shapes.PARTLY_CHANGED, tags=["sessions"],
     )  # fmt: skip
     def patch(self, request: Request, session_id: str) -> Response:
-        """Change parts of the session; a status ends it: only an active one, and for good."""
+        """Change some fields of the session. A status ends an active session for good."""
 
         def patch(session: Session, version: int | None) -> Session:
             data = parse(shapes.ChangedSessionSerializer, request, partial=True)
@@ -106,7 +101,7 @@ class SessionView(CallerView):
 
     @extend_schema(parameters=[IF_MATCH], responses={202: shapes.PendingSerializer, 204: None}, tags=["sessions"])
     def delete(self, request: Request, session_id: str) -> Response:
-        """Delete the session with its chunks and manifest; 202 if the cluster has yet to be told: ask again later."""
+        """Delete the session with its chunks and manifest; 202 if its cluster still holds data: repeat it later."""
 
         def delete(session: Session, version: int | None) -> bool:
             return delete_session(session, version=version, by=caller(request))
@@ -119,29 +114,29 @@ class SessionView(CallerView):
         self, request: Request, session_id: str, change: Callable[[Session, int | None], T],
         *, also_half_deleted: bool = False,
     ) -> T:  # fmt: skip
-        """Return what the change of one of the caller's own sessions returns; raise NotAUUID, NotFound or
-        PreconditionFailed. With If-Match it is tried again if only what does not show has changed: uploads take room.
+        """Apply `change` to one of the caller's sessions; return its result or raise NotAUUID, NotFound or
+        PreconditionFailed. With If-Match it retries as long as the tag matches: uploads raise the version, not the tag.
         """
         rows = Session.objects.filter(user_id=caller(request).user_id)
         for _ in range(TRIES):
-            session = one_of(rows if also_half_deleted else rows.undeleted(), session_id)
-            version = asked_version(request, session)
+            session = get_by_id(rows if also_half_deleted else rows.undeleted(), session_id)
+            version = expected_version_of(request, session)
             with suppress(PreconditionFailed):
                 return change(session, version)
         raise PreconditionFailed()
 
 
-def one_of(rows: Any, session_id: str) -> Session:
-    """Return the session of that id; raise NotAUUID or NotFound."""
+def get_by_id(rows: Any, session_id: str) -> Session:
+    """Return the session with that id; raise NotAUUID or NotFound."""
     session: Session | None = rows.filter(pk=uuid_of(session_id)).first()
     if session is None:
         raise NotFound()
     return session
 
 
-def shown_page(page: Any) -> Any:
-    """Return the sessions of a page as the API shows them. Their keys come first: an index has those in order, and only
-    the page's rows are read.
+def sessions_page(page: Any) -> Any:
+    """Return a page's sessions as JSON data. The keys are read first, from an index that holds them in order; then only
+    the rows of this page are read.
     """
     keys = list(page.values_list("pk", flat=True))
     found = Session.objects.undeleted().in_bulk(keys)
@@ -150,18 +145,18 @@ def shown_page(page: Any) -> Any:
     return shapes.SessionSerializer(sessions, many=True).data
 
 
-def shown(session: Session) -> Any:
-    """Return the session as the API shows it."""
+def session_data(session: Session) -> Any:
+    """Return the session with its totals as JSON data."""
     settle_all([session])
     return shapes.SessionSerializer(session).data
 
 
 def answer(request: Request, session: Session, code: int = status.HTTP_200_OK, **headers: str) -> Response:
-    """Return the session with its tag."""
-    data = shown(session)
-    return tagged(request, etag(data), Response(data, status=code, headers=headers))
+    """Return the session with its entity tag."""
+    data = session_data(session)
+    return with_etag(request, etag(data), Response(data, status=code, headers=headers))
 
 
-def asked_version(request: Request, session: Session) -> int | None:
-    """Return the version that alone may be changed, None for any; raise PreconditionFailed."""
-    return None if session.is_deleted else version_to_find(request, etag(shown(session)), session.version)
+def expected_version_of(request: Request, session: Session) -> int | None:
+    """Return the version that If-Match demands, None for any version; raise PreconditionFailed."""
+    return None if session.is_deleted else expected_version(request, etag(session_data(session)), session.version)

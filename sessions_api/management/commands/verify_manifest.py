@@ -1,4 +1,4 @@
-"""Checks a manifest against the chunks that are recorded now."""
+"""Verifies a manifest against the recorded chunks."""
 
 import json
 import sys
@@ -14,14 +14,13 @@ from sessions_api.models import Manifest
 
 
 class Command(BaseCommand):
-    help = "Compute a manifest's root and the proof of each chunk again; exit status 1 if anything is not as it says."
+    help = "Recompute a manifest's root and the proof of each chunk; exit with status 1 if anything does not match."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("manifest_id", help="the manifest's id")
-        parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
     def handle(self, *args: Any, manifest_id: str, **options: Any) -> None:
-        """Verify, with a progress bar on a terminal, and print the verdict."""
         verdict = self.verdict_on(manifest_named(manifest_id))
         if options["json"]:
             found = {"manifest_id": manifest_id, "valid": verdict.valid, "problems": verdict.problems,
@@ -36,7 +35,7 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def verdict_on(self, manifest: Manifest) -> Verification:
-        """Return what the verification finds."""
+        """Verify the manifest, with a progress bar on a terminal."""
         with tqdm(total=manifest.chunk_count, unit="proof", disable=not sys.stderr.isatty()) as bar:
             for step in verify(manifest):
                 if isinstance(step, Verification):
@@ -46,7 +45,6 @@ class Command(BaseCommand):
 
 
 def manifest_named(manifest_id: str) -> Manifest:
-    """Return the manifest; raise CommandError if there is none."""
     try:
         return Manifest.objects.select_related("session").get(pk=manifest_id)
     except (Manifest.DoesNotExist, ValidationError, ValueError) as error:

@@ -11,8 +11,8 @@ from django.utils import timezone
 from accounts.models import User
 from sessions_api import upload_leases
 from sessions_api.models import Chunk, Session
-from sessions_api.upload_leases import ChunkUnderWay, Upload, UploadKeeper, renew
-from sessions_api.uploads import drop, record_chunk, repeated, take_place
+from sessions_api.upload_leases import ChunkInProgress, LeaseRenewer, Upload, renew
+from sessions_api.uploads import accept_repeat, claim_index, discard, record_chunk
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -23,20 +23,20 @@ def session(owner: User) -> Session:
 
 
 def begun(session: Session, index: int = 0) -> Upload:
-    upload = take_place(session.pk, index, 3)
+    upload = claim_index(session.pk, index, 3)
     assert isinstance(upload, Upload)
     return upload
 
 
 def end_lease(upload: Upload) -> None:
     upload.row().update(lease_until=timezone.now())
-    upload.sure_until = time.monotonic()
+    upload.lease_safe_until = time.monotonic()
 
 
 class Body:
     """As much of a body as a record needs: it was read, and is whole."""
 
-    size, length, announced, hash = 3, 3, "", "ab" * 32
+    size, length, expected_hash, hash = 3, 3, "", "ab" * 32
 
     def read_all(self) -> str:
         return self.hash
@@ -47,7 +47,7 @@ BODY: Any = Body()
 
 def test_an_index_that_is_being_uploaded_is_nobody_elses(session: Session) -> None:
     begun(session)
-    with pytest.raises(ChunkUnderWay) as refused:
+    with pytest.raises(ChunkInProgress) as refused:
         begun(session)
     assert 9 <= refused.value.details["retry_after"] <= 10
     begun(session, index=1)
@@ -58,7 +58,7 @@ def test_an_upload_whose_lease_has_run_out_is_taken_over_once(session: Session) 
     end_lease(first)
     second = begun(session)
     assert (second.chunk_id, second.row().count(), first.row().count()) == (first.chunk_id, 1, 0)
-    with pytest.raises(ChunkUnderWay):
+    with pytest.raises(ChunkInProgress):
         begun(session)
 
 
@@ -66,11 +66,11 @@ def test_who_was_taken_over_sends_no_end_and_records_nothing(session: Session) -
     first = begun(session)
     end_lease(first)
     second = begun(session)
-    with pytest.raises(ChunkUnderWay):
-        first.make_sure()
-    with pytest.raises(ChunkUnderWay):
+    with pytest.raises(ChunkInProgress):
+        first.confirm_lease()
+    with pytest.raises(ChunkInProgress):
         record_chunk(first, BODY, "")
-    drop(first)
+    discard(first)
     assert second.row().count() == 1
 
 
@@ -80,14 +80,14 @@ def test_who_was_taken_over_by_the_same_content_is_told_that_it_is_recorded(sess
     recorded = record_chunk(begun(session), BODY, "").chunk
     done = record_chunk(first, BODY, "")
     assert (done.created, done.chunk.pk) == (False, recorded.pk)
-    assert repeated(recorded, BODY).chunk == recorded
+    assert accept_repeat(recorded, BODY).chunk == recorded
 
 
 def test_a_lease_that_nobody_took_is_renewed_when_it_matters(session: Session) -> None:
     upload = begun(session)
     end_lease(upload)
-    upload.make_sure()
-    with pytest.raises(ChunkUnderWay):
+    upload.confirm_lease()
+    with pytest.raises(ChunkInProgress):
         begun(session)
 
 
@@ -97,7 +97,7 @@ def test_leases_are_renewed_together(session: Session) -> None:
         end_lease(upload)
     renew(uploads)
     assert Chunk.objects.filter(lease_until__gt=timezone.now() + timedelta(seconds=9)).count() == 3
-    assert all(upload.sure_until > time.monotonic() + 9 for upload in uploads)
+    assert all(upload.lease_safe_until > time.monotonic() + 9 for upload in uploads)
 
 
 def test_who_lost_one_of_them_is_not_sure_of_any(session: Session) -> None:
@@ -106,19 +106,19 @@ def test_who_lost_one_of_them_is_not_sure_of_any(session: Session) -> None:
         end_lease(upload)
     begun(session, 1)
     renew(uploads)
-    assert all(upload.sure_until <= time.monotonic() for upload in uploads)
+    assert all(upload.lease_safe_until <= time.monotonic() for upload in uploads)
 
 
 @pytest.mark.parametrize(("silent", "renewed"), [(False, True), (True, False)])
 def test_only_what_gets_on_is_renewed(monkeypatch: pytest.MonkeyPatch, silent: bool, renewed: bool) -> None:
     seen: list[Upload] = []
-    keeper = UploadKeeper(every=0.01)
+    lease_renewer = LeaseRenewer(every=0.01)
     monkeypatch.setattr(upload_leases, "renew", seen.extend)
     upload = Upload(uuid.uuid4(), uuid.uuid4(), 0, "token")
-    upload.moved(-1 if silent else 5)
-    with keeper.keeping(upload):
+    upload.note_progress(-1 if silent else 5)
+    with lease_renewer.renewing(upload):
         deadline = time.monotonic() + (0.1 if silent else 5)
         while not seen and time.monotonic() < deadline:
             time.sleep(0.005)
     assert (upload in seen) is renewed
-    assert keeper.loop.wait(60)
+    assert lease_renewer.loop.wait(60)

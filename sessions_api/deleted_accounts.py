@@ -1,6 +1,6 @@
-"""What accounts leave behind when they are deleted: recordings and policies, which go with them.
+"""The sessions and trust policies of deleted accounts, which are deleted, too.
 
-Accounts know nothing of sessions, so `prune_sessions` looks for these afterwards.
+`accounts` must not import sessions_api, so `prune_sessions` finds these rows afterwards.
 """
 
 from collections.abc import Iterator
@@ -20,29 +20,28 @@ BATCH = 500
 Row = TypeVar("Row", bound=Model)
 
 
-def left_behind(rows: QuerySet[Row]) -> Iterator[QuerySet[Row]]:
-    """Yield those of the rows whose user's account is deleted, for some users at a time."""
+def rows_of_deleted_accounts(rows: QuerySet[Row]) -> Iterator[QuerySet[Row]]:
+    """Yield the rows whose user's account is deleted, in batches of users."""
     users: list[Any] = list(User.objects.exclude(deleted_at=None).order_by().values_list("pk", flat=True))
     for start in range(0, len(users), BATCH):
         yield rows.filter(user_id__in=users[start : start + BATCH]).order_by()
 
 
 def count_sessions() -> int:
-    """Return how many undeleted sessions deleted accounts have."""
-    return sum(rows.count() for rows in left_behind(Session.objects.undeleted()))
+    """Return how many sessions of deleted accounts are not marked as deleted yet."""
+    return sum(rows.count() for rows in rows_of_deleted_accounts(Session.objects.undeleted()))
 
 
 def begin_deletions() -> None:
-    """Mark the sessions of deleted accounts: their deletion is finished as any other that has begun."""
-    for rows in left_behind(Session.objects.undeleted().only("user_id", "status", "deleted_at")):
+    """Mark the sessions of deleted accounts as deleted; `finish_deletion` completes each."""
+    for rows in rows_of_deleted_accounts(Session.objects.undeleted().only("user_id", "status", "deleted_at")):
         for session in rows:
-            with suppress(NotFound):  # somebody else was quicker
+            with suppress(NotFound):  # another process has deleted it
                 begin_deletion(session, version=None)
 
 
 def delete_policies() -> None:
-    """Delete the trust policies of deleted accounts."""
-    for rows in left_behind(TrustPolicy.objects.all()):
+    for rows in rows_of_deleted_accounts(TrustPolicy.objects.all()):
         for policy in rows:
             with suppress(NotFound):
                 delete_policy(policy, version=None, detach=True)
