@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testing.gateway import Gateway
-from testing.raw_http import RawAnswer, RawConnection, request_bytes
+from testing.http.client import RawAnswer, RawConnection, request_bytes
 
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
 WAIT_SECONDS = 60.0

@@ -17,8 +17,8 @@ from accounts.factors.totp import STEP_SECONDS
 from conftest import password_hash
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcome, volley
+from testing.http.client import RawAnswer, ask
 from testing.mail import Mailbox, running_smtp_server
-from testing.raw_http import RawAnswer, ask
 from testing.servers import free_port, running_redis
 
 # What a load would run into; the limits of logins are those of the gateway in service.

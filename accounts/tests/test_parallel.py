@@ -25,8 +25,8 @@ from conftest import PASSWORD
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import keys
 from testing.hammer import Hammer, api, hammering, outcome, outcomes
+from testing.http.client import RawAnswer, request_bytes
 from testing.minutes import in_one_minute
-from testing.raw_http import RawAnswer, request_bytes
 
 pytestmark = pytest.mark.usefixtures("db")
 MANY = 8

@@ -10,7 +10,7 @@ from accounts.tests.stage import HIGH_LIMITS, Stage, running_stage, wait_until
 from accounts.tests.test_parallel import admin_session
 from testing.gateway import running_gateway
 from testing.hammer import api, outcome
-from testing.raw_http import ask, request_bytes
+from testing.http.client import ask, request_bytes
 from testing.servers import running_redis
 
 

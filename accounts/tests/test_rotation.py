@@ -25,8 +25,8 @@ from accounts.tokens.signing_keys import Rotation, RotationUnderway, bootstrap, 
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 from testing.gateway import manage
 from testing.hammer import api, hammering, outcome, outcomes
+from testing.http.client import request_bytes
 from testing.plugin import JWT_SECRET_KEY
-from testing.raw_http import request_bytes
 from testing.servers import ROOT
 
 pytestmark = pytest.mark.usefixtures("db")

@@ -16,7 +16,7 @@ from lucid_gateway.policy import keys
 from testing.clocks import clock_ahead, needs_faketime
 from testing.gateway import Gateway, manage, running_gateway
 from testing.hammer import api, outcome
-from testing.raw_http import ask
+from testing.http.client import ask
 from testing.servers import RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.usefixtures("db")

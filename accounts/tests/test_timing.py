@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import RawConnection, request_bytes
 from testing.mail import running_smtp_server
-from testing.raw_http import RawConnection, request_bytes
 
 pytestmark = [pytest.mark.quiet, pytest.mark.usefixtures("db")]
 ROUNDS, WARM_UP = 160, 15

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from deploy.tests.conftest import StartNginx
-from proxy.tests.raw_cluster import RawCluster
 from testing.gateway import manage, prepared_database
+from testing.http.cluster import RawCluster
 from testing.servers import BIN, child, free_port, wait_for_port
 
 START_SECONDS = 30

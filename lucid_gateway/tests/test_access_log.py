@@ -9,7 +9,7 @@ import pytest
 from accounts.tests.stage import wait_until
 from lucid_gateway.tests.conftest import Service
 from testing.gateway import Gateway
-from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
+from testing.http.client import RawAnswer, RawConnection, ask, request_bytes
 
 ANSWERED = {"outcome": "complete", "client": "127.0.0.1"}
 

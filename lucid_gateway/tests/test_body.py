@@ -6,7 +6,7 @@ import pytest
 
 from lucid_gateway.server.body import MAX_SMALL_BODY
 from testing.gateway import Gateway
-from testing.raw_http import RawConnection, ask, request_bytes
+from testing.http.client import RawConnection, ask, request_bytes
 
 LOGIN = "/api/v1/auth/login"
 JSON = "Content-Type: application/json"

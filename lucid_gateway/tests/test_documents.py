@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lucid_gateway.kernel.documents import Document, accepts_gzip
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
+from testing.http.client import RawAnswer, RawConnection, ask, request_bytes
 
 CSS = "/static/admin/css/base.css"
 # Path, and whether it is worth compressing.

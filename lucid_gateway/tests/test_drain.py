@@ -18,7 +18,7 @@ import pytest
 from demo.launch import running_clusters
 from lucid_gateway.server.worker import GatewayWorker
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import RawConnection, request_bytes
+from testing.http.client import RawConnection, request_bytes
 from testing.servers import BIN, child, free_port
 
 

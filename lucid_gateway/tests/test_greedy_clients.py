@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import RawConnection, ask, request_bytes
+from testing.http.client import RawConnection, ask, request_bytes
 
 MIB = 1024 * 1024
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")

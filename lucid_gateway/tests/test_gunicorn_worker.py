@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from testing.gateway import Gateway
-from testing.raw_http import RawConnection, ask, request_bytes
+from testing.http.client import RawConnection, ask, request_bytes
 
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
 HOST = b"Host: localhost\r\n"

@@ -19,7 +19,7 @@ from lucid_gateway.kernel.metrics_files.last_minute import Ring
 from lucid_gateway.kernel.metrics_files.room import ReservedDict
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
-from testing.raw_http import RawAnswer, ask
+from testing.http.client import RawAnswer, ask
 
 METRICS = "/meta/metrics?format=prometheus"
 

@@ -15,7 +15,7 @@ import pytest
 from accounts.tests.stage import wait_until
 from lucid_gateway.server.open_connections import COLUMNS, OpenConnections, column_of, counts, empty, free_row
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import request_bytes
+from testing.http.client import request_bytes
 
 LIMIT, OVER = 20, 10
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")

@@ -12,7 +12,7 @@ from rest_framework import serializers
 
 from lucid_gateway.api.json_types import IN_A_BODY, is_whole, typed
 from testing.gateway import Gateway
-from testing.raw_http import RawAnswer, ask, request_bytes
+from testing.http.client import RawAnswer, ask, request_bytes
 from testing.servers import ROOT
 
 DOCUMENT = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())

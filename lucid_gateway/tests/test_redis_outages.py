@@ -25,7 +25,7 @@ from lucid_gateway.kernel.redis.watch import SUBJECT, look_at_policy
 from ratelimit.tests.crowd import bearer, converse, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import request_bytes
+from testing.http.client import request_bytes
 from testing.sentinel import wait_until
 from testing.servers import BIN, ROOT, RedisServer, child, folder, free_port, redis_binary, running_redis, wait_for_port
 

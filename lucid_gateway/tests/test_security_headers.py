@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import RawAnswer, ask, request_bytes
+from testing.http.client import RawAnswer, ask, request_bytes
 
 INFO = "/api/v1/meta/info"
 

@@ -15,7 +15,7 @@ from redis import Redis
 from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import bearer, crowd, get
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import RawConnection, request_bytes
+from testing.http.client import RawConnection, request_bytes
 from testing.sentinel import SentinelGroup, running_sentinel_group
 
 pytestmark = pytest.mark.quiet

@@ -13,7 +13,7 @@ from accounts.tests.stage import wait_until
 from lucid_gateway.kernel.handover import HEADER, Handover
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
-from testing.raw_http import RawAnswer, ask
+from testing.http.client import RawAnswer, ask
 from testing.servers import BIN, child, free_port, wait_for_port
 
 DENIED, OTHER = "203.0.113.9", "198.51.100.7"

@@ -9,7 +9,7 @@ import pytest
 from accounts.tokens.issuing import PARALLEL
 from lucid_gateway.tests.conftest import Service
 from testing.hammer import api
-from testing.raw_http import RawConnection
+from testing.http.client import RawConnection
 
 pytestmark = pytest.mark.usefixtures("db")
 OWNER, THIEF, PHONE = "192.0.2.10", "203.0.113.66", "192.0.2.11"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from proxy.clusters import Instance, configured, instance
-from proxy.tests.raw_cluster import RawCluster
-from proxy.tests.wire import Ask, Connect, GatewayClient
 from testing.gateway import Gateway, running_gateway
+from testing.http.cluster import RawCluster
+from testing.http.wire import Ask, Connect, GatewayClient
 from testing.servers import child, folder, free_port, wait_for_port
 
 CLUSTERS = {

@@ -15,7 +15,7 @@ from proxy.choosing.probes import may_probe
 from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from proxy.forwarding.calls import MAX_ANSWER, CallAnswer, call
-from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
+from testing.http.cluster import RawCluster, saying, saying_and_closing
 from testing.servers import free_port
 
 CALLER = Caller("u-1", Role.USER, "j-1", "f-1", 0)

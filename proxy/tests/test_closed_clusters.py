@@ -19,10 +19,10 @@ import requests
 from django.utils import timezone
 
 from accounts.tests.stage import wait_until
-from proxy.tests.raw_cluster import OK, RawCluster, Visit
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcomes, volley
 from testing.hammer import workers as hammered
+from testing.http.cluster import OK, RawCluster, Visit
 
 pytestmark = pytest.mark.quiet
 

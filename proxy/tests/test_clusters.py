@@ -12,7 +12,7 @@ from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.errors import ServiceUnavailable
 from lucid_gateway.policy.routes import ROUTES
 from proxy.clusters import Instance, cluster_named, configured, instance
-from proxy.tests.raw_cluster import RawCluster, deaf_server
+from testing.http.cluster import RawCluster, deaf_server
 
 Addresses = Callable[..., None]
 

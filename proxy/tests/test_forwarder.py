@@ -31,7 +31,7 @@ from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection, NoAnswer
 from proxy.forwarding.forwarder import Forwarded, forward
 from proxy.tests.conftest import SecondStage
-from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
+from testing.http.cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
 from testing.servers import free_port
 
 ENOUGH = Timeouts(connect=30, read=30, total=60)

@@ -8,8 +8,8 @@ import pytest
 from lucid_gateway.policy.errors import BadRequest, RequestTooLarge
 from proxy.forwarding.forwarder import READ_SIZE, RequestBody
 from proxy.tests.conftest import SecondStage
-from proxy.tests.raw_cluster import RawCluster, Visit, saying
-from proxy.tests.wire import Ask, Connect, Ended, GatewayClient
+from testing.http.cluster import RawCluster, Visit, saying
+from testing.http.wire import Ask, Connect, Ended, GatewayClient
 
 SMUGGLED = b"0\r\n\r\nGET /api/v1/admin HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"

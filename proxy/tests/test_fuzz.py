@@ -18,9 +18,9 @@ from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
 from lucid_gateway.policy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
-from proxy.tests.raw_cluster import OK, saying, saying_and_closing
-from proxy.tests.strict_http import TOKEN, VALUE, Answered, Malformed, Read, Unclear, read_final_answer, read_requests
-from proxy.tests.wire import Cut, Ended, Message
+from testing.http.cluster import OK, saying, saying_and_closing
+from testing.http.strict import TOKEN, VALUE, Answered, Malformed, Read, Unclear, read_final_answer, read_requests
+from testing.http.wire import Cut, Ended, Message
 
 A_FEW = settings(max_examples=8 * settings().max_examples)
 IDENTITY = {

@@ -12,7 +12,7 @@ from proxy.choosing.health_checks import Check, HealthChecker, answers, finding_
 from proxy.choosing.instances import NEVER, InstanceState, states_of
 from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.operators.closing import close_cluster, open_cluster
-from proxy.tests.raw_cluster import RawCluster, saying
+from testing.http.cluster import RawCluster, saying
 from testing.servers import free_port
 
 SHORT = Timeouts(connect=2, read=2, total=2)

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from proxy.tests.conftest import SecondStage
-from proxy.tests.wire import GatewayClient, Message
+from testing.http.wire import GatewayClient, Message
 
 SAME_FIELDS = ("content-type", "content-encoding", "etag", "cache-control", "content-range", "location", "set-cookie",
                "allow", "www-authenticate", "last-modified", "accept-ranges", "link", "x-more-info")  # fmt: skip

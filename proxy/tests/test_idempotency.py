@@ -16,7 +16,10 @@ from redis import Redis
 from lucid_gateway.policy.routes import ROUTES
 from proxy.forwarding.forwarder import READ_SIZE
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import (
+from testing.gateway import Gateway, running_gateway
+from testing.hammer import volley, workers
+from testing.http.client import RawAnswer, request_bytes
+from testing.http.cluster import (
     OK,
     Behaviour,
     RawCluster,
@@ -25,10 +28,7 @@ from proxy.tests.raw_cluster import (
     saying_and_closing,
     saying_and_resetting,
 )
-from proxy.tests.wire import Ask, Connect, Cut, Ended, GatewayClient, Message
-from testing.gateway import Gateway, running_gateway
-from testing.hammer import volley, workers
-from testing.raw_http import RawAnswer, request_bytes
+from testing.http.wire import Ask, Connect, Cut, Ended, GatewayClient, Message
 from testing.servers import free_port
 
 CREATED = (

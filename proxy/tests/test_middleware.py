@@ -10,7 +10,7 @@ from django.test import RequestFactory
 from conftest import ApiClient, error_code
 from proxy.forwarding.request_target import RequestTargetMiddleware
 from testing.gateway import Gateway
-from testing.raw_http import ask, request_bytes
+from testing.http.client import ask, request_bytes
 
 
 def path_seen(target: str, **meta: Any) -> str | None:

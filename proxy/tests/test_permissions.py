@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from proxy.tests.conftest import Stage
-from proxy.tests.wire import Ask, Message
 from testing.hammer import api
-from testing.raw_http import ask as ask_raw
+from testing.http.client import ask as ask_raw
+from testing.http.wire import Ask, Message
 
 NewKey = Callable[..., str]
 READS, WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")

@@ -11,7 +11,7 @@ from proxy.clusters import Instance
 from proxy.connection import pool as pool_module
 from proxy.connection.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
 from proxy.connection.upstream import Connection
-from proxy.tests.raw_cluster import OK, RawCluster, saying, saying_and_closing
+from testing.http.cluster import OK, RawCluster, saying, saying_and_closing
 from testing.servers import free_port
 
 TIMEOUTS = Timeouts(connect=1, read=1, total=2)

@@ -14,10 +14,10 @@ import pytest
 from redis import Redis
 
 from proxy.choosing.reports import InstanceReport, read_reports
-from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
-from proxy.tests.wire import Cut, Ended, GatewayClient, Message
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, connections, workers
+from testing.http.cluster import OK, RawCluster, Visit, saying, saying_and_resetting
+from testing.http.wire import Cut, Ended, GatewayClient, Message
 from testing.parallel import in_parallel
 from testing.servers import free_port
 

@@ -16,9 +16,9 @@ from proxy.clusters import Instance
 from proxy.connection import upstream
 from proxy.connection.pool import Pool
 from proxy.connection.resolver import FRESH_SECONDS, Address, Resolver, look_up
-from proxy.tests.raw_cluster import RawCluster, saying
 from proxy.tests.test_breaker import Clock
 from proxy.tests.test_pool import use
+from testing.http.cluster import RawCluster, saying
 from testing.servers import free_port
 
 NAMED = Instance("http", "core.test", 80)

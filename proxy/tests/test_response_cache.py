@@ -26,9 +26,9 @@ from proxy.forwarding.forwarder import forward
 from proxy.forwarding.response_cache import Answered, answer_through_cache, flights, stored
 from proxy.forwarding.stored_answers import MAX_ENTRY
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
-from proxy.tests.wire import Ask, Cut, GatewayClient, Message
 from testing.gateway import Gateway, running_gateway
+from testing.http.cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
+from testing.http.wire import Ask, Cut, GatewayClient, Message
 
 numbers = itertools.count()
 

@@ -10,9 +10,9 @@ from lucid_gateway.policy.roles import PERMISSIONS, Role
 from lucid_gateway.policy.routes import ROUTES, Route, by_path, printable
 from proxy.forwarding.resolving import active_routes
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import RawCluster
-from proxy.tests.wire import Ask
 from ratelimit.throttling import throttle_for
+from testing.http.cluster import RawCluster
+from testing.http.wire import Ask
 
 SAME = "the same path"
 FORWARDED = [

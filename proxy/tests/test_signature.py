@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from proxy.connection.signature import signature
-from proxy.tests.raw_cluster import RawCluster
-from proxy.tests.wire import GatewayClient, Message
 from testing.gateway import running_gateway
+from testing.http.cluster import RawCluster
+from testing.http.wire import GatewayClient, Message
 from testing.servers import ROOT
 
 SECRET = "a-secret-between-gateway-and-clusters"

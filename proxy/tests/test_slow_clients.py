@@ -12,9 +12,9 @@ import pytest
 from lucid_gateway.policy.errors import RequestTimeout
 from lucid_gateway.server.client_socket import PatientSocket
 from lucid_gateway.server.parsed_request import asks_to_close
-from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying
-from proxy.tests.wire import Cut, Ended, GatewayClient
 from testing.gateway import Gateway, running_gateway
+from testing.http.cluster import OK, RawCluster, Visit, saying
+from testing.http.wire import Cut, Ended, GatewayClient
 
 MIB = 1024 * 1024
 PATIENCE = 1

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
-from proxy.tests.wire import Ask, Connect, Cut, Ended, GatewayClient
+from testing.http.cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
+from testing.http.wire import Ask, Connect, Cut, Ended, GatewayClient
 
 MIB = 1024 * 1024
 SIZE = 64 * MIB

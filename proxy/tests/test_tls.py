@@ -15,8 +15,8 @@ from lucid_gateway.policy.routes import Timeouts
 from proxy.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import Connection
-from proxy.tests.raw_cluster import OK
 from proxy.tests.test_pool import use
+from testing.http.cluster import OK
 
 TIMEOUTS = Timeouts(connect=2, read=2, total=3)
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")

@@ -3,8 +3,8 @@
 import pytest
 
 from proxy.tests.conftest import Stage
-from proxy.tests.raw_cluster import RawCluster, saying
-from proxy.tests.wire import Ask, Connect
+from testing.http.cluster import RawCluster, saying
+from testing.http.wire import Ask, Connect
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x05hello"

@@ -11,7 +11,7 @@ from lucid_gateway.policy.routes import Timeouts
 from proxy.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
-from proxy.tests.raw_cluster import (
+from testing.http.cluster import (
     OK,
     Behaviour,
     RawCluster,
@@ -21,7 +21,7 @@ from proxy.tests.raw_cluster import (
     saying_and_closing,
     saying_and_resetting,
 )
-from proxy.tests.wire import Ask, Connect, Cut, Ended, Message
+from testing.http.wire import Ask, Connect, Cut, Ended, Message
 from testing.servers import free_port
 
 ENOUGH = Timeouts(connect=30, read=30, total=60)

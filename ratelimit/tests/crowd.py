@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import jwt
 
 from conftest import bootstrap_kid
+from testing.http.client import RawAnswer, RawConnection, request_bytes
 from testing.parallel import in_parallel
 from testing.plugin import JWT_SECRET_KEY
-from testing.raw_http import RawAnswer, RawConnection, request_bytes
 
 
 def access_token(role: str = "user", user_id: str = "") -> str:

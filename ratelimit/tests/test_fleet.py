@@ -22,9 +22,9 @@ from ratelimit.tests.crowd import access_token, bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import connections
+from testing.http.client import RawAnswer, RawConnection, request_bytes
 from testing.minutes import early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
-from testing.raw_http import RawAnswer, RawConnection, request_bytes
 from testing.servers import BIN, child, folder, free_port, running_redis, wait_for_port
 
 LIMITS = {

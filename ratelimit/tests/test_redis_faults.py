@@ -21,9 +21,9 @@ from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import RawConnection, request_bytes
 from testing.minutes import TRIES, early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
-from testing.raw_http import RawConnection, request_bytes
 from testing.servers import RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.quiet

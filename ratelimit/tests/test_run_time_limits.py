@@ -13,8 +13,8 @@ from lucid_gateway.kernel.loops import SECONDS
 from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import access_token
 from testing.gateway import Gateway
+from testing.http.client import RawConnection, request_bytes
 from testing.parallel import in_parallel
-from testing.raw_http import RawConnection, request_bytes
 
 INFO, SLOW = "/chain/info", "/chain/consensus/demo/slow?seconds=1"
 EVENTS = "/api/v1/chain/consensus/demo/events?count=10000&interval=0.05"

@@ -9,7 +9,7 @@ from conftest import ApiClient, TokenPair, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
-from testing.raw_http import RawConnection, request_bytes
+from testing.http.client import RawConnection, request_bytes
 
 INFO = "/meta/info"
 

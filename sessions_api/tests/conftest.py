@@ -14,9 +14,9 @@ from conftest import make_user
 from lucid_gateway.policy.roles import Role
 from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
-from proxy.tests.raw_cluster import RawCluster
 from sessions_api.models import Chunk, Session
 from sessions_api.tests.acts import Sessions
+from testing.http.cluster import RawCluster
 
 
 @pytest.fixture

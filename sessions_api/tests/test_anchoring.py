@@ -16,10 +16,10 @@ from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from proxy.forwarding.calls import TIMEOUTS
 from proxy.operators.closing import close_cluster
-from proxy.tests.raw_cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from sessions_api import manifests
 from sessions_api.models import Manifest, Session
 from sessions_api.tests.conftest import a_session
+from testing.http.cluster import OK, RawCluster, Visit, saying, saying_and_resetting
 from testing.parallel import in_parallel
 
 TRANSACTION = "ab" * 32

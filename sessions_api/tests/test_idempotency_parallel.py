@@ -14,7 +14,7 @@ import pytest
 from sessions_api.tests.trust import POLICY
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, connections, volley, workers
-from testing.raw_http import RawAnswer, RawConnection, ask
+from testing.http.client import RawAnswer, RawConnection, ask
 
 pytestmark = pytest.mark.usefixtures("db")
 MANY, OF_A_CRASH = 20, 40

@@ -15,12 +15,12 @@ from accounts.users.profile import delete_account
 from lucid_gateway.audit.models import AuditEvent
 from proxy.choosing.closures import Closures, closures_cache
 from proxy.operators.closing import close_cluster
-from proxy.tests.raw_cluster import RawCluster, saying
 from sessions_api import deletion
 from sessions_api.management.commands import prune_sessions
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.tests.acts import begun, policy, recorded
 from sessions_api.tests.test_session_deletion import ERROR, NO_CONTENT, full, kept
+from testing.http.cluster import RawCluster, saying
 
 
 def run(*arguments: str) -> dict[str, int]:

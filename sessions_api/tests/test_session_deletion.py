@@ -16,11 +16,11 @@ from accounts.models import User
 from conftest import error_code, make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
-from proxy.tests.raw_cluster import RawCluster, saying, saying_and_closing
 from sessions_api import deletion
 from sessions_api.models import Chunk, Manifest, Session
 from sessions_api.tests.acts import ENDED, Sessions, begun, recorded, uploading
 from testing.gateway import Gateway, running_gateway
+from testing.http.cluster import RawCluster, saying, saying_and_closing
 from testing.parallel import in_parallel
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"

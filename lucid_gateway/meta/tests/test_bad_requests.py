@@ -6,7 +6,7 @@ import json
 import pytest
 
 from testing.gateway import Gateway
-from testing.raw_http import RawConnection, ask, request_bytes
+from testing.http.client import RawConnection, ask, request_bytes
 
 INFO = "/api/v1/meta/info"
 LOGIN = "/api/v1/auth/login"

@@ -18,7 +18,7 @@ from proxy.choosing.instances import states_of
 from proxy.choosing.sharing import Sharing, all_instances
 from proxy.operators.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
-from testing.raw_http import RawAnswer, ask, request_bytes
+from testing.http.client import RawAnswer, ask, request_bytes
 from testing.servers import RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.quiet

@@ -17,11 +17,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from conftest import ApiClient, error_code
-from proxy.tests.raw_cluster import RawCluster, Visit, saying_and_closing, saying_and_resetting
 from testing import hammer
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import RawAnswer, RawConnection, ask, request_bytes
+from testing.http.cluster import RawCluster, Visit, saying_and_closing, saying_and_resetting
 from testing.parallel import in_parallel
-from testing.raw_http import RawAnswer, RawConnection, ask, request_bytes
 from testing.servers import ROOT, free_port, running_redis
 
 METRICS, WALLET = "/meta/metrics", "/wallets/1"

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import ApiClient, error_code
 from testing.gateway import Gateway
-from testing.raw_http import ask, request_bytes
+from testing.http.client import ask, request_bytes
 
 PAGES = ["/docs", "/redoc"]
 

@@ -7,7 +7,7 @@ from pytest_django.fixtures import Settings
 from conftest import ApiClient
 from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
-from testing.raw_http import RawConnection, request_bytes
+from testing.http.client import RawConnection, request_bytes
 
 
 def test_every_link_of_a_real_gateway_leads_somewhere(gateway: Gateway) -> None:

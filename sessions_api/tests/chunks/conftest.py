@@ -15,9 +15,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from proxy.tests.raw_cluster import RawCluster, Visit
-from proxy.tests.wire import GatewayClient, Message
 from testing.gateway import Gateway, running_gateway
+from testing.http.cluster import RawCluster, Visit
+from testing.http.wire import GatewayClient, Message
 
 MIB = 1024 * 1024
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from proxy.tests.raw_cluster import Visit
-from proxy.tests.wire import Cut, Ended, Message
 from sessions_api.tests.chunks.conftest import MIB, Stage, created, outcomes, place, sha256
 from testing.hammer import connections, workers
+from testing.http.client import RawAnswer, request_bytes
+from testing.http.cluster import Visit
+from testing.http.wire import Cut, Ended, Message
 from testing.parallel import in_parallel
-from testing.raw_http import RawAnswer, request_bytes
 
 pytestmark = pytest.mark.usefixtures("db")
 COUNT = 32

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from proxy.tests.raw_cluster import saying
 from sessions_api.tests.chunks.conftest import CHUNKED, MIB, OCTETS, Stage, chunks, place, sha256
+from testing.http.cluster import saying
 
 pytestmark = pytest.mark.usefixtures("db")
 BODY = b"x" * 300_000

@@ -13,9 +13,9 @@ from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient
 from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
-from proxy.tests.raw_cluster import RawCluster
 from sessions_api.models import Session
 from sessions_api.tests.chunks.conftest import created
+from testing.http.cluster import RawCluster
 
 
 @pytest.fixture

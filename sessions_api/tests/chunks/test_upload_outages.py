@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from accounts.tests.stage import wait_until
-from proxy.tests.raw_cluster import RawCluster, Visit
 from sessions_api.tests.chunks.conftest import Stage, created, sha256, stage_of
 from testing.gateway import running_gateway
+from testing.http.cluster import RawCluster, Visit
 from testing.servers import RedisServer, running_redis
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from proxy.clusters import Instance
-from proxy.tests.wire import Cut, Ended, Message, Wire
+from testing.http.wire import Cut, Ended, Message, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
