@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testing.gateway import Gateway
-from testing.http.client import RawAnswer, RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
+from testing.http.messages import Message
 
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
 WAIT_SECONDS = 60.0
@@ -37,13 +38,13 @@ def api(method: str, path: str, data: object = None, *fields: str, token: str = 
     return request_bytes(method, f"/api/v1{path}", *credentials, *kind, *fields, body=body)
 
 
-def outcome(answer: RawAnswer) -> str:
+def outcome(answer: Message) -> str:
     """Return the code of an error of ours, such as `2003`, else the status."""
     of_ours = answer.status >= 400 and answer.header("Content-Type") == "application/json"
     return answer.code if of_ours else str(answer.status)
 
 
-def outcomes(answers: Iterable[RawAnswer]) -> Counter[str]:
+def outcomes(answers: Iterable[Message]) -> Counter[str]:
     """Return how many answers there are of each kind."""
     return Counter(outcome(answer) for answer in answers)
 
@@ -71,28 +72,28 @@ def inodes(gateway: Gateway) -> dict[int, str]:
 
 
 @contextlib.contextmanager
-def connections(gateway: Gateway, count: int) -> Iterator[list[tuple[int, RawConnection]]]:
+def connections(gateway: Gateway, count: int) -> Iterator[list[tuple[int, RawClient]]]:
     """Yield (worker, connection) for `count` connections, the workers taking turns."""
     pids = workers(gateway)
     turns = [pids[index % len(pids)] for index in range(count)]
-    kept: dict[int, list[RawConnection]] = {pid: [] for pid in pids}
+    kept: dict[int, list[RawClient]] = {pid: [] for pid in pids}
     deadline = time.monotonic() + WAIT_SECONDS
     with contextlib.ExitStack() as stack:
         # Who takes a connection is chance: a few at a time are opened until each worker has enough.
         while any(len(kept[pid]) < turns.count(pid) for pid in pids):
             assert time.monotonic() < deadline
-            opened = [stack.enter_context(RawConnection(gateway.port, WAIT_SECONDS)) for _ in range(4)]
+            opened = [stack.enter_context(RawClient(gateway.port, timeout=WAIT_SECONDS)) for _ in range(4)]
             for connection in opened:
                 connection.send(LIVE)
-            assert all(connection.read().status == 200 for connection in opened)
+            assert all(connection.read_answer().status == 200 for connection in opened)
             ends, held = inodes(gateway), {pid: sockets(pid) for pid in pids}
             for connection in opened:
-                inode = ends[connection.socket.getsockname()[1]]
+                inode = ends[connection.sock.getsockname()[1]]
                 kept[next(pid for pid in pids if inode in held[pid])].append(connection)
         yield [(pid, kept[pid].pop()) for pid in turns]
 
 
-def volley(gateway: Gateway, requests: Sequence[bytes]) -> list[RawAnswer]:
+def volley(gateway: Gateway, requests: Sequence[bytes]) -> list[Message]:
     """Send all requests at the same moment, each on a connection of its own; return the answers in order."""
     with connections(gateway, len(requests)) as opened:
         # Their last bytes are held back until all the rest is there.
@@ -100,7 +101,7 @@ def volley(gateway: Gateway, requests: Sequence[bytes]) -> list[RawAnswer]:
             connection.send(request[:-1])
         for (_, connection), request in zip(opened, requests, strict=True):
             connection.send(request[-1:])
-        return [connection.read() for _, connection in opened]
+        return [connection.read_answer() for _, connection in opened]
 
 
 class Hammer:
@@ -140,14 +141,14 @@ def hammering(
     """
     hammer = Hammer([name for name, _ in requests], workers(gateway))
 
-    def fire(worker: int, connection: RawConnection, first: int) -> None:
+    def fire(worker: int, connection: RawClient, first: int) -> None:
         try:
             for name, request in itertools.islice(itertools.cycle(requests), first, None):
                 if hammer.stop.is_set():
                     return
                 started = time.monotonic()
                 connection.send(request)
-                answer = connection.read()
+                answer = connection.read_answer()
                 hammer.shots.append(Shot(name, worker, started, time.monotonic(), outcome(answer)))
                 time.sleep(pause)
         finally:

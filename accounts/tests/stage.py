@@ -17,7 +17,8 @@ from accounts.factors.totp import STEP_SECONDS
 from conftest import password_hash
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcome, volley
-from testing.http.client import RawAnswer, ask
+from testing.http.client import ask
+from testing.http.messages import Message
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import free_port, running_redis
 
@@ -82,7 +83,7 @@ class Stage:
     root: str = field(repr=False)
     people: list["Person"] = field(default_factory=list, repr=False)
 
-    def ask(self, method: str, path: str, data: object = None, **credentials: str) -> RawAnswer:
+    def ask(self, method: str, path: str, data: object = None, **credentials: str) -> Message:
         """Send a request below /api/v1 from an address of its own."""
         return ask(self.gateway.port, api(method, path, data, from_anywhere(), **credentials))
 
@@ -92,7 +93,7 @@ class Stage:
         assert answer.status < 300, answer.body
         return json.loads(answer.body or b"null")
 
-    def at_once(self, requests: list[bytes]) -> list[RawAnswer]:
+    def at_once(self, requests: list[bytes]) -> list[Message]:
         """Send the requests in parallel to both workers."""
         return volley(self.gateway, requests)
 

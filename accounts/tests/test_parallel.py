@@ -25,7 +25,8 @@ from conftest import PASSWORD
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import keys
 from testing.hammer import Hammer, api, hammering, outcome, outcomes
-from testing.http.client import RawAnswer, request_bytes
+from testing.http.client import request_bytes
+from testing.http.messages import Message
 from testing.minutes import in_one_minute
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -46,7 +47,7 @@ def person(stage: Stage) -> Person:
     return stage.people.pop()
 
 
-def waits(answers: Iterable[RawAnswer]) -> set[int]:
+def waits(answers: Iterable[Message]) -> set[int]:
     """Return the seconds to wait that the refusals for too many attempts name."""
     return {int(answer.header("Retry-After") or 0) for answer in answers if answer.status == 429}
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 from testing.mail import running_smtp_server
 
 pytestmark = [pytest.mark.quiet, pytest.mark.usefixtures("db")]
@@ -93,11 +93,11 @@ def post_bytes(path: str, body: dict[str, str]) -> bytes:
     return request_bytes("POST", f"/api/v1/auth/{path}", *fields, body=json.dumps(body).encode())
 
 
-def took(connection: RawConnection, request: bytes, status: int) -> float:
+def took(connection: RawClient, request: bytes, status: int) -> float:
     """Return for how many seconds the gateway took to answer."""
     started = time.perf_counter()
     connection.send(request)
-    answer = connection.read()
+    answer = connection.read_answer()
     ended = time.perf_counter()
     assert answer.status == status, answer
     return ended - started
@@ -110,7 +110,7 @@ def measure(gateway: Gateway, crowd: Crowd, path: str, kinds: Sequence[str], sta
     crowd.gather(ROUNDS + WARM_UP)
     gc.disable()
     try:
-        with RawConnection(gateway.port) as connection:
+        with RawClient(gateway.port) as connection:
             for _ in range(ROUNDS + WARM_UP):
                 for kind in random.sample(kinds, len(kinds)):
                     request = post_bytes(path, {"email": crowd.next_email(kind)} | guess)

@@ -9,7 +9,8 @@ import pytest
 from accounts.tests.stage import wait_until
 from lucid_gateway.tests.conftest import Service
 from testing.gateway import Gateway
-from testing.http.client import RawAnswer, RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
+from testing.http.messages import Message
 
 ANSWERED = {"outcome": "complete", "client": "127.0.0.1"}
 
@@ -24,18 +25,18 @@ def lines_of(gateway: Gateway, request_id: str | None) -> list[dict[str, Any]]:
     raise AssertionError("no line was written")
 
 
-def line_of(gateway: Gateway, answer: RawAnswer) -> dict[str, Any]:
+def line_of(gateway: Gateway, answer: Message) -> dict[str, Any]:
     """Return the one line of an answered request."""
     found = lines_of(gateway, answer.header("X-Request-ID"))
     assert len(found) == 1
     return found[0]
 
 
-def get(gateway: Gateway, path: str, token: str = "", method: str = "GET") -> RawAnswer:
+def get(gateway: Gateway, path: str, token: str = "", method: str = "GET") -> Message:
     fields = [f"Authorization: Bearer {token}"] if token else []
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes(method, f"/api/v1{path}", *fields))
-        return connection.read(head_only=method == "HEAD")
+        return connection.read_answer(method)
 
 
 def test_a_request_writes_one_line(gateway: Gateway) -> None:
@@ -145,13 +146,10 @@ def test_a_head_request_is_complete(gateway: Gateway, gateway_token: str) -> Non
 
 
 def test_a_client_that_leaves_is_noted(gateway: Gateway, gateway_token: str) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         path = "/api/v1/chain/consensus/demo/events?count=1000&interval=0.05"
         connection.send(request_bytes("GET", path, f"Authorization: Bearer {gateway_token}"))
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += connection.reader.readline()
-    request_id = head.lower().partition(b"x-request-id: ")[2].partition(b"\r\n")[0].decode()
+        request_id = connection.read_head().header("X-Request-ID")
     line = lines_of(gateway, request_id)[0]
 
     assert (line["status"], line["outcome"]) == (200, "client_left")

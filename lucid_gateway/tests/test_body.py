@@ -6,7 +6,7 @@ import pytest
 
 from lucid_gateway.server.body import MAX_SMALL_BODY
 from testing.gateway import Gateway
-from testing.http.client import RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
 
 LOGIN = "/api/v1/auth/login"
 JSON = "Content-Type: application/json"
@@ -36,11 +36,11 @@ def test_a_chunked_body_is_judged_like_any_other(gateway: Gateway) -> None:
 
 
 def test_what_follows_a_chunked_body_is_the_next_request(gateway: Gateway) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", LOGIN, JSON, CHUNKED) + in_chunks(b"{}", 1) + STILL_THERE)
 
-        assert connection.read().code == "1002"
-        assert connection.read().status == 200
+        assert connection.read_answer().code == "1002"
+        assert connection.read_answer().status == 200
 
 
 def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(gateway: Gateway) -> None:
@@ -51,12 +51,12 @@ def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(gateway: Gat
 
 
 def test_chunks_over_the_limit_are_refused_before_the_last_one(gateway: Gateway) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", LOGIN, JSON, CHUNKED))
         for _ in range(17):
             connection.send(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
-        assert connection.read().code == "1010"
+        assert connection.read_answer().code == "1010"
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -72,18 +72,18 @@ def test_the_largest_body_is_read(gateway: Gateway, chunked: bool) -> None:
 
 def test_an_unread_body_is_not_taken_for_the_next_request(gateway: Gateway) -> None:
     inner = request_bytes("GET", "/api/v1/meta/info")
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", "/nothing-here", body=inner * 100) + STILL_THERE)
 
-        assert connection.read().code == "4001"
-        assert json.loads(connection.read().body) == {"status": "alive"}
+        assert connection.read_answer().code == "4001"
+        assert json.loads(connection.read_answer().body) == {"status": "alive"}
 
 
 @pytest.mark.parametrize("chunks", [b"ZZ\r\n{}\r\n0\r\n\r\n", b"-1\r\n{}\r\n", b"2\r\n{}XX0\r\n\r\n", b"2;\n{}\r\n"])
 def test_malformed_chunks_are_refused_and_the_connection_ends(gateway: Gateway, chunks: bytes) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", LOGIN, JSON, CHUNKED) + chunks + STILL_THERE)
-        answer = connection.read()
+        answer = connection.read_answer()
 
         assert (answer.status, answer.code) == (400, "1001")
         assert connection.is_closed()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lucid_gateway.kernel.documents import Document, accepts_gzip
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawAnswer, RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
+from testing.http.messages import Message
 
 CSS = "/static/admin/css/base.css"
 # Path, and whether it is worth compressing.
@@ -32,7 +33,7 @@ DOCUMENTS = {
 }
 
 
-def get(gateway: Gateway, path: str, *fields: str) -> RawAnswer:
+def get(gateway: Gateway, path: str, *fields: str) -> Message:
     return ask(gateway.port, request_bytes("GET", path, *fields))
 
 
@@ -69,9 +70,9 @@ def test_a_document_is_compressed_where_that_pays(gateway: Gateway, path: str, p
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_the_head_of_a_document_is_that_of_the_whole(gateway: Gateway, path: str) -> None:
     whole = get(gateway, path, "Accept-Encoding: gzip")
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("HEAD", path, "Accept-Encoding: gzip"))
-        head = connection.read(head_only=True)
+        head = connection.read_answer("HEAD")
 
     for name in ("Content-Length", "Content-Type", "Content-Encoding", "ETag", "Cache-Control"):
         assert head.header(name) == whole.header(name)

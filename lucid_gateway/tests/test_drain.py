@@ -18,7 +18,7 @@ import pytest
 from demo.launch import running_clusters
 from lucid_gateway.server.worker import GatewayWorker
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 from testing.servers import BIN, child, free_port
 
 
@@ -68,7 +68,7 @@ def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
         workers = workers_of(gateway)
         for worker in workers:
             os.kill(worker, signal.SIGSTOP)
-        queued = [waiting.enter_context(RawConnection(gateway.port, timeout=20)) for _ in range(40)]
+        queued = [waiting.enter_context(RawClient(gateway.port, timeout=20)) for _ in range(40)]
         for connection in queued:
             connection.send(request_bytes("GET", "/api/v1/meta/health/live"))
         gateway.process.terminate()
@@ -76,7 +76,7 @@ def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
 
-        answers = [connection.read() for connection in queued]
+        answers = [connection.read_answer() for connection in queued]
         assert {(answer.status, answer.header("Connection")) for answer in answers} == {(200, "close")}
         assert gateway.process.wait(20) == 0
         assert '"level":"error"' not in gateway.log.read_text()
@@ -84,13 +84,13 @@ def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
 
 def test_a_connection_that_has_just_been_used_is_served_once_more_after_sigterm() -> None:
     live = request_bytes("GET", "/api/v1/meta/health/live")
-    with running_gateway(WEB_CONCURRENCY="1") as gateway, RawConnection(gateway.port) as kept:
+    with running_gateway(WEB_CONCURRENCY="1") as gateway, RawClient(gateway.port) as kept:
         kept.send(live)
-        assert kept.read().header("Connection") == "keep-alive"
+        assert kept.read_answer().header("Connection") == "keep-alive"
         gateway.process.terminate()
         time.sleep(1.5)  # idle connections were closed within one second
         kept.send(live)
-        answer = kept.read()
+        answer = kept.read_answer()
 
         assert (answer.status, answer.header("Connection")) == (200, "close")
         assert gateway.process.wait(20) == 0

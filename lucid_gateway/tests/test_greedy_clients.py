@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
 
 MIB = 1024 * 1024
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
@@ -30,10 +30,10 @@ def pour(port: int, framing: str, over: threading.Event) -> None:
     """Send a body as fast as it goes, until the gateway closes or the time is over."""
     piece = (b"100000\r\n" + bytes(MIB) + b"\r\n") if framing == CHUNKED else bytes(MIB)
     until = time.monotonic() + POUR_SECONDS
-    with contextlib.suppress(OSError), RawConnection(port) as connection:
-        connection.socket.sendall(request_bytes("POST", "/nope", framing))
+    with contextlib.suppress(OSError), RawClient(port) as connection:
+        connection.sock.sendall(request_bytes("POST", "/nope", framing))
         while time.monotonic() < until:
-            connection.socket.sendall(piece)
+            connection.sock.sendall(piece)
         over.set()
 
 
@@ -57,21 +57,21 @@ def test_a_refused_body_without_end_is_cut_off_and_delays_nobody(single: Gateway
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
 def test_an_answer_before_a_long_body_says_that_the_connection_ends(single: Gateway, framing: str) -> None:
-    with RawConnection(single.port) as connection:
+    with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", "/nope", framing))
-        answer = connection.read()
+        answer = connection.read_answer()
 
         assert (answer.status, answer.header("Connection")) == (404, "close")
         assert connection.is_closed()
 
 
 def test_a_short_refused_body_costs_nobody_the_connection(single: Gateway) -> None:
-    with RawConnection(single.port) as connection:
+    with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", "/nope", body=bytes(60_000)))
-        answer = connection.read()
+        answer = connection.read_answer()
         assert (answer.status, answer.header("Connection")) == (404, "keep-alive")
         connection.send(LIVE)
-        assert connection.read().status == 200
+        assert connection.read_answer().status == 200
 
 
 def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(single: Gateway) -> None:
@@ -83,18 +83,18 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(single: Gatewa
 
 
 def test_a_malformed_request_with_more_behind_it_gets_its_refusal(single: Gateway) -> None:
-    with RawConnection(single.port) as connection:
+    with RawClient(single.port) as connection:
         connection.send(b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n" + bytes(60_000))
         time.sleep(0.2)
-        assert connection.read().status == 505
+        assert connection.read_answer().status == 505
 
 
 def test_a_client_that_sends_many_requests_at_once_delays_nobody(single: Gateway) -> None:
-    with RawConnection(single.port, timeout=30) as connection:
+    with RawClient(single.port, timeout=30) as connection:
         sending = threading.Thread(target=connection.send, args=[LIVE * MANY])
         sending.start()
-        assert connection.read().status == 200
-        reading = threading.Thread(target=lambda: [connection.read() for _ in range(MANY - 1)])
+        assert connection.read_answer().status == 200
+        reading = threading.Thread(target=lambda: [connection.read_answer() for _ in range(MANY - 1)])
         reading.start()
         timed(single.port)
         not_all_answered = reading.is_alive()
@@ -125,9 +125,9 @@ JSON = "Content-Type: application/json"
 def test_a_refused_request_is_not_asked_for_its_body(
     single: Gateway, status: int, path: str, field: str, framing: str
 ) -> None:
-    with RawConnection(single.port) as connection:
+    with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", path, field, framing, EXPECT))
-        answer = connection.read()
+        answer = connection.read_answer()
 
         assert (answer.status, answer.header("Connection")) == (status, "close")
         assert connection.is_closed()
@@ -135,16 +135,16 @@ def test_a_refused_request_is_not_asked_for_its_body(
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20", CHUNKED])
 def test_a_request_that_was_let_in_is_asked_for_its_body(single: Gateway, framing: str) -> None:
-    with RawConnection(single.port) as connection:
+    with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", "/api/v1/auth/login", JSON, framing, EXPECT))
-        assert connection.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
-        assert connection.reader.readline() == b"\r\n"
+        interim = connection.read_head()
+        assert (interim.start, interim.fields) == ("HTTP/1.1 100 Continue", [])
         body = b'{"email":"a@b.test"}'
         connection.send(body if framing != CHUNKED else b"14\r\n" + body + b"\r\n0\r\n\r\n")
 
-        assert connection.read().status == 200
+        assert connection.read_answer().status == 200
         connection.send(LIVE)
-        assert connection.read().status == 200
+        assert connection.read_answer().status == 200
 
 
 def test_a_request_without_a_body_is_not_asked_for_it(single: Gateway) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from testing.gateway import Gateway
-from testing.http.client import RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
 
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
 HOST = b"Host: localhost\r\n"
@@ -46,9 +46,9 @@ POST = b"POST /api/v1/auth/login HTTP/1.1\r\n" + HOST
 def test_a_malformed_request_gets_the_envelope_and_the_connection_ends(
     gateway: Gateway, status: int, request_head: bytes
 ) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_head)
-        answer = connection.read()
+        answer = connection.read_answer()
 
         assert (answer.status, answer.code) == (status, "1001")
         assert answer.header("Connection") == "close"
@@ -58,7 +58,7 @@ def test_a_malformed_request_gets_the_envelope_and_the_connection_ends(
 def test_half_sent_header_blocks_do_not_stop_others(gateway: Gateway) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(200):
-            slow = stack.enter_context(RawConnection(gateway.port))
+            slow = stack.enter_context(RawClient(gateway.port))
             slow.send(b"GET /api/v1/meta/info HTTP/1.1\r\nHost: loc")
 
         assert [ask(gateway.port, LIVE).status for _ in range(10)] == [200] * 10
@@ -67,7 +67,7 @@ def test_half_sent_header_blocks_do_not_stop_others(gateway: Gateway) -> None:
 def test_half_sent_bodies_do_not_stop_others(gateway: Gateway) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(200):
-            slow = stack.enter_context(RawConnection(gateway.port))
+            slow = stack.enter_context(RawClient(gateway.port))
             slow.send(POST + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 
         assert [ask(gateway.port, LIVE).status for _ in range(10)] == [200] * 10
@@ -81,10 +81,10 @@ def test_trace_is_not_allowed(gateway: Gateway) -> None:
 
 
 def test_a_connection_is_used_again(gateway: Gateway) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         for _ in range(3):
             connection.send(LIVE)
-            assert connection.read().status == 200
+            assert connection.read_answer().status == 200
 
 
 def test_nobody_but_the_gateway_decides_on_the_scheme_and_the_script_name(gateway: Gateway) -> None:

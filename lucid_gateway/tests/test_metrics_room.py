@@ -19,7 +19,8 @@ from lucid_gateway.kernel.metrics_files.last_minute import Ring
 from lucid_gateway.kernel.metrics_files.room import ReservedDict
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
-from testing.http.client import RawAnswer, ask
+from testing.http.client import ask
+from testing.http.messages import Message
 
 METRICS = "/meta/metrics?format=prometheus"
 
@@ -50,7 +51,7 @@ def ask_often(gateway: Gateway) -> set[int]:
     return {ask(gateway.port, api("GET", "/meta/version")).status for _ in range(20)}
 
 
-def scrape(gateway: Gateway, token: str) -> RawAnswer:
+def scrape(gateway: Gateway, token: str) -> Message:
     return ask(gateway.port, api("GET", METRICS, token=token))
 
 

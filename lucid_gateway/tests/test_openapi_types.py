@@ -12,7 +12,8 @@ from rest_framework import serializers
 
 from lucid_gateway.api.json_types import IN_A_BODY, is_whole, typed
 from testing.gateway import Gateway
-from testing.http.client import RawAnswer, ask, request_bytes
+from testing.http.client import ask, request_bytes
+from testing.http.messages import Message
 from testing.servers import ROOT
 
 DOCUMENT = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
@@ -36,7 +37,7 @@ def token(gateway: Gateway) -> str:
     return gateway.issue_token("typist@lucid.test")
 
 
-def send(gateway: Gateway, token: str, method: str, path: str, body: Any = None) -> RawAnswer:
+def send(gateway: Gateway, token: str, method: str, path: str, body: Any = None) -> Message:
     data = b"" if body is None else json.dumps(body).encode()
     media_type = "application/octet-stream" if path.endswith("/chunks") else "application/json"
     fields = [f"Authorization: Bearer {token}", f"Content-Type: {media_type}"]

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawAnswer, ask, request_bytes
+from testing.http.client import ask, request_bytes
+from testing.http.messages import Message
 
 INFO = "/api/v1/meta/info"
 
 
-def get(gateway: Gateway, path: str, *fields: str) -> RawAnswer:
+def get(gateway: Gateway, path: str, *fields: str) -> Message:
     """Return the answer to a request that a trusted proxy received over TLS."""
     return ask(gateway.port, request_bytes("GET", path, "X-Forwarded-Proto: https", *fields))
 

@@ -15,7 +15,7 @@ from redis import Redis
 from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import bearer, crowd, get
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 from testing.sentinel import SentinelGroup, running_sentinel_group
 
 pytestmark = pytest.mark.quiet
@@ -72,9 +72,9 @@ def steady_requests(stage: Stage) -> Iterator[list[tuple[int, float]]]:
     def send() -> None:
         while not ended.wait(0.1):
             started = time.monotonic()
-            with RawConnection(stage.gateway.port, timeout=30) as connection:
+            with RawClient(stage.gateway.port, timeout=30) as connection:
                 connection.send(get(ME, bearer(stage.token)))
-                found.append((connection.read().status, time.monotonic() - started))
+                found.append((connection.read_answer().status, time.monotonic() - started))
 
     thread = threading.Thread(target=send)
     thread.start()

@@ -13,7 +13,8 @@ from accounts.tests.stage import wait_until
 from lucid_gateway.kernel.handover import HEADER, Handover
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
-from testing.http.client import RawAnswer, ask
+from testing.http.client import ask
+from testing.http.messages import Message
 from testing.servers import BIN, child, free_port, wait_for_port
 
 DENIED, OTHER = "203.0.113.9", "198.51.100.7"
@@ -67,7 +68,7 @@ def gateway(database: Database) -> Iterator[Gateway]:
         yield gateway
 
 
-def get(port: int, path: str, address: str = OTHER, token: str = "") -> RawAnswer:
+def get(port: int, path: str, address: str = OTHER, token: str = "") -> Message:
     return ask(port, api("GET", path, None, f"X-Forwarded-For: {address}", token=token))
 
 

@@ -9,7 +9,7 @@ import pytest
 from accounts.tokens.issuing import PARALLEL
 from lucid_gateway.tests.conftest import Service
 from testing.hammer import api
-from testing.http.client import RawConnection
+from testing.http.client import RawClient
 
 pytestmark = pytest.mark.usefixtures("db")
 OWNER, THIEF, PHONE = "192.0.2.10", "203.0.113.66", "192.0.2.11"
@@ -61,9 +61,9 @@ def test_a_stolen_refresh_token_ends_the_login_for_both(service: Service, first:
 def test_a_client_that_hangs_up_on_the_answer_to_its_refresh_stays_signed_in(service: Service) -> None:
     tokens = service.log_in(service.register("in-a-tunnel"), 1, address=OWNER)
     used = {"refresh_token": tokens["refresh_token"]}
-    with RawConnection(service.gateway.port, 20) as connection:
+    with RawClient(service.gateway.port, timeout=20) as connection:
         connection.send(api("POST", "/auth/refresh", used, f"X-Forwarded-For: {OWNER}"))
-        connection.socket.recv(1)  # the answer is on its way, and nobody reads it
+        connection.sock.recv(1)  # the answer is on its way, and nobody reads it
     time.sleep(PARALLEL.total_seconds() + 0.2)
 
     status, new = service.call("POST", "/auth/refresh", used, address=OWNER)

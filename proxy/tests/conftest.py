@@ -9,8 +9,8 @@ import pytest
 
 from proxy.clusters import Instance, configured, instance
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import Ask, Connect, RawClient
 from testing.http.cluster import RawCluster
-from testing.http.wire import Ask, Connect, GatewayClient
 from testing.servers import child, folder, free_port, wait_for_port
 
 CLUSTERS = {
@@ -30,9 +30,9 @@ class Stage:
     clusters: dict[str, RawCluster]
     token: str
 
-    def connect(self, token: str | None = None) -> GatewayClient:
+    def connect(self, token: str | None = None) -> RawClient:
         """Return a new connection to the gateway."""
-        return GatewayClient(self.gateway.port, self.token if token is None else token)
+        return RawClient(self.gateway.port, self.token if token is None else token)
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +62,9 @@ def wallets(stage: Stage) -> RawCluster:
 @pytest.fixture
 def connect(stage: Stage) -> Iterator[Connect]:
     """Opens connections to the gateway, which are closed after the test."""
-    opened: list[GatewayClient] = []
+    opened: list[RawClient] = []
 
-    def open_one(token: str | None = None) -> GatewayClient:
+    def open_one(token: str | None = None) -> RawClient:
         opened.append(stage.connect(token))
         return opened[-1]
 
@@ -106,9 +106,9 @@ class SecondStage:
     token: str
     operator: str
 
-    def connect(self, token: str | None = None) -> GatewayClient:
+    def connect(self, token: str | None = None) -> RawClient:
         """Return a new connection to the gateway."""
-        return GatewayClient(self.gateway.port, token or self.token)
+        return RawClient(self.gateway.port, token or self.token)
 
 
 @pytest.fixture(scope="session")

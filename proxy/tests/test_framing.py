@@ -8,8 +8,9 @@ import pytest
 from lucid_gateway.policy.errors import BadRequest, RequestTooLarge
 from proxy.forwarding.forwarder import READ_SIZE, RequestBody
 from proxy.tests.conftest import SecondStage
+from testing.http.client import Ask, Connect, RawClient
 from testing.http.cluster import RawCluster, Visit, saying
-from testing.http.wire import Ask, Connect, Ended, GatewayClient
+from testing.http.messages import Ended
 
 SMUGGLED = b"0\r\n\r\nGET /api/v1/admin HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -108,7 +109,7 @@ def test_a_chunked_body_that_breaks_off_is_never_completed(connect: Connect, wal
     client.send(client.head("POST", "/wallets", CHUNKED) + b"2\r\nhi\r\n" + rest)
     client.sock.shutdown(1)
     assert client.read_answer().status == 400
-    assert client.has_ended()
+    assert client.is_closed()
     assert wallets.wait_for(lambda: bool(wallets.broken))
     assert wallets.requests == []
 
@@ -129,7 +130,7 @@ def test_a_broken_chunk_ends_the_connection_and_completes_nothing(
     client.sock.shutdown(1)
     answer = client.read_answer()
     assert (answer.status, answer.code, answer.all("connection")) == (400, "1001", ["close"])
-    assert client.has_ended()
+    assert client.is_closed()
     assert wallets.requests == []
 
 
@@ -150,14 +151,14 @@ def test_what_follows_an_ambiguous_head_is_never_read(connect: Connect, wallets:
     client.sock.shutdown(1)
     answer = client.read_answer()
     assert (answer.status, answer.code, answer.all("connection")) == (400, "1001", ["close"])
-    assert client.has_ended()
+    assert client.is_closed()
     assert wallets.requests == wallets.broken == []
 
 
 def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_known(connect: Connect, wallets: RawCluster) -> None:
     def discard(visit: Visit) -> None:
         while visit.more():
-            visit.buffer = b""
+            visit.buffer.clear()
         raise Ended
 
     wallets.on_head = discard
@@ -255,11 +256,11 @@ def test_after_a_body_that_is_too_large_no_part_of_it_is_taken_for_a_request(
     client.send(client.head("POST", "/wallets", f"Content-Length: {TOO_LARGE}") + SMUGGLED)
     assert client.read_answer().status == 413
     client.sock.shutdown(1)
-    assert client.has_ended()
+    assert client.is_closed()
     assert wallets.requests == []
 
 
-def assert_next_is_read_right(client: GatewayClient, wallets: RawCluster) -> None:
+def assert_next_is_read_right(client: RawClient, wallets: RawCluster) -> None:
     """Check that the connection is closed, or that the next request on it is what arrives, and nothing else."""
     try:
         answer = client.ask("GET", "/wallets/next")

@@ -7,6 +7,7 @@ Each is judged by a reader that knows RFC 9112 and nothing of the gateway.
 import contextlib
 import re
 import socket
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from hypothesis import given, reject, settings
@@ -19,8 +20,7 @@ from lucid_gateway.policy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
 from testing.http.cluster import OK, saying, saying_and_closing
-from testing.http.strict import TOKEN, VALUE, Answered, Malformed, Read, Unclear, read_final_answer, read_requests
-from testing.http.wire import Cut, Ended, Message
+from testing.http.messages import REQUEST_LINE, TOKEN, VALUE, Cut, Ended, Malformed, Message, Reader
 
 A_FEW = settings(max_examples=8 * settings().max_examples)
 IDENTITY = {
@@ -31,6 +31,68 @@ FRAMING = {"content-length", "transfer-encoding"}
 CLIENT_LEFT = 499
 NEVER = (HOP_BY_HOP - FRAMING) | {"expect", "authorization", "x-api-key", "forwarded", "x-real-ip"}
 RENAMED = re.compile(r"^/api/v1/chain/(?=(blocks|transactions|anchoring|consensus|merkle)(/|$))")
+
+
+class Unclear(Exception):
+    """An interim answer with fields that mean nothing there: it may be read over, or be taken for malformed."""
+
+
+@dataclass
+class Answered:
+    """A final answer as a cluster's bytes have it; `whole` if its body came to its end, `until_close` if that is shown
+    by the end of the connection alone.
+    """
+
+    status: int
+    body: bytes
+    whole: bool
+    rest: bytes = b""
+    until_close: bool = False
+
+
+def read_requests(data: bytes) -> tuple[list[Message], bytes]:
+    """Return the well-formed requests that the bytes begin with (each after an empty line, or none), and the rest."""
+    found = []
+    while data:
+        reader = Reader(data.removeprefix(b"\r\n"), REQUEST_LINE)
+        try:
+            request = reader.read_body(reader.read_head())
+        except (Malformed, Cut, Ended):
+            break
+        if len(request.all("host")) > 1 or (request.start.endswith("/1.0") and request.all("transfer-encoding")):
+            break
+        found.append(request)
+        data = bytes(reader.buffer)
+    return found, data
+
+
+def read_final_answer(data: bytes, method: str = "GET") -> Answered:
+    """Return the final answer that the bytes, then the connection's end, begin with; raise Malformed or Unclear."""
+    reader = Reader(data.lstrip(b"\r\n"))
+    try:
+        answer = reader.read_head()
+    except (Cut, Ended):
+        raise Malformed from None
+    if answer.status < 200:
+        if answer.status == 101 or answer.start.startswith("HTTP/1.0"):
+            raise Malformed
+        if answer.framing() or answer.all("connection"):
+            raise Unclear
+        return read_final_answer(bytes(reader.buffer), method)
+    lengths, codings = answer.all("content-length"), answer.all("transfer-encoding")
+    if len(lengths) + len(codings) > 1 or not all(re.fullmatch("[0-9]+", length) for length in lengths):
+        raise Malformed
+    if (codings and codings[0].lower() != "chunked") or (lengths and int(lengths[0]) >= 2**63):
+        raise Malformed
+    if method == "HEAD" or answer.status in (204, 304):
+        return Answered(answer.status, b"", whole=True, rest=bytes(reader.buffer))
+    if not answer.framing():
+        return Answered(answer.status, bytes(reader.buffer), whole=True, until_close=True)
+    try:
+        reader.read_body(answer)
+    except (Malformed, Cut):
+        return Answered(answer.status, b"", whole=False)
+    return Answered(answer.status, answer.body, whole=True, rest=bytes(reader.buffer))
 
 
 # To the cluster.
@@ -57,7 +119,7 @@ def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
                 return answers
 
 
-def check_fields(sent: Message, request: Read) -> None:
+def check_fields(sent: Message, request: Message) -> None:
     """Check that each field is there once, and is the gateway's own or just what the client said."""
     names = [name for name, _ in sent.fields]
     assert len(names) == len(set(names))
@@ -67,17 +129,18 @@ def check_fields(sent: Message, request: Read) -> None:
     own = {name: value for name, value in sent.fields if name in IDENTITY}
     assert own["x-user-id"].count("-") == own["x-request-id"].count("-") == 4
     assert (own["x-user-role"], own["x-forwarded-for"], own["via"]) == ("user", "127.0.0.1", "1.1 lucid-api-gateway")
-    said = {name: (b"; " if name == b"cookie" else b",").join(request.all(name)) for name, _ in request.fields}
+    asked = {name.lower() for name, _ in request.fields}
+    said = {name: ("; " if name == "cookie" else ",").join(request.all(name)) for name in asked}
     for name, value in sent.fields:
-        assert TOKEN.fullmatch(name.encode())
-        assert VALUE.fullmatch(value.encode("latin-1"))
-        assert name in IDENTITY | FRAMING or value.encode("latin-1") == said[name.encode()].strip(b" \t")
+        assert TOKEN.fullmatch(name)
+        assert VALUE.fullmatch(value)
+        assert name in IDENTITY | FRAMING or value == said[name].strip(" \t")
         assert name in IDENTITY or not name.startswith(("x-user-", "x-forwarded-"))
 
 
-def target_of(request: Read) -> str:
+def target_of(request: Message) -> str:
     """Return the target at the cluster for what the client asked for: the path as it was judged, and the query."""
-    path, _, query = request.line[2].decode().partition("?")
+    path, _, query = request.target.partition("?")
     if not path.startswith("/"):
         path = "/" + path.partition("://")[2].partition("/")[2]
     judged = RENAMED.sub("/api/v1/", canonical_path(path).removesuffix("/"))
@@ -97,12 +160,12 @@ def check_target(target: str) -> None:
         assert path.count("/") == slashes
 
 
-def is_for(sent: Message, request: Read) -> bool:
+def is_for(sent: Message, request: Message) -> bool:
     """Return whether the cluster got just this request."""
-    if len(request.all(b"host")) != 1:
+    if len(request.all("host")) != 1:
         return False
     try:
-        return sent.start == f"{request.line[1].decode()} {target_of(request)} HTTP/1.1" and sent.body == request.body
+        return sent.start == f"{request.method} {target_of(request)} HTTP/1.1" and sent.body == request.body
     except AmbiguousPath:
         return False
 
@@ -114,7 +177,7 @@ def run(stage: Stage, data: bytes) -> None:
         cluster.requests, cluster.broken = [], []
     data = data.replace(TOKEN_MARK, stage.token.encode())
     asked, rest = read_requests(data)
-    methods = [request.line[1].decode() for request in asked] + [rest.lstrip().partition(b" ")[0].decode("latin-1")]
+    methods = [request.method for request in asked] + [rest.lstrip().partition(b" ")[0].decode("latin-1")]
     answers = exchange(stage, data, methods)
     forwarded = sum(answer.status in (200, CLIENT_LEFT) for answer in answers)
     # A cluster that is behind may read the request of a client that left after the gateway has answered 499.
@@ -147,7 +210,7 @@ def converse(stage: Stage, method: str) -> bytes:
         client.send(client.head(method, "/wallets", "Connection: close"))
         while client.more():
             pass
-        return client.buffer + (b"<reset>" if client.was_reset else b"")
+        return bytes(client.buffer) + (b"<reset>" if client.was_reset else b"")
 
 
 def understood(said: bytes, method: str) -> Answered | None:

@@ -13,8 +13,8 @@ from proxy.clusters import Instance
 from proxy.connection.headers import request_headers, response_headers, sets_own_cookie
 from proxy.connection.trace import TRACEPARENT
 from proxy.tests.conftest import Stage
+from testing.http.client import Ask
 from testing.http.cluster import RawCluster, saying
-from testing.http.wire import Ask
 
 HOPPING = [
     "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Proxy-Authorization: Basic x", "Proxy-Connection: close",

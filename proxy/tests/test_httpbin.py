@@ -5,7 +5,8 @@ import socket
 import pytest
 
 from proxy.tests.conftest import SecondStage
-from testing.http.wire import GatewayClient, Message
+from testing.http.client import RawClient
+from testing.http.messages import Message
 
 SAME_FIELDS = ("content-type", "content-encoding", "etag", "cache-control", "content-range", "location", "set-cookie",
                "allow", "www-authenticate", "last-modified", "accept-ranges", "link", "x-more-info")  # fmt: skip
@@ -52,7 +53,7 @@ REQUESTS = [
 
 
 def ask_directly(stage: SecondStage, method: str, path: str, *fields: str, body: bytes | None = None) -> Message:
-    with GatewayClient(stage.httpbin_port, token="") as client:
+    with RawClient(stage.httpbin_port, token="") as client:
         return client.ask(method, f"/wallets{path}", *fields, body=body)
 
 

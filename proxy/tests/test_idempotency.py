@@ -18,7 +18,7 @@ from proxy.forwarding.forwarder import READ_SIZE
 from proxy.tests.conftest import Stage
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import volley, workers
-from testing.http.client import RawAnswer, request_bytes
+from testing.http.client import Ask, Connect, RawClient, request_bytes
 from testing.http.cluster import (
     OK,
     Behaviour,
@@ -28,7 +28,7 @@ from testing.http.cluster import (
     saying_and_closing,
     saying_and_resetting,
 )
-from testing.http.wire import Ask, Connect, Cut, Ended, GatewayClient, Message
+from testing.http.messages import Cut, Ended, Message
 from testing.servers import free_port
 
 CREATED = (
@@ -192,7 +192,7 @@ def of_duplicates(gateway: Gateway, token: str) -> bytes:
     return request_bytes("POST", "/api/v1/wallets", f"Authorization: Bearer {token}", HEADER, body=BODY, host=host)
 
 
-def counted(answers: list[RawAnswer]) -> Counter[str]:
+def counted(answers: list[Message]) -> Counter[str]:
     """Return how many answers are the cluster's, given again, or refusals."""
     kinds: Counter[str] = Counter()
     for answer in answers:
@@ -230,7 +230,7 @@ def second_gateway(whole_stage: Stage) -> Iterator[Gateway]:
 def test_two_gateways_with_one_redis_execute_once(stage: Stage, wallets: RawCluster, second_gateway: Gateway) -> None:
     wallets.behaviour = saying(CREATED)
     gateways = (stage.gateway, second_gateway)
-    found: list[RawAnswer] = []
+    found: list[Message] = []
 
     def fire(gateway: Gateway) -> None:
         found.extend(volley(gateway, [of_duplicates(gateway, stage.token)] * 16))
@@ -246,7 +246,7 @@ def test_two_gateways_with_one_redis_execute_once(stage: Stage, wallets: RawClus
 
 def test_what_no_cluster_got_may_be_repeated(second_gateway: Gateway, operator: str, redis: Redis) -> None:
     for _ in range(2):
-        with GatewayClient(second_gateway.port, operator) as client:
+        with RawClient(second_gateway.port, operator) as client:
             assert client.ask("POST", "/chain/transactions", HEADER, body=BODY).code == "5005"
     assert records(redis) == []
 
@@ -286,7 +286,7 @@ def test_what_may_have_been_executed_is_not_sent_again(
     client = connect()
     first = client.ask("POST", "/wallets", HEADER, "Connection: close", body=BODY)
     assert (first.status, first.code) == (502, "5003")
-    assert (client.has_ended(), client.was_reset) == (True, False)
+    assert (client.is_closed(), client.was_reset) == (True, False)
     wallets.behaviour = saying(OK)
     again = ask("POST", "/wallets", HEADER, body=BODY)
     assert (outcome(again), again.all("Retry-After")) == ("unknown", [])
@@ -368,7 +368,7 @@ def test_an_event_stream_flows_and_is_not_kept(connect: Connect, ask: Ask, walle
     client = connect()
     client.send(client.head("POST", "/wallets", HEADER))
     assert client.read_head().status == 200
-    assert client.read_until(b"data: x\n", Message()).endswith(b"8\r\n")
+    assert client.read_until(b"data: x\n").endswith(b"8\r\n")
     assert outcome(ask("POST", "/wallets", HEADER)) == "not_stored"
 
 

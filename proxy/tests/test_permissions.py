@@ -8,8 +8,9 @@ import pytest
 
 from proxy.tests.conftest import Stage
 from testing.hammer import api
+from testing.http.client import Ask
 from testing.http.client import ask as ask_raw
-from testing.http.wire import Ask, Message
+from testing.http.messages import Message
 
 NewKey = Callable[..., str]
 READS, WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")

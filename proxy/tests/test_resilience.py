@@ -16,8 +16,9 @@ from redis import Redis
 from proxy.choosing.reports import InstanceReport, read_reports
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, connections, workers
+from testing.http.client import RawClient
 from testing.http.cluster import OK, RawCluster, Visit, saying, saying_and_resetting
-from testing.http.wire import Cut, Ended, GatewayClient, Message
+from testing.http.messages import Cut, Ended, Message
 from testing.parallel import in_parallel
 from testing.servers import free_port
 
@@ -36,7 +37,7 @@ class Stage:
 
     def ask(self, path: str = "/wallets", method: str = "GET") -> Message:
         """Send one request on a connection of its own."""
-        with GatewayClient(self.gateway.port, self.token) as client:
+        with RawClient(self.gateway.port, self.token) as client:
             return client.ask(method, path)
 
     def statuses(self) -> set[int]:
@@ -44,7 +45,7 @@ class Stage:
         with connections(self.gateway, 8) as opened:
             for _, connection in opened:
                 connection.send(api("GET", "/wallets", token=self.token))
-            return {connection.read().status for _, connection in opened}
+            return {connection.read_answer().status for _, connection in opened}
 
     def open_the_circuit(self) -> None:
         """Ask a failing cluster until all workers refuse to."""
@@ -147,14 +148,15 @@ def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None
             connection.send(api("GET", "/wallets", token=stage.token))
         assert stage.wallets.wait_for(lambda: len(stage.wallets.requests) == 2 * PLACES, 60)
         deadline = time.monotonic() + 30
-        while len(select.select([one.socket for _, one in opened], [], [], 1)[0]) < 4 * PLACES:
+        while len(select.select([one.sock for _, one in opened], [], [], 1)[0]) < 4 * PLACES:
             assert time.monotonic() < deadline  # the others are refused at once
 
         refused = stage.ask()
         assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["1"])
         assert [stage.ask("/nodes").status for _ in range(20)] == [200] * 20
         release.set()
-        assert Counter(connection.read().status for _, connection in opened) == {200: 2 * PLACES, 503: 4 * PLACES}
+        statuses = Counter(connection.read_answer().status for _, connection in opened)
+        assert statuses == {200: 2 * PLACES, 503: 4 * PLACES}
     assert len(stage.wallets.requests) == 2 * PLACES
 
 
@@ -171,7 +173,7 @@ def test_a_client_that_leaves_gives_its_place_back(stage: Stage) -> None:
     deadline = time.monotonic() + 60
     while statuses[200] < 4 * PLACES:
         assert time.monotonic() < deadline
-        with GatewayClient(stage.gateway.port, stage.token) as client:
+        with RawClient(stage.gateway.port, stage.token) as client:
             client.send(client.head("GET", "/wallets"))
             statuses[client.read_head().status] += 1
     assert set(statuses) <= {200, 503}
@@ -179,9 +181,9 @@ def test_a_client_that_leaves_gives_its_place_back(stage: Stage) -> None:
 
 
 def test_clients_that_reset_their_connections_are_no_failures_of_the_cluster(stage: Stage) -> None:
-    stage.wallets.behaviour = lambda visit: visit.read_until(b"never", Message())
+    stage.wallets.behaviour = lambda visit: visit.read_until(b"never")
     for number in range(1, 21):
-        with GatewayClient(stage.gateway.port, stage.token) as client:
+        with RawClient(stage.gateway.port, stage.token) as client:
             client.send(client.head("GET", "/wallets"))
             assert stage.wallets.wait_for(lambda number=number: len(stage.wallets.requests) == number)  # type: ignore[misc]
             client.reset()

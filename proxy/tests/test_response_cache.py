@@ -27,8 +27,9 @@ from proxy.forwarding.response_cache import Answered, answer_through_cache, flig
 from proxy.forwarding.stored_answers import MAX_ENTRY
 from proxy.tests.conftest import Stage
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import Ask, RawClient
 from testing.http.cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
-from testing.http.wire import Ask, Cut, GatewayClient, Message
+from testing.http.messages import Cut, Message
 
 numbers = itertools.count()
 
@@ -81,7 +82,7 @@ def get(caching_gateway: Gateway, token: str, blocks: RawCluster, path: str) -> 
     """Sends a GET for the path and returns the answer."""
 
     def ask(*fields: str, path: str = path, method: str = "GET", **more: Any) -> Message:
-        with GatewayClient(caching_gateway.port, token) as client:
+        with RawClient(caching_gateway.port, token) as client:
             return client.ask(method, path, *fields, **more)
 
     return ask
@@ -196,12 +197,12 @@ def test_an_answer_that_takes_its_time_is_passed_on_as_it_comes(
 ) -> None:
     go_on = threading.Event()
     blocks.behaviour = drip(go_on)
-    with GatewayClient(caching_gateway.port, token) as client:
+    with RawClient(caching_gateway.port, token) as client:
         client.send(client.head("GET", path))
         assert client.read_head().status == 200
         assert not go_on.is_set()
         go_on.set()
-        assert client.read_until(b"0\r\n\r\n", Message()).endswith(b"\r\n")
+        assert client.read_until(b"0\r\n\r\n").endswith(b"\r\n")
 
 
 def drip(stop: threading.Event) -> Behaviour:
@@ -334,7 +335,7 @@ def test_a_fresh_answer_is_given_while_the_cluster_is_down(get: Ask, blocks: Raw
 
 def test_permission_is_asked_for_kept_answers_too(get: Ask, caching_gateway: Gateway, path: str) -> None:
     get()
-    with GatewayClient(caching_gateway.port, "") as nobody:
+    with RawClient(caching_gateway.port, "") as nobody:
         assert nobody.ask("GET", path).status == 401
 
 
@@ -418,7 +419,7 @@ def test_a_leader_whose_client_leaves_does_not_take_the_others_along(
 ) -> None:
     go_on = threading.Event()
     blocks.behaviour = slowly(KEPT, go_on)
-    leader = GatewayClient(caching_gateway.port, token)
+    leader = RawClient(caching_gateway.port, token)
     leader.send(leader.head("GET", path))
     assert blocks.wait_for(lambda: len(blocks.requests) == 1)
     leader.reset()
@@ -439,7 +440,7 @@ def test_a_leader_whose_answer_is_cut_fails_alone(
         return saying_and_closing(KEPT[:-2])(visit)
 
     blocks.behaviour = cut_the_first
-    with GatewayClient(caching_gateway.port, token) as leader:
+    with RawClient(caching_gateway.port, token) as leader:
         leader.send(leader.head("GET", path))
         assert blocks.wait_for(lambda: len(blocks.requests) == 1)
         threading.Timer(0.3, go_on.set).start()

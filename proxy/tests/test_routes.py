@@ -11,8 +11,8 @@ from lucid_gateway.policy.routes import ROUTES, Route, by_path, printable
 from proxy.forwarding.resolving import active_routes
 from proxy.tests.conftest import Stage
 from ratelimit.throttling import throttle_for
+from testing.http.client import Ask
 from testing.http.cluster import RawCluster
-from testing.http.wire import Ask
 
 SAME = "the same path"
 FORWARDED = [

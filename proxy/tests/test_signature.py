@@ -9,8 +9,9 @@ import pytest
 
 from proxy.connection.signature import signature
 from testing.gateway import running_gateway
+from testing.http.client import RawClient
 from testing.http.cluster import RawCluster
-from testing.http.wire import GatewayClient, Message
+from testing.http.messages import Message
 from testing.servers import ROOT
 
 SECRET = "a-secret-between-gateway-and-clusters"
@@ -35,7 +36,7 @@ def signed() -> Iterator[Message]:
         RawCluster() as cluster,
         running_gateway(TRON_PAYMENT_URL=cluster.url, IDENTITY_SIGNING_SECRET=SECRET) as gateway,
     ):
-        with GatewayClient(gateway.port, gateway.issue_token("demo@lucid.test")) as client:
+        with RawClient(gateway.port, gateway.issue_token("demo@lucid.test")) as client:
             forged = ["X-Gateway-Signature: t=1,v1=00", "X-User-Id: somebody-else"]
             assert client.ask("POST", "/wallets/a%20b?x=1&y=%7e", *forged, body=b"{}").status == 200
         yield cluster.request

@@ -13,8 +13,9 @@ from lucid_gateway.policy.errors import RequestTimeout
 from lucid_gateway.server.client_socket import PatientSocket
 from lucid_gateway.server.parsed_request import asks_to_close
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import RawClient
 from testing.http.cluster import OK, RawCluster, Visit, saying
-from testing.http.wire import Cut, Ended, GatewayClient
+from testing.http.messages import Cut, Ended
 
 MIB = 1024 * 1024
 PATIENCE = 1
@@ -118,36 +119,36 @@ def hasty(cluster: RawCluster) -> Iterator[tuple[Gateway, str]]:
 
 
 @pytest.fixture
-def client(hasty: tuple[Gateway, str], cluster: RawCluster) -> Iterator[GatewayClient]:
+def client(hasty: tuple[Gateway, str], cluster: RawCluster) -> Iterator[RawClient]:
     cluster.forget()
     gateway, token = hasty
-    with GatewayClient(gateway.port, token) as connected:
+    with RawClient(gateway.port, token) as connected:
         yield connected
 
 
 @pytest.mark.parametrize("field", ["Content-Length: 100", "Transfer-Encoding: chunked"])
 def test_half_a_body_gets_408_and_frees_the_clusters_connection(
-    client: GatewayClient, cluster: RawCluster, field: str
+    client: RawClient, cluster: RawCluster, field: str
 ) -> None:
     started = time.monotonic()
     client.send(client.head("POST", "/wallets", field) + b"5\r\nhello")
     answer = client.read_answer()
     assert (answer.status, answer.code, answer.all("connection")) == (408, "1001", ["close"])
-    assert client.has_ended()
+    assert client.is_closed()
     assert PATIENCE - 0.5 < time.monotonic() - started < PATIENCE + 10
     assert cluster.wait_for(lambda: bool(cluster.broken))
     assert cluster.requests == []
 
 
 @pytest.mark.parametrize("field", ["Content-Length: 100", "Transfer-Encoding: chunked"])
-def test_half_a_body_of_the_gateways_own_endpoints_gets_408(client: GatewayClient, field: str) -> None:
+def test_half_a_body_of_the_gateways_own_endpoints_gets_408(client: RawClient, field: str) -> None:
     client.send(client.head("POST", "/auth/login", field, "Content-Type: application/json") + b"5\r\n{")
     answer = client.read_answer()
     assert (answer.status, answer.code) == (408, "1001")
-    assert client.has_ended()
+    assert client.is_closed()
 
 
-def test_a_dripping_body_gets_408(client: GatewayClient) -> None:
+def test_a_dripping_body_gets_408(client: RawClient) -> None:
     stop = threading.Event()
     client.send(client.head("POST", "/wallets", "Content-Length: 1000"))
     dripping = threading.Thread(target=drip, args=[client.sock, stop])
@@ -158,7 +159,7 @@ def test_a_dripping_body_gets_408(client: GatewayClient) -> None:
     dripping.join()
 
 
-def test_a_client_that_does_not_read_is_cut_off(client: GatewayClient, cluster: RawCluster) -> None:
+def test_a_client_that_does_not_read_is_cut_off(client: RawClient, cluster: RawCluster) -> None:
     cluster.behaviour = saying(BIG_ANSWER)
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.send(client.head("GET", "/wallets"))
@@ -168,13 +169,13 @@ def test_a_client_that_does_not_read_is_cut_off(client: GatewayClient, cluster: 
         client.read_answer()
 
 
-def test_a_request_of_several_options_ends_its_connection(client: GatewayClient) -> None:
+def test_a_request_of_several_options_ends_its_connection(client: RawClient) -> None:
     answer = client.ask("GET", "/wallets", "TE: trailers", "Connection: TE, close")
     assert (answer.body, answer.all("connection")) == (b"ok", ["close"])
-    assert client.has_ended()
+    assert client.is_closed()
 
 
-def test_a_version_beyond_1_1_is_answered_in_1_1(client: GatewayClient) -> None:
+def test_a_version_beyond_1_1_is_answered_in_1_1(client: RawClient) -> None:
     for _ in range(2):
         assert client.ask("GET", "/wallets", version="1.9").start == "HTTP/1.1 200 OK"
 
@@ -182,15 +183,15 @@ def test_a_version_beyond_1_1_is_answered_in_1_1(client: GatewayClient) -> None:
 # Many of them.
 
 
-def half_a_head(client: GatewayClient) -> None:
+def half_a_head(client: RawClient) -> None:
     client.send(client.head("GET", "/wallets")[:-10])
 
 
-def half_a_body(client: GatewayClient) -> None:
+def half_a_body(client: RawClient) -> None:
     client.send(client.head("POST", "/wallets", "Content-Length: 1000") + b"hello")
 
 
-def no_reading(client: GatewayClient) -> None:
+def no_reading(client: RawClient) -> None:
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.send(client.head("GET", "/wallets/big"))
 
@@ -202,18 +203,18 @@ def answer_by_target(visit: Visit) -> None:
 @pytest.mark.quiet
 @pytest.mark.parametrize("slowness", [half_a_head, half_a_body, no_reading])
 def test_two_hundred_slow_clients_do_not_keep_others_from_their_answers(
-    hasty: tuple[Gateway, str], client: GatewayClient, cluster: RawCluster, slowness: object
+    hasty: tuple[Gateway, str], client: RawClient, cluster: RawCluster, slowness: object
 ) -> None:
     cluster.behaviour = answer_by_target
     gateway, token = hasty
     with contextlib.ExitStack() as stack:
         for _ in range(SLOW):
-            slowness(stack.enter_context(GatewayClient(gateway.port, token)))  # type: ignore[operator]
+            slowness(stack.enter_context(RawClient(gateway.port, token)))  # type: ignore[operator]
         times = [timed(client) for _ in range(200)]
     assert statistics.quantiles(times, n=100)[-1] < 3  # one after another they would take minutes
 
 
-def timed(client: GatewayClient) -> float:
+def timed(client: RawClient) -> float:
     started = time.monotonic()
     assert client.ask("GET", "/wallets/small").body == b"ok"
     return time.monotonic() - started

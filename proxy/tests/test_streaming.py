@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from proxy.tests.conftest import Stage
+from testing.http.client import Ask, Connect, RawClient
 from testing.http.cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
-from testing.http.wire import Ask, Connect, Cut, Ended, GatewayClient
+from testing.http.messages import Cut, Ended
 
 MIB = 1024 * 1024
 SIZE = 64 * MIB
@@ -63,10 +64,10 @@ def send_much(framed: bool) -> Behaviour:
     return behave
 
 
-def discard(client: GatewayClient, size: int) -> int:
+def discard(client: RawClient, size: int) -> int:
     """Receive at least so many bytes and return how many they were."""
     count = len(client.buffer)
-    client.buffer = b""
+    client.buffer.clear()
     while count < size and (data := client.sock.recv(MIB)):
         count += len(data)
     return count
@@ -135,9 +136,9 @@ def test_events_arrive_one_by_one(connect: Connect, wallets: RawCluster) -> None
     assert head.all("content-type") == ["text/event-stream"]
     for number in range(3):
         go_on.set()
-        assert client.read_until(b"\r\n", head) == b"9"
-        assert client.read_until(b"\r\n", head) == b"data: %d\n\n" % number
-    assert client.read_until(b"\r\n\r\n", head) == b"0"
+        assert client.read_until(b"\r\n") == b"9"
+        assert client.read_until(b"\r\n") == b"data: %d\n\n" % number
+    assert client.read_until(b"\r\n\r\n") == b"0"
 
 
 def test_a_client_that_leaves_an_event_stream_frees_the_clusters_connection(
@@ -205,7 +206,7 @@ def count_body(visit: Visit) -> None:
 def discard_visit(visit: Visit, length: int | None) -> int:
     """Receive a body of that length, or in chunks, and return its size."""
     end, count, tail = b"\r\n0\r\n\r\n", len(visit.buffer), visit.buffer[-7:]
-    visit.buffer = b""
+    visit.buffer.clear()
     while count < length if length is not None else not tail.endswith(end):
         data = visit.sock.recv(MIB)
         if not data:
@@ -284,7 +285,7 @@ def test_an_early_answer_is_relayed_while_the_cluster_just_stops_reading(connect
         sender.join(5)
 
 
-def keep_sending(client: GatewayClient) -> None:
+def keep_sending(client: RawClient) -> None:
     """Upload until the gateway has enough."""
     try:
         for _ in range(SIZE // MIB):

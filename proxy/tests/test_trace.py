@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.connection.trace import TRACEPARENT, clients_traceparent, traceparent
+from testing.http.client import Ask
 from testing.http.cluster import RawCluster
-from testing.http.wire import Ask
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 VALID = f"00-{TRACE}-{SPAN}-01"

@@ -3,8 +3,8 @@
 import pytest
 
 from proxy.tests.conftest import Stage
+from testing.http.client import Ask, Connect
 from testing.http.cluster import RawCluster, saying
-from testing.http.wire import Ask, Connect
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x05hello"
@@ -53,7 +53,7 @@ def test_frames_after_a_refused_websocket_reach_nobody(connect: Connect, stage: 
     client.send(head + b"\x81\x85\x00\x00\x00\x00hello\r\n\r\n")
     assert client.read_answer().status == 501
     assert client.read_answer().status == 400
-    assert client.has_ended()
+    assert client.is_closed()
     assert cluster_bytes(stage) == 0
 
 
@@ -87,5 +87,5 @@ def test_connect_is_refused_and_the_connection_ends(connect: Connect, stage: Sta
     client.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode() + client.head("GET", "/wallets"))
     answer = client.read_answer()
     assert (answer.status, answer.code) == (501, "4003")
-    assert client.has_ended()
+    assert client.is_closed()
     assert cluster_bytes(stage) == 0

@@ -11,6 +11,7 @@ from lucid_gateway.policy.routes import Timeouts
 from proxy.clusters import Instance
 from proxy.connection.pool import Pool
 from proxy.connection.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
+from testing.http.client import Ask, Connect
 from testing.http.cluster import (
     OK,
     Behaviour,
@@ -21,7 +22,7 @@ from testing.http.cluster import (
     saying_and_closing,
     saying_and_resetting,
 )
-from testing.http.wire import Ask, Connect, Cut, Ended, Message
+from testing.http.messages import Cut, Ended, Message
 from testing.servers import free_port
 
 ENOUGH = Timeouts(connect=30, read=30, total=60)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import jwt
 
 from conftest import bootstrap_kid
-from testing.http.client import RawAnswer, RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
+from testing.http.messages import Message
 from testing.parallel import in_parallel
 from testing.plugin import JWT_SECRET_KEY
 
@@ -34,27 +35,27 @@ def get(path: str, *fields: str) -> bytes:
     return request_bytes("GET", f"/api/v1{path}", *fields)
 
 
-def crowd(ports: Sequence[int], requests: Sequence[bytes], *, clients: int = 16, pause: float = 0.0) -> list[RawAnswer]:
+def crowd(ports: Sequence[int], requests: Sequence[bytes], *, clients: int = 16, pause: float = 0.0) -> list[Message]:
     """Send the requests with clients that are spread over the ports; return the answers in order.
 
     Each client pauses for so many seconds between its requests.
     """
 
-    def client(number: int) -> list[RawAnswer]:
+    def client(number: int) -> list[Message]:
         return converse(ports[number % len(ports)], requests[number::clients], pause=pause)
 
-    answers: list[RawAnswer | None] = [None] * len(requests)
+    answers: list[Message | None] = [None] * len(requests)
     for number, its in enumerate(in_parallel(clients, client)):
         answers[number::clients] = its
     return [answer for answer in answers if answer is not None]
 
 
-def converse(port: int, requests: Sequence[bytes], *, pause: float = 0.0) -> list[RawAnswer]:
+def converse(port: int, requests: Sequence[bytes], *, pause: float = 0.0) -> list[Message]:
     """Send the requests one after another on one connection; return the answers."""
-    with RawConnection(port, timeout=30) as connection:
+    with RawClient(port, timeout=30) as connection:
         answers = []
         for request in requests:
             connection.send(request)
-            answers.append(connection.read())
+            answers.append(connection.read_answer())
             time.sleep(pause)
         return answers

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import time
 import uuid
 from collections import Counter
@@ -22,7 +21,8 @@ from ratelimit.tests.crowd import access_token, bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import connections
-from testing.http.client import RawAnswer, RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
+from testing.http.messages import Message
 from testing.minutes import early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
 from testing.servers import BIN, child, folder, free_port, running_redis, wait_for_port
@@ -113,7 +113,7 @@ def wait_for_revocations(gateway: Gateway) -> None:
     with connections(gateway, 2) as opened:
         for _, connection in opened:
             connection.send(request)
-            while connection.read().status != 200:
+            while connection.read_answer().status != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
                 connection.send(request)
@@ -137,7 +137,7 @@ def client(address: str) -> str:
     return f"X-Forwarded-For: {address}"
 
 
-def statuses(answers: list[RawAnswer]) -> Counter[int]:
+def statuses(answers: list[Message]) -> Counter[int]:
     return Counter(answer.status for answer in answers)
 
 
@@ -183,7 +183,7 @@ def requests_of(tier: str, count: int) -> list[bytes]:
 def test_a_first_minute_admits_exactly_the_limit_and_the_burst(fleet: Fleet, tier: str) -> None:
     allowed, begun = sum(LIMITS[tier]), 0.0
 
-    def ask() -> list[RawAnswer]:
+    def ask() -> list[Message]:
         nonlocal begun
         begun = time.time()
         return crowd(fleet.ports, requests_of(tier, allowed + 32))
@@ -197,7 +197,7 @@ def test_a_first_minute_admits_exactly_the_limit_and_the_burst(fleet: Fleet, tie
 
 
 def test_an_ipv6_client_is_counted_as_its_64_network_on_both_gateways(fleet: Fleet) -> None:
-    def ask() -> list[RawAnswer]:
+    def ask() -> list[Message]:
         network = f"2001:db8:0:{next(newcomers):x}"
         return crowd(fleet.ports, [get(VERSION, client(f"{network}::{number:x}")) for number in range(PUBLIC + 20)])
 
@@ -207,7 +207,7 @@ def test_an_ipv6_client_is_counted_as_its_64_network_on_both_gateways(fleet: Fle
 
 
 def test_forged_entries_left_of_the_real_address_give_no_new_bucket(fleet: Fleet) -> None:
-    def ask() -> list[RawAnswer]:
+    def ask() -> list[Message]:
         address = newcomer()
         chains = [f"192.0.2.{number}, 127.0.0.1, {address}" for number in range(PUBLIC + 10)]
         chains += [f"192.0.2.{number}, {address}, 127.0.0.1" for number in range(10)]
@@ -219,22 +219,14 @@ def test_forged_entries_left_of_the_real_address_give_no_new_bucket(fleet: Fleet
     assert converse(fleet.ports[0], [get(VERSION, client("192.0.2.1"))])[0].status == 200
 
 
-class Elsewhere(RawConnection):
-    """A connection from an address of the loopback network that is not a trusted proxy."""
-
-    def __init__(self, port: int, address: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0))
-        self.reader = self.socket.makefile("rb")
-
-
 def test_a_client_that_is_not_a_trusted_proxy_cannot_name_another_address(fleet: Fleet) -> None:
     def ask() -> Counter[int]:
         found: Counter[int] = Counter()
         address = f"127.0.1.{next(newcomers)}"
         for number in range(PUBLIC + 10):
-            with Elsewhere(fleet.ports[number % 2], address) as connection:
+            with RawClient(fleet.ports[number % 2], source=address) as connection:
                 connection.send(get(VERSION, client(f"192.0.2.{number}"), "Connection: close"))
-                found[connection.read().status] += 1
+                found[connection.read_answer().status] += 1
         return found
 
     found = in_one_minute(ask)
@@ -263,7 +255,7 @@ def uploaders(fleet: Fleet) -> list[str]:
 class Upload:
     """The answer to an upload, and the seconds that it took."""
 
-    answer: RawAnswer
+    answer: Message
     seconds: float
 
 
@@ -342,7 +334,7 @@ def test_an_upload_without_a_length_is_slowed_too(fleet: Fleet, uploaders: list[
     assert sizes_at_cluster(fleet, session) == [size]
 
 
-def is_blocked(answer: RawAnswer) -> bool:
+def is_blocked(answer: Message) -> bool:
     return answer.status in (403, 429) and answer.error()["message"] == "This address is blocked"
 
 
@@ -350,11 +342,11 @@ def seconds_until(fleet: Fleet, address: str, *, blocked: bool) -> float:
     """Return the seconds until all workers block the address, or until none does."""
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(RawConnection(port)) for port in fleet.ports * 8]
+        connections = [stack.enter_context(RawClient(port)) for port in fleet.ports * 8]
         while True:
             for connection in connections:
                 connection.send(get("/nothing-here", client(address)))
-            if {is_blocked(connection.read()) for connection in connections} == {blocked}:
+            if {is_blocked(connection.read_answer()) for connection in connections} == {blocked}:
                 return time.monotonic() - started
             assert time.monotonic() - started < 30
             time.sleep(0.1)
@@ -383,13 +375,13 @@ def denied(fleet: Fleet) -> str:
 
 def test_a_refusal_keeps_the_connection_open(fleet: Fleet, denied: str) -> None:
     head = request_bytes("HEAD", "/api/v1/meta/version", client(denied))
-    with RawConnection(fleet.ports[0]) as connection:
+    with RawClient(fleet.ports[0]) as connection:
         connection.send(head)
-        first = connection.read(head_only=True)
+        first = connection.read_answer("HEAD")
         connection.send(get(VERSION, client(denied)))
-        second = connection.read()
+        second = connection.read_answer()
         connection.send(get(VERSION, client("198.51.100.4")))
-        third = connection.read()
+        third = connection.read_answer()
 
     assert [(answer.status, answer.header("Connection")) for answer in (first, second)] == [(403, "keep-alive")] * 2
     assert second.error()["request_id"] != first.header("X-Request-ID")
@@ -398,10 +390,10 @@ def test_a_refusal_keeps_the_connection_open(fleet: Fleet, denied: str) -> None:
 
 
 def test_a_refused_body_is_not_read_and_the_connection_is_closed(fleet: Fleet, denied: str) -> None:
-    with RawConnection(fleet.ports[0]) as connection:
+    with RawClient(fleet.ports[0]) as connection:
         connection.send(request_bytes("POST", "/api/v1/auth/login", client(denied), body=b"{}") + get(VERSION))
 
-        assert connection.read().header("Connection") == "close"
+        assert connection.read_answer().header("Connection") == "close"
         assert connection.is_closed()
 
 

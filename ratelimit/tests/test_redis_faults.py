@@ -21,7 +21,7 @@ from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 from testing.minutes import TRIES, early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
@@ -56,12 +56,12 @@ class Timed:
 def timed(port: int, requests: Sequence[bytes], *, pause: float) -> list[Timed]:
     """Send the requests one after another on one connection, with a pause before each."""
     found = []
-    with RawConnection(port, timeout=30) as connection:
+    with RawClient(port, timeout=30) as connection:
         for request in requests:
             time.sleep(pause)
             started = time.monotonic()
             connection.send(request)
-            answer = connection.read()
+            answer = connection.read_answer()
             found.append(Timed(answer.status, answer.code if answer.status >= 400 else "", time.monotonic() - started))
     return found
 

@@ -13,7 +13,7 @@ from lucid_gateway.kernel.loops import SECONDS
 from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import access_token
 from testing.gateway import Gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 from testing.parallel import in_parallel
 
 INFO, SLOW = "/chain/info", "/chain/consensus/demo/slow?seconds=1"
@@ -124,9 +124,9 @@ def test_an_abandoned_stream_releases_its_lease(gateway: Gateway, user: str, lim
     deadline = time.monotonic() + SOON
     with contextlib.ExitStack() as stack:
         while True:  # the lease of the previous request is released after its last byte
-            connection = stack.enter_context(RawConnection(gateway.port))
+            connection = stack.enter_context(RawClient(gateway.port))
             connection.send(request_bytes("GET", EVENTS, f"Authorization: Bearer {user}"))
-            if b"200" in connection.reader.readline():
+            if connection.read_head().status == 200:
                 break
             assert time.monotonic() < deadline
 

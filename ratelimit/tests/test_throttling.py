@@ -9,7 +9,7 @@ from conftest import ApiClient, TokenPair, error_code
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 
 INFO = "/meta/info"
 
@@ -138,10 +138,10 @@ def test_without_redis_limits_still_apply(api: ApiClient) -> None:
 def test_a_real_gateway_counts_for_all_its_workers(gateway: Gateway) -> None:
     statuses = []
     for number in range(310):
-        with RawConnection(gateway.port) as connection:
+        with RawClient(gateway.port) as connection:
             field = f"X-Forwarded-For: 198.51.100.{number % 250}"
             connection.send(request_bytes("GET", "/api/v1/meta/version", field, "Connection: close"))
-            statuses.append(connection.read().status)
+            statuses.append(connection.read_answer().status)
 
     assert statuses.count(200) == 300
     assert statuses[-10:] == [429] * 10

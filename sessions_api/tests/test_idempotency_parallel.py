@@ -14,7 +14,8 @@ import pytest
 from sessions_api.tests.trust import POLICY
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, connections, volley, workers
-from testing.http.client import RawAnswer, RawConnection, ask
+from testing.http.client import RawClient, ask
+from testing.http.messages import Cut, Ended, Message
 
 pytestmark = pytest.mark.usefixtures("db")
 MANY, OF_A_CRASH = 20, 40
@@ -67,7 +68,7 @@ def stage() -> Iterator[Stage]:
         yield Stage(gateway, *run(gateway, PREPARE).split())
 
 
-def outcome(answer: RawAnswer) -> str:
+def outcome(answer: Message) -> str:
     """Return `made`, `again` for an answer that is given again, or `under way`."""
     if answer.status == 409:
         assert answer.error()["details"] == {"outcome": "under_way"}
@@ -89,14 +90,13 @@ def test_of_twenty_at_once_one_makes_it_and_later_ones_get_its_answer(stage: Sta
     assert len(stage.listed(path)) == before + 1
 
 
-def try_to(connection: RawConnection, request: bytes) -> RawAnswer | None:
+def try_to(connection: RawClient, request: bytes) -> Message | None:
     """Return the answer, None if the worker dies before all of it is there."""
     connection.send(request)
     try:
-        answer = connection.read()
-    except (OSError, IndexError):  # reset, or nothing at all
+        return connection.read_answer()
+    except (Ended, Cut):
         return None
-    return answer if answer.header("Content-Length") == str(len(answer.body)) else None
 
 
 def test_workers_that_are_killed_midway_make_nothing_twice_and_block_no_key(stage: Stage) -> None:

@@ -1,93 +1,50 @@
-"""A client that says exactly what it is told to: bytes over a socket, with nothing mended on the way."""
+"""A client that sends exactly the bytes it is given, and reads the answers strictly."""
 
-import json
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable
+
+from testing.http.messages import Message
+from testing.http.wire import Wire
+
+PATIENCE_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class RawAnswer:
-    """An answer as it came; `headers` are (lower-case name, value) in order."""
+class RawClient(Wire):
+    """A connection to a server on this machine, from the loopback address `source`; `token` is for `head` and `ask`."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def header(self, name: str) -> str | None:
-        """Return the field of that name, None if there is none; it must not be repeated."""
-        values = [value for field, value in self.headers if field == name.lower()]
-        assert len(values) <= 1, f"{name} is repeated"
-        return values[0] if values else None
-
-    def error(self) -> dict[str, Any]:
-        """Return the error, after checking that the answer is the envelope and nothing else."""
-        assert self.header("Content-Type") == "application/json", self
-        body = json.loads(self.body)
-        assert set(body) == {"error"}
-        error: dict[str, Any] = body["error"]
-        assert set(error) == {"code", "message", "details", "request_id", "timestamp", "service", "version"}
-        assert error["request_id"] == self.header("X-Request-ID")
-        return error
-
-    @property
-    def code(self) -> str:
-        """The number of the error's code, such as 1001."""
-        return str(self.error()["code"]).removeprefix("LUCID_ERR_")
-
-
-class RawConnection:
-    """A connection to a server on this machine; a context manager."""
-
-    def __init__(self, port: int, timeout: float = 30) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-        self.reader = self.socket.makefile("rb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.reader.close()
-        self.socket.close()
+    def __init__(self, port: int, token: str = "", *, timeout: float = PATIENCE_SECONDS, source: str = "") -> None:
+        source_address = (source, 0) if source else None
+        super().__init__(socket.create_connection(("127.0.0.1", port), timeout, source_address))
+        self.port, self.token = port, token
 
     def send(self, data: bytes) -> None:
-        """Send the bytes; a server that has closed already is not minded: its answer tells."""
+        """Send the bytes. A server that has already closed is no error here: what it answered, or did not, is."""
         try:
-            self.socket.sendall(data)
+            super().send(data)
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    def read(self, *, head_only: bool = False) -> RawAnswer:
-        """Return the next answer; `head_only` after a HEAD request."""
-        status = int(self.reader.readline().split(b" ")[1])
-        headers = []
-        while (line := self.reader.readline()) not in (b"\r\n", b""):
-            name, _, value = line.decode("latin-1").partition(":")
-            headers.append((name.strip().lower(), value.strip()))
-        body = b"" if head_only or status in (204, 304) else b"".join(self.pieces(dict(headers)))
-        return RawAnswer(status, tuple(headers), body)
+    def head(self, method: str, path: str, *fields: str, version: str = "1.1") -> bytes:
+        """Return a request's head, `path` below /api/v1, with Host and Authorization unless `fields` has them."""
+        lines = [f"{method} /api/v1{path} HTTP/{version}", *fields]
+        names = {line.partition(":")[0].lower() for line in fields}
+        if "host" not in names:
+            lines.append(f"Host: 127.0.0.1:{self.port}")
+        if self.token and "authorization" not in names:
+            lines.append(f"Authorization: Bearer {self.token}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def pieces(self, headers: dict[str, str]) -> Iterator[bytes]:
-        """Yield the body, by whatever framing it has."""
-        if "chunked" in headers.get("transfer-encoding", ""):
-            while size := int(self.reader.readline(), 16):
-                yield self.reader.read(size)
-                self.reader.readline()
-            self.reader.readline()
-        elif "content-length" in headers:
-            yield self.reader.read(int(headers["content-length"]))
-        else:
-            yield self.reader.read()
+    def ask(self, method: str, path: str, *fields: str, body: bytes | None = None, version: str = "1.1") -> Message:
+        """Send a request, a body with its Content-Length unless `fields` frames it, and return the answer."""
+        framed = any(line.lower().startswith(("content-length:", "transfer-encoding:")) for line in fields)
+        if body is not None and not framed:
+            fields = (*fields, f"Content-Length: {len(body)}")
+        self.send(self.head(method, path, *fields, version=version) + (body or b""))
+        return self.read_answer(method)
 
-    def is_closed(self) -> bool:
-        """Wait for the server to close, and return whether it did without another byte."""
-        try:
-            return self.reader.read(1) == b""
-        except ConnectionResetError:
-            return True
-        except TimeoutError:
-            return False
+
+Ask = Callable[..., Message]
+Connect = Callable[..., RawClient]
 
 
 def request_bytes(method: str, target: str, *fields: str, body: bytes = b"", host: str = "localhost") -> bytes:
@@ -98,8 +55,8 @@ def request_bytes(method: str, target: str, *fields: str, body: bytes = b"", hos
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def ask(port: int, request: bytes) -> RawAnswer:
+def ask(port: int, request: bytes) -> Message:
     """Send one request on a connection of its own and return the answer."""
-    with RawConnection(port) as connection:
-        connection.send(request)
-        return connection.read()
+    with RawClient(port) as client:
+        client.send(request)
+        return client.read_answer(request.partition(b" ")[0].decode())

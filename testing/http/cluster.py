@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from proxy.clusters import Instance
-from testing.http.wire import Cut, Ended, Message, Wire
+from testing.http.messages import REQUEST_LINE, Cut, Ended, Message
+from testing.http.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -16,7 +17,7 @@ class Visit(Wire):
 
     def __init__(self, sock: socket.socket, number: int) -> None:
         super().__init__(sock)
-        self.sock.settimeout(None)
+        self.start_line = REQUEST_LINE
         self.number = number
         self.request = Message()
         self.over = threading.Event()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from testing.gateway import Gateway
-from testing.http.client import RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
 
 INFO = "/api/v1/meta/info"
 LOGIN = "/api/v1/auth/login"
@@ -60,24 +60,24 @@ HALF_A_MILLION = b'{"email":[' + b"0," * (2**19 - 10) + b"0]}"
 def test_it_is_the_envelope_and_the_connection_goes_on(
     gateway: Gateway, request_head: bytes, status: int, code: str
 ) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_head)
-        answer = connection.read()
+        answer = connection.read_answer()
 
         assert (answer.status, answer.code) == (status, code)
         assert answer.header("Content-Length") == str(len(answer.body))
         assert answer.body.endswith(b"}\n")
         assert status != 405 or answer.header("Allow")
         connection.send(request_bytes("GET", "/api/v1/meta/health/live"))
-        assert connection.read().status == 200
+        assert connection.read_answer().status == 200
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "nonsense", "*/*;q=0"])
 def test_errors_are_json_whatever_is_accepted(gateway: Gateway, accept: str) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/v1/users/me", f"Accept: {accept}"))
 
-        assert connection.read().code == "2001"
+        assert connection.read_answer().code == "2001"
 
 
 def test_a_refused_content_encoding_names_the_one_that_is_taken(gateway: Gateway) -> None:
@@ -88,11 +88,11 @@ def test_a_refused_content_encoding_names_the_one_that_is_taken(gateway: Gateway
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_an_answer_ends_with_a_newline_that_its_length_counts(gateway: Gateway, method: str) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes(method, INFO))
-        answer = connection.read(head_only=method == "HEAD")
+        answer = connection.read_answer(method)
         connection.send(request_bytes("GET", INFO))
-        body = connection.read().body
+        body = connection.read_answer().body
 
     assert body.endswith(b"}\n")
     assert answer.body == (body if method == "GET" else b"")
@@ -102,15 +102,15 @@ def test_an_answer_ends_with_a_newline_that_its_length_counts(gateway: Gateway, 
 def test_an_answer_without_a_body_has_no_newline(gateway: Gateway, gateway_token: str) -> None:
     devices, token = "/api/v1/users/me/api-keys", f"Authorization: Bearer {gateway_token}"
     new = b'{"name": "short", "permissions": ["user:read"]}'
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", devices, token, JSON, body=new))
-        key_id = json.loads(connection.read().body)["key_id"]
+        key_id = json.loads(connection.read_answer().body)["key_id"]
         connection.send(request_bytes("DELETE", f"{devices}/{key_id}", token))
-        answer = connection.read()
+        answer = connection.read_answer()
         connection.send(request_bytes("GET", INFO))
 
         assert (answer.status, answer.header("Content-Length")) == (204, None)
-        assert connection.read().status == 200
+        assert connection.read_answer().status == 200
 
 
 def test_what_the_http_parser_refuses_ends_with_a_newline(gateway: Gateway) -> None:

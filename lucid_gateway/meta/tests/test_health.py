@@ -18,7 +18,8 @@ from proxy.choosing.instances import states_of
 from proxy.choosing.sharing import Sharing, all_instances
 from proxy.operators.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawAnswer, ask, request_bytes
+from testing.http.client import ask, request_bytes
+from testing.http.messages import Message
 from testing.servers import RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.quiet
@@ -28,7 +29,7 @@ CLUSTERS = ("blockchain_core", "session_management", "tron_payment")  # where no
 CHECKED = {"CLUSTER_HEALTH_CHECKS_ENABLED": "true", "HEALTH_CHECK_INTERVAL": "1"}
 
 
-def get(gateway: Gateway, probe: str = "") -> RawAnswer:
+def get(gateway: Gateway, probe: str = "") -> Message:
     """Return the answer of a probe, which has to come within a second on a machine with nothing else to do."""
     started = time.monotonic()
     answer = ask(gateway.port, request_bytes("GET", f"/api/v1/meta/health{probe}"))

@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from conftest import ApiClient, error_code
 from testing import hammer
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import RawAnswer, RawConnection, ask, request_bytes
+from testing.http.client import RawClient, ask, request_bytes
 from testing.http.cluster import RawCluster, Visit, saying_and_closing, saying_and_resetting
+from testing.http.messages import Message
 from testing.parallel import in_parallel
 from testing.servers import ROOT, free_port, running_redis
 
@@ -45,7 +46,7 @@ class Scene:
     user: str
     operator: str
 
-    def get(self, path: str, *fields: str, token: str | None = None) -> RawAnswer:
+    def get(self, path: str, *fields: str, token: str | None = None) -> Message:
         """Ask the gateway as the operator, or with another token."""
         token = self.operator if token is None else token
         return ask(self.gateway.port, hammer.api("GET", path, None, *fields, token=token))
@@ -114,7 +115,7 @@ def test_counts_are_exact_over_both_workers(scene: Scene) -> None:
         with hammer.connections(scene.gateway, 8) as opened:
             for _, connection in opened * 25:
                 connection.send(request)
-            assert {connection.read().status for _, connection in opened for _ in range(25)} == {200}
+            assert {connection.read_answer().status for _, connection in opened for _ in range(25)} == {200}
 
     before = scene.value("lucid_request_duration_seconds_count", **WALLETS)
     upstream = {"cluster": "tron_payment", "outcome": "2xx"}
@@ -195,9 +196,9 @@ def test_a_reload_keeps_the_counts(scene: Scene) -> None:
 def test_a_stream_is_under_way_until_it_ends_and_counts_then(scene: Scene) -> None:
     scene.cluster.behaviour = answer_in_two_parts
     before = scene.value("lucid_requests_total", **WALLETS, status="200")
-    with RawConnection(scene.gateway.port) as connection:
+    with RawClient(scene.gateway.port) as connection:
         connection.send(hammer.api("GET", WALLET, token=scene.user))
-        assert connection.reader.readline().startswith(b"HTTP/1.1 200")
+        assert connection.read_head().status == 200
 
         assert scene.value("lucid_requests_in_flight") == 2
         assert scene.value("lucid_requests_total", **WALLETS, status="200") == before
@@ -228,9 +229,9 @@ def test_what_became_of_a_request_at_its_cluster_is_counted(
     scene.cluster.behaviour = answer
 
     def fire() -> None:
-        with RawConnection(scene.gateway.port) as connection:
+        with RawClient(scene.gateway.port) as connection:
             connection.send(hammer.api("POST", WALLET, {}, token=scene.user))
-            connection.reader.readline()
+            connection.read_head()
 
     scene.rises("lucid_upstream_requests_total", 1, fire, cluster="tron_payment", outcome=outcome)
 
@@ -246,7 +247,7 @@ def test_a_request_whose_client_leaves_before_the_answer_is_counted(scene: Scene
     scene.cluster.behaviour = lambda visit: visit.over.wait(WAIT_SECONDS) and None
 
     def leave() -> None:
-        with RawConnection(scene.gateway.port) as connection:
+        with RawClient(scene.gateway.port) as connection:
             connection.send(hammer.api("GET", WALLET, token=scene.user))
             assert scene.cluster.wait_for(lambda: bool(scene.cluster.requests))
 

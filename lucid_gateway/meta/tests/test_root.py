@@ -7,18 +7,18 @@ from pytest_django.fixtures import Settings
 from conftest import ApiClient
 from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
-from testing.http.client import RawConnection, request_bytes
+from testing.http.client import RawClient, request_bytes
 
 
 def test_every_link_of_a_real_gateway_leads_somewhere(gateway: Gateway) -> None:
-    with RawConnection(gateway.port) as connection:
+    with RawClient(gateway.port) as connection:
         connection.send(request_bytes("GET", "/"))
-        answer = connection.read()
+        answer = connection.read_answer()
         links = json.loads(answer.body)["links"]
         statuses = {}
         for name, link in links.items():
             connection.send(request_bytes("GET", link.removeprefix("http://127.0.0.1:8080")))
-            statuses[name] = connection.read().status
+            statuses[name] = connection.read_answer().status
 
     assert answer.header("Content-Type") == "application/json"
     assert answer.header("X-RateLimit-Limit") == str(default_limit("public").requests_per_minute)

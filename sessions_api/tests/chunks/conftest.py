@@ -16,8 +16,9 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import RawClient
 from testing.http.cluster import RawCluster, Visit
-from testing.http.wire import GatewayClient, Message
+from testing.http.messages import Message
 
 MIB = 1024 * 1024
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
@@ -110,8 +111,8 @@ class Stage:
         """Return the id of an active session of the demo user that no test has used."""
         return self.sessions[kind].pop()
 
-    def connect(self, who: str = "demo") -> GatewayClient:
-        return GatewayClient(self.gateway.port, self.tokens[who])
+    def connect(self, who: str = "demo") -> RawClient:
+        return RawClient(self.gateway.port, self.tokens[who])
 
     def ask(self, method: str, path: str, *fields: str, who: str = "demo", body: bytes | None = None) -> Message:
         with self.connect(who) as client:

@@ -8,7 +8,7 @@ import pytest
 
 from sessions_api.tests.chunks.conftest import CHUNKED, CREATED, MIB, Stage, created, place, sha256
 from testing.http.cluster import Behaviour, Visit, saying, saying_and_closing, saying_and_resetting
-from testing.http.wire import Message
+from testing.http.messages import Message
 
 pytestmark = pytest.mark.usefixtures("db")
 BODY = b"x" * 200_000

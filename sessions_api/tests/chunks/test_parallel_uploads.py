@@ -9,9 +9,9 @@ import pytest
 
 from sessions_api.tests.chunks.conftest import MIB, Stage, created, outcomes, place, sha256
 from testing.hammer import connections, workers
-from testing.http.client import RawAnswer, request_bytes
+from testing.http.client import request_bytes
 from testing.http.cluster import Visit
-from testing.http.wire import Cut, Ended, Message
+from testing.http.messages import Cut, Ended, Message
 from testing.parallel import in_parallel
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -24,18 +24,18 @@ def request_of(stage: Stage, session: str, index: int, body: bytes) -> bytes:
     return request_bytes("POST", f"/api/v1/sessions/{session}/chunks", bearer, *place(index), body=body)
 
 
-def upload_all(stage: Stage, requests: list[bytes]) -> list[RawAnswer]:
+def upload_all(stage: Stage, requests: list[bytes]) -> list[Message]:
     """Send the requests at once, each on a connection of its own, the workers taking turns; return the answers."""
     with connections(stage.gateway, len(requests)) as opened:
 
-        def send(number: int) -> RawAnswer:
+        def send(number: int) -> Message:
             opened[number][1].send(requests[number])
-            return opened[number][1].read()
+            return opened[number][1].read_answer()
 
         return in_parallel(len(requests), send)
 
 
-def found(answers: list[RawAnswer]) -> dict[str, int]:
+def found(answers: list[Message]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for answer in answers:
         name = answer.code if answer.status >= 400 else str(answer.status)
