@@ -18,6 +18,7 @@ from benchmarks.processes import DidNotStart, begin_run, stage
 from benchmarks.proxied import latency, throughput
 from benchmarks.sessions import sessions
 from benchmarks.transfer import Broken
+from demo.children import Failed
 
 MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "get": throughput,
@@ -31,7 +32,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "sessions": sessions,
 }
 HEADING = ("measurement", "figure", "value", "target", "")
-FAILURES = (DidNotStart, Broken, FileNotFoundError, RuntimeError, subprocess.CalledProcessError)
+FAILURES = (DidNotStart, Failed, Broken, FileNotFoundError, RuntimeError, subprocess.CalledProcessError)
 
 
 def measure(name: str, seconds: float) -> list[Figure]:

@@ -1,14 +1,13 @@
-"""What the contenders forward to: nginx with fixed answers, a sink for uploads, a cluster that never answers."""
+"""What the contenders forward to: nginx with fixed answers, and a sink for uploads."""
 
 import os
 import shutil
-import socket
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
-from benchmarks.processes import LOAD_CORE, MEBIBYTE, Process, Stage, free_port
+from benchmarks.processes import LOAD_CORE, MEBIBYTE, Process, Stage
+from demo.children import free_port
+from testing.http.cluster import RawCluster, Visit
+from testing.http.messages import Ended
 
 GET_PATH = "/api/v1/chain/info"
 ANSWER = (
@@ -92,59 +91,15 @@ def fixed_backend(stage: Stage) -> str:
     return start_nginx(stage, "backend", locations=locations, cores=(LOAD_CORE,))[1]
 
 
-@contextmanager
-def hung_cluster() -> Iterator[str]:
-    """A cluster that takes connections and never answers; its base URL."""
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+def sink() -> RawCluster:
+    """A cluster that reads request bodies of known length as fast as it can and forgets them."""
+    cluster = RawCluster()
+    cluster.on_head = _swallow
+    return cluster
 
 
-@contextmanager
-def sink() -> Iterator[str]:
-    """A cluster that reads request bodies of known length as fast as it can and forgets them; its base URL."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def _accept(listener: socket.socket) -> None:
-    with suppress(OSError):
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_swallow, args=(connection,), daemon=True).start()
-
-
-def _swallow(connection: socket.socket) -> None:
-    buffer = bytearray(MEBIBYTE)
-    with connection, suppress(OSError):
-        while head := _read_head(connection):
-            lines, _, start = head.partition(b"\r\n\r\n")
-            left = _content_length(lines) - len(start)
-            while left > 0:
-                size = connection.recv_into(buffer, min(left, len(buffer)))
-                if not size:
-                    return
-                left -= size
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}")
-
-
-def _read_head(connection: socket.socket) -> bytes:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        piece = connection.recv(65_536)
-        if not piece:
-            return b""
-        head += piece
-    return head
-
-
-def _content_length(lines: bytes) -> int:
-    for line in lines.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(value)
-    return 0
+def _swallow(visit: Visit) -> None:
+    size = int(visit.request.header("Content-Length") or 0)
+    if visit.discard(size) < size:
+        raise Ended
+    visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}")

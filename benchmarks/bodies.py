@@ -22,8 +22,8 @@ def bodies(bench: Bench) -> Iterator[Figure]:
     """Throughput over that of nginx, and how much the worker grows meanwhile."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with sink() as storage:
-        gateway = bench.kit.start(Upstreams(bench.backend, storage=storage))
-        nginx = Target(peers.nginx_proxy(bench.stage, bench.backend, storage))
+        gateway = bench.kit.start(Upstreams(bench.backend, storage=storage.url))
+        nginx = Target(peers.nginx_proxy(bench.stage, bench.backend, storage.url))
         load(gateway.target(GET_PATH), connections=4, seconds=1)
         (worker,) = gateway.workers()
         for way, measure in (("upload", _upload(bench)), ("download", _download)):

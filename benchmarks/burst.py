@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from benchmarks.load import Target
 
@@ -57,8 +56,8 @@ class Burst:
 def burst(target: Target, *, requests: int, patience: float) -> Burst:
     """Connect, then send all requests in one go, and wait for the answers, but no longer than `patience` seconds."""
     with ExitStack() as connections, selectors.DefaultSelector() as selector:
-        asked = [Asked(connections.enter_context(_connect(target))) for _ in range(requests)]
-        head = _head(target)
+        asked = [Asked(connections.enter_context(target.connect(CONNECT_SECONDS))) for _ in range(requests)]
+        head = target.head("GET")
         for one in asked:
             selector.register(one.connection, selectors.EVENT_READ, one)
             one.began = time.monotonic()
@@ -75,18 +74,6 @@ def _until_silent(selector: selectors.BaseSelector, end: float) -> Iterator[Aske
     while selector.get_map() and (left := end - time.monotonic()) > 0:
         for key, _ in selector.select(left):
             yield key.data
-
-
-def _connect(target: Target) -> socket.socket:
-    parts = urlsplit(target.url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_SECONDS)
-
-
-def _head(target: Target) -> bytes:
-    host = urlsplit(target.url).netloc
-    token = f"Authorization: Bearer {target.token}\r\n" if target.token else ""
-    path = target.url.partition(host)[2]
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{token}\r\n".encode()
 
 
 def _content_length(head: bytes) -> int:

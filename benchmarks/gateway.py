@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Target
-from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage, free_port, workers_of
+from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage, workers_of
+from demo.children import free_port
 
 PYTHON = sys.executable
 SECRET = "a-benchmark-key-that-guards-nothing-0123456789"

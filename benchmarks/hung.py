@@ -3,11 +3,12 @@
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.backends import GET_PATH, hung_cluster
+from benchmarks.backends import GET_PATH
 from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
 from benchmarks.gateway import Upstreams
 from benchmarks.load import RunningLoad, load
+from testing.http.cluster import silent_server
 
 ROUNDS = 3
 PAUSE_MS = 50  # between two requests of a connection: the worker is busy, not drowned
@@ -18,8 +19,8 @@ HUNG_PATH = "/api/v1/wallets"
 
 def hung(bench: Bench) -> Iterator[Figure]:
     """The p99 of a cluster's requests while 64 connections ask for another one that hangs, over the normal p99."""
-    with hung_cluster() as stuck:
-        gateway = bench.kit.start(Upstreams(bench.backend, tron_payment=stuck))
+    with silent_server() as port:
+        gateway = bench.kit.start(Upstreams(bench.backend, tron_payment=f"http://127.0.0.1:{port}"))
         good, bad = gateway.target(GET_PATH), gateway.target(HUNG_PATH)
         load(good, connections=CONNECTIONS, seconds=1)
         normal, beside = [], []

@@ -1,9 +1,11 @@
 """wrk as the load generator, and what it measured."""
 
 import json
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from benchmarks.processes import LOAD_CORE
 
@@ -44,6 +46,18 @@ class Target:
     url: str
     token: str | None = None
     client: str | None = None
+
+    def connect(self, seconds: float) -> socket.socket:
+        """A new connection to the server, with that time-out."""
+        parts = urlsplit(self.url)
+        return socket.create_connection((parts.hostname, parts.port), timeout=seconds)
+
+    def head(self, method: str, *fields: str) -> bytes:
+        """The head of a request with these `Name: value` fields."""
+        host = urlsplit(self.url).netloc
+        path = self.url.partition(host)[2]
+        token = [f"Authorization: Bearer {self.token}"] if self.token else []
+        return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *token, *fields, "", ""]).encode()
 
 
 class RunningLoad:

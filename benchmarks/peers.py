@@ -14,8 +14,9 @@ import jwt
 from benchmarks.backends import start_nginx
 from benchmarks.gateway import SECRET
 from benchmarks.load import Target
-from benchmarks.processes import ROOT, SERVER_CORE, Stage, free_port
+from benchmarks.processes import ROOT, SERVER_CORE, Stage
 from benchmarks.stores import start_mongod
+from demo.children import free_port
 
 HERE = Path(__file__).parent
 VENV = ROOT / "var" / "bench-venv"

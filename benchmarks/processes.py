@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -139,14 +138,6 @@ def answers(url: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def workers_of(process: Process) -> list[int]:

@@ -1,13 +1,12 @@
 """The Redis and the MongoDB of a run, on the load's core."""
 
 import shutil
-import socket
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
-from benchmarks.processes import START_SECONDS, DidNotStart, Stage, free_port
+from benchmarks.processes import Stage
+from demo.children import free_port, wait_for_port
 
 PACKAGED_MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
 
@@ -19,8 +18,8 @@ def start_redis(stage: Stage) -> str:
     if binary is None:
         raise FileNotFoundError("redis-server is not installed")
     port = free_port()
-    stage.start("redis", [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", stage.directory])
-    _wait(port, "redis")
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", stage.directory]
+    wait_for_port(port, stage.start("redis", command), "redis")
     return f"redis://127.0.0.1:{port}/0"
 
 
@@ -32,17 +31,6 @@ def start_mongod(stage: Stage) -> str:
     port, data = free_port(), stage.directory / "mongo"
     data.mkdir()
     Path(binary).chmod(0o755)
-    stage.start("mongod", [binary, "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", data])
-    _wait(port, "mongod")
+    command = [binary, "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", data]
+    wait_for_port(port, stage.start("mongod", command), "mongod")
     return f"mongodb://127.0.0.1:{port}"
-
-
-def _wait(port: int, name: str) -> None:
-    began = time.monotonic()
-    while time.monotonic() - began < START_SECONDS:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise DidNotStart(f"{name} does not listen")

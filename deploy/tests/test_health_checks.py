@@ -1,6 +1,5 @@
 """health_check.py (inside the image) and health_check.sh (from outside), against a real server."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import pytest
 from deploy import health_check
 from deploy.tests.backend import Backend
 from deploy.tests.conftest import DEPLOY, run, tool
+from testing.http.cluster import silent_server
 from testing.servers import free_port
 
 Result = subprocess.CompletedProcess[str]
@@ -76,11 +76,11 @@ def test_a_closed_port_fails_with_one_line(check: Check) -> None:
 def test_the_check_inside_asks_for_a_host_that_the_gateway_accepts(allowed: str, host: str, backend: Backend) -> None:
     backend.health = (200, b'{"status": "healthy"}')
     assert run_inside(backend.port, ALLOWED_HOSTS=allowed).returncode == 0
-    assert backend.health_host == host
+    assert backend.requests[-1].header("Host") == host
 
 
 def test_a_gateway_that_accepts_but_never_answers_fails_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with silent_server() as port:
         monkeypatch.setattr(health_check, "TIMEOUT_SECONDS", 0.1)
-        monkeypatch.setenv("HTTP_PORT", str(silent.getsockname()[1]))
+        monkeypatch.setenv("HTTP_PORT", str(port))
         assert health_check.main() == 1

@@ -120,9 +120,8 @@ def test_a_gateway_that_is_told_to_stop_as_it_starts_stops(tmp_path: Path, secon
 def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connections() -> None:
     with running_clusters() as clusters, running_gateway(BLOCKCHAIN_CORE_URL=clusters.blockchain_core) as gateway:
         token = gateway.issue_token("demo@lucid.test")
-        with socket.create_connection(("127.0.0.1", gateway.port)) as idle, ThreadPoolExecutor() as pool:
-            idle.sendall(b"GET /api/v1/meta/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            assert idle.recv(65536).startswith(b"HTTP/1.1 200")
+        with RawClient(gateway.port) as idle, ThreadPoolExecutor() as pool:
+            assert idle.ask("GET", "/meta/health/live").status == 200
             answer = pool.submit(slow_answer, gateway.port, token)
             time.sleep(2)
             started = time.monotonic()

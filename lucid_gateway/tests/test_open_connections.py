@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ import pytest
 from accounts.tests.stage import wait_until
 from lucid_gateway.server.open_connections import COLUMNS, OpenConnections, column_of, counts, empty, free_row
 from testing.gateway import Gateway, running_gateway
-from testing.http.client import request_bytes
+from testing.http.client import RawClient, request_bytes
+from testing.http.messages import Ended
 
 LIMIT, OVER = 20, 10
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")
@@ -28,20 +28,20 @@ def capped() -> Iterator[Gateway]:
         yield running
 
 
-def connect(port: int, source: str) -> socket.socket:
+def connect(port: int, source: str) -> RawClient:
     """Return a connection from a loopback address, on which half a request has been sent."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
-    with contextlib.suppress(OSError):
-        connection.sendall(HALF)
+    connection = RawClient(port, source=source, timeout=10)
+    connection.send(HALF)
     return connection
 
 
-def is_served(connection: socket.socket) -> bool:
+def is_served(connection: RawClient) -> bool:
     """Send the other half, and return whether an answer comes."""
-    with contextlib.suppress(OSError):
-        connection.sendall(LIVE[-20:])
-        return connection.recv(65536).startswith(b"HTTP/1.1 200")
-    return False
+    connection.send(LIVE[-20:])
+    try:
+        return connection.read_answer().status == 200
+    except (Ended, OSError):
+        return False
 
 
 def asked_once(port: int, source: str) -> bool:
@@ -55,12 +55,12 @@ def workers_of(gateway: Gateway) -> list[int]:
 
 
 @contextlib.contextmanager
-def crowd(port: int, source: str, size: int) -> Iterator[list[socket.socket]]:
+def crowd(port: int, source: str, size: int) -> Iterator[list[RawClient]]:
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(connect(port, source)) for _ in range(size)]
 
 
-def served(crowded: list[socket.socket]) -> int:
+def served(crowded: list[RawClient]) -> int:
     return sum([is_served(connection) for connection in crowded])
 
 

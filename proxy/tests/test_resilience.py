@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -260,24 +259,11 @@ def test_a_cluster_that_was_never_there_is_found_when_it_comes() -> None:
             assert (first := stage.ask()).status == 502
             assert first.code == "5005"
             stage.open_the_circuit()
-            with socket.create_server(("127.0.0.1", port)) as late:
-                threading.Thread(target=serve_ok, args=[late], daemon=True).start()
+            with RawCluster(port):
                 deadline = time.monotonic() + 60
                 while {answer.status for answer in in_parallel(8, lambda _: stage.ask())} != {200}:
                     assert time.monotonic() < deadline
                     time.sleep(0.1)
-
-
-def serve_ok(listener: socket.socket) -> None:
-    """Answer one request on each connection."""
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return
-        with sock:
-            sock.recv(65536)
-            sock.sendall(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n", 1))
 
 
 def test_a_worker_that_is_killed_loses_what_it_had_under_way_and_nothing_else(stage: Stage) -> None:

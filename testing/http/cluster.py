@@ -1,9 +1,10 @@
-"""A cluster's server that keeps every request as it came, and answers, or fails, just as a test says."""
+"""A cluster's server that records every request as it came, and answers, or fails, exactly as a test says."""
 
 import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from proxy.clusters import Instance
 from testing.http.messages import REQUEST_LINE, Cut, Ended, Message
@@ -13,7 +14,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Visit(Wire):
-    """The server's end of one connection."""
+    """The server's end of one connection; `over` is set when it has ended."""
 
     def __init__(self, sock: socket.socket, number: int) -> None:
         super().__init__(sock)
@@ -59,26 +60,25 @@ def saying_and_resetting(*pieces: bytes) -> Behaviour:
 
 
 class RawCluster:
-    """The server, on a free port, a thread for each connection. A context manager.
+    """The server, with a thread for each connection, on the given port or a free one. A context manager.
 
-    `behaviour` is called for each whole request, `on_head` (if there is one) instead, before the body is read.
+    `behaviour` is called after each whole request; `on_head`, if set, is called instead, before the body is read.
     """
 
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    def __init__(self, port: int = 0) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port: int = self.listener.getsockname()[1]
         self.visits: list[Visit] = []
         self.accepted = 0
         self.forget()
 
     def forget(self) -> None:
-        """Close what is open and start anew."""
+        """Close all connections, and start anew."""
         self.hang_up()
         self.requests: list[Message] = []
         self.broken: list[Message] = []
         self.behaviour: Behaviour = saying(OK)
         self.on_head: Behaviour | None = None
-        self.changed = threading.Condition()
 
     def hang_up(self) -> None:
         """Close all connections, as a server does with idle ones."""
@@ -94,7 +94,7 @@ class RawCluster:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.instance.url
 
     @property
     def request(self) -> Message:
@@ -102,12 +102,7 @@ class RawCluster:
         (request,) = self.requests
         return request
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 30) -> bool:
-        """Wait until the condition holds, which is asked anew after each request; return whether it does."""
-        with self.changed:
-            return self.changed.wait_for(condition, seconds)
-
-    def __enter__(self) -> "RawCluster":
+    def __enter__(self) -> Self:
         threading.Thread(target=self.accept, daemon=True).start()
         return self
 
@@ -126,30 +121,31 @@ class RawCluster:
                 threading.Thread(target=self.serve, args=[visit], daemon=True).start()
 
     def serve(self, visit: Visit) -> None:
-        """Serve a connection until either side has enough."""
+        """Serve a connection until either side ends it."""
         with visit, contextlib.suppress(OSError, Ended):
             try:
                 while True:
                     self.serve_one(visit)
             except Cut as cut:
-                self.note(self.broken, cut.message)
+                self.broken.append(cut.message)
             finally:
                 visit.over.set()
 
     def serve_one(self, visit: Visit) -> None:
         visit.request = visit.read_head()
         visit.request.connection = visit.number
-        if self.on_head is not None:
-            self.note(self.requests, visit.request)
-            self.on_head(visit)
-        else:
-            self.note(self.requests, visit.read_body(visit.request))
-            self.behaviour(visit)
+        on_head = self.on_head
+        if on_head is None:
+            visit.read_body(visit.request)
+        self.requests.append(visit.request)
+        (on_head or self.behaviour)(visit)
 
-    def note(self, where: list[Message], message: Message) -> None:
-        with self.changed:
-            where.append(message)
-            self.changed.notify_all()
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[int]:
+    """Yield the port of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:
+        yield server.getsockname()[1]
 
 
 @contextlib.contextmanager

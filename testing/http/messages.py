@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,14 +143,16 @@ class Reader:
         if codings:
             if codings[0].lower() != "chunked":
                 raise Malformed(message.framing())
-            self.read_chunks(message)
+            for _ in self.chunks(message):
+                pass
         elif lengths:
             self.read_exactly(int(lengths[0]), message)
         return message
 
-    def read_chunks(self, message: Message) -> None:
+    def chunks(self, message: Message) -> Iterator[bytes]:
+        """Yield the chunks of the body as they come, and read the trailers; raise Cut or Malformed."""
         while size := self.read_chunk_size(message):
-            self.read_exactly(size, message)
+            yield self.read_exactly(size, message)
             if rest := self.read_until(b"\r\n", message):
                 raise Malformed(rest)
         while line := self.read_until(b"\r\n", message):
@@ -172,15 +175,17 @@ class Reader:
         del self.buffer[: size + len(end)]
         return found
 
-    def read_exactly(self, size: int, message: Message) -> None:
-        """Add so many bytes to the message's body; raise Cut after those that came."""
+    def read_exactly(self, size: int, message: Message) -> bytes:
+        """Add so many bytes to the message's body, and return them; raise Cut after those that came."""
         whole = True
         while whole and len(self.buffer) < size:
             whole = self.more()
-        message.body += self.buffer[:size]
+        piece = bytes(self.buffer[:size])
         del self.buffer[:size]
+        message.body += piece
         if not whole:
             raise Cut(message)
+        return piece
 
 
 def parse_field(line: str) -> tuple[str, str]:

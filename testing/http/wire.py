@@ -41,6 +41,15 @@ class Wire(Reader):
         self.buffer += data
         return bool(data)
 
+    def discard(self, size: int) -> int:
+        """Receive that many bytes, or all up to the end, and return how many they were. They are not kept."""
+        count = min(size, len(self.buffer))
+        del self.buffer[:count]
+        scratch = bytearray(1024 * 1024)
+        while count < size and (received := self.sock.recv_into(scratch, min(size - count, len(scratch)))):
+            count += received
+        return count
+
     def is_closed(self) -> bool:
         """Wait until the other side closes or sends; return whether it closed without another byte."""
         return not self.buffer and not self.more()

@@ -1,7 +1,6 @@
 """GET /meta/health and its probes, with dependencies that are stopped, hung and broken for real."""
 
 import json
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from proxy.choosing.sharing import Sharing, all_instances
 from proxy.operators.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import ask, request_bytes
+from testing.http.cluster import silent_server
 from testing.http.messages import Message
 from testing.servers import RedisServer, free_port, running_redis
 
@@ -52,8 +52,8 @@ def redis_of_its_own() -> Iterator[RedisServer]:
 @pytest.fixture
 def hung_cluster() -> Iterator[str]:
     """The address of a server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with silent_server() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
