@@ -1,6 +1,5 @@
 """nginx as it is deployed, against a real server: TLS, what reaches the gateway, streaming, and its own errors."""
 
-import http.client
 import json
 import socket
 import ssl
@@ -14,28 +13,27 @@ import pytest
 
 from deploy.tests.backend import WAIT_SECONDS, Backend
 from deploy.tests.conftest import Nginx, StartNginx, run
+from testing.http.messages import Message
+from testing.http.wire import Wire
 from testing.servers import free_port
 
 
-def exchange(connection: socket.socket, request: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-    """Send raw bytes; return the answer and its body."""
-    with connection:
-        connection.sendall(request)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        return response, response.read()
+def exchange(connection: socket.socket, request: bytes) -> Message:
+    """Send raw bytes; return the answer."""
+    with Wire(connection) as wire:
+        wire.send(request)
+        return wire.read_answer()
 
 
-def get(nginx: Nginx, target: str, *header_lines: str) -> tuple[http.client.HTTPResponse, Any]:
-    """GET the target over TLS; return the answer and its JSON."""
+def get(nginx: Nginx, target: str, *header_lines: str) -> Message:
+    """GET the target over TLS; return the answer."""
     lines = [f"GET {target} HTTP/1.1", "Host: localhost:8081", "Connection: close", *header_lines, "", ""]
-    response, body = exchange(nginx.connect(), "\r\n".join(lines).encode("latin-1"))
-    return response, json.loads(body)
+    return exchange(nginx.connect(), "\r\n".join(lines).encode("latin-1"))
 
 
 def headers_at_backend(nginx: Nginx, *header_lines: str) -> dict[str, list[str]]:
     """Return what the backend got for each header name when the client sent these lines."""
-    _, seen = get(nginx, "/headers", *header_lines)
+    seen = get(nginx, "/headers", *header_lines).json()
     found: dict[str, list[str]] = {}
     for name, value in seen["headers"]:
         found.setdefault(name, []).append(value)
@@ -48,17 +46,13 @@ def upload(path: str, body: bytes) -> bytes:
     return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
-def assert_is_envelope(response: http.client.HTTPResponse, body: bytes, status: int, code: str) -> None:
+def assert_is_envelope(answer: Message, status: int, code: str) -> None:
     """Check the contract's envelope, its content type and its request id."""
-    assert response.status == status
-    assert response.headers["Content-Type"] == "application/json"
-    error = json.loads(body)["error"]
-    assert set(error) == {"code", "message", "details", "request_id", "timestamp", "service", "version"}
-    assert error["code"] == code
+    error = answer.error()
+    assert (answer.status, error["code"]) == (status, code)
     assert error["message"]
     assert error["details"] == {}
     assert uuid.UUID(error["request_id"]).version == 4
-    assert error["request_id"] == response.headers["X-Request-ID"]
     assert error["timestamp"].endswith("Z")
     assert abs(datetime.now(UTC) - datetime.fromisoformat(error["timestamp"])) < timedelta(minutes=1)
 
@@ -121,7 +115,7 @@ def test_http_2_is_offered(nginx: Nginx) -> None:
     "target", ["/api/v1/a%2Fb//c", "/api/v1/%61/../b?x=%2F&y=a+b", "//api/./v1", "/a;p=1/%2e%2e/b", "//.nginx-error"]
 )
 def test_the_request_target_arrives_as_it_was_sent(nginx: Nginx, target: str) -> None:
-    assert get(nginx, target)[1]["target"] == target
+    assert get(nginx, target).json()["target"] == target
 
 
 def test_forwarded_headers_of_the_client_are_replaced(nginx: Nginx) -> None:
@@ -152,15 +146,15 @@ def test_each_request_gets_an_id_of_its_own_whatever_the_client_sent(nginx: Ngin
 
 def test_the_plain_port_serves_the_same_and_says_that_it_is_plain(nginx: Nginx) -> None:
     plain = socket.create_connection(("127.0.0.1", nginx.http_port), timeout=WAIT_SECONDS)
-    _, body = exchange(plain, b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\n\r\n")
-    assert ["x-forwarded-proto", "http"] in json.loads(body)["headers"]
+    answer = exchange(plain, b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\n\r\n")
+    assert ["x-forwarded-proto", "http"] in answer.json()["headers"]
 
 
 def test_an_answer_cannot_steer_nginx(nginx: Nginx) -> None:
-    response, _ = get(nginx, "/steered")
-    assert response.status == 302
-    assert response.headers["Location"] == "http://gateway/next"
-    assert response.headers["X-Accel-Redirect"] is None
+    answer = get(nginx, "/steered")
+    assert answer.status == 302
+    assert answer.header("Location") == "http://gateway/next"
+    assert answer.header("X-Accel-Redirect") is None
 
 
 def test_the_log_has_no_query(nginx: Nginx) -> None:
@@ -174,16 +168,15 @@ def test_the_log_has_no_query(nginx: Nginx) -> None:
 
 
 def test_a_streamed_answer_arrives_event_by_event(nginx: Nginx, backend: Backend) -> None:
-    with nginx.connect() as connection:
-        connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with Wire(nginx.connect()) as wire:
+        wire.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         backend.to_send.put(b"data: 1\n\n")
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.read1() == b"data: 1\n\n"
+        events = wire.chunks(wire.read_head())
+        assert next(events) == b"data: 1\n\n"
         backend.to_send.put(b"data: 2\n\n")  # sent only now, after the first has arrived
-        assert response.read1() == b"data: 2\n\n"
+        assert next(events) == b"data: 2\n\n"
         backend.to_send.put(b"")
-        assert response.read() == b""
+        assert list(events) == []
 
 
 def test_a_client_that_leaves_ends_the_stream_at_the_gateway(nginx: Nginx, backend: Backend) -> None:
@@ -201,29 +194,25 @@ def test_a_client_that_leaves_ends_the_stream_at_the_gateway(nginx: Nginx, backe
 
 
 def test_an_upload_reaches_the_gateway_before_it_is_complete(nginx: Nginx, backend: Backend) -> None:
-    with nginx.connect() as connection:
-        connection.sendall(
-            b"POST /upload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
-        )
+    with Wire(nginx.connect()) as wire:
+        wire.send(b"POST /upload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
         assert backend.received.get(timeout=WAIT_SECONDS) == b"first"
-        connection.sendall(b"4\r\nlast\r\n0\r\n\r\n")
+        wire.send(b"4\r\nlast\r\n0\r\n\r\n")
         assert backend.received.get(timeout=WAIT_SECONDS) == b"last"
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 201
+        assert wire.read_answer().status == 201
 
 
 def test_an_upload_of_any_size_is_left_to_the_gateway(nginx: Nginx, backend: Backend) -> None:
-    response, _ = exchange(nginx.connect(), upload("/upload", b"x" * 3_000_000))  # nginx's own default limit is 1 MiB
-    assert response.status == 201
+    answer = exchange(nginx.connect(), upload("/upload", b"x" * 3_000_000))  # nginx's own default limit is 1 MiB
+    assert answer.status == 201
     arrived = sum(len(backend.received.get_nowait()) for _ in range(backend.received.qsize()))
     assert arrived == 3_000_000
 
 
 def test_a_refusal_in_the_middle_of_an_upload_reaches_the_client(nginx: Nginx) -> None:
     # Holds only because the gateway reads on for a moment after its answer; a plain close gives 502 half of the time.
-    response, body = exchange(nginx.connect(), upload("/refused", b"x" * 3_000_000))
-    assert (response.status, body) == (401, b'{"error":{}}')
+    answer = exchange(nginx.connect(), upload("/refused", b"x" * 3_000_000))
+    assert (answer.status, answer.body) == (401, b'{"error":{}}')
 
 
 # Errors that nginx makes itself
@@ -231,25 +220,23 @@ def test_a_refusal_in_the_middle_of_an_upload_reaches_the_client(nginx: Nginx) -
 
 def test_a_gateway_that_is_down_gives_502_in_the_envelope(start_nginx: StartNginx) -> None:
     nginx = start_nginx(f"127.0.0.1:{free_port()}")
-    response, body = exchange(
-        nginx.connect(), b"POST /api/v1/x?y=z HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-    )
-    assert_is_envelope(response, body, 502, "LUCID_ERR_5005")
+    answer = exchange(nginx.connect(), b"POST /api/v1/x?y=z HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+    assert_is_envelope(answer, 502, "LUCID_ERR_5005")
     entry = log_entry(nginx, "/api/v1/x")
-    assert (entry["method"], entry["request_id"]) == ("POST", response.headers["X-Request-ID"])
+    assert (entry["method"], entry["request_id"]) == ("POST", answer.header("X-Request-ID"))
 
 
 def test_a_gateway_that_never_answers_gives_504_in_the_envelope(start_nginx: StartNginx, backend: Backend) -> None:
     nginx = start_nginx(f"127.0.0.1:{backend.port}", {"proxy_read_timeout 1h": "proxy_read_timeout 200ms"})
-    response, body = exchange(nginx.connect(), b"GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert_is_envelope(response, body, 504, "LUCID_ERR_5006")
+    answer = exchange(nginx.connect(), b"GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert_is_envelope(answer, 504, "LUCID_ERR_5006")
 
 
 def test_plain_http_on_the_tls_port_gives_400_in_the_envelope(nginx: Nginx) -> None:
     plain = socket.create_connection(("127.0.0.1", nginx.https_port), timeout=WAIT_SECONDS)
-    response, body = exchange(plain, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert_is_envelope(response, body, 400, "LUCID_ERR_1001")
-    assert "HTTPS" in json.loads(body)["error"]["message"]
+    answer = exchange(plain, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert_is_envelope(answer, 400, "LUCID_ERR_1001")
+    assert "HTTPS" in answer.json()["error"]["message"]
 
 
 LONG = b"a" * 17_000
@@ -276,15 +263,15 @@ BAD_REQUESTS = {
 @pytest.mark.parametrize("name", BAD_REQUESTS)
 def test_a_request_that_nginx_refuses_gets_the_envelope(nginx: Nginx, name: str) -> None:
     request, status, code = BAD_REQUESTS[name]
-    assert_is_envelope(*exchange(nginx.connect(), request), status, code)
+    assert_is_envelope(exchange(nginx.connect(), request), status, code)
 
 
 def test_a_refused_method_says_which_are_allowed(nginx: Nginx) -> None:
-    response, _ = exchange(nginx.connect(), b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert "GET" in response.headers["Allow"]
+    answer = exchange(nginx.connect(), b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert "GET" in (answer.header("Allow") or "")
 
 
 def test_a_limit_that_an_operator_adds_gives_413_in_the_envelope(start_nginx: StartNginx, backend: Backend) -> None:
     nginx = start_nginx(f"127.0.0.1:{backend.port}", {"client_max_body_size 0": "client_max_body_size 1k"})
-    response, body = exchange(nginx.connect(), b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
-    assert_is_envelope(response, body, 413, "LUCID_ERR_1010")
+    answer = exchange(nginx.connect(), b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
+    assert_is_envelope(answer, 413, "LUCID_ERR_1010")
