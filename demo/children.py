@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 35
 PR_SET_PDEATHSIG = 1
 PORTS = range(15_000, 32_000)
@@ -71,11 +71,11 @@ def free_port() -> int:
     raise Failed("no port is free")
 
 
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]", name: str) -> None:
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", name: str = "") -> None:
     """Return when something listens on the port; raise Failed if the process ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise Failed(f"{name} did not start")
+    raise Failed(f"{name or process.args!r} did not start")

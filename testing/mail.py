@@ -1,7 +1,6 @@
 """A real SMTP server that keeps what it receives."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -11,8 +10,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 from testing.servers import free_port
-
-WAIT_SECONDS = 60.0
+from testing.waiting import wait_until
 
 
 class Mailbox:
@@ -26,15 +24,14 @@ class Mailbox:
         self.mails.append(BytesParser(_class=EmailMessage, policy=default).parsebytes(envelope.original_content))
         return "250 kept"
 
-    def wait_for(self, address: str, count: int = 1) -> EmailMessage:
-        """Return the count-th mail to the address; raise AssertionError if it does not come."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            found = [mail for mail in self.mails if mail["To"] == address]
-            if len(found) >= count:
-                return found[count - 1]
-            time.sleep(0.02)
-        raise AssertionError(f"no mail number {count} to {address}")
+    def wait_for(self, address: str, count: int = 1, *, subject: str = "") -> EmailMessage:
+        """Return the count-th mail to the address, of that subject if given; raise AssertionError if none comes."""
+
+        def found() -> list[EmailMessage]:
+            mails = [mail for mail in self.mails if mail["To"] == address and subject in ("", mail["Subject"])]
+            return mails[count - 1 : count]
+
+        return wait_until(found)[0]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from testing.mail import Mailbox, running_smtp_server
-from testing.servers import ROOT, die_with_parent, free_port
+from testing.servers import ROOT, START_SECONDS, die_with_parent, free_port
+from testing.waiting import wait_until
 
-START_SECONDS = 120
 STOP_SECONDS = 40
 READY = "Ctrl-C stops everything"
 
@@ -95,8 +94,9 @@ def make_run(folder: Path, *, parent: Sequence[str] = (), **settings: str) -> It
 
 def wait_for_text(output: Path, text: str, process: "subprocess.Popen[bytes]") -> None:
     """Return when the output has the text; raise AssertionError if the process ends or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    while text not in output.read_text():
+
+    def is_there() -> bool:
         assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.05)
+        return text in output.read_text()
+
+    wait_until(is_there, START_SECONDS)

@@ -2,14 +2,14 @@
 
 import contextlib
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from testing.servers import RedisServer, child, folder, free_port, redis_binary, running_redis, wait_for_port
+from testing.waiting import wait_until
 
 GROUP = "lucid"
 DOWN_AFTER_MS = 300
@@ -41,15 +41,6 @@ class SentinelGroup:
 def may_be_promoted(replicas: list[dict[str, Any]]) -> bool:
     """Return whether the Sentinel is connected to the replica, and the replica to the primary."""
     return [(one["flags"], one["master-link-status"]) for one in replicas] == [("slave", "ok")]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Return when the condition holds; raise TimeoutError after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -4,11 +4,9 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,26 +15,18 @@ from pathlib import Path
 import pymongo
 
 from demo import children
+from testing.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-START_SECONDS = 120.0
+START_SECONDS = children.START_SECONDS
 free_port = children.free_port
+wait_for_port = children.wait_for_port
 
 
 def die_with_parent() -> None:
     """End this child at once when its parent is gone."""
     children.end_with_parent(signal.SIGKILL)
-
-
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Return when the server takes connections; raise RuntimeError if it ends or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"{process.args!r} did not start")
 
 
 @contextlib.contextmanager
@@ -137,8 +127,4 @@ def start_replica_set(port: int) -> None:
     with pymongo.MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
         members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
         client.admin.command("replSetInitiate", {"_id": "test", "members": members})
-        deadline = time.monotonic() + START_SECONDS
-        while not client.admin.command("hello")["isWritablePrimary"]:
-            if time.monotonic() > deadline:
-                raise RuntimeError("mongod did not become primary")
-            time.sleep(0.05)
+        wait_until(lambda: client.admin.command("hello")["isWritablePrimary"], START_SECONDS)

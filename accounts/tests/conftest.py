@@ -1,7 +1,6 @@
 """What the account tests share: a real mail server, a login that has got as far as its code, and second factors."""
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +24,9 @@ from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import PASSWORD, ApiClient, make_user
 from lucid_gateway.kernel.redis.access import redis_client
 from lucid_gateway.policy.roles import Role
-from testing.mail import WAIT_SECONDS, Mailbox, running_smtp_server
+from testing.mail import Mailbox, running_smtp_server
 from testing.quick_hashes import QuickArgon2
+from testing.waiting import wait_until
 
 # The subjects of the mails.
 LOGIN, RESET, NOTICE = "Your Lucid login code", "Set a new Lucid password", "Your Lucid account"
@@ -44,10 +44,7 @@ def smtp_server() -> Iterator[tuple[Mailbox, int]]:
 
 def wait_for_senders() -> None:
     """Return when no mail is on its way any more."""
-    deadline = time.monotonic() + 15
-    while mail.waiting._value < mail.waiting._initial_value:  # type: ignore[attr-defined]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_until(lambda: mail.waiting._value == mail.waiting._initial_value)  # type: ignore[attr-defined]
 
 
 @cache
@@ -87,13 +84,7 @@ def mailbox(smtp_server: tuple[Mailbox, int], settings: Settings, monkeypatch: p
 
 def mail_about(mailbox: Mailbox, subject: str, address: str, count: int = 1) -> str:
     """Return the text of the count-th mail about the subject to the address; raise AssertionError without one."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        found = [mail for mail in mailbox.mails if (mail["To"], mail["Subject"]) == (address, subject)]
-        if len(found) >= count:
-            return str(found[count - 1].get_content())
-        time.sleep(0.002)
-    raise AssertionError(f"no mail number {count} to {address} about {subject}")
+    return str(mailbox.wait_for(address, count, subject=subject).get_content())
 
 
 def notices_to(mailbox: Mailbox, address: str) -> str:

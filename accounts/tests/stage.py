@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from typing import Any
@@ -21,6 +21,7 @@ from testing.http.client import ask
 from testing.http.messages import Message
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import free_port, running_redis
+from testing.waiting import wait_until
 
 # What a load would run into; the limits of logins are those of the gateway in service.
 HIGH_LIMITS = {f"RATE_LIMIT_{tier}REQUESTS_PER_MINUTE": "1000000" for tier in ("", "AUTHENTICATED_", "ADMIN_")}
@@ -48,15 +49,6 @@ def from_anywhere() -> str:
 def post(path: str, data: object, **credentials: str) -> bytes:
     """Return a POST from an address of its own."""
     return api("POST", path, data, from_anywhere(), **credentials)
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> float:
-    """Return the seconds that it took to become so; raise AssertionError if it does not."""
-    started = time.monotonic()
-    while not is_so():
-        assert time.monotonic() < started + seconds
-        time.sleep(0.01)
-    return time.monotonic() - started
 
 
 class ReplaceableRedis:

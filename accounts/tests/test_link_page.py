@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 from accounts.tests.conftest import WALLET_ADDRESS, signature_of
 from testing.browser import complaints, noted_requests
 from testing.gateway import Gateway
+from testing.waiting import wait_until
 
 USER = "demo@lucid.test"
 PASSWORD = "Correct-Horse-7"
@@ -36,13 +37,9 @@ class Site:
         """Ask for a mail; return the link to the page that comes."""
         read = self.gateway.log.stat().st_size
         assert ask()[0] == 200
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            log = self.gateway.log.read_bytes()[read:].decode(errors="replace")
-            if found := re.search(rf"http://\S+/{page}#(\S+)\s", log):
-                return f"{self.address(page)}#{found[1]}"
-            time.sleep(0.02)
-        raise AssertionError("no mail")
+        link = re.compile(rf"http://\S+/{page}#(\S+)\s".encode())
+        found = wait_until(lambda: link.search(self.gateway.log.read_bytes(), read))
+        return f"{self.address(page)}#{found[1].decode()}"
 
     def address(self, page: str) -> str:
         """Return the address of a page; the gateway itself believes to be somewhere else."""

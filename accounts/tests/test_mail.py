@@ -15,6 +15,7 @@ from accounts.tests.conftest import code_in
 from conftest import ApiClient
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 
 class NobodyHere(Mailbox):
@@ -49,7 +50,7 @@ def test_the_log_tells_of_a_mail_that_was_not_sent_without_its_text(
 
     with caplog.at_level(logging.DEBUG):
         mail.send_later(lambda: EmailMessage("Subject", "your login code is 424242", to=["owner@example.org"]))
-        wait_for_record(caplog)
+        wait_until(lambda: caplog.records)
 
     (record,) = caplog.records
     assert record.getMessage() == "mail not sent"
@@ -61,7 +62,7 @@ def test_an_address_that_cannot_be_written_is_logged_not_swallowed(
     mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     mail.send_later(lambda: EmailMessage("Subject", "text", to=["a@" + "ü" * 60 + ".org"]))
-    wait_for_record(caplog)
+    wait_until(lambda: caplog.records)
 
     assert caplog.records[0].getMessage() == "mail not sent"
 
@@ -73,7 +74,7 @@ def test_a_refused_recipient_is_not_tried_again(settings: Settings, caplog: pyte
     controller = Controller(nobody, hostname="127.0.0.1", port=settings.EMAIL_PORT)
     controller.start()
     mail.send_later(lambda: EmailMessage("Subject", "text", to=["nobody@example.org"]))
-    wait_for_record(caplog)
+    wait_until(lambda: caplog.records)
     controller.stop()
 
     assert nobody.tries == 1
@@ -94,10 +95,3 @@ def test_the_code_is_not_in_the_log(api: ApiClient, caplog: pytest.LogCaptureFix
     api.send("post", "/auth/verify", {"email": "owner@example.org", "code": code})
 
     assert code not in caplog.text
-
-
-def wait_for_record(caplog: pytest.LogCaptureFixture) -> None:
-    deadline = time.monotonic() + 30
-    while not caplog.records:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -13,10 +13,10 @@ import requests
 from django.conf import settings
 from redis import Redis
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.policy import keys
 from testing.gateway import Gateway, running_gateway
 from testing.servers import RedisServer, child, free_port, redis_binary, running_mongod, running_redis, wait_for_port
+from testing.waiting import wait_until
 
 pytestmark = [pytest.mark.quiet, pytest.mark.usefixtures("db")]
 USER = "demo@lucid.test"

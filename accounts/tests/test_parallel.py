@@ -24,10 +24,11 @@ from accounts.tokens.revocation.revoking import revoke
 from conftest import PASSWORD
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import keys
-from testing.hammer import Hammer, api, hammering, outcome, outcomes
+from testing.hammer import api, hammering, outcome, outcomes
 from testing.http.client import request_bytes
 from testing.http.messages import Message
 from testing.minutes import in_one_minute
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 MANY = 8
@@ -295,14 +296,6 @@ def rebuilds(redis: Redis) -> Iterator[list[str]]:
             watcher.join()
 
 
-def until_rebuilt(redis: Redis, hammer: Hammer) -> None:
-    """Keep hammering until the cache is complete: requests do not wait for it."""
-    deadline = time.monotonic() + 30
-    while not redis.exists(keys.REVOCATIONS_COMPLETE):
-        assert time.monotonic() < deadline
-        hammer.go_on(1)
-
-
 def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_load(
     stage: Stage, person: Person
 ) -> None:
@@ -320,14 +313,14 @@ def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_lo
         with rebuilds(stage.redis.client) as after_flush:
             for _ in range(5):
                 stage.redis.client.flushall()
-                until_rebuilt(stage.redis.client, hammer)
+                wait_until(lambda: stage.redis.client.exists(keys.REVOCATIONS_COMPLETE))
         for _ in range(300):  # some of them in the middle of a rebuild
             stage.redis.client.flushall()
             time.sleep(0.001)
         stage.redis.stop()
         hammer.go_on(2)
         stage.redis.start()
-        until_rebuilt(stage.redis.client, hammer)  # by a worker that tries Redis again
+        wait_until(lambda: stage.redis.client.exists(keys.REVOCATIONS_COMPLETE))  # by a worker that tries Redis again
         hammer.go_on(10)
         # The new server counts from its first rebuild, which may come before anybody watches.
         after_outage = int(stage.redis.client.get(keys.REBUILDS_BEGUN) or 0)

@@ -6,12 +6,13 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from accounts.tests.stage import HIGH_LIMITS, Stage, running_stage, wait_until
+from accounts.tests.stage import HIGH_LIMITS, Stage, running_stage
 from accounts.tests.test_parallel import admin_session
 from testing.gateway import running_gateway
 from testing.hammer import api, outcome
 from testing.http.client import ask, request_bytes
 from testing.servers import running_redis
+from testing.waiting import wait_until
 
 
 def back_up(database: str, copy: Path) -> None:

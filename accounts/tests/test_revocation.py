@@ -1,7 +1,6 @@
 """The cache of revocations in Redis: rebuilt from the database, trusted only while it is complete."""
 
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -13,7 +12,6 @@ from django.utils import timezone
 from redis import Redis
 
 from accounts.models import IssuedToken, User
-from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from accounts.tokens.revocation import rebuild as rebuilding
 from accounts.tokens.revocation.cache import RevocationCache, revocation_cache
@@ -29,6 +27,7 @@ from lucid_gateway.policy import keys
 from testing.parallel import in_parallel
 from testing.redis_monitor import watched_redis
 from testing.servers import failing
+from testing.waiting import wait_until
 
 FAR = 1e12
 
@@ -311,10 +310,7 @@ def test_a_revocation_made_without_redis_reaches_workers_that_noticed_no_outage(
     another_worker()
 
     key = revoked_key(IssuedToken.objects.get(kind="access"))
-    deadline = time.monotonic() + 30
-    while not empty_redis.exists(key):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: empty_redis.exists(key))
     assert outcome(api, tokens.access) == "2003"
 
 

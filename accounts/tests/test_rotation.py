@@ -18,7 +18,7 @@ from django.conf import settings
 
 from accounts.models import SigningKey, User
 from accounts.tests.forge import forge
-from accounts.tests.stage import Person, Stage, running_stage, wait_until
+from accounts.tests.stage import Person, Stage, running_stage
 from accounts.tokens import signing_keys
 from accounts.tokens.keyring import KeyringCache
 from accounts.tokens.signing_keys import Rotation, RotationUnderway, bootstrap, bootstrap_kid, rotate
@@ -28,6 +28,7 @@ from testing.hammer import api, hammering, outcome, outcomes
 from testing.http.client import request_bytes
 from testing.plugin import JWT_SECRET_KEY
 from testing.servers import ROOT
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 FOLLOWED_WITHIN_SECONDS = 10  # two, and what a busy machine adds

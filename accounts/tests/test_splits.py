@@ -11,13 +11,13 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.policy import keys
 from testing.clocks import clock_ahead, needs_faketime
 from testing.gateway import Gateway, manage, running_gateway
 from testing.hammer import api, outcome
 from testing.http.client import ask
 from testing.servers import RedisServer, free_port, running_redis
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 USER = "demo@lucid.test"

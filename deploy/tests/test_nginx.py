@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import time
 import uuid
 import warnings
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from deploy.tests.conftest import Nginx, StartNginx, run
 from testing.http.messages import Message
 from testing.http.wire import Wire
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 
 def exchange(connection: socket.socket, request: bytes) -> Message:
@@ -59,14 +59,12 @@ def assert_is_envelope(answer: Message, status: int, code: str) -> None:
 
 def log_entry(nginx: Nginx, path: str) -> dict[str, Any]:
     """Return the access log's entry for the path; it is written a moment after the client has the answer."""
-    give_up_at = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < give_up_at:
-        for line in (nginx.folder / "access.log").read_text().splitlines():
-            entry: dict[str, Any] = json.loads(line)
-            if entry["path"] == path:
-                return entry
-        time.sleep(0.01)
-    pytest.fail(f"nothing was logged for {path}")
+
+    def entries() -> list[dict[str, Any]]:
+        lines = (nginx.folder / "access.log").read_text().splitlines()
+        return [entry for entry in map(json.loads, lines) if entry["path"] == path]
+
+    return wait_until(entries)[0]
 
 
 # TLS

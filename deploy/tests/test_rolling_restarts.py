@@ -22,6 +22,7 @@ from deploy.tests.conftest import StartNginx
 from testing.gateway import manage, prepared_database
 from testing.http.cluster import RawCluster
 from testing.servers import BIN, child, free_port, wait_for_port
+from testing.waiting import wait_until
 
 START_SECONDS = 30
 
@@ -112,10 +113,7 @@ class Restartable:
         """Tell it to replace its workers, and return when the new ones serve."""
         old = self.workers()
         self.process.send_signal(signal.SIGHUP)
-        until = time.monotonic() + START_SECONDS
-        while old & self.workers():
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        wait_until(lambda: not old & self.workers())
 
     def workers(self) -> set[int]:
         """Return the process ids of the workers."""

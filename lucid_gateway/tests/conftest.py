@@ -63,14 +63,7 @@ class Service:
 
     def login_mail(self, email: str, count: int) -> str:
         """Return the text of the count-th login mail to the address, once it has come."""
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            subject = "Your Lucid login code"
-            found = [mail for mail in self.mailbox.mails if (mail["To"], mail["Subject"]) == (email, subject)]
-            if len(found) >= count:
-                return str(found[count - 1].get_content())
-            time.sleep(0.01)
-        raise AssertionError(f"no login mail number {count} to {email}")
+        return str(self.mailbox.wait_for(email, count, subject="Your Lucid login code").get_content())
 
     def log_in(self, email: str, count: int, first: str = "code", address: str = HOME, **second: str) -> dict[str, Any]:
         """Log in with the `code` or the `token` of the count-th login mail; return the tokens."""

@@ -1,28 +1,22 @@
 """The access log of a real gateway: one line a request, with what an operator asks for and no secrets."""
 
 import json
-import time
 from typing import Any
 
 import pytest
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.tests.conftest import Service
 from testing.gateway import Gateway
 from testing.http.client import RawClient, ask, request_bytes
 from testing.http.messages import Message
+from testing.waiting import wait_until
 
 ANSWERED = {"outcome": "complete", "client": "127.0.0.1"}
 
 
 def lines_of(gateway: Gateway, request_id: str | None) -> list[dict[str, Any]]:
     """Return the lines of a request, once there is one."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if found := [line for line in gateway.access_lines() if line["request_id"] == request_id]:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("no line was written")
+    return wait_until(lambda: [line for line in gateway.access_lines() if line["request_id"] == request_id])
 
 
 def line_of(gateway: Gateway, answer: Message) -> dict[str, Any]:

@@ -5,12 +5,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import gevent
 import pytest
@@ -20,6 +18,7 @@ from lucid_gateway.server.worker import GatewayWorker
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import RawClient, request_bytes
 from testing.servers import BIN, child, free_port
+from testing.waiting import wait_until
 
 
 def slow_answer(port: int, token: str) -> int:
@@ -52,15 +51,6 @@ def children_of(pid: int) -> list[int]:
 
 def workers_of(gateway: Gateway) -> list[int]:
     return children_of(gateway.process.pid)
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return what the condition returns as soon as it is true."""
-    deadline = time.monotonic() + 60
-    while not (met := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return met
 
 
 def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
@@ -101,9 +91,9 @@ def test_a_worker_that_is_told_to_stop_as_it_starts_does_not_hang() -> None:
         for _ in range(3):
             before = set(workers_of(gateway))
             gateway.process.send_signal(signal.SIGHUP)
-            youngest = wait_for(lambda old=before: set(workers_of(gateway)) - old).pop()
+            youngest = wait_until(lambda old=before: set(workers_of(gateway)) - old).pop()
             os.kill(youngest, signal.SIGTERM)
-            wait_for(lambda pid=youngest: pid not in workers_of(gateway))
+            wait_until(lambda pid=youngest: pid not in workers_of(gateway))
 
 
 @pytest.mark.parametrize("seconds", [0, 0.1])
@@ -111,7 +101,7 @@ def test_a_gateway_that_is_told_to_stop_as_it_starts_stops(tmp_path: Path, secon
     env = os.environ | {"HTTP_PORT": str(free_port()), "WEB_CONCURRENCY": "2"}
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
     with child(command, tmp_path / "log", env) as process:
-        wait_for(lambda: len(children_of(process.pid)) == 2)
+        wait_until(lambda: len(children_of(process.pid)) == 2)
         time.sleep(seconds)
         process.terminate()
         assert process.wait(20) == 0  # one that hangs is killed after 30 s

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from django.db import DatabaseError
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.kernel.loops import follow
+from testing.waiting import wait_until
 
 
 def once(calls: list[str], name: str, seconds: float = 0) -> Callable[[], None]:

@@ -12,7 +12,6 @@ from typing import IO
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.kernel.metrics_files.dead_workers import add
 from lucid_gateway.kernel.metrics_files.directory import has_room, reserve
 from lucid_gateway.kernel.metrics_files.last_minute import Ring
@@ -21,6 +20,7 @@ from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
 from testing.http.client import ask
 from testing.http.messages import Message
+from testing.waiting import wait_until
 
 METRICS = "/meta/metrics?format=prometheus"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.server.open_connections import COLUMNS, OpenConnections, column_of, counts, empty, free_row
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import RawClient, request_bytes
 from testing.http.messages import Ended
+from testing.waiting import wait_until
 
 LIMIT, OVER = 20, 10
 LIVE = request_bytes("GET", "/api/v1/meta/health/live")

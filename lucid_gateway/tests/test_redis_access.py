@@ -27,6 +27,7 @@ from lucid_gateway.kernel.redis.connections import time_outs
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
 
@@ -147,21 +148,14 @@ def opened(probe: Probe, times: int = 1) -> RedisBreaker:
     return breaker
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_calls_fail_until_a_probe_succeeds_and_then_nothing_probes_any_more() -> None:
     probe = Probe()
     breaker = opened(probe)
-    until(lambda: probe.asked > 3)
+    wait_until(lambda: probe.asked > 3)
     seconds(lambda: breaker.call(lambda: "never asked"))
 
     probe.succeeds = True
-    until(lambda: breaker.outage is None)
+    wait_until(lambda: breaker.outage is None)
 
     assert breaker.call(lambda: "asked") == "asked"
     asked = probe.asked
@@ -173,7 +167,7 @@ def test_one_probe_runs_however_many_calls_fail_at_once() -> None:
     probe = Probe()
     breaker = opened(probe, times=8)
 
-    until(lambda: probe.asked > 10)
+    wait_until(lambda: probe.asked > 10)
 
     breaker.outage = None
     assert len(probe.threads) == 1
@@ -183,7 +177,7 @@ def test_a_call_that_fails_after_the_recovery_opens_the_breaker_again() -> None:
     probe = Probe()
     probe.succeeds = True
     breaker = opened(probe)
-    until(lambda: breaker.outage is None)
+    wait_until(lambda: breaker.outage is None)
     probe.succeeds = False
 
     seconds(lambda: breaker.call(refuse))
@@ -302,7 +296,7 @@ def test_all_connections_are_dropped_when_redis_is_given_up(server: RedisServer,
     with Redis(port=server.port) as redis:
         assert redis.info("clients")["connected_clients"] > MAX_CONNECTIONS
         breaker.open("a test")
-        until(lambda: redis.info("clients")["connected_clients"] <= 2)  # this one, and the one that probes
+        wait_until(lambda: redis.info("clients")["connected_clients"] <= 2)  # this one, and the one that probes
     breaker.outage = None
 
 
@@ -313,7 +307,7 @@ def test_a_call_that_began_before_an_outage_does_not_begin_another() -> None:
 
     def outlive_an_outage() -> None:
         seconds(lambda: breaker.call(refuse))
-        until(lambda: breaker.outage is None)
+        wait_until(lambda: breaker.outage is None)
         refuse()
 
     seconds(lambda: breaker.call(outlive_an_outage))
@@ -329,7 +323,7 @@ def test_a_slow_redis_is_used_again_only_after_several_fast_answers() -> None:
     probe.fast = [True] * (FAST_PROBES_AFTER_SLOWNESS - 1) + [False] + [True] * FAST_PROBES_AFTER_SLOWNESS
 
     breaker.open("slow", fast_probes=FAST_PROBES_AFTER_SLOWNESS)
-    until(lambda: breaker.outage is None)
+    wait_until(lambda: breaker.outage is None)
 
     assert probe.asked == 2 * FAST_PROBES_AFTER_SLOWNESS
 

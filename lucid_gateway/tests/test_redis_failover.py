@@ -11,7 +11,8 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, redis_c
 from lucid_gateway.kernel.redis.connections import Primary, PrimaryConnection, time_outs
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
 from lucid_gateway.kernel.redis.watch import RedisWatch
-from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group, wait_until
+from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
 

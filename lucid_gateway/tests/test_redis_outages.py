@@ -26,8 +26,8 @@ from ratelimit.tests.crowd import bearer, converse, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import request_bytes
-from testing.sentinel import wait_until
 from testing.servers import BIN, ROOT, RedisServer, child, folder, free_port, redis_binary, running_redis, wait_for_port
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
 

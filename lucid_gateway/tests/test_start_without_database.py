@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.kernel.handover import HEADER, Handover
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
 from testing.http.client import ask
 from testing.http.messages import Message
 from testing.servers import BIN, child, free_port, wait_for_port
+from testing.waiting import wait_until
 
 DENIED, OTHER = "203.0.113.9", "198.51.100.7"
 LIVE = "/meta/health/live"

@@ -18,11 +18,11 @@ import pytest
 import requests
 from django.utils import timezone
 
-from accounts.tests.stage import wait_until
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcomes, volley
 from testing.hammer import workers as hammered
 from testing.http.cluster import OK, RawCluster, Visit
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
 

@@ -33,6 +33,7 @@ from proxy.forwarding.forwarder import Forwarded, forward
 from proxy.tests.conftest import SecondStage
 from testing.http.cluster import OK, Behaviour, RawCluster, Visit, saying, saying_and_closing, saying_and_resetting
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 ENOUGH = Timeouts(connect=30, read=30, total=60)
 SHORT = replace(ENOUGH, total=0.8)
@@ -235,7 +236,7 @@ def chunked(source: object) -> HttpRequest:
 def test_a_body_without_a_length_is_aborted_at_the_limit(raw_cluster: RawCluster) -> None:
     with pytest.raises(RequestTooLarge):
         send(of(raw_cluster.instance), "POST", request=chunked(io.BytesIO(b"x" * 200_000)), limit=150_000)
-    assert raw_cluster.wait_for(lambda: bool(raw_cluster.broken))
+    wait_until(lambda: raw_cluster.broken)
     assert raw_cluster.requests == []
 
 
@@ -270,7 +271,7 @@ def test_an_upload_may_take_longer_than_the_total_time(raw_cluster: RawCluster) 
 def test_a_client_that_leaves_is_a_bad_request_and_completes_nothing(raw_cluster: RawCluster) -> None:
     with pytest.raises(BadRequest):
         send(of(raw_cluster.instance), "POST", request=chunked(Broken(b"1234567")))
-    assert raw_cluster.wait_for(lambda: bool(raw_cluster.broken))
+    wait_until(lambda: raw_cluster.broken)
     assert raw_cluster.requests == []
 
 

@@ -11,6 +11,7 @@ from proxy.tests.conftest import SecondStage
 from testing.http.client import Ask, Connect, RawClient
 from testing.http.cluster import RawCluster, Visit, saying
 from testing.http.messages import Ended
+from testing.waiting import wait_until
 
 SMUGGLED = b"0\r\n\r\nGET /api/v1/admin HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -99,7 +100,7 @@ def test_a_body_shorter_than_announced_is_never_completed(connect: Connect, wall
     client.send(client.head("POST", "/wallets", "Content-Length: 100") + b"only this")
     client.sock.shutdown(1)
     assert client.read_answer().status == 400
-    assert wallets.wait_for(lambda: bool(wallets.broken))
+    wait_until(lambda: wallets.broken)
     assert wallets.requests == []
 
 
@@ -110,7 +111,7 @@ def test_a_chunked_body_that_breaks_off_is_never_completed(connect: Connect, wal
     client.sock.shutdown(1)
     assert client.read_answer().status == 400
     assert client.is_closed()
-    assert wallets.wait_for(lambda: bool(wallets.broken))
+    wait_until(lambda: wallets.broken)
     assert wallets.requests == []
 
 

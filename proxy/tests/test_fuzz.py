@@ -13,7 +13,6 @@ from urllib.parse import quote, unquote
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.policy.headers import HOP_BY_HOP
 from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
 from lucid_gateway.policy.routes import SAFE_IN_PATH
@@ -21,6 +20,7 @@ from proxy.tests.conftest import Stage
 from proxy.tests.http_grammar import ANY_ANSWER, ANYTHING, TOKEN_MARK
 from testing.http.cluster import OK, saying, saying_and_closing
 from testing.http.messages import REQUEST_LINE, TOKEN, VALUE, Cut, Ended, Malformed, Message, Reader
+from testing.waiting import wait_until
 
 A_FEW = settings(max_examples=8 * settings().max_examples)
 IDENTITY = {

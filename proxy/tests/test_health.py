@@ -1,12 +1,10 @@
 """Active health checks: what counts as an answer, when a verdict changes, and that one that hangs delays no other."""
 
 import threading
-import time
 
 import pytest
 from pytest_django.fixtures import Settings
 
-from accounts.tests.stage import wait_until
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.health_checks import Check, HealthChecker, answers, finding_on
 from proxy.choosing.instances import NEVER, InstanceState, states_of
@@ -14,6 +12,7 @@ from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.operators.closing import close_cluster, open_cluster
 from testing.http.cluster import RawCluster, saying
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 SHORT = Timeouts(connect=2, read=2, total=2)
 
@@ -115,9 +114,7 @@ def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Setting
     instances = [(cluster, state_at(1)), (cluster, state_at(2))]
     checker.start_due(instances)
     checker.start_due(instances)
-    deadline = time.monotonic() + 30
-    while "some_cluster|http://127.0.0.1:2" not in checker.verdicts():
-        assert time.monotonic() < deadline
+    wait_until(lambda: "some_cluster|http://127.0.0.1:2" in checker.verdicts())
     assert asked == [1, 2]
     release.set()
 

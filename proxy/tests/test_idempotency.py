@@ -30,6 +30,7 @@ from testing.http.cluster import (
 )
 from testing.http.messages import Cut, Ended, Message
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 CREATED = (
     b"HTTP/1.1 201 Made It\r\nSet-Cookie: a=1\r\nX-Odd: \xe4\r\nSet-Cookie: b=2\r\nContent-Type: x/y\r\n"
@@ -158,7 +159,7 @@ def test_another_request_is_refused_while_the_first_is_under_way(
 ) -> None:
     first = connect()
     first.send(first.head("POST", "/wallets", HEADER, "Content-Length: 1") + b"x")
-    assert wallets.wait_for(lambda: len(wallets.requests) == 1)
+    wait_until(lambda: len(wallets.requests) == 1)
 
     assert ask("POST", "/wallets", HEADER, body=b"y").code == "1001"
     again = ask("POST", "/wallets", HEADER, body=b"x")
@@ -257,7 +258,7 @@ def test_a_worker_that_is_killed_midway_executes_nothing_twice(
 ) -> None:
     first, before = connect(), workers(stage.gateway)
     first.send(first.head("POST", "/wallets", HEADER, f"Content-Length: {len(BODY)}") + BODY)
-    assert wallets.wait_for(lambda: len(wallets.requests) == 1)
+    wait_until(lambda: len(wallets.requests) == 1)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     with pytest.raises((Ended, Cut)):
@@ -298,14 +299,12 @@ def test_the_answer_is_kept_when_the_client_has_left(
 ) -> None:
     first = connect()
     first.send(first.head("POST", "/wallets", HEADER, f"Content-Length: {len(BODY)}") + BODY)
-    assert wallets.wait_for(lambda: len(wallets.requests) == 1)
+    wait_until(lambda: len(wallets.requests) == 1)
     first.reset()
     time.sleep(0.3)  # the gateway looks after clients only after 100 ms: it must not, here
     held.answer_now.set()
 
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (answer := ask("POST", "/wallets", HEADER, body=BODY)).status == 409:
-        assert time.monotonic() < deadline
+    answer = wait_until(lambda: again if (again := ask("POST", "/wallets", HEADER, body=BODY)).status != 409 else None)
     assert (answer.status, answer.all("Idempotent-Replayed")) == (201, ["true"])
     assert len(wallets.requests) == 1
 
@@ -421,11 +420,7 @@ class Customer:
         return self.ask("POST", "/wallets", self.header, body=BODY)
 
     def post_until(self, status: int) -> Message:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while (answer := self.post()).status != status:
-            assert time.monotonic() < deadline, answer
-            time.sleep(0.05)
-        return answer
+        return wait_until(lambda: answer if (answer := self.post()).status == status else None)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What is written down of requests with an Idempotency-Key, and by whom."""
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -25,6 +24,7 @@ from proxy.forwarding.idempotency import answer_once, lease_seconds
 from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, Record
 from proxy.tests.test_idempotency import stalled
 from testing.redis_monitor import watched_redis
+from testing.waiting import wait_until
 
 ANSWER = FirstAnswer(201, "Made It", (("Set-Cookie", "a=1"), ("set-cookie", "b=2")), b"\x00\xff\n\n")
 ROUTE = Route("wallets", ("POST",), "tron_payment", "/api/v1/wallets", "wallet:write", idempotency_key=True)
@@ -110,10 +110,7 @@ def test_a_claim_that_redis_may_have_got_is_taken_back(settings: Settings, empty
     with stalled(settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5), pytest.raises(errors.ServiceUnavailable):
         record().claim(60)
 
-    deadline = time.monotonic() + 30
-    while any(thread.name == "idempotency-release" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(thread.name == "idempotency-release" for thread in threading.enumerate()))
     assert record().claim(60) is None
 
 

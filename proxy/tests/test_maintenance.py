@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import User
-from accounts.tests.stage import wait_until
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
@@ -30,6 +29,7 @@ from proxy.models import Maintenance
 from proxy.operators.closing import close_cluster, end_maintenance, open_cluster
 from testing.parallel import in_parallel
 from testing.redis_monitor import watched_redis
+from testing.waiting import wait_until
 
 CORE = "blockchain_core"
 Twins = tuple[Instance, Instance]

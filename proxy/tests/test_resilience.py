@@ -20,6 +20,7 @@ from testing.http.cluster import OK, RawCluster, Visit, saying, saying_and_reset
 from testing.http.messages import Cut, Ended, Message
 from testing.parallel import in_parallel
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 PLACES = 8
 RESILIENT = {"CLUSTER_BREAKER_ENABLED": "true", "RATE_LIMIT_ENABLED": "false"}
@@ -48,9 +49,7 @@ class Stage:
 
     def open_the_circuit(self) -> None:
         """Ask a failing cluster until all workers refuse to."""
-        deadline = time.monotonic() + 30
-        while self.statuses() != {503}:
-            assert time.monotonic() < deadline
+        wait_until(lambda: self.statuses() == {503})
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +75,7 @@ def stage(whole_stage: Stage) -> Iterator[Stage]:
         cluster.forget()
     yield whole_stage
     whole_stage.wallets.forget()
-    deadline = time.monotonic() + 60
-    while whole_stage.statuses() != {200}:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: whole_stage.statuses() == {200}, every=0.2)
 
 
 def test_a_cluster_that_fails_is_asked_no_more_until_it_recovers(stage: Stage) -> None:
@@ -145,7 +141,7 @@ def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None
     with connections(stage.gateway, 6 * PLACES) as opened:  # the same number to each worker
         for _, connection in opened:
             connection.send(api("GET", "/wallets", token=stage.token))
-        assert stage.wallets.wait_for(lambda: len(stage.wallets.requests) == 2 * PLACES, 60)
+        wait_until(lambda: len(stage.wallets.requests) == 2 * PLACES)
         deadline = time.monotonic() + 30
         while len(select.select([one.sock for _, one in opened], [], [], 1)[0]) < 4 * PLACES:
             assert time.monotonic() < deadline  # the others are refused at once
@@ -184,7 +180,7 @@ def test_clients_that_reset_their_connections_are_no_failures_of_the_cluster(sta
     for number in range(1, 21):
         with RawClient(stage.gateway.port, stage.token) as client:
             client.send(client.head("GET", "/wallets"))
-            assert stage.wallets.wait_for(lambda number=number: len(stage.wallets.requests) == number)  # type: ignore[misc]
+            wait_until(lambda number=number: len(stage.wallets.requests) == number)  # type: ignore[misc]
             client.reset()
         assert stage.wallets.visits[-1].over.wait(5)
     stage.wallets.behaviour = saying(OK)
@@ -196,10 +192,7 @@ def test_workers_report_what_they_see(stage: Stage, empty_redis: Redis) -> None:
     def own() -> list[InstanceReport]:
         return [report for report in read_reports() if report.gateway.endswith(f":{stage.gateway.port}")]
 
-    deadline = time.monotonic() + 30
-    while len({report.worker for report in own()}) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: len({report.worker for report in own()}) == 2)
     assert {(report.cluster, report.breaker) for report in own()} >= {
         ("tron_payment", "closed"), ("node_management", "closed"),
     }  # fmt: skip
@@ -207,9 +200,7 @@ def test_workers_report_what_they_see(stage: Stage, empty_redis: Redis) -> None:
 
 def test_the_log_tells_instance_and_attempts(stage: Stage) -> None:
     stage.ask("/nodes")
-    deadline = time.monotonic() + 30
-    while not (lines := [line for line in stage.gateway.access_lines() if line["cluster"] == "node_management"]):
-        assert time.monotonic() < deadline
+    lines = wait_until(lambda: [line for line in stage.gateway.access_lines() if line["cluster"] == "node_management"])
     assert (lines[-1]["instance"], lines[-1]["attempts"]) == (stage.nodes.url, 1)
     assert len(lines[-1]["trace_id"]) == 32
 
@@ -236,18 +227,13 @@ def test_an_instance_whose_checks_fail_is_passed_over_until_they_succeed() -> No
             HEALTH_CHECK_INTERVAL="1", **RESILIENT,
         ) as gateway:  # fmt: skip
             stage = Stage(gateway, first, second, gateway.issue_token("demo@lucid.test"))
-            deadline = time.monotonic() + 30  # one worker checks, and the other hears of it
-            while not passes_over(stage, first):
-                assert time.monotonic() < deadline
+            wait_until(lambda: passes_over(stage, first))  # one worker checks, and the other hears of it
             before = len(without_health(first))
             checks = len(first.requests) - len(without_health(first))
             assert 1 <= checks <= time.monotonic() - started + 2  # of one worker, not of two
 
             first.behaviour = saying(OK)
-            deadline = time.monotonic() + 30
-            while len(without_health(first)) < before + 5:
-                assert time.monotonic() < deadline
-                stage.ask()
+            wait_until(lambda: stage.ask() and len(without_health(first)) >= before + 5)
 
 
 def test_a_cluster_that_was_never_there_is_found_when_it_comes() -> None:
@@ -260,10 +246,7 @@ def test_a_cluster_that_was_never_there_is_found_when_it_comes() -> None:
             assert first.code == "5005"
             stage.open_the_circuit()
             with RawCluster(port):
-                deadline = time.monotonic() + 60
-                while {answer.status for answer in in_parallel(8, lambda _: stage.ask())} != {200}:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
+                wait_until(lambda: {answer.status for answer in in_parallel(8, lambda _: stage.ask())} == {200})
 
 
 def test_a_worker_that_is_killed_loses_what_it_had_under_way_and_nothing_else(stage: Stage) -> None:

@@ -20,6 +20,7 @@ from proxy.tests.test_breaker import Clock
 from proxy.tests.test_pool import use
 from testing.http.cluster import RawCluster, saying
 from testing.servers import free_port
+from testing.waiting import wait_until
 
 NAMED = Instance("http", "core.test", 80)
 TIMEOUTS = Timeouts(connect=1, read=1, total=2)
@@ -72,10 +73,7 @@ def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
 
 
 def until_it_leads_to(resolver: Resolver, *addresses: Address) -> None:
-    deadline = time.monotonic() + 30
-    while resolver.addresses(NAMED) != addresses:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: resolver.addresses(NAMED) == addresses)
 
 
 def test_a_name_is_asked_for_once_while_it_is_fresh(resolver: Resolver, names: Names, clock: Clock) -> None:

@@ -30,6 +30,7 @@ from testing.gateway import Gateway, running_gateway
 from testing.http.client import Ask, RawClient
 from testing.http.cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
 from testing.http.messages import Cut, Message
+from testing.waiting import wait_until
 
 numbers = itertools.count()
 
@@ -239,9 +240,7 @@ def test_answers_vary_by_what_the_cluster_names(get: Ask, blocks: RawCluster) ->
 def test_an_answer_is_asked_for_anew_when_it_is_no_longer_fresh(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 599"))
     get()
-    until = time.monotonic() + 5
-    while how(get()) == "hit" and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until(lambda: how(get()) != "hit")
     assert len(blocks.requests) == 2
 
 
@@ -342,9 +341,8 @@ def test_permission_is_asked_for_kept_answers_too(get: Ask, caching_gateway: Gat
 def test_the_log_tells_where_answers_came_from(get: Ask, caching_gateway: Gateway, path: str) -> None:
     get()
     get()
-    until = time.monotonic() + 5
-    while len(lines := lines_about(caching_gateway, path)) < 2 and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_until(lambda: len(lines_about(caching_gateway, path)) >= 2)
+    lines = lines_about(caching_gateway, path)
     assert [(line["cache"], line["attempts"]) for line in lines] == [("miss", 1), ("hit", 0)]
 
 
@@ -386,7 +384,7 @@ def test_nobody_waits_for_an_answer_that_was_not_kept_lately(get: Ask, blocks: R
     blocks.behaviour = slowly(unkept, go_on)
     with ThreadPoolExecutor(5) as threads:
         asking = [threads.submit(get) for _ in range(5)]
-        assert blocks.wait_for(lambda: len(blocks.requests) == 6)
+        wait_until(lambda: len(blocks.requests) == 6)
         go_on.set()
     assert {future.result().status for future in asking} == {200}
 
@@ -396,9 +394,9 @@ def test_nobody_waits_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster
     blocks.behaviour = slowly(KEPT, go_on)
     with ThreadPoolExecutor(2) as threads:
         asking = [threads.submit(get, 'If-None-Match: "1"')]
-        assert blocks.wait_for(lambda: len(blocks.requests) == 1)
+        wait_until(lambda: len(blocks.requests) == 1)
         asking.append(threads.submit(get))
-        assert blocks.wait_for(lambda: len(blocks.requests) == 2)
+        wait_until(lambda: len(blocks.requests) == 2)
         go_on.set()
     assert {future.result().status for future in asking} == {200}
 
@@ -421,7 +419,7 @@ def test_a_leader_whose_client_leaves_does_not_take_the_others_along(
     blocks.behaviour = slowly(KEPT, go_on)
     leader = RawClient(caching_gateway.port, token)
     leader.send(leader.head("GET", path))
-    assert blocks.wait_for(lambda: len(blocks.requests) == 1)
+    wait_until(lambda: len(blocks.requests) == 1)
     leader.reset()
     threading.Timer(0.3, go_on.set).start()
     assert {answer.status for answer in at_once(5, get)} == {200}
@@ -442,7 +440,7 @@ def test_a_leader_whose_answer_is_cut_fails_alone(
     blocks.behaviour = cut_the_first
     with RawClient(caching_gateway.port, token) as leader:
         leader.send(leader.head("GET", path))
-        assert blocks.wait_for(lambda: len(blocks.requests) == 1)
+        wait_until(lambda: len(blocks.requests) == 1)
         threading.Timer(0.3, go_on.set).start()
         assert {(answer.status, answer.body) for answer in at_once(5, get)} == {(200, b"block")}
         with pytest.raises(Cut):

@@ -19,6 +19,7 @@ from proxy.choosing.reports import read_reports
 from proxy.choosing.sharing import Sharing
 from proxy.clusters import Cluster, Instance
 from proxy.tests.test_breaker import Clock
+from testing.waiting import wait_until
 
 RULE = BreakerRule(failures_in_a_row=1)
 INSTANCE = Instance("http", "127.0.0.1", 1)
@@ -159,13 +160,6 @@ def test_without_redis_each_worker_probes_for_itself() -> None:
     assert [may_probe("x"), may_probe("x")] == [True, True]
 
 
-def wait_for(condition: object) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_breakers_that_are_switched_off_open_for_nobody(one: Worker, other: Worker) -> None:
     other.state.breaker.rule = NEVER
     one.state.breaker.failed(in_a_row=True)
@@ -203,7 +197,7 @@ def checked(settings: Settings) -> None:
 @pytest.mark.usefixtures("checked")
 def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker) -> None:
     sync(one, other)
-    wait_for(one.checker.verdicts)
+    wait_until(one.checker.verdicts)
     sync(one, other)
     assert (one.state.healthy, other.state.healthy) == (True, True)
     assert other.checker.checks == {}
@@ -213,7 +207,7 @@ def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker)
 def test_without_redis_each_worker_checks_for_itself(one: Worker, other: Worker) -> None:
     for worker in (one, other):
         worker.share_once()
-        wait_for(worker.checker.verdicts)
+        wait_until(worker.checker.verdicts)
         worker.share_once()
     assert (one.state.healthy, other.state.healthy) == (True, True)
 
@@ -237,7 +231,7 @@ def test_what_checks_found_counts_no_more_once_they_are_switched_off(
     one: Worker, other: Worker, settings: Settings, empty_redis: Redis
 ) -> None:
     sync(one)
-    wait_for(one.checker.verdicts)
+    wait_until(one.checker.verdicts)
     sync(one)
     settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": False})
     empty_redis.expire(keys.instance_health(gateway_name()), 60)

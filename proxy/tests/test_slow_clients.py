@@ -16,6 +16,7 @@ from testing.gateway import Gateway, running_gateway
 from testing.http.client import RawClient
 from testing.http.cluster import OK, RawCluster, Visit, saying
 from testing.http.messages import Cut, Ended
+from testing.waiting import wait_until
 
 MIB = 1024 * 1024
 PATIENCE = 1
@@ -136,7 +137,7 @@ def test_half_a_body_gets_408_and_frees_the_clusters_connection(
     assert (answer.status, answer.code, answer.all("connection")) == (408, "1001", ["close"])
     assert client.is_closed()
     assert PATIENCE - 0.5 < time.monotonic() - started < PATIENCE + 10
-    assert cluster.wait_for(lambda: bool(cluster.broken))
+    wait_until(lambda: cluster.broken)
     assert cluster.requests == []
 
 
@@ -163,7 +164,7 @@ def test_a_client_that_does_not_read_is_cut_off(client: RawClient, cluster: RawC
     cluster.behaviour = saying(BIG_ANSWER)
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.send(client.head("GET", "/wallets"))
-    assert cluster.wait_for(lambda: bool(cluster.requests))
+    wait_until(lambda: cluster.requests)
     assert cluster.visits[0].over.wait(PATIENCE + 4)
     with pytest.raises(Cut):
         client.read_answer()

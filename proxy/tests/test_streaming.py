@@ -14,6 +14,7 @@ from proxy.tests.conftest import Stage
 from testing.http.client import Ask, Connect, RawClient
 from testing.http.cluster import OK, Behaviour, RawCluster, Visit, saying_and_closing
 from testing.http.messages import Cut, Ended
+from testing.waiting import wait_until
 
 MIB = 1024 * 1024
 SIZE = 64 * MIB
@@ -163,7 +164,7 @@ def test_a_client_that_leaves_a_silent_cluster_frees_its_connection_at_once(
     wallets.behaviour = say_nothing_more
     client = connect()
     client.send(client.head(method, "/wallets"))
-    assert wallets.wait_for(lambda: len(wallets.requests) == 1)
+    wait_until(lambda: len(wallets.requests) == 1)
     if head:
         client.read_head()
     (visit,) = wallets.visits
@@ -289,7 +290,7 @@ def test_a_client_that_leaves_an_upload_frees_the_clusters_connection(connect: C
     client = connect()
     client.send(client.head("POST", "/wallets", f"Content-Length: {SIZE}") + b"x" * MIB)
     client.close()
-    assert wallets.wait_for(lambda: bool(wallets.broken))
+    wait_until(lambda: wallets.broken)
     assert wallets.requests == []
 
 

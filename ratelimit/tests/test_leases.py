@@ -23,6 +23,7 @@ from ratelimit.middleware import RateLimitHeadersMiddleware
 from ratelimit.models import LimitRule
 from ratelimit.rules import rules_cache
 from ratelimit.throttling import record_decision
+from testing.waiting import wait_until
 
 ONE, TWO = Lease("user:1", "one"), Lease("user:1", "two")
 KEY = keys.concurrent("user:1")
@@ -36,13 +37,6 @@ def quick() -> Iterator[RequestLeases]:
     yield found
     found.held.clear()
     assert found.loop.wait(60)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def ms_left(redis: Redis, lease: Lease) -> float:

@@ -15,6 +15,7 @@ from ratelimit.tests.crowd import access_token
 from testing.gateway import Gateway
 from testing.http.client import RawClient, request_bytes
 from testing.parallel import in_parallel
+from testing.waiting import wait_until
 
 INFO, SLOW = "/chain/info", "/chain/consensus/demo/slow?seconds=1"
 EVENTS = "/api/v1/chain/consensus/demo/events?count=10000&interval=0.05"
@@ -57,10 +58,11 @@ def subject_of(token: str) -> str:
 def wait_for_limit(gateway: Gateway, token: str, limit: int) -> None:
     """Return when every worker sends the limit to the user."""
     time.sleep(SECONDS + 0.5)
-    begun, told = time.monotonic(), set[str]()
-    while told != {str(limit)}:
-        assert time.monotonic() - begun < SOON
-        told = {send(gateway, "GET", INFO, token).headers["X-RateLimit-Limit"] for _ in range(16)}
+
+    def told() -> set[str]:
+        return {send(gateway, "GET", INFO, token).headers["X-RateLimit-Limit"] for _ in range(16)}
+
+    wait_until(lambda: told() == {str(limit)}, SOON)
 
 
 def lift(gateway: Gateway, admin: str, token: str) -> list[int]:
@@ -132,6 +134,4 @@ def test_an_abandoned_stream_releases_its_lease(gateway: Gateway, user: str, lim
 
         assert ask(gateway, user, 8) == ["3005"] * 8
 
-    begun = time.monotonic()
-    while ask(gateway, user) != ["in"]:
-        assert time.monotonic() - begun < SOON
+    wait_until(lambda: ask(gateway, user) == ["in"], SOON)

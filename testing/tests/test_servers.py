@@ -5,11 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from testing.servers import ROOT
+from testing.waiting import wait_until
 
 SLEEPER = """
 import signal
@@ -39,7 +39,4 @@ def test_redis_and_mongod_end_with_the_run_that_started_them(end: signal.Signals
         run.send_signal(end)
         run.wait(20)
 
-    deadline = time.monotonic() + 30
-    while any(is_taken(port) for port in ports) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(is_taken(port) for port in ports)
+    wait_until(lambda: not any(is_taken(port) for port in ports))

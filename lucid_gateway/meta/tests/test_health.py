@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from accounts.tests.stage import wait_until
 from demo.launch import running_clusters
 from lucid_gateway.meta.health import check, overall
 from proxy.choosing.instances import states_of
@@ -21,6 +20,7 @@ from testing.http.client import ask, request_bytes
 from testing.http.cluster import silent_server
 from testing.http.messages import Message
 from testing.servers import RedisServer, free_port, running_redis
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
 

@@ -24,6 +24,7 @@ from testing.http.cluster import RawCluster, Visit, saying_and_closing, saying_a
 from testing.http.messages import Message
 from testing.parallel import in_parallel
 from testing.servers import ROOT, free_port, running_redis
+from testing.waiting import wait_until
 
 METRICS, WALLET = "/meta/metrics", "/wallets/1"
 ROUTE = "api/v1/wallets/<path:rest>"
@@ -68,15 +69,7 @@ class Scene:
         """Do something, after which the sample is higher by so much."""
         before = self.value(name, **labels)
         action()
-        assert wait_for(lambda: self.value(name, **labels) - before, by) == by
-
-
-def wait_for(found: Callable[[], float], wanted: float) -> float:
-    """Return what is found once it is what is wanted, or after a while."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (now := found()) != wanted and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return now
+        wait_until(lambda: self.value(name, **labels) - before == by)
 
 
 def folder_of(gateway: Gateway) -> Path | None:
@@ -104,7 +97,7 @@ def whole_scene() -> Iterator[Scene]:
 def scene(whole_scene: Scene) -> Scene:
     """The gateway with both workers alive; the cluster has forgotten the last test."""
     whole_scene.cluster.forget()
-    assert wait_for(lambda: whole_scene.value("lucid_workers"), 2) == 2
+    wait_until(lambda: whole_scene.value("lucid_workers") == 2)
     return whole_scene
 
 
@@ -140,16 +133,16 @@ def test_a_killed_worker_loses_no_counts_and_leaves_nothing_under_way(scene: Sce
     with hammer.connections(scene.gateway, 2) as opened:
         for _, connection in opened:
             connection.send(hammer.api("GET", WALLET, token=scene.user))
-        assert wait_for(lambda: scene.value("lucid_requests_in_flight"), 3) == 3  # and the one that asks
+        wait_until(lambda: scene.value("lucid_requests_in_flight") == 3)  # and the one that asks
         os.kill(opened[0][0], signal.SIGKILL)
 
-        assert wait_for(lambda: scene.value("lucid_requests_in_flight"), 2) == 2
-        assert wait_for(lambda: scene.value("lucid_workers"), 2) == 2
+        wait_until(lambda: scene.value("lucid_requests_in_flight") == 2)
+        wait_until(lambda: scene.value("lucid_workers") == 2)
         assert scene.value("lucid_requests_total", **WALLETS, status="200") == before > 0
     scene.cluster.forget()
 
-    assert wait_for(lambda: scene.value("lucid_requests_in_flight"), 1) == 1
-    assert wait_for(lambda: scene.figures()["active_connections"], 1) == 1
+    wait_until(lambda: scene.value("lucid_requests_in_flight") == 1)
+    wait_until(lambda: scene.figures()["active_connections"] == 1)
     assert scene.figures()["requests_per_second"] > before / 60
 
 
@@ -168,7 +161,7 @@ def test_the_files_of_dead_workers_are_put_together(scene: Scene) -> None:
         before = infos(scene)
         for pid in hammer.workers(scene.gateway):
             os.kill(pid, signal.SIGKILL)
-        assert wait_for(lambda: left() == set(map(str, hammer.workers(scene.gateway))) and len(left()), 2) == 2
+        wait_until(lambda: left() == set(map(str, hammer.workers(scene.gateway))) and len(left()) == 2)
         assert infos(scene) == before > 0
 
 
@@ -189,7 +182,7 @@ def test_a_reload_keeps_the_counts(scene: Scene) -> None:
     before = infos(scene)
     scene.gateway.process.send_signal(signal.SIGHUP)
 
-    assert wait_for(lambda: len(old & set(hammer.workers(scene.gateway))), 0) == 0
+    wait_until(lambda: len(old & set(hammer.workers(scene.gateway))) == 0)
     assert infos(scene) == before > 0
 
 
@@ -204,7 +197,7 @@ def test_a_stream_is_under_way_until_it_ends_and_counts_then(scene: Scene) -> No
         assert scene.value("lucid_requests_total", **WALLETS, status="200") == before
         scene.cluster.visits[-1].over.set()
 
-        assert wait_for(lambda: scene.value("lucid_requests_in_flight"), 1) == 1
+        wait_until(lambda: scene.value("lucid_requests_in_flight") == 1)
     assert scene.value("lucid_requests_total", **WALLETS, status="200") == before + 1
 
 
@@ -249,7 +242,7 @@ def test_a_request_whose_client_leaves_before_the_answer_is_counted(scene: Scene
     def leave() -> None:
         with RawClient(scene.gateway.port) as connection:
             connection.send(hammer.api("GET", WALLET, token=scene.user))
-            assert scene.cluster.wait_for(lambda: bool(scene.cluster.requests))
+            wait_until(lambda: scene.cluster.requests)
 
     scene.rises("lucid_upstream_requests_total", 1, leave, cluster="tron_payment", outcome="client_left")
 
@@ -315,9 +308,9 @@ def test_who_may_not_watch_is_refused_and_counted_as_everybody(scene: Scene) -> 
 
 def test_open_connections_are_those_of_all_workers(scene: Scene) -> None:
     with hammer.connections(scene.gateway, 6):
-        assert wait_for(lambda: scene.figures()["active_connections"] >= 7, True)
+        wait_until(lambda: scene.figures()["active_connections"] >= 7)
 
-    assert wait_for(lambda: scene.figures()["active_connections"], 1) == 1
+    wait_until(lambda: scene.figures()["active_connections"] == 1)
 
 
 def test_no_label_holds_what_a_client_chose(scene: Scene) -> None:
@@ -369,7 +362,7 @@ def test_percentiles_and_rates_are_right_within_ten_percent() -> None:
         kinds = ["slow"] * 8 + ["failing"] * 10 + ["plain"] * 62
         requests = [hammer.api("GET", f"/wallets/{kind}", token=scene.operator) for kind in kinds]
         in_parallel(10, lambda index: [ask(gateway.port, request) for request in requests[index::10]])
-        assert wait_for(lambda: len(gateway.access_lines()), 81) == 81  # and the one with which it started
+        wait_until(lambda: len(gateway.access_lines()) == 81)  # and the one with which it started
         durations = sorted(line["duration_ms"] for line in gateway.access_lines())
         figures = scene.figures()
 

@@ -9,6 +9,7 @@ import pytest
 from sessions_api.tests.chunks.conftest import CHUNKED, CREATED, MIB, Stage, created, place, sha256
 from testing.http.cluster import Behaviour, Visit, saying, saying_and_closing, saying_and_resetting
 from testing.http.messages import Message
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 BODY = b"x" * 200_000
@@ -83,10 +84,7 @@ def retried(stage: Stage, session: str, body: bytes) -> Message:
 
 def has_come(stage: Stage, session: str) -> None:
     """Wait until the cluster has the head of an upload to the session."""
-    deadline = time.monotonic() + 8
-    while not any(session in visit.request.start for visit in stage.cluster.visits):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: any(session in visit.request.start for visit in stage.cluster.visits), 8)
 
 
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
@@ -99,7 +97,7 @@ def test_a_client_that_leaves_midway_may_come_back_at_once(stage: Stage, framed:
         client.send(head + (BODY[:150_000] if framed else b"%x\r\n%b\r\n" % (150_000, BODY[:150_000])))
         has_come(stage, session)
         client.reset() if reset else client.close()
-    assert stage.cluster.wait_for(lambda: len(stage.cluster.broken) == 1)
+    wait_until(lambda: len(stage.cluster.broken) == 1)
     assert retried(stage, session, BODY).status == 201
     assert stage.cluster.request.body == BODY
     # Its bytes come back beside the retry, or are found when they are needed.
@@ -120,7 +118,7 @@ def test_a_chunk_whose_client_leaves_after_its_last_byte_is_recorded(stage: Stag
         client.send(
             client.head("POST", f"/sessions/{session}/chunks", *place(0), f"Content-Length: {len(BODY)}") + BODY
         )
-        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == 1)
+        wait_until(lambda: len(stage.cluster.requests) == 1)
     left.set()
     assert retried(stage, session, BODY).status == 200
     assert len(stage.cluster.requests) == 1
@@ -138,7 +136,7 @@ def test_an_index_that_is_being_uploaded_is_told_so(stage: Stage) -> None:
         client = stack.enter_context(stage.connect())
         stack.callback(go_on.set)
         client.send(client.head("POST", f"/sessions/{session}/chunks", *place(0), "Content-Length: 3") + b"abc")
-        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == 1)
+        wait_until(lambda: len(stage.cluster.requests) == 1)
         answer = stage.upload(session, 0, b"abc")
         assert (answer.status, answer.code) == (409, "4003")
         assert 1 <= int(answer.all("retry-after")[0]) <= 10

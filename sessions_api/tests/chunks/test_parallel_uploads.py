@@ -13,6 +13,7 @@ from testing.http.client import request_bytes
 from testing.http.cluster import Visit
 from testing.http.messages import Cut, Ended, Message
 from testing.parallel import in_parallel
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 COUNT = 32
@@ -98,7 +99,7 @@ def test_a_retry_repairs_what_killed_workers_left(stage: Stage) -> None:
     with connections(stage.gateway, len(bodies)) as opened:
         for number, (_, connection) in enumerate(opened):
             connection.send(request_of(stage, session, number, bodies[number]))
-        assert stage.cluster.wait_for(lambda: len(stage.cluster.requests) == len(bodies), 60)
+        wait_until(lambda: len(stage.cluster.requests) == len(bodies))
         for pid in workers(stage.gateway):
             os.kill(pid, signal.SIGKILL)
     go_on.set()

@@ -9,6 +9,7 @@ import pytest
 
 from sessions_api.tests.chunks.conftest import CHUNKED, MIB, OCTETS, Stage, chunks, place, sha256
 from testing.http.cluster import saying
+from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 BODY = b"x" * 300_000
@@ -153,7 +154,7 @@ def test_a_body_without_a_length_is_refused_once_it_is_over_the_limit(stage: Sta
 
 def nothing_came_of_it(stage: Stage, session: str) -> None:
     """Check that the cluster has no whole request, nothing is kept, and the index is free."""
-    assert stage.cluster.wait_for(lambda: len(stage.cluster.broken) == 1)
+    wait_until(lambda: len(stage.cluster.broken) == 1)
     assert stage.cluster.requests == []
     assert stage.listed(session) == []
     assert stage.upload(session, 0, b"xyz").status == 201

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from accounts.tests.stage import wait_until
 from sessions_api.tests.chunks.conftest import Stage, created, sha256, stage_of
 from testing.gateway import running_gateway
 from testing.http.cluster import RawCluster, Visit
 from testing.servers import RedisServer, running_redis
+from testing.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
