@@ -17,8 +17,8 @@ from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED
 from accounts.tokens.revocation.revoking import revoke_api_keys
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.places import take_place
 from lucid_gateway.kernel.secrets.digests import secret_hash
+from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import (
     AccountLocked,
     GatewayError,
@@ -98,7 +98,7 @@ def insert_on_a_place(key: ApiKey) -> bool:
     keys = ApiKey.objects.owned_by(key.user_id)
     keys.ended().filter(place__gte=0).update(place=None)
     waiting = keys.live().filter(place=None)
-    return all(take_place(row, "place", places=MAX_KEYS) for row in [*waiting, key])
+    return all(take_slot(row, "place", slots=MAX_KEYS) for row in [*waiting, key])
 
 
 def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | None = None) -> None:

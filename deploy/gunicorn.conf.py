@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from lucid_gateway.kernel.env import environment, go_without_metrics
+from lucid_gateway.kernel.env import disable_metrics, environment
 from lucid_gateway.kernel.handover import Handover, shared_memory
 from lucid_gateway.kernel.logs import logging_config
 from lucid_gateway.kernel.metrics_files.directory import make_directory, reserve
@@ -50,15 +50,15 @@ if metrics_directory is not None:
     # Before prometheus_client is imported: it decides then where it counts.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_directory)
 else:
-    go_without_metrics()
+    disable_metrics()
 
 memory = shared_memory()  # made here, so that the workers inherit it
 
 
 def when_ready(server: Any) -> None:
-    """Say that there is no room for metrics: only now is the log what it will be. Let the workers know of the end."""
+    """Log that there is no space for metrics, now that logging is set up. Let the workers know of the end."""
     if env.METRICS_ENABLED and metrics_directory is None:
-        logging.getLogger(__name__).warning("no room for metrics in /dev/shm: going without (METRICS_ENABLED)")
+        logging.getLogger(__name__).warning("no space for metrics in /dev/shm: metrics are off (METRICS_ENABLED)")
     tell_of_the_end(server)
 
 
@@ -97,10 +97,10 @@ def child_exit(server: Any, worker: Any) -> None:
     if metrics_directory is None:
         return
     # prometheus_client is imported only now, see above.
-    from lucid_gateway.kernel.metrics_files.dead_workers import bury  # noqa: PLC0415
+    from lucid_gateway.kernel.metrics_files.dead_workers import collect_dead_worker  # noqa: PLC0415
 
     try:
-        bury(metrics_directory, worker.pid, living=server.WORKERS)
+        collect_dead_worker(metrics_directory, worker.pid, living=server.WORKERS)
     except Exception as error:  # noqa: BLE001
         logging.getLogger(__name__).warning("metrics of a dead worker", extra={"error": type(error).__name__})
 
@@ -112,7 +112,7 @@ def post_worker_init(worker: Any) -> None:
     # Django is set up by now, and was not before.
     from accounts.tokens.keyring import keyring_cache  # noqa: PLC0415
     from accounts.tokens.revocation.gates import READ_EVERY_SECONDS, late_revocations  # noqa: PLC0415
-    from lucid_gateway.kernel.loops import follow  # noqa: PLC0415
+    from lucid_gateway.kernel.loops import poll  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
     from lucid_gateway.kernel.snapshots.snapshot import revisions  # noqa: PLC0415
@@ -121,15 +121,15 @@ def post_worker_init(worker: Any) -> None:
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
     from ratelimit.rules import refusals, rules_cache  # noqa: PLC0415
 
-    follow(late_revocations.read, seconds=READ_EVERY_SECONDS)
+    poll(late_revocations.read, seconds=READ_EVERY_SECONDS)
     handover = Handover(memory, keyring_cache, rules_cache, closures_cache)
     # The revisions come first: a table is read again if its revision has changed.
-    follow(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, refusals.write, handover.write)
+    poll(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, refusals.write, handover.write)
     handover.take_over()
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)
     share()
-    follow(RedisWatch().look, seconds=WATCH_SECONDS)
+    poll(RedisWatch().check, seconds=WATCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

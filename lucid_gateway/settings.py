@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.kernel.logs import configure_structlog, logging_config
-from lucid_gateway.kernel.redis.connections import NO_RETRY, Primary, PrimaryConnection, time_outs
+from lucid_gateway.kernel.redis.connections import NO_RETRY, Primary, PrimaryConnection, timeout_options
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 
 ENV = environment()
@@ -114,9 +114,8 @@ MIGRATION_MODULES = (
 
 def redis_cache() -> dict[str, Any]:
     """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
-    pool: dict[str, Any] = {
-        "max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY, **time_outs(ENV.REDIS_TIMEOUT_SECONDS),
-    }  # fmt: skip
+    timeouts = timeout_options(ENV.REDIS_TIMEOUT_SECONDS)
+    pool: dict[str, Any] = {"max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY, **timeouts}
     location = ENV.REDIS_URL
     if urlsplit(ENV.REDIS_URL).scheme == "sentinel":
         location, options = sentinel_group()

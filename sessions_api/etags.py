@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from lucid_gateway.kernel.documents import has_tag
+from lucid_gateway.kernel.documents import matches_if_none_match
 from lucid_gateway.policy.errors import PreconditionFailed
 
 ETAG = OpenApiParameter(
@@ -45,7 +45,7 @@ def expected_version(request: Request, tag: str, version: int) -> int | None:
 
 def client_has(request: Request, tag: str) -> bool:
     """Return whether this is a GET or HEAD by a client that already has the resource with this tag."""
-    return request.method in ("GET", "HEAD") and has_tag(request._request, tag)
+    return request.method in ("GET", "HEAD") and matches_if_none_match(request._request, tag)
 
 
 def with_etag(request: Request, tag: str, response: Response) -> Response:

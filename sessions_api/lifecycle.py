@@ -18,7 +18,7 @@ from rest_framework.serializers import ValidationError
 
 from accounts.idempotency import made_once
 from lucid_gateway.audit.events import record
-from lucid_gateway.kernel.places import take_place
+from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
 from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
@@ -57,7 +57,7 @@ def insert_session(user_id: str, *, trust_policy_id: uuid.UUID | None, **fields:
         session = Session(
             user_id=user_id, trust_policy_id=trust_policy_id, created_at=now, updated_at=now, started_at=now, **fields
         )
-        if not take_place(session, "active_slot", places=MAX_ACTIVE):
+        if not take_slot(session, "active_slot", slots=MAX_ACTIVE):
             raise TooManyActiveSessions(details={"limit": MAX_ACTIVE})
     release_missing_policy(session)
     record("session.created", subject=str(session.pk), actor=user_id, max_size_bytes=session.max_size_bytes)

@@ -12,7 +12,7 @@ from django.db.models import F, ProtectedError
 
 from accounts.idempotency import made_once
 from lucid_gateway.audit.events import record
-from lucid_gateway.kernel.places import take_place
+from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
 from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
@@ -46,7 +46,7 @@ def insert_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:
     """Insert a policy into one of its user's slots; raise TooManyPolicies."""
     now = now_ms()
     policy = TrustPolicy(user_id=user_id, created_at=now, updated_at=now, **fields)
-    if not take_place(policy, "slot", places=MAX_POLICIES):
+    if not take_slot(policy, "slot", slots=MAX_POLICIES):
         raise TooManyPolicies(details={"limit": MAX_POLICIES})
     record("trust_policy.created", subject=str(policy.pk), actor=str(user_id), rules=len(policy.rules))
     return policy

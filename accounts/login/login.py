@@ -19,7 +19,7 @@ from accounts.mail import send_login
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from lucid_gateway.audit.events import BLOCKED, FAILURE, record
-from lucid_gateway.kernel.afterwards import afterwards
+from lucid_gateway.kernel.after_response import after_response
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy.errors import (
@@ -230,7 +230,7 @@ def record_failure(credentials: Credentials, error: GatewayError) -> None:
     blocked = isinstance(error, TooManyAttempts)
     if not blocked:
         # After the answer: only an existing account needs this write, which would show in the time.
-        afterwards(lambda: known.update(login_attempts=F("login_attempts") + 1))
+        after_response(lambda: known.update(login_attempts=F("login_attempts") + 1))
     record(
         "login.blocked" if blocked else "login.failed",
         subject=subject, outcome=BLOCKED if blocked else FAILURE, method=method_of(credentials), code=error.code,

@@ -31,7 +31,7 @@ def derive(secret: str, purpose: bytes, length: int) -> bytes:
 def key_material(secret: str, algorithm: str) -> KeyMaterial:
     """Return the keys for an algorithm; the same secret always gives the same keys.
 
-    Raises UnfitKey if the algorithm is RS256 and the secret is not the PEM of an RSA key of at least 2,048 bits.
+    Raises UnusableKey if the algorithm is RS256 and the secret is not the PEM of an RSA key of at least 2,048 bits.
     """
     if algorithm.startswith("HS"):
         return KeyMaterial(secret, jwt.PyJWK(jwk_of(secret.encode(), algorithm), algorithm))

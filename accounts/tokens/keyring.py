@@ -17,7 +17,7 @@ from accounts.models import SigningKey as StoredKey
 from accounts.tokens.key_material import KeyMaterial, key_material
 from accounts.tokens.signing_keys import bootstrap
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt
-from lucid_gateway.kernel.secrets.rsa_keys import UnfitKey
+from lucid_gateway.kernel.secrets.rsa_keys import UnusableKey
 from lucid_gateway.policy.claims import AUDIENCE, CLOCK_SKEW_SECONDS, FOREIGN_HEADERS, ISSUER, REQUIRED
 from lucid_gateway.policy.errors import ServiceUnavailable
 
@@ -125,7 +125,7 @@ def readable_key(row: StoredKey) -> KeyringEntry | None:
         return KeyringEntry(row.kid, row.algorithm, key_material(decrypt(row.secret), row.algorithm))
     except CannotDecrypt:
         logger.error("signing key %s cannot be decrypted: SECRET_KEY_FALLBACKS lacks the old SECRET_KEY", row.kid)  # noqa: TRY400
-    except UnfitKey as error:
+    except UnusableKey as error:
         logger.error("signing key %s is not used: it %s; rotate the signing keys", row.kid, error)  # noqa: TRY400
     return None
 

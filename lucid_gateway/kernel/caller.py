@@ -1,4 +1,4 @@
-"""Who sends a request, as far as its credential tells: no database is asked."""
+"""The caller of a request, as its credential describes it, without a database query."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from lucid_gateway.policy.roles import PERMISSIONS, STAFF, Role
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller: `user_id` (UUID as text), role, and the token's `jti`, family, `exp` and epoch.
+    """`user_id` is a UUID as text; `jti`, `family`, `expires_at` (`exp`) and `epoch` are the token's.
 
-    With an API key `jti` is the key's id, `family` is empty, and `key_permissions` narrow the role's permissions.
+    With an API key, `jti` is the key's id, `family` is empty, and `key_permissions` restrict the role's permissions.
     """
 
     user_id: str
@@ -25,31 +25,29 @@ class Caller:
 
     @property
     def pk(self) -> str:
-        """The key, under the name that DRF and the logs look for."""
+        """The user's id, under the name that DRF's throttles read."""
         return self.user_id
 
     @property
     def is_staff(self) -> bool:
-        """Whether the role is admin or above."""
         return self.role in STAFF
 
     @property
     def by_api_key(self) -> bool:
-        """Whether the credential is an API key: nobody has signed in."""
+        """Whether the credential is an API key rather than a token of a login."""
         return self.key_permissions is not None
 
     @property
     def bucket(self) -> str:
-        """The caller's name in the rules of operators: each user, and each API key on its own."""
+        """The caller's name in operators' rules, which apply to each user and each API key separately."""
         return f"key:{self.jti}" if self.by_api_key else f"user:{self.user_id}"
 
     @property
     def subject(self) -> str:
-        """The subject that the rate limits count."""
+        """The subject of the rate limits (`policy.keys`)."""
         return keys.api_key(self.user_id, self.jti) if self.by_api_key else keys.user(self.user_id)
 
     @property
     def permissions(self) -> frozenset[str]:
-        """What the caller may do."""
         allowed = PERMISSIONS[self.role]
         return allowed if self.key_permissions is None else allowed & self.key_permissions

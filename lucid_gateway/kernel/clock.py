@@ -1,7 +1,7 @@
-"""The clocks of the gateway, the database and Redis: how far they may differ, and how far this gateway's is off.
+"""The clocks of the gateway, the database and Redis, and how far they may differ.
 
-The times of revocations are the database's, the lives of entries in Redis are counted by Redis. What is left to the
-gateway's own clock is whether a token has expired.
+The database's clock gives the times of revocations, and Redis's clock ends its entries. The gateway's own clock only
+decides whether a token has expired.
 """
 
 import time
@@ -18,7 +18,7 @@ NOTICED_SECONDS = 5.0
 
 
 def database_now() -> datetime:
-    """Return the database's time; raise django.db.Error. SQLite has no clock but this machine's."""
+    """Return the database's time; raise django.db.Error. For SQLite that is the time of this machine."""
     if not settings.ON_MONGODB:
         return datetime.now(UTC)
     connection.ensure_connection()
@@ -28,13 +28,15 @@ def database_now() -> datetime:
 
 
 def compare_clock(whose: str, now: float, *, asked_at: float) -> None:
-    """Compare a clock that said `now` when it was asked at `asked_at` (epoch seconds) with this gateway's, and advise
-    the operator while they differ by more than five seconds. What the answer took to come is no difference.
+    """Warn the operator while the clock of `whose` server and this gateway's differ by more than five seconds.
+
+    The server reported `now` for a query sent at `asked_at` (both in epoch seconds). The round trip does not count as
+    a difference.
     """
     ahead = asked_at - now if now < asked_at else min(0.0, time.time() - now)
     if abs(ahead) > NOTICED_SECONDS:
         direction = "ahead of" if ahead > 0 else "behind"
         text = f"The clock of this gateway is {abs(ahead):.0f} s {direction} that of {whose}: synchronise both by NTP."
-        advisories.give(f"clock of {whose}", text)
+        advisories.set(f"clock of {whose}", text)
     else:
-        advisories.take_back(f"clock of {whose}")
+        advisories.clear(f"clock of {whose}")

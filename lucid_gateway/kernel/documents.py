@@ -1,4 +1,4 @@
-"""What is the same for everybody who asks: built once, compressed once, and not sent again to who has it."""
+"""Documents that are the same for all clients: built once, compressed once, and not sent to a client that has them."""
 
 import gzip
 import hashlib
@@ -10,12 +10,12 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import parse_etags
 
-NO_WEIGHT = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
-WORTH_COMPRESSING = 1024  # bytes; below that an answer fits into one packet either way
+ZERO_WEIGHT = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
+MIN_COMPRESSED_BYTES = 1024  # a smaller answer fits into one packet without compression
 
 
 class Document:
-    """An answer's body and fields, with a strong ETag for each coding (RFC 9110, section 8.8.3)."""
+    """The body and headers of an answer, with a strong ETag for each encoding (RFC 9110, section 8.8.3)."""
 
     def __init__(self, body: bytes, content_type: str, *, cache_control: str = "no-cache") -> None:
         self.body = body
@@ -25,24 +25,24 @@ class Document:
 
     @cached_property
     def compressed(self) -> bytes | None:
-        """The body in gzip, None where that saves less than a tenth."""
-        if len(self.body) < WORTH_COMPRESSING:
+        """The gzipped body, or None if compression saves less than a tenth."""
+        if len(self.body) < MIN_COMPRESSED_BYTES:
             return None
         compressed = gzip.compress(self.body, compresslevel=6, mtime=0)
         return compressed if len(compressed) < 0.9 * len(self.body) else None
 
     def answer(self, request: HttpRequest) -> HttpResponse:
-        """Return 304 to a client that has the document, else the document in a coding that the client accepts."""
+        """Return 304 if the client has the document, otherwise the document in an encoding that the client accepts."""
         compressed = self.compressed
-        coded = compressed is not None and accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
-        etag = f'"{self.digest}-gzip"' if coded else f'"{self.digest}"'
-        if has_tag(request, etag):
+        gzipped = compressed is not None and accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
+        etag = f'"{self.digest}-gzip"' if gzipped else f'"{self.digest}"'
+        if matches_if_none_match(request, etag):
             response = HttpResponse(status=304)
             del response.headers["Content-Type"]
         else:
-            response = HttpResponse(compressed if coded else self.body, content_type=self.content_type)
+            response = HttpResponse(compressed if gzipped else self.body, content_type=self.content_type)
             response.headers["Content-Length"] = str(len(response.content))
-            if coded:
+            if gzipped:
                 response.headers["Content-Encoding"] = "gzip"
         response.headers["ETag"], response.headers["Cache-Control"] = etag, self.cache_control
         if compressed is not None:
@@ -51,21 +51,21 @@ class Document:
 
 
 def json_document(data: Any, *, content_type: str = "application/json", cache_control: str = "no-cache") -> Document:
-    """Return the data as a document in JSON; it ends with a newline, as a terminal wants it."""
+    """Return the data as a JSON document; it ends with a newline, so that a terminal shows its prompt on a new line."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return Document(f"{text}\n".encode(), content_type, cache_control=cache_control)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether a client takes gzip (RFC 9110, section 12.5.3)."""
+    """Return whether an Accept-Encoding field allows gzip (RFC 9110, section 12.5.3)."""
     accepted = {}
     for item in accept_encoding.lower().split(","):
-        coding, _, weight = item.partition(";")
-        accepted[coding.strip()] = not NO_WEIGHT.fullmatch(weight)
+        encoding, _, weight = item.partition(";")
+        accepted[encoding.strip()] = not ZERO_WEIGHT.fullmatch(weight)
     return accepted.get("gzip", accepted.get("*", False))
 
 
-def has_tag(request: HttpRequest, etag: str) -> bool:
-    """Return whether If-None-Match names the ETag, by the weak comparison (RFC 9110, section 13.1.2)."""
+def matches_if_none_match(request: HttpRequest, etag: str) -> bool:
+    """Return whether If-None-Match names the ETag, by weak comparison (RFC 9110, section 13.1.2)."""
     known = parse_etags(request.META.get("HTTP_IF_NONE_MATCH", ""))
     return known == ["*"] or etag in (tag.removeprefix("W/") for tag in known)

@@ -1,6 +1,6 @@
-"""The settings that come from the environment: read once, typed, and loud when wrong.
+"""The settings from the environment: typed, and read once. The gateway does not start if one is wrong.
 
-Nothing else in the project reads `os.environ`.
+No other module of the project reads `os.environ`.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from lucid_gateway.kernel.secrets.rsa_keys import UnfitKey, rsa_private_key
+from lucid_gateway.kernel.secrets.rsa_keys import UnusableKey, rsa_private_key
 from lucid_gateway.policy.claims import HMAC_KEY_BYTES, MIN_RSA_BITS
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.tiers import TIERS
@@ -35,13 +35,13 @@ MIN_DISTINCT_CHARACTERS = 8
 PLACEHOLDERS = ("changeme", "change-me", "change_me", "your-secret", "placeholder", "insecure")
 
 HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
-# Options of MONGODB_URI that could lose a revocation, and the values that cannot (in settings.py).
+# Options of MONGODB_URI that could lose a revocation, with the only safe value, which settings.py sets.
 MONGODB_GUARANTEES = {"w": "majority", "journal": "true", "readpreference": "primary"}
 SENTINEL_GROUP = re.compile(r"sentinel://([^/]*@)?[^/@,]+:[0-9]+(,[^/@,]+:[0-9]+)*/[^/]+(/[0-9]+)?")
 
 
 def split_commas(value: Any) -> Any:
-    """Turn `a, b` into ("a", "b")."""
+    """Turn the text `a, b` into ("a", "b")."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -50,7 +50,7 @@ def split_commas(value: Any) -> Any:
 def instance_addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
     """Return the addresses of a cluster's instances; raise ValueError.
 
-    Each is scheme, host and port: no path, user or query that a request could be mixed with.
+    Each consists of scheme, host and port only, because each request brings its own path and query.
     """
     if not all(is_origin(url) for url in urls):
         raise ValueError("expected http://host:port or https://host:port, several separated by commas")
@@ -67,11 +67,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConfigurationError(Exception):
-    """A setting is missing or wrong; the text is one line that names the variable, never its secret."""
+    """A setting is missing or wrong; the message is one line that names the variable, never its value if secret."""
 
 
 class EnvironmentSource(PydanticBaseSettingsSource):
-    """Gives each field the value of `NAME`, or what the file named by `NAME_FILE` holds."""
+    """Reads each field from the variable `NAME`, or from the file that `NAME_FILE` names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return (value or None, field name, False): the values are plain text, never JSON."""
@@ -100,7 +100,7 @@ class FixedEnvironment(BaseSettings):
     """The variables of the environment, except those of the tiers and the clusters."""
 
     model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", frozen=True)
-    # Django's settings ask each value for this name; where it is missing, pydantic searches long on each request.
+    # Django's settings look for this attribute on each value; without it, pydantic's search slows down each request.
     _mask_wrapped: ClassVar[bool] = True
 
     SERVICE_NAME: str = "api-gateway"
@@ -166,27 +166,27 @@ class FixedEnvironment(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read from keyword arguments (tests) and from the environment, nothing else."""
+        """Read keyword arguments (tests) and the environment only."""
         return init_settings, EnvironmentSource(settings_cls)
 
     @property
     def in_production(self) -> bool:
-        """True wherever the secure rules hold; staging counts as production."""
+        """Whether the rules for secure settings apply; staging counts as production."""
         return self.ENVIRONMENT in ("production", "staging")
 
     @property
     def docs_enabled(self) -> bool:
-        """True where /docs and /openapi.json are served."""
+        """Whether /docs and /openapi.json are served."""
         return self.API_DOCS_ENABLED or self.DEBUG
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
-        """The networks whose X-Forwarded-* and X-Request-ID headers are believed."""
+        """The networks whose X-Forwarded-* and X-Request-ID headers are trusted."""
         return tuple(ipaddress.ip_network(network) for network in self.TRUSTED_PROXIES)
 
     @property
     def sqlite_file(self) -> Path:
-        """SQLITE_PATH, taken from the project's folder when it is relative."""
+        """SQLITE_PATH, relative to the project's folder."""
         return BASE_DIR / self.SQLITE_PATH
 
     @field_validator("LOG_LEVEL", "LOG_FORMAT", mode="before")
@@ -200,15 +200,15 @@ class FixedEnvironment(BaseSettings):
     @field_validator("CORS_ORIGINS")
     @classmethod
     def explicit_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        """Credentials are allowed across origins, so each origin must be named."""
+        """Cross-origin requests may carry credentials, so each origin must be listed."""
         if not all(is_origin(origin) for origin in origins):
-            raise ValueError("expected origins such as https://app.example.org, separated by commas; `*` is refused")
+            raise ValueError("expected origins such as https://app.example.org, separated by commas; not `*`")
         return tuple(origin.rstrip("/").lower() for origin in origins)
 
     @field_validator("ALLOWED_HOSTS")
     @classmethod
     def host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        """A host is a name alone: with a scheme or a port it would match no request."""
+        """An entry with a scheme or a port would match no request."""
         if not all(HOST.fullmatch(host) for host in hosts):
             raise ValueError("expected host names such as api.example.org, without scheme or port")
         return hosts
@@ -216,7 +216,7 @@ class FixedEnvironment(BaseSettings):
     @field_validator("TRUSTED_PROXIES")
     @classmethod
     def networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        """Each entry is an address or a CIDR network."""
+        """Each entry must be an address or a CIDR network."""
         try:
             for network in networks:
                 ipaddress.ip_network(network)
@@ -227,7 +227,7 @@ class FixedEnvironment(BaseSettings):
     @field_validator("RATE_LIMIT_OBSERVE_ONLY")
     @classmethod
     def known_tiers(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
-        """Each entry is a tier: a misspelled one would go on refusing."""
+        """Each entry must be a tier; a misspelled tier would still refuse requests."""
         if not set(tiers) <= set(TIERS):
             raise ValueError(f"expected tiers, separated by commas: {', '.join(TIERS)}")
         return tiers
@@ -235,7 +235,7 @@ class FixedEnvironment(BaseSettings):
     @field_validator("PUBLIC_BASE_URL")
     @classmethod
     def public_base_url(cls, url: str) -> str:
-        """The base of mailed links is an origin."""
+        """The base of mailed links must be an origin."""
         if not is_origin(url):
             raise ValueError("expected an address such as https://api.example.org")
         return url.rstrip("/")
@@ -243,7 +243,7 @@ class FixedEnvironment(BaseSettings):
     @field_validator("REDIS_URL")
     @classmethod
     def redis_url(cls, url: str) -> str:
-        """One server, or a Sentinel group as sentinel://host:port,host:port/master-name[/database]."""
+        """Accept one server, or a Sentinel group as sentinel://host:port,host:port/master-name[/database]."""
         scheme = url.partition("://")[0]
         if scheme in ("redis+cluster", "rediss+cluster"):
             raise ValueError("is a Redis Cluster, which is not supported yet; expected a single server or sentinel://")
@@ -258,26 +258,26 @@ class FixedEnvironment(BaseSettings):
     @field_validator("MONGODB_URI")
     @classmethod
     def mongodb_uri(cls, uri: str) -> str:
-        """A MongoDB connection string that weakens no write: what was acknowledged survives a failover, and is read."""
+        """Refuse options with which an acknowledged write could be lost in a failover, or not be read."""
         if uri and uri.partition("://")[0] not in ("mongodb", "mongodb+srv"):
             raise ValueError("expected mongodb:// or mongodb+srv://")
         for name, value in parse_qsl(uri.partition("?")[2].replace(";", "&")):
             expected = MONGODB_GUARANTEES.get(name.lower())
             if expected is not None and value.lower() != expected:
-                raise ValueError(f"has the option {name}; expected {expected} for it, or none: that is always so")
+                raise ValueError(f"has the option {name}; expected {name}={expected}, or leave it out")
         return uri
 
     @field_validator("JWT_SECRET_KEY")
     @classmethod
     def long_enough(cls, secret: str) -> str:
-        """RFC 7518, section 3.2: an HMAC key is at least as long as the hash."""
+        """An HMAC key must be at least as long as the hash (RFC 7518, section 3.2)."""
         if len(secret) < MIN_SECRET_LENGTH:
             raise ValueError(f"is {len(secret)} characters long; expected at least {MIN_SECRET_LENGTH}")
         return secret
 
     @model_validator(mode="after")
-    def a_key_for_the_algorithm(self) -> Self:
-        """An HMAC key is as long as the hash (RFC 7518, section 3.2); an RSA key cannot be derived from any text."""
+    def key_for_algorithm(self) -> Self:
+        """Check the key's length for HMAC (RFC 7518, section 3.2), or that it is an RSA key for RS256."""
         needed = HMAC_KEY_BYTES.get(self.JWT_ALGORITHM, 0)
         if len(self.JWT_SECRET_KEY.encode()) < needed:
             raise ConfigurationError(
@@ -286,21 +286,20 @@ class FixedEnvironment(BaseSettings):
         if self.JWT_ALGORITHM == "RS256":
             try:
                 rsa_private_key(self.JWT_SECRET_KEY)
-            except UnfitKey as error:
+            except UnusableKey as error:
                 expected = f"an RSA private key in PEM of at least {MIN_RSA_BITS} bits for RS256"
                 raise ConfigurationError(f"JWT_SECRET_KEY: {error}; expected {expected}") from error
         return self
 
     @model_validator(mode="after")
     def preload_with_subdomains(self) -> Self:
-        """Browsers' lists take a host with all its subdomains only (https://hstspreload.org)."""
+        """Browsers' preload lists accept a host only with all its subdomains (https://hstspreload.org)."""
         if self.HSTS_PRELOAD and not self.HSTS_INCLUDE_SUBDOMAINS:
             raise ConfigurationError("HSTS_PRELOAD: is true; expected HSTS_INCLUDE_SUBDOMAINS to be true, too")
         return self
 
     @model_validator(mode="after")
     def secure_in_production(self) -> Self:
-        """Refuse to start insecurely in production."""
         if self.in_production:
             for problem in production_problems(self):
                 raise ConfigurationError(problem)
@@ -308,7 +307,7 @@ class FixedEnvironment(BaseSettings):
 
 
 def from_policy() -> dict[str, Any]:
-    """Return the settings that follow the tables: the numbers of each tier, the addresses of each cluster."""
+    """Return the settings that the policy tables define: rate and burst of each tier, addresses of each cluster."""
     settings: dict[str, Any] = {}
     for tier in TIERS.values():
         settings |= {tier.rate_setting: (Positive, tier.rate), tier.burst_setting: (Count, tier.burst)}
@@ -331,7 +330,7 @@ def is_origin(url: str) -> bool:
 
 
 def has_valid_port(url: str) -> bool:
-    """Return whether the text can be split as a URL and its port, if it names one, is a port."""
+    """Return whether the text is a URL whose port, if any, is between 1 and 65535."""
     try:
         return urlsplit(url).port != 0
     except ValueError:
@@ -339,7 +338,7 @@ def has_valid_port(url: str) -> bool:
 
 
 def production_problems(env: Environment) -> list[str]:
-    """Return a line for each thing that must not be in production, the first to mend first."""
+    """Return a line for each setting that is not allowed in production, the most important first."""
     problems = []
     if env.DEBUG:
         problems.append("DEBUG: is true in production; expected false")
@@ -354,7 +353,7 @@ def production_problems(env: Environment) -> list[str]:
 
 
 def secret_weakness(env: Environment, name: str) -> str | None:
-    """Return what is wrong with the secret, without the secret, or None."""
+    """Return a line that says why the secret is weak, without the secret itself, or None."""
     secret: str = getattr(env, name)
     if not secret:
         return f"{name}: is missing; expected at least {MIN_SECRET_LENGTH} random characters"
@@ -367,7 +366,7 @@ def secret_weakness(env: Environment, name: str) -> str | None:
 
 
 def load(values: Mapping[str, Any] | None = None) -> Environment:
-    """Return the typed environment; raise ConfigurationError with one line on the first thing that is wrong."""
+    """Return the typed environment; raise ConfigurationError for the first wrong setting."""
     try:
         return Environment(**(values or {}))
     except ValidationError as error:
@@ -375,7 +374,7 @@ def load(values: Mapping[str, Any] | None = None) -> Environment:
 
 
 def describe(error: ValidationError) -> str:
-    """Return one line for the first problem: the variable, what is wrong, what is expected; never the value."""
+    """Return a line for the first problem: the variable, the problem and the expected value, never the actual one."""
     first = error.errors(include_input=False, include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "environment"
     if first["type"] == "missing":
@@ -384,16 +383,16 @@ def describe(error: ValidationError) -> str:
 
 
 def metrics_directory() -> Path | None:
-    """Return where this gateway's workers keep their metrics; None in a process that is none of them.
+    """Return the folder in which the gateway's workers keep their metrics; None in a process that is not a worker.
 
-    deploy/gunicorn.conf.py sets the variable, which is prometheus_client's.
+    deploy/gunicorn.conf.py sets prometheus_client's variable.
     """
     path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(path) if path else None
 
 
-def go_without_metrics() -> None:
-    """Let METRICS_ENABLED be false from now on, in this process and its children."""
+def disable_metrics() -> None:
+    """Set METRICS_ENABLED to false for this process and its children."""
     os.environ.pop("METRICS_ENABLED_FILE", None)
     os.environ["METRICS_ENABLED"] = "false"
     environment.cache_clear()
@@ -401,7 +400,7 @@ def go_without_metrics() -> None:
 
 @cache
 def environment() -> Environment:
-    """Return this process's environment; end the process if it is wrong."""
+    """Return this process's environment; end the process if a setting is wrong."""
     try:
         return load()
     except ConfigurationError as error:
@@ -409,5 +408,5 @@ def environment() -> Environment:
 
 
 def stop(error: ConfigurationError) -> NoReturn:
-    """End the process with one line (LUCID_ERR_5004)."""
+    """End the process with a one-line message (LUCID_ERR_5004)."""
     raise SystemExit(f"LUCID_ERR_5004 configuration error: {error}") from None

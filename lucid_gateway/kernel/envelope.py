@@ -1,4 +1,4 @@
-"""The one shape of an error: the JSON envelope of the contract. Free of Django, so that the server can use it, too."""
+"""The JSON envelope of every error (contract). It does not import Django, so that the server can use it, too."""
 
 import json
 from datetime import UTC, datetime
@@ -9,12 +9,12 @@ from lucid_gateway.policy.errors import GatewayError
 
 
 def error_body(error: GatewayError, request_id: str) -> bytes:
-    """Return the envelope as the body of an answer; it ends with a newline, as a terminal wants it."""
+    """Return the envelope as the body of an answer, with a newline at its end for terminals."""
     return json.dumps(envelope(error, request_id), separators=(",", ":")).encode() + b"\n"
 
 
 def envelope(error: GatewayError, request_id: str) -> dict[str, Any]:
-    """Return the envelope as the contract has it, ready to be dumped as JSON."""
+    """Return the envelope as JSON data, in the contract's form."""
     return {
         "error": {
             "code": error.code,

@@ -1,4 +1,4 @@
-"""The one place where an exception becomes an answer, from every layer of Django and DRF."""
+"""Turns exceptions of every layer of Django and DRF into answers."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ from lucid_gateway.policy import errors
 
 logger = logging.getLogger(__name__)
 
-# DRF's code for what is wrong with a field -> the error for a request in which only that is wrong.
+# DRF's code for a problem with a field -> the error for a request with only that kind of problem.
 SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
     "required": errors.FieldMissing,
     "null": errors.FieldMissing,
@@ -40,7 +40,7 @@ SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
 
 
 def error_response(request: HttpRequest | None, error: errors.GatewayError) -> HttpResponse:
-    """Return the whole answer to the error: status, envelope and the headers that its status asks for."""
+    """Return the complete answer for the error: status, envelope, and the headers that the status requires."""
     record = record_of(request) if request is not None else None
     body = error_body(error, record.request_id if record else "")
     response = HttpResponse(body, status=error.status, content_type="application/json")
@@ -56,7 +56,7 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError) -> H
 
 
 def drf_exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse:
-    """Answer whatever a DRF view raised (the setting EXCEPTION_HANDLER)."""
+    """Answer an exception of a DRF view (DRF's setting EXCEPTION_HANDLER)."""
     request: HttpRequest = context["request"]._request
     response = error_response(request, translate(exc))
     if isinstance(exc, drf.MethodNotAllowed):
@@ -65,7 +65,7 @@ def drf_exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpRes
 
 
 def translate(exc: Exception) -> errors.GatewayError:
-    """Return the gateway's error for an exception of a library or of Django; log the ones nobody expected."""
+    """Return the gateway's error for any exception; log unexpected ones and those of the database."""
     match exc:
         case errors.GatewayError():
             return exc
@@ -89,7 +89,6 @@ def translate(exc: Exception) -> errors.GatewayError:
 
 
 def translate_drf(exc: drf.APIException) -> errors.GatewayError:
-    """Return the gateway's error for one of DRF's."""
     match exc:
         case drf.ValidationError():
             return invalid_fields(list(field_problems(exc.detail)))
@@ -115,7 +114,7 @@ def translate_drf(exc: drf.APIException) -> errors.GatewayError:
 
 
 def field_problems(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
-    """Yield {field, message, code} for each problem in DRF's nested detail; fields inside others join with dots."""
+    """Yield {field, message, code} for each problem in DRF's nested detail; dots join the names of nested fields."""
     if isinstance(detail, Mapping):
         for name, inner in detail.items():
             at = "" if name == "non_field_errors" else str(name)
@@ -129,7 +128,7 @@ def field_problems(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
 
 
 def invalid_fields(problems: list[dict[str, str]]) -> errors.InvalidRequest:
-    """Return the specific error when there is one reason, else LUCID_ERR_1001; both list the problems."""
+    """Return the specific error if all problems have the same code, otherwise LUCID_ERR_1001, with the problems."""
     reasons = {problem["code"] for problem in problems}
     single = SINGLE_REASONS.get(reasons.pop()) if len(reasons) == 1 else None
     return (single or errors.InvalidRequest)(details={"validation_errors": problems})
@@ -139,20 +138,19 @@ def invalid_fields(problems: list[dict[str, str]]) -> errors.InvalidRequest:
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Answer a request that Django refused: a wrong Host, too many fields and the like."""
+    """Answer a request that Django refused, such as for a wrong Host or too many fields."""
     return error_response(request, errors.BadRequest())
 
 
 def permission_denied(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
-    """Answer a refused permission or a failed CSRF check."""
+    """Answer a request without the permission, or with a failed CSRF check."""
     return error_response(request, errors.InsufficientPermissions(reason or None))
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Answer an unknown path."""
     return error_response(request, errors.NotFound(reason="unknown_path"))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer an exception that left a view or a middleware; Django has logged it."""
+    """Answer an unhandled exception of a view or a middleware; Django has logged it."""
     return error_response(request, errors.InternalError())

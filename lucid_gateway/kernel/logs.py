@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard output, or readable lines for a terminal."""
+"""Structured logs on standard output: one JSON object per line, or readable lines for a terminal."""
 
 import logging
 import sys
@@ -8,11 +8,11 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# Without local variables: they hold tokens, codes and passwords.
+# Without local variables, because they can contain tokens, codes and passwords.
 TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
-# What our own calls of the standard library's loggers give as `extra`; Django's extras hold whole requests.
+# The `extra` fields of the gateway's own calls of the standard library's loggers; Django's can contain whole requests.
 EXTRAS = ("request_id", "client", "error", "reason", "tier", "subject", "advice")
 SECRET_NAMES = frozenset(
     {"authorization", "cookie", "password", "token", "access_token", "refresh_token", "code", "secret", "x-api-key"}
@@ -20,7 +20,7 @@ SECRET_NAMES = frozenset(
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Replace the value of every field that is named like a secret."""
+    """Replace the value of every field whose name is in SECRET_NAMES."""
     for name in event:
         if name.lower() in SECRET_NAMES:
             event[name] = "[redacted]"
@@ -28,7 +28,7 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def shared_processors() -> list[Processor]:
-    """Return what every line goes through, whoever wrote it."""
+    """Return the processors for every line, from structlog and from the standard library's loggers."""
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -38,35 +38,32 @@ def shared_processors() -> list[Processor]:
 
 
 class WithTraceback(logging.Filter):
-    """Lets lines pass that tell of an exception."""
-
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line has one."""
         return bool(record.exc_info)
 
 
 def to_json(event: EventDict, **_: Any) -> str:
-    """Return the event as one line of JSON; what JSON does not know is written as its text."""
+    """Return the event as one line of JSON; a value of another type becomes its `str`."""
     return orjson.dumps(event, default=str).decode()
 
 
-def leave_out_empty_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Drop fields that are None, to keep lines short on a terminal."""
+def drop_empty_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Drop fields that are None, so that lines stay short on a terminal."""
     return {name: value for name, value in event.items() if value is not None}
 
 
 def renderer(log_format: str) -> list[Processor]:
-    """Return the last steps for `json` or `console`."""
+    """Return the last processors for the format `json` or `console`."""
     if log_format == "json":
         return [TRACEBACKS, structlog.processors.JSONRenderer(serializer=to_json)]
     return [
-        leave_out_empty_fields,
+        drop_empty_fields,
         structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback),
     ]
 
 
 def configure_structlog(log_level: str, log_format: str) -> None:
-    """Set structlog up to write straight to standard output, past the standard library's handlers."""
+    """Let structlog write directly to standard output, without the standard library's handlers."""
     structlog.configure(
         processors=[*shared_processors(), *renderer(log_format)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(log_level)),
@@ -76,7 +73,7 @@ def configure_structlog(log_level: str, log_format: str) -> None:
 
 
 def logging_config(log_level: str, log_format: str) -> dict[str, Any]:
-    """Return Django's LOGGING: the standard library's loggers in the same form on the same stream."""
+    """Return Django's LOGGING, which gives the standard library's loggers the same format and stream."""
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
         "foreign_pre_chain": [
@@ -96,7 +93,7 @@ def logging_config(log_level: str, log_format: str) -> dict[str, Any]:
         },
         "root": {"handlers": ["stdout"], "level": log_level},
         "loggers": {
-            # The access log has a line for each 4xx and 5xx already: an outage adds none.
+            # The access log already has a line for each 4xx and 5xx answer.
             "django.request": {"level": "ERROR", "filters": ["with_traceback"]},
             "django.security": {"level": "ERROR"},
             "django.server": {"handlers": [], "propagate": False},

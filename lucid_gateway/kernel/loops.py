@@ -1,4 +1,4 @@
-"""The background loops of a process: what is read, renewed or sent again and again beside the requests."""
+"""Background loops: threads that repeat a piece of work beside the requests."""
 
 import logging
 import threading
@@ -9,13 +9,13 @@ from django.db import connection
 
 logger = logging.getLogger(__name__)
 SECONDS = 2.0
-FIRST_SECONDS = 5.0
+FIRST_SECONDS = 5.0  # the longest wait for the first round
 
 
 class Loop:
-    """A piece of work that a thread repeats every few seconds for as long as it is `needed`.
+    """Repeats `work` in a thread every `every` seconds for as long as `needed` returns True.
 
-    Work that raises is logged, and done again after the next pause. With `at_once` the first round needs no pause.
+    An exception is logged, and the next round follows. With `at_once` the first round starts without a pause.
     """
 
     def __init__(
@@ -32,52 +32,51 @@ class Loop:
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread unless it runs. Call it after whatever makes the work needed."""
+        """Start the thread unless it runs. Call this after the change that makes the work needed."""
         with self.lock:
             if self.thread is None:
                 self.thread = threading.Thread(target=self.run, name=self.name, daemon=True)
                 self.thread.start()
 
     def run(self) -> None:
-        """Repeat the work until it is not needed any more."""
         pause = 0.0 if self.at_once else self.every
         while True:
             time.sleep(pause)
             pause = self.every
             with self.lock:
-                # Whoever needs the work later calls `start` after this, and finds no thread.
+                # Under the lock, so that a later `start` finds no thread and makes a new one.
                 if not self.needed():
                     self.thread = None
                     return
             for step in (self.work, connection.close):
                 try:
                     step()
-                except Exception as error:  # noqa: BLE001  # whatever it is, the next round must come
+                except Exception as error:  # noqa: BLE001  # no error may end the loop
                     logger.warning("%s: a round failed", self.name, extra={"error": type(error).__name__})
 
     def wait(self, seconds: float) -> bool:
-        """Return whether the work has come to its end, after so many seconds at most."""
+        """Wait up to `seconds` for the thread to end, and return whether it has ended."""
         thread = self.thread
         if thread is not None:
             thread.join(seconds)
         return self.thread is None
 
 
-def follow(*loads: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Call each of the functions every few seconds for as long as the process lives (once in a worker, after the fork).
+def poll(*reads: Callable[[], object], seconds: float = SECONDS) -> None:
+    """Call each function every `seconds` for as long as the process lives. A worker calls this once, after the fork.
 
-    One that fails leaves what it read before in place, and is called again. Returns when all were called once, or after
-    five seconds: until then a new worker takes no connection, which others can serve.
+    A function that fails is logged and called again in the next round. Returns after the first round, or after five
+    seconds: until then a new worker accepts no connections, so that other workers serve them.
     """
     called = threading.Event()
 
     def call_all() -> None:
-        for load in loads:
+        for read in reads:
             try:
-                load()
-            except Exception as error:  # noqa: BLE001  # one that fails must not keep the others from being called
-                logger.warning("not followed: %s", load.__qualname__, extra={"error": type(error).__name__})
+                read()
+            except Exception as error:  # noqa: BLE001  # no failure may prevent the other calls
+                logger.warning("polling failed: %s", read.__qualname__, extra={"error": type(error).__name__})
         called.set()
 
-    Loop("following", call_all, every=seconds, at_once=True).start()
+    Loop("polling", call_all, every=seconds, at_once=True).start()
     called.wait(FIRST_SECONDS)

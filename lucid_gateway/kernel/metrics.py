@@ -1,6 +1,6 @@
-"""Every metric of the gateway: a name, its labels, and who counts it. docs/operations.md lists them for operators.
+"""Every metric of the gateway, with its labels and the code that counts it. docs/operations.md explains them.
 
-No label holds what a client chooses: routes are URL patterns, methods and outcomes come from fixed sets.
+Clients cannot choose the value of a label: routes are URL patterns; methods and outcomes come from fixed sets.
 """
 
 import platform
@@ -10,28 +10,27 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from lucid_gateway import __version__
 from lucid_gateway.kernel.env import environment
-from lucid_gateway.kernel.metrics_files.room import reserve_room
+from lucid_gateway.kernel.metrics_files.reserved_files import use_reserved_files
 
 ENABLED = environment().METRICS_ENABLED
-reserve_room()
+use_reserved_files()
 SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class NoMetric:
-    """Stands in for each metric where METRICS_ENABLED is false: takes everything and keeps nothing."""
+    """Replaces each metric if METRICS_ENABLED is false, and ignores all values."""
 
     def labels(self, *_: object, **__: object) -> Self:
-        """Return itself, whatever the labels."""
         return self
 
     def inc(self, amount: float = 1) -> None:
-        """Do nothing."""
+        pass
 
     dec = set = observe = inc
 
 
 def counter(name: str, text: str, *labels: str) -> Counter:
-    """Return a counter; its name ends in _total."""
+    """Return a counter; its name must end in _total."""
     return Counter(name, text, labels) if ENABLED else cast(Counter, NoMetric())
 
 
@@ -41,38 +40,38 @@ def histogram(name: str, text: str, *labels: str) -> Histogram:
 
 
 def gauge(name: str, text: str, *labels: str, over_workers: Any = "livesum") -> Gauge:
-    """Return a gauge; over the living workers its values are added up, or with `livemax` the highest counts."""
+    """Return a gauge. Its value is the sum over the living workers or, with `livemax`, the maximum."""
     return Gauge(name, text, labels, multiprocess_mode=over_workers) if ENABLED else cast(Gauge, NoMetric())
 
 
-# Requests: counted by the access log, when the last byte has been handed over.
+# Requests: the access log counts them when the kernel has taken the last byte.
 REQUESTS = counter("lucid_requests_total", "Requests answered", "method", "route", "status")
 REQUEST_SECONDS = histogram(
     "lucid_request_duration_seconds", "From the head to the last byte of the answer", "method", "route"
 )
-REQUESTS_IN_FLIGHT = gauge("lucid_requests_in_flight", "Requests under way, streams included")
-ANSWERS_CUT = counter("lucid_answers_cut_total", "Answers that did not go out whole", "outcome")
+REQUESTS_IN_FLIGHT = gauge("lucid_requests_in_flight", "Requests in progress, including streams")
+ANSWERS_CUT = counter("lucid_answers_cut_total", "Answers that were not sent completely", "outcome")
 RATE_LIMITED = counter("lucid_rate_limited_total", "Requests refused by a tier", "tier")
 
-# Counted by gunicorn's worker, before Django: such requests are in none of the above.
+# gunicorn's worker counts these before Django sees them; none of the above metrics includes such requests.
 REFUSED = counter("lucid_refused_requests_total", "Requests refused before the application", "reason")
 CONNECTIONS = gauge("lucid_connections_open", "Open client connections")
 WORKERS = gauge("lucid_workers", "Living workers")
 
-# Clusters: these three are counted by the access log, from the request's `upstream` and its error code.
+# Clusters: the access log counts these three, from the request's record.
 UPSTREAM_REQUESTS = counter("lucid_upstream_requests_total", "Forwarded requests", "cluster", "outcome")
-UPSTREAM_SECONDS = histogram("lucid_upstream_duration_seconds", "To the head of the answer", "cluster")
-UPSTREAM_RETRIES = counter("lucid_upstream_retries_total", "Second and later instances asked", "cluster")
-# The access log counts refusals by breaker (5007) and maintenance (5009); who refuses for another reason counts it.
-CLUSTER_REFUSED = counter("lucid_cluster_refused_total", "Requests kept from a cluster", "cluster", "reason")
-# These two are measured once a second (proxy/choosing/sharing.py).
-UPSTREAM_IN_FLIGHT = gauge("lucid_upstream_in_flight", "Requests under way to a cluster", "cluster")
+UPSTREAM_SECONDS = histogram("lucid_upstream_duration_seconds", "Time to the head of the answer", "cluster")
+UPSTREAM_RETRIES = counter("lucid_upstream_retries_total", "Attempts after the first one", "cluster")
+# The access log counts refusals by breaker (5007) and maintenance (5009); other code counts its own refusals.
+CLUSTER_REFUSED = counter("lucid_cluster_refused_total", "Requests not forwarded to a cluster", "cluster", "reason")
+# proxy/choosing/sharing.py measures these two once a second.
+UPSTREAM_IN_FLIGHT = gauge("lucid_upstream_in_flight", "Requests to a cluster in progress", "cluster")
 BREAKER_OPEN = gauge(
     "lucid_breaker_open", "1 while a worker's breaker is open", "cluster", "instance", over_workers="livemax"
 )
-# Counted by the access log, from what the cache has noted.
+# The access log counts this, from the request's record.
 RESPONSE_CACHE = counter("lucid_response_cache_total", "Lookups in the response cache", "route", "outcome")
 
-REDIS_UNAVAILABLE = counter("lucid_redis_unavailable_total", "Calls that went without Redis")
+REDIS_UNAVAILABLE = counter("lucid_redis_unavailable_total", "Calls to Redis that failed")
 BUILD_INFO = gauge("lucid_build_info", "Always 1", "version", "python", over_workers="livemax")
 BUILD_INFO.labels(__version__, platform.python_version()).set(1)

@@ -1,7 +1,7 @@
-"""The record of one request: who sent it, what it asked for, how it was decided step by step, and what came of it.
+"""The record of one request: who sent it, what it asked for, each step of the decision, and the outcome.
 
-The worker makes it before anything else looks at the request. The access log, the metrics, the rate-limit headers, the
-audit log and the forwarder read and write it; nothing else is attached to a request.
+The worker creates it before anything else reads the request. The access log, the metrics, the rate-limit headers, the
+audit log and the forwarder use it; nothing else is attached to a request.
 """
 
 import time
@@ -17,12 +17,12 @@ from lucid_gateway.policy.reasons import REASONS, Step
 if TYPE_CHECKING:  # gevent patches the sockets of a worker before Django is imported
     from django.http import HttpRequest
 
-# The record's place in the WSGI environ.
+# The key of the record in the WSGI environ.
 KEY = "lucid.record"
 
 
 class Outcome(StrEnum):
-    """How a step ended; `observed` is what would be a refusal if the limit were not in shadow mode."""
+    """How a step ended; `observed` means that a limit in shadow mode would have refused the request."""
 
     PASSED = "passed"
     REFUSED = "refused"
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 class StepTaken(NamedTuple):
-    """A step: how it ended and, unless it passed, a name of `policy.reasons`; `at` is seconds since the start."""
+    """`reason` is a name of `policy.reasons`, or None if the step passed; `at` is in seconds since the start."""
 
     step: Step
     outcome: Outcome
@@ -54,7 +54,7 @@ class Limits(Protocol):
 
 @dataclass(slots=True)
 class AttemptRecord:
-    """An attempt to get an answer from an instance; times are milliseconds, None for what did not happen.
+    """An attempt to get an answer from an instance. Times are in milliseconds, None for a phase that was not reached.
 
     `outcome` is `answered` or a name of `policy.reasons`.
     """
@@ -67,8 +67,8 @@ class AttemptRecord:
 
 
 class RequestRecord:
-    """What is known of one request. `path` and `route` are None until they are known. `actor` is who did the work
-    for the audit log, if not the caller: outside of requests that is `manage.py`.
+    """`path` and `route` are None until they are known. `actor` is whom the audit log names if there is no caller, such
+    as `manage.py`.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class RequestRecord:
         self.caller: Caller | None = None
         self.limits: Limits | None = None
         self.lease: Any = None
-        # What passed together is one entry: most requests pass every step, and nobody reads theirs.
+        # Steps that passed together are one entry: most requests pass every step, and their steps are never read.
         self.taken: list[tuple[tuple[Step, ...], Outcome, str | None, float]] = []
         self.reason: str | None = None
         self.error_code: str | None = None
@@ -101,15 +101,14 @@ class RequestRecord:
         self.cache: str | None = None
 
     def passed(self, *steps: Step) -> None:
-        """Note that the request passed these steps."""
         self.taken.append((steps, Outcome.PASSED, None, time.perf_counter()))
 
     def ended(self, reason: str, outcome: Outcome = Outcome.REFUSED) -> None:
-        """Note that a step did not pass, and why; `reason` is a name of `policy.reasons`."""
+        """Note that the step of the reason, a name of `policy.reasons`, did not pass."""
         self.taken.append(((REASONS[reason].step,), outcome, reason, time.perf_counter()))
 
     def refused(self, error: GatewayError) -> None:
-        """Note that the request is answered with the error."""
+        """Note the error with which the request is answered."""
         self.error_code, self.reason = error.code, error.reason
         # A failed attempt is noted before its error reaches the client.
         if not self.taken or self.taken[-1][2] != error.reason:
@@ -117,30 +116,29 @@ class RequestRecord:
 
     @property
     def steps(self) -> list[StepTaken]:
-        """The steps of the decision, in order."""
         return [
             StepTaken(step, outcome, reason, at - self.started)
             for steps, outcome, reason, at in self.taken
             for step in steps
         ]
 
-    def words(self) -> list[str]:
-        """Return the decision for a log line: each step in order, with its reason if it did not pass."""
+    def logged_steps(self) -> list[str]:
+        """Return the steps for a log line, in order, each as `step` or, if it did not pass, `step:reason`."""
         return [step.step if step.reason is None else f"{step.step}:{step.reason}" for step in self.steps]
 
 
-# The record of the request that is served now.
+# The record of the request in progress.
 current: ContextVar[RequestRecord | None] = ContextVar("record", default=None)
 COMMAND = RequestRecord(actor="manage.py")
 
 
 def current_record() -> RequestRecord:
-    """Return the record of the request that is served now; outside of requests that of a command."""
+    """Return the record of the request in progress; outside of requests, that of a command."""
     return current.get() or COMMAND
 
 
 def record_in(environ: dict[str, Any]) -> RequestRecord:
-    """Return the record of the request of a WSGI environ, which the worker made; else a new one, kept there."""
+    """Return the record that the worker created for a WSGI environ, or create one and store it there."""
     record: RequestRecord | None = environ.get(KEY)
     if record is None:
         record = environ[KEY] = getattr(environ.get("gunicorn.socket"), "record", None) or RequestRecord()
@@ -148,12 +146,11 @@ def record_in(environ: dict[str, Any]) -> RequestRecord:
 
 
 def record_of(request: "HttpRequest") -> RequestRecord:
-    """Return the record of a request."""
     return record_in(request.META)
 
 
 def caller_of(request: "HttpRequest") -> Caller:
-    """Return the caller of an authenticated request."""
+    """Return the caller; the request must be authenticated."""
     caller = record_of(request).caller
     assert caller is not None
     return caller

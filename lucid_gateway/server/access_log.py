@@ -122,5 +122,5 @@ def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
         upstream_ms=record.upstream_ms,
         error_code=record.error_code,
         reason=record.reason,
-        steps=record.words() if record.reason else None,
+        steps=record.logged_steps() if record.reason else None,
     )

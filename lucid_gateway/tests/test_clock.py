@@ -13,7 +13,7 @@ from lucid_gateway.kernel.clock import compare_clock, database_now
 @pytest.fixture(autouse=True)
 def no_advice() -> Iterator[None]:
     yield
-    advisories.take_back("clock of Redis")
+    advisories.clear("clock of Redis")
 
 
 @pytest.mark.usefixtures("db")

@@ -166,11 +166,11 @@ def test_an_rsa_key_that_can_be_broken_stops_the_start(bits: int) -> None:
     assert "at least 2048 bits" in line
 
 
-def test_what_is_no_rsa_key_of_use_is_refused_for_rs256(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_rsa_key_is_refused_for_rs256(monkeypatch: pytest.MonkeyPatch) -> None:
     fit, curve = rsa.generate_private_key(public_exponent=65537, key_size=2048), ec.generate_private_key(ec.SECP256R1())
     for unfit in (SECRET, pem(curve), pem(fit, passphrase=b"opens it"), pem(fit).replace("M", "N")):
         line = problem(monkeypatch, MINIMUM | {"JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY": unfit})
-        assert line.startswith("JWT_SECRET_KEY: is no ")
+        assert line.startswith("JWT_SECRET_KEY: is not ")
 
     set_variables(monkeypatch, MINIMUM | {"JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY": pem(fit)})
     assert load().JWT_ALGORITHM == "RS256"

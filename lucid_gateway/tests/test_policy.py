@@ -1,4 +1,4 @@
-"""The policy as data: what the tables promise, and the document that other data planes read."""
+"""The policy tables, and the document that other data planes read."""
 
 import ast
 import json
@@ -65,17 +65,17 @@ def test_the_page_of_reasons_lists_every_row() -> None:
 
 
 @pytest.mark.parametrize("error", [RateLimited(retry_after=7), GatewayError(retry_after=7)])
-def test_the_seconds_of_an_error_are_its_retry_after_field(error: GatewayError) -> None:
+def test_retry_after_of_an_error_becomes_the_header(error: GatewayError) -> None:
     assert error.headers["Retry-After"] == "7"
 
 
-def test_an_outage_always_names_some_seconds() -> None:
+def test_every_503_has_a_retry_after() -> None:
     without_one = [error() for error in all_errors() if error.status == 503]
     assert {error.retry_after for error in without_one} == {5}
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case["input"])
-def test_a_path_is_decided_as_its_case_says(case: dict[str, str]) -> None:
+def test_each_path_case_gives_its_result(case: dict[str, str]) -> None:
     if "path" in case:
         assert canonical_path(case["input"]) == case["path"]
         return
@@ -105,11 +105,11 @@ def test_a_login_its_decoy_and_their_counter_share_their_hash_tag() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["192.0.2.1", "2001:db8::/64"])
-def test_an_address_is_the_whole_hash_tag(bucket: str) -> None:
+def test_the_hash_tag_of_an_address_is_the_whole_address(bucket: str) -> None:
     assert keys.rate(keys.address(bucket, "login"), "login_attempt") == f"{{ip:{bucket}}}:login:rate:login_attempt"
 
 
-def test_the_name_of_a_key_says_whose_it_is() -> None:
+def test_the_name_of_a_key_contains_its_user() -> None:
     assert keys.user_id_of(keys.epoch("u-1")) == "u-1"
 
 
@@ -142,11 +142,11 @@ def test_the_tree_finds_the_path_of_the_table(path: str, found: tuple[str, dict[
 
 
 @pytest.mark.parametrize("paths", [["a/{x*}", "a/{y*}"], ["a/{x}/b", "a/{y}/c"]])
-def test_paths_whose_parameters_cannot_be_told_apart_are_refused(paths: list[str]) -> None:
+def test_paths_with_conflicting_parameters_are_refused(paths: list[str]) -> None:
     with pytest.raises(ValueError, match="path"):
         PathTree(paths)
 
 
-def test_every_route_names_a_permission_that_somebody_has() -> None:
+def test_a_role_has_the_permission_of_each_route() -> None:
     known: set[Any] = set().union(*PERMISSIONS.values())
     assert {route.permission for route in routes.ROUTES} <= known

@@ -47,7 +47,7 @@ def test_a_limit_that_only_observes_is_not_a_step_that_was_passed(verdict: Verdi
 def test_a_refusal_ends_the_steps_with_its_reason(api: ApiClient, db: None) -> None:
     record = record_after(api, "/users/me", "not.a.token")
 
-    assert record.words() == ["path", "route", "identity:claims_invalid"]
+    assert record.logged_steps() == ["path", "route", "identity:claims_invalid"]
     assert record.steps[-1].outcome == Outcome.REFUSED
     assert record.error_code == "LUCID_ERR_2003"
 
@@ -66,7 +66,7 @@ def test_an_error_that_a_step_has_noted_is_noted_once() -> None:
     record.ended("not_found")
     record.refused(NotFound())
 
-    assert record.words() == ["answer:not_found"]
+    assert record.logged_steps() == ["answer:not_found"]
 
 
 def test_outside_of_requests_the_record_is_that_of_a_command(api: ApiClient, db: None) -> None:

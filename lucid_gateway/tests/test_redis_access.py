@@ -1,4 +1,4 @@
-"""The way to Redis, with a real server that is stopped, stalled and started again."""
+"""Access to a real Redis that is stopped, stalled and started again."""
 
 import signal
 import socket
@@ -23,7 +23,7 @@ from lucid_gateway.kernel.redis.access import (
     redis_client,
 )
 from lucid_gateway.kernel.redis.breaker import FAST_PROBES_AFTER_SLOWNESS
-from lucid_gateway.kernel.redis.connections import time_outs
+from lucid_gateway.kernel.redis.connections import timeout_options
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
@@ -34,10 +34,10 @@ pytestmark = pytest.mark.quiet
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[RedisServer]:
-    """A server of its own, that this process's client talks to."""
+    """A separate server, which this process's client uses."""
     with running_redis() as server:
         default = settings.CACHES["default"]
-        pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | time_outs(0.3)
+        pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | timeout_options(0.3)
         options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
         settings.CACHES = {"default": default | {"LOCATION": server.url, "OPTIONS": options}}
         assert ping()
@@ -50,20 +50,20 @@ def stop(server: RedisServer) -> None:
 
 
 def seconds(command: Callable[[], object]) -> float:
-    """Return how long it takes to learn that Redis is unavailable."""
+    """Return the seconds until the command raises RedisUnavailable."""
     started = time.monotonic()
     with pytest.raises(RedisUnavailable):
         command()
     return time.monotonic() - started
 
 
-def test_a_dead_redis_is_found_out_at_once(server: RedisServer) -> None:
+def test_a_dead_redis_is_detected_immediately(server: RedisServer) -> None:
     stop(server)
 
     assert seconds(ping) < 0.1
 
 
-def test_an_open_breaker_costs_next_to_nothing_and_does_not_connect(server: RedisServer) -> None:
+def test_an_open_breaker_costs_almost_nothing_and_does_not_connect(server: RedisServer) -> None:
     stop(server)
     seconds(ping)
     with socket.create_server(("127.0.0.1", server.port)) as listener:
@@ -89,14 +89,14 @@ def test_a_restarted_redis_is_used_again_within_a_second(server: RedisServer) ->
                 time.sleep(0.02)
 
 
-def test_a_redis_that_restarted_between_two_calls_is_no_failure(server: RedisServer) -> None:
+def test_a_restart_of_redis_between_two_calls_is_not_a_failure(server: RedisServer) -> None:
     stop(server)
 
     with running_redis(server.port):
         assert ping()
 
 
-def test_a_stalled_redis_costs_one_timeout_and_then_nothing(server: RedisServer) -> None:
+def test_a_stalled_redis_costs_only_one_timeout(server: RedisServer) -> None:
     server.process.send_signal(signal.SIGSTOP)
     try:
         assert 0.2 < seconds(ping) < 0.6
@@ -105,7 +105,7 @@ def test_a_stalled_redis_costs_one_timeout_and_then_nothing(server: RedisServer)
         server.process.send_signal(signal.SIGCONT)
 
 
-def test_an_error_of_redis_is_unavailability(server: RedisServer) -> None:
+def test_an_error_of_a_full_redis_raises_redis_unavailable(server: RedisServer) -> None:
     redis_call(lambda redis: redis.config_set("maxmemory", "1"))
 
     with pytest.raises(RedisUnavailable) as caught:
@@ -119,7 +119,7 @@ def refuse() -> None:
 
 
 class Probe:
-    """A probe that fails until it is told not to."""
+    """A probe that fails until `succeeds` is set."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -136,7 +136,7 @@ class Probe:
 
 
 def opened(probe: Probe, times: int = 1) -> RedisBreaker:
-    """Return a breaker after so many calls that failed at the same time."""
+    """Return a breaker that is open after `times` concurrent failures."""
     breaker = RedisBreaker(probe, probe_every=0.01)
     together = threading.Barrier(times)
 
@@ -148,7 +148,7 @@ def opened(probe: Probe, times: int = 1) -> RedisBreaker:
     return breaker
 
 
-def test_calls_fail_until_a_probe_succeeds_and_then_nothing_probes_any_more() -> None:
+def test_calls_fail_until_a_probe_succeeds_which_ends_the_probing() -> None:
     probe = Probe()
     breaker = opened(probe)
     wait_until(lambda: probe.asked > 3)
@@ -163,7 +163,7 @@ def test_calls_fail_until_a_probe_succeeds_and_then_nothing_probes_any_more() ->
     assert probe.asked == asked
 
 
-def test_one_probe_runs_however_many_calls_fail_at_once() -> None:
+def test_only_one_probe_runs_after_concurrent_failures() -> None:
     probe = Probe()
     breaker = opened(probe, times=8)
 
@@ -187,7 +187,7 @@ def test_a_call_that_fails_after_the_recovery_opens_the_breaker_again() -> None:
 
 
 @pytest.mark.parametrize("fault", ["full", "a replica"])
-def test_a_server_that_takes_no_writes_is_not_taken_for_recovered(server: RedisServer, fault: str) -> None:
+def test_a_server_that_refuses_writes_has_not_recovered(server: RedisServer, fault: str) -> None:
     def configure(redis: Redis) -> None:
         redis.config_set("maxmemory", "1") if fault == "full" else redis.replicaof("127.0.0.1", str(free_port()))
 
@@ -209,7 +209,7 @@ FAULTS = {
 
 @pytest.fixture
 def write(server: RedisServer, tmp_path: Path) -> Iterator[RedisScript]:
-    """A script that writes a key of any kind, on connections to the server."""
+    """A script that increments a key, on connections to the server."""
     (tmp_path / "write.lua").write_text("return redis.call('INCR', KEYS[1])")
     connections.cache_clear()
     yield RedisScript(tmp_path / "write.lua")
@@ -218,7 +218,7 @@ def write(server: RedisServer, tmp_path: Path) -> Iterator[RedisScript]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("by_script", [True, False], ids=["a script", "a command"])
-def test_a_server_that_takes_no_writes_is_given_up(
+def test_a_server_that_refuses_writes_opens_the_breaker(
     server: RedisServer, write: RedisScript, fault: str, by_script: bool
 ) -> None:
     write(["number"], [])
@@ -245,7 +245,7 @@ def test_a_command_that_redis_refuses_does_not_open_the_breaker(server: RedisSer
     assert write(["number"], []) == 1
 
 
-def test_a_failure_that_comes_with_each_request_is_logged_once(
+def test_a_failure_of_each_request_is_logged_once(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(breaker, "failure_logged_at", float("-inf"))
@@ -274,7 +274,7 @@ def test_a_busy_process_does_not_open_the_breaker(
     assert breaker.outage is None
 
 
-def test_who_waits_for_a_connection_learns_of_the_outage_without_trying(
+def test_a_call_that_waits_for_a_connection_fails_when_the_breaker_opens(
     server: RedisServer, write: RedisScript
 ) -> None:
     taken = [connections().take() for _ in range(MAX_CONNECTIONS)]
@@ -290,13 +290,13 @@ def test_who_waits_for_a_connection_learns_of_the_outage_without_trying(
     breaker.outage = None
 
 
-def test_all_connections_are_dropped_when_redis_is_given_up(server: RedisServer, write: RedisScript) -> None:
+def test_all_connections_are_dropped_when_the_breaker_opens(server: RedisServer, write: RedisScript) -> None:
     for _ in range(MAX_CONNECTIONS):
         write(["number"], [])
     with Redis(port=server.port) as redis:
         assert redis.info("clients")["connected_clients"] > MAX_CONNECTIONS
         breaker.open("a test")
-        wait_until(lambda: redis.info("clients")["connected_clients"] <= 2)  # this one, and the one that probes
+        wait_until(lambda: redis.info("clients")["connected_clients"] <= 2)  # this connection and the probe's
     breaker.outage = None
 
 
@@ -316,7 +316,7 @@ def test_a_call_that_began_before_an_outage_does_not_begin_another() -> None:
     assert breaker.outages == 1
 
 
-def test_a_slow_redis_is_used_again_only_after_several_fast_answers() -> None:
+def test_a_slow_redis_is_used_again_after_several_fast_answers() -> None:
     probe = Probe()
     breaker = RedisBreaker(probe, probe_every=0.01)
     probe.succeeds = True
@@ -328,7 +328,7 @@ def test_a_slow_redis_is_used_again_only_after_several_fast_answers() -> None:
     assert probe.asked == 2 * FAST_PROBES_AFTER_SLOWNESS
 
 
-def test_an_error_of_our_own_does_not_open_the_breaker() -> None:
+def test_an_error_of_the_gateway_does_not_open_the_breaker() -> None:
     breaker = RedisBreaker(Probe())
 
     with pytest.raises(ZeroDivisionError):

@@ -8,7 +8,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, redis_call
-from lucid_gateway.kernel.redis.connections import Primary, PrimaryConnection, time_outs
+from lucid_gateway.kernel.redis.connections import Primary, PrimaryConnection, timeout_options
 from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
 from lucid_gateway.kernel.redis.watch import RedisWatch
 from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group
@@ -25,7 +25,7 @@ def group(settings: Settings) -> Iterator[SentinelGroup]:
         pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {
             "connection_class": PrimaryConnection,
             "primary": Primary([("127.0.0.1", group.sentinel_port)], GROUP, seconds=0.3),
-            **time_outs(0.3),
+            **timeout_options(0.3),
         }
         options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
         # A pool belongs to its location: the name of the host is not looked up.

@@ -21,7 +21,7 @@ from accounts.models import User
 from accounts.tests.operators import signed_in
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import ClusterNode, OwnConnection, Probe, redis_client
-from lucid_gateway.kernel.redis.watch import SUBJECT, look_at_policy
+from lucid_gateway.kernel.redis.watch import SUBJECT, check_eviction_policy
 from ratelimit.tests.crowd import bearer, converse, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
@@ -186,11 +186,11 @@ def test_the_warning_ends_with_the_policy(caplog: pytest.LogCaptureFixture) -> N
     try:
         for policy in ("allkeys-lru", "allkeys-lru", "noeviction"):
             redis_client().config_set("maxmemory-policy", policy)
-            look_at_policy()
+            check_eviction_policy()
             assert advisories.texts() == ([EVICTS] if policy == "allkeys-lru" else [])
     finally:
         redis_client().config_set("maxmemory-policy", "noeviction")
-        advisories.take_back(SUBJECT)
+        advisories.clear(SUBJECT)
 
     assert [record.__dict__["advice"] for record in caplog.records if record.levelname == "WARNING"] == [EVICTS]
 

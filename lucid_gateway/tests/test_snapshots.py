@@ -117,7 +117,7 @@ def test_a_write_that_raised_but_was_applied_is_noticed(table: Table) -> None:
 
 @pytest.mark.parametrize("restored", [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), None])
 def test_a_database_that_was_restored_is_read(table: Table, restored: uuid.UUID | None) -> None:
-    table.snapshot.announce()
+    table.snapshot.change_revision()
     table.follow()
     Revision.objects.all().delete()
     if restored:
@@ -132,7 +132,7 @@ def test_a_read_that_fails_leaves_what_was_read_and_is_tried_again(
     def fail() -> str:
         raise DatabaseError
 
-    table.snapshot.announce()
+    table.snapshot.change_revision()
     with monkeypatch.context() as patch:
         patch.setattr(table.snapshot, "read", fail)
         with pytest.raises(DatabaseError):
@@ -161,7 +161,7 @@ def test_parallel_writers_leave_one_revision_that_nobody_has_seen(transactional_
     for _ in range(3):
         before = Revisions()
         before.read()
-        in_parallel(8, lambda _: Snapshot("some_table", str, "").announce())
+        in_parallel(8, lambda _: Snapshot("some_table", str, "").change_revision())
         after = Revisions()
         after.read()
         assert before.known.get("some_table") != after.known["some_table"]

@@ -30,7 +30,7 @@ SETTINGS = {
     "/wallets": "TRON_PAYMENT_URL", "/rdp": "RDP_SERVICES_URL", "/nodes": "NODE_MANAGEMENT_URL",
     "/storage": "STORAGE_DATABASE_URL", "/chain/info": "BLOCKCHAIN_CORE_URL",
 }  # fmt: skip
-NOT_FOLLOWED = "not followed: Revisions.read"
+POLLING_FAILED = "polling failed: Revisions.read"
 # Revisions are read every two seconds; the rest is for a busy machine.
 FOLLOWED_WITHIN = 15.0
 EACH = 6  # requests to each worker
@@ -198,8 +198,8 @@ def test_a_database_that_is_away_leaves_what_was_read(sqlite_site: Site) -> None
     sqlite_site.close("/wallets")
     sqlite_site.wait_for({"5009"}, "/wallets")
     with broken_database(sqlite_site.gateway):
-        failures = sqlite_site.gateway.log.read_text().count(NOT_FOLLOWED)
-        wait_until(lambda: sqlite_site.gateway.log.read_text().count(NOT_FOLLOWED) >= failures + 2, 10)
+        failures = sqlite_site.gateway.log.read_text().count(POLLING_FAILED)
+        wait_until(lambda: sqlite_site.gateway.log.read_text().count(POLLING_FAILED) >= failures + 2, 10)
 
         assert sqlite_site.answers("/wallets") == {"5009"}
 

@@ -115,7 +115,7 @@ def test_each_attempt_is_a_step_of_the_decision(raw_cluster: RawCluster) -> None
     whole(send(of(dead(), raw_cluster.instance), request=request))
     record = record_of(request)
 
-    assert record.words() == ["maintenance", "bulkhead", "attempt:instance_unreachable", "attempt"]
+    assert record.logged_steps() == ["maintenance", "bulkhead", "attempt:instance_unreachable", "attempt"]
     assert [attempt.outcome for attempt in record.attempts] == ["instance_unreachable", "answered"]
 
 

@@ -1,6 +1,6 @@
-"""What workers counted outlives them: gunicorn's master adds it to the counts of the dead, and removes their files.
+"""gunicorn's master adds the counts of dead workers to one set of files, and removes the workers' own files.
 
-Without that, each worker that ever lived would leave its files, and every scrape would read them all.
+Otherwise each worker that ever lived would leave its files, and every scrape would read them all.
 """
 
 import fcntl
@@ -13,18 +13,18 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from lucid_gateway.kernel.metrics_files.directory import DEAD, locked
 from lucid_gateway.kernel.metrics_files.last_minute import FILES, is_over
-from lucid_gateway.kernel.metrics_files.room import ReservedDict
+from lucid_gateway.kernel.metrics_files.reserved_files import ReservedDict
 
 KEPT = ("counter", "histogram")
 
 
-def bury(directory: Path, pid: int, *, living: Collection[int]) -> None:
-    """Forget what a dead worker had under way, and keep what it counted; while a scrape reads, the latter waits for
-    the next death. Raises OSError, or RuntimeError for a broken file.
+def collect_dead_worker(directory: Path, pid: int, *, living: Collection[int]) -> None:
+    """Drop a dead worker's gauges, and keep its counts. While a scrape reads the files, the counts wait until the next
+    worker dies. Raises OSError, or RuntimeError for a broken file.
     """
     mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
-    with locked(directory, fcntl.LOCK_EX) as held:
-        for kind in KEPT if held else ():
+    with locked(directory, fcntl.LOCK_EX) as is_locked:
+        for kind in KEPT if is_locked else ():
             for counts in files_of_dead(directory, f"{kind}_*.db", living):
                 add(counts, to=directory / f"{kind}_{DEAD}.db")
     for ring in files_of_dead(directory, FILES, living):
@@ -40,11 +40,11 @@ def files_of_dead(directory: Path, pattern: str, living: Collection[int]) -> Ite
 
 
 def add(source: Path, *, to: Path) -> None:
-    """Add the counts of one file to those of another, and remove the first; raise RuntimeError if there is no room."""
+    """Add the counts of one file to those of another, and remove the first; raise RuntimeError if there is no space."""
     total = ReservedDict(str(to))
     for key, value, *_ in MmapedDict.read_all_values_from_file(str(source)):  # type: ignore[no-untyped-call]
         total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
     total.close()  # type: ignore[no-untyped-call]
     if not total.shared:
-        raise RuntimeError("no room for the counts of the dead")
+        raise RuntimeError("no space for the counts of dead workers")
     source.unlink()

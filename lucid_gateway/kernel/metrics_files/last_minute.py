@@ -1,8 +1,8 @@
 """The last minute of a worker's requests: a ring of seconds with their failures and a histogram of durations.
 
-A worker writes its own file in the metrics directory, every worker can read them all. The layout: for each of
-`SLOTS` seconds the second (of the machine's monotonic clock, which all processes share), the failures, the buckets;
-unsigned integers of 32 bits. One process writes a file, so nothing is locked.
+Each worker writes its own file in the metrics directory and can read all of them. The layout: for each of `SLOTS`
+seconds, the second (of the machine's monotonic clock, which all processes share), the failures and the buckets, as
+unsigned 32-bit integers. Each file has only one writer, so there are no locks.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from lucid_gateway.kernel.metrics_files.directory import allocate
 
 WINDOW_SECONDS = 60
 SLOTS = 64
-# Bucket i ends at SHORTEST * RATIO ** (i + 1) seconds, the last one after ten minutes: its middle is wrong by 5 %.
+# Bucket i ends at SHORTEST * RATIO ** (i + 1) seconds, the last after ten minutes; its middle is accurate within 5 %.
 SHORTEST, RATIO = 0.0001, 1.1
 BUCKETS = 164
 LOG_RATIO = math.log(RATIO)
@@ -29,28 +29,26 @@ FILES = "last_minute_*.bin"
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What the workers did in the last minute: requests by duration bucket, and how many of them failed (5xx)."""
+    """The workers' requests in the last minute by duration bucket, and how many of them failed (5xx)."""
 
     buckets: tuple[int, ...] = (0,) * BUCKETS
     failures: int = 0
 
     @property
     def requests(self) -> int:
-        """How many there were."""
         return sum(self.buckets)
 
     @property
     def requests_per_second(self) -> float:
-        """On the average of the minute."""
         return self.requests / WINDOW_SECONDS
 
     @property
     def error_rate(self) -> float:
-        """The share that failed, 0 to 1; 0 without requests."""
+        """The share of failed requests, from 0 to 1; 0 without requests."""
         return self.failures / self.requests if self.requests else 0.0
 
     def percentile(self, share: float) -> float:
-        """Return the seconds within which that share of the requests was done, right within 5 %; 0 without any."""
+        """Return the seconds within which `share` (0 to 1) of the requests ended, within 5 %; 0 without requests."""
         rank = math.ceil(share * self.requests)
         for bucket, done in enumerate(itertools.accumulate(self.buckets)):
             if 0 < rank <= done:
@@ -59,14 +57,14 @@ class Minute:
 
 
 class Ring:
-    """The seconds that this process writes; `path` None keeps them in its memory."""
+    """The seconds that this process writes, in a file or, without `path`, in its own memory."""
 
     def __init__(self, path: Path | None = None) -> None:
         size = 4 * SLOTS * WIDTH
         self.cells = memoryview(bytearray(size) if path is None else mapped(path, size)).cast("I")
 
     def note(self, seconds: float, *, failed: bool, now: int | None = None) -> None:
-        """Count a request that took so long."""
+        """Count a request that took `seconds`."""
         second = int(time.monotonic()) if now is None else now
         cells, at = self.cells, second % SLOTS * WIDTH
         if cells[at] != second:
@@ -77,14 +75,13 @@ class Ring:
 
 
 def bucket_of(seconds: float) -> int:
-    """Return the index of the bucket for a duration."""
     if seconds <= SHORTEST:
         return 0
     return min(int(math.log(seconds / SHORTEST) / LOG_RATIO), BUCKETS - 1)
 
 
 def mapped(path: Path, size: int) -> mmap.mmap:
-    """Return the file's content, of that many bytes, as memory; raise OSError if there is no room for it."""
+    """Return `size` bytes of a file as memory; raise OSError if there is no space for them."""
     allocate(path, size)
     with open(path, "r+b") as file:
         return mmap.mmap(file.fileno(), size)
@@ -98,7 +95,7 @@ def seconds_of(cells: "array[int] | memoryview[int]", now: int) -> Iterator["arr
 
 
 def read_minute(rings: Iterable["array[int] | memoryview[int]"], now: int | None = None) -> Minute:
-    """Return the last minute over several rings' cells."""
+    """Return the last minute, added up over the cells of several rings."""
     second = int(time.monotonic()) if now is None else now
     columns = [
         sum(column) for column in zip(*(row for cells in rings for row in seconds_of(cells, second)), strict=True)
@@ -107,10 +104,10 @@ def read_minute(rings: Iterable["array[int] | memoryview[int]"], now: int | None
 
 
 def cells_of(path: Path) -> "array[int]":
-    """Return the cells of a ring's file; raise OSError or ValueError."""
+    """Return the cells in a ring's file; raise OSError or ValueError."""
     return array("I", path.read_bytes())
 
 
 def is_over(path: Path) -> bool:
-    """Return whether nothing of the last minute is left in a ring's file."""
+    """Return whether a ring's file has nothing from the last minute."""
     return not any(seconds_of(cells_of(path), int(time.monotonic())))

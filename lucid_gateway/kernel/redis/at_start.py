@@ -1,16 +1,17 @@
-"""Refuses at the start a REDIS_URL that leads to a node of a Redis Cluster."""
+"""The check at startup that REDIS_URL does not lead to a node of a Redis Cluster."""
 
 import os
 
 from lucid_gateway.kernel.env import ConfigurationError, stop
 
-CLUSTER_NODE = 86  # exit status of the child that looked
+CLUSTER_NODE = 86  # exit status of the child process
 
 
 def refuse_cluster_node() -> None:
-    """End the process with one line if the server is a node of a cluster; one that does not answer is no reason.
+    """End the process with a one-line message if the server is a node of a cluster; ignore a server that is down.
 
-    For gunicorn's master. A child looks: gevent must patch the workers before they import what talks to Redis.
+    gunicorn's master calls this. The check runs in a child process, because gevent must patch the workers before they
+    import the Redis client.
     """
     child = os.fork()
     if child == 0:
@@ -19,14 +20,14 @@ def refuse_cluster_node() -> None:
             status = CLUSTER_NODE if leads_to_cluster() else 0
         finally:
             os._exit(status)
-    _, found = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(found) == CLUSTER_NODE:
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == CLUSTER_NODE:
         expected = "expected a single server or a Sentinel group, until clusters are supported"
         stop(ConfigurationError(f"REDIS_URL: leads to a node of a Redis Cluster; {expected}"))
 
 
 def leads_to_cluster() -> bool:
-    """Connect and ask; return False when there is no answer."""
+    """Return whether the server is a node of a Redis Cluster; False if it does not answer."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lucid_gateway.settings")
     from redis.exceptions import RedisError  # noqa: PLC0415  # in the child only
 

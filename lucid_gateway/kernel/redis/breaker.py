@@ -1,4 +1,4 @@
-"""The breaker in front of Redis: a dead or slow Redis costs requests next to nothing."""
+"""The breaker in front of Redis, which keeps a dead or slow Redis from delaying requests."""
 
 import logging
 import re
@@ -17,26 +17,26 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY_SECONDS = 0.25
-# A Redis that was slow is used again after so many fast answers in a row. It is given up after fewer slow ones, but
-# they are a second apart (`lucid_gateway.kernel.redis.watch`), so that it does not come and go.
+# After slowness, the breaker closes after this many fast answers in a row. It opens after fewer slow answers, but those
+# are half a second apart (`lucid_gateway.kernel.redis.watch`), so that it does not flap.
 FAST_PROBES_AFTER_SLOWNESS = 8
 FAILURES_LOGGED_EVERY_SECONDS = 60.0
 
-# Errors of a server that can serve nobody now. Redis 6 quotes them in the error of the script that met them.
+# Errors of a server that can serve no client at present. Redis 6 quotes them inside the error of a script.
 OUTAGE_ERRORS = (OutOfMemoryError, ReadOnlyError, ClusterDownError)
 OUTAGE_CODES = re.compile(r"(?:^|caused error: |: -)(?:OOM|READONLY|NOREPLICAS|MISCONF|BUSY|MASTERDOWN|CLUSTERDOWN) ")
 
 
 class RedisUnavailable(Exception):
-    """Redis refused, timed out or answered with an error; nothing is known of what the call did."""
+    """Redis refused, timed out or answered with an error; the call may or may not have taken effect."""
 
 
 class RedisCallFailed(RedisUnavailable):
-    """This one call failed, but Redis works: it refused the command, or all connections of this process were busy."""
+    """This call failed, but Redis works: it refused the command, or all connections of this process were busy."""
 
 
 class Outage:
-    """The time from a failure until so many probes in a row are answered fast."""
+    """The time from a failure until `fast_probes` probes in a row get fast answers."""
 
     def __init__(self, fast_probes: int = 1) -> None:
         self.fast_probes = fast_probes
@@ -45,7 +45,7 @@ class Outage:
 
 
 def is_outage(error: RedisError) -> bool:
-    """Return whether the error says that Redis is of no use at present, not just that one call failed."""
+    """Return whether the error means that Redis is down, rather than that one call failed."""
     if isinstance(error, PoolBusy | DataError):
         return False
     if isinstance(error, ResponseError):
@@ -54,11 +54,11 @@ def is_outage(error: RedisError) -> bool:
 
 
 class RedisBreaker:
-    """Fails calls at once after one failed, until a probe succeeds.
+    """Fails calls immediately after one call failed, until a probe succeeds.
 
-    The probe runs beside the requests: none waits for it, and none goes on without Redis once it is back. The state is
-    a process's own: each worker finds out for itself and recovers by itself. `probe` returns whether the answer came
-    fast, and raises RedisError when there is none; `drop` closes all connections: they may lead to a dead server.
+    The probe runs in the background, so that no request waits for it. Each process has its own breaker, which opens and
+    closes independently of the others. `probe` returns whether the answer was fast, and raises RedisError if there was
+    none; `drop` closes all connections, because they may lead to a dead server.
     """
 
     def __init__(
@@ -82,30 +82,31 @@ class RedisBreaker:
         try:
             return command()
         except RedisError as error:
-            raise self.failed(error, outages) from error
+            raise self.handle_failure(error, outages) from error
 
-    def failed(self, error: RedisError, outages: int) -> RedisUnavailable:
-        """Return what to raise for a call that began after so many outages, and open the breaker if Redis is of no use.
+    def handle_failure(self, error: RedisError, outages: int) -> RedisUnavailable:
+        """Return the exception to raise, and open the breaker if Redis is down.
 
-        A call that began before the last outage says nothing of the time after it.
+        `outages` is the number of outages when the call began: a call from before the last outage does not show the
+        state of Redis after it.
         """
         metrics.REDIS_UNAVAILABLE.inc()
         if not is_outage(error):
             self.log_failure(error)
             return RedisCallFailed(type(error).__name__)
         if outages == self.outages:
-            self.open(described(error))
+            self.open(describe(error))
         return RedisUnavailable(type(error).__name__)
 
     def log_failure(self, error: RedisError) -> None:
-        """Log that a call failed, once a minute at most: it may happen with each request."""
+        """Log a failed call, at most once a minute, because each request may fail."""
         now = time.monotonic()
         if now - self.failure_logged_at > FAILURES_LOGGED_EVERY_SECONDS:
             self.failure_logged_at = now
-            logger.warning("a call to Redis failed", extra={"error": described(error)})
+            logger.warning("a call to Redis failed", extra={"error": describe(error)})
 
     def open(self, reason: str, *, fast_probes: int = 1) -> None:
-        """Fail calls until so many probes in a row succeed; one that probes already goes on."""
+        """Fail calls until `fast_probes` probes in a row get fast answers. An outage that has begun continues."""
         with self.opening:
             if self.outage is not None:
                 return
@@ -113,15 +114,15 @@ class RedisBreaker:
             self.outages += 1
         logger.warning("Redis is unavailable", extra={"error": reason})
         Loop(
-            "redis-probe", lambda: self.look(outage), every=self.probe_every, needed=lambda: self.outage is outage
+            "redis-probe", lambda: self.try_probe(outage), every=self.probe_every, needed=lambda: self.outage is outage
         ).start()
         self.drop()
 
-    def look(self, outage: Outage) -> None:
-        """Probe once, and let calls through again after enough fast answers in a row."""
+    def try_probe(self, outage: Outage) -> None:
+        """Probe once, and close the breaker after enough fast answers in a row."""
         try:
             is_fast = self.probe()
-        except Exception:  # noqa: BLE001  # whatever it is, the end must be noticed
+        except Exception:  # noqa: BLE001  # no error may end the probing
             outage.fast_so_far = 0
             self.drop()
             return
@@ -131,6 +132,6 @@ class RedisBreaker:
             self.outage = None
 
 
-def described(error: RedisError) -> str:
-    """Return the kind of the error and its text, without the command that redis-py puts before it."""
+def describe(error: RedisError) -> str:
+    """Return the error's type and text, without the command that redis-py puts before the text."""
     return f"{type(error).__name__}: {str(error).rpartition('caused error: ')[2]}"

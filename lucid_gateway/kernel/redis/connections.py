@@ -1,4 +1,4 @@
-"""How connections to Redis are made and dropped, and with Sentinel the way to the primary of the group."""
+"""How connections to Redis are opened and closed, and how Sentinel's primary is found."""
 
 import socket
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.utils import str_if_bytes
 
-# The breaker of `lucid_gateway.kernel.redis.access` decides when to try again.
+# The breaker in `lucid_gateway.kernel.redis.access` decides when to try again.
 NO_RETRY: Final = Retry(NoBackoff(), 0)
 
 
-def time_outs(seconds: float) -> dict[str, float]:
-    """Return redis-py's options for a server that may take so many seconds to connect, and as many for each answer."""
+def timeout_options(seconds: float) -> dict[str, float]:
+    """Return redis-py's options for a timeout of `seconds` to connect, and of the same time for each answer."""
     return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
 class PoolBusy(RedisError):
-    """All connections of this process stayed busy: that says nothing about Redis."""
+    """All connections of this process stayed busy, which says nothing about the state of Redis."""
 
 
 class ConnectionQueue(LifoQueue[Any]):
-    """The idle connections of a pool. redis-py would take an empty queue for a lost connection."""
+    """The idle connections of a pool. Raises PoolBusy, because redis-py reports an empty queue as a lost connection."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Return a connection; raise PoolBusy when none is given back within `timeout` seconds."""
+        """Return a connection; raise PoolBusy if none is given back within `timeout` seconds."""
         try:
             return super().get(block, timeout)
         except Empty:
@@ -38,26 +38,26 @@ class ConnectionQueue(LifoQueue[Any]):
 
 
 class RedisPool(BlockingConnectionPool):
-    """The connections of one process, those that were made for use outside the pool too."""
+    """The connections of one process, including those that are used outside the pool."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(queue_class=ConnectionQueue, **options)  # type: ignore[no-untyped-call]
 
-    def hang_up(self) -> None:
-        """End all connections. Those that wait for an answer get an error at once; each is made anew when it is used.
+    def shut_down_all(self) -> None:
+        """Shut down the sockets of all connections: calls in progress fail immediately, later ones reconnect.
 
-        Only the sockets are shut down: redis-py does not bear that a connection in use is disconnected by others.
+        The connections are not disconnected, because redis-py does not allow that while another thread uses them.
         """
         for connection in list(self._connections):
             sock = connection._get_socket()
             if sock is not None:
                 with suppress(OSError):
-                    # Not by the method of a TLS socket, which would take the reader's TLS away.
+                    # Not with the TLS socket's own method, which would end TLS under the thread that reads.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class SentinelReply(NamedTuple):
-    """What one Sentinel says of the group: the highest epoch (the number of the last failover) is right."""
+    """One Sentinel's view of the group. `epoch` is the number of the last failover, so the highest one is right."""
 
     epoch: int
     address: tuple[str, int]
@@ -65,33 +65,33 @@ class SentinelReply(NamedTuple):
 
 
 class Primary:
-    """Where the primary of a Sentinel group is.
+    """The address of the primary of a Sentinel group.
 
-    All connections lead to the remembered address: whoever calls `forget`, or finds another address with `ask`,
-    drops them.
+    All connections lead to the remembered address. A caller of `forget`, or one that gets another address from `ask`,
+    must drop them.
     """
 
     def __init__(self, sentinels: Sequence[tuple[str, int]], group: str, *, seconds: float) -> None:
-        """Each Sentinel may take so many seconds to connect, and as many for each answer."""
-        options = time_outs(seconds)
+        """`seconds` is the timeout for connecting to a Sentinel, and for each of its answers."""
+        options = timeout_options(seconds)
         self.sentinels = [Redis(host, port, protocol=2, retry=NO_RETRY, **options) for host, port in sentinels]  # type: ignore[arg-type]
         self.group = group
         self.address: tuple[str, int] | None = None
         self.epoch = 0
 
     def forget(self) -> None:
-        """Ask the Sentinels before the next connection is made."""
+        """Make the next connection ask the Sentinels first."""
         self.address = None
 
     def current(self) -> tuple[str, int]:
-        """Return the remembered address, or ask for it; raise redis.exceptions.ConnectionError."""
+        """Return the remembered address, or ask the Sentinels; raise redis.exceptions.ConnectionError."""
         return self.address or self.ask()
 
     def ask(self) -> tuple[str, int]:
-        """Ask all Sentinels, remember and return the address; raise ConnectionError when none names one that is up.
+        """Ask all Sentinels, remember and return the address; raise ConnectionError if none names one that is up.
 
-        All, because one that was cut off still names an earlier primary. Unless all say so (they may have been set up
-        anew), none is believed that lags behind what another has said.
+        It asks all of them, because an isolated Sentinel still names an earlier primary. Answers with an older epoch
+        than a known one are ignored, unless all Sentinels answer so: then they were set up again.
         """
         answers = [answer for sentinel in self.sentinels if (answer := self.answer_of(sentinel))]
         newest = max((answer.epoch for answer in answers), default=0)
@@ -103,7 +103,7 @@ class Primary:
         raise RedisConnectionError(f"no Sentinel names a primary of {self.group} that is up")
 
     def answer_of(self, sentinel: Redis) -> SentinelReply | None:
-        """Return what the Sentinel says, None if it does not answer or does not know the group."""
+        """Return the Sentinel's view, or None if it does not answer or does not know the group."""
         try:
             pipeline = sentinel.pipeline(transaction=False)
             pipeline.sentinel_master(self.group)
@@ -111,7 +111,7 @@ class Primary:
             state, address = pipeline.execute()
         except RedisError:
             return None
-        # During a failover the address is the new primary's already, and the flags are still those of the old one.
+        # During a failover, the address is already that of the new primary; the flags still describe the old one.
         host, port = str_if_bytes(address[0]), address[1]
         moved = (host, port) != (state["ip"], state["port"])
         return SentinelReply(state["config-epoch"], (host, port), moved or not (state["is_sdown"] or state["is_odown"]))
@@ -125,17 +125,16 @@ class PrimaryConnection(Connection):
         super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def _connect(self) -> Any:
-        """Connect to the address that the Sentinels name."""
         address = self.host, self.port = self.primary.current()
         sock = super()._connect()  # type: ignore[no-untyped-call]
         if self.primary.address != address:
-            # There was a failover while this connected: whoever noticed it could not drop this connection yet.
+            # A failover happened while this connected, too early for `shut_down_all` to reach this connection.
             sock.close()
             raise RedisConnectionError("the primary has changed")
         return sock
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Greet the server; raise ConnectionError if it is a replica."""
+        """Do redis-py's handshake; raise ConnectionError if the server is a replica."""
         super().on_connect_check_health(check_health=check_health)
         self.send_command("INFO", "replication", check_health=False)  # type: ignore[no-untyped-call]
         if b"role:master" not in self.read_response().splitlines():

@@ -1,4 +1,4 @@
-"""A Lua script on Redis at the least cost: one round trip on a connection that is kept for scripts alone."""
+"""Lua scripts on Redis at the lowest cost: one round trip on a connection that only scripts use."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from lucid_gateway.kernel.redis.connections import PoolBusy
 
 MAX_CONNECTIONS = 32
 WAIT_SECONDS = 2.0
-# An argument that stands for the run id of the server that the script runs on.
+# An argument that `evaluate` replaces by the run id of the server on which the script runs.
 SERVER_RUN_ID: Final = object()
 
 
 class Connections:
-    """The connections of one process: a burst of requests waits a moment for one instead of failing."""
+    """The connections of one process. A burst of requests waits for a connection instead of failing."""
 
     def __init__(self) -> None:
         self.idle: SimpleQueue[OwnConnection] = SimpleQueue()
@@ -29,51 +29,50 @@ class Connections:
             self.idle.put(OwnConnection())
 
     def take(self) -> OwnConnection:
-        """Return a connection, open or not; raise PoolBusy when all stay busy."""
+        """Return an idle connection, which may be closed; raise PoolBusy if all stay busy."""
         try:
             return self.idle.get_nowait()
         except Empty:
             return self.wait()
 
     def wait(self) -> OwnConnection:
-        """Return the next connection that is given back, unless Redis was given up meanwhile; raise RedisError."""
+        """Return the next connection that is given back; raise RedisError on a timeout or once the breaker is open."""
         try:
             connection = self.idle.get(timeout=WAIT_SECONDS)
         except Empty:
             raise PoolBusy("all connections are busy") from None
         if breaker.outage:
             self.give_back(connection)
-            raise RedisConnectionError("given up")
+            raise RedisConnectionError("the breaker has opened")
         return connection
 
     def give_back(self, connection: OwnConnection) -> None:
-        """Keep the connection for the next script."""
         self.idle.put(connection)
 
 
 @cache
 def connections() -> Connections:
-    """Return this process's connections; made on first use, after the worker was forked."""
+    """Return this process's connections, made on first use, after the worker was forked."""
     return Connections()
 
 
 class RedisScript:
-    """A script in a file, sent by its hash, and in full once after the server has lost it."""
+    """A script in a file. It is sent as a hash, and in full once if the server does not know it."""
 
     def __init__(self, path: Path) -> None:
         self.source = path.read_text(encoding="utf-8")
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Return what the script returns; raise RedisUnavailable when Redis is not available."""
+        """Return the script's result; raise RedisUnavailable."""
         return breaker.call(lambda: self.run(keys, arguments))
 
     def add_to(self, pipeline: Pipeline, keys: Sequence[str], arguments: Sequence[Any]) -> None:
-        """Add the script to a pipeline, in full: a pipeline cannot send it again when the server has lost it."""
+        """Add the script to a pipeline, in full: a pipeline cannot resend it if the server does not know it."""
         pipeline.eval(self.source, len(keys), *keys, *arguments)
 
     def run(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run the script; a connection that was closed while it was idle is opened again, once."""
+        """Run the script; if the connection was closed while it was idle, reopen it once."""
         connection = connections().take()
         try:
             was_open = connection.redis.is_connected
@@ -87,14 +86,13 @@ class RedisScript:
         except ResponseError:
             raise
         except BaseException:
-            # An answer may still be on its way: it must not meet the next command.
+            # A late answer must not be read as the answer to the next command.
             connection.redis.disconnect()
             raise
         finally:
             connections().give_back(connection)
 
     def evaluate(self, connection: OwnConnection, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Send the script by its hash and return its answer."""
         redis = connection.redis
         if not redis.is_connected:
             connection.open()

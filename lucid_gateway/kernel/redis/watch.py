@@ -1,5 +1,5 @@
-"""What a worker looks at in the background, so that no request has to find out: is Redis slow, does it evict keys, and
-with Sentinel, which server is the primary.
+"""The background check of Redis in each worker, so that no request has to discover a problem: whether Redis is slow,
+whether it evicts keys and, with Sentinel, which server is the primary.
 """
 
 import logging
@@ -21,35 +21,32 @@ from lucid_gateway.kernel.redis.breaker import FAST_PROBES_AFTER_SLOWNESS
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 0.5
-SLOW_ANSWERS = 5  # in a row are an outage
-POLICY_EVERY = 20  # looks
+SLOW_ANSWERS = 5  # this many in a row are an outage
+POLICY_EVERY = 20  # checks
 SUBJECT = "eviction of Redis"
 EVICTS = "Redis evicts keys (maxmemory-policy {}): a revoked token could work again. Set it to noeviction."
 
 
 class RedisWatch:
-    """One worker's watch."""
-
     def __init__(self) -> None:
         self.probe = Probe("PING")
-        self.looks = 0
+        self.checks = 0
         self.slow = 0
 
-    def look(self) -> None:
-        """Look once."""
+    def check(self) -> None:
         self.follow_primary()
         if breaker.outage:
             self.slow = 0
             return
-        with suppress(RedisUnavailable):  # the breaker says so
-            self.look_at_speed()
-            if self.looks % POLICY_EVERY == 0:
-                look_at_policy()
-            self.looks += 1
+        with suppress(RedisUnavailable):  # the breaker logs it
+            self.check_speed()
+            if self.checks % POLICY_EVERY == 0:
+                check_eviction_policy()
+            self.checks += 1
 
     def follow_primary(self) -> None:
-        """Drop all connections when Sentinel names another primary: the old one may be hung, come back, and not know
-        yet that it is no primary any more.
+        """Drop all connections when Sentinel names another primary: the old one may hang, or may have come back without
+        knowing that it has been replaced.
         """
         known = primary()
         before = known.address if known else None
@@ -58,13 +55,13 @@ class RedisWatch:
         try:
             now = known.ask()
         except RedisConnectionError:
-            return  # what is connected stays: without Sentinel there is no failover
+            return  # the connections stay: without Sentinel there is no failover
         if now != before:
             logger.warning("Sentinel names another primary: %s:%s", *now)
             drop_connections()
 
-    def look_at_speed(self) -> None:
-        """Measure one answer; after several slow ones in a row do without Redis until it is fast again.
+    def check_speed(self) -> None:
+        """Time one answer; after several slow ones in a row, open the breaker until Redis is fast again.
 
         Raises RedisUnavailable.
         """
@@ -75,10 +72,10 @@ class RedisWatch:
             breaker.open(reason, fast_probes=FAST_PROBES_AFTER_SLOWNESS)
 
 
-def look_at_policy() -> None:
-    """Notice a server that may evict keys; raise RedisUnavailable."""
+def check_eviction_policy() -> None:
+    """Warn the operator while the server may evict keys; raise RedisUnavailable."""
     policy = redis_call(lambda redis: redis.info("memory")).get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
-        advisories.take_back(SUBJECT)
+        advisories.clear(SUBJECT)
     else:
-        advisories.give(SUBJECT, EVICTS.format(policy))
+        advisories.set(SUBJECT, EVICTS.format(policy))

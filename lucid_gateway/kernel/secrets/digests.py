@@ -1,4 +1,4 @@
-"""Hashes under which secrets are kept: nobody finds the secret from what is stored."""
+"""Hashes of secrets: the gateway stores these, from which the secret cannot be found."""
 
 import hashlib
 import hmac
@@ -7,10 +7,10 @@ from django.conf import settings
 
 
 def keyed_hash(purpose: str, text: str) -> str:
-    """Return a hash that only this gateway can make: six digits are not to be found out from it by trying all."""
+    """Return a hash under SECRET_KEY, so that a six-digit code cannot be found by hashing all of them."""
     return hmac.digest(settings.SECRET_KEY.encode(), f"{purpose} {text}".encode(), "sha256").hex()
 
 
 def secret_hash(secret: str) -> str:
-    """Return the hash of a secret that is too random to be guessed (80 bits and more), so that it needs no key."""
+    """Return a hash without a key, which is enough for a secret of at least 80 random bits."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Secrets that must be read again are encrypted at rest: Fernet, under a key that follows from SECRET_KEY."""
+"""Encryption at rest for secrets that the gateway must read again: Fernet, with a key derived from SECRET_KEY."""
 
 import base64
 
@@ -9,16 +9,15 @@ from django.conf import settings
 
 
 class CannotDecrypt(Exception):
-    """The text was encrypted under another SECRET_KEY than this one and those in SECRET_KEY_FALLBACKS."""
+    """The text was encrypted neither under SECRET_KEY nor under one of SECRET_KEY_FALLBACKS."""
 
 
 def encrypt(text: str) -> str:
-    """Return the text encrypted under SECRET_KEY."""
     return cipher().encrypt(text.encode()).decode()
 
 
 def decrypt(encrypted: str) -> str:
-    """Return the text; raise CannotDecrypt."""
+    """Return the plain text; raise CannotDecrypt."""
     try:
         return cipher().decrypt(encrypted.encode()).decode()
     except InvalidToken as error:
@@ -26,11 +25,11 @@ def decrypt(encrypted: str) -> str:
 
 
 def cipher() -> MultiFernet:
-    """Return what encrypts under SECRET_KEY and decrypts under the earlier ones, too."""
+    """Return a cipher that encrypts under SECRET_KEY, and also decrypts under SECRET_KEY_FALLBACKS."""
     return MultiFernet([key_from(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
 
 
 def key_from(secret: str) -> Fernet:
-    """Return the cipher that follows from the secret (HKDF, RFC 5869)."""
+    """Return the cipher whose key is derived from the secret (HKDF, RFC 5869)."""
     key = HKDF(hashes.SHA256(), 32, salt=None, info=b"lucid encryption at rest").derive(secret.encode())
     return Fernet(base64.urlsafe_b64encode(key))

@@ -1,7 +1,7 @@
-"""Tables that each worker holds in memory, and reads again when their revision has changed (decision 0025).
+"""Tables that each worker keeps in memory, and reads again when their revision has changed (decision 0025).
 
-A writer changes the revision before and after its write. A worker reads the revision first and the table after it: a
-write that the table did not show yet changes the revision once more.
+A writer changes the revision before and after its write. A worker reads the revision before the table, so that it
+notices a write that its read missed: the revision changes once more.
 """
 
 import time
@@ -12,13 +12,13 @@ from typing import Generic, TypeVar
 
 from lucid_gateway.kernel.snapshots.models import Revision
 
-# Writes past the gateway, such as by SQL, and those of a writer that died halfway, are noticed after this time.
+# Workers notice writes by other programs, and those of a writer that died halfway, after this time.
 FULL_READ_SECONDS = 60.0
 State = TypeVar("State")
 
 
 class Revisions:
-    """The revisions of all tables, as this process read them last with one query."""
+    """The revisions of all tables, which this process reads with one query."""
 
     def __init__(self) -> None:
         self.known: dict[str, uuid.UUID] = {}
@@ -35,8 +35,8 @@ revisions = Revisions()
 
 
 class Snapshot(Generic[State]):
-    """What this process holds of a table; `empty` before the first read. `read_at` is the time, by the monotonic clock,
-    up to which the snapshot is known to be current.
+    """A table as this process last read it; `empty` before the first read. `read_at` is the monotonic time up to which
+    the snapshot is known to be current.
     """
 
     def __init__(self, table: str, read: Callable[[], State], empty: State) -> None:
@@ -52,7 +52,7 @@ class Snapshot(Generic[State]):
         self.read_at, self.full_read_at = asked_at, asked_at + FULL_READ_SECONDS
 
     def renew(self) -> None:
-        """Read the table if its revision has changed since, or a minute has passed; raise django.db.Error."""
+        """Read the table if its revision has changed or a minute has passed; raise django.db.Error."""
         revision = revisions.known.get(self.table)
         if revision != self.revision or time.monotonic() >= self.full_read_at:
             self.load()
@@ -62,24 +62,23 @@ class Snapshot(Generic[State]):
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Write to the table inside this context: other workers read it within two seconds, this one when it ends."""
-        self.announce()
+        """Write to the table in this context. This worker reads it when the context ends, others within two seconds."""
+        self.change_revision()
         try:
             yield
         finally:
-            self.announce()  # even if the write failed: a database that was lost meanwhile may have applied it
+            self.change_revision()  # even if the write failed: the database may have applied it before it was lost
         self.load()
 
-    def announce(self) -> None:
-        """Give the table a new revision."""
+    def change_revision(self) -> None:
         value = uuid.uuid4()
         if not Revision.objects.filter(table=self.table).update(value=value):
             Revision.objects.get_or_create(table=self.table, defaults={"value": value})
 
     def state(self) -> State:
-        """Return what the next worker takes over."""
+        """Return the state for `lucid_gateway.kernel.handover`."""
         return self.current
 
     def take_over(self, state: State) -> None:
-        """Hold what another worker read."""
+        """Keep the state that another worker read."""
         self.current = state

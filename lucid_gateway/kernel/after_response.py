@@ -1,4 +1,4 @@
-"""Work that is done when the answer is out, so that the answer's time tells nothing of it."""
+"""Work that runs after the answer was sent, so that the time of the answer does not reveal it."""
 
 import logging
 from collections.abc import Callable
@@ -11,16 +11,16 @@ logger = logging.getLogger(__name__)
 DELAY_SECONDS = 0.1
 
 
-def afterwards(work: Callable[[], object]) -> None:
-    """Do the work a moment later in a gevent worker, and at once elsewhere. It is lost should the worker end before."""
+def after_response(work: Callable[[], object]) -> None:
+    """Run the work: in a gevent worker a tenth of a second later, and not at all if the worker ends first."""
     if is_module_patched("socket"):
-        gevent.spawn_later(DELAY_SECONDS, do, work)
+        gevent.spawn_later(DELAY_SECONDS, run, work)
     else:
         work()
 
 
-def do(work: Callable[[], object]) -> None:
-    """Do the work; log that it failed, as nobody waits for it."""
+def run(work: Callable[[], object]) -> None:
+    """Run the work, and log an error of the database, because no caller waits for it."""
     try:
         work()
     except DatabaseError as error:

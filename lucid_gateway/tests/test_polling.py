@@ -1,4 +1,4 @@
-"""What a worker reads in the background: once before it serves, whatever hangs or fails."""
+"""A worker's reads in the background: once before it serves requests, then again and again."""
 
 import threading
 import time
@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from django.db import DatabaseError
 
-from lucid_gateway.kernel.loops import follow
+from lucid_gateway.kernel.loops import poll
 from testing.waiting import wait_until
 
 
 def once(calls: list[str], name: str, seconds: float = 0) -> Callable[[], None]:
-    """Return a function that notes its first call, and comes to rest in its second: the thread stays where it is."""
+    """Return a function that notes its first call and blocks in its second, so that the thread does nothing more."""
 
     def load() -> None:
         if name in calls:
@@ -24,15 +24,15 @@ def once(calls: list[str], name: str, seconds: float = 0) -> Callable[[], None]:
     return load
 
 
-def test_all_is_read_once_before_a_worker_serves() -> None:
+def test_everything_is_read_once_before_a_worker_serves() -> None:
     calls: list[str] = []
-    follow(once(calls, "first", 0.1), once(calls, "second", 0.1))
+    poll(once(calls, "first", 0.1), once(calls, "second", 0.1))
 
     assert calls == ["first", "second"]
 
 
 @pytest.mark.quiet
-def test_it_is_read_again_every_two_seconds() -> None:
+def test_everything_is_read_again_every_two_seconds() -> None:
     calls: list[float] = []
 
     def load() -> None:
@@ -40,12 +40,12 @@ def test_it_is_read_again_every_two_seconds() -> None:
             threading.Event().wait()
         calls.append(time.monotonic())
 
-    follow(load)
+    poll(load)
     wait_until(lambda: len(calls) == 2, 4)
     assert 1.9 < calls[1] - calls[0] < 2.0 + 0.5
 
 
-def test_what_fails_keeps_nothing_else_from_being_read() -> None:
+def test_a_failed_read_does_not_prevent_the_others() -> None:
     calls: list[str] = []
 
     def fail() -> None:
@@ -53,12 +53,12 @@ def test_what_fails_keeps_nothing_else_from_being_read() -> None:
             threading.Event().wait()
         raise OSError
 
-    follow(fail, once(calls, "second"))
+    poll(fail, once(calls, "second"))
 
     assert calls == ["second"]
 
 
-def test_a_connection_that_cannot_be_closed_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_cannot_be_closed_does_not_end_the_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
     def load() -> None:
@@ -70,14 +70,14 @@ def test_a_connection_that_cannot_be_closed_does_not_end_it(monkeypatch: pytest.
         raise DatabaseError
 
     monkeypatch.setattr("lucid_gateway.kernel.loops.connection", SimpleNamespace(close=close))
-    follow(load, seconds=0.0)
+    poll(load, seconds=0.0)
     wait_until(lambda: len(calls) == 3, 2)
 
 
 @pytest.mark.quiet
-def test_what_hangs_keeps_a_worker_from_serving_for_so_long_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_hangs_delays_a_worker_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lucid_gateway.kernel.loops.FIRST_SECONDS", 0.5)
     started = time.monotonic()
-    follow(once([], "first", 20))
+    poll(once([], "first", 20))
 
     assert 0.5 <= time.monotonic() - started < 10

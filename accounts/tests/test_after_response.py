@@ -8,28 +8,28 @@ import pytest
 from django.db import DatabaseError
 
 from accounts.models import User
-from lucid_gateway.kernel import afterwards
+from lucid_gateway.kernel import after_response
 
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that takes itself for a gevent worker."""
-    monkeypatch.setattr(afterwards, "is_module_patched", lambda _: True)
-    monkeypatch.setattr(afterwards, "DELAY_SECONDS", 0.01)
-    monkeypatch.setattr(afterwards.connection, "close", lambda: None)
+    monkeypatch.setattr(after_response, "is_module_patched", lambda _: True)
+    monkeypatch.setattr(after_response, "DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(after_response.connection, "close", lambda: None)
     yield
     gevent.wait()
 
 
 def test_outside_of_workers_it_is_done_at_once(owner: User) -> None:
-    afterwards.afterwards(lambda: User.objects.update(first_name="done"))
+    after_response.after_response(lambda: User.objects.update(first_name="done"))
 
     assert User.objects.get().first_name == "done"
 
 
 def test_in_a_worker_it_is_done_a_moment_later(worker: None) -> None:
     done: list[int] = []
-    afterwards.afterwards(lambda: done.append(1))
+    after_response.after_response(lambda: done.append(1))
     assert done == []
     gevent.wait()
 
@@ -40,7 +40,7 @@ def test_a_failure_is_logged_and_ends_nothing(worker: None, caplog: pytest.LogCa
     def fail() -> None:
         raise DatabaseError("secret")
 
-    afterwards.afterwards(fail)
+    after_response.after_response(fail)
     with caplog.at_level(logging.ERROR):
         gevent.wait()
 
