@@ -1,4 +1,4 @@
-"""What the account tests share: a real mail server, a login that has got as far as its code, and second factors."""
+"""Fixtures of the account tests: a real mail server, a started login with its code, and second factors."""
 
 import re
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def smtp_server() -> Iterator[tuple[Mailbox, int]]:
 
 
 def wait_for_senders() -> None:
-    """Return when no mail is on its way any more."""
+    """Wait until every mail was sent."""
     wait_until(lambda: mail.waiting._value == mail.waiting._initial_value)  # type: ignore[attr-defined]
 
 
@@ -55,7 +55,7 @@ def quick_hash() -> str:
 
 @pytest.fixture
 def quick_hashes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Argon2 takes two milliseconds instead of hundreds, for known and unknown users alike."""
+    """Argon2 takes two milliseconds instead of hundreds, for known and unknown users."""
     settings.PASSWORD_HASHERS = ["testing.quick_hashes.QuickArgon2"]
     monkeypatch.setattr("conftest.password_hash", quick_hash)
     placeholder_hash.cache_clear()
@@ -65,7 +65,7 @@ def quick_hashes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture(scope="session", autouse=True)
 def last_mails() -> Iterator[None]:
-    """The run ends when its last mails are out."""
+    """The run ends after its last mail was sent."""
     yield
     wait_for_senders()
 
@@ -88,7 +88,7 @@ def mail_about(mailbox: Mailbox, subject: str, address: str, count: int = 1) -> 
 
 
 def notices_to(mailbox: Mailbox, address: str) -> str:
-    """Return the texts of all notices to the address, once no mail is on its way any more."""
+    """Return the texts of all notices to the address, after every mail was sent."""
     wait_for_senders()
     found = [mail for mail in mailbox.mails if (mail["To"], mail["Subject"]) == (address, NOTICE)]
     return "\n".join(str(mail.get_content()) for mail in found)
@@ -109,7 +109,7 @@ def link_in(mailbox: Mailbox, address: str, count: int = 1, subject: str = LOGIN
 
 
 def token_in(mailbox: Mailbox, address: str, count: int = 1, subject: str = LOGIN) -> str:
-    """Return what the link of such a mail proves."""
+    """Return the token in the link of such a mail."""
     return parse_qs(urlsplit(link_in(mailbox, address, count, subject)).fragment)["token"][0]
 
 
@@ -127,12 +127,12 @@ def code(api: ApiClient, owner: User, mailbox: Mailbox) -> str:
 
 @pytest.fixture
 def token(code: str, mailbox: Mailbox) -> str:
-    """The token of the link that was mailed to the owner, beside the code."""
+    """The token of the link that was mailed to the owner with the code."""
     return token_in(mailbox, "owner@example.org")
 
 
 class Clock:
-    """What TOTP takes for the time; it stands still until it is told otherwise."""
+    """The clock of TOTP; it stands still unless a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -167,7 +167,7 @@ class Phone:
         return pyotp.TOTP(self.secret).at(int(self.clock.now) + steps_off * totp.STEP_SECONDS)
 
     def fresh_code(self) -> str:
-        """Return the code of the next step, once that has come."""
+        """Move the clock to the next step and return its code."""
         self.clock.next_step()
         return self.code()
 
@@ -183,7 +183,7 @@ def phone_of(user: User, clock: Clock) -> Phone:
 
 @pytest.fixture
 def phone(owner: User, clock: Clock) -> Phone:
-    """The owner's phone: from here on logins ask for its codes."""
+    """The owner's phone: logins need its codes."""
     return phone_of(owner, clock)
 
 
@@ -207,7 +207,7 @@ def signature_of(message: str, key: str = WALLET_KEY) -> str:
 
 @pytest.fixture
 def wallet(owner: User, settings: Settings) -> Wallet:
-    """The owner's hardware wallet: from here on logins ask for its signature."""
+    """The owner's hardware wallet: logins need its signature."""
     challenge = hardware_wallet.start_registration(owner, WALLET_ADDRESS)
     codes = hardware_wallet.confirm_registration(owner, signature_of(challenge))
     owner.refresh_from_db()
@@ -216,7 +216,7 @@ def wallet(owner: User, settings: Settings) -> Wallet:
 
 @pytest.fixture
 def intruder(node_operator: User) -> TokenPair:
-    """The tokens of somebody else who has signed in."""
+    """The tokens of another signed-in user."""
     return issue_tokens(node_operator)
 
 
@@ -239,7 +239,7 @@ def use(api: ApiClient, refresh_token: str) -> int:
 
 @pytest.fixture
 def admin(db: None) -> User:
-    """A user who looks after the others."""
+    """A user with the role admin."""
     return make_user("admin", Role.ADMIN)
 
 

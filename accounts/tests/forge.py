@@ -1,4 +1,4 @@
-"""Tokens as an attacker, or a fault of ours, would make them."""
+"""Tokens that an attacker, or a bug of ours, could make."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ def encode(part: bytes) -> str:
 
 
 def right_claims(user: User) -> dict[str, Any]:
-    """Return the claims of an access token of ours."""
+    """Return the claims of a valid access token."""
     now = int(time.time())
     return {
         "type": "access", "exp": now + 600, "iat": now, "jti": uuid.uuid4().hex, "user_id": str(user.pk),
@@ -38,7 +38,7 @@ def forge(
     secret: str = JWT_SECRET_KEY,
     digest: str = "sha256",
 ) -> str:
-    """Return an access token like ours but for the given claims and header fields; LEFT_OUT leaves one out."""
+    """Return an access token like ours, except for the given claims and header fields; LEFT_OUT omits one."""
     fields = {"alg": "HS256", "typ": "JWT", "kid": keyring().active.kid} | (header or {})
     parts = [
         encode(json.dumps({name: value for name, value in part.items() if value is not LEFT_OUT}).encode())

@@ -1,4 +1,4 @@
-"""A stage for what needs a real gateway: its two workers, its servers, and people with accounts and mailboxes."""
+"""A real gateway for tests: two workers, their servers, and people with accounts and mailboxes."""
 
 import contextlib
 import itertools
@@ -41,18 +41,18 @@ addresses = itertools.count(1)
 
 
 def from_anywhere() -> str:
-    """Return the field that tells of an address that nobody else has."""
+    """Return the header field of a new client address."""
     number = next(addresses)
     return f"X-Forwarded-For: 10.{number // 65536}.{number // 256 % 256}.{number % 256}"
 
 
 def post(path: str, data: object, **credentials: str) -> bytes:
-    """Return a POST from an address of its own."""
+    """Return a POST from a new address."""
     return api("POST", path, data, from_anywhere(), **credentials)
 
 
 class ReplaceableRedis:
-    """A Redis server that an empty one can take the place of."""
+    """A Redis server that can be replaced by an empty one."""
 
     def __init__(self) -> None:
         self.port, self.running = free_port(), contextlib.ExitStack()
@@ -67,7 +67,7 @@ class ReplaceableRedis:
 
 @dataclass(frozen=True)
 class Stage:
-    """A gateway with its servers, its super admin's access token, and people that no test has met yet."""
+    """A gateway, its servers, the access token of its super admin, and people that no test has used yet."""
 
     gateway: Gateway
     mailbox: Mailbox
@@ -76,11 +76,11 @@ class Stage:
     people: list["Person"] = field(default_factory=list, repr=False)
 
     def ask(self, method: str, path: str, data: object = None, **credentials: str) -> Message:
-        """Send a request below /api/v1 from an address of its own."""
+        """Send a request below /api/v1 from a new address."""
         return ask(self.gateway.port, api(method, path, data, from_anywhere(), **credentials))
 
     def get(self, method: str, path: str, data: object = None, **credentials: str) -> Any:
-        """Send a request that has to succeed, and return what its answer says."""
+        """Send a request that must succeed; return the body of its answer."""
         answer = self.ask(method, path, data, **credentials)
         assert answer.status < 300, answer.body
         return json.loads(answer.body or b"null")
@@ -119,7 +119,7 @@ def running_stage(database: str, *, prepare: str = "", **settings: str) -> Itera
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with an account, a mailbox and perhaps an authenticator app."""
+    """A person with an account, a mailbox and perhaps an authenticator app."""
 
     stage: Stage
     email: str
@@ -128,7 +128,7 @@ class Person:
     recovery_codes: tuple[str, ...] = ()
 
     def mails(self) -> list[EmailMessage]:
-        """Return the mails with a code and a link that have come."""
+        """Return the received mails with a code and a link."""
         found = [mail for mail in list(self.stage.mailbox.mails) if mail["To"] == self.email]
         return [mail for mail in found if "login code" in mail["Subject"]]
 
@@ -142,11 +142,11 @@ class Person:
         return {"code": found[1], "token": found[2]}
 
     def shows(self, **shown: str) -> bytes:
-        """Return the request that finishes a login, from an address of its own."""
+        """Return the request that finishes a login, from a new address."""
         return post("/auth/verify", {"email": self.email} | shown)
 
     def verify(self, **shown: str) -> str:
-        """Return `200` or the code of the refusal for what is shown to finish a login."""
+        """Finish a login with these credentials; return `200` or the code of the refusal."""
         return outcome(ask(self.stage.gateway.port, self.shows(**shown)))
 
     def log_in(self) -> dict[str, str]:
@@ -156,7 +156,7 @@ class Person:
         return tokens
 
     def with_totp(self, token: str) -> "Person":
-        """Enrol: the time step of this moment is still unused after that."""
+        """Enrol; the current time step stays unused."""
         totp = pyotp.TOTP(self.stage.get("POST", "/auth/totp", token=token)["secret"])
         if (left := STEP_SECONDS - time.time() % STEP_SECONDS) < 10:
             time.sleep(left)
@@ -169,7 +169,7 @@ class Person:
         return pyotp.TOTP(self.totp_secret).now()
 
     def takes_role(self, role: str) -> None:
-        """Get a role from the super admin."""
+        """Let the super admin change the role."""
         self.stage.get("POST", f"/admin/users/{self.user_id}/role", {"role": role}, token=self.stage.root)
 
     def api_key(self, token: str, *permissions: str) -> str:
@@ -179,7 +179,7 @@ class Person:
         return key
 
     def events(self, kind: str) -> int:
-        """Return how many events of the kind the audit log has of the person."""
+        """Return the number of audit events of the kind about the person."""
         path = f"/admin/audit?type={kind}&subject={self.user_id}"
         total: int = self.stage.get("GET", path, token=self.stage.root)["pagination"]["total"]
         return total

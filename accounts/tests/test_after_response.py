@@ -1,4 +1,4 @@
-"""Work after the answer. That logins put off what only a known account costs is seen in test_timing.py."""
+"""Work after the answer. test_timing.py shows that logins defer what only an existing account costs."""
 
 import logging
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gevent.wait()
 
 
-def test_outside_of_workers_it_is_done_at_once(owner: User) -> None:
+def test_outside_of_workers_the_work_is_done_at_once(owner: User) -> None:
     after_response.after_response(lambda: User.objects.update(first_name="done"))
 
     assert User.objects.get().first_name == "done"
 
 
-def test_in_a_worker_it_is_done_a_moment_later(worker: None) -> None:
+def test_in_a_worker_the_work_is_done_after_the_answer(worker: None) -> None:
     done: list[int] = []
     after_response.after_response(lambda: done.append(1))
     assert done == []
@@ -36,7 +36,7 @@ def test_in_a_worker_it_is_done_a_moment_later(worker: None) -> None:
     assert done == [1]
 
 
-def test_a_failure_is_logged_and_ends_nothing(worker: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_without_its_text(worker: None, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise DatabaseError("secret")
 

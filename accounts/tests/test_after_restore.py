@@ -1,4 +1,4 @@
-"""manage.py after_restore and confirm_api_keys: what a backup brings back does not count."""
+"""manage.py after_restore and confirm_api_keys: what a backup brings back no longer works."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ FIRST = bootstrap_kid(JWT_SECRET_KEY)
 
 @pytest.fixture(autouse=True)
 def quick(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no other workers that would have to hear of a new key first."""
+    """Nothing waits: no other worker has to read a new key."""
     monkeypatch.setattr(signing_keys, "PUBLISHED_AFTER_SECONDS", 0)
 
 
@@ -45,7 +45,7 @@ def run(command: str, *arguments: str) -> str:
 
 
 def after_restore() -> dict[str, Any]:
-    """Run the command as after a start: no process has read the keys yet."""
+    """Run the command as in a new process, which has not read the keys yet."""
     keyring_cache.ring = None
     numbers: dict[str, Any] = json.loads(run("after_restore", "--yes", "--json"))
     return numbers
@@ -61,7 +61,7 @@ def new_key(user: User, name: str = "script") -> tuple[ApiKey, str]:
     return create_api_key(user, name=name, permissions=["user:read"])
 
 
-def test_all_tokens_end_and_a_fresh_key_signs(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_all_tokens_end_and_a_new_key_signs(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     bootstrap()
     waiting = SigningKey.objects.get(state="next").kid
 
@@ -78,7 +78,7 @@ def test_all_tokens_end_and_a_fresh_key_signs(api: ApiClient, owner: User, token
     assert api.send("get", "/users/me", token=issue_tokens(owner).access).status_code == 200
 
 
-def test_the_first_key_does_not_count_any_more_when_the_backup_is_older_than_it() -> None:
+def test_the_first_key_is_revoked_if_the_backup_is_older_than_it() -> None:
     after_restore()
 
     assert SigningKey.objects.get(kid=FIRST).state == "revoked"
@@ -112,7 +112,7 @@ def test_api_keys_are_refused_until_they_are_confirmed_even_where_a_worker_remem
     assert me(api, text) == "in"
 
 
-def test_a_suspended_key_can_be_revoked_and_is_not_confirmed_then(api: ApiClient, owner: User) -> None:
+def test_a_suspended_key_that_was_revoked_cannot_be_confirmed(api: ApiClient, owner: User) -> None:
     (key, text), (other, _) = new_key(owner), new_key(owner, "other")
     after_restore()
     revoke_api_key(owner.pk, key.key_id)
@@ -166,7 +166,7 @@ def test_an_operator_finds_suspended_keys_and_confirms_those_of_users_but_not_of
     assert ApiKey.objects.suspended().get() == staff_key
 
 
-def test_no_totp_code_of_the_minutes_before_works_again(owner: User, phone: Phone) -> None:
+def test_no_recent_totp_code_works_again(owner: User, phone: Phone) -> None:
     used = phone.fresh_code()
     assert use_code(owner, used)
     User.objects.update(totp_last_step=0)  # as in the backup
@@ -185,9 +185,7 @@ def test_mailed_links_are_void(owner: User) -> None:
         mail_links.look_up("reset", link)
 
 
-def test_new_tokens_work_though_redis_knows_a_later_epoch_of_the_user(
-    api: ApiClient, owner: User, empty_redis: Redis
-) -> None:
+def test_new_tokens_work_although_redis_has_a_later_epoch(api: ApiClient, owner: User, empty_redis: Redis) -> None:
     empty_redis.set(keys.epoch(owner.pk), 3, ex=900)
     after_restore()
     owner.refresh_from_db()
@@ -216,7 +214,7 @@ def test_the_audit_log_says_what_was_retired(owner: User, tokens: TokenPair) -> 
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])
-def test_it_asks_first_and_says_what_will_end(
+def test_it_asks_for_confirmation_and_names_what_will_end(
     owner: User, tokens: TokenPair, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     new_key(owner)
@@ -229,7 +227,7 @@ def test_it_asks_first_and_says_what_will_end(
     assert IssuedToken.objects.live().exists() == (answer == "no")
 
 
-def test_without_redis_it_says_what_is_left_to_do(owner: User) -> None:
+def test_without_redis_it_names_the_remaining_steps(owner: User) -> None:
     breaker.outage = Outage()
 
     with pytest.raises(CommandError, match="Redis is unavailable: start it and run this again"):

@@ -1,4 +1,4 @@
-"""API keys: GET and POST /users/me/api-keys, DELETE /users/me/api-keys/{key_id}, and what a key opens."""
+"""API keys: GET and POST /users/me/api-keys, DELETE /users/me/api-keys/{key_id}, and what a key allows."""
 
 import time
 from datetime import timedelta
@@ -34,7 +34,7 @@ def use(api: ApiClient, key: str, path: str = "/auth/status", method: str = "get
 
 @pytest.fixture
 def key(owner: User) -> str:
-    """A key of the owner's that may read the chain and their profile."""
+    """A key of the owner that may read the chain and their profile."""
     return create_api_key(owner, name="backup", permissions=["blockchain:read", "user:read"])[1]
 
 
@@ -54,7 +54,7 @@ def test_a_key_is_shown_when_it_is_created(api: ApiClient, owner: User, tokens: 
     assert status["permissions"] == ["blockchain:read", "user:read"]
 
 
-def test_only_the_hash_of_its_secret_is_kept(api: ApiClient, tokens: TokenPair) -> None:
+def test_only_the_hash_of_the_secret_is_stored(api: ApiClient, tokens: TokenPair) -> None:
     key_id, secret = create(api, tokens.access).json()["api_key"].removeprefix("lk_").split("_", 1)
 
     rows = [str(row) for model in (ApiKey, AuditEvent) for row in model.objects.values()]
@@ -116,11 +116,11 @@ def test_there_are_no_more_than_fifty_live_keys(api: ApiClient, owner: User, tok
 
 
 def statuses(api: ApiClient, tokens: TokenPair, times: int) -> list[int]:
-    """Return what so many requests for keys are answered with."""
+    """Ask for so many keys; return the answers."""
     return [create(api, tokens.access).status_code for _ in range(times)]
 
 
-def test_a_key_that_has_ended_gives_its_place_to_another(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_an_ended_key_makes_room_for_another(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     for _ in range(MAX_KEYS):
         create_api_key(owner, name="a key", permissions=["user:read"])
     revoked, expired = ApiKey.objects.values_list("key_id", flat=True)[:2]
@@ -132,7 +132,7 @@ def test_a_key_that_has_ended_gives_its_place_to_another(api: ApiClient, owner: 
     assert statuses(api, tokens, 2) == [201, 409]
 
 
-def test_who_has_more_than_fifty_from_before_keeps_them_and_gets_no_more(
+def test_a_user_with_more_than_fifty_old_keys_keeps_them_and_gets_no_more(
     api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     ApiKey.objects.bulk_create(ApiKey(key_id=f"key-{index}", user=owner) for index in range(MAX_KEYS + 2))
@@ -163,7 +163,7 @@ def test_the_list_never_shows_a_secret(api: ApiClient, tokens: TokenPair, node_o
         assert row["api_key"].split("_", 2)[2] not in response.content.decode()
 
 
-def test_a_revoked_key_is_dead_at_once_and_no_longer_listed(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_revoked_key_stops_at_once_and_is_no_longer_listed(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     doomed, other = (create(api, tokens.access).json() for _ in range(2))
     assert use(api, doomed["api_key"]).status_code == 200
 
@@ -177,7 +177,7 @@ def test_a_revoked_key_is_dead_at_once_and_no_longer_listed(api: ApiClient, owne
     assert [row["key_id"] for row in listed] == [other["key_id"]]
 
 
-def test_a_revoked_key_that_is_remembered_stays_dead_without_what_redis_knew(
+def test_a_remembered_key_that_was_revoked_stays_refused_after_a_flush_of_redis(
     api: ApiClient, tokens: TokenPair, key: str, empty_redis: Redis
 ) -> None:
     use(api, key)
@@ -205,11 +205,11 @@ def test_another_users_key_is_unknown_to_the_caller(api: ApiClient, key: str, su
 
 
 @pytest.mark.parametrize("name", ["X-API-Key", "x-api-key"])
-def test_the_header_is_read_without_case(api: ApiClient, key: str, name: str) -> None:
+def test_the_name_of_the_header_is_case_insensitive(api: ApiClient, key: str, name: str) -> None:
     assert api.send("get", "/users/me", headers={name: key}).status_code == 200
 
 
-def test_a_key_opens_forwarded_routes_as_far_as_its_permissions_go(api: ApiClient, owner: User, key: str) -> None:
+def test_a_key_may_use_the_forwarded_routes_that_its_permissions_allow(api: ApiClient, owner: User, key: str) -> None:
     other = create_api_key(owner, name="profile", permissions=["user:read"])[1]
 
     assert error_code(use(api, key, "/chain/info")) == "5005"
@@ -227,7 +227,7 @@ def test_a_known_key_costs_no_query(
         assert use(api, key, "/chain/info").status_code == 502
 
 
-def test_when_a_key_was_last_used_is_written_down(api: ApiClient, tokens: TokenPair, key: str) -> None:
+def test_the_last_use_of_a_key_is_stored(api: ApiClient, tokens: TokenPair, key: str) -> None:
     before = timezone.now() - timedelta(seconds=1)
     use(api, key)
 
@@ -247,7 +247,7 @@ def test_each_key_is_counted_on_its_own(api: ApiClient, owner: User, tokens: Tok
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_key_ends_at_its_time(api: ApiClient, owner: User, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+def test_a_key_expires(api: ApiClient, owner: User, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     in_an_hour = timezone.now() + timedelta(hours=1)
     key = create_api_key(owner, name="short", permissions=["user:read"], expires_at=in_an_hour)[1]
     assert use(api, key).status_code == 200
@@ -262,7 +262,7 @@ def test_a_key_ends_at_its_time(api: ApiClient, owner: User, monkeypatch: pytest
     assert error_code(response) == "2002"
 
 
-def test_the_end_of_a_key_is_told(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_expiry_of_a_key_is_shown(api: ApiClient, tokens: TokenPair) -> None:
     body = create(api, tokens.access, expires_at="2999-01-31T12:00:00+02:00").json()
 
     assert body["expires_at"] == "2999-01-31T10:00:00Z"
@@ -281,7 +281,7 @@ def test_a_lock_of_the_owner_stops_the_key_until_the_unlock(api: ApiClient, owne
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_another_role_narrows_what_the_key_may_and_never_widens_it(
+def test_a_new_role_can_reduce_the_permissions_of_a_key_and_never_extend_them(
     api: ApiClient, node_operator: User, known: bool
 ) -> None:
     key = create_api_key(node_operator, name="key", permissions=["blockchain:write", "user:read"])[1]
@@ -303,7 +303,7 @@ def test_a_key_outlives_the_owners_logins(api: ApiClient, owner: User, tokens: T
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_deactivated_owners_key_is_dead(api: ApiClient, owner: User, key: str, known: bool) -> None:
+def test_a_key_of_a_deactivated_owner_is_refused(api: ApiClient, owner: User, key: str, known: bool) -> None:
     if known:
         use(api, key)
     User.objects.filter(pk=owner.pk).update(is_active=False)
@@ -313,14 +313,14 @@ def test_a_deactivated_owners_key_is_dead(api: ApiClient, owner: User, key: str,
 
 
 @pytest.mark.parametrize("path", ["/auth/status", "/chain/info"])
-def test_two_credentials_are_one_too_many(api: ApiClient, tokens: TokenPair, key: str, path: str) -> None:
+def test_two_credentials_in_one_request_are_refused(api: ApiClient, tokens: TokenPair, key: str, path: str) -> None:
     response = api.send("get", path, token=tokens.access, headers={"X-API-Key": key})
 
     assert response.status_code == 400
     assert error_code(response) == "1001"
 
 
-def test_what_is_no_key_is_refused(api: ApiClient, key: str) -> None:
+def test_a_malformed_key_is_refused(api: ApiClient, key: str) -> None:
     assert use(api, key).status_code == 200
     other = "A" if key[-1] != "A" else "B"
     broken = [
@@ -335,7 +335,9 @@ def test_what_is_no_key_is_refused(api: ApiClient, key: str) -> None:
     assert found == [(401, "2003", "Bearer")] * len(broken)
 
 
-def test_a_key_is_no_bearer_token_and_a_token_is_no_key(api: ApiClient, tokens: TokenPair, key: str) -> None:
+def test_a_key_is_not_accepted_as_a_bearer_token_nor_a_token_as_a_key(
+    api: ApiClient, tokens: TokenPair, key: str
+) -> None:
     assert error_code(api.send("get", "/auth/status", token=key)) == "2003"
     assert error_code(use(api, tokens.access)) == "2003"
 

@@ -28,16 +28,16 @@ def refusal(api: ApiClient, authorization: str) -> str:
 
 @pytest.fixture
 def someone() -> User:
-    """A user whom a token can name; the database is out of reach."""
+    """A user for tokens; the database is unavailable."""
     return User(email="someone@example.org")
 
 
-def test_the_forge_makes_tokens_that_are_let_in(api: ApiClient, owner: User) -> None:
+def test_a_token_made_like_ours_is_accepted(api: ApiClient, owner: User) -> None:
     assert error_code(send(api, f"Bearer {forge(owner)}")) == "5005"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  ", " Bearer"])
-def test_the_scheme_is_read_without_case(api: ApiClient, tokens: TokenPair, scheme: str) -> None:
+def test_the_scheme_is_case_insensitive(api: ApiClient, tokens: TokenPair, scheme: str) -> None:
     assert error_code(send(api, f"{scheme} {tokens.access}")) == "5005"
 
 
@@ -56,7 +56,7 @@ def test_a_token_without_a_signature_is_refused(api: ApiClient, someone: User, a
     [("HS384", "sha384"), ("HS512", "sha512"), ("hs256", "sha256"), ("RS256", "sha256"), ("ES256", "sha256"),
      ("PS256", "sha256"), ("EdDSA", "sha256"), (["HS256"], "sha256"), ({"a": 1}, "sha256")],
 )  # fmt: skip
-def test_another_algorithm_is_refused_though_the_signature_fits(
+def test_another_algorithm_is_refused_although_the_signature_is_valid(
     api: ApiClient, someone: User, algorithm: Any, digest: str
 ) -> None:
     assert refusal(api, f"Bearer {forge(someone, header={'alg': algorithm}, digest=digest)}") == "2003"
@@ -83,13 +83,13 @@ def test_a_header_that_points_elsewhere_is_refused(api: ApiClient, someone: User
 @pytest.mark.parametrize(
     "value", [LEFT_OUT, None, "", "other", 1.5, True, [], ["lucid-api"], {}], ids=lambda value: repr(value)[:12]
 )
-def test_each_claim_must_be_there_and_right(api: ApiClient, someone: User, claim: str, value: Any) -> None:
+def test_a_missing_or_wrong_claim_is_refused(api: ApiClient, someone: User, claim: str, value: Any) -> None:
     assert refusal(api, f"Bearer {forge(someone, claims={claim: value})}") == "2003"
 
 
 @pytest.mark.parametrize("claim", ["exp", "jti"])
 @pytest.mark.parametrize("value", [LEFT_OUT, None, [], {}], ids=lambda value: repr(value)[:12])
-def test_no_token_is_without_a_name_and_an_end(api: ApiClient, someone: User, claim: str, value: Any) -> None:
+def test_a_token_without_an_id_or_an_expiry_is_refused(api: ApiClient, someone: User, claim: str, value: Any) -> None:
     assert refusal(api, f"Bearer {forge(someone, claims={claim: value})}") == "2003"
 
 
@@ -97,7 +97,9 @@ def test_no_token_is_without_a_name_and_an_end(api: ApiClient, someone: User, cl
 @pytest.mark.parametrize(
     "value", [2e9, float("nan"), float("inf"), float("-inf"), 10**18, 10**30, "2000000000", True, -1, -(10**30)]
 )
-def test_times_are_whole_numbers_that_a_calendar_holds(api: ApiClient, someone: User, claim: str, value: Any) -> None:
+def test_a_time_that_is_no_valid_number_of_seconds_is_refused(
+    api: ApiClient, someone: User, claim: str, value: Any
+) -> None:
     assert refusal(api, f"Bearer {forge(someone, claims={claim: value})}") in ("2002", "2003")
 
 
@@ -108,11 +110,11 @@ def test_a_token_from_the_future_is_refused(api: ApiClient, someone: User) -> No
     assert refusal(api, f"Bearer {forge(someone, claims={'nbf': later})}") == "2003"
 
 
-def test_an_expired_token_is_told_apart(api: ApiClient, someone: User) -> None:
+def test_an_expired_token_has_its_own_error_code(api: ApiClient, someone: User) -> None:
     assert refusal(api, f"Bearer {forge(someone, claims={'exp': int(time.time()) - 1})}") == "2002"
 
 
-def test_an_expired_token_with_a_wrong_signature_is_not_told_apart(api: ApiClient, someone: User) -> None:
+def test_an_expired_token_with_a_wrong_signature_is_just_invalid(api: ApiClient, someone: User) -> None:
     token = forge(someone, claims={"exp": int(time.time()) - 1}, secret="another secret")
 
     assert refusal(api, f"Bearer {token}") == "2003"
@@ -149,13 +151,13 @@ def test_garbage_is_refused(api: ApiClient, authorization: str) -> None:
     assert refusal(api, authorization) == "2003"
 
 
-def test_a_header_nested_beyond_measure_is_refused(api: ApiClient) -> None:
+def test_a_deeply_nested_header_is_refused(api: ApiClient) -> None:
     head = encode(b'{"alg":' + b"[" * 6000 + b"]" * 6000 + b"}")
 
     assert refusal(api, f"Bearer {head}.e30.eA") == "2003"
 
 
-def test_the_scheme_is_needed_once(api: ApiClient, someone: User) -> None:
+def test_the_scheme_must_occur_exactly_once(api: ApiClient, someone: User) -> None:
     token = forge(someone)
 
     assert refusal(api, f"Bearer{token}") == "2003"
@@ -195,7 +197,7 @@ def test_a_flood_with_a_revoked_token_meets_the_limit_of_its_address(api: ApiCli
     assert statuses[-10:] == [429] * 10
 
 
-def test_a_flood_of_one_address_does_not_keep_a_valid_token_out(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_flood_from_an_address_does_not_block_a_valid_token_from_it(api: ApiClient, tokens: TokenPair) -> None:
     for _ in range(410):
         send(api, "Bearer x")
 

@@ -21,7 +21,7 @@ def family_of(tokens: TokenPair) -> str:
 
 
 def sign_in(user: User, address: str, user_agent: str) -> TokenPair:
-    """Return the tokens of a login from elsewhere."""
+    """Return the tokens of a login from another address."""
     noted = current.set(RequestRecord(client_address=address, user_agent=user_agent))
     try:
         return issue_tokens(user)
@@ -37,7 +37,7 @@ def devices(api: ApiClient, tokens: TokenPair) -> list[dict[str, Any]]:
     return found
 
 
-def test_each_login_is_a_device_with_what_is_known_of_it(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_each_login_is_a_device_with_its_details(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     sign_in(owner, "2001:db8::7", "browser")
     laptop, here = sorted(devices(api, tokens), key=lambda device: device["address"], reverse=True)
 
@@ -49,9 +49,7 @@ def test_each_login_is_a_device_with_what_is_known_of_it(api: ApiClient, owner: 
     }  # fmt: skip
 
 
-def test_a_refresh_makes_no_new_device_and_keeps_when_it_was_signed_in(
-    api: ApiClient, owner: User, tokens: TokenPair
-) -> None:
+def test_a_refresh_makes_no_new_device_and_keeps_its_login_time(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     earlier = timezone.now() - timedelta(hours=2)
     IssuedToken.objects.update(signed_in_at=earlier, issued_at=earlier)
     new = post(api, "refresh", refresh_token=tokens.refresh).json()
@@ -63,14 +61,14 @@ def test_a_refresh_makes_no_new_device_and_keeps_when_it_was_signed_in(
     assert device["address"] == "127.0.0.1"
 
 
-def test_the_one_used_last_comes_first(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_the_most_recently_used_device_comes_first(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     older = sign_in(owner, "192.0.2.2", "older")
     IssuedToken.objects.filter(family=family_of(older)).update(issued_at=timezone.now() - timedelta(hours=1))
 
     assert [device["user_agent"] for device in devices(api, tokens)] == ["pytest", "older"]
 
 
-def test_what_has_ended_or_expired_and_what_is_others_is_not_listed(
+def test_ended_devices_and_those_of_other_users_are_not_listed(
     api: ApiClient, owner: User, tokens: TokenPair, intruder: TokenPair
 ) -> None:
     ended, expired = (sign_in(owner, "192.0.2.3", "gone") for _ in range(2))
@@ -80,7 +78,7 @@ def test_what_has_ended_or_expired_and_what_is_others_is_not_listed(
     assert [device["session_id"] for device in devices(api, tokens)] == [family_of(tokens)]
 
 
-def test_a_device_that_is_signed_out_is_out_at_once_and_the_others_stay(
+def test_signing_out_a_device_takes_effect_at_once_and_leaves_the_others(
     api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     elsewhere = sign_in(owner, "192.0.2.2", "elsewhere")
@@ -94,20 +92,20 @@ def test_a_device_that_is_signed_out_is_out_at_once_and_the_others_stay(
     assert (event.subject, event.details["family"]) == (str(owner.pk), family_of(elsewhere))
 
 
-def test_the_own_device_can_be_signed_out_too(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_current_device_can_be_signed_out(api: ApiClient, tokens: TokenPair) -> None:
     assert api.send("delete", f"/auth/sessions/{family_of(tokens)}", token=tokens.access).status_code == 204
 
     assert error_code(api.send("get", "/auth/sessions", token=tokens.access)) == "2003"
 
 
-def test_somebody_elses_device_is_not_there(api: ApiClient, tokens: TokenPair, intruder: TokenPair) -> None:
+def test_a_device_of_another_user_is_not_found(api: ApiClient, tokens: TokenPair, intruder: TokenPair) -> None:
     response = api.send("delete", f"/auth/sessions/{family_of(tokens)}", token=intruder.access)
 
     assert (response.status_code, error_code(response)) == (404, "4001")
     assert api.send("get", "/users/me", token=tokens.access).status_code == 200
 
 
-def test_what_is_gone_or_never_was_is_not_there(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_an_ended_or_unknown_device_is_not_found(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     ended = sign_in(owner, "192.0.2.2", "ended")
     post(api, "logout", ended.access)
 
@@ -115,12 +113,12 @@ def test_what_is_gone_or_never_was_is_not_there(api: ApiClient, owner: User, tok
         assert error_code(api.send("delete", f"/auth/sessions/{family}", token=tokens.access)) == "4001"
 
 
-def test_what_is_no_id_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_malformed_id_is_refused(api: ApiClient, tokens: TokenPair) -> None:
     response = api.send("delete", "/auth/sessions/mine", token=tokens.access)
 
     assert (response.status_code, error_code(response)) == (422, "1005")
 
 
-def test_it_takes_an_access_token(api: ApiClient) -> None:
+def test_it_needs_an_access_token(api: ApiClient) -> None:
     assert error_code(api.send("get", "/auth/sessions")) == "2001"
     assert error_code(api.send("delete", f"/auth/sessions/{uuid.uuid4()}")) == "2001"

@@ -6,11 +6,11 @@ import pytest
 
 from accounts.login.equal_time import TICK_SECONDS, in_equal_time
 
-TRIES = 10  # a busy machine lets some of them wait for longer
+TRIES = 10  # on a busy machine some of them wait longer
 
 
 def ticks(work_seconds: float, *, fails: bool = False) -> float:
-    """Return for how many ticks a function of so much work takes, at least."""
+    """Return the smallest number of ticks that a function with so much work takes."""
     return min(ticks_of_one(work_seconds, fails=fails) for _ in range(TRIES))
 
 
@@ -32,11 +32,11 @@ def ticks_of_one(work_seconds: float, *, fails: bool) -> float:
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 0.6])
-def test_whatever_fits_into_a_tick_takes_one(share: float) -> None:
+def test_work_shorter_than_a_tick_takes_one_tick(share: float) -> None:
     assert 1 <= ticks(share * TICK_SECONDS) < 1.9
 
 
-def test_what_takes_longer_waits_for_the_next_one() -> None:
+def test_longer_work_waits_for_the_next_tick() -> None:
     assert 2 <= ticks(1.2 * TICK_SECONDS) < 2.9
 
 

@@ -43,7 +43,7 @@ def remove(api: ApiClient, tokens: TokenPair, **shown: Any) -> Any:
     return api.send("delete", "/auth/hardware-wallet", shown, token=tokens.access)
 
 
-def test_the_challenge_says_what_is_signed_where_and_for_how_long(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_challenge_states_its_purpose_its_origin_and_its_lifetime(api: ApiClient, tokens: TokenPair) -> None:
     response = post(api, "hardware-wallet", tokens.access, address=WALLET_ADDRESS)
 
     assert response.status_code == 200
@@ -85,25 +85,25 @@ def test_a_wrong_signature_registers_nothing(api: ApiClient, owner: User, tokens
     assert owner.recovery_codes.count() == 0
 
 
-def test_a_challenge_bears_one_try(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_challenge_allows_one_try(api: ApiClient, tokens: TokenPair) -> None:
     challenge = start(api, tokens)
     assert error_code(confirm(api, tokens, signature_of("another text"))) == "2008"
 
     assert error_code(confirm(api, tokens, signature_of(challenge))) == "2006"
 
 
-def test_a_new_challenge_replaces_the_one_before(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_new_challenge_replaces_the_earlier_one(api: ApiClient, tokens: TokenPair) -> None:
     old = start(api, tokens)
     start(api, tokens)
 
     assert error_code(confirm(api, tokens, signature_of(old))) == "2008"
 
 
-def test_without_a_challenge_there_is_nothing_to_confirm(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_confirmation_without_a_challenge_is_refused(api: ApiClient, tokens: TokenPair) -> None:
     assert error_code(confirm(api, tokens, signature_of("anything"))) == "2006"
 
 
-def test_a_challenge_ends_by_itself(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
+def test_a_challenge_expires(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
     challenge = start(api, tokens)
     (key,) = empty_redis.keys("*:wallet_registration")
     assert 290 < empty_redis.ttl(key) <= 300
@@ -114,7 +114,7 @@ def test_a_challenge_ends_by_itself(api: ApiClient, tokens: TokenPair, empty_red
     assert error_code(confirm(api, tokens, signature_of(challenge))) == "2006"
 
 
-def test_a_challenge_is_for_its_user_alone(api: ApiClient, tokens: TokenPair, intruder: TokenPair) -> None:
+def test_a_challenge_is_valid_for_its_user_only(api: ApiClient, tokens: TokenPair, intruder: TokenPair) -> None:
     challenge = start(api, tokens)
     assert error_code(confirm(api, intruder, signature_of(challenge))) == "2006"
     start(api, intruder)
@@ -123,7 +123,7 @@ def test_a_challenge_is_for_its_user_alone(api: ApiClient, tokens: TokenPair, in
     assert confirm(api, tokens, signature_of(challenge)).status_code == 200
 
 
-def test_a_challenge_is_for_its_address_alone(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_challenge_is_valid_for_its_address_only(api: ApiClient, tokens: TokenPair) -> None:
     challenge = start(api, tokens, OTHER_ADDRESS)
     assert error_code(confirm(api, tokens, signature_of(challenge))) == "2008"
 
@@ -138,13 +138,13 @@ def test_of_parallel_confirmations_one_succeeds(api: ApiClient, tokens: TokenPai
     assert sorted(statuses) == [200] + [401] * 4
 
 
-def test_while_one_is_registered_another_is_refused(api: ApiClient, tokens: TokenPair, wallet: Wallet) -> None:
+def test_a_second_wallet_is_refused(api: ApiClient, tokens: TokenPair, wallet: Wallet) -> None:
     response = post(api, "hardware-wallet", tokens.access, address=OTHER_ADDRESS)
 
     assert (response.status_code, error_code(response)) == (409, "4002")
 
 
-def test_of_two_registrations_begun_the_first_confirmed_stays(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_of_two_registrations_the_one_confirmed_first_stays(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     challenge = start(api, tokens)
     User.objects.filter(pk=owner.pk).update(hardware_wallet_enabled=True, hardware_wallet_address=OTHER_ADDRESS)
 
@@ -176,7 +176,7 @@ def test_a_wrong_or_used_recovery_code_removes_nothing(
     assert owner.hardware_wallet_enabled
 
 
-def test_what_is_not_registered_cannot_be_removed(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_wallet_that_is_not_registered_cannot_be_removed(api: ApiClient, tokens: TokenPair) -> None:
     response = remove(api, tokens, recovery_code="abcd-efgh-jkmn-pqrs")
 
     assert (response.status_code, error_code(response)) == (404, "4001")
@@ -197,7 +197,7 @@ UNFIT = [
 ]
 
 
-def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+def test_invalid_fields_are_refused(api: ApiClient, tokens: TokenPair) -> None:
     for path, data, code in UNFIT:
         response = api.send("post", f"/auth/hardware-wallet{path}", data, token=tokens.access)
         assert (data, response.status_code, error_code(response)) == (data, 422, code)
@@ -206,11 +206,11 @@ def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None
 WITHOUT_CODE = [{}, {"recovery_code": ""}, {"totp": "123456"}]
 
 
-def test_removing_takes_a_recovery_code(api: ApiClient, tokens: TokenPair) -> None:
+def test_removing_it_needs_a_recovery_code(api: ApiClient, tokens: TokenPair) -> None:
     for data in WITHOUT_CODE:
         assert (data, error_code(remove(api, tokens, **data))) == (data, "1002")
 
 
 @pytest.mark.parametrize(("method", "path"), [("post", ""), ("delete", ""), ("post", "/confirm")])
-def test_it_takes_an_access_token(api: ApiClient, method: str, path: str) -> None:
+def test_it_needs_an_access_token(api: ApiClient, method: str, path: str) -> None:
     assert error_code(api.send(method, f"/auth/hardware-wallet{path}", {})) == "2001"

@@ -26,20 +26,20 @@ def test_the_tokens_are_printed_and_work(api: ApiClient, owner: User) -> None:
     assert api.send("post", "/auth/refresh", {"refresh_token": printed["refresh_token"]}).status_code == 200
 
 
-def test_as_json_it_is_what_verify_answers(owner: User) -> None:
+def test_the_json_output_equals_the_answer_of_verify(owner: User) -> None:
     printed = json.loads(run("--email", "OWNER@example.org", "--json"))
 
     assert set(printed) == {"access_token", "refresh_token", "token_type", "expires_in", "user"}
     assert set(printed["user"]) == FIELDS
 
 
-def test_the_record_says_where_the_tokens_come_from(owner: User) -> None:
+def test_the_stored_tokens_name_the_command(owner: User) -> None:
     run("--email", owner.email)
 
     assert set(IssuedToken.objects.values_list("user_agent", flat=True)) == {"manage.py issue_token"}
 
 
-def test_nobody_gets_no_token(db: None) -> None:
+def test_an_unknown_user_gets_no_token(db: None) -> None:
     with pytest.raises(CommandError, match=r"no active user has the email nobody@example\.org"):
         run("--email", "nobody@example.org")
 
@@ -51,7 +51,7 @@ def test_a_deactivated_user_gets_no_token(owner: User) -> None:
         run("--email", owner.email)
 
 
-def test_a_locked_user_gets_no_token_but_the_reason(owner: User) -> None:
+def test_a_locked_user_gets_no_token_and_the_reason_is_printed(owner: User) -> None:
     lock_user(owner, reason="stolen laptop", by="")
 
     with pytest.raises(CommandError, match=r"owner@example\.org is locked: stolen laptop"):
@@ -59,6 +59,6 @@ def test_a_locked_user_gets_no_token_but_the_reason(owner: User) -> None:
     assert not IssuedToken.objects.exists()
 
 
-def test_the_email_is_needed() -> None:
+def test_the_email_is_required() -> None:
     with pytest.raises(CommandError, match="--email"):
         run()

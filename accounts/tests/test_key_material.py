@@ -16,7 +16,7 @@ def rsa_pem() -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"])
-def test_what_one_process_signs_another_with_the_same_secret_verifies(algorithm: str) -> None:
+def test_processes_with_the_same_secret_verify_each_others_signatures(algorithm: str) -> None:
     secret = rsa_pem() if algorithm == "RS256" else SECRET + "x" * 32
     token = jwt.encode({"a": 1}, key_material(secret, algorithm).signing, algorithm=algorithm)
 
@@ -31,10 +31,10 @@ def test_another_secret_makes_another_key(algorithm: str) -> None:
         jwt.decode(token, key_material(SECRET + "!", algorithm).verifying, algorithms=[algorithm])
 
 
-def test_a_text_is_no_rsa_key() -> None:
+def test_a_secret_that_is_no_rsa_key_is_refused() -> None:
     with pytest.raises(ValueError, match="PEM"):
         key_material(SECRET, "RS256")
 
 
-def test_keys_do_not_show_in_logs() -> None:
+def test_keys_are_not_shown_when_they_are_printed() -> None:
     assert SECRET not in repr(key_material(SECRET, "HS256"))

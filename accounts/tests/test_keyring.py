@@ -34,7 +34,7 @@ def test_tokens_name_their_key_and_algorithm(tokens: TokenPair) -> None:
         assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", "kid": keyring().active.kid}
 
 
-def test_tokens_say_who_made_them_and_for_whom(owner: User, tokens: TokenPair) -> None:
+def test_tokens_name_their_issuer_and_audience(owner: User, tokens: TokenPair) -> None:
     claims = token_backend().decode(tokens.access)
 
     assert (claims["iss"], claims["aud"]) == (ISSUER, AUDIENCE)
@@ -43,7 +43,7 @@ def test_tokens_say_who_made_them_and_for_whom(owner: User, tokens: TokenPair) -
     assert set(claims) == {"type", "exp", "iat", "jti", "user_id", "sub", "role", "family", "iss", "aud", "epoch"}
 
 
-def test_a_stored_rsa_key_that_can_be_broken_neither_signs_nor_verifies(
+def test_a_stored_rsa_key_that_is_too_weak_neither_signs_nor_verifies(
     db: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
@@ -60,7 +60,7 @@ def test_a_stored_rsa_key_that_can_be_broken_neither_signs_nor_verifies(
     assert "signing key weak is not used: it is an RSA key of 1024 bits" in caplog.text
 
 
-def test_the_key_id_tells_nothing_of_the_secret() -> None:
+def test_the_key_id_does_not_reveal_the_secret() -> None:
     assert keyring().active.kid not in JWT_SECRET_KEY
     assert JWT_SECRET_KEY not in repr(keyring())
 
@@ -69,12 +69,12 @@ def test_the_key_id_is_the_same_in_every_process() -> None:
     assert bootstrap_kid(JWT_SECRET_KEY) == keyring().active.kid == "afc689027ec32eec"
 
 
-def test_a_key_that_signs_no_more_still_verifies(two_keys: Keyring, owner: User) -> None:
+def test_a_retiring_key_still_verifies(two_keys: Keyring, owner: User) -> None:
     assert AccessToken(forge(owner, header={"kid": bootstrap_kid(JWT_SECRET_KEY)}))["user_id"] == str(owner.pk)  # type: ignore[arg-type]
     assert jwt.get_unverified_header(token_backend().encode({}))["kid"] == "new"
 
 
-def test_a_key_is_for_one_algorithm_alone(two_keys: Keyring) -> None:
+def test_a_key_has_one_algorithm(two_keys: Keyring) -> None:
     assert two_keys.key_named_by({"kid": "new", "alg": "HS512"}) is two_keys.active
     with pytest.raises(jwt.InvalidTokenError):
         two_keys.key_named_by({"kid": "new", "alg": "HS256"})

@@ -23,18 +23,18 @@ PASSWORD = "Correct-Horse-7"
 
 @dataclass(frozen=True)
 class Site:
-    """The gateway as its users know it: its API, its pages, and its mails, which are in its log."""
+    """The gateway as its users see it: its API, its pages, and its mails, which are in its log."""
 
     gateway: Gateway
 
     def call(self, method: str, path: str, token: str = "", /, **data: Any) -> tuple[int, Any]:
-        """Return status and body of a call of the API."""
+        """Call the API; return status and body."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         with requests.request(method, self.gateway.url + path, headers=headers, json=data, timeout=20) as response:
             return response.status_code, response.json()
 
     def mailed(self, page: str, ask: Callable[[], tuple[int, Any]]) -> str:
-        """Ask for a mail; return the link to the page that comes."""
+        """Ask for a mail; return its link."""
         read = self.gateway.log.stat().st_size
         assert ask()[0] == 200
         link = re.compile(rf"http://\S+/{page}#(\S+)\s".encode())
@@ -42,20 +42,20 @@ class Site:
         return f"{self.address(page)}#{found[1].decode()}"
 
     def address(self, page: str) -> str:
-        """Return the address of a page; the gateway itself believes to be somewhere else."""
+        """Return the address of a page; the gateway is configured with another public address."""
         return f"http://127.0.0.1:{self.gateway.port}/{page}"
 
     def login_link(self, email: str = USER) -> str:
-        """Return the link of a login that was just asked for."""
+        """Start a login; return its link."""
         return self.mailed("login", lambda: self.call("POST", "/auth/login", email=email))
 
     def log_in(self, link: str) -> str:
-        """Return the access token that the link of a login gives; an empty text if it gives none."""
+        """Return the access token that the link of a login gives, empty if it gives none."""
         proof = {name: values[0] for name, values in parse_qs(urlsplit(link).fragment).items()}
         return str(self.call("POST", "/auth/verify", **proof)[1].get("access_token", ""))
 
     def profile(self, token: str) -> tuple[int, str]:
-        """Return the status of a request with the token, and whose it is."""
+        """Return the status of a request with the token, and the user."""
         status, body = self.call("GET", "/users/me", token)
         return status, body.get("email", "")
 
@@ -101,7 +101,7 @@ def test_the_button_logs_in(tab: Page, site: Site) -> None:
     assert not site.log_in(link)
 
 
-def test_a_used_link_says_so(tab: Page, site: Site) -> None:
+def test_a_used_link_shows_an_error(tab: Page, site: Site) -> None:
     link = site.login_link()
     assert site.log_in(link)
     tab.goto(link)
@@ -111,8 +111,8 @@ def test_a_used_link_says_so(tab: Page, site: Site) -> None:
     expect(tab.locator("#form")).to_be_hidden()
 
 
-def test_another_link_in_the_same_tab_is_the_one_that_counts(tab: Page, site: Site) -> None:
-    """Only the fragment changes: a browser does not load the page again for that."""
+def test_another_link_in_the_same_tab_replaces_the_first(tab: Page, site: Site) -> None:
+    """Only the fragment changes, so that the browser does not load the page again."""
     tab.goto(site.address("login"))
     expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link is not complete"))
     tab.goto(site.login_link())
@@ -121,7 +121,7 @@ def test_another_link_in_the_same_tab_is_the_one_that_counts(tab: Page, site: Si
     assert site.profile(done(tab)) == (200, USER)
 
 
-def test_an_account_with_totp_is_asked_for_its_code(tab: Page, site: Site) -> None:
+def test_an_account_with_totp_must_enter_its_code(tab: Page, site: Site) -> None:
     email, secret = account_with_totp(site)
     tab.goto(site.login_link(email))
     tab.get_by_role("button").click()
@@ -141,7 +141,7 @@ def test_an_account_with_totp_is_asked_for_its_code(tab: Page, site: Site) -> No
 
 
 def new_account(site: Site) -> str:
-    """Return the email of an account that was just opened."""
+    """Return the email of a new account."""
     name = f"user-{time.monotonic_ns()}"
     email = f"{name}@lucid.test"
     assert site.call("POST", "/users", email=email, username=name, password=PASSWORD)[0] == 201
@@ -153,13 +153,13 @@ def account_with_totp(site: Site) -> tuple[str, str]:
     email = new_account(site)
     token = site.log_in(site.login_link(email))
     secret: str = site.call("POST", "/auth/totp", token)[1]["secret"]
-    # The code before: each works once, and the page asks for the next.
+    # The earlier code: each works once, and the page needs the next one.
     code = pyotp.TOTP(secret).at(int(time.time()) - 30)
     assert site.call("POST", "/auth/totp/confirm", token, totp=code)[0] == 200
     return email, secret
 
 
-def test_an_account_with_a_wallet_is_shown_what_to_sign(tab: Page, site: Site) -> None:
+def test_an_account_with_a_wallet_sees_the_text_to_sign(tab: Page, site: Site) -> None:
     email = account_with_wallet(site)
     tab.goto(site.login_link(email))
     tab.get_by_role("button").click()
@@ -211,7 +211,7 @@ def test_a_new_address_is_confirmed_on_its_page(tab: Page, site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["login", "reset-password", "confirm-email"])
-def test_an_incomplete_link_says_so(tab: Page, site: Site, name: str) -> None:
+def test_an_incomplete_link_shows_an_error(tab: Page, site: Site, name: str) -> None:
     tab.goto(site.address(name))
     expect(tab.get_by_role("alert")).to_have_text("This link is not complete. Open it from the mail again.")
     expect(tab.get_by_role("button")).to_be_hidden()

@@ -43,7 +43,7 @@ def test_each_key_is_a_line_with_its_state_and_live_tokens_the_newest_first(owne
     assert list(lines) == list(created)
 
 
-def test_as_json_it_is_data_with_all_times() -> None:
+def test_the_json_output_has_all_times() -> None:
     rotate("HS256", retire_now=True, wait=lambda _: None)
     rows = {row["kid"]: row for row in json.loads(run("--json"))}
 

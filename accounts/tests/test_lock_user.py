@@ -10,7 +10,7 @@ from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient, error_code
 
 
-def test_a_locked_user_is_out_with_the_next_request_and_in_again_when_unlocked(
+def test_a_lock_refuses_the_next_request_and_an_unlock_admits_it_again(
     api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     call_command("lock_user", email=owner.email.upper(), reason="a stolen laptop")
@@ -22,7 +22,7 @@ def test_a_locked_user_is_out_with_the_next_request_and_in_again_when_unlocked(
     assert api.send("get", "/users/me", token=issue_tokens(User.objects.get()).access).status_code == 200
 
 
-def test_a_lock_can_end_by_itself(owner: User) -> None:
+def test_a_lock_can_expire(owner: User) -> None:
     call_command("lock_user", email=owner.email, until="2999-01-31T12:00:00Z")
 
     owner.refresh_from_db()
@@ -30,7 +30,7 @@ def test_a_lock_can_end_by_itself(owner: User) -> None:
 
 
 @pytest.mark.parametrize("until", ["soon", "2999-01-31T12:00:00", "2999-13-31T12:00:00Z", "2001-01-01T00:00:00Z"])
-def test_a_time_that_is_none_or_past_locks_nobody(owner: User, until: str) -> None:
+def test_an_invalid_or_past_time_locks_nobody(owner: User, until: str) -> None:
     with pytest.raises(CommandError, match="--until"):
         call_command("lock_user", email=owner.email, until=until)
 

@@ -39,7 +39,7 @@ FREE = RULES["account"].free_failures
 
 
 def is_refused(*subjects: LockoutSubject) -> int:
-    """Make an attempt; return for how many seconds it is refused, 0 if it is let through."""
+    """Make an attempt; return for how many seconds it is refused, 0 if it is accepted."""
     try:
         GuessAttempt(*subjects)
     except TooManyAttempts as error:
@@ -56,7 +56,7 @@ def end_lockout(redis: Redis, subject: LockoutSubject) -> None:
 @pytest.mark.parametrize(
     "subject", [OWNER, LockoutSubject("address", "192.0.2.1"), second_factor(EMAIL), signed_in_user("1")]
 )
-def test_so_many_failures_are_free_and_the_next_is_refused(subject: LockoutSubject) -> None:
+def test_an_attempt_after_the_free_failures_is_refused(subject: LockoutSubject) -> None:
     free = {"account": 10, "address": 20, "second-factor": 10, "signed-in": 10}[subject.kind]
 
     assert [is_refused(subject) for _ in range(free)] == [0] * free
@@ -64,7 +64,7 @@ def test_so_many_failures_are_free_and_the_next_is_refused(subject: LockoutSubje
     assert failures_of(subject) == free
 
 
-def test_each_further_failure_locks_out_for_twice_as_long_up_to_an_hour(empty_redis: Redis) -> None:
+def test_each_further_lockout_is_twice_as_long_up_to_an_hour(empty_redis: Redis) -> None:
     for _ in range(FREE - 1):
         GuessAttempt(OWNER)
 
@@ -85,7 +85,7 @@ def test_thousands_of_failures_do_not_break_the_doubling(empty_redis: Redis) -> 
     assert 3599 <= is_refused(OWNER) <= 3600
 
 
-def test_what_is_refused_is_not_counted_and_makes_the_wait_no_longer(empty_redis: Redis) -> None:
+def test_a_refused_attempt_is_not_counted_and_does_not_extend_the_lockout(empty_redis: Redis) -> None:
     for _ in range(FREE):
         GuessAttempt(OWNER)
     until = empty_redis.hget(OWNER.key, "u")
@@ -95,7 +95,7 @@ def test_what_is_refused_is_not_counted_and_makes_the_wait_no_longer(empty_redis
     assert empty_redis.hget(OWNER.key, "u") == until
 
 
-def test_one_subject_that_is_locked_out_spares_the_others() -> None:
+def test_an_attempt_that_one_subject_refuses_charges_none_of_the_others() -> None:
     address = LockoutSubject("address", "192.0.2.1")
     for _ in range(FREE):
         GuessAttempt(OWNER)
@@ -105,7 +105,7 @@ def test_one_subject_that_is_locked_out_spares_the_others() -> None:
     assert is_refused(address) == 0
 
 
-def test_the_longest_wait_of_all_subjects_is_told(empty_redis: Redis) -> None:
+def test_the_answer_names_the_longest_wait_of_all_subjects(empty_redis: Redis) -> None:
     other = account("other@example.org")
     now = empty_redis.time()[0]
     empty_redis.hset(OWNER.key, mapping={"n": 10, "u": now + 50})
@@ -115,7 +115,7 @@ def test_the_longest_wait_of_all_subjects_is_told(empty_redis: Redis) -> None:
     assert 499 <= is_refused(other, OWNER) <= 500
 
 
-def test_a_success_forgets_the_accounts_failures_and_gives_the_address_its_attempt_back() -> None:
+def test_a_success_forgets_the_failures_of_the_account_and_refunds_the_address() -> None:
     address = LockoutSubject("address", "192.0.2.1")
     for _ in range(5):
         GuessAttempt(OWNER, address)
@@ -124,7 +124,7 @@ def test_a_success_forgets_the_accounts_failures_and_gives_the_address_its_attem
     assert (failures_of(OWNER), failures_of(address)) == (0, 5)
 
 
-def test_what_was_no_guess_is_given_back() -> None:
+def test_an_attempt_that_was_no_guess_is_refunded() -> None:
     for _ in range(30):
         GuessAttempt(OWNER).refund()
     assert failures_of(OWNER) == 0
@@ -134,7 +134,7 @@ def test_what_was_no_guess_is_given_back() -> None:
     assert failures_of(OWNER) == 1
 
 
-def test_the_last_free_attempt_locks_out_unless_it_was_right_or_no_guess(empty_redis: Redis) -> None:
+def test_the_last_free_attempt_locks_out_unless_it_is_forgiven_or_refunded(empty_redis: Redis) -> None:
     for _ in range(FREE - 1):
         GuessAttempt(OWNER)
     attempt = GuessAttempt(OWNER)
@@ -148,7 +148,7 @@ def test_the_last_free_attempt_locks_out_unless_it_was_right_or_no_guess(empty_r
     assert failures_of(OWNER) == 1
 
 
-def test_giving_back_what_was_lifted_meanwhile_counts_nothing() -> None:
+def test_a_refund_after_the_lockout_was_lifted_changes_nothing() -> None:
     attempt = GuessAttempt(OWNER)
     lift(OWNER)
     attempt.refund()
@@ -156,7 +156,7 @@ def test_giving_back_what_was_lifted_meanwhile_counts_nothing() -> None:
     assert failures_of(OWNER) == 0
 
 
-def test_an_attempt_at_nothing_costs_nothing(empty_redis: Redis) -> None:
+def test_an_attempt_without_subjects_charges_nothing(empty_redis: Redis) -> None:
     GuessAttempt().refund()
 
     assert empty_redis.keys() == []
@@ -180,7 +180,7 @@ def test_parallel_attempts_are_counted_exactly(settle: Callable[[GuessAttempt], 
         assert let_through == failures_of(OWNER) == FREE
 
 
-def test_every_key_has_an_end(empty_redis: Redis) -> None:
+def test_every_key_expires(empty_redis: Redis) -> None:
     for _ in range(FREE):
         GuessAttempt(OWNER, second_factor(EMAIL), signed_in_user("1"), LockoutSubject("address", "192.0.2.1"))
     GuessAttempt(account(NOBODY))
@@ -199,14 +199,14 @@ def test_failures_are_forgotten_a_day_after_the_last(empty_redis: Redis) -> None
     assert empty_redis.ttl(OWNER.key) > FORGOTTEN_AFTER_SECONDS - 10
 
 
-def test_the_keys_do_not_say_who_is_counted(empty_redis: Redis) -> None:
+def test_the_keys_do_not_reveal_whose_failures_they_count(empty_redis: Redis) -> None:
     GuessAttempt(OWNER, LockoutSubject("address", "192.0.2.1"))
 
     assert b"owner" not in b"".join(empty_redis.keys())
     assert b"192" not in b"".join(empty_redis.keys())
 
 
-def test_those_in_force_are_listed_the_longest_first(empty_redis: Redis) -> None:
+def test_lockouts_in_force_are_listed_the_longest_first(empty_redis: Redis) -> None:
     address = LockoutSubject("address", "2001:db8::/64")
     for _ in range(RULES["address"].free_failures):
         GuessAttempt(address)
@@ -223,7 +223,7 @@ def test_those_in_force_are_listed_the_longest_first(empty_redis: Redis) -> None
     assert [lockout.subject for lockout in in_force()] == [address]
 
 
-def test_a_subjects_text_names_it_again() -> None:
+def test_a_subject_can_be_read_from_its_text() -> None:
     for subject in (OWNER, LockoutSubject("address", "2001:db8::/64"), second_factor("a:b@example.org")):
         assert subject_of(subject.text) == subject
 
@@ -246,7 +246,7 @@ def test_lifting_ends_a_lockout_and_forgets_its_failures() -> None:
         ("2001:db8:0:2::1", "2001:db8:0:2::/64"),
     ],
 )
-def test_an_address_of_ipv6_counts_as_its_network(address: str, bucket: str) -> None:
+def test_an_ipv6_address_is_counted_by_its_network(address: str, bucket: str) -> None:
     noted = current.set(RequestRecord(client_address=address))
     try:
         assert this_address() == LockoutSubject("address", bucket)
@@ -266,7 +266,7 @@ def lock_out(subject: LockoutSubject) -> None:
         GuessAttempt(subject)
 
 
-def test_a_locked_out_account_bears_no_code_and_no_password_known_or_not(
+def test_a_locked_out_email_accepts_no_code_and_no_password_known_or_not(
     api: ApiClient, code: str, phone: Phone
 ) -> None:
     lock_out(OWNER)
@@ -282,7 +282,7 @@ def test_a_locked_out_account_bears_no_code_and_no_password_known_or_not(
         assert response.json()["error"]["message"] == "Too many failed attempts"
 
 
-def test_the_link_and_tokens_and_the_reset_go_on_working(
+def test_links_tokens_and_password_resets_work_during_a_lockout(
     api: ApiClient, token: str, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     lock_out(OWNER)
@@ -303,7 +303,7 @@ def test_a_link_with_a_second_factor_is_not_locked_out_with_the_account(
     assert verify(api, token=token, totp=phone.fresh_code()).status_code == 200
 
 
-def test_guesses_at_totp_behind_links_are_stopped_and_recovery_codes_go_on(
+def test_guesses_at_totp_after_links_are_locked_out_and_recovery_codes_still_work(
     api: ApiClient, token: str, phone: Phone, mailbox: Mailbox
 ) -> None:
     totp = phone.fresh_code()
@@ -336,7 +336,7 @@ def test_failures_of_codes_and_passwords_add_up_and_a_login_forgets_them(
     assert failures_of(OWNER) == failures_of(second_factor(EMAIL)) == 0
 
 
-def test_who_knows_the_password_alone_is_not_forgiven(api: ApiClient, phone: Phone) -> None:
+def test_a_right_password_without_the_second_factor_forgives_no_failures(api: ApiClient, phone: Phone) -> None:
     for _ in range(3):
         verify(api, password=PASSWORD, totp=wrong(phone.fresh_code()))
     post(api, "login", email=EMAIL, password=PASSWORD)

@@ -23,7 +23,7 @@ def test_a_lock_stops_tokens_that_were_issued_before(api: ApiClient, owner: User
     assert error_code(response) == "2005"
 
 
-def test_a_lock_says_nothing_of_its_reason(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_the_answer_does_not_reveal_the_reason_of_a_lock(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     lock_user(owner, reason="stolen laptop", by="admin@example.org")
 
     body = api.send("get", "/users/me", token=tokens.access).content.decode()
@@ -31,7 +31,7 @@ def test_a_lock_says_nothing_of_its_reason(api: ApiClient, owner: User, tokens: 
     assert "admin" not in body
 
 
-def test_an_unlock_opens_the_account_but_brings_no_token_back(
+def test_an_unlock_opens_the_account_but_revives_no_token(
     api: ApiClient, owner: User, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     lock_user(owner, reason="", by="")
@@ -43,7 +43,7 @@ def test_an_unlock_opens_the_account_but_brings_no_token_back(
     assert not empty_redis.exists(keys.locked(owner.pk))
 
 
-def test_a_lock_ends_at_its_time(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_lock_expires(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     lock_user(owner, reason="", by="", until=timezone.now() + timedelta(seconds=2))
     assert error_code(api.send("get", "/users/me", token=tokens.access)) == "2005"
     while owner.is_locked:
@@ -52,7 +52,7 @@ def test_a_lock_ends_at_its_time(api: ApiClient, owner: User, tokens: TokenPair)
     assert api.send("get", "/users/me", token=issue_tokens(owner).access).status_code == 200
 
 
-def test_who_locked_and_why_is_kept_until_the_unlock(owner: User) -> None:
+def test_the_reason_and_the_author_of_a_lock_are_kept_until_the_unlock(owner: User) -> None:
     lock_user(owner, reason="stolen laptop", by="admin@example.org")
     owner.refresh_from_db()
     assert (owner.lock_reason, owner.locked_by, owner.locked_until) == ("stolen laptop", "admin@example.org", FOREVER)
@@ -64,7 +64,7 @@ def test_who_locked_and_why_is_kept_until_the_unlock(owner: User) -> None:
     assert not User.objects.locked().exists()
 
 
-def test_a_lock_is_for_one_user_alone(api: ApiClient, node_operator: User, tokens: TokenPair) -> None:
+def test_a_lock_affects_one_user_only(api: ApiClient, node_operator: User, tokens: TokenPair) -> None:
     lock_user(node_operator, reason="", by="")
 
     assert api.send("get", "/users/me", token=tokens.access).status_code == 200

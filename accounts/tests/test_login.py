@@ -42,7 +42,7 @@ def test_a_code_of_six_digits_is_mailed(api: ApiClient, owner: User, mailbox: Ma
     assert len(code_in(mailbox, owner.email)) == 6
 
 
-def test_the_mail_says_whom_it_is_for_and_how_long_the_code_works(code: str, mailbox: Mailbox) -> None:
+def test_the_mail_names_the_user_and_the_lifetime_of_the_code(code: str, mailbox: Mailbox) -> None:
     mail = mailbox.wait_for("owner@example.org")
 
     assert mail["Subject"] == "Your Lucid login code"
@@ -50,7 +50,7 @@ def test_the_mail_says_whom_it_is_for_and_how_long_the_code_works(code: str, mai
     assert "5 minutes" in mail.get_content()
 
 
-def test_unknown_locked_and_deactivated_accounts_get_the_same_bytes(
+def test_unknown_locked_and_deactivated_accounts_get_the_same_answer(
     api: ApiClient, owner: User, node_operator: User, super_admin: User, mailbox: Mailbox
 ) -> None:
     lock_user(node_operator, reason="", by="")
@@ -77,7 +77,7 @@ def test_only_those_who_may_log_in_get_a_mail(
     assert [mail["To"] for mail in mailbox.mails] == [owner.email]
 
 
-def test_the_mail_holds_a_link_whose_secret_is_in_the_fragment(code: str, mailbox: Mailbox) -> None:
+def test_the_mail_has_a_link_with_its_secret_in_the_fragment(code: str, mailbox: Mailbox) -> None:
     link = urlsplit(link_in(mailbox, "owner@example.org"))
 
     assert (link.scheme, link.netloc, link.path, link.query) == ("http", "127.0.0.1:8080", "/login", "")
@@ -122,7 +122,7 @@ def test_after_a_wrong_password_the_code_that_was_not_mailed_does_not_work(
     assert response.status_code == outcome
 
 
-def test_a_wrong_password_counts_as_a_failed_attempt_for_known_and_unknown_alike(api: ApiClient, owner: User) -> None:
+def test_a_wrong_password_counts_as_a_failure_for_known_and_unknown_emails(api: ApiClient, owner: User) -> None:
     for email in (owner.email, NOBODY):
         log_in(api, email, password="Wrong-Horse-7")
         assert failures_of(account(email)) == 1
@@ -132,7 +132,7 @@ def test_a_wrong_password_counts_as_a_failed_attempt_for_known_and_unknown_alike
     assert NOBODY not in repr([vars(event) for event in events])
 
 
-def test_with_a_wallet_everybody_gets_a_challenge_of_the_same_kind(
+def test_with_a_wallet_every_email_gets_a_challenge_of_the_same_form(
     api: ApiClient, owner: User, node_operator: User, super_admin: User
 ) -> None:
     lock_user(node_operator, reason="", by="")
@@ -180,7 +180,7 @@ def test_after_the_five_minutes_the_account_may_start_again(api: ApiClient, owne
     assert log_in(api, owner.email).status_code == 200
 
 
-def test_what_was_refused_sends_no_mail_and_replaces_no_code(api: ApiClient, owner: User, mailbox: Mailbox) -> None:
+def test_a_refused_login_sends_no_mail_and_replaces_no_code(api: ApiClient, owner: User, mailbox: Mailbox) -> None:
     for _ in range(7):
         log_in(api, owner.email)
     codes = [code_in(mailbox, owner.email, number) for number in range(1, 6)]
@@ -201,13 +201,13 @@ def test_of_parallel_logins_five_are_started(owner: User, mailbox: Mailbox) -> N
     assert len(mailbox.mails) == 5
 
 
-def test_the_address_is_read_without_case(api: ApiClient, owner: User, mailbox: Mailbox) -> None:
+def test_the_email_is_case_insensitive(api: ApiClient, owner: User, mailbox: Mailbox) -> None:
     assert log_in(api, "OWNER@Example.ORG").status_code == 200
 
     assert code_in(mailbox, owner.email)
 
 
-def test_the_code_is_not_in_redis_and_neither_is_the_address(code: str, empty_redis: Redis) -> None:
+def test_neither_the_code_nor_the_email_is_in_redis(code: str, empty_redis: Redis) -> None:
     (key,) = empty_redis.keys("*:waiting")
     stored = repr((key, empty_redis.hgetall(key)))
 
@@ -215,7 +215,7 @@ def test_the_code_is_not_in_redis_and_neither_is_the_address(code: str, empty_re
     assert "owner" not in stored
 
 
-def test_a_challenge_ends_by_itself_for_every_address(api: ApiClient, db: None, empty_redis: Redis) -> None:
+def test_a_challenge_expires_for_every_email(api: ApiClient, db: None, empty_redis: Redis) -> None:
     log_in(api, "nobody@example.org")
 
     (key,) = empty_redis.keys("*:waiting")
@@ -236,7 +236,7 @@ def test_a_challenge_ends_by_itself_for_every_address(api: ApiClient, db: None, 
         ({"email": True}, "1003"),
     ],
 )
-def test_what_is_no_address_is_refused(api: ApiClient, data: Any, code: str) -> None:
+def test_an_invalid_email_is_refused(api: ApiClient, data: Any, code: str) -> None:
     response = api.send("post", "/auth/login", data)
 
     assert response.status_code == 422
@@ -258,7 +258,7 @@ def test_what_is_no_address_is_refused(api: ApiClient, data: Any, code: str) -> 
         ("hardware_wallet", [], "1003"),
     ],
 )
-def test_what_does_not_fit_a_field_is_refused(api: ApiClient, field: str, value: Any, code: str) -> None:
+def test_an_invalid_field_is_refused(api: ApiClient, field: str, value: Any, code: str) -> None:
     response = log_in(api, "owner@example.org", **{field: value})
 
     assert response.status_code == 422
@@ -270,7 +270,7 @@ def test_half_a_surrogate_pair_is_refused(api: ApiClient) -> None:
     assert log_in(api, "\ud800@example.org").status_code in (400, 422)
 
 
-def test_a_body_that_is_no_json_object_is_refused(api: ApiClient) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(api: ApiClient) -> None:
     response = api.post("/api/v1/auth/login", b"[]", content_type="application/json")
 
     assert response.status_code == 400

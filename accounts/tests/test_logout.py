@@ -99,12 +99,12 @@ def test_an_access_token_in_place_of_the_refresh_token_is_refused(api: ApiClient
     assert is_live(api, tokens) == (True, True)
 
 
-def test_it_takes_an_access_token(api: ApiClient, tokens: TokenPair) -> None:
+def test_it_needs_an_access_token(api: ApiClient, tokens: TokenPair) -> None:
     assert error_code(log_out(api, None)) == "2001"
     assert error_code(log_out(api, tokens.refresh)) == "2003"
 
 
-def test_the_blacklist_keeps_access_tokens_for_what_is_left_of_them(
+def test_the_entry_of_a_revoked_access_token_expires_after_it(
     api: ApiClient, tokens: TokenPair, empty_redis: Redis
 ) -> None:
     log_out(api, tokens.access)
@@ -117,6 +117,6 @@ def test_the_blacklist_keeps_access_tokens_for_what_is_left_of_them(
 
 
 @pytest.mark.parametrize("data", [{"everywhere": "perhaps"}, {"refresh_token": None}, {"refresh_token": ""}])
-def test_odd_data_is_refused_and_nothing_ends(api: ApiClient, tokens: TokenPair, data: Any) -> None:
+def test_invalid_data_is_refused_and_nothing_ends(api: ApiClient, tokens: TokenPair, data: Any) -> None:
     assert log_out(api, tokens.access, **data).status_code == 422
     assert is_live(api, tokens) == (True, True)

@@ -1,4 +1,4 @@
-"""Login mails: sent off the request's path, tried again, and never quoted in the log."""
+"""Login mails: sent after the request, retried, and never quoted in the log."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ from testing.waiting import wait_until
 
 
 class NobodyHere(Mailbox):
-    """A server that knows none of its recipients."""
+    """A mail server that refuses every recipient."""
 
     tries = 0
 
@@ -28,20 +28,20 @@ class NobodyHere(Mailbox):
         return "550 no such user"
 
 
-def test_a_mail_server_that_comes_late_gets_the_mail(api: ApiClient, owner: User, settings: Settings) -> None:
+def test_a_mail_server_that_starts_late_gets_the_mail(api: ApiClient, owner: User, settings: Settings) -> None:
     port = free_port()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
 
     started = time.monotonic()
     assert api.send("post", "/auth/login", {"email": owner.email}).status_code == 200
-    assert time.monotonic() - started < 6  # the tries go on for 12 seconds
+    assert time.monotonic() - started < 6  # the retries go on for 12 seconds
     time.sleep(0.3)
     with running_smtp_server(port) as (mailbox, _):
         assert code_in(mailbox, owner.email)
 
 
-def test_the_log_tells_of_a_mail_that_was_not_sent_without_its_text(
+def test_a_mail_that_was_not_sent_is_logged_without_its_text(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -58,9 +58,7 @@ def test_the_log_tells_of_a_mail_that_was_not_sent_without_its_text(
     assert "424242" not in repr(vars(record))
 
 
-def test_an_address_that_cannot_be_written_is_logged_not_swallowed(
-    mailbox: Mailbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_invalid_address_is_logged(mailbox: Mailbox, caplog: pytest.LogCaptureFixture) -> None:
     mail.send_later(lambda: EmailMessage("Subject", "text", to=["a@" + "ü" * 60 + ".org"]))
     wait_until(lambda: caplog.records)
 
@@ -80,7 +78,7 @@ def test_a_refused_recipient_is_not_tried_again(settings: Settings, caplog: pyte
     assert nobody.tries == 1
 
 
-def test_a_thousand_waiting_mails_are_enough(
+def test_a_mail_is_dropped_if_a_thousand_are_waiting(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mailbox: Mailbox
 ) -> None:
     waiting = mail.BoundedSemaphore(1)

@@ -1,4 +1,4 @@
-"""Links that set a password or confirm an address: kept as hashes, each for its purpose, its owner and one use."""
+"""Links that set a password or confirm an address: stored as hashes, for one purpose, one user and one use."""
 
 import pytest
 from redis import Redis
@@ -27,12 +27,12 @@ def is_dead(token: str, purpose: str = "password") -> bool:
     return False
 
 
-def test_a_link_says_whose_it_is_and_what_about_until_it_is_used(owner: User) -> None:
+def test_a_link_names_its_user_and_email_until_it_is_used(owner: User) -> None:
     token = make(owner, email="new@example.org")
     link = look_up("password", token)
 
     assert (link.user, link.email) == (owner, "new@example.org")
-    assert not is_dead(token)  # looking uses nothing up
+    assert not is_dead(token)  # looking it up does not use it up
     use(link)
     assert is_dead(token)
 
@@ -59,7 +59,7 @@ def test_of_parallel_uses_one_succeeds(owner: User) -> None:
     assert in_parallel(8, try_to_use).count(True) == 1
 
 
-def test_tokens_are_long_and_kept_as_hashes_that_end(owner: User, empty_redis: Redis) -> None:
+def test_tokens_are_long_and_stored_as_hashes_that_expire(owner: User, empty_redis: Redis) -> None:
     tokens = {make(owner, counted=str(number)) for number in range(3)}
 
     assert len(tokens) == 3
@@ -77,11 +77,11 @@ def test_a_link_is_for_one_purpose(owner: User) -> None:
 NEVER_MADE = ["", "nothing", "a:b*", "\0", "ü"]
 
 
-def test_a_token_that_was_never_made_leads_nowhere() -> None:
+def test_an_unknown_token_is_refused() -> None:
     assert all(is_dead(token) for token in NEVER_MADE)
 
 
-def test_a_link_for_nobody_looks_the_same_in_redis_and_leads_nowhere(empty_redis: Redis) -> None:
+def test_a_link_without_a_user_looks_the_same_in_redis_and_does_nothing(empty_redis: Redis) -> None:
     token = make(None, email="nobody@example.org")
 
     assert empty_redis.exists(keys.mail_link("password", secret_hash(token)))
@@ -109,7 +109,7 @@ def test_a_locked_deactivated_or_deleted_owner_has_no_links(owner: User) -> None
     assert is_dead(token)
 
 
-def test_five_in_five_minutes_are_enough_for_each_that_is_counted(owner: User, empty_redis: Redis) -> None:
+def test_each_requester_may_ask_for_five_links_in_five_minutes(owner: User, empty_redis: Redis) -> None:
     for _ in range(5):
         make(owner)
     with pytest.raises(TooManyAttempts) as refused:
@@ -144,7 +144,7 @@ def test_of_parallel_links_five_are_made(owner: User) -> None:
     assert in_parallel(12, try_to_make).count(True) == 5
 
 
-def test_neither_keys_nor_counters_say_whose_they_are(owner: User, empty_redis: Redis) -> None:
+def test_neither_keys_nor_counters_reveal_the_user(owner: User, empty_redis: Redis) -> None:
     make(owner)
 
     assert b"owner" not in b"".join(empty_redis.keys())

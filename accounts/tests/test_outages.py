@@ -1,4 +1,4 @@
-"""Real gateways whose Redis or database goes away and comes back (DESIGN, section 5)."""
+"""Real gateways whose Redis or database fails and recovers (DESIGN, section 5)."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ def on_every_worker(gateway: Gateway, token: str) -> set[str]:
 
 @contextlib.contextmanager
 def redis_on_disk(folder: Path, port: int) -> Iterator[RedisServer]:
-    """Run a redis-server that starts with what was saved in the folder."""
+    """Run a redis-server that loads what was saved in the folder."""
     command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     with child(command, folder / "log") as process:
         wait_for_port(port, process)
@@ -50,7 +50,7 @@ def redis_on_disk(folder: Path, port: int) -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def database_that_can_stop(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
-    """Yield the settings of a database of its own, of the run's kind, and what takes it away."""
+    """Yield the settings of a separate database of the same kind, and a function that stops it."""
     if settings.ON_MONGODB:
         with contextlib.ExitStack() as stack:
             yield {"MONGODB_URI": stack.enter_context(running_mongod())}, stack.close
@@ -61,7 +61,7 @@ def database_that_can_stop(folder: Path) -> Iterator[tuple[dict[str, str], Calla
 
 @contextlib.contextmanager
 def stalled(server: RedisServer) -> Iterator[None]:
-    """Stop the server where it stands: connections stay open, nothing answers."""
+    """Freeze the server: connections stay open, and nothing answers."""
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
         yield
@@ -69,7 +69,7 @@ def stalled(server: RedisServer) -> Iterator[None]:
         os.kill(server.process.pid, signal.SIGCONT)
 
 
-def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_path: Path) -> None:
+def test_redis_stalls_stops_and_returns_and_then_the_database_stops_too(tmp_path: Path) -> None:
     with database_that_can_stop(tmp_path) as (database, stop_database), contextlib.ExitStack() as redis:
         server = redis.enter_context(running_redis())
         with running_gateway(REDIS_URL=server.url, REDIS_TIMEOUT_SECONDS="0.3", **database) as gateway:
@@ -113,7 +113,7 @@ def test_redis_stalls_goes_and_comes_back_and_then_the_database_goes_too(tmp_pat
             assert call(gateway, "GET", "/chain/info", revoked) in {(503, "5002"), (401, "2003")}
 
 
-def test_a_crash_of_redis_that_loses_the_last_writes_brings_nothing_back(tmp_path: Path) -> None:
+def test_a_crash_of_redis_that_loses_the_last_writes_revives_no_token(tmp_path: Path) -> None:
     with contextlib.ExitStack() as redis:
         server = redis.enter_context(redis_on_disk(tmp_path, free_port()))
         with running_gateway(REDIS_URL=server.url) as gateway:

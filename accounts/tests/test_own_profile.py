@@ -37,7 +37,7 @@ def test_the_caller_sees_their_own_account(api: ApiClient, owner: User, tokens: 
     assert body["created_at"].endswith("Z")
 
 
-def test_it_takes_an_access_token(api: ApiClient, db: None) -> None:
+def test_it_needs_an_access_token(api: ApiClient, db: None) -> None:
     response = api.send("get", "/users/me")
 
     assert response.status_code == 401

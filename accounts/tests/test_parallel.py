@@ -79,7 +79,7 @@ def test_of_parallel_uses_of_one_mail_one_succeeds(stage: Stage, person: Person,
     assert person.events("login.succeeded") == 1
 
 
-def test_of_parallel_wrong_codes_five_are_looked_at_and_the_link_is_left(stage: Stage, person: Person) -> None:
+def test_of_parallel_wrong_codes_five_are_checked_and_the_link_still_works(stage: Stage, person: Person) -> None:
     mail = person.mail()
     guesses = [f"{(int(mail['code']) + number) % 10**6:06d}" for number in range(1, 25)]
 
@@ -122,7 +122,7 @@ def test_parallel_guesses_lock_out_guessing_and_nothing_else(stage: Stage, perso
     assert stage.outcome_with(token) == "200"
 
 
-def test_each_lockout_is_twice_as_long_as_the_one_before(stage: Stage, person: Person) -> None:
+def test_each_lockout_is_twice_as_long_as_the_last(stage: Stage, person: Person) -> None:
     failures = account(person.email).key
     guesses = [person.shows(password="Wrong-Horse-7", totp="123456") for _ in range(MANY)]
     stage.redis.client.hset(failures, "n", FREE - 1)
@@ -142,7 +142,7 @@ def test_of_parallel_logins_of_an_account_five_get_a_mail(stage: Stage, person: 
     stage.mailbox.wait_for(person.email, 5)
 
 
-def test_of_parallel_logins_from_an_address_ten_a_minute_are_let_through(stage: Stage) -> None:
+def test_of_parallel_logins_from_an_address_ten_a_minute_are_admitted(stage: Stage) -> None:
     def log_in() -> Counter[str]:
         address = from_anywhere()
         logins = [api("POST", "/auth/login", {"email": f"nobody-{i}@example.org"}, address) for i in range(16)]
@@ -201,7 +201,7 @@ def test_a_staff_lock_stops_everything_at_once(stage: Stage, person: Person, loc
     assert [set(hammer.seen(name, after=locked)) for name, _ in asked] == [{"2005"}, {"2005"}, {"302"}]
 
 
-def test_no_request_that_starts_after_a_key_was_revoked_is_let_in(stage: Stage, person: Person) -> None:
+def test_no_request_that_starts_after_a_key_was_revoked_is_admitted(stage: Stage, person: Person) -> None:
     token = person.log_in()["access_token"]
     key = person.api_key(token, "user:read")
     with hammering(stage.gateway, [("key", api("GET", "/users/me", key=key))]) as hammer:
@@ -225,7 +225,7 @@ def log_out_everywhere(person: Person, token: str) -> str:
 
 
 @pytest.mark.parametrize("end_all", [change_password, log_out_everywhere])
-def test_all_tokens_end_on_all_workers_and_keys_live_on(
+def test_all_tokens_end_on_all_workers_and_keys_keep_working(
     stage: Stage, person: Person, end_all: Callable[[Person, str], str]
 ) -> None:
     token, other = (person.log_in()["access_token"] for _ in range(2))
@@ -243,7 +243,7 @@ def test_all_tokens_end_on_all_workers_and_keys_live_on(
     assert outcomes(stage.at_once([api("GET", "/users/me", token=new)] * 4)) == {"200": 4}
 
 
-def test_a_new_role_ends_tokens_and_is_that_of_the_keys_on_all_workers(stage: Stage, person: Person) -> None:
+def test_a_new_role_ends_tokens_and_applies_to_keys_on_all_workers(stage: Stage, person: Person) -> None:
     person.takes_role("admin")
     token = person.log_in()["access_token"]
     key = person.api_key(token, "user:read", "admin:read")

@@ -36,7 +36,7 @@ def test_the_password_changes_and_the_caller_gets_new_tokens(
     assert AuditEvent.objects.filter(type="user.password_changed", subject=str(owner.pk)).count() == 1
 
 
-def test_all_other_tokens_die(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_all_other_tokens_end(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     elsewhere = issue_tokens(owner)
     assert change(api, tokens).status_code == 200
 
@@ -45,7 +45,7 @@ def test_all_other_tokens_die(api: ApiClient, owner: User, tokens: TokenPair) ->
         assert use(api, pair.refresh) == 401
 
 
-def test_a_reset_link_that_waits_is_void(api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox) -> None:
+def test_an_unused_reset_link_is_void(api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox) -> None:
     post(api, "password/reset", email=owner.email)
     link = token_in(mailbox, owner.email, subject=RESET)
     assert change(api, tokens).status_code == 200
@@ -62,7 +62,7 @@ def test_a_wrong_password_changes_nothing(api: ApiClient, owner: User, tokens: T
     assert api.send("get", "/users/me", token=tokens.access).status_code == 200
 
 
-def test_guesses_of_a_stolen_token_are_stopped(
+def test_guesses_with_a_stolen_token_are_locked_out(
     api: ApiClient, tokens: TokenPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("accounts.login.password_reset.check_password", lambda user, password: password == PASSWORD)
@@ -72,7 +72,9 @@ def test_guesses_of_a_stolen_token_are_stopped(
     assert error_code(change(api, tokens)) == "3003"
 
 
-def test_a_weak_password_is_refused_and_is_no_guess(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_weak_password_is_refused_and_does_not_count_as_a_guess(
+    api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
     response = change(api, tokens, current="Wrong-Horse-7", password="weak")
 
     assert (response.status_code, error_code(response)) == (422, "1007")
@@ -92,11 +94,11 @@ UNFIT = [
 ]
 
 
-def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+def test_invalid_fields_are_refused(api: ApiClient, tokens: TokenPair) -> None:
     for data, code in UNFIT:
         response = api.send("post", "/auth/password/change", data, token=tokens.access)
         assert (data, response.status_code, error_code(response)) == (data, 422, code)
 
 
-def test_it_takes_an_access_token(api: ApiClient) -> None:
+def test_it_needs_an_access_token(api: ApiClient) -> None:
     assert error_code(post(api, "password/change", current_password=PASSWORD, password=NEW)) == "2001"

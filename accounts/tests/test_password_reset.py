@@ -50,7 +50,7 @@ def link(api: ApiClient, owner: User, mailbox: Mailbox) -> str:
     return token_in(mailbox, owner.email, subject=RESET)
 
 
-def test_everybody_gets_the_same_answer_and_those_who_may_log_in_a_mail(
+def test_every_email_gets_the_same_answer_and_active_accounts_get_a_mail(
     api: ApiClient, owner: User, node_operator: User, super_admin: User, mailbox: Mailbox
 ) -> None:
     lock_user(node_operator, reason="", by="")
@@ -66,7 +66,7 @@ def test_everybody_gets_the_same_answer_and_those_who_may_log_in_a_mail(
     assert [mail["To"] for mail in mailbox.mails] == [owner.email]
 
 
-def test_the_mail_holds_a_link_whose_secret_is_in_the_fragment(link: str, mailbox: Mailbox) -> None:
+def test_the_mail_has_a_link_with_its_secret_in_the_fragment(link: str, mailbox: Mailbox) -> None:
     mailed = urlsplit(link_in(mailbox, "owner@example.org", subject=RESET))
 
     assert mailed._replace(fragment="").geturl() == "http://127.0.0.1:8080/reset-password"
@@ -113,7 +113,7 @@ WEAK = [
 ]
 
 
-def test_a_weak_password_costs_no_link(api: ApiClient, link: str) -> None:
+def test_a_weak_password_does_not_use_up_the_link(api: ApiClient, link: str) -> None:
     for weak in WEAK:
         response = confirm(api, link, weak)
         assert (weak, response.status_code, error_code(response)) == (weak, 422, "1007")
@@ -124,11 +124,11 @@ def test_a_weak_password_costs_no_link(api: ApiClient, link: str) -> None:
     assert confirm(api, link).status_code == 200
 
 
-def test_a_weak_password_with_a_wrong_link_says_nothing_of_the_password(api: ApiClient, db: None) -> None:
+def test_with_a_wrong_link_the_answer_does_not_mention_a_weak_password(api: ApiClient, db: None) -> None:
     assert error_code(confirm(api, "nothing", "weak")) == "2006"
 
 
-def test_all_tokens_die(api: ApiClient, owner: User, tokens: TokenPair, link: str) -> None:
+def test_all_tokens_end(api: ApiClient, owner: User, tokens: TokenPair, link: str) -> None:
     assert api.send("get", "/users/me", token=tokens.access).status_code == 200
     confirm(api, link)
 
@@ -159,7 +159,7 @@ def test_links_are_void_once_all_logins_were_ended(api: ApiClient, tokens: Token
     assert error_code(confirm(api, link)) == "2006"
 
 
-def test_a_link_to_an_address_that_the_account_left_is_void(api: ApiClient, owner: User, link: str) -> None:
+def test_a_link_to_a_former_address_of_the_account_is_void(api: ApiClient, owner: User, link: str) -> None:
     User.objects.filter(pk=owner.pk).update(email="new@example.org")
 
     assert error_code(confirm(api, link)) == "2006"
@@ -178,7 +178,9 @@ def test_a_user_who_was_locked_or_deactivated_after_the_mail_stays_out(api: ApiC
     assert check_password(PASSWORD, owner.password)
 
 
-def test_a_link_lives_for_half_an_hour_and_is_kept_as_a_hash(api: ApiClient, link: str, empty_redis: Redis) -> None:
+def test_a_link_expires_after_half_an_hour_and_is_stored_as_a_hash(
+    api: ApiClient, link: str, empty_redis: Redis
+) -> None:
     (key,) = empty_redis.keys("mail_link:*")
     assert key.decode() == keys.mail_link(PURPOSE, secret_hash(link))
     assert link not in repr((key, empty_redis.get(key)))
@@ -210,7 +212,7 @@ def test_a_reset_and_a_login_do_not_count_against_each_other(api: ApiClient, own
     assert mail_about(mailbox, LOGIN, owner.email)
 
 
-def test_who_knows_the_link_is_not_logged_in_by_it(api: ApiClient, link: str) -> None:
+def test_a_reset_link_does_not_log_in(api: ApiClient, link: str) -> None:
     assert error_code(post(api, "verify", email="owner@example.org", token=link)) == "2006"
     assert error_code(post(api, "email/confirm", token=link)) == "2006"
 
@@ -230,7 +232,7 @@ def test_who_knows_the_link_is_not_logged_in_by_it(api: ApiClient, link: str) ->
         ("/confirm", {"token": "t", "password": None}, "1002"),
     ],
 )
-def test_what_does_not_fit_is_refused(api: ApiClient, path: str, data: Any, code: str) -> None:
+def test_invalid_fields_are_refused(api: ApiClient, path: str, data: Any, code: str) -> None:
     response = api.send("post", f"/auth/password/reset{path}", data)
 
     assert (response.status_code, error_code(response)) == (422, code)

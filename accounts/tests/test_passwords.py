@@ -1,4 +1,4 @@
-"""How passwords are hashed, and the project's own rules."""
+"""Hashing of passwords, and this project's rules for them."""
 
 import bcrypt
 import pytest
@@ -26,12 +26,12 @@ def test_bcrypt_hashes_are_accepted() -> None:
     assert identify_hasher(hashed).must_update(hashed)
 
 
-def test_an_unset_password_is_none_that_could_be_typed() -> None:
+def test_an_unset_password_matches_no_input() -> None:
     assert not check_password("", make_password(None))
 
 
 @pytest.mark.parametrize("password", ["aaaaaaa1", "AAAAAAA1", "Aaaaaaaa", "", "12345678"])
-def test_each_kind_of_character_is_needed(password: str) -> None:
+def test_each_kind_of_character_is_required(password: str) -> None:
     with pytest.raises(ValidationError, match="upper-case letter, a lower-case letter and a digit"):
         CharacterClassesValidator().validate(password)
 

@@ -1,4 +1,4 @@
-"""Recovery codes: ten, shown once, kept as hashes, each good once for its account alone."""
+"""Recovery codes: ten, shown once, stored as hashes; each works once, for its account only."""
 
 import re
 from typing import Any
@@ -31,7 +31,7 @@ def test_a_code_has_sixteen_characters_that_are_hard_to_misread() -> None:
     assert len(set("".join(codes)) - {"-"}) == 31  # 31^16: 79 bits
 
 
-def test_only_hashes_are_kept(owner: User) -> None:
+def test_only_hashes_are_stored(owner: User) -> None:
     codes = ensure_recovery_codes(owner)
     stored = repr(list(RecoveryCode.objects.values()))
 
@@ -66,7 +66,7 @@ def test_case_spaces_and_hyphens_do_not_matter(owner: User, typed: str) -> None:
 OTHERS = ["", "-", "abcd-efgh-jkmn-pqrs", "\x00", "\ud7ff" * 16]
 
 
-def test_another_code_is_none(owner: User) -> None:
+def test_an_unknown_code_is_refused(owner: User) -> None:
     ensure_recovery_codes(owner)
 
     assert [code for code in OTHERS if use_recovery_code(owner, code)] == []
@@ -89,14 +89,16 @@ def test_the_owner_is_told_of_each_use_and_how_many_are_left(owner: User, mailbo
     assert [event.details["left"] for event in events] == [9, 8]
 
 
-def test_a_second_factor_that_joins_another_shows_no_new_codes(wallet: Wallet, owner: User, clock: Clock) -> None:
+def test_a_further_second_factor_shows_no_new_codes(wallet: Wallet, owner: User, clock: Clock) -> None:
     assert len(wallet.recovery_codes) == 10
     assert phone_of(owner, clock).recovery_codes == []
 
     assert use_recovery_code(owner, wallet.recovery_codes[0])
 
 
-def test_when_all_are_used_the_next_second_factor_brings_new_ones(wallet: Wallet, owner: User, clock: Clock) -> None:
+def test_after_all_codes_are_used_the_next_second_factor_shows_new_ones(
+    wallet: Wallet, owner: User, clock: Clock
+) -> None:
     for code in wallet.recovery_codes:
         assert use_recovery_code(owner, code)
 
@@ -104,7 +106,7 @@ def test_when_all_are_used_the_next_second_factor_brings_new_ones(wallet: Wallet
     assert owner.recovery_codes.count() == 10
 
 
-def test_they_stay_with_the_other_factor_and_go_with_the_last(owner: User, phone: Phone, wallet: Wallet) -> None:
+def test_codes_are_deleted_with_the_last_second_factor(owner: User, phone: Phone, wallet: Wallet) -> None:
     leave(TOTP, owner, recovery_code=phone.recovery_codes[0])
     assert owner.recovery_codes.filter(used_at=None).count() == 9
 

@@ -21,7 +21,7 @@ def refresh(api: ApiClient, token: Any, **extra: Any) -> Any:
 
 
 def let_time_pass(seconds: float) -> None:
-    """Move what was used until now into the past."""
+    """Move the uses of tokens so many seconds into the past."""
     IssuedToken.objects.exclude(used_at=None).update(used_at=F("used_at") - timedelta(seconds=seconds))
 
 
@@ -49,7 +49,7 @@ def test_the_new_pair_belongs_to_the_same_family(api: ApiClient, tokens: TokenPa
     assert IssuedToken.objects.exclude(used_at=None).get().kind == "refresh"
 
 
-def test_refreshing_goes_on_and_on(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_family_can_be_refreshed_again_and_again(api: ApiClient, tokens: TokenPair) -> None:
     token = tokens.refresh
     for _ in range(5):
         token = refresh(api, token).json()["refresh_token"]
@@ -75,7 +75,7 @@ def test_a_second_use_ends_the_family_with_its_access_tokens(api: ApiClient, tok
     assert error_code(refresh(api, new["refresh_token"])) == "2010"
 
 
-def test_a_client_that_lost_the_answer_gets_another_pair_and_the_first_one_is_dead_at_once(
+def test_a_client_that_lost_the_answer_gets_another_pair_and_the_first_one_ends_at_once(
     api: ApiClient, tokens: TokenPair
 ) -> None:
     lost = refresh(api, tokens.refresh).json()
@@ -92,7 +92,7 @@ def test_a_client_that_lost_the_answer_gets_another_pair_and_the_first_one_is_de
 
 
 @pytest.mark.parametrize("shown", ["the used one", "the replaced one"])
-def test_after_a_replacement_either_of_the_earlier_tokens_ends_the_family(
+def test_after_a_replacement_a_use_of_either_earlier_token_ends_the_family(
     api: ApiClient, tokens: TokenPair, shown: str
 ) -> None:
     lost = refresh(api, tokens.refresh).json()
@@ -110,11 +110,11 @@ def test_after_a_replacement_either_of_the_earlier_tokens_ends_the_family(
 @pytest.mark.parametrize(
     ("seconds", "client"),
     [
-        (0, {}),  # as good as in parallel
+        (0, {}),  # practically parallel
         (GRACE.total_seconds() + 1, {}),
         (5, {"REMOTE_ADDR": "203.0.113.66"}),
         (5, {"headers": {"User-Agent": "another"}}),
-        (-60, {}),  # another primary took over, whose clock is behind
+        (-60, {}),  # the clock of a new primary is behind
     ],
 )
 def test_a_second_use_at_another_time_or_by_another_client_ends_the_family(
@@ -137,7 +137,7 @@ def test_a_second_use_after_the_new_refresh_token_was_used_ends_the_family(api: 
     assert status_with(api, new["access_token"]) == 401
 
 
-def test_a_second_use_after_a_logout_brings_nothing_back(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_second_use_after_a_logout_revives_no_token(api: ApiClient, tokens: TokenPair) -> None:
     new = refresh(api, tokens.refresh).json()
     api.send("post", "/auth/logout", {}, token=new["access_token"])
     let_time_pass(5)
@@ -159,7 +159,7 @@ def test_of_parallel_replacements_one_succeeds_and_the_family_ends(owner: User) 
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_of_a_replacement_and_a_use_of_what_it_replaces_one_succeeds_and_the_family_ends(owner: User) -> None:
+def test_of_parallel_replacements_and_uses_of_a_pair_one_succeeds_and_the_family_ends(owner: User) -> None:
     for _ in range(5):
         tokens = issue_tokens(owner)
         new = refresh(ApiClient(HTTP_HOST="testserver"), tokens.refresh).json()
@@ -171,7 +171,7 @@ def test_of_a_replacement_and_a_use_of_what_it_replaces_one_succeeds_and_the_fam
         assert not IssuedToken.objects.live().exists()
 
 
-def test_a_pair_is_found_by_what_it_was_given_for_without_looking_at_the_others(db: None) -> None:
+def test_a_pair_is_found_by_its_predecessor_through_an_index(db: None) -> None:
     plan = IssuedToken.objects.given_for("jti").order_by().explain()
 
     assert "COLLSCAN" not in plan
@@ -216,7 +216,7 @@ def test_a_pair_written_while_its_family_ends_ends_with_it(
     assert status_with(api, late["access_token"]) == 401
 
 
-def test_a_role_given_since_is_in_the_new_token(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_new_role_is_in_the_new_token(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     User.objects.filter(pk=owner.pk).update(role=Role.NODE_OPERATOR)
 
     new = refresh(api, tokens.refresh).json()
@@ -242,12 +242,12 @@ def test_a_deactivated_user_cannot_refresh(api: ApiClient, owner: User, tokens: 
     assert IssuedToken.objects.count() == 2
 
 
-def test_an_access_token_is_no_refresh_token(api: ApiClient, tokens: TokenPair) -> None:
+def test_an_access_token_is_not_accepted_as_a_refresh_token(api: ApiClient, tokens: TokenPair) -> None:
     assert error_code(refresh(api, tokens.access)) == "2010"
     assert status_with(api, tokens.access) == 200
 
 
-def test_a_refresh_token_is_no_access_token(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_refresh_token_is_not_accepted_as_an_access_token(api: ApiClient, tokens: TokenPair) -> None:
     assert error_code(api.send("get", "/users/me", token=tokens.refresh)) == "2003"
 
 
@@ -269,5 +269,5 @@ def test_garbage_is_refused(api: ApiClient, db: None, token: str) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", [], {}, "x" * 5000, "a\x00b"])
-def test_what_is_no_text_is_refused(api: ApiClient, db: None, token: Any) -> None:
+def test_a_token_that_is_no_text_is_refused(api: ApiClient, db: None, token: Any) -> None:
     assert refresh(api, token).status_code == 422

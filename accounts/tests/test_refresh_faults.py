@@ -1,4 +1,4 @@
-"""POST /auth/refresh while the database fails: a 503 uses no refresh token up, so that the client's retry succeeds."""
+"""POST /auth/refresh while the database fails: a 503 uses up no refresh token, so that the retry succeeds."""
 
 import contextlib
 import sqlite3
@@ -29,7 +29,7 @@ FAILED = [*ON_ALL, ("insert", "applied")] if settings.ON_MONGODB else ON_ALL
 
 @contextlib.contextmanager
 def failing(write: str, fault: str) -> Iterator[None]:
-    """Let the database fail all writes of that kind to the tokens."""
+    """Make the database fail every write of that kind to the tokens."""
     if settings.ON_MONGODB:
         point = {"failCommands": [write], "namespace": f"{connection.settings_dict['NAME']}.{TABLE}", **CODES[fault]}
         command = connection.connection.admin.command
@@ -76,7 +76,7 @@ def test_the_retry_after_the_last_write_failed_succeeds_whether_it_was_made_or_n
 ) -> None:
     with failing("update", fault):
         assert refresh(api, tokens.refresh).status_code == 503
-    let_time_pass(10)  # for so long the gateway waits for MongoDB
+    let_time_pass(10)  # the gateway waits so long for MongoDB
 
     new = refresh(api, tokens.refresh).json()
 
@@ -95,7 +95,7 @@ def test_a_device_whose_refresh_failed_is_listed_once(api: ApiClient, tokens: To
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Let the database find no room for a further page."""
+    """Make the database find no room for another page."""
     if settings.ON_MONGODB:
         with failing("insert", "full"):
             yield
@@ -117,7 +117,7 @@ def pragma(text: str) -> int:
 def test_a_full_disk_signs_nobody_out(api: ApiClient, tokens: TokenPair) -> None:
     if not settings.ON_MONGODB:
         with connection.cursor() as cursor:
-            cursor.execute("VACUUM")  # else the pages that earlier tests left free are used up first
+            cursor.execute("VACUUM")  # otherwise it would first use pages that earlier tests freed
     token, failed = tokens.refresh, 0
     while failed < 3:
         with full_disk():

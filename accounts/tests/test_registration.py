@@ -1,4 +1,4 @@
-"""Opening an account, below HTTP."""
+"""Registering an account, below HTTP."""
 
 import pytest
 
@@ -12,7 +12,7 @@ ADA = {"email": "ada@example.org", "username": "ada", "password": "Correct-Horse
 
 @pytest.mark.parametrize(("other", "field"), [({"username": "other"}, "email"), ({"email": "b@c.org"}, "username")])
 @pytest.mark.usefixtures("transactional_db")
-def test_the_database_decides_when_another_request_was_faster(
+def test_the_database_decides_between_parallel_registrations(
     monkeypatch: pytest.MonkeyPatch, other: dict[str, str], field: str
 ) -> None:
     register(**ADA)

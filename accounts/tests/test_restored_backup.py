@@ -1,4 +1,4 @@
-"""The journey of a backup on SQLite: made while the gateway serves, restored, and made safe by after_restore."""
+"""A backup on SQLite: made while the gateway serves, restored, and made safe by after_restore."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from testing.waiting import wait_until
 
 
 def back_up(database: str, copy: Path) -> None:
-    """Copy the database as `.backup` of the sqlite3 shell does."""
+    """Copy the database like `.backup` of the sqlite3 shell."""
     with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
         source.backup(target)
 
@@ -31,7 +31,7 @@ def page(stage: Stage, cookie: str) -> int:
     return ask(stage.gateway.port, request_bytes("GET", "/admin/password_change/", cookie)).status
 
 
-def test_what_a_restored_backup_brings_back_does_not_count_after_the_command(tmp_path: Path) -> None:
+def test_after_the_command_a_restored_backup_revives_nothing(tmp_path: Path) -> None:
     backup = tmp_path / "backup.sqlite3"
     with running_stage("restore") as stage:
         person, operator = stage.people.pop(), stage.people.pop()

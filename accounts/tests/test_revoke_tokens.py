@@ -49,7 +49,7 @@ def test_all_tokens_end(api: ApiClient, tokens: TokenPair, node_operator: User) 
 
 
 @pytest.mark.parametrize(("answer", "ends"), [("yes", True), ("y", False), ("", False)])
-def test_all_is_asked_for_first(
+def test_revoking_all_asks_for_confirmation(
     api: ApiClient, tokens: TokenPair, monkeypatch: pytest.MonkeyPatch, answer: str, ends: bool
 ) -> None:
     monkeypatch.setattr("builtins.input", lambda _: answer)
@@ -68,12 +68,14 @@ def test_an_unknown_token_or_user_is_an_error(db: None) -> None:
         revoked(email="nobody@example.org")
 
 
-def test_one_of_the_three_is_needed(db: None) -> None:
+def test_one_of_the_three_options_is_required(db: None) -> None:
     with pytest.raises(CommandError):
         call_command("revoke_tokens")
 
 
-def test_the_blacklist_is_rebuilt_from_the_database(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
+def test_the_revocations_in_redis_are_rebuilt_from_the_database(
+    api: ApiClient, tokens: TokenPair, empty_redis: Redis
+) -> None:
     revoked(jti=token_backend().decode(tokens.access)["jti"])
     empty_redis.flushall()
     stream = StringIO()

@@ -1,4 +1,4 @@
-"""manage.py rotate_jwt_keys. What a rotation does is in test_signing_keys.py."""
+"""manage.py rotate_jwt_keys. What a rotation does is tested in test_signing_keys.py."""
 
 import io
 import json
@@ -20,7 +20,7 @@ FIRST = bootstrap_kid(JWT_SECRET_KEY)
 
 @pytest.fixture(autouse=True)
 def quick(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rotation that does not wait, in a process that has not read the keys yet."""
+    """Rotations do not wait, and run in a process that has not read the keys yet."""
     monkeypatch.setattr(signing_keys, "PUBLISHED_AFTER_SECONDS", 0)
     keyring_cache.ring = None
 
@@ -39,7 +39,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr("builtins.input", lambda _: text)
 
 
-def test_it_says_which_key_signs_now_and_what_becomes_of_the_one_before() -> None:
+def test_it_names_the_key_that_signs_now_and_the_end_of_the_earlier_one() -> None:
     printed = run()
 
     active = SigningKey.objects.get(state="active").kid
@@ -47,7 +47,7 @@ def test_it_says_which_key_signs_now_and_what_becomes_of_the_one_before() -> Non
     assert states() == ["active", "next", "retiring"]
 
 
-def test_as_json_it_is_data() -> None:
+def test_the_json_output_has_the_ids_of_the_keys() -> None:
     printed = json.loads(run("--json", "--algorithm", "EdDSA"))
 
     active = SigningKey.objects.get(state="active")
@@ -69,7 +69,7 @@ def test_an_unknown_algorithm_is_refused() -> None:
 
 
 @pytest.mark.parametrize("how", [[], ["--retire-now"]])
-def test_a_dry_run_says_what_would_happen_and_does_nothing(how: list[str], tokens: TokenPair) -> None:
+def test_a_dry_run_prints_what_would_happen_and_changes_nothing(how: list[str], tokens: TokenPair) -> None:
     ended = 2 if how else 0
 
     assert run("--dry-run", *how) == f"would replace {FIRST} by a new HS256 key and end {ended} live tokens"
@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(how: list[str], token
 NOT_YES = ["", "no", "y", "YES"]
 
 
-def test_retiring_now_asks_first_and_takes_nothing_but_yes(tokens: TokenPair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retiring_now_asks_and_accepts_only_yes(tokens: TokenPair, monkeypatch: pytest.MonkeyPatch) -> None:
     for text in NOT_YES:
         answer(monkeypatch, text)
         with pytest.raises(CommandError, match="nothing was changed"):
@@ -111,7 +111,7 @@ def test_scripts_are_not_asked(tokens: TokenPair, monkeypatch: pytest.MonkeyPatc
     assert json.loads(run("--retire-now", "--no-input", "--json"))["tokens_ended"] == 2
 
 
-def test_a_rotation_beside_another_is_refused_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parallel_rotation_is_refused_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(*_: Any, **__: Any) -> None:
         raise RotationUnderway
 
@@ -120,7 +120,7 @@ def test_a_rotation_beside_another_is_refused_with_one_line(monkeypatch: pytest.
         run()
 
 
-def test_it_works_where_no_key_can_be_read_any_more(settings: Settings) -> None:
+def test_it_works_if_no_key_can_be_decrypted(settings: Settings) -> None:
     run()
     settings.SECRET_KEY, keyring_cache.ring = "another key of an installation 0123456789", None
     run()

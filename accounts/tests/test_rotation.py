@@ -1,4 +1,4 @@
-"""Signing keys are rotated while a real gateway's two workers are under load: nobody is turned away."""
+"""Signing keys are rotated while the two workers of a real gateway are under load: no request fails."""
 
 import contextlib
 import json
@@ -31,10 +31,10 @@ from testing.servers import ROOT
 from testing.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
-FOLLOWED_WITHIN_SECONDS = 10  # two, and what a busy machine adds
+FOLLOWED_WITHIN_SECONDS = 10  # two, with room for a busy machine
 JWKS = request_bytes("GET", "/.well-known/jwks.json")
 PUBLIC = ["ES256", "EdDSA", "RS256"]
-ROTATED_TO = ["ES256"] if settings.ON_MONGODB else PUBLIC  # to a database they are all the same
+ROTATED_TO = ["ES256"] if settings.ON_MONGODB else PUBLIC  # the database does not know the difference
 PUBLISH_ALL = (
     f"from accounts.tokens.signing_keys import publish_next\nfor name in [*{PUBLIC}, 'HS256']: publish_next(name)\n"
 )
@@ -42,19 +42,19 @@ PUBLISH_ALL = (
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """A gateway whose next keys, of all algorithms, will have been known for long enough to sign at once."""
+    """A gateway whose next keys, of all algorithms, have been published long enough to sign at once."""
     with running_stage("rotation", prepare=PUBLISH_ALL, LOGINS_PER_ACCOUNT="1000000") as stage:
         yield stage
 
 
 @pytest.fixture(scope="module")
 def earlier(stage: Stage) -> list[str]:
-    """Access tokens of the keys so far."""
+    """Access tokens of all keys so far."""
     return [stage.people.pop().log_in()["access_token"]]
 
 
 def rotate_keys(stage: Stage, *options: str) -> str:
-    """Rotate the keys beside the gateway, and return the id of the one that signs now."""
+    """Rotate the keys in another process; return the id of the key that signs now."""
     rotation = json.loads(stage.gateway.manage("rotate_jwt_keys", "--no-input", "--json", *options))
     return str(rotation["active"])
 
@@ -71,7 +71,7 @@ def new_tokens(stage: Stage, people: tuple[Person, Person]) -> list[str]:
 
 
 def user_of(token: str, jwks: bytes) -> str:
-    """Return whose token it is, checked by what the public keys tell and nothing else."""
+    """Return the user of the token, verified with the public keys only."""
     key = jwt.PyJWKSet.from_dict(json.loads(jwks))[key_of(token)]
     claims = jwt.decode(token, key, audience=AUDIENCE, issuer=ISSUER)
     return str(claims["user_id"])
@@ -79,7 +79,7 @@ def user_of(token: str, jwks: bytes) -> str:
 
 @contextlib.contextmanager
 def people_coming_and_going(stage: Stage) -> Iterator[Counter[str]]:
-    """Let two people refresh their tokens and two log in, over and over; yield what they meet."""
+    """Let two people refresh their tokens and two log in, again and again; yield the outcomes."""
     met: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -118,7 +118,7 @@ def under_load(stage: Stage, tokens: list[str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("algorithm", ROTATED_TO)
-def test_nobody_is_turned_away_while_the_keys_are_rotated(stage: Stage, earlier: list[str], algorithm: str) -> None:
+def test_no_request_fails_while_the_keys_are_rotated(stage: Stage, earlier: list[str], algorithm: str) -> None:
     people = stage.people.pop(), stage.people.pop()
     with under_load(stage, earlier):
         active = rotate_keys(stage, "--algorithm", algorithm)
@@ -138,7 +138,7 @@ def test_the_public_keys_are_the_same_on_all_workers_and_no_secret_is_among_them
     assert not {"d", "k", "p", "q"} & {name for key in first for name in key}
 
 
-def test_of_two_rotations_at_once_one_key_is_active_afterwards(stage: Stage, earlier: list[str]) -> None:
+def test_after_two_parallel_rotations_one_key_is_active(stage: Stage, earlier: list[str]) -> None:
     command = [sys.executable, str(ROOT / "manage.py"), "rotate_jwt_keys"]
     env = dict(stage.gateway.env)
     with under_load(stage, earlier), ThreadPoolExecutor(2) as threads:
@@ -149,9 +149,9 @@ def test_of_two_rotations_at_once_one_key_is_active_afterwards(stage: Stage, ear
     assert [key["algorithm"] for key in keys if key["state"] == "active"] == ["HS256"]
 
 
-def test_a_key_that_is_retired_now_is_dead_on_all_workers(stage: Stage, earlier: list[str]) -> None:
+def test_a_key_that_is_retired_now_is_refused_by_all_workers(stage: Stage, earlier: list[str]) -> None:
     people = stage.people.pop(), stage.people.pop()
-    forged = forge(User(pk=uuid.UUID(people[0].user_id)))  # signed with the first key, by somebody who has stolen it
+    forged = forge(User(pk=uuid.UUID(people[0].user_id)))  # signed with the stolen first key
     asked = [("earlier", api("GET", "/auth/status", token=token)) for token in earlier]
     asked += [("forged", api("GET", "/auth/status", token=forged))]
     with hammering(stage.gateway, asked) as hammer:
@@ -170,7 +170,7 @@ def test_a_key_that_is_retired_now_is_dead_on_all_workers(stage: Stage, earlier:
     assert outcomes(stage.at_once([api("GET", "/auth/status", token=token) for token in tokens * 2])) == {"200": 4}
 
 
-def test_processes_that_start_at_once_on_an_empty_database_make_one_first_key(tmp_path: Path) -> None:
+def test_processes_that_start_together_on_an_empty_database_make_one_first_key(tmp_path: Path) -> None:
     env = os.environ | {"SQLITE_PATH": str(tmp_path / "db.sqlite3"), "MONGODB_DATABASE": "empty"}
     manage(env, "migrate", "accounts", "--verbosity", "0")
 
@@ -189,7 +189,7 @@ def active_keys() -> list[str]:
 
 
 @pytest.mark.parametrize("emergency", [False, True])
-def test_a_rotation_that_another_one_overtakes_leaves_that_ones_key_active(emergency: bool) -> None:
+def test_a_rotation_that_is_overtaken_leaves_the_key_of_the_other_active(emergency: bool) -> None:
     bootstrap()
     won: list[Rotation] = []
 
@@ -200,7 +200,7 @@ def test_a_rotation_that_another_one_overtakes_leaves_that_ones_key_active(emerg
     assert SigningKey.objects.get(state="active").verify_until is None
 
 
-def test_a_rotation_that_comes_before_the_last_step_of_an_emergency_keeps_its_key(
+def test_a_rotation_before_the_last_step_of_an_emergency_keeps_its_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bootstrap()
@@ -219,7 +219,7 @@ def test_a_rotation_that_comes_before_the_last_step_of_an_emergency_keeps_its_ke
     assert SigningKey.objects.get(kid=bootstrap_kid(JWT_SECRET_KEY)).state == "revoked"
 
 
-def test_an_emergency_that_is_cut_short_leaves_a_key_that_signs_and_the_next_one_completes_it(
+def test_an_interrupted_emergency_leaves_a_key_that_signs_and_the_next_one_completes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def end_here(*_: object, **__: object) -> None:

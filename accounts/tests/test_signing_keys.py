@@ -1,4 +1,4 @@
-"""Signing keys as rows: encrypted, published before they sign, rotated without refusing a token that lives."""
+"""Signing keys in the database: encrypted, published before they sign, rotated without refusing a valid token."""
 
 import base64
 import logging
@@ -28,14 +28,14 @@ PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}  # RFC 7518, sec
 
 @pytest.fixture(autouse=True)
 def first_key(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first key is a row, and RSA keys are of a length that is quickly made."""
+    """The first key is stored, and RSA keys are short, so that they are made quickly."""
     monkeypatch.setattr(signing_keys, "RSA_BITS", 2048)
     bootstrap()
     load()
 
 
 def load() -> Keyring:
-    """Return the keyring as this process reads it now."""
+    """Read and return the keyring."""
     keyring_cache.ring = None
     return keyring_cache.load()
 
@@ -53,7 +53,7 @@ def states() -> dict[str, str]:
 
 
 def verifies(token: str) -> bool:
-    """Return whether a token is one of ours for a process that has just read the keys."""
+    """Return whether a process that has just read the keys accepts the token."""
     ring = KeyringCache().load()
     key = next((key for key in ring.verifying if key.kid == jwt.get_unverified_header(token)["kid"]), None)
     return key is not None and bool(
@@ -71,7 +71,7 @@ def test_the_first_key_comes_from_the_environment_with_a_next_one_beside_it() ->
     assert len(states()) == 2
 
 
-def test_without_any_row_the_keyring_makes_them() -> None:
+def test_an_empty_table_gets_its_first_keys() -> None:
     SigningKey.objects.all().delete()
 
     assert KeyringCache().load().active.kid == FIRST
@@ -98,7 +98,7 @@ def test_each_key_has_a_secret_and_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_rotation_changes_the_algorithm_and_earlier_tokens_stay_good(
+def test_a_rotation_changes_the_algorithm_and_earlier_tokens_stay_valid(
     api: ApiClient, owner: User, algorithm: str
 ) -> None:
     earlier = issue_tokens(owner)
@@ -115,15 +115,15 @@ def test_a_rotation_changes_the_algorithm_and_earlier_tokens_stay_good(
         assert use(api, pair.refresh) == 200
 
 
-def test_the_key_that_waits_becomes_the_active_one_and_another_waits() -> None:
+def test_the_next_key_becomes_active_and_another_is_published() -> None:
     (waiting,) = [kid for kid, state in states().items() if state == "next"]
-    assert waiting in {key.kid for key in load().verifying}  # known to all before it signs
+    assert waiting in {key.kid for key in load().verifying}  # all workers know it before it signs
 
     assert rotate_now().active == waiting
     assert sorted(states().values()) == ["active", "next", "retiring"]
 
 
-def test_a_key_that_waits_for_another_algorithm_is_not_taken() -> None:
+def test_a_next_key_for_another_algorithm_is_not_used() -> None:
     (waiting,) = [kid for kid, state in states().items() if state == "next"]
 
     assert rotate_now("EdDSA").active != waiting
@@ -144,7 +144,7 @@ def test_a_rotation_waits_until_all_workers_know_the_key_before_anything_changes
     assert waited[1] == 0
 
 
-def test_the_old_key_verifies_as_long_as_its_last_refresh_token_lives(owner: User) -> None:
+def test_the_old_key_verifies_until_its_last_refresh_token_expires(owner: User) -> None:
     token = issue_tokens(owner).refresh
     rotate_now()
 
@@ -161,7 +161,7 @@ def test_retiring_now_revokes_every_other_key_and_all_tokens(api: ApiClient, own
     pair = issue_tokens(owner)
     rotation = rotate_now(retire_now=True)
 
-    assert rotation.active not in (waiting, FIRST)  # whoever knows one key may know the next
+    assert rotation.active not in (waiting, FIRST)  # a thief of one key may have the next
     assert (states()[FIRST], states()[waiting]) == ("revoked", "revoked")
     assert rotation.tokens_ended == 2
     assert not verifies(pair.access)
@@ -191,7 +191,7 @@ def test_the_keyring_stays_the_same_object_as_long_as_the_rows_do() -> None:
 # A SECRET_KEY that changed.
 
 
-def test_rows_that_cannot_be_read_are_skipped_with_a_line_in_the_log(
+def test_keys_that_cannot_be_decrypted_are_skipped_and_logged(
     settings: Settings, owner: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = issue_tokens(owner).access
@@ -209,7 +209,7 @@ def test_rows_that_cannot_be_read_are_skipped_with_a_line_in_the_log(
     assert not verifies(token)
 
 
-def test_without_any_row_that_can_be_read_tokens_get_503(
+def test_if_no_key_can_be_decrypted_tokens_get_503(
     api: ApiClient, settings: Settings, owner: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = issue_tokens(owner).access
@@ -220,10 +220,10 @@ def test_without_any_row_that_can_be_read_tokens_get_503(
     for response in (api.send("get", "/users/me", token=token), api.get("/.well-known/jwks.json")):
         assert (response.status_code, error_code(response)) == (503, "5008")
         assert response["Retry-After"]
-    assert sorted(states().values()) == ["active", "next"]  # nothing was made anew
+    assert sorted(states().values()) == ["active", "next"]  # no new key was made
 
 
-def test_a_rotation_makes_a_readable_key_where_none_was_left(settings: Settings, owner: User) -> None:
+def test_a_rotation_makes_a_key_if_none_can_be_decrypted(settings: Settings, owner: User) -> None:
     settings.SECRET_KEY = ANOTHER_SECRET_KEY
     new = rotate_now().active
 
@@ -231,7 +231,7 @@ def test_a_rotation_makes_a_readable_key_where_none_was_left(settings: Settings,
     assert verifies(issue_tokens(owner).access)
 
 
-def test_with_the_old_secret_key_among_the_fallbacks_nothing_is_lost(settings: Settings, owner: User) -> None:
+def test_with_the_old_secret_key_as_a_fallback_all_keys_can_be_decrypted(settings: Settings, owner: User) -> None:
     token = issue_tokens(owner).access
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = ANOTHER_SECRET_KEY
@@ -244,7 +244,7 @@ def test_with_the_old_secret_key_among_the_fallbacks_nothing_is_lost(settings: S
 
 
 def published(api: ApiClient) -> dict[str, dict[str, Any]]:
-    """Return the published keys by their ids, after checking what all have in common (RFC 7517)."""
+    """Return the published keys by id, after checking what they have in common (RFC 7517)."""
     response = api.get("/.well-known/jwks.json")
     assert (response.status_code, response["Content-Type"]) == (200, "application/json")
     assert set(response.json()) == {"keys"}
@@ -256,12 +256,12 @@ def published(api: ApiClient) -> dict[str, dict[str, Any]]:
 
 
 def number_of_bytes(text: str) -> int:
-    """Return the length of what is encoded in base64url, which must be without padding (RFC 7515, section 2)."""
+    """Return the length of a value in base64url, which must have no padding (RFC 7515, section 2)."""
     assert "=" not in text
     return len(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
-def test_keys_of_hmac_are_never_published(api: ApiClient) -> None:
+def test_hmac_keys_are_never_published(api: ApiClient) -> None:
     rotate_now("HS512")
 
     assert published(api) == {}
@@ -303,7 +303,7 @@ def test_the_next_key_is_published_before_it_signs_and_a_revoked_one_is_not(api:
     assert len(published(api)) == 2
 
 
-def test_the_public_keys_are_for_everybody_and_may_be_kept_for_a_minute(api: ApiClient) -> None:
+def test_the_public_keys_need_no_login_and_may_be_cached_for_a_minute(api: ApiClient) -> None:
     response = api.get("/.well-known/jwks.json", headers={"Origin": "https://app.example.org"})
 
     assert response["Cache-Control"] == "public, max-age=60"
@@ -311,7 +311,7 @@ def test_the_public_keys_are_for_everybody_and_may_be_kept_for_a_minute(api: Api
     assert error_code(api.post("/.well-known/jwks.json")) == "4003"
 
 
-def test_a_public_key_is_never_taken_for_the_secret_of_hmac(api: ApiClient, owner: User) -> None:
+def test_a_public_key_is_never_used_as_an_hmac_secret(api: ApiClient, owner: User) -> None:
     active = rotate_now("EdDSA").active
     raw = base64.urlsafe_b64decode(published(api)[active]["x"] + "=")
     claims = jwt.decode(issue_tokens(owner).access, options={"verify_signature": False})

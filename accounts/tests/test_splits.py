@@ -1,4 +1,4 @@
-"""Gateways that share a database but not one view of Redis, or of the time: a revoked token works nowhere for long."""
+"""Gateways with one database, but different Redis servers or clocks: a revoked token works nowhere for long."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ lock_user(User.objects.get(email="operator@lucid.test"), reason="", by="")
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The settings of a database of its own."""
+    """The settings of a separate database."""
     if settings.ON_MONGODB:
         return {"MONGODB_DATABASE": "splits"}
     return {"SQLITE_PATH": str(tmp_path_factory.mktemp("splits") / "gateway.sqlite3")}
@@ -69,12 +69,12 @@ def send(gateway: Gateway, method: str, path: str, data: object = None, **creden
 
 
 def claims_of(token: str) -> Any:
-    """Return what the token says."""
+    """Return the claims of the token."""
     return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
 
 
 def life_of_entry(server: RedisServer, token: str) -> int:
-    """Return for how many seconds Redis will hold that the token is revoked."""
+    """Return the seconds until the entry of the revoked token expires in Redis."""
     with Redis.from_url(server.url) as client:
         claims = claims_of(token)
         life: int = client.ttl(keys.revoked(claims["user_id"], claims["jti"]))
@@ -87,7 +87,7 @@ def refused_within(gateway: Gateway, code: str, **credential: str) -> None:
     assert {asked(gateway, **credential) for _ in range(5)} == {code}
 
 
-def test_a_logout_at_a_gateway_without_redis_holds_at_the_others(
+def test_a_logout_at_a_gateway_without_redis_takes_effect_at_the_others(
     here: Gateway, cut_off: Gateway, redis_server: RedisServer
 ) -> None:
     token = here.issue_token(USER)
@@ -96,10 +96,10 @@ def test_a_logout_at_a_gateway_without_redis_holds_at_the_others(
     assert send(cut_off, "POST", "/auth/logout", {}, token=token) == "200"
 
     refused_within(here, "2003", token=token)
-    wait_until(lambda: life_of_entry(redis_server, token) > 0, SECONDS)  # for whoever asks Redis alone
+    wait_until(lambda: life_of_entry(redis_server, token) > 0, SECONDS)  # for data planes that ask Redis alone
 
 
-def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_hold_at_the_others(
+def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_take_effect_at_the_others(
     here: Gateway, cut_off: Gateway
 ) -> None:
     token = here.issue_token(USER)
@@ -114,7 +114,7 @@ def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_hold_at_the
     refused_within(here, "2003", token=token)
 
 
-def test_a_lock_by_a_command_without_redis_holds_at_the_gateways(here: Gateway, cut_off: Gateway) -> None:
+def test_a_lock_by_a_command_without_redis_takes_effect_at_the_gateways(here: Gateway, cut_off: Gateway) -> None:
     token = here.issue_token("operator@lucid.test")
     assert asked(here, token=token) == "200"
 
@@ -124,7 +124,7 @@ def test_a_lock_by_a_command_without_redis_holds_at_the_gateways(here: Gateway, 
 
 @needs_faketime
 @pytest.mark.parametrize("ahead", [3500, -3500])
-def test_what_a_process_with_another_time_revokes_is_revoked_for_everyone(
+def test_a_revocation_by_a_process_with_a_wrong_clock_takes_effect_everywhere(
     here: Gateway, redis_server: RedisServer, ahead: int
 ) -> None:
     token = here.issue_token(USER)
@@ -137,7 +137,7 @@ def test_what_a_process_with_another_time_revokes_is_revoked_for_everyone(
 
 
 @needs_faketime
-def test_a_gateway_whose_clock_differs_from_that_of_redis_says_so_in_its_health_and_once_in_its_log() -> None:
+def test_a_clock_that_differs_from_that_of_redis_is_named_in_health_and_once_in_the_log() -> None:
     with (
         running_redis(env={**os.environ, **clock_ahead(-300)}) as late,
         running_gateway(REDIS_URL=late.url, WEB_CONCURRENCY="1", MONGODB_DATABASE="clocks") as gateway,

@@ -1,4 +1,4 @@
-"""GET /auth/status: who the gateway takes the caller for."""
+"""GET /auth/status: who the caller is."""
 
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from conftest import ApiClient, error_code
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 
-def test_a_token_says_who_calls_with_which_permissions_and_until_when(
+def test_a_token_shows_the_caller_the_permissions_and_the_expiry(
     api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     response = api.send("get", "/auth/status", token=tokens.access)
@@ -35,7 +35,7 @@ def test_staff_have_more_permissions(api: ApiClient, super_admin: User) -> None:
     assert set(body["permissions"]) > set(PERMISSIONS[Role.USER])
 
 
-def test_an_api_key_says_so_and_shows_its_own_permissions(api: ApiClient, owner: User) -> None:
+def test_an_api_key_shows_its_kind_and_its_own_permissions(api: ApiClient, owner: User) -> None:
     ends = timezone.now() + timedelta(days=1)
     _, text = create_api_key(owner, name="script", permissions=["blockchain:read", "user:read"], expires_at=ends)
     body = api.send("get", "/auth/status", headers={"X-API-Key": text}).json()
@@ -46,7 +46,7 @@ def test_an_api_key_says_so_and_shows_its_own_permissions(api: ApiClient, owner:
     assert body["expires_at"][:19] == ends.isoformat()[:19]
 
 
-def test_a_key_without_an_end_has_none(api: ApiClient, owner: User) -> None:
+def test_a_key_without_an_expiry_shows_none(api: ApiClient, owner: User) -> None:
     _, text = create_api_key(owner, name="script", permissions=["user:read"])
 
     assert api.send("get", "/auth/status", headers={"X-API-Key": text}).json()["expires_at"] is None
@@ -58,7 +58,7 @@ def test_a_key_that_may_not_read_its_owner_is_refused(api: ApiClient, owner: Use
     assert error_code(api.send("get", "/auth/status", headers={"X-API-Key": text})) == "2004"
 
 
-def test_nobody_and_those_who_are_locked_get_401(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_anonymous_and_locked_callers_get_401(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     assert error_code(api.send("get", "/auth/status")) == "2001"
     assert error_code(api.send("get", "/auth/status", token="a.b.c")) == "2003"
     lock_user(owner, reason="", by="")

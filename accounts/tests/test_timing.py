@@ -1,4 +1,4 @@
-"""The time of an answer does not tell whether an account exists (DESIGN, section 9, invariant 7).
+"""The time of an answer does not reveal whether an account exists (DESIGN, section 9, invariant 7).
 
 Requests for known, unknown and locked addresses go to a real gateway, in rounds of one each in random order. What they
 took is compared within the rounds, so that whatever else the machine does hits all kinds alike.
@@ -24,7 +24,7 @@ ROUNDS, WARM_UP = 160, 15
 # account's row takes 0.06 to 0.11 ms, which must not be seen.
 ACCIDENT, NOTICEABLE_SECONDS = 0.001, 0.00005
 PERMUTATIONS = 4000
-TRIMMED = 0.2  # of the rounds, at either end: those in which something else happened
+TRIMMED = 0.2  # of the rounds, at either end: outliers
 
 # One account a request: no lockout and no limit is met, and what is stored for each is the same.
 MAKE_ACCOUNTS = """
@@ -44,14 +44,14 @@ for kind in NAMES:
 
 
 class Crowd:
-    """People by kind, each asked for once. Nothing but what is stored tells the names of one kind from another's."""
+    """People by kind, each used once. Their names do not reveal the kind."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.names: dict[str, list[str]] = {kind: [] for kind in ("known", "locked", "totp", "unknown")}
 
     def gather(self, count: int) -> None:
-        """Have so many of each kind, making accounts for those who lack."""
+        """Provide so many people of each kind, with accounts where the kind needs them."""
         missing = {
             kind: [f"u{secrets.token_hex(8)}" for _ in range(count - len(names))] for kind, names in self.names.items()
         }
@@ -62,13 +62,13 @@ class Crowd:
             self.names[kind] += names
 
     def next_email(self, kind: str) -> str:
-        """Return the address of one who was not asked for yet."""
+        """Return the email of a person that was not used yet."""
         return f"{self.names[kind].pop()}@example.org"
 
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    """A gateway with one worker that believes us whom we speak for, and with a mail server."""
+    """A gateway with one worker, which trusts the addresses that we name, and with a mail server."""
     with running_smtp_server() as (_, smtp_port):
         settings = {
             "WEB_CONCURRENCY": "1", "TRUSTED_PROXIES": "127.0.0.1", "MONGODB_DATABASE": "timing",
@@ -80,21 +80,21 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def crowd(gateway: Gateway) -> Crowd:
-    """As many as the tests take, unless one has to measure again."""
+    """As many people as the tests need, unless one has to measure again."""
     crowd = Crowd(gateway)
     crowd.gather(3 * (ROUNDS + WARM_UP))
     return crowd
 
 
 def post_bytes(path: str, body: dict[str, str]) -> bytes:
-    """Return a request from an address of its own."""
+    """Return a request from a new address."""
     address = ".".join(str(random.randrange(1, 255)) for _ in range(4))
     fields = ("Content-Type: application/json", f"X-Forwarded-For: {address}")
     return request_bytes("POST", f"/api/v1/auth/{path}", *fields, body=json.dumps(body).encode())
 
 
 def took(connection: RawClient, request: bytes, status: int) -> float:
-    """Return for how many seconds the gateway took to answer."""
+    """Return the seconds that the gateway took to answer."""
     started = time.perf_counter()
     connection.send(request)
     answer = connection.read_answer()
@@ -140,7 +140,7 @@ def difference(first: list[float], second: list[float]) -> tuple[float, float]:
 
 
 def told_apart(times: dict[str, list[float]]) -> set[tuple[str, str]]:
-    """Return the kinds that can be told from the first one, and whether they are slower or faster."""
+    """Return the kinds that differ from the first one in time, and whether they are slower or faster."""
     first, *others = times
     found = set()
     for kind in others:
@@ -161,12 +161,12 @@ def told_apart(times: dict[str, list[float]]) -> set[tuple[str, str]]:
         ("verify", ("unknown", "totp"), 401),
     ],
 )
-def test_the_time_of_an_answer_does_not_tell_who_has_an_account(
+def test_the_time_of_an_answer_does_not_reveal_who_has_an_account(
     gateway: Gateway, crowd: Crowd, path: str, kinds: tuple[str, ...], status: int
 ) -> None:
     times = measure(gateway, crowd, path, kinds, status)
     apart = told_apart(times)
-    if apart:  # by accident, once in a thousand times: never twice in the same way
+    if apart:  # by chance, once in a thousand times: never twice in the same way
         apart &= told_apart(measure(gateway, crowd, path, kinds, status))
 
     assert not apart

@@ -1,4 +1,4 @@
-"""POST and DELETE /auth/totp, POST /auth/totp/confirm, and the codes as RFC 6238 has them."""
+"""POST and DELETE /auth/totp, POST /auth/totp/confirm, and the codes of RFC 6238."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ RFC_CODES = {
 
 
 def code_of(secret: str, now: float, steps_off: int = 0) -> str:
-    """Return the code of the secret, made here from the RFCs alone."""
+    """Return the code of the secret, computed here from the RFCs alone."""
     counter = struct.pack(">Q", int(now) // 30 + steps_off)
     digest = hmac.digest(base64.b32decode(secret), counter, hashlib.sha1)
     offset = digest[-1] & 15
@@ -51,7 +51,7 @@ def switch_off(api: ApiClient, tokens: TokenPair, **shown: Any) -> Any:
 
 
 @pytest.mark.parametrize("moment", RFC_CODES)
-def test_the_codes_are_those_of_the_rfc(moment: int) -> None:
+def test_the_codes_match_those_of_the_rfc(moment: int) -> None:
     code = RFC_CODES[moment][2:]
 
     assert matching_step(RFC_SECRET, code, moment) == moment // 30
@@ -59,14 +59,14 @@ def test_the_codes_are_those_of_the_rfc(moment: int) -> None:
 
 
 @pytest.mark.parametrize("moment", list(RFC_CODES)[1:])
-def test_one_step_beside_is_let_pass_and_two_are_not(moment: int) -> None:
+def test_a_code_one_step_off_is_accepted_and_two_steps_off_is_not(moment: int) -> None:
     code, start = RFC_CODES[moment][2:], moment // 30 * 30
 
     accepted = {seconds: matching_step(RFC_SECRET, code, start + seconds) for seconds in (-31, -30, 0, 29, 30, 59, 60)}
     assert accepted == dict.fromkeys(accepted, moment // 30) | {-31: None, 60: None}
 
 
-def test_enrolling_shows_a_new_secret_each_time_and_asks_for_it_nowhere_yet(
+def test_each_enrolment_shows_a_new_secret_and_logins_need_no_code_yet(
     api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     first, second = (post(api, "totp", tokens.access) for _ in range(2))
@@ -79,7 +79,7 @@ def test_enrolling_shows_a_new_secret_each_time_and_asks_for_it_nowhere_yet(
     assert factors_of(owner) == ()
 
 
-def test_the_url_is_what_authenticator_apps_read(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_url_has_the_form_that_authenticator_apps_read(api: ApiClient, tokens: TokenPair) -> None:
     answer = post(api, "totp", tokens.access).json()
 
     url = urlsplit(answer["otpauth_url"])
@@ -99,7 +99,7 @@ def test_the_qr_code_is_an_svg_picture_of_the_url(api: ApiClient, tokens: TokenP
 
 
 def dark_modules(svg: str) -> set[tuple[int, int]]:
-    """Return (row, column) of what the picture's one path draws dark: horizontal strokes, each of one row."""
+    """Return (row, column) of the dark modules in the picture: its path has horizontal strokes, each in one row."""
     path = re.search(" d='([^']+)'", svg)
     assert path is not None
     dark, x, y = set(), 0.0, 0.0
@@ -167,13 +167,13 @@ def test_only_the_newest_enrolment_can_be_confirmed(api: ApiClient, tokens: Toke
     assert post(api, "totp/confirm", tokens.access, totp=code_of(new, clock.now)).status_code == 200
 
 
-def test_while_it_is_on_nothing_can_be_enrolled_or_confirmed(api: ApiClient, tokens: TokenPair, phone: Phone) -> None:
+def test_while_it_is_on_enrolling_and_confirming_are_refused(api: ApiClient, tokens: TokenPair, phone: Phone) -> None:
     for response in (
         post(api, "totp", tokens.access),
         post(api, "totp/confirm", tokens.access, totp=phone.fresh_code()),
     ):
         assert (response.status_code, error_code(response)) == (409, "4002")
-    assert switch_off(api, tokens, totp=phone.code()).status_code == 204  # the first secret, its code not used up
+    assert switch_off(api, tokens, totp=phone.code()).status_code == 204  # the first secret, whose code is unused
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -187,13 +187,13 @@ def test_of_parallel_confirmations_one_switches_it_on(api: ApiClient, tokens: To
     assert User.objects.get().recovery_codes.count() == 10
 
 
-def test_the_code_that_confirmed_logs_nobody_in(api: ApiClient, code: str, phone: Phone) -> None:
+def test_the_code_that_confirmed_does_not_log_in(api: ApiClient, code: str, phone: Phone) -> None:
     shown = {"email": "owner@example.org", "code": code, "totp": phone.code()}
 
     assert error_code(post(api, "verify", **shown)) == "2007"
 
 
-def test_each_step_works_once_and_none_before_it_any_more(api: ApiClient, owner: User, phone: Phone) -> None:
+def test_a_step_works_once_and_earlier_steps_no_longer_work(api: ApiClient, owner: User, phone: Phone) -> None:
     phone.clock.now += 90
     shown = {"email": owner.email, "password": PASSWORD}
     later, now, earlier = (phone.code(off) for off in (1, 0, -1))
@@ -212,7 +212,7 @@ def test_of_parallel_uses_of_a_step_one_succeeds(api: ApiClient, tokens: TokenPa
     assert statuses.count(204) == 1
 
 
-def test_a_code_switches_it_off_and_takes_secret_and_recovery_codes_along(
+def test_a_code_switches_it_off_and_deletes_the_secret_and_the_recovery_codes(
     api: ApiClient, owner: User, tokens: TokenPair, phone: Phone, mailbox: Mailbox
 ) -> None:
     response = switch_off(api, tokens, totp=phone.fresh_code())
@@ -228,20 +228,20 @@ def test_a_recovery_code_switches_it_off(api: ApiClient, tokens: TokenPair, phon
     assert switch_off(api, tokens, recovery_code=phone.recovery_codes[9]).status_code == 204
 
 
-def test_wrong_codes_switch_nothing_off(api: ApiClient, owner: User, tokens: TokenPair, phone: Phone) -> None:
+def test_a_wrong_code_does_not_switch_it_off(api: ApiClient, owner: User, tokens: TokenPair, phone: Phone) -> None:
     assert error_code(switch_off(api, tokens, totp=wrong(phone.fresh_code()))) == "2007"
     assert error_code(switch_off(api, tokens, recovery_code="abcd-efgh-jkmn-pqrs")) == "2007"
     owner.refresh_from_db()
     assert owner.totp_enabled
 
 
-def test_what_is_off_cannot_be_switched_off(api: ApiClient, tokens: TokenPair) -> None:
+def test_it_cannot_be_switched_off_if_it_is_off(api: ApiClient, tokens: TokenPair) -> None:
     response = switch_off(api, tokens, totp="123456")
 
     assert (response.status_code, error_code(response)) == (404, "4001")
 
 
-def test_guesses_of_a_stolen_token_are_stopped_and_lock_no_login_out(
+def test_guesses_with_a_stolen_token_are_locked_out_and_logins_are_not(
     api: ApiClient, owner: User, tokens: TokenPair, phone: Phone, empty_redis: Redis
 ) -> None:
     code = phone.fresh_code()
@@ -254,7 +254,7 @@ def test_guesses_of_a_stolen_token_are_stopped_and_lock_no_login_out(
     assert switch_off(api, tokens, recovery_code=phone.recovery_codes[0]).status_code == 204
 
 
-def test_a_secret_that_was_switched_off_is_dead_when_another_is_enrolled(
+def test_a_secret_that_was_switched_off_no_longer_works_after_a_new_enrolment(
     api: ApiClient, tokens: TokenPair, phone: Phone
 ) -> None:
     switch_off(api, tokens, totp=phone.fresh_code())
@@ -277,7 +277,7 @@ def test_no_answer_shows_the_secret_or_the_recovery_codes_again(
         assert secret not in text
 
 
-def test_the_audit_log_knows_no_secret(api: ApiClient, owner: User, tokens: TokenPair, phone: Phone) -> None:
+def test_the_audit_log_contains_no_secret(api: ApiClient, owner: User, tokens: TokenPair, phone: Phone) -> None:
     code = phone.fresh_code()
     post(api, "verify", email=owner.email, password="Wrong-Horse-7", totp=code)
     switch_off(api, tokens, recovery_code=phone.recovery_codes[0])
@@ -301,7 +301,7 @@ UNFIT = [
 ]
 
 
-def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+def test_invalid_fields_are_refused(api: ApiClient, tokens: TokenPair) -> None:
     for method, path, data, code in UNFIT:
         response = api.send(method, path, data, token=tokens.access)
         assert (data, response.status_code, error_code(response)) == (data, 422, code)
@@ -310,11 +310,11 @@ def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None
 @pytest.mark.parametrize(
     ("method", "path"), [("post", "/auth/totp"), ("delete", "/auth/totp"), ("post", "/auth/totp/confirm")]
 )
-def test_it_takes_an_access_token(api: ApiClient, method: str, path: str) -> None:
+def test_it_needs_an_access_token(api: ApiClient, method: str, path: str) -> None:
     assert error_code(api.send(method, path, {"totp": "123456"})) == "2001"
 
 
-def test_a_secret_that_cannot_be_decrypted_is_a_clear_503_and_a_recovery_code_still_works(
+def test_a_secret_that_cannot_be_decrypted_gives_a_clear_503_and_recovery_codes_still_work(
     api: ApiClient, owner: User, tokens: TokenPair, phone: Phone, caplog: pytest.LogCaptureFixture
 ) -> None:
     User.objects.filter(pk=owner.pk).update(totp_secret=Fernet(Fernet.generate_key()).encrypt(b"x").decode())
@@ -334,7 +334,7 @@ def test_a_secret_that_cannot_be_decrypted_is_a_clear_503_and_a_recovery_code_st
     assert post(api, "verify", **shown, recovery_code=phone.recovery_codes[0]).status_code == 200
 
 
-def test_a_secret_that_cannot_be_decrypted_says_nothing_to_who_has_the_wrong_password(
+def test_with_a_wrong_password_a_secret_that_cannot_be_decrypted_is_not_revealed(
     api: ApiClient, owner: User, phone: Phone
 ) -> None:
     User.objects.filter(pk=owner.pk).update(totp_secret="gone")

@@ -84,29 +84,29 @@ def outcome(message: str, signature: str) -> str:
 
 
 @pytest.mark.parametrize(("address", "message"), SIGNED)
-def test_the_signer_of_what_tronweb_signed_is_known(address: str, message: str) -> None:
+def test_the_signer_of_a_message_signed_by_tronweb_is_found(address: str, message: str) -> None:
     assert signer(message, SIGNED[address, message]) == address
 
 
 @pytest.mark.parametrize(("address", "message"), SIGNED)
-def test_of_another_message_it_is_the_signature_of_somebody_else(address: str, message: str) -> None:
+def test_for_another_message_the_signer_is_another_address(address: str, message: str) -> None:
     other = signer(message + " ", SIGNED[address, message])
 
     assert is_address(other)
     assert other != address
 
 
-def test_one_flipped_bit_makes_it_no_signature_or_that_of_somebody_else() -> None:
+def test_a_flipped_bit_makes_the_signature_invalid_or_that_of_another_address() -> None:
     for bit in range(65 * 8):
         assert outcome("hello", f"{int(HELLO, 16) ^ 1 << bit:0130x}") != ONE, bit
 
 
 @pytest.mark.parametrize("signature", [HELLO, HELLO[2:], HELLO.upper(), HELLO[2:].upper(), "0x" + HELLO[2:].upper()])
-def test_the_prefix_is_optional_and_letters_are_of_any_case(signature: str) -> None:
+def test_the_prefix_is_optional_and_hex_is_case_insensitive(signature: str) -> None:
     assert signer("hello", signature) == ONE
 
 
-def test_the_last_byte_counts_from_0_as_on_a_ledger_or_from_27_as_in_tronweb() -> None:
+def test_the_last_byte_may_start_at_0_as_on_a_ledger_or_at_27_as_in_tronweb() -> None:
     assert signer("hello", R + S + "00") == signer("hello", R + S + "1b") == ONE
     assert signer("hello", R + S + "01") == signer("hello", R + S + "1c") != ONE
 
@@ -118,12 +118,12 @@ def test_any_other_last_byte_is_refused() -> None:
 
 
 @pytest.mark.parametrize("last", ["00", "01", "1b", "1c"])
-def test_the_twin_with_the_high_s_is_refused(last: str) -> None:
+def test_the_same_signature_with_the_high_s_is_refused(last: str) -> None:
     with pytest.raises(InvalidSignature, match="canonical"):
         signer("hello", R + word(ORDER - int(S, 16)) + last)
 
 
-def test_s_may_be_half_the_order_and_not_one_more() -> None:
+def test_s_may_be_at_most_half_the_order() -> None:
     assert is_address(signer("hello", R + word(ORDER // 2) + "1b"))
     with pytest.raises(InvalidSignature, match="canonical"):
         signer("hello", R + word(ORDER // 2 + 1) + "1b")
@@ -149,7 +149,7 @@ def test_s_may_be_half_the_order_and_not_one_more() -> None:
         HELLO[:-2] + "\ud800\ud800",
     ],
 )
-def test_what_is_not_65_bytes_in_hex_is_refused(signature: str) -> None:
+def test_a_signature_that_is_not_65_bytes_in_hex_is_refused(signature: str) -> None:
     with pytest.raises(InvalidSignature, match="65 bytes"):
         signer("hello", signature)
 
@@ -168,7 +168,7 @@ def test_what_is_not_65_bytes_in_hex_is_refused(signature: str) -> None:
     ],
 )
 @pytest.mark.parametrize("last", ["1b", "1c"])
-def test_numbers_that_no_key_makes_are_refused(r: str, s: str, last: str) -> None:
+def test_r_and_s_that_no_key_can_make_are_refused(r: str, s: str, last: str) -> None:
     with pytest.raises(InvalidSignature):
         signer("hello", r + s + last)
 
@@ -181,7 +181,7 @@ def test_a_signature_made_for_the_point_at_infinity_is_refused() -> None:
         signer("hello", word(GENERATOR_X) + word(min(number, ORDER - number)) + last)
 
 
-def test_a_message_that_is_no_unicode_has_no_signer() -> None:
+def test_a_message_that_is_not_valid_unicode_has_no_signer() -> None:
     with pytest.raises(InvalidSignature):
         signer("\ud800", HELLO)
 
@@ -193,14 +193,14 @@ def test_any_text_has_a_signer_or_is_an_invalid_signature(message: str, signatur
 
 
 @given(st.text(), st.integers(1, ORDER - 1), st.integers(1, ORDER // 2), st.sampled_from([0, 1, 27, 28]))
-def test_whoever_a_well_formed_signature_leads_to_has_a_right_address(message: str, r: int, s: int, last: int) -> None:
+def test_the_signer_of_a_well_formed_signature_has_a_valid_address(message: str, r: int, s: int, last: int) -> None:
     found = outcome(message, f"{word(r)}{word(s)}{last:02x}")
 
-    assert is_address(found) or "no key" in found  # about every second r is the x of no point
+    assert is_address(found) or "no key" in found  # about every second r is not the x of a point
 
 
 @pytest.mark.parametrize("address", [ONE, TWO, ANY, USDT])
-def test_an_address_of_the_main_net_is_one(address: str) -> None:
+def test_a_main_net_address_is_accepted(address: str) -> None:
     assert is_address(address)
 
 
@@ -227,8 +227,8 @@ def test_every_key_hash_makes_an_address() -> None:
         ONE + " ",
         " " + ONE,
         ONE[:-1] + " ",
-        ONE[:-1] + "D",  # the last letter is a C
-        ONE[:5] + ONE[6] + ONE[5] + ONE[7:],  # two letters have changed places
+        ONE[:-1] + "D",  # the last letter should be a C
+        ONE[:5] + ONE[6] + ONE[5] + ONE[7:],  # two letters are swapped
         ONE.lower(),
         ONE.upper(),
         ONE[:-1] + "0",  # no letter of Base58
@@ -244,10 +244,10 @@ def test_every_key_hash_makes_an_address() -> None:
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_anything_else_is_no_address(value: object) -> None:
+def test_anything_else_is_not_an_address(value: object) -> None:
     assert not is_address(value)
 
 
 @given(any_text | st.text(st.sampled_from(base58.BITCOIN_ALPHABET.decode()), min_size=34, max_size=34))
-def test_no_text_without_the_right_checksum_is_an_address(text: str) -> None:
+def test_a_text_without_a_valid_checksum_is_not_an_address(text: str) -> None:
     assert not is_address(text)

@@ -1,4 +1,4 @@
-"""POST /auth/verify: the mailed code works once, and bears five guesses however they come."""
+"""POST /auth/verify: the mailed code works once; five wrong guesses, parallel or not, end it."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def test_the_code_gives_tokens_and_the_user(api: ApiClient, owner: User, code: s
     assert api.send("get", "/users/me", token=body["access_token"]).status_code == 200
 
 
-def test_a_login_is_noted_and_proves_the_address(api: ApiClient, owner: User, code: str) -> None:
+def test_a_login_is_recorded_and_proves_the_email(api: ApiClient, owner: User, code: str) -> None:
     user = verify(api, code).json()["user"]
 
     owner.refresh_from_db()
@@ -77,7 +77,7 @@ def test_the_fifth_guess_may_be_right(api: ApiClient, code: str) -> None:
     assert verify(api, code).status_code == 200
 
 
-def test_after_five_wrong_guesses_the_code_is_gone(api: ApiClient, code: str) -> None:
+def test_five_wrong_guesses_end_the_code(api: ApiClient, code: str) -> None:
     codes = [error_code(verify(api, wrong(code))) for _ in range(5)]
 
     assert codes == ["2007"] * 5
@@ -85,10 +85,10 @@ def test_after_five_wrong_guesses_the_code_is_gone(api: ApiClient, code: str) ->
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_of_parallel_guesses_five_are_looked_at(api: ApiClient, code: str) -> None:
+def test_of_parallel_guesses_five_are_checked(api: ApiClient, code: str) -> None:
     codes = in_parallel(20, lambda _: error_code(verify(ApiClient(HTTP_HOST="testserver"), wrong(code))))
 
-    # Each is charged to the account until it is settled, so that some may find it locked out for that moment.
+    # Each is charged to the account until it is settled, so that some may find the account locked out meanwhile.
     assert codes.count("2007") == 5
     assert set(codes) <= {"2006", "2007", "3003"}
     assert error_code(verify(api, code)) == "2006"
@@ -104,7 +104,7 @@ def test_failures_are_counted_on_the_account_until_a_login_succeeds(api: ApiClie
     assert owner.login_attempts == 0
 
 
-def test_the_audit_log_knows_how_each_login_ended(api: ApiClient, owner: User, code: str) -> None:
+def test_the_audit_log_records_how_each_login_ended(api: ApiClient, owner: User, code: str) -> None:
     verify(api, wrong(code))
     verify(api, code)
 
@@ -143,7 +143,7 @@ def test_a_new_login_replaces_the_code_and_the_guesses(api: ApiClient, code: str
     assert verify(api, new).status_code == 200
 
 
-def test_the_code_is_for_its_address_alone(api: ApiClient, code: str, node_operator: User, mailbox: Mailbox) -> None:
+def test_the_code_is_valid_for_its_email_only(api: ApiClient, code: str, node_operator: User, mailbox: Mailbox) -> None:
     api.send("post", "/auth/login", {"email": node_operator.email})
     others = code_in(mailbox, node_operator.email)
 
@@ -151,7 +151,7 @@ def test_the_code_is_for_its_address_alone(api: ApiClient, code: str, node_opera
         assert error_code(verify(api, code, node_operator.email)) == "2007"
 
 
-def test_the_address_is_read_without_case(api: ApiClient, code: str) -> None:
+def test_the_email_is_case_insensitive(api: ApiClient, code: str) -> None:
     assert verify(api, code, "Owner@EXAMPLE.org").status_code == 200
 
 
@@ -191,7 +191,7 @@ def test_a_deactivation_after_the_mail_keeps_the_user_out(api: ApiClient, owner:
 @pytest.mark.parametrize(
     "code", ["", "12345", "1234567", "12345a", "\uff11\uff12\uff13\uff14\uff15\uff16", "123456\n1", None, [], {}]
 )
-def test_what_is_no_code_is_refused_and_costs_no_guess(api: ApiClient, code: Any) -> None:
+def test_a_malformed_code_is_refused_and_does_not_count_as_a_guess(api: ApiClient, code: Any) -> None:
     assert verify(api, code).status_code == 422
 
 
@@ -222,7 +222,7 @@ def test_what_is_no_code_is_refused_and_costs_no_guess(api: ApiClient, code: Any
         ({"code": "123456", "signature": []}, "1003"),
     ],
 )
-def test_one_first_factor_and_well_formed_second_ones_are_asked_for(
+def test_exactly_one_first_factor_and_well_formed_second_factors_are_required(
     api: ApiClient, empty_redis: Redis, shown: dict[str, Any], code: str
 ) -> None:
     response = api.send("post", "/auth/verify", {"email": "owner@example.org"} | shown)
@@ -235,7 +235,7 @@ def test_one_first_factor_and_well_formed_second_ones_are_asked_for(
 @pytest.mark.parametrize(
     ("email", "code"), [(None, "1002"), ("", "1002"), ("owner", "1006"), ({}, "1003"), ("a" * 250 + "@b.org", "1004")]
 )
-def test_what_is_no_address_is_refused(api: ApiClient, email: Any, code: str) -> None:
+def test_an_invalid_email_is_refused(api: ApiClient, email: Any, code: str) -> None:
     response = verify(api, "123456", email)
 
     assert response.status_code == 422

@@ -1,4 +1,4 @@
-"""POST /auth/verify with the token of the mailed link: it works once, and nobody but its owner can take it away."""
+"""POST /auth/verify with the token of the mailed link: it works once, and only its owner can end it."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def verify(api: ApiClient, email: str = EMAIL, **shown: Any) -> Any:
     return post(api, "verify", email=email, **shown)
 
 
-def test_the_link_gives_tokens_and_proves_the_address(api: ApiClient, token: str) -> None:
+def test_the_link_gives_tokens_and_proves_the_email(api: ApiClient, token: str) -> None:
     response = verify(api, token=token)
 
     assert response.status_code == 200
@@ -34,13 +34,13 @@ def test_the_link_works_once(api: ApiClient, token: str) -> None:
     assert error_code(verify(api, token=token)) == "2006"
 
 
-def test_a_used_link_takes_its_code_along(api: ApiClient, token: str, code: str) -> None:
+def test_using_the_link_ends_its_code(api: ApiClient, token: str, code: str) -> None:
     assert verify(api, token=token).status_code == 200
 
     assert error_code(verify(api, code=code)) == "2006"
 
 
-def test_a_used_code_takes_its_link_along(api: ApiClient, token: str, code: str) -> None:
+def test_using_the_code_ends_its_link(api: ApiClient, token: str, code: str) -> None:
     assert verify(api, code=code).status_code == 200
 
     assert error_code(verify(api, token=token)) == "2006"
@@ -65,7 +65,7 @@ def test_a_new_login_leaves_the_link_and_replaces_the_code(
     assert verify(api, token=token).status_code == 200
 
 
-def test_the_first_link_used_takes_all_others_along(api: ApiClient, token: str, mailbox: Mailbox) -> None:
+def test_using_a_link_ends_all_others(api: ApiClient, token: str, mailbox: Mailbox) -> None:
     post(api, "login", email=EMAIL)
     newer = token_in(mailbox, EMAIL, 2)
     assert verify(api, token=newer).status_code == 200
@@ -73,7 +73,7 @@ def test_the_first_link_used_takes_all_others_along(api: ApiClient, token: str, 
     assert error_code(verify(api, token=token)) == "2006"
 
 
-def test_a_link_ends_at_its_own_time_whatever_newer_logins_do(api: ApiClient, token: str, empty_redis: Redis) -> None:
+def test_newer_logins_do_not_change_the_expiry_of_a_link(api: ApiClient, token: str, empty_redis: Redis) -> None:
     (key,) = empty_redis.keys("*:waiting")
     (link,) = [field for field in empty_redis.hkeys(key) if field.startswith(b"l:")]
     empty_redis.hset(key, link.decode(), empty_redis.time()[0])
@@ -83,7 +83,7 @@ def test_a_link_ends_at_its_own_time_whatever_newer_logins_do(api: ApiClient, to
     assert not empty_redis.hexists(key, link.decode())
 
 
-def test_links_wait_for_five_minutes(token: str, empty_redis: Redis) -> None:
+def test_links_expire_after_five_minutes(token: str, empty_redis: Redis) -> None:
     (key,) = empty_redis.keys("*:waiting")
     (ends,) = [int(value) for field, value in empty_redis.hgetall(key).items() if field.startswith(b"l:")]
 
@@ -97,7 +97,7 @@ def test_the_token_is_not_in_redis(token: str, empty_redis: Redis) -> None:
     assert token not in repr(empty_redis.hgetall(key))
 
 
-def test_a_link_is_for_its_address_alone(api: ApiClient, token: str, node_operator: User, mailbox: Mailbox) -> None:
+def test_a_link_is_valid_for_its_email_only(api: ApiClient, token: str, node_operator: User, mailbox: Mailbox) -> None:
     post(api, "login", email=node_operator.email)
 
     assert error_code(verify(api, node_operator.email, token=token)) == "2006"
@@ -114,7 +114,7 @@ def test_a_wrong_token_gets_the_same_answer_for_known_and_unknown_addresses(
     assert verify(api, token=token).status_code == 200
 
 
-def test_five_wrong_codes_do_not_take_the_link_away(api: ApiClient, token: str, code: str) -> None:
+def test_five_wrong_codes_do_not_end_the_link(api: ApiClient, token: str, code: str) -> None:
     for _ in range(5):
         verify(api, code=f"{(int(code) + 1) % 10**6:06d}")
     assert error_code(verify(api, code=code)) == "2006"
@@ -122,7 +122,7 @@ def test_five_wrong_codes_do_not_take_the_link_away(api: ApiClient, token: str, 
     assert verify(api, token=token).status_code == 200
 
 
-def test_the_code_is_not_taken_for_the_token_nor_the_token_for_another_purpose(
+def test_the_code_is_not_accepted_as_a_token_nor_the_token_for_another_purpose(
     api: ApiClient, token: str, code: str
 ) -> None:
     assert error_code(verify(api, token=code)) == "2006"
@@ -142,7 +142,7 @@ def test_a_deactivation_after_the_mail_keeps_the_user_out(api: ApiClient, owner:
     assert error_code(verify(api, token=token)) == "2006"
 
 
-def test_a_link_to_an_address_that_the_account_left_is_void(api: ApiClient, owner: User, token: str) -> None:
+def test_a_link_to_a_former_address_of_the_account_is_void(api: ApiClient, owner: User, token: str) -> None:
     User.objects.filter(pk=owner.pk).update(email="new@example.org")
 
     assert error_code(verify(api, token=token)) == "2006"

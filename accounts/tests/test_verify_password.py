@@ -1,4 +1,4 @@
-"""POST /auth/verify with the password: a first factor where there is a second one, and silent about what is wrong."""
+"""POST /auth/verify with the password: it needs a second factor, and the answer hides which part was wrong."""
 
 from typing import Any
 
@@ -19,29 +19,29 @@ def verify(api: ApiClient, email: str = EMAIL, **shown: Any) -> Any:
 
 
 def told(response: Any) -> tuple[int, str, str, str]:
-    """Return all that an answer tells apart from the time and the request's id."""
+    """Return the answer without the time and the id of the request."""
     error = response.json()["error"]
     return response.status_code, error["code"], error["message"], repr(error["details"])
 
 
-def test_password_and_totp_let_in_without_a_mail(api: ApiClient, phone: Phone) -> None:
+def test_password_and_totp_log_in_without_a_mail(api: ApiClient, phone: Phone) -> None:
     response = verify(api, totp=phone.fresh_code())
 
     assert response.status_code == 200
     assert response.json()["user"]["totp_enabled"] is True
 
 
-def test_a_password_does_not_prove_the_address(api: ApiClient, phone: Phone) -> None:
+def test_a_password_does_not_prove_the_email(api: ApiClient, phone: Phone) -> None:
     assert verify(api, totp=phone.fresh_code()).json()["user"]["email_verified"] is False
 
 
-def test_password_and_recovery_code_let_in(api: ApiClient, phone: Phone) -> None:
+def test_password_and_recovery_code_log_in(api: ApiClient, phone: Phone) -> None:
     assert verify(api, recovery_code=phone.recovery_codes[0]).status_code == 200
 
     assert error_code(verify(api, recovery_code=phone.recovery_codes[0])) == "2001"
 
 
-def test_what_is_wrong_is_not_told(
+def test_the_answer_does_not_say_which_part_was_wrong(
     api: ApiClient, owner: User, phone: Phone, node_operator: User, super_admin: User
 ) -> None:
     User.objects.filter(pk=super_admin.pk).update(is_active=False)
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_not_told(
     assert not IssuedToken.objects.exists()
 
 
-def test_without_a_second_factor_on_the_account_the_password_does_not_count(api: ApiClient, owner: User) -> None:
+def test_a_password_is_refused_if_the_account_has_no_second_factor(api: ApiClient, owner: User) -> None:
     assert error_code(verify(api, totp="123456")) == "2001"
     assert error_code(verify(api, recovery_code="abcd-efgh-jkmn-pqrs")) == "2001"
 
@@ -80,13 +80,11 @@ def test_a_wrong_password_does_not_use_the_recovery_code_up(api: ApiClient, phon
     assert verify(api, recovery_code=phone.recovery_codes[0]).status_code == 200
 
 
-def test_the_password_is_taken_as_it_is_typed(api: ApiClient, phone: Phone) -> None:
+def test_the_password_is_used_exactly_as_typed(api: ApiClient, phone: Phone) -> None:
     assert error_code(verify(api, password=f" {PASSWORD}", totp=phone.fresh_code())) == "2001"
 
 
-def test_a_locked_user_who_knows_all_is_told_of_the_lock_and_others_are_not(
-    api: ApiClient, owner: User, phone: Phone
-) -> None:
+def test_only_complete_credentials_reveal_that_the_account_is_locked(api: ApiClient, owner: User, phone: Phone) -> None:
     lock_user(owner, reason="", by="")
     code = phone.fresh_code()
 
@@ -95,13 +93,13 @@ def test_a_locked_user_who_knows_all_is_told_of_the_lock_and_others_are_not(
     assert not IssuedToken.objects.exists()
 
 
-def test_password_and_signature_over_the_logins_challenge_let_in(api: ApiClient, wallet: Wallet) -> None:
+def test_password_and_signature_of_the_challenge_log_in(api: ApiClient, wallet: Wallet) -> None:
     challenge = post(api, "login", email=EMAIL, hardware_wallet=True).json()["challenge"]
 
     assert verify(api, signature=wallet.sign(challenge)).status_code == 200
 
 
-def test_a_challenge_bears_one_try_beside_a_password(api: ApiClient, wallet: Wallet) -> None:
+def test_a_challenge_allows_one_try_with_a_password(api: ApiClient, wallet: Wallet) -> None:
     challenge = post(api, "login", email=EMAIL, hardware_wallet=True).json()["challenge"]
     assert error_code(verify(api, signature=wallet.sign("another text"))) == "2001"
 
@@ -132,7 +130,7 @@ def test_known_and_unknown_addresses_cost_one_hash_each(
     assert hashed == [(PASSWORD, known.rsplit("$", 2)[0])]
 
 
-def test_a_pending_login_is_not_touched_by_a_password(api: ApiClient, code: str, phone: Phone) -> None:
+def test_a_login_by_password_leaves_a_started_login_alone(api: ApiClient, code: str, phone: Phone) -> None:
     assert verify(api, totp=phone.fresh_code()).status_code == 200
 
     shown = {"email": EMAIL, "code": code, "totp": phone.fresh_code()}

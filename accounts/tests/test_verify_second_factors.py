@@ -31,7 +31,7 @@ def verify(api: ApiClient, email: str = EMAIL, **shown: Any) -> Any:
     return post(api, "verify", email=email, **shown)
 
 
-def test_without_it_the_answer_names_what_is_missing(api: ApiClient, code: str, phone: Phone) -> None:
+def test_without_a_second_factor_the_answer_names_the_missing_ones(api: ApiClient, code: str, phone: Phone) -> None:
     response = verify(api, code=code)
 
     assert response.status_code == 401
@@ -41,7 +41,7 @@ def test_without_it_the_answer_names_what_is_missing(api: ApiClient, code: str, 
 
 
 @pytest.mark.parametrize("kind", ["code", "token"])
-def test_code_and_link_can_be_used_again_however_often_it_was_missing(
+def test_a_missing_second_factor_does_not_use_up_the_code_or_the_link(
     api: ApiClient, code: str, token: str, phone: Phone, kind: str
 ) -> None:
     first = {"code": code} if kind == "code" else {"token": token}
@@ -51,24 +51,26 @@ def test_code_and_link_can_be_used_again_however_often_it_was_missing(
     assert verify(api, **first, totp=phone.fresh_code()).status_code == 200
 
 
-def test_a_wrong_code_does_not_tell_that_there_is_a_second_factor(api: ApiClient, code: str, phone: Phone) -> None:
+def test_a_wrong_code_does_not_reveal_that_there_is_a_second_factor(api: ApiClient, code: str, phone: Phone) -> None:
     response = verify(api, code=wrong(code))
 
     assert error_code(response) == "2007"
     assert response.json()["error"]["details"] == {}
 
 
-def test_code_and_totp_let_in_and_the_audit_log_says_so(api: ApiClient, code: str, phone: Phone) -> None:
+def test_code_and_totp_log_in_and_the_audit_log_records_it(api: ApiClient, code: str, phone: Phone) -> None:
     assert verify(api, code=code, totp=phone.fresh_code()).status_code == 200
 
     assert AuditEvent.objects.get(type="login.succeeded").details == {"method": "code+totp"}
 
 
-def test_link_and_totp_let_in(api: ApiClient, token: str, phone: Phone) -> None:
+def test_link_and_totp_log_in(api: ApiClient, token: str, phone: Phone) -> None:
     assert verify(api, token=token, totp=phone.fresh_code()).status_code == 200
 
 
-def test_a_totp_code_works_once_and_the_login_stays(api: ApiClient, code: str, phone: Phone, mailbox: Mailbox) -> None:
+def test_a_totp_code_works_once_and_the_started_login_stays(
+    api: ApiClient, code: str, phone: Phone, mailbox: Mailbox
+) -> None:
     totp = phone.fresh_code()
     assert verify(api, code=code, totp=totp).status_code == 200
     post(api, "login", email=EMAIL)
@@ -91,7 +93,7 @@ def test_five_wrong_second_factors_end_the_code_or_link(
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_of_parallel_guesses_at_totp_five_are_looked_at(api: ApiClient, token: str, phone: Phone) -> None:
+def test_of_parallel_guesses_at_totp_five_are_checked(api: ApiClient, token: str, phone: Phone) -> None:
     totp = wrong(phone.fresh_code())
     codes = in_parallel(12, lambda _: error_code(verify(ApiClient(HTTP_HOST="testserver"), token=token, totp=totp)))
 
@@ -107,7 +109,7 @@ def test_of_parallel_logins_with_one_recovery_code_one_succeeds(api: ApiClient, 
     assert sorted(statuses) == [200] + [401] * 4
 
 
-def test_a_recovery_code_stands_in_for_all(api: ApiClient, code: str, phone: Phone, wallet: Wallet) -> None:
+def test_a_recovery_code_replaces_all_second_factors(api: ApiClient, code: str, phone: Phone, wallet: Wallet) -> None:
     assert verify(api, code=code, recovery_code=phone.recovery_codes[0]).status_code == 200
 
 
@@ -115,7 +117,7 @@ def test_a_wrong_recovery_code_is_refused(api: ApiClient, code: str, phone: Phon
     assert error_code(verify(api, code=code, recovery_code="abcd-efgh-jkmn-pqrs")) == "2007"
 
 
-def test_somebody_elses_recovery_code_is_refused(
+def test_a_recovery_code_of_another_user_is_refused(
     api: ApiClient, code: str, phone: Phone, node_operator: User, clock: Clock
 ) -> None:
     theirs = phone_of(node_operator, clock).recovery_codes[0]
@@ -130,7 +132,7 @@ def test_a_recovery_code_without_second_factors_is_not_used_up(api: ApiClient, c
     assert owner.recovery_codes.filter(used_at=None).count() == 10
 
 
-def test_factors_that_nobody_asked_for_do_not_matter(api: ApiClient, code: str) -> None:
+def test_second_factors_that_the_account_does_not_have_are_ignored(api: ApiClient, code: str) -> None:
     assert verify(api, code=code, totp="123456", signature="0x").status_code == 200
 
 
@@ -138,7 +140,7 @@ def test_factors_that_nobody_asked_for_do_not_matter(api: ApiClient, code: str) 
 
 
 def required(response: Any) -> list[str]:
-    """Return the second factors that the answer asks for."""
+    """Return the second factors that the answer requires."""
     assert error_code(response) == "2001"
     factors: list[str] = response.json()["error"]["details"]["required"]
     return factors
@@ -150,7 +152,7 @@ def start(api: ApiClient, mailbox: Mailbox, count: int = 1) -> tuple[str, str]:
     return code_in(mailbox, EMAIL, count), challenge
 
 
-def test_a_signature_over_the_logins_challenge_lets_in(api: ApiClient, mailbox: Mailbox, wallet: Wallet) -> None:
+def test_a_signature_of_the_challenge_logs_in(api: ApiClient, mailbox: Mailbox, wallet: Wallet) -> None:
     code, challenge = start(api, mailbox)
     assert required(verify(api, code=code)) == ["signature"]
 
@@ -167,13 +169,13 @@ def test_another_wallets_signature_is_refused(api: ApiClient, mailbox: Mailbox, 
 
 
 @pytest.mark.parametrize("signature", ["0x", "nonsense", "00" * 65, "0x" + "f" * 130])
-def test_what_is_no_signature_is_refused(api: ApiClient, mailbox: Mailbox, wallet: Wallet, signature: str) -> None:
+def test_a_malformed_signature_is_refused(api: ApiClient, mailbox: Mailbox, wallet: Wallet, signature: str) -> None:
     code, _ = start(api, mailbox)
 
     assert error_code(verify(api, code=code, signature=signature)) == "2008"
 
 
-def test_a_signature_is_no_good_for_another_login(api: ApiClient, mailbox: Mailbox, wallet: Wallet) -> None:
+def test_a_signature_is_valid_for_its_login_only(api: ApiClient, mailbox: Mailbox, wallet: Wallet) -> None:
     code, challenge = start(api, mailbox)
     signature = wallet.sign(challenge)
     assert verify(api, code=code, signature=signature).status_code == 200
@@ -188,7 +190,7 @@ def test_a_login_that_asked_for_no_challenge_cannot_be_finished_with_a_signature
     assert error_code(verify(api, code=code, signature=wallet.sign(""))) == "2008"
 
 
-def test_the_challenge_of_a_registration_is_none_of_a_login(
+def test_the_challenge_of_a_registration_is_not_accepted_in_a_login(
     api: ApiClient, mailbox: Mailbox, wallet: Wallet, node_operator: User
 ) -> None:
     code, _ = start(api, mailbox)
@@ -197,13 +199,13 @@ def test_the_challenge_of_a_registration_is_none_of_a_login(
     assert error_code(verify(api, code=code, signature=wallet.sign(other))) == "2008"
 
 
-def test_the_challenge_says_what_is_signed_and_where(api: ApiClient, owner: User) -> None:
+def test_the_challenge_states_its_purpose_and_origin(api: ApiClient, owner: User) -> None:
     challenge = post(api, "login", email=EMAIL, hardware_wallet=True).json()["challenge"]
 
     assert challenge.splitlines()[:2] == ["Lucid API Gateway (http://127.0.0.1:8080)", "Log in"]
 
 
-def test_both_factors_are_needed_where_both_are_enabled(
+def test_an_account_with_both_factors_needs_both(
     api: ApiClient, mailbox: Mailbox, phone: Phone, wallet: Wallet
 ) -> None:
     code, challenge = start(api, mailbox)
@@ -225,7 +227,7 @@ def test_a_wrong_signature_does_not_use_the_totp_code_up(
     assert verify(api, code=code, totp=totp, signature=wallet.sign(challenge)).status_code == 200
 
 
-def test_a_login_that_somebody_else_asks_for_takes_no_challenge_of_an_older_link_away(
+def test_a_login_started_by_somebody_else_keeps_the_challenge_of_an_older_link(
     api: ApiClient, mailbox: Mailbox, wallet: Wallet
 ) -> None:
     _, challenge = start(api, mailbox)
