@@ -20,8 +20,8 @@ from hypothesis.internal.conjecture import providers
 from playwright.sync_api import Browser, Page
 from redis import Redis
 
-from accounts.api_keys import remembered
-from accounts.authentication import verified
+from accounts.api_keys import known_keys
+from accounts.authentication import verified_tokens
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
@@ -116,8 +116,8 @@ def ring() -> Iterator[Keyring]:
     secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
     key = KeyringEntry(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
     keyring_cache.ring, keyring_cache.rows = Keyring(key, (key,)), [(key.kid, "active")]
-    remembered.clear()
-    verified.clear()
+    known_keys.clear()
+    verified_tokens.clear()
     floods.clear()
     rules.rules_cache.current = rules.Rules()
     maintenance.closures_cache.current = maintenance.Closures()

@@ -1,4 +1,4 @@
-"""The site of the operator pages: its login has the lockouts, limits and second factors of the API's."""
+"""The site of the operator pages. Its login has the same lockouts, limits and second factors as the API's login."""
 
 import re
 from typing import Any
@@ -21,16 +21,16 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated, WrongCredentials
 from ratelimit.throttling import charge_login_attempt, decision_of
 
-NOT_NOW = "Passwords cannot be checked at this moment. Try again shortly."
+CHECK_UNAVAILABLE = "The gateway cannot check passwords right now. Try again shortly."
 
 
-def too_many(seconds: int) -> forms.ValidationError:
-    """Return the form's error for an attempt that was not looked at."""
+def too_many_attempts(seconds: int) -> forms.ValidationError:
+    """Return the form's error for an attempt that was refused without a check."""
     return forms.ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="too_many")
 
 
 class StaffLoginForm(AdminAuthenticationForm):
-    """Email, password, and where the account has a second factor, a code."""
+    """Email, password and, for accounts with a second factor, a code."""
 
     second_factor = forms.CharField(
         label="Authenticator code or recovery code", required=False, max_length=40, strip=True,
@@ -38,32 +38,32 @@ class StaffLoginForm(AdminAuthenticationForm):
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
     )  # fmt: skip
     error_messages = AdminAuthenticationForm.error_messages | {
-        "invalid_login": "Email, password or code is wrong, or the account is not one of the staff."
+        "invalid_login": "The email, password or code is wrong, or the account is not a staff account."
     }
 
     def clean(self) -> dict[str, Any]:
-        """Let staff in; whatever is wrong, the answer is the same."""
+        """Log staff in. The error is the same whichever input is wrong."""
         decision = decision_of(self.request) if self.request else None
         if decision and not decision.admitted:
-            raise too_many(decision.error().details["retry_after"])
+            raise too_many_attempts(decision.error().details["retry_after"])
         if self.errors:
             return self.cleaned_data
         given = (self.cleaned_data[name] for name in ("username", "password", "second_factor"))
         try:
-            self.user_cache = log_in_staff(shown(*given))
+            self.user_cache = log_in_staff(credentials_of(*given))
         except TooManyAttempts as error:
-            raise too_many(error.details["retry_after"]) from error
+            raise too_many_attempts(error.details["retry_after"]) from error
         except Unauthenticated as error:
             raise self.get_invalid_login_error() from error
         except ServiceUnavailable as error:
             raise forms.ValidationError(error.message) from error
         except RedisUnavailable as error:
-            raise forms.ValidationError(NOT_NOW) from error
+            raise forms.ValidationError(CHECK_UNAVAILABLE) from error
         return self.cleaned_data
 
 
-def shown(email: str, password: str, second: str) -> Credentials:
-    """Return the credentials of the form: six digits are a code of the app, anything else a recovery code."""
+def credentials_of(email: str, password: str, second: str) -> Credentials:
+    """Return the form's credentials. A second factor of six digits is a TOTP code, any other is a recovery code."""
     if not second:
         return Credentials(email.lower(), password=password)
     if re.fullmatch(r"[0-9]{6}", second):
@@ -72,39 +72,38 @@ def shown(email: str, password: str, second: str) -> Credentials:
 
 
 class StaffPasswordForm(AdminPasswordChangeForm):
-    """Changes one's own password: the old one cannot be guessed at here either, and all tokens end."""
+    """Changes the operator's own password, with lockouts for wrong guesses of the old one; all tokens end."""
 
     def clean_old_password(self) -> str:
-        """Check the old password, as an attempt that counts."""
+        """Check the old password; a wrong one counts as a failed attempt."""
         password: str = self.cleaned_data["old_password"]
         try:
             prove_password(self.user, password)
         except TooManyAttempts as error:
-            raise too_many(error.details["retry_after"]) from error
+            raise too_many_attempts(error.details["retry_after"]) from error
         except WrongCredentials as error:
             raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect") from error
         except RedisUnavailable as error:
-            raise forms.ValidationError(NOT_NOW) from error
+            raise forms.ValidationError(CHECK_UNAVAILABLE) from error
         return password
 
     def save(self, commit: bool = True) -> User:
-        """Set the password."""
         set_password(self.user, self.cleaned_data["new_password1"])
         record("user.password_changed", subject=self.user)
         return self.user
 
 
 class GatewayAdminSite(AdminSite):
-    """Django's, with our forms and a limit on logins."""
+    """Django's admin site with our forms and rate-limited logins."""
 
     site_header = site_title = "Lucid API Gateway"
     index_title = "Operations"
-    site_url = None  # "/" is for programs
+    site_url = None  # "/" is not a page for people
     login_form = StaffLoginForm
     login_template = "admin/staff_login.html"
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the form or let staff in: so many attempts a minute and address, and lockouts beyond that."""
+        """Show the form or log staff in. A rate limit counts attempts by address; lockouts apply, too."""
         if request.method != "POST":
             return super().login(request, extra_context)
         decision = charge_login_attempt(request, "admin")
@@ -115,13 +114,13 @@ class GatewayAdminSite(AdminSite):
         return response
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """Show the pages, and what this gateway warns of."""
-        for sentence in advisories.texts():
-            messages.warning(request, sentence)
+        """Show the list of pages and the gateway's warnings."""
+        for text in advisories.texts():
+            messages.warning(request, text)
         return super().index(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """Show our form: Django's view has its own built in."""
+        """Show our form; Django's method does not let a site replace its own."""
         view = PasswordChangeView.as_view(
             form_class=StaffPasswordForm,
             success_url=reverse_lazy("admin:password_change_done"),

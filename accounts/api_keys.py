@@ -1,4 +1,4 @@
-"""API keys: a prefix that finds them, a secret that is shown once, and some of their owner's permissions."""
+"""API keys: an id to look them up, a secret that is shown once, and a subset of the owner's permissions."""
 
 import hmac
 import re
@@ -10,8 +10,8 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from accounts.callers import RememberedCallers
-from accounts.idempotency import made_once
+from accounts.callers import CallerCache
+from accounts.idempotency import create_once
 from accounts.models import ApiKey, User
 from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED
 from accounts.tokens.revocation.revoking import revoke_api_keys
@@ -37,13 +37,13 @@ ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class TooManyKeys(OperationNotAllowed):
-    """A user has as many live keys as one may have."""
+    """The user already has the maximum number of live keys."""
 
-    status, text = 409, f"No more than {MAX_KEYS} API keys"
+    status, text = 409, f"A user can have at most {MAX_KEYS} API keys"
 
 
 class KeySuspended(TokenInvalid):
-    """A key that came back with a backup: it may have been revoked since."""
+    """A backup restored the key, which may have been revoked after the backup was made."""
 
     text = "This API key is suspended until an operator confirms it"
     reason = "api_key_suspended"
@@ -58,10 +58,9 @@ def create_api_key(
     by: User | str | None = None,
     resource_id: uuid.UUID | None = None,
 ) -> tuple[ApiKey, str]:
-    """Create a key with those of the permissions that the user has; return it and its text, which is shown this once.
+    """Create a key; return it and its text, which is shown only once. Permissions that the user lacks are left out.
 
-    Of several calls with the same `resource_id` one creates the key; for the others its text is empty. Raises
-    TooManyKeys.
+    Among calls with the same `resource_id`, one creates the key; the others get an empty text. Raises TooManyKeys.
     """
     key_id = key_id_of(resource_id or uuid.uuid4())
     text = f"lk_{key_id}_{secrets.token_urlsafe(32)}"
@@ -72,17 +71,17 @@ def create_api_key(
             key_id=key_id, user=user, name=name, secret_hash=secret_hash(text), permissions=allowed,
             expires_at=expires_at,
         )  # fmt: skip
-        if not insert_on_a_place(key):
+        if not insert_on_free_place(key):
             raise TooManyKeys()
         record("api_key.created", subject=user, actor=by, key_id=key_id, permissions=allowed)
         return key
 
-    key = made_once(ApiKey.objects.owned_by(user.pk), resource_id and key_id, insert)
+    key = create_once(ApiKey.objects.owned_by(user.pk), resource_id and key_id, insert)
     return key, text if key.secret_hash == secret_hash(text) else ""
 
 
 def key_id_of(resource_id: uuid.UUID) -> str:
-    """Return the id of a key: twelve letters and digits that hold what is random in the second half of a UUID."""
+    """Return the id of a key: twelve letters and digits, derived from the random second half of a UUID."""
     rest, characters = resource_id.int, []
     for _ in range(12):
         rest, index = divmod(rest, len(ID_CHARACTERS))
@@ -90,10 +89,10 @@ def key_id_of(resource_id: uuid.UUID) -> str:
     return "".join(characters)
 
 
-def insert_on_a_place(key: ApiKey) -> bool:
-    """Insert the key on one of its owner's places; return False if live keys need all of them.
+def insert_on_free_place(key: ApiKey) -> bool:
+    """Insert the key on one of its owner's places; return False if live keys take all of them.
 
-    Live keys that have no place yet come first, so that they count, too.
+    Live keys without a place get theirs first, so that they count towards the limit.
     """
     keys = ApiKey.objects.owned_by(key.user_id)
     keys.ended().filter(place__gte=0).update(place=None)
@@ -102,49 +101,49 @@ def insert_on_a_place(key: ApiKey) -> bool:
 
 
 def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | None = None) -> None:
-    """Revoke a key of the user; it stops with its next request. Raises NotFound for one that is not theirs."""
+    """Revoke a key of the user, from its next request on. Raises NotFound for a key of someone else."""
     if not revoke_api_keys(ApiKey.objects.owned_by(user_id).filter(key_id=key_id)):
         raise NotFound()
     record("api_key.revoked", subject=str(user_id), actor=by, key_id=key_id)
 
 
-remembered: RememberedCallers[str] = RememberedCallers()
+known_keys: CallerCache[str] = CallerCache()
 
 
 def caller_of_key(text: str, *, address: str, fresh: bool = False) -> Caller:
-    """Return the caller whose key it is; raise TokenInvalid, AccountLocked, or TokenExpired past its end.
+    """Return the caller who owns the key; raise TokenInvalid, AccountLocked or TokenExpired.
 
-    What was read of a key is remembered for a minute; revocation, lock and epoch are asked of Redis each time.
+    A minute-old cache entry serves unless `fresh`; Redis checks revocation, lock and epoch on each request.
     """
     text_hash = secret_hash(text)
-    caller = None if fresh else remembered.get(text_hash)
+    caller = None if fresh else known_keys.get(text_hash)
     if caller is None:
-        caller = checked_key(text, text_hash, address)
-        remembered.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
+        caller = look_up_key(text, text_hash, address)
+        known_keys.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
     if caller.expires_at and caller.expires_at <= time.time():
         raise TokenExpired(reason="api_key_expired")
     return caller
 
 
-def checked_key(text: str, text_hash: str, address: str) -> Caller:
-    """Return the caller by what the database says; raise TokenInvalid or AccountLocked.
+def look_up_key(text: str, text_hash: str, address: str) -> Caller:
+    """Return the caller as the database has it; raise TokenInvalid or AccountLocked.
 
-    Of an address that is over its limit few unknown keys are looked up: a key that was right the last time is known.
+    An address that exceeds its limit gets few unknown keys looked up. A key that was valid before is known.
     """
     match = PATTERN.fullmatch(text)
     if match is None:
         raise TokenInvalid(reason="api_key_unknown")
-    if not remembered.knows(text_hash) and not floods.may_check(address_bucket(address)):
+    if not known_keys.knows(text_hash) and not floods.may_check(address_bucket(address)):
         raise TokenInvalid(reason="flood_not_checked")
     try:
         return read_key(match[1], text_hash)
     except GatewayError:
-        remembered.forget(text_hash)
+        known_keys.forget(text_hash)
         raise
 
 
 def read_key(key_id: str, text_hash: str) -> Caller:
-    """Return the caller whose key has the id and the hash, and note that it is in use; raise as `checked_key`."""
+    """Return the caller whose key has the id and the hash, and update `last_used_at`; raise as `look_up_key` does."""
     key = ApiKey.objects.filter(key_id=key_id, revoked_at=None).select_related("user").first()
     if key is None or not hmac.compare_digest(key.secret_hash, text_hash):
         raise TokenInvalid(reason="api_key_unknown")

@@ -1,4 +1,4 @@
-"""DRF authentication by access token or API key: signature, revocation, lock and limit, without the database."""
+"""DRF authentication by access token or API key: signature, revocation, lock and rate limit, without the database."""
 
 import re
 import time
@@ -10,7 +10,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from accounts.api_keys import caller_of_key
-from accounts.callers import RememberedCallers
+from accounts.callers import CallerCache
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.gates import EpochOver, admit_caller
@@ -26,17 +26,17 @@ from ratelimit.throttling import TierThrottle, charge_address, record_decision
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 
-verified: RememberedCallers[tuple[Keyring, str]] = RememberedCallers()
+verified_tokens: CallerCache[tuple[Keyring, str]] = CallerCache()
 
 
 class CallerAuthentication(BaseAuthentication):
-    """Accepts `Authorization: Bearer <access token>` (RFC 6750, section 2.1) or `X-API-Key: <key>`, one of the two."""
+    """Accepts either `Authorization: Bearer <access token>` (RFC 6750, section 2.1) or `X-API-Key: <key>`, not both."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        """Return (caller, None), or None without a credential; raise what is wrong with it.
+        """Return (caller, None), or None for a request without a credential; raise a GatewayError for an invalid one.
 
-        The request is counted here, in the same round trip as the revocation check; one without a valid credential
-        counts against its address, so that a flood of bad ones meets a limit.
+        The request is counted here, in the same round trip as the revocation check. A request without a valid
+        credential counts against its address, which limits floods of bad credentials.
         """
         http_request = request._request
         header, api_key = http_request.META.get("HTTP_AUTHORIZATION"), http_request.META.get("HTTP_X_API_KEY")
@@ -45,7 +45,7 @@ class CallerAuthentication(BaseAuthentication):
             return None
         throttle = request.parser_context["view"].throttle_classes[0]
         try:
-            caller, decision = let_in(header, api_key, throttle, client_address(http_request))
+            caller, decision = admit(header, api_key, throttle, client_address(http_request))
         except GatewayError:
             refuse_flood(http_request)
             raise
@@ -56,14 +56,14 @@ class CallerAuthentication(BaseAuthentication):
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the challenge for 401 answers."""
+        """Return the challenge of 401 answers (RFC 9110, section 11.6.1)."""
         return "Bearer"
 
 
-def let_in(
+def admit(
     header: str | None, api_key: str | None, throttle: type[TierThrottle], address: str
 ) -> tuple[Caller, Decision]:
-    """Return the caller and what the limiter says; raise BadRequest for two credentials, or what is wrong with one."""
+    """Return the caller and the limiter's decision; raise BadRequest for two credentials, else as their checks do."""
     if header is not None and api_key is not None:
         raise BadRequest("Both Authorization and X-API-Key", reason="several_credentials")
     if api_key is None:
@@ -73,7 +73,7 @@ def let_in(
     try:
         return caller, admit_caller(caller, throttle.limit_for(caller))
     except EpochOver:
-        # The owner's tokens were ended, the role may be another: keys live on, with what holds now.
+        # The owner's tokens were ended, perhaps because the role changed. The key stays valid, with the current role.
         caller = caller_of_key(api_key, address=address, fresh=True)
         return caller, admit_caller(caller, throttle.limit_for(caller))
 
@@ -81,7 +81,7 @@ def let_in(
 def read_caller(header: str, address: str) -> Caller:
     """Return the caller of the Authorization header; raise BadRequest, TokenExpired or TokenInvalid."""
     if "," in header:
-        # The server joins repeated fields with a comma, which no credential of ours holds.
+        # The server joins repeated fields with a comma, which none of our credentials contains.
         raise BadRequest("More than one Authorization header", reason="several_credentials")
     match = BEARER.fullmatch(header.strip(" \t"))
     if match is None:
@@ -93,18 +93,18 @@ def read_caller(header: str, address: str) -> Caller:
 
 
 def verified_caller(text: str, address: str) -> Caller:
-    """Return the caller that the token tells of; raise TokenExpired or TokenInvalid, which is not remembered.
+    """Return the caller that the token describes; raise TokenExpired or TokenInvalid. Only valid tokens are cached.
 
-    A signature that was right stays right as long as the keyring is the same; whether the token has expired or was
-    revoked is asked each time. Of an address that is over its limit few unknown tokens are looked at.
+    A signature stays valid as long as the keyring is the same. Callers check expiry and revocation on each request.
+    An address that exceeds its limit gets few unknown tokens verified.
     """
     ring = keyring()
-    caller = verified.get((ring, text))
+    caller = verified_tokens.get((ring, text))
     if caller is None:
         if not floods.may_check(address_bucket(address)):
             raise TokenInvalid(reason="flood_not_checked")
-        caller = caller_from(read_access_token(text))
-        verified.put((ring, text), caller, seconds=caller.expires_at - time.time())
+        caller = caller_of_claims(read_access_token(text))
+        verified_tokens.put((ring, text), caller, seconds=caller.expires_at - time.time())
     return caller
 
 
@@ -115,12 +115,12 @@ def refuse_flood(request: HttpRequest) -> None:
         raise decision.error()
 
 
-def caller_from(token: dict[str, Any]) -> Caller:
-    """Return the caller that the claims describe; raise TokenInvalid if they are not of the right kind."""
+def caller_of_claims(claims: dict[str, Any]) -> Caller:
+    """Return the caller that the claims describe; raise TokenInvalid if a claim is missing or has the wrong type."""
     try:
-        user_id, family = uuid.UUID(token["user_id"]), uuid.UUID(token["family"])
-        if type(token["epoch"]) is not int:
+        user_id, family = uuid.UUID(claims["user_id"]), uuid.UUID(claims["family"])
+        if type(claims["epoch"]) is not int:
             raise TokenInvalid()
-        return Caller(str(user_id), Role(token["role"]), token["jti"], str(family), token["exp"], token["epoch"])
+        return Caller(str(user_id), Role(claims["role"]), claims["jti"], str(family), claims["exp"], claims["epoch"])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise TokenInvalid() from error

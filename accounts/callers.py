@@ -1,4 +1,4 @@
-"""The callers whose credentials this process has checked lately."""
+"""The cache of callers whose credentials this process has checked."""
 
 import threading
 import time
@@ -8,42 +8,37 @@ from typing import Generic, TypeVar
 
 from lucid_gateway.kernel.caller import Caller
 
-MAX_REMEMBERED = 10_000
-
-
+MAX_CALLERS = 10_000
 K = TypeVar("K", bound=Hashable)
 
 
-class RememberedCallers(Generic[K]):
-    """The callers of credentials that this process has checked lately; the oldest go first."""
+class CallerCache(Generic[K]):
+    """The callers of recently checked credentials; a full cache drops the oldest entry."""
 
     def __init__(self) -> None:
         self._callers: OrderedDict[K, tuple[Caller, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, credential: K) -> Caller | None:
-        """Return the caller, None if the credential is not known or was checked too long ago."""
+        """Return the caller, or None if the credential is unknown or its entry has expired."""
         caller, until = self._callers.get(credential, (None, 0.0))
         return caller if until > time.monotonic() else None
 
     def put(self, credential: K, caller: Caller, *, seconds: float) -> None:
-        """Remember the caller for so long."""
         with self._lock:
             self._callers[credential] = caller, time.monotonic() + seconds
             self._callers.move_to_end(credential)
-            if len(self._callers) > MAX_REMEMBERED:
+            if len(self._callers) > MAX_CALLERS:
                 self._callers.popitem(last=False)
 
     def knows(self, credential: K) -> bool:
-        """Return whether the credential was right when it was last checked, however long ago."""
+        """Return whether the credential was valid when it was last checked, even if its entry has expired since."""
         return credential in self._callers
 
     def forget(self, credential: K) -> None:
-        """Forget a credential that is not right any more."""
         with self._lock:
             self._callers.pop(credential, None)
 
     def clear(self) -> None:
-        """Forget all."""
         with self._lock:
             self._callers.clear()

@@ -1,4 +1,4 @@
-"""How the OpenAPI document describes the gateway's authentication."""
+"""The security schemes of the OpenAPI document."""
 
 from typing import Any
 
@@ -8,18 +8,17 @@ from lucid_gateway.api.permissions import SignedIn
 
 
 class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Found by drf-spectacular through its class registry."""
+    """Describes CallerAuthentication. drf-spectacular finds this class through its registry."""
 
     target_class = "accounts.authentication.CallerAuthentication"
     name = ["bearer", "api_key"]
 
     def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
-        """Return either of the two, or the token alone where no API key is let in."""
+        """Return token or API key, or only the token for views that refuse API keys."""
         signed_in = any(isinstance(permission, SignedIn) for permission in auto_schema.view.get_permissions())
         return [{"bearer": []}] if signed_in else [{"bearer": []}, {"api_key": []}]
 
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
-        """Return the security schemes."""
         return [
             {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -16,7 +16,7 @@ from django.db import IntegrityError
 from django.db.models import F
 from rest_framework.serializers import ValidationError
 
-from accounts.idempotency import made_once
+from accounts.idempotency import create_once
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
@@ -47,7 +47,7 @@ def create_session(
     insert = partial(
         insert_session, user_id, session_id=session_id or uuid.uuid4(), trust_policy_id=trust_policy_id, **fields
     )
-    return made_once(Session.objects.owned_by(user_id), session_id, insert)
+    return create_once(Session.objects.owned_by(user_id), session_id, insert)
 
 
 def insert_session(user_id: str, *, trust_policy_id: uuid.UUID | None, **fields: Any) -> Session:

@@ -8,7 +8,7 @@ from functools import partial
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from accounts.idempotency import made_once
+from accounts.idempotency import create_once
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
@@ -51,7 +51,7 @@ def make_manifest(session: Session, *, manifest_id: uuid.UUID | None = None) -> 
     Raises WrongSessionState, AlreadyExists, or NotFound if the session is deleted meanwhile.
     """
     insert = partial(insert_manifest, session, manifest_id=manifest_id or uuid.uuid4())
-    manifest = made_once(Manifest.objects.filter(session=session), manifest_id, insert)
+    manifest = create_once(Manifest.objects.filter(session=session), manifest_id, insert)
     if manifest_id is not None:
         link(manifest)  # an earlier attempt may have died before this step
     return manifest

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import IntegrityError
 from django.db.models import F, ProtectedError
 
-from accounts.idempotency import made_once
+from accounts.idempotency import create_once
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
@@ -39,7 +39,7 @@ def create_policy(user_id: uuid.UUID | str, *, policy_id: uuid.UUID | None = Non
     `fields` are name, description, rules and enabled.
     """
     insert = partial(insert_policy, user_id, policy_id=policy_id or uuid.uuid4(), **fields)
-    return made_once(TrustPolicy.objects.owned_by(user_id), policy_id, insert)
+    return create_once(TrustPolicy.objects.owned_by(user_id), policy_id, insert)
 
 
 def insert_policy(user_id: uuid.UUID | str, **fields: Any) -> TrustPolicy:

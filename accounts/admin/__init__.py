@@ -1,4 +1,4 @@
-"""The operator pages of the accounts: each action calls the domain function that the API calls, too."""
+"""The operator pages of the accounts. Each action calls the same domain function as the API."""
 
 from accounts.admin import credentials, lockouts, tokens, users
 

@@ -16,22 +16,20 @@ from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, opera
 from lucid_gateway.policy.errors import NotFound
 
 
-def within_reach(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:
-    """Return the keys whose users the operator may act on."""
+def manageable_keys(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:
+    """Return the keys of users that the operator may act on."""
     return [key for key in keys.select_related("user") if may_manage(operator.role, operator.pk, key.user)]
 
 
 class SuspendedFilter(admin.SimpleListFilter):
-    """Whether a key waits for an operator, since the database was restored."""
+    """Filters keys that a restore suspended and no operator has confirmed yet."""
 
     title, parameter_name = "suspended", "suspended"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
         return [("yes", "Suspended until confirmed")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
-        """Return the live keys that are suspended."""
         return queryset.filter(pk__in=ApiKey.objects.suspended()) if self.value() == "yes" else queryset
 
 
@@ -45,38 +43,38 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     actions = ("revoke", "confirm")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the links of a user's page."""
+        """Allow the filter that the links on a user's page use."""
         return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     @admin.action(description="Revoke the selected API keys", permissions=["operate"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponseBase | None:
-        """Revoke each; the keys of other staff are for super admins."""
+        """Revoke the keys; only super admins can revoke the keys of other staff."""
         operator = operator_of(request)
-        keys = within_reach(operator, queryset)
+        keys = manageable_keys(operator, queryset)
         data, page = ask(
-            self, request, keys, title="Revoke API keys", warning="They stop with their next request.",
+            self, request, keys, title="Revoke API keys", warning="The keys stop with their next request.",
             selected=queryset.count(), shown_as=lambda key: f"{key} of {key.user}",
         )  # fmt: skip
         if data is None:
             return page
-        ended = 0
+        revoked = 0
         for key in keys:
             try:
                 revoke_api_key(key.user_id, key.key_id, by=operator)
-                ended += 1
+                revoked += 1
             except NotFound:
-                continue  # revoked before
-        self.message_user(request, f"{many(ended, 'API key')} revoked.", messages.SUCCESS)
+                continue  # already revoked
+        self.message_user(request, f"{many(revoked, 'API key')} revoked.", messages.SUCCESS)
         return None
 
     @admin.action(description="Confirm the selected suspended API keys", permissions=["operate"])
     def confirm(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponseBase | None:
-        """Let each work again that was suspended after a restore; the keys of other staff are for super admins."""
+        """Confirm keys that a restore suspended; only super admins can confirm the keys of other staff."""
         operator = operator_of(request)
-        keys = within_reach(operator, queryset)
+        keys = manageable_keys(operator, queryset)
         data, page = ask(
             self, request, keys, title="Confirm API keys", selected=queryset.count(),
-            warning="They work again with their next request. A key that was revoked after the backup must not.",
+            warning="The keys work again with their next request. Leave out keys that were revoked after the backup.",
             shown_as=lambda key: f"{key} of {key.user}",
         )  # fmt: skip
         if data is None:

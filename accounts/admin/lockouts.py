@@ -16,24 +16,24 @@ from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 
 @admin.register(AutomaticLockout)
 class LockoutAdmin(ReadOnlyAdmin):
-    """The list is read from Redis; each row has a button that lifts it."""
+    """A list that is read from Redis; a button on each row lifts the lockout."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the list alone: there are no rows to look at."""
+        """Return only the list, because a lockout has no page of its own."""
         return [path("", self.admin_site.admin_view(self.changelist_view), name="accounts_automaticlockout_changelist")]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the lockouts in force, or lift one."""
+        """Show the active lockouts; a POST lifts one."""
         try:
             if request.method == "POST":
                 self.lift(request)
                 return HttpResponseRedirect(request.path)
             found: list[lockouts.Lockout] | None = lockouts.in_force()
         except RedisUnavailable:
-            self.message_user(request, "Redis cannot be had: nothing is known of lockouts.", messages.ERROR)
+            self.message_user(request, "Redis is unavailable: the lockouts are unknown.", messages.ERROR)
             found = None
         context = {
-            **self.admin_site.each_context(request), "title": "Lockouts in force", "opts": self.opts, "lockouts": found,
+            **self.admin_site.each_context(request), "title": "Active lockouts", "opts": self.opts, "lockouts": found,
         }  # fmt: skip
         return TemplateResponse(request, "admin/accounts/lockouts.html", context)
 

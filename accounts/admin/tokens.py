@@ -23,48 +23,47 @@ from lucid_gateway.operators.search import FoundByUUID
 
 ROTATION = (
     "Rotate the signing keys",
-    "The next key signs from now on. The one before verifies until its last token has expired.",
+    "The next key signs from now on. The current key verifies until its last token expires.",
 )
 EMERGENCY = (
     "Retire all signing keys now",
-    "Every key is revoked at once, and {doomed} with them: everybody has to log in again. API keys and the sessions of "
-    "these pages go on. This takes some seconds.",
+    "Every key is revoked immediately, and with them {live}. All users must log in again. API keys and admin sessions "
+    "stay valid. This takes some seconds.",
 )
 
 
-class FateFilter(admin.SimpleListFilter):
-    """What became of a token."""
-
-    title = parameter_name = "fate"
+class StatusFilter(admin.SimpleListFilter):
+    title, parameter_name = "status", "fate"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
         names = {"live": "Live", "blacklist": "On the blacklist", "revoked": "Revoked", "used": "Used"}
         return list((names | {"expired": "Expired"}).items())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> QuerySet[IssuedToken]:
-        """Return the tokens of that fate."""
         now = timezone.now()
-        fates: dict[str | None, dict[str, Any]] = {
+        filters: dict[str | None, dict[str, Any]] = {
             "live": {"expires_at__gt": now, "revoked_at": None, "used_at": None},
             "blacklist": {"expires_at__gt": now, "revoked_at__isnull": False, "kind": IssuedToken.Kind.ACCESS},
             "revoked": {"revoked_at__isnull": False},
             "used": {"used_at__isnull": False},
             "expired": {"expires_at__lte": now},
         }
-        return queryset.filter(**fates.get(self.value(), {}))
+        return queryset.filter(**filters.get(self.value(), {}))
 
 
-def within_reach(request: HttpRequest, tokens: QuerySet[IssuedToken]) -> IssuedTokenQuerySet:
-    """Return those whose users the operator may act on. By key: a search joins users, and MongoDB updates no join."""
+def manageable_tokens(request: HttpRequest, tokens: QuerySet[IssuedToken]) -> IssuedTokenQuerySet:
+    """Return the tokens of users that the operator may act on.
+
+    They are filtered by primary key, because a search joins users and MongoDB cannot update a join.
+    """
     operator = operator_of(request)
     rows = tokens.select_related("user")
-    reached = [token.pk for token in rows if may_manage(operator.role, operator.pk, token.user)]
-    return IssuedTokenQuerySet(IssuedToken).filter(pk__in=reached)
+    keys = [token.pk for token in rows if may_manage(operator.role, operator.pk, token.user)]
+    return IssuedTokenQuerySet(IssuedToken).filter(pk__in=keys)
 
 
-def in_words(token: IssuedToken) -> str:
-    """Return what an operator knows a token by."""
+def description_of(token: IssuedToken) -> str:
+    """Return user, token, address and user agent, as far as they are known."""
     return ", ".join(part for part in (f"{token.user}: {token}", token.address, token.user_agent) if part)
 
 
@@ -75,25 +74,25 @@ class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
     list_display: tuple[str, ...] = (
         "user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address", "jti",
     )  # fmt: skip
-    list_filter: ClassVar[tuple[Any, ...]] = (FateFilter, "kind", "issued_at", "expires_at", "revoked_at")
+    list_filter: ClassVar[tuple[Any, ...]] = (StatusFilter, "kind", "issued_at", "expires_at", "revoked_at")
     sortable_by: ClassVar[tuple[str, ...]] = ("issued_at", "expires_at")
     list_select_related = ("user",)
     search_fields = ("jti", "user__email", "user__username", "address")
-    search_help_text = "A part of id, email, username or address, or the whole family"
+    search_help_text = "A part of the id, email, username or address, or the whole family"
     uuid_field = "family"
     actions: tuple[str, ...] = ("revoke", "end_families")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the links of a user's page."""
+        """Allow the filter that the links on a user's page use."""
         return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     @admin.action(description="Revoke the selected tokens", permissions=["operate"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> HttpResponseBase | None:
-        """Revoke each that is live; the tokens of other staff are for super admins."""
-        tokens = within_reach(request, queryset)
+        """Revoke the live tokens; only super admins can revoke the tokens of other staff."""
+        tokens = manageable_tokens(request, queryset)
         data, page = ask(
-            self, request, list(tokens.select_related("user")), title="Revoke tokens", shown_as=in_words,
-            warning="They stop with their next request.", selected=queryset.count(),
+            self, request, list(tokens.select_related("user")), title="Revoke tokens", shown_as=description_of,
+            warning="The tokens stop with their next request.", selected=queryset.count(),
         )  # fmt: skip
         if data is None:
             return page
@@ -105,11 +104,11 @@ class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
 
     @admin.action(description="End the logins of the selected tokens", permissions=["operate"])
     def end_families(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> HttpResponseBase | None:
-        """End the token family of each."""
-        tokens = within_reach(request, queryset)
+        """Revoke the token family of each."""
+        tokens = manageable_tokens(request, queryset)
         data, page = ask(
-            self, request, list(tokens.select_related("user")), title="End logins", shown_as=in_words,
-            warning="All tokens of these logins stop with the next request.", selected=queryset.count(),
+            self, request, list(tokens.select_related("user")), title="End logins", shown_as=description_of,
+            warning="All tokens of these logins stop with their next request.", selected=queryset.count(),
         )  # fmt: skip
         if data is None:
             return page
@@ -141,34 +140,34 @@ class SigningKeyAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Live tokens")
     def live_tokens(self, key: SigningKey) -> int:
-        """Return how many tokens that it signed are live."""
+        """Return how many live tokens the key has signed."""
         return IssuedToken.objects.filter(kid=key.kid).live().count()
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page that rotates."""
+        """Add the page that rotates the keys."""
         rotation = path("rotate/", self.admin_site.admin_view(self.rotate), name="accounts_signingkey_rotate")
         return [rotation, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Show the buttons to super admins alone."""
+        """Show the rotation buttons only to super admins."""
         return super().changelist_view(request, {"may_rotate": self.has_govern_permission(request)})
 
     def rotate(self, request: HttpRequest) -> HttpResponseBase:
-        """Ask, then make the next key the active one; with `?retire_now=1` every earlier key is revoked at once."""
+        """Ask, then rotate the keys; with `?retire_now=1` every earlier key is revoked immediately."""
         back = HttpResponseRedirect(reverse("admin:accounts_signingkey_changelist"))
         if not self.has_govern_permission(request):
-            self.message_user(request, "Keys are rotated by super admins.", messages.ERROR)
+            self.message_user(request, "Only super admins can rotate the keys.", messages.ERROR)
             return back
         now = "retire_now" in request.GET
-        doomed = many(IssuedToken.objects.live().count(), "live token")
+        live = many(IssuedToken.objects.live().count(), "live token")
         title, warning = EMERGENCY if now else ROTATION
-        _, page = ask(self, request, None, title=title, warning=warning.format(doomed=doomed))
+        _, page = ask(self, request, None, title=title, warning=warning.format(live=live))
         if page is not None:
             return page
         try:
             rotation = rotate_as(operator_of(request), retire_now=now)
         except RotationUnderway:
-            self.message_user(request, "Somebody else rotates the keys at this moment.", messages.ERROR)
+            self.message_user(request, "Someone else is rotating the keys. Try again later.", messages.ERROR)
             return back
         text = f"{rotation.active} signs now; {many(rotation.tokens_ended, 'token')} ended."
         self.message_user(request, text, messages.SUCCESS)
@@ -176,7 +175,7 @@ class SigningKeyAdmin(ReadOnlyAdmin):
 
 
 def rotate_as(operator: User, *, retire_now: bool) -> Rotation:
-    """Rotate, with the operator as the actor of all that the audit log says of it; raise RotationUnderway."""
+    """Rotate the keys with the operator as the actor of all audit events; raise RotationUnderway."""
     record = current_record()
     before, record.actor = record.actor, str(operator.pk)
     try:

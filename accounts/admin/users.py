@@ -33,8 +33,8 @@ from lucid_gateway.operators.search import FoundByUUID
 from lucid_gateway.policy.errors import NotFound
 from lucid_gateway.policy.roles import Role
 
-# The lists of what belongs to users, and how a user's page calls them.
-OWNED = {
+# The lists that a user's page links to, with the texts of the links.
+RELATED_LISTS = {
     "accounts_signin": "signed-in devices",
     "accounts_issuedtoken": "tokens",
     "accounts_apikey": "API keys",
@@ -43,30 +43,26 @@ OWNED = {
     "sessions_api_trustpolicy": "trust policies",
 }
 
-admin.site.unregister(Group)  # what a user may do follows from the role alone
+admin.site.unregister(Group)  # permissions depend only on the role
 
 
 class NewRole(forms.Form):
-    """Asks for a role."""
-
     role = forms.ChoiceField(choices=role_choices)
 
 
 class LockFilter(admin.SimpleListFilter):
-    """Whether a staff lock keeps the user out now."""
+    """Filters users by whether a staff lock is active now."""
 
     title, parameter_name = "lock", "locked"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
         return [("yes", "Locked"), ("no", "Not locked")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
-        """Return the users of that choice."""
-        in_force = {"locked_until__gt": timezone.now()}
+        active = {"locked_until__gt": timezone.now()}
         if self.value() == "yes":
-            return queryset.filter(**in_force)
-        return queryset.exclude(**in_force) if self.value() == "no" else queryset
+            return queryset.filter(**active)
+        return queryset.exclude(**active) if self.value() == "no" else queryset
 
 
 @admin.register(User)
@@ -75,7 +71,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
     list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", LockFilter, "created_at")
     sortable_by = ("email", "username", "role", "locked", "created_at")
     search_fields = ("email", "username", "first_name", "last_name")
-    search_help_text = "A part of email, username or name, or the whole user id"
+    search_help_text = "A part of the email, username or name, or the whole user id"
     uuid_field = "user_id"
     fields = (
         "user_id", "email", "username", "first_name", "last_name", "role", "is_active", "email_verified",
@@ -92,55 +88,52 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
 
     @admin.display(description="Locked until", ordering="locked_until")
     def locked(self, user: User) -> Any:
-        """Return when the lock that is in force ends."""
+        """Return when the active lock ends."""
         if not user.is_locked:
             return self.get_empty_value_display()
-        return "unlocked by staff" if user.locked_until == FOREVER else user.locked_until
+        return "no end set" if user.locked_until == FOREVER else user.locked_until
 
     @admin.display(description="See also")
     def see_also(self, user: User) -> SafeString:
-        """Link to what belongs to the user."""
         events = reverse("admin:audit_auditevent_changelist")
-        lists = [(reverse(f"admin:{model}_changelist"), user.pk, name) for model, name in OWNED.items()]
-        owned = format_html_join("", ' · <a href="{}?user__user_id__exact={}">{}</a>', lists)
-        return format_html('<a href="{}?q={}">audit events</a>{}', events, user.pk, owned)
+        links = [(reverse(f"admin:{model}_changelist"), user.pk, name) for model, name in RELATED_LISTS.items()]
+        others = format_html_join("", ' · <a href="{}?user__user_id__exact={}">{}</a>', links)
+        return format_html('<a href="{}?q={}">audit events</a>{}', events, user.pk, others)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
-        """Only a super admin changes roles, and nobody their own."""
+        """Only super admins can change roles and deactivate users, and not themselves."""
         may_change_role = getattr(request.user, "is_superuser", False) and (obj is None or obj.pk != request.user.pk)
         return self.readonly_fields if may_change_role else (*self.readonly_fields, "role", "is_active")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Accounts are opened through the API or the command line."""
+        """Accounts are created through the API or the command line."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """An admin looks after users, other staff is for super admins; what was deleted stays so."""
+        """Admins manage users, and only super admins manage other staff. Deleted accounts cannot be changed."""
         operator: Any = request.user
         if not super().has_change_permission(request, obj):
             return False
         return obj is None or (obj.deleted_at is None and may_manage(operator.role, operator.pk, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Rows stay: tokens that live on must find whose they are. The action deletes what is personal."""
+        """Keep the row, which checks of leftover tokens need. An action deletes the personal data instead."""
         return False
 
     def has_govern_permission(self, request: HttpRequest) -> bool:
-        """Return whether the operator may use the actions of super admins."""
+        """Return whether the operator is a super admin."""
         return bool(getattr(request.user, "is_superuser", False))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Save what was changed."""
         try:
             edit_account(obj, by=operator_of(request), before={name: form.initial[name] for name in form.changed_data})
         except NotFound as error:
             raise PermissionDenied() from error
 
-    def within_reach(self, request: HttpRequest, users: QuerySet[User]) -> list[User]:
-        """Return those whom the operator may change."""
+    def manageable_users(self, request: HttpRequest, users: QuerySet[User]) -> list[User]:
         return [user for user in users if self.has_change_permission(request, user)]
 
-    def act(
+    def ask_and_apply(
         self,
         request: HttpRequest,
         queryset: QuerySet[User],
@@ -148,80 +141,77 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         title: str,
         warning: str,
         done: str,
-        does: Callable[..., Any],
+        apply: Callable[..., Any],
         form: type[forms.Form] = forms.Form,
     ) -> HttpResponseBase | None:
-        """Ask, then do it to each user within reach with what the form says; never to the operator."""
-        users = self.within_reach(request, queryset.exclude(pk=operator_of(request).pk))
+        """Ask, then call `apply` with the form's data for each user that the operator may change, except themselves."""
+        users = self.manageable_users(request, queryset.exclude(pk=operator_of(request).pk))
         data, page = ask(self, request, users, title=title, warning=warning, form=form, selected=queryset.count())
         if data is None:
             return page
         for user in users:
-            does(user, **data)
+            apply(user, **data)
         self.message_user(request, f"{many(len(users), 'user')}: {done}", messages.SUCCESS)
         return None
 
     @admin.action(description="Lock the selected users", permissions=["change"])
     def lock(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
-        """Lock each but the operator's own account."""
-        return self.act(
+        """Lock the users, except the operator."""
+        return self.ask_and_apply(
             request, queryset, title="Lock users", form=ReasonForm, done="locked.",
-            warning="Their tokens end, and API, API keys and operator pages stop, with the next request.",
-            does=lambda user, reason: lock_user(user, reason=reason, by=operator_of(request)),
+            warning="The users' tokens, API keys and admin sessions stop with their next request.",
+            apply=lambda user, reason: lock_user(user, reason=reason, by=operator_of(request)),
         )  # fmt: skip
 
     @admin.action(description="Unlock the selected users", permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Unlock each."""
-        users = self.within_reach(request, queryset)
+        users = self.manageable_users(request, queryset)
         for user in users:
             unlock_user(user, by=operator_of(request))
         self.message_user(request, f"{many(len(users), 'user')}: unlocked.", messages.SUCCESS)
 
     @admin.action(description="Lift automatic lockouts of the selected users", permissions=["change"])
     def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Let them guess again."""
-        users = self.within_reach(request, queryset)
+        users = self.manageable_users(request, queryset)
         try:
             for user in users:
                 lift_lockouts(user, by=operator_of(request))
         except RedisUnavailable:
-            self.message_user(request, "Redis cannot be had: nothing was lifted.", messages.ERROR)
+            self.message_user(request, "Redis is unavailable: not all lockouts were lifted. Try again.", messages.ERROR)
             return
         self.message_user(request, f"{many(len(users), 'user')}: lockouts lifted.", messages.SUCCESS)
 
     @admin.action(description="Change the role of the selected users", permissions=["govern"])
     def change_role(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
-        """Give each another role."""
-        return self.act(
+        return self.ask_and_apply(
             request, queryset, title="Change roles", form=NewRole, done="role changed.",
-            warning="Their tokens end: they say the role.",
-            does=lambda user, role: change_role(user, Role(role), by=operator_of(request)),
+            warning="The users' tokens end, because they contain the role.",
+            apply=lambda user, role: change_role(user, Role(role), by=operator_of(request)),
         )  # fmt: skip
 
     @admin.action(description="End all sessions of the selected users", permissions=["change"])
     def end_sessions(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
-        """Revoke the tokens of each."""
-        return self.act(
+        """Revoke all tokens and admin sessions of the users."""
+        return self.ask_and_apply(
             request, queryset, title="End sessions", done="sessions ended.",
-            warning="All of their tokens end, and their sessions here. API keys live on.",
-            does=lambda user: end_sessions(user, by=operator_of(request)),
+            warning="All tokens and admin sessions of the users end. API keys stay valid.",
+            apply=lambda user: end_sessions(user, by=operator_of(request)),
         )  # fmt: skip
 
     @admin.action(description="Reset TOTP and wallet of the selected users", permissions=["change"])
     def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
-        """Switch the second factors of each off."""
-        return self.act(
+        """Switch all second factors of the users off."""
+        return self.ask_and_apply(
             request, queryset, title="Reset second factors", done="second factors reset.",
-            warning="Whoever reads their mail can log in from now on. Make sure that it was they who asked.",
-            does=lambda user: reset_second_factors(user, by=operator_of(request)),
+            warning="Anyone who can read their mail can log in afterwards. Make sure that they asked for this.",
+            apply=lambda user: reset_second_factors(user, by=operator_of(request)),
         )  # fmt: skip
 
     @admin.action(description="Delete the selected accounts", permissions=["govern"])
     def delete_accounts(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
-        """Delete the personal data of each."""
-        return self.act(
+        """Delete the personal data of the users, and end their tokens and API keys."""
+        return self.ask_and_apply(
             request, queryset, title="Delete accounts", done="deleted.",
-            warning="Their personal data is gone for good, their tokens and API keys end. This cannot be undone.",
-            does=lambda user: delete_account(user, by=operator_of(request)),
+            warning="The users' personal data is deleted, and their tokens and API keys end. This cannot be undone.",
+            apply=lambda user: delete_account(user, by=operator_of(request)),
         )  # fmt: skip

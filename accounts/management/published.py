@@ -1,4 +1,4 @@
-"""Waiting until what a command revoked is written to Redis: a command must not end before."""
+"""Commands wait for their revocations to reach Redis, because the publisher ends with the process."""
 
 from django.core.management.base import CommandError
 
@@ -11,5 +11,5 @@ def wait_until_published() -> None:
     """Return once Redis has every revocation of this process; raise CommandError if it stays unavailable."""
     if not publisher.wait(WAIT_SECONDS):
         raise CommandError(
-            "done in the database, but Redis is unavailable: run rebuild_blacklist as soon as it is available again"
+            "the database is done, but Redis is unavailable: run rebuild_blacklist when it is available again"
         )

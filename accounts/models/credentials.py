@@ -1,4 +1,4 @@
-"""What users prove themselves with beside tokens: recovery codes and API keys."""
+"""Recovery codes and API keys."""
 
 import uuid
 
@@ -9,7 +9,7 @@ from accounts.models.users import User
 
 
 class RecoveryCode(models.Model):
-    """A code that stands in for a lost second factor, once; kept as its hash."""
+    """A single-use code that replaces a lost second factor; only its hash is stored."""
 
     code_hash = models.CharField(primary_key=True, max_length=64, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="recovery_codes")
@@ -25,31 +25,28 @@ class RecoveryCode(models.Model):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    """Reads over API keys."""
-
     def owned_by(self, user_id: uuid.UUID | str) -> "ApiKeyQuerySet":
-        """Return the user's keys."""
         return self.filter(user_id=user_id)
 
     def live(self) -> "ApiKeyQuerySet":
-        """Return those neither revoked nor expired."""
+        """Return the keys that are neither revoked nor expired."""
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
         return self.filter(unexpired, revoked_at=None)
 
     def suspended(self) -> "ApiKeyQuerySet":
-        """Return the live keys that wait for an operator to confirm them."""
+        """Return the live keys that an operator must confirm first."""
         return self.live().filter(suspended_at__isnull=False)
 
     def ended(self) -> "ApiKeyQuerySet":
-        """Return those that were revoked or have expired."""
+        """Return the keys that are revoked or expired."""
         return self.filter(models.Q(revoked_at__isnull=False) | models.Q(expires_at__lte=timezone.now()))
 
 
 class ApiKey(models.Model):
-    """A key for scripts: its id finds it, its secret is kept as a hash; `permissions` are some of the role's.
+    """A key for scripts. Its secret is stored as a hash; `permissions` are a subset of those of the user's role.
 
-    `place` is one of 50 places of the user: a unique key keeps anybody from having more. A key that has ended gives its
-    place up when another one needs it; a live key without a place is older than places are.
+    `place` is one of the user's 50 places: a unique constraint on it limits the number of keys. Creating a key frees
+    the places of ended keys. Live keys without a place were created before this column existed.
     """
 
     key_id = models.CharField(primary_key=True, max_length=16, editable=False)

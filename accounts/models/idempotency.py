@@ -1,4 +1,4 @@
-"""Requests of ours that were sent with an Idempotency-Key."""
+"""Requests with an Idempotency-Key that the gateway executes itself."""
 
 import uuid
 
@@ -8,9 +8,9 @@ from accounts.models.users import User
 
 
 class IdempotentRequest(models.Model):
-    """What is kept for 24 hours: who is working on the request, what it makes, and the first answer, encrypted.
+    """A record of a request, stored for 24 hours: the current attempt and its lease, and the encrypted first answer.
 
-    `resource_id` is chosen before anything is made: whoever carries on after a crash finds what was made by its key.
+    `resource_id` is chosen before the resource is created, so that an attempt after a crash finds the resource by it.
     """
 
     record_id = models.CharField(primary_key=True, max_length=64, editable=False)  # a hash of the caller and the key

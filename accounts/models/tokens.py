@@ -1,4 +1,4 @@
-"""The tokens that were issued, and the keys that signed them."""
+"""Issued tokens, and the keys that sign them."""
 
 from datetime import datetime
 
@@ -9,28 +9,26 @@ from accounts.models.users import User
 
 
 class IssuedTokenQuerySet(models.QuerySet["IssuedToken"]):
-    """Reads over the tokens that were issued."""
-
     def live(self, now: datetime | None = None) -> "IssuedTokenQuerySet":
-        """Return those neither expired nor revoked."""
+        """Return the tokens that are neither expired nor revoked."""
         return self.filter(expires_at__gt=now or timezone.now(), revoked_at=None)
 
     def to_blacklist(self, now: datetime | None = None) -> "IssuedTokenQuerySet":
-        """Return the access tokens that were revoked and would still be accepted for what is left of them."""
-        alive = self.filter(expires_at__gt=now or timezone.now())
-        return alive.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__isnull=False)
+        """Return the revoked access tokens that have not expired yet."""
+        unexpired = self.filter(expires_at__gt=now or timezone.now())
+        return unexpired.filter(kind=IssuedToken.Kind.ACCESS, revoked_at__isnull=False)
 
     def given_for(self, jti: str) -> "IssuedTokenQuerySet":
-        """Return the pair that the refresh token of that id was traded for."""
+        """Return the pair for which the refresh token with this id was exchanged."""
         return self.filter(predecessor=jti)
 
     def sign_ins(self) -> "IssuedTokenQuerySet":
-        """Return the one refresh token of each family that still works: the signed-in devices."""
+        """Return the usable refresh token of each family, one for each signed-in device."""
         return self.live().filter(kind=IssuedToken.Kind.REFRESH, used_at=None)
 
 
 class IssuedToken(models.Model):
-    """A token that was issued: its id and fate, never the token. The tokens of one login are a family."""
+    """The id and state of an issued token, never the token itself. All tokens of one login form a family."""
 
     class Kind(models.TextChoices):
         ACCESS = "access", "Access"
@@ -44,10 +42,10 @@ class IssuedToken(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     signed_in_at = models.DateTimeField(null=True, blank=True)  # when the family began
     kid = models.CharField(max_length=64, blank=True)  # of the signing key
-    # The id of the refresh token that was traded for this token and the other one of its pair. None in the pair of a
-    # login, because neither database takes two of them for the same value.
+    # The id of the refresh token that was exchanged for this pair. It is None in the pair of a login, because unique
+    # constraints ignore None on both databases.
     predecessor = models.CharField(max_length=32, null=True, blank=True, editable=False)
-    used_at = models.DateTimeField(null=True, blank=True)  # set before the client gets what it was traded for
+    used_at = models.DateTimeField(null=True, blank=True)  # set before the client gets the new pair
     revoked_at = models.DateTimeField(null=True, blank=True)
     address = models.CharField(max_length=45, blank=True)
     user_agent = models.CharField(max_length=200, blank=True)
@@ -71,8 +69,6 @@ class IssuedToken(models.Model):
 
 
 class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
-    """Reads over the signing keys."""
-
     def usable(self) -> "SigningKeyQuerySet":
         """Return the keys that sign or verify now, or will soon."""
         states = SigningKey.State
@@ -81,7 +77,7 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
 
 
 class SigningKey(models.Model):
-    """A key for tokens. `next` is known to all workers before it signs, `retiring` verifies until its tokens end."""
+    """A key for tokens. Workers load a `next` key before it signs; a `retiring` key verifies until its tokens end."""
 
     class State(models.TextChoices):
         NEXT = "next", "Next"
@@ -91,7 +87,7 @@ class SigningKey(models.Model):
 
     kid = models.CharField(primary_key=True, max_length=64, editable=False)
     algorithm = models.CharField(max_length=10)
-    secret = models.TextField(editable=False)  # encrypted; what `key_material` makes keys from
+    secret = models.TextField(editable=False)  # encrypted; `key_material` derives the keys from it
     state = models.CharField(max_length=10, choices=State.choices)
     created_at = models.DateTimeField(default=timezone.now)
     activated_at = models.DateTimeField(null=True, blank=True)

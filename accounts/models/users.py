@@ -1,5 +1,3 @@
-"""Users."""
-
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -19,12 +17,12 @@ username_validator = RegexValidator(
 
 
 def role_choices() -> list[tuple[str, str]]:
-    """Return the roles with their labels."""
+    """Return (role, label) pairs. A callable keeps new roles out of migrations."""
     return [(role.value, role.label) for role in Role]
 
 
 class UserManager(BaseUserManager["User"]):
-    """Creates users; emails are stored in lower case, so that they are unique without case on every database."""
+    """Creates and finds users. Emails are stored in lower case, so that they are unique regardless of case."""
 
     def create_user(self, email: str, username: str, password: str | None = None, **fields: Any) -> "User":
         """Create and return a user; raise IntegrityError if the email or the username is taken."""
@@ -34,28 +32,28 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def create_superuser(self, email: str, username: str, password: str | None = None, **fields: Any) -> "User":
-        """Create and return a super admin (what `manage.py createsuperuser` calls)."""
+        """Create and return a super admin; `manage.py createsuperuser` calls this."""
         return self.create_user(email, username, password, role=Role.SUPER_ADMIN, **fields)
 
     def get_by_natural_key(self, username: str | None) -> "User":
-        """Return the user of that email, in any case."""
+        """Return the user with the email, ignoring case."""
         return self.get(email=(username or "").lower())
 
-    def active_user(self, **who: Any) -> "User | None":
-        """Return the one active user of that email or key, None if there is none."""
-        return self.filter(is_active=True, **who).first()
+    def active_user(self, **fields: Any) -> "User | None":
+        """Return the active user with these unique fields, or None."""
+        return self.filter(is_active=True, **fields).first()
 
     def locked(self, now: datetime | None = None) -> "models.QuerySet[User]":
-        """Return the users whom a staff lock keeps out now."""
+        """Return the users with an active staff lock."""
         return self.filter(locked_until__gt=now or timezone.now())
 
     def with_new_epoch(self, since: datetime) -> "models.QuerySet[User]":
-        """Return the users whose tokens were all ended since then."""
+        """Return the users whose tokens were all ended after `since`."""
         return self.filter(token_epoch_at__gt=since)
 
 
 class User(AbstractBaseUser):
-    """Someone with an account. What they may do follows from the role alone."""
+    """A person with an account, whose permissions depend only on the role."""
 
     user_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.EmailField(unique=True)
@@ -70,11 +68,11 @@ class User(AbstractBaseUser):
     totp_enabled = models.BooleanField(default=False)
     totp_secret = models.CharField(max_length=255, blank=True, editable=False)  # encrypted
     totp_last_step = models.BigIntegerField(default=0, editable=False)  # a step works once (RFC 6238, section 5.2)
-    login_attempts = models.PositiveIntegerField(default=0, editable=False)  # failed ones since the last login
+    login_attempts = models.PositiveIntegerField(default=0, editable=False)  # failures since the last login
     locked_until = models.DateTimeField(null=True, blank=True, db_index=True)
     lock_reason = models.CharField(max_length=200, blank=True)
     locked_by = models.CharField(max_length=254, blank=True)
-    token_epoch = models.PositiveIntegerField(default=0, editable=False)  # tokens of an earlier one are dead
+    token_epoch = models.PositiveIntegerField(default=0, editable=False)  # tokens of an earlier epoch are invalid
     token_epoch_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
@@ -88,7 +86,7 @@ class User(AbstractBaseUser):
 
     class Meta:
         ordering = ["-created_at"]
-        # What MongoDB's own unique indexes, which are partial, do not find: lucid_gateway/tests/test_indexes.py.
+        # MongoDB cannot look up rows by its unique indexes, which are partial: lucid_gateway/tests/test_indexes.py.
         indexes = [
             models.Index(fields=["user_id"], name="user_key"),
             models.Index(fields=["email"], name="user_email"),
@@ -99,45 +97,44 @@ class User(AbstractBaseUser):
         return self.email
 
     def clean(self) -> None:
-        """Keep the email in lower case, whatever form it was typed into."""
+        """Store the email in lower case, whichever form it was entered into."""
         super().clean()
         self.email = self.email.lower()
 
     @property
     def is_staff(self) -> bool:
-        """Whether the Django admin lets the user in; a lock ends that at once."""
+        """Whether the user may use the Django admin; a lock ends that immediately."""
         return self.role in STAFF and not self.is_locked
 
     @property
     def is_superuser(self) -> bool:
-        """Whether the user is a super admin."""
         return self.role == Role.SUPER_ADMIN
 
     @property
     def is_locked(self) -> bool:
-        """Whether a staff lock keeps the user out now."""
+        """Whether a staff lock is active now."""
         return self.locked_until is not None and self.locked_until > timezone.now()
 
     def get_session_auth_hash(self) -> str:
-        """Bind the admin's session to the password and the epoch: what ends all tokens ends it, too."""
+        """Bind admin sessions to the password and the epoch, so that ending all tokens ends them, too."""
         bound_to = f"{self.password} {self.token_epoch}"
         return salted_hmac("accounts.User.session", bound_to, algorithm="sha256").hexdigest()
 
     def get_session_auth_fallback_hash(self) -> Iterator[str]:
-        """Yield none: after a new SECRET_KEY staff sign in again."""
+        """Yield nothing: after a change of SECRET_KEY, staff must sign in again."""
         yield from ()
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
-        """Django's permission check: admins look and change, super admins also add and delete."""
+        """Return whether the role allows the action: admins view and change, super admins also add and delete."""
         if not self.has_module_perms(""):
             return False
         action = perm.rpartition(".")[2].partition("_")[0]
         return self.is_superuser or action in ("view", "change")
 
     def has_perms(self, perms: Any, obj: Any = None) -> bool:
-        """Whether all of the permissions are given."""
+        """Return whether the user has all of the permissions."""
         return all(self.has_perm(perm, obj) for perm in perms)
 
     def has_module_perms(self, app_label: str) -> bool:
-        """Whether the admin shows the app at all."""
+        """Return whether the admin shows the app to the user."""
         return self.is_active and self.is_staff

@@ -1,4 +1,4 @@
-"""Other looks at the same things, for the operator pages."""
+"""Models without tables of their own, for the operator pages."""
 
 from typing import ClassVar
 
@@ -8,17 +8,16 @@ from accounts.models.tokens import IssuedToken, IssuedTokenQuerySet
 
 
 class SignInManager(models.Manager["IssuedToken"]):
-    """The refresh tokens that still work: one for each signed-in device."""
+    """Finds the usable refresh tokens, one for each signed-in device."""
 
     def get_queryset(self) -> IssuedTokenQuerySet:
-        """Return them."""
         return IssuedTokenQuerySet(self.model, using=self._db).sign_ins()
 
 
 class SignIn(IssuedToken):
-    """A signed-in device: a token family, known by the refresh token of it that still works."""
+    """A signed-in device: a token family, represented by its usable refresh token."""
 
-    objects: ClassVar[models.Manager["IssuedToken"]] = SignInManager()  # type: ignore[assignment]  # another manager than the table's own
+    objects: ClassVar[models.Manager["IssuedToken"]] = SignInManager()  # type: ignore[assignment]  # not the manager type of IssuedToken
 
     class Meta:
         proxy = True
@@ -26,7 +25,7 @@ class SignIn(IssuedToken):
 
 
 class AutomaticLockout(models.Model):
-    """A lockout in force. There is no table: `accounts.lockouts` keeps them in Redis."""
+    """An active lockout. It has no table: `accounts.lockouts` stores lockouts in Redis."""
 
     class Meta:
         managed = False

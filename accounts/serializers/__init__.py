@@ -1,1 +1,1 @@
-"""The shapes of requests and answers."""
+"""The fields of requests and answers."""

@@ -1,4 +1,4 @@
-"""The shapes of second factors and API keys."""
+"""The fields of requests and answers about second factors and API keys."""
 
 from datetime import datetime
 from typing import Any
@@ -11,15 +11,15 @@ from accounts.models import ApiKey
 from lucid_gateway.api.fields import Moment, ShortList, SixDigits
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
-ALL = sorted(PERMISSIONS[Role.SUPER_ADMIN])
+ALL_PERMISSIONS = sorted(PERMISSIONS[Role.SUPER_ADMIN])
 
 
 class EnrolmentSerializer(serializers.Serializer[None]):
     """The answer to POST /auth/totp."""
 
-    secret = serializers.CharField(help_text="Base32, for typing it in")
+    secret = serializers.CharField(help_text="Base32, for manual entry into the app")
     otpauth_url = serializers.CharField()
-    qr_code = serializers.CharField(help_text="The URL as a data URI of an SVG picture")
+    qr_code = serializers.CharField(help_text="The URL as a QR code: a data URI with an SVG image")
 
 
 class TotpSerializer(serializers.Serializer[None]):
@@ -29,21 +29,21 @@ class TotpSerializer(serializers.Serializer[None]):
 
 
 class RecoveryCodesSerializer(serializers.Serializer[None]):
-    """The answer that shows recovery codes, this once."""
+    """The answer that shows new recovery codes, which cannot be read again."""
 
-    recovery_codes = serializers.ListField(child=serializers.CharField(), help_text="Empty if there are unused ones")
+    recovery_codes = serializers.ListField(child=serializers.CharField(), help_text="Empty if unused codes exist")
 
 
 class SecondFactorSerializer(serializers.Serializer[None]):
-    """DELETE /auth/totp and /auth/hardware-wallet: the factor itself, or a recovery code in its place."""
+    """DELETE /auth/totp: a code of the app, or a recovery code in its place."""
 
     totp = SixDigits(required=False)
     recovery_code = serializers.CharField(max_length=40, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Ask for one of the two."""
+        """Require exactly one of the two fields."""
         if len(attrs) != 1:
-            raise serializers.ValidationError({"totp": "Give a code of the app or a recovery code."}, code="required")
+            raise serializers.ValidationError({"totp": "Give either a TOTP code or a recovery code."}, code="required")
         return attrs
 
 
@@ -59,7 +59,7 @@ class WalletSerializer(serializers.Serializer[None]):
     address = serializers.CharField(max_length=34, help_text="A TRON address")
 
     def validate_address(self, address: str) -> str:
-        """Refuse what is no address: its checksum tells."""
+        """Require a valid address, including its checksum."""
         if not is_address(address):
             raise serializers.ValidationError("Not a TRON address.", code="invalid")
         return address
@@ -68,7 +68,7 @@ class WalletSerializer(serializers.Serializer[None]):
 class WalletChallengeSerializer(serializers.Serializer[None]):
     """The answer to POST /auth/hardware-wallet."""
 
-    challenge = serializers.CharField(help_text="To be signed as a TRON message, version 2")
+    challenge = serializers.CharField(help_text="The text to sign as a TRON message, version 2")
     expires_in = serializers.IntegerField(help_text="Seconds")
 
 
@@ -79,11 +79,11 @@ class SignatureSerializer(serializers.Serializer[None]):
 
 
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
-    """An API key as its owner sees it: never its secret."""
+    """An API key without its secret."""
 
     permissions = serializers.ListField(child=serializers.CharField())
     suspended_at = serializers.DateTimeField(
-        read_only=True, allow_null=True, help_text="Set: the key is refused until an operator confirms it"
+        read_only=True, allow_null=True, help_text="If set, the key is refused until an operator confirms it"
     )
 
     class Meta:
@@ -98,7 +98,7 @@ class CreatedApiKeySerializer(ApiKeySerializer):
     """The answer to POST /users/me/api-keys."""
 
     api_key = serializers.CharField(
-        allow_null=True, help_text="The key, shown this once; null when the answer is given again (Idempotency-Key)"
+        allow_null=True, help_text="The key, shown only once; null when the answer is replayed (Idempotency-Key)"
     )
 
     class Meta(ApiKeySerializer.Meta):
@@ -117,20 +117,21 @@ class NewApiKeySerializer(serializers.Serializer[None]):
 
     name = serializers.CharField(max_length=100)
     permissions = ShortList(
-        child=serializers.ChoiceField(ALL), min_length=1, max_length=len(ALL),
-        help_text="Some of the owner's",
+        child=serializers.ChoiceField(ALL_PERMISSIONS), min_length=1, max_length=len(ALL_PERMISSIONS),
+        help_text="A subset of the owner's",
     )  # fmt: skip
     expires_at = Moment(required=False, allow_null=True, default=None)
 
-    def validate_expires_at(self, moment: datetime | None) -> datetime | None:
-        """Refuse a time that is past."""
-        if moment is not None and moment <= timezone.now():
-            raise serializers.ValidationError("This time is past.", code="invalid_date")
-        return moment
+    def validate_expires_at(self, expires_at: datetime | None) -> datetime | None:
+        """Refuse a time in the past."""
+        if expires_at is not None and expires_at <= timezone.now():
+            raise serializers.ValidationError("This time is in the past.", code="invalid_date")
+        return expires_at
 
     def validate_permissions(self, permissions: list[str]) -> list[str]:
-        """Refuse what the owner does not have."""
-        beyond = sorted(set(permissions) - self.context["permissions"])
-        if beyond:
-            raise serializers.ValidationError(f"Not yours to give: {', '.join(beyond)}.", code="invalid_choice")
+        """Refuse permissions that the owner lacks."""
+        missing = sorted(set(permissions) - self.context["permissions"])
+        if missing:
+            text = f"You do not have these permissions: {', '.join(missing)}."
+            raise serializers.ValidationError(text, code="invalid_choice")
         return permissions

@@ -1,4 +1,4 @@
-"""The shapes of the login and token endpoints' requests and answers."""
+"""The fields of requests and answers about logins, tokens and passwords."""
 
 from typing import Any
 
@@ -17,38 +17,38 @@ class LoginSerializer(serializers.Serializer[None]):
     """POST /auth/login."""
 
     email = EmailField()
-    password = PasswordField(required=False, help_text="Not needed; a wrong one means that no mail goes out")
-    hardware_wallet = serializers.BooleanField(default=False, help_text="Asks for a challenge for the wallet to sign")
+    password = PasswordField(required=False, help_text="Optional; a wrong password suppresses the mail")
+    hardware_wallet = serializers.BooleanField(default=False, help_text="Whether to return a challenge for the wallet")
 
 
 class LoginStartedSerializer(serializers.Serializer[None]):
     """The answer to POST /auth/login, the same for every address."""
 
     message = serializers.CharField()
-    expires_in = serializers.IntegerField(help_text="Seconds for which the code and the link work")
-    challenge = serializers.CharField(required=False, help_text="For the wallet to sign as a TRON message, version 2")
+    expires_in = serializers.IntegerField(help_text="Seconds until the code and the link expire")
+    challenge = serializers.CharField(required=False, help_text="The text to sign as a TRON message, version 2")
 
 
 class VerifySerializer(serializers.Serializer[None]):
-    """POST /auth/verify: one first factor, and the second factors that the account asks for."""
+    """POST /auth/verify: one first factor, and the second factors that the account requires."""
 
     email = EmailField()
-    code = SixDigits(required=False, help_text="The six digits of the mail")
+    code = SixDigits(required=False, help_text="The six digits from the mail")
     token = serializers.CharField(max_length=100, required=False, help_text="From the mailed link")
-    password = PasswordField(required=False, help_text="In place of the mail, for accounts with a second factor")
+    password = PasswordField(required=False, help_text="Instead of the mail, for accounts with a second factor")
     totp = SixDigits(required=False, help_text="From the authenticator app")
-    recovery_code = serializers.CharField(max_length=40, required=False, help_text="In place of a lost second factor")
-    signature = serializers.CharField(max_length=140, required=False, help_text="Of the wallet, over the challenge")
+    recovery_code = serializers.CharField(max_length=40, required=False, help_text="Instead of a lost second factor")
+    signature = serializers.CharField(max_length=140, required=False, help_text="The wallet's signed challenge")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Ask for one first factor, not both of TOTP and recovery code, and never for a password alone."""
+        """Require one first factor, at most one of TOTP and recovery code, and a second factor with a password."""
         first = [name for name in FIRST_FACTORS if name in attrs]
         if not first:
             raise serializers.ValidationError({"code": "Give a code, a token or a password."}, code="required")
         if len(first) > 1 or ("totp" in attrs and "recovery_code" in attrs):
-            raise serializers.ValidationError("Give one of code, token, password, and one of totp, recovery_code.")
+            raise serializers.ValidationError("Give one of code, token or password, and one of totp or recovery_code.")
         if "password" in attrs and not any(name in attrs for name in SECOND_FACTORS):
-            raise serializers.ValidationError({"totp": "A password needs a second factor."}, code="required")
+            raise serializers.ValidationError({"totp": "A password login requires a second factor."}, code="required")
         return attrs
 
 
@@ -64,7 +64,7 @@ class TokensSerializer(serializers.Serializer[None]):
     access_token = serializers.CharField()
     refresh_token = serializers.CharField()
     token_type = serializers.CharField(default="Bearer")
-    expires_in = serializers.IntegerField(help_text="Seconds that the access token lives")
+    expires_in = serializers.IntegerField(help_text="Seconds until the access token expires")
     user = UserSerializer()
 
 
@@ -78,7 +78,7 @@ class LogoutSerializer(serializers.Serializer[None]):
 
 
 class MessageSerializer(serializers.Serializer[None]):
-    """A plain answer."""
+    """An answer that is only a message."""
 
     message = serializers.CharField()
 
@@ -86,7 +86,7 @@ class MessageSerializer(serializers.Serializer[None]):
 class MailStartedSerializer(MessageSerializer):
     """The answer to POST /auth/password/reset, the same for every address."""
 
-    expires_in = serializers.IntegerField(help_text="Seconds for which the link works")
+    expires_in = serializers.IntegerField(help_text="Seconds until the link expires")
 
 
 class EmailSerializer(serializers.Serializer[None]):
@@ -123,7 +123,7 @@ class CallerStatusSerializer(serializers.Serializer[None]):
     role = serializers.CharField()
     permissions = serializers.ListField(child=serializers.CharField())
     method = serializers.ChoiceField(choices=["access_token", "api_key"])
-    session_id = serializers.UUIDField(allow_null=True, help_text="Of the signed-in device; null with an API key")
+    session_id = serializers.UUIDField(allow_null=True, help_text="Id of the signed-in device; null with an API key")
     expires_at = serializers.DateTimeField(allow_null=True)
 
 
@@ -132,14 +132,13 @@ class DeviceSerializer(serializers.Serializer[IssuedToken]):
 
     session_id = serializers.UUIDField(source="family")
     signed_in_at = serializers.DateTimeField()
-    last_used_at = serializers.DateTimeField(source="issued_at", help_text="When its tokens were last renewed")
+    last_used_at = serializers.DateTimeField(source="issued_at", help_text="When the device last refreshed its tokens")
     expires_at = serializers.DateTimeField()
     address = serializers.CharField()
     user_agent = serializers.CharField()
-    current = serializers.SerializerMethodField(help_text="Whether this request came from it")
+    current = serializers.SerializerMethodField(help_text="Whether this request came from this device")
 
     def get_current(self, device: IssuedToken) -> bool:
-        """Return whether the caller's own token belongs to the device."""
         return bool(str(device.family) == self.context["family"])
 
 

@@ -1,4 +1,4 @@
-"""The shapes of the admin endpoints' requests and answers."""
+"""The fields of requests and answers of the admin endpoints."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ class UsersQuery(ListQuery):
     sortable = ("created_at", "last_login", "email", "username")
     default_sort = "-created_at"
 
-    q = serializers.CharField(max_length=100, required=False, help_text="Part of email, username or name")
+    q = serializers.CharField(max_length=100, required=False, help_text="A part of the email, the username or a name")
     role = serializers.ChoiceField(role_choices(), required=False)
     locked = serializers.BooleanField(required=False, allow_null=True, default=None)
     is_active = serializers.BooleanField(required=False, allow_null=True, default=None)
@@ -36,13 +36,13 @@ class LockSerializer(serializers.Serializer[None]):
     """POST /admin/users/{id}/lock."""
 
     reason = serializers.CharField(max_length=200)
-    until = Moment(default=FOREVER, help_text="Without it, until somebody unlocks")
+    until = Moment(default=FOREVER, help_text="By default, the lock lasts until an operator unlocks the user")
 
-    def validate_until(self, moment: datetime) -> datetime:
-        """Refuse a time that is past."""
-        if moment <= timezone.now():
-            raise serializers.ValidationError("This time is past.", code="invalid_date")
-        return moment
+    def validate_until(self, until: datetime) -> datetime:
+        """Refuse a time in the past."""
+        if until <= timezone.now():
+            raise serializers.ValidationError("This time is in the past.", code="invalid_date")
+        return until
 
 
 class RoleSerializer(serializers.Serializer[None]):
@@ -54,7 +54,7 @@ class RoleSerializer(serializers.Serializer[None]):
 class RevokedSerializer(serializers.Serializer[None]):
     """The answer to POST /admin/users/{id}/revoke-tokens."""
 
-    revoked = serializers.IntegerField(help_text="Live tokens that were ended")
+    revoked = serializers.IntegerField(help_text="The number of live tokens that were revoked")
 
 
 class AuditQuery(ListQuery):
@@ -63,7 +63,7 @@ class AuditQuery(ListQuery):
     sortable = ("created_at",)
     default_sort = "-created_at"
 
-    type = serializers.CharField(max_length=40, required=False, help_text="Such as login.failed; or `login.` for all")
+    type = serializers.CharField(max_length=40, required=False, help_text="A type, or a prefix such as `login.`")
     outcome = serializers.ChoiceField(AuditEvent.Outcome.choices, required=False)
     actor = serializers.CharField(max_length=64, required=False)
     subject = serializers.CharField(max_length=64, required=False)
@@ -72,7 +72,7 @@ class AuditQuery(ListQuery):
     since = Moment(required=False)
     until = Moment(required=False)
     format = serializers.ChoiceField(
-        ["json", "csv", "jsonl"], default="json", help_text="csv and jsonl export all that match, without pages"
+        ["json", "csv", "jsonl"], default="json", help_text="csv and jsonl export all matching events, without pages"
     )
 
 

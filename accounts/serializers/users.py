@@ -1,4 +1,4 @@
-"""The shapes of the user endpoints' requests and answers."""
+"""The fields of requests and answers about users."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class RegistrationSerializer(serializers.ModelSerializer[User]):
         fields = ("email", "username", "password", "first_name", "last_name")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Check the password against the other fields, too."""
+        """Check the password, also for similarity to the other fields."""
         candidate = User(**{name: value for name, value in attrs.items() if name != "password"})
         try:
             validate_password(attrs["password"], candidate)
@@ -32,7 +32,7 @@ class RegistrationSerializer(serializers.ModelSerializer[User]):
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
-    """A user as the API shows them."""
+    """A user, as users see them."""
 
     class Meta:
         model = User
@@ -44,11 +44,11 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
 
 class ProfileSerializer(serializers.ModelSerializer[User]):
-    """PUT and PATCH /users/me. A new email counts once it has been confirmed from its mailbox."""
+    """PUT and PATCH /users/me. A new email takes effect once it is confirmed from its mailbox."""
 
     email = EmailField()
     username = serializers.CharField(validators=[username_validator])
-    current_password = PasswordField(required=False, write_only=True, help_text="Needed for a new email")
+    current_password = PasswordField(required=False, write_only=True, help_text="Required for a new email")
 
     class Meta:
         model = User
@@ -56,7 +56,7 @@ class ProfileSerializer(serializers.ModelSerializer[User]):
 
 
 class ManagedUserSerializer(UserSerializer):
-    """A user as staff sees them."""
+    """A user, as staff see them."""
 
     class Meta(UserSerializer.Meta):
         fields = (

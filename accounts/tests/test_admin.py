@@ -45,7 +45,7 @@ def test_nobody_else_signs_in_and_all_are_told_the_same(admin: User, case: str) 
     response = browser().post("/admin/login/", {"username": admin.email, "password": password})
 
     assert response.status_code == 200
-    assert "Email, password or code is wrong, or the account is not one of the staff." in response.content.decode()
+    assert "The email, password or code is wrong, or the account is not a staff account." in response.content.decode()
 
 
 def test_a_form_without_its_csrf_token_is_refused(admin: User) -> None:

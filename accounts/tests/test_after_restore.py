@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from redis import Redis
 
-from accounts.api_keys import create_api_key, remembered, revoke_api_key
+from accounts.api_keys import create_api_key, known_keys, revoke_api_key
 from accounts.factors.totp import use_code
 from accounts.login import mail_links
 from accounts.models import ApiKey, IssuedToken, SigningKey, User
@@ -103,7 +103,7 @@ def test_api_keys_are_refused_until_they_are_confirmed_even_where_a_worker_remem
     assert after_restore()["api_keys"] == 1
     assert me(api, text) == "2003"
     empty_redis.delete(keys.revoked(owner.pk, key.key_id))
-    remembered.clear()
+    known_keys.clear()
     response = api.send("get", "/users/me", headers={"X-API-Key": text})
     assert error_code(response) == "2003"
     assert response.json()["error"]["message"] == "This API key is suspended until an operator confirms it"
@@ -223,7 +223,7 @@ def test_it_asks_for_confirmation_and_names_what_will_end(
     with contextlib.suppress(CommandError):
         call_command("after_restore", stdout=output)
 
-    assert output.getvalue().startswith("2 live tokens and 0 admin sessions will end, 1 API keys be suspended.")
+    assert output.getvalue().startswith("2 live tokens and 0 admin sessions end, 1 API keys are suspended.")
     assert IssuedToken.objects.live().exists() == (answer == "no")
 
 

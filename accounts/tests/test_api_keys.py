@@ -9,7 +9,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from redis import Redis
 
-from accounts.api_keys import MAX_KEYS, create_api_key, remembered
+from accounts.api_keys import MAX_KEYS, create_api_key, known_keys
 from accounts.models import ApiKey, User
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from accounts.users.locks import lock_user, unlock_user
@@ -220,7 +220,7 @@ def test_a_known_key_costs_no_query(
     api: ApiClient, key: str, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     use(api, key)
-    remembered.clear()
+    known_keys.clear()
     with django_assert_num_queries(2):  # the row, and when it was used
         assert use(api, key).status_code == 200
     with django_assert_num_queries(0):
@@ -252,7 +252,7 @@ def test_a_key_expires(api: ApiClient, owner: User, monkeypatch: pytest.MonkeyPa
     key = create_api_key(owner, name="short", permissions=["user:read"], expires_at=in_an_hour)[1]
     assert use(api, key).status_code == 200
     if not known:
-        remembered.clear()
+        known_keys.clear()
     now = time.time
     monkeypatch.setattr("accounts.api_keys.time.time", lambda: now() + 3601)
 

@@ -75,12 +75,12 @@ def test_what_the_owner_does_not_have_cannot_be_given(owner: User) -> None:
         (["--name", "x"], "--email"),
         (["--email", "owner@example.org"], "--name"),
         (["--email", "owner@example.org", "--name", "x", "--permission", "all"], "invalid choice: 'all'"),
-        (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "0"], "expected 1 to 36500"),
-        (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "-1"], "expected 1 to 36500"),
+        (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "0"], "must be 1 to 36500"),
+        (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "-1"], "must be 1 to 36500"),
         (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "soon"], "invalid int value"),
-        (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "9999999999"], "expected 1 to 36500"),
-        (["--email", "owner@example.org", "--name", ""], "--name: expected 1 to 100"),
-        (["--email", "owner@example.org", "--name", "x" * 101], "--name: expected 1 to 100"),
+        (["--email", "owner@example.org", "--name", "x", "--expires-in-days", "9999999999"], "must be 1 to 36500"),
+        (["--email", "owner@example.org", "--name", ""], "--name must have 1 to 100"),
+        (["--email", "owner@example.org", "--name", "x" * 101], "--name must have 1 to 100"),
         (["--email", "nobody@example.org", "--name", "x"], r"no user has the email nobody@example\.org"),
     ],
 )
@@ -93,5 +93,5 @@ def test_what_does_not_fit_is_refused_with_one_line(owner: User, arguments: list
 def test_nobody_gets_more_keys_than_over_the_api(owner: User) -> None:
     ApiKey.objects.bulk_create(ApiKey(key_id=f"k{number}", user=owner, name="x") for number in range(MAX_KEYS))
 
-    with pytest.raises(CommandError, match=f"No more than {MAX_KEYS} API keys"):
+    with pytest.raises(CommandError, match=f"A user can have at most {MAX_KEYS} API keys"):
         run("--email", owner.email, "--name", "one more")

@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from accounts import api_keys, authentication
-from accounts.api_keys import create_api_key, remembered
+from accounts.api_keys import create_api_key, known_keys
 from accounts.models import ApiKey, User
 from accounts.tests.forge import forge
 from accounts.tokens.issuing import TokenPair, issue_tokens
@@ -201,9 +201,9 @@ def flood_of_keys(api: ApiClient, times: int) -> list[int]:
 
 
 def let_a_minute_pass() -> None:
-    """What is remembered of API keys is too old now."""
-    for key_hash, (caller, _) in remembered._callers.items():
-        remembered._callers[key_hash] = caller, 0.0
+    """All cache entries of API keys have expired."""
+    for key_hash, (caller, _) in known_keys._callers.items():
+        known_keys._callers[key_hash] = caller, 0.0
 
 
 def by_key(api: ApiClient, key: str) -> Any:

@@ -18,7 +18,7 @@ def test_a_network_is_let_in_again(db: None, capsys: pytest.CaptureFixture[str])
     assert address_verdict("192.0.2.7") is None
     assert not AddressRule.objects.exists()
     assert actors_of("address.lifted") == [("manage.py", "0.0.0.0/0")]
-    assert "0.0.0.0/0 is let in" in capsys.readouterr().out
+    assert "the rule of 0.0.0.0/0 was lifted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

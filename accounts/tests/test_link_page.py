@@ -107,14 +107,14 @@ def test_a_used_link_shows_an_error(tab: Page, site: Site) -> None:
     tab.goto(link)
     tab.get_by_role("button").click()
 
-    expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link works no more"))
+    expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link has expired or was already used"))
     expect(tab.locator("#form")).to_be_hidden()
 
 
 def test_another_link_in_the_same_tab_replaces_the_first(tab: Page, site: Site) -> None:
     """Only the fragment changes, so that the browser does not load the page again."""
     tab.goto(site.address("login"))
-    expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link is not complete"))
+    expect(tab.get_by_role("alert")).to_have_text(re.compile("^This link is incomplete"))
     tab.goto(site.login_link())
     tab.get_by_role("button").click()
 
@@ -125,7 +125,7 @@ def test_an_account_with_totp_must_enter_its_code(tab: Page, site: Site) -> None
     email, secret = account_with_totp(site)
     tab.goto(site.login_link(email))
     tab.get_by_role("button").click()
-    expect(tab.get_by_role("alert")).to_have_text("Your account asks for a second factor.")
+    expect(tab.get_by_role("alert")).to_have_text("Your account requires a second factor.")
     code = tab.locator("[name=totp]")
     expect(code).to_be_visible()
     expect(tab.locator("[name=recovery_code]")).to_be_visible()
@@ -195,7 +195,7 @@ def test_a_new_password_is_set_on_its_page(tab: Page, site: Site) -> None:
 
     tab.get_by_label("New password").fill(PASSWORD)
     tab.get_by_role("button").click()
-    expect(tab.get_by_role("status")).to_have_text("The password was set. All earlier logins have ended.")
+    expect(tab.get_by_role("status")).to_have_text("The new password is set. All earlier logins have ended.")
 
 
 def test_a_new_address_is_confirmed_on_its_page(tab: Page, site: Site) -> None:
@@ -206,13 +206,13 @@ def test_a_new_address_is_confirmed_on_its_page(tab: Page, site: Site) -> None:
     assert site.profile(token) == (200, email)
 
     tab.get_by_role("button").click()
-    expect(tab.get_by_role("status")).to_have_text("The address is confirmed: login codes go there from now on.")
+    expect(tab.get_by_role("status")).to_have_text("The address is confirmed. Login codes go there from now on.")
     assert site.profile(token) == (200, f"new-{email}")
 
 
 @pytest.mark.parametrize("name", ["login", "reset-password", "confirm-email"])
 def test_an_incomplete_link_shows_an_error(tab: Page, site: Site, name: str) -> None:
     tab.goto(site.address(name))
-    expect(tab.get_by_role("alert")).to_have_text("This link is not complete. Open it from the mail again.")
+    expect(tab.get_by_role("alert")).to_have_text("This link is incomplete. Open it from the mail again.")
     expect(tab.get_by_role("button")).to_be_hidden()
     assert complaints(tab) == []

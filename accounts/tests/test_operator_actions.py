@@ -45,7 +45,7 @@ def test_a_dangerous_action_asks_first(above: Client, owner: User, action: str) 
     response = choose(above, action, owner, reason="why", role="admin")
 
     assert (response.status_code, shown(response)) == (200, ["owner@example.org"])
-    assert "Yes, go on" in response.content.decode()
+    assert f'name="_confirmed" value="{response.context["title"]}"' in response.content.decode()
     assert state_of(owner) == before
     assert AuditEvent.objects.count() == 0
 
@@ -108,7 +108,7 @@ def test_who_is_left_out_is_told(page: Client, admin: User, super_admin: User, o
     response = choose(page, "lock", owner, super_admin, admin)
 
     assert shown(response) == ["owner@example.org"]
-    assert "2 of the selected left out" in response.content.decode()
+    assert "2 of the selected are left out" in response.content.decode()
     assert "left out" not in choose(page, "lock", owner).content.decode()
 
 
@@ -118,7 +118,7 @@ def test_what_is_confirmed_is_what_was_shown(page: Client, owner: User, node_ope
     assert shown(asked) == ["owner@example.org"]
     late = make_user("late", Role.USER)
 
-    assert 'name="select_across"' not in asked.content.decode().partition("Yes, go on")[0]
+    assert 'name="select_across"' not in asked.content.decode().partition('name="_confirmed"')[0]
     keys = [User(pk=key) for key, _ in asked.context["rows"]]
     assert act(page, "lock", *keys, query="?role__exact=user") == ["1 user: locked."]
     assert not User.objects.get(pk=late.pk).is_locked
@@ -235,7 +235,7 @@ def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> No
 def test_without_redis_lifting_is_a_message(page: Client, owner: User) -> None:
     breaker.outage = Outage()
 
-    assert act(page, "lift_lockouts", owner) == ["Redis cannot be had: nothing was lifted."]
+    assert act(page, "lift_lockouts", owner) == ["Redis is unavailable: not all lockouts were lifted. Try again."]
     assert actors_of("lockout.lifted") == []
 
 

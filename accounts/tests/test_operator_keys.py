@@ -78,8 +78,8 @@ def test_an_admin_does_not_rotate_the_keys(page: Client, keys: list[str], path: 
     before = states()
     assert "rotate/" not in page.get(KEYS).content.decode()
 
-    assert messages_of(page.get(path, follow=True)) == ["Keys are rotated by super admins."]
-    assert rotate(page, path) == ["Keys are rotated by super admins."]
+    assert messages_of(page.get(path, follow=True)) == ["Only super admins can rotate the keys."]
+    assert rotate(page, path) == ["Only super admins can rotate the keys."]
     assert states() == before
 
 
@@ -89,8 +89,8 @@ def test_a_rotation_asks_first(above: Client, keys: list[str], tokens: TokenPair
     assert path in above.get(KEYS).content.decode()
 
     for response in (above.get(path), above.post(path)):
-        assert "Yes, go on" in response.content.decode()
-        assert ("2 live tokens with them" in response.content.decode()) == (path == EMERGENCY)
+        assert f'name="_confirmed" value="{response.context["title"]}"' in response.content.decode()
+        assert ("with them 2 live tokens" in response.content.decode()) == (path == EMERGENCY)
     assert states() == before
 
 
@@ -143,7 +143,7 @@ def test_a_rotation_beside_another_is_a_message(
 
     monkeypatch.setattr(token_pages, "rotate", lose)
 
-    assert rotate(above) == ["Somebody else rotates the keys at this moment."]
+    assert rotate(above) == ["Someone else is rotating the keys. Try again later."]
 
 
 def test_the_operator_stays_in_through_an_emergency(above: Client, keys: list[str]) -> None:

@@ -144,7 +144,7 @@ def test_lifting_asks_first(page: Client) -> None:
     response = lift(page, ADDRESSES, rule, confirmed=False)
 
     assert "192.0.2.0/24" in text(response)
-    assert "Yes, go on" in text(response)
+    assert 'name="_confirmed" value="Lift rules"' in text(response)
     assert AddressRule.objects.exists()
 
 
@@ -227,7 +227,7 @@ def test_a_limit_is_changed_but_not_whom_it_is_for(page: Client, admin: User) ->
 def test_limits_are_lifted_after_a_question(page: Client) -> None:
     rules = [put_limit(tier=tier) for tier in ("public", "admin", "authenticated")]
     asked = lift(page, LIMITS, *rules[:2], confirmed=False)
-    assert "Yes, go on" in text(asked)
+    assert 'name="_confirmed" value="Lift rules"' in text(asked)
     assert LimitRule.objects.count() == 3
 
     assert "2 rules lifted" in text(lift(page, LIMITS, *rules[:2]))

@@ -49,7 +49,7 @@ def test_lockouts_in_force_are_listed(page: Client, lockouts: None) -> None:
 
 
 def test_without_lockouts_the_page_says_so(page: Client) -> None:
-    assert "Nobody is locked out." in page.get(LIST).content.decode()
+    assert "There are no active lockouts." in page.get(LIST).content.decode()
 
 
 def test_a_lockout_is_lifted(page: Client, lockouts: None) -> None:
@@ -103,9 +103,9 @@ def test_without_redis_the_page_says_that_nothing_is_known(page: Client, lockout
     breaker.outage = Outage()
 
     for response in (page.get(LIST), page.post(LIST, {"subject": ADDRESS.text})):
-        assert messages_of(response) == ["Redis cannot be had: nothing is known of lockouts."]
+        assert messages_of(response) == ["Redis is unavailable: the lockouts are unknown."]
         assert response.status_code == 200
-        assert "Nobody is locked out" not in response.content.decode()
+        assert "There are no active lockouts" not in response.content.decode()
     breaker.outage = None
     assert len(listed(page)) == 2
 

@@ -28,7 +28,7 @@ from testing.mail import Mailbox
 
 LOGIN = "/admin/login/?next=/admin/"
 PASSWORD_PAGE = "/admin/password_change/"
-WRONG = "Email, password or code is wrong, or the account is not one of the staff."
+WRONG = "The email, password or code is wrong, or the account is not a staff account."
 HERE = LockoutSubject("address", "127.0.0.1")
 NEW = "Better-Horse-8"
 
@@ -194,7 +194,7 @@ def test_the_limit_is_ten_a_minute() -> None:
 def test_without_redis_a_login_gets_a_message(no_redis: None, admin: User) -> None:
     response = log_in(admin)
 
-    assert said(response) == "Passwords cannot be checked at this moment. Try again shortly."
+    assert said(response) == "The gateway cannot check passwords right now. Try again shortly."
     assert response.status_code == 200
 
 
@@ -281,7 +281,7 @@ def test_without_redis_a_new_password_gets_a_message(page: Client, no_redis: Non
     response = change_password(page)
 
     assert response.status_code == 200
-    assert "Passwords cannot be checked at this moment" in response.content.decode()
+    assert "The gateway cannot check passwords right now" in response.content.decode()
 
 
 def test_a_secret_that_cannot_be_decrypted_is_said_and_a_recovery_code_lets_in(admin: User, phone: Phone) -> None:

@@ -188,7 +188,7 @@ def test_the_old_address_is_told_before_and_afterwards_and_gets_no_link(
     api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     change_email(api, tokens)
-    assert f"to {NEW} was asked for" in mail_about(mailbox, NOTICE, owner.email)
+    assert f"asked to change your email address to {NEW}" in mail_about(mailbox, NOTICE, owner.email)
 
     confirm(api, token_in(mailbox, NEW, subject=CONFIRM))
 

@@ -79,7 +79,7 @@ def test_the_link_sets_the_password(api: ApiClient, owner: User, link: str, mail
     response = confirm(api, link)
 
     assert response.status_code == 200
-    assert response.json() == {"message": "The password was set. Log in with it."}
+    assert response.json() == {"message": "The password was set. Log in with the new password."}
     owner.refresh_from_db()
     assert check_password(NEW, owner.password)
     assert "password was changed" in notices_to(mailbox, owner.email)

@@ -53,8 +53,8 @@ def event(moment: datetime) -> AuditEvent:
     return AuditEvent.objects.create(type="logout", created_at=moment)
 
 
-def chore(name: str) -> prune.Chore:
-    return next(chore for chore in prune.chores() if chore.name == name)
+def task_named(name: str) -> prune.PruneTask:
+    return next(task for task in prune.prune_tasks() if task.name == name)
 
 
 def in_a_thread(call: Callable[[], object]) -> None:
@@ -149,7 +149,7 @@ def test_it_works_through_many_rows_in_batches(owner: User, monkeypatch: pytest.
     for _ in range(5):
         token(owner, timezone.now() - 30 * DAY)
 
-    assert list(chore("tokens").run()) == [2, 2, 1]
+    assert list(task_named("tokens").run()) == [2, 2, 1]
     assert not IssuedToken.objects.exists()
 
 
@@ -158,7 +158,7 @@ def test_the_oldest_go_first_and_those_of_one_moment_all_go(db: None, monkeypatc
     then = timezone.now() - 400 * DAY
     old = {event(then + timedelta(hours=hours)).pk: hours for hours in (3, 1, 2, 0, 1, 1)}
     gone, left = [], set(old)
-    for _ in chore("audit_events").run():
+    for _ in task_named("audit_events").run():
         still = set(AuditEvent.objects.values_list("pk", flat=True))
         gone.append(sorted(old[key] for key in left - still))
         left = still
@@ -169,7 +169,7 @@ def test_the_oldest_go_first_and_those_of_one_moment_all_go(db: None, monkeypatc
 @pytest.mark.parametrize("since", [False, True], ids=["first batch", "later batch"])
 @pytest.mark.parametrize("name", ["tokens", "api_keys", "api_keys_revoked", "sessions", "audit_events"])
 def test_a_batch_is_a_range_of_an_index_in_its_order(db: None, name: str, since: bool) -> None:
-    task = chore(name)
+    task = task_named(name)
     plan = task.oldest(timezone.now() - 300 * DAY if since else None).explain()
 
     if settings.ON_MONGODB:
@@ -187,7 +187,7 @@ def test_others_write_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> No
     for days in (300, 200):
         event(timezone.now() - days * DAY)
     with ThreadPoolExecutor(1) as thread:
-        for _ in chore("audit_events").run():
+        for _ in task_named("audit_events").run():
             thread.submit(in_a_thread, lambda: event(timezone.now())).result(timeout=20)
 
     assert AuditEvent.objects.count() == 2

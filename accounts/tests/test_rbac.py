@@ -177,8 +177,8 @@ def headers_of(caller: str) -> dict[str, str]:
 def mark_of(path: str, response: Any) -> str:
     """Return how the table says what the answer says, or the answer, if the table has no word for it."""
     answer = response.status_code, error_code(response) if response.status_code >= 400 else ""
-    let_in = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 415, 422)
-    return REFUSALS.get(answer) or ("+" if response.status_code in let_in else str(answer))
+    admitted = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 415, 422)
+    return REFUSALS.get(answer) or ("+" if response.status_code in admitted else str(answer))
 
 
 def mark_for(api: ApiClient, method: str, path: str, headers: dict[str, str]) -> str:

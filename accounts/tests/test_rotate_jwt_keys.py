@@ -43,7 +43,7 @@ def test_it_names_the_key_that_signs_now_and_the_end_of_the_earlier_one() -> Non
     printed = run()
 
     active = SigningKey.objects.get(state="active").kid
-    assert printed == (f"{active} (HS256) signs now; {FIRST} verifies until its last token has expired; 0 tokens ended")
+    assert printed == (f"{active} (HS256) signs now; {FIRST} verifies until its last token expires; 0 tokens ended")
     assert states() == ["active", "next", "retiring"]
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_algorithm_is_refused() -> None:
 def test_a_dry_run_prints_what_would_happen_and_changes_nothing(how: list[str], tokens: TokenPair) -> None:
     ended = 2 if how else 0
 
-    assert run("--dry-run", *how) == f"would replace {FIRST} by a new HS256 key and end {ended} live tokens"
+    assert run("--dry-run", *how) == f"would replace {FIRST} with a new HS256 key and end {ended} live tokens"
     assert json.loads(run("--dry-run", "--json", "--algorithm", "RS256", *how)) == {
         "algorithm": "RS256", "replaces": FIRST, "retire_now": bool(how), "tokens_ended": ended,
     }  # fmt: skip
@@ -97,8 +97,8 @@ def test_with_yes_every_other_key_and_all_tokens_end(tokens: TokenPair, monkeypa
     answer(monkeypatch, "yes")
     printed = run("--retire-now").splitlines()
 
-    assert printed[0] == "Every earlier key is revoked, and 2 live tokens die: everybody has to log in again."
-    assert printed[1].endswith(f"signs now; {FIRST} revoked; 2 tokens ended")
+    assert printed[0] == "All earlier keys and 2 live tokens will be revoked. All users must log in again."
+    assert printed[1].endswith(f"signs now; {FIRST} is revoked; 2 tokens ended")
     assert states() == ["active", "next", "revoked", "revoked"]
     assert not IssuedToken.objects.live().exists()
 
@@ -116,7 +116,7 @@ def test_a_parallel_rotation_is_refused_with_one_line(monkeypatch: pytest.Monkey
         raise RotationUnderway
 
     monkeypatch.setattr("accounts.management.commands.rotate_jwt_keys.rotate", busy)
-    with pytest.raises(CommandError, match="somebody else rotates the keys at this moment"):
+    with pytest.raises(CommandError, match="another process is rotating the keys"):
         run()
 
 

@@ -1,4 +1,4 @@
-"""Staff locks: they stop a user everywhere at once."""
+"""Staff locks, which stop a user's tokens, API keys and admin sessions immediately."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FOREVER) -> None:
-    """Lock the account until the given time: tokens end, the admin and API keys stop with the next request.
+    """Lock the account until the given time: tokens, API keys and admin sessions stop with their next request.
 
     Raises OwnAccount.
     """
@@ -27,7 +27,7 @@ def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FORE
 
 
 def unlock_user(user: User, *, by: User | str) -> None:
-    """Open the account again: the user may log in, automatic lockouts end, and API keys work."""
+    """Unlock the account: the user may log in again, automatic lockouts end, and API keys work again."""
     user.locked_until, user.lock_reason, user.locked_by = None, "", ""
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
     publish_unlock(user)

@@ -1,4 +1,4 @@
-"""A user's own profile: names at once, the email once the new address has confirmed it; and its end."""
+"""A user's own profile: updates, the confirmation of a new email address, and the deletion of the account."""
 
 import secrets
 from typing import Any
@@ -26,17 +26,17 @@ EMAIL_LIFETIME_SECONDS = 86_400
 
 
 def update_profile(user: User, *, email: str | None = None, current_password: str | None = None, **fields: str) -> User:
-    """Change username and names, and mail a link to a new address, which counts once it is confirmed.
+    """Change username and names, and mail a link to a new address, which takes effect once it is confirmed.
 
-    A new address asks for the password: with it a stolen token would be a stolen account. Raises AlreadyExists,
-    ValidationError, WrongCredentials or TooManyAttempts with nothing changed.
+    A new address requires the password; otherwise a stolen token would be enough to take over the account. Changes
+    nothing if it raises AlreadyExists, ValidationError, WrongCredentials or TooManyAttempts.
     """
     refuse_taken(email if email != user.email else None, fields.get("username"), but=user)
     new_email = email if email and email != user.email else None
     token = ""
     if new_email:
         if current_password is None:
-            raise ValidationError({"current_password": "A new email asks for the password."}, code="required")
+            raise ValidationError({"current_password": "A new email requires the current password."}, code="required")
         prove_password(user, current_password)
         token = mail_links.create(EMAIL, new_email, user=user, counted=str(user.pk), lifetime=EMAIL_LIFETIME_SECONDS)
     changed = {name: value for name, value in fields.items() if getattr(user, name) != value}
@@ -47,13 +47,15 @@ def update_profile(user: User, *, email: str | None = None, current_password: st
         record("user.updated", subject=user, fields=sorted(changed))
     if new_email:
         send_email_confirmation(user, new_email, token=token, hours=EMAIL_LIFETIME_SECONDS // 3600)
-        send_notice(user, f"A change of your email address to {new_email} was asked for. It has to be confirmed there.")
+        text = f"Someone asked to change your email address to {new_email}. That mailbox must confirm the change."
+        send_notice(user, text)
     return user
 
 
 def save_unique(user: User, fields: dict[str, Any]) -> None:
-    """Save the fields; raise AlreadyExists if another request took what is unique, Unauthenticated if the account was
-    deleted meanwhile: it stays without a name.
+    """Save the fields; raise AlreadyExists if another request took a unique value.
+
+    Raises Unauthenticated if the account was deleted meanwhile: personal data must not return to its row.
     """
     user.updated_at = timezone.now()
     try:
@@ -65,7 +67,7 @@ def save_unique(user: User, fields: dict[str, Any]) -> None:
 
 
 def confirm_email(*, token: str) -> User:
-    """Make the confirmed address the account's; the old one is told. Raises CodeExpired, AlreadyExists."""
+    """Make the confirmed address the account's, and notify the old one. Raises CodeExpired or AlreadyExists."""
     link = mail_links.look_up(EMAIL, token)
     refuse_taken(link.email, None, but=link.user)
     mail_links.use(link)
@@ -78,20 +80,19 @@ def confirm_email(*, token: str) -> User:
 
 
 def delete_account(user: User, *, by: User | str | None = None) -> None:
-    """Delete a user's personal data and end all that was issued; `by` None is the user. A nameless row stays, so that
-    tokens that live on find that their user is gone; what the audit log says stays under the id alone.
+    """Delete a user's personal data and end their tokens and API keys; `by` None means the user did it.
 
-    Raises OwnAccount for staff who delete themselves.
+    A row without personal data stays, so that checks of leftover credentials see a deleted user. Audit events stay,
+    with the user's id only. Raises OwnAccount for staff who delete themselves.
     """
     if user.role in STAFF and (by is None or is_own(user, by)):
         raise OwnAccount()
-    former, gone = user.email, f"deleted-{secrets.token_hex(16)}"
-    name = user.username
+    former, username, placeholder = user.email, user.username, f"deleted-{secrets.token_hex(16)}"
     blank: dict[str, Any] = {
-        "email": f"{gone}@deleted.invalid", "username": gone, "first_name": "", "last_name": "", "is_active": False,
-        "password": f"!{secrets.token_urlsafe(30)}", "email_verified": False, "totp_enabled": False, "totp_secret": "",
-        "hardware_wallet_enabled": False, "hardware_wallet_address": "", "lock_reason": "", "locked_by": "",
-        "last_login": None, "deleted_at": timezone.now(),
+        "email": f"{placeholder}@deleted.invalid", "username": placeholder, "first_name": "", "last_name": "",
+        "is_active": False, "password": f"!{secrets.token_urlsafe(30)}", "email_verified": False,
+        "totp_enabled": False, "totp_secret": "", "hardware_wallet_enabled": False, "hardware_wallet_address": "",
+        "lock_reason": "", "locked_by": "", "last_login": None, "deleted_at": timezone.now(),
     }  # fmt: skip
     User.objects.filter(pk=user.pk).update(**blank)
     end_all(user)
@@ -101,7 +102,7 @@ def delete_account(user: User, *, by: User | str | None = None) -> None:
     user.idempotent_requests.all().delete()
     user.issued_tokens.update(address="", user_agent="")
     User.objects.filter(locked_by=former).update(locked_by=str(user.pk))
-    LogEntry.objects.filter(object_id=str(user.pk)).update(object_repr=gone)  # of the operator pages
+    LogEntry.objects.filter(object_id=str(user.pk)).update(object_repr=placeholder)  # of the operator pages
     record("user.deleted", subject=user, actor=by)
     AuditEvent.objects.forget_person(user.pk)
-    send_notice(User(email=former, username=name), "Your account and your personal data were deleted.")
+    send_notice(User(email=former, username=username), "Your account and your personal data were deleted.")

@@ -1,4 +1,4 @@
-"""What staff do to accounts beside locking them: roles, sessions, second factors. And whom they may touch."""
+"""What staff may do to which accounts: edits, roles, sessions, second factors, lockouts. Locks: `users.locks`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,27 +17,28 @@ from lucid_gateway.policy.roles import STAFF, Role
 
 
 def may_manage(operator_role: str, operator_id: object, user: User) -> bool:
-    """Return whether staff of that role may act on the user: an admin looks after users, and other staff is for super
-    admins, because whose email one sets, their code one gets.
+    """Return whether the operator may act on the user. Admins manage users; only super admins manage other staff.
+
+    An admin who could set another operator's email address would receive that operator's login codes.
     """
     return operator_role == Role.SUPER_ADMIN or user.role not in STAFF or str(user.pk) == str(operator_id)
 
 
 class OwnAccount(OperationNotAllowed):
-    """Staff tried to shut themselves out: the last one to do so would leave nobody who could undo it."""
+    """Staff tried to lock or delete themselves. If the last operator did so, no one could undo it."""
 
     status, text = 409, "Staff cannot lock or delete their own account; another operator can"
 
 
 def is_own(user: User, by: User | str) -> bool:
-    """Return whether the one who acts (a user or a user's id) is the user."""
+    """Return whether `by`, the operator or their id, is the user."""
     return str(by.pk if isinstance(by, User) else by) == str(user.pk)
 
 
 def change_role(user: User, role: Role, *, by: User | str) -> None:
-    """Give the user a role; tokens that still say otherwise end. Raises InsufficientPermissions for one's own."""
+    """Change the role and end the tokens that carry the old one. Raises InsufficientPermissions for one's own role."""
     if is_own(user, by):
-        raise InsufficientPermissions("Nobody changes their own role")
+        raise InsufficientPermissions("Staff cannot change their own role")
     before, user.role = user.role, role
     user.save(update_fields=["role", "updated_at"])
     end_all(user)
@@ -52,25 +53,25 @@ def end_sessions(user: User, *, by: User | str) -> int:
 
 
 def reset_second_factors(user: User, *, by: User | str) -> None:
-    """Switch TOTP and wallet off for somebody who lost both and the recovery codes; the mailed code is left.
+    """Switch all second factors off for a user who lost them and the recovery codes, and end the user's tokens.
 
-    Each factor that was on is an event of its own. Without any it is `totp.reset`: the tokens end all the same.
+    Each factor that was on gets its own audit event. A user without factors gets `totp.reset`.
     """
-    were_on = factors_of(user) or (TOTP,)
+    reset_factors = factors_of(user) or (TOTP,)
     for factor in FACTORS:
         factor.reset(user)
     user.save(update_fields=[*(column for factor in FACTORS for column in factor.cleared_columns), "updated_at"])
     user.recovery_codes.all().delete()
     end_all(user)
-    for factor in were_on:
+    for factor in reset_factors:
         record(f"{factor.kind}.reset", subject=user, actor=by)
 
 
 def edit_account(user: User, *, by: User | str, before: Mapping[str, Any]) -> None:
-    """Save what an operator has changed of the user: the fields of `before`, which has their earlier values.
+    """Save an operator's changes to the user; `before` maps the names of the changed fields to their old values.
 
-    Another role or a deactivation ends the tokens that still say otherwise, and the earlier email address is told.
-    Only these fields are written: a lock that was set meanwhile stays. Raises NotFound if the account was deleted.
+    A change of `role` or `is_active` ends the user's tokens, and the old email address gets a notice about a new one.
+    Only changed fields are written, so a concurrent lock stays. Raises NotFound if the account was deleted.
     """
     role = Role(user.role)
     if "email" in before:

@@ -1,1 +1,1 @@
-"""The account endpoints: each parses, makes one call and answers."""
+"""The account endpoints. Each parses the request, makes one domain call and answers."""

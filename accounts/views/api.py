@@ -1,4 +1,4 @@
-"""What the endpoints of the accounts have in common: whose account a request is about."""
+"""Look-ups of the account that a request is about."""
 
 from rest_framework.request import Request
 
@@ -8,7 +8,7 @@ from lucid_gateway.policy.errors import NotFound, Unauthenticated
 
 
 def account_of(request: Request) -> User:
-    """Return the caller's account; raise Unauthenticated if it is gone."""
+    """Return the caller's account; raise Unauthenticated if it was deleted."""
     user = User.objects.active_user(pk=caller(request).user_id)
     if user is None:
         raise Unauthenticated()
@@ -16,7 +16,7 @@ def account_of(request: Request) -> User:
 
 
 def user_or_404(text: str) -> User:
-    """Return the user of that id; raise NotAUUID or NotFound."""
+    """Return the user with the id; raise NotAUUID or NotFound."""
     user = User.objects.filter(pk=uuid_of(text)).first()
     if user is None:
         raise NotFound()

@@ -1,4 +1,4 @@
-"""The public keys, for who verifies the gateway's tokens elsewhere."""
+"""The public keys, for services that verify the gateway's tokens themselves."""
 
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ class JwksSerializer(serializers.Serializer[None]):
 
 @lru_cache(maxsize=1)
 def document_of(ring: Keyring) -> Document:
-    """Return the key set of a keyring, which is another object after each change."""
+    """Return the key set of a keyring; each change of the keys makes a new keyring object, so the cache stays valid."""
     return json_document({"keys": ring.public_keys()}, cache_control="public, max-age=60")
 
 
@@ -29,5 +29,5 @@ class JwksView(PublicView):
 
     @extend_schema(responses=JwksSerializer, tags=["auth"])
     def get(self, request: Request) -> HttpResponse:
-        """Return the public keys of tokens that are or will be in use; none for symmetric algorithms."""
+        """Return the public keys of all tokens that are or will be valid; none for symmetric algorithms."""
         return document_of(keyring()).answer(request._request)

@@ -1,4 +1,4 @@
-"""Logging in and out, and the tokens that come of it."""
+"""Login, logout, tokens and signed-in devices."""
 
 from datetime import UTC, datetime
 
@@ -18,36 +18,36 @@ from ratelimit.endpoints import CallerView, LoginView, PublicView, SignedInView
 
 
 class StartLoginView(LoginView):
-    """Asks for a login code and link by mail."""
+    """Starts a login with a mailed code and link."""
 
     @extend_schema(request=shapes.LoginSerializer, responses=shapes.LoginStartedSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Mail a login code and link to the address, if an account has it; the answer is the same if none does."""
+        """Mail a login code and link to the address. The answer does not reveal whether an account has the address."""
         return Response(start_login(**parse(shapes.LoginSerializer, request)))
 
 
 class VerifyView(LoginView):
-    """Trades a login code or link for tokens."""
+    """Exchanges a login code or link for tokens."""
 
     @extend_schema(request=shapes.VerifySerializer, responses=shapes.TokensSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Log in with the mailed code or link, or the password, and the second factors that the account asks for.
+        """Log in with the mailed code or link, or the password, and the second factors that the account requires.
 
-        401 with `details.required` names the second factors that are missing; the code or link can be used again.
+        A 401 with `details.required` names the missing second factors; the code or link can be used again.
         """
         user, pair = finish_login(Credentials(**parse(shapes.VerifySerializer, request)))
         return Response(tokens_answer(user, pair))
 
 
 class RefreshView(PublicView):
-    """Trades a refresh token for new tokens."""
+    """Exchanges a refresh token for new tokens."""
 
     @extend_schema(request=shapes.RefreshSerializer, responses=shapes.TokensSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Trade a refresh token for a new pair. It works once: a second use ends the login that it belongs to.
+        """Exchange a refresh token for a new pair. It works once: a second use ends the login that it belongs to.
 
-        After a 503 it is unused. A client that lost the answer may send it once more, 1 to 30 seconds later, from the
-        same address and with the same `User-Agent`; the pair that was lost is revoked.
+        A 503 leaves the token unused. A client that lost the answer may send it once more, 1 to 30 seconds later, from
+        the same address and with the same `User-Agent`; the lost pair is revoked.
         """
         user, pair = refresh_tokens(parse(shapes.RefreshSerializer, request)["refresh_token"])
         return Response(tokens_answer(user, pair))
@@ -64,23 +64,23 @@ class LogoutView(SignedInView):
 
 
 class StatusView(CallerView):
-    """Who the gateway takes the caller for."""
+    """The identity of the caller."""
 
     permissions = {"GET": "user:read"}
 
     @extend_schema(responses=shapes.CallerStatusSerializer, tags=["auth"])
     def get(self, request: Request) -> Response:
-        """Say who calls, by what, with which permissions, and until when."""
-        who = caller(request)
-        expires = datetime.fromtimestamp(who.expires_at, tz=UTC) if who.expires_at else None
+        """Return the caller's id, role, permissions, kind of credential and its expiry."""
+        me = caller(request)
+        expires = datetime.fromtimestamp(me.expires_at, tz=UTC) if me.expires_at else None
         return Response(
             {
                 "authenticated": True,
-                "user_id": who.user_id,
-                "role": who.role,
-                "permissions": sorted(who.permissions),
-                "method": "api_key" if who.by_api_key else "access_token",
-                "session_id": who.family or None,
+                "user_id": me.user_id,
+                "role": me.role,
+                "permissions": sorted(me.permissions),
+                "method": "api_key" if me.by_api_key else "access_token",
+                "session_id": me.family or None,
                 "expires_at": expires,
             }
         )
@@ -91,10 +91,10 @@ class DevicesView(SignedInView):
 
     @extend_schema(responses=shapes.DevicesSerializer, tags=["auth"])
     def get(self, request: Request) -> Response:
-        """List the devices that are signed in, the one used last first."""
-        who = caller(request)
-        devices = devices_to_show(who.user_id)
-        shown = shapes.DeviceSerializer(devices, many=True, context={"family": who.family})  # type: ignore[arg-type]  # with many=True it takes several
+        """List the signed-in devices, most recently used first."""
+        me = caller(request)
+        devices = devices_to_show(me.user_id)
+        shown = shapes.DeviceSerializer(devices, many=True, context={"family": me.family})  # type: ignore[arg-type]  # with many=True it takes several
         return Response({"sessions": shown.data})
 
 
@@ -103,6 +103,6 @@ class DeviceView(SignedInView):
 
     @extend_schema(responses={204: None}, tags=["auth"])
     def delete(self, request: Request, session_id: str) -> Response:
-        """Sign a device out; its tokens are dead at once."""
+        """Sign a device out; its tokens end immediately."""
         end_device(caller(request).user_id, uuid_of(session_id))
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""The pages that mailed links lead to. GET and HEAD do nothing: their button posts to the API."""
+"""The pages behind mailed links. GET and HEAD change nothing; a button on the page posts to the API."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from ratelimit.public_pages import PublicPage
 
 @cache
 def document_of(page: str) -> Document:
-    """Return a page by the name of its template."""
+    """Render the template of the page once for each process."""
     text = render_to_string(f"accounts/{page}.html")
     return Document(text.encode(), "text/html; charset=utf-8", cache_control="no-store")
 
@@ -22,11 +22,10 @@ class LinkPage(PublicPage):
     page = ""
 
     def document(self) -> Document:
-        """Return the page."""
         return document_of(self.page)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Return the page. The link's token is in the fragment, which is never sent here."""
+        """Return the page. The link's token is in the URL fragment, which browsers do not send."""
         response = super().get(request)
         response["Referrer-Policy"] = "no-referrer"
         return response

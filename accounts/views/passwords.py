@@ -1,4 +1,4 @@
-"""Passwords and the confirmation of a new email."""
+"""Password reset and change, and the confirmation of a new email address."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -15,22 +15,22 @@ from ratelimit.endpoints import LoginView, SignedInView
 
 
 class PasswordResetView(LoginView):
-    """Asks for a link that sets a new password."""
+    """Starts a password reset."""
 
     @extend_schema(request=shapes.EmailSerializer, responses=shapes.MailStartedSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Mail a link to the address, if an account has it; the answer is the same if none does."""
+        """Mail a reset link to the address. The answer does not reveal whether an account has the address."""
         return Response(start_reset(**parse(shapes.EmailSerializer, request)))
 
 
 class PasswordResetConfirmView(LoginView):
-    """Sets a new password."""
+    """Completes a password reset."""
 
     @extend_schema(request=shapes.ResetConfirmSerializer, responses=shapes.MessageSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Set the password with the mailed link; all logins end. Second factors stay."""
+        """Set a new password with the mailed link; all logins end. Second factors stay."""
         confirm_reset(**parse(shapes.ResetConfirmSerializer, request))
-        return Response({"message": "The password was set. Log in with it."})
+        return Response({"message": "The password was set. Log in with the new password."})
 
 
 class PasswordChangeView(SignedInView):
@@ -38,7 +38,7 @@ class PasswordChangeView(SignedInView):
 
     @extend_schema(request=shapes.PasswordChangeSerializer, responses=shapes.TokensSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Set a new password with the old one; all logins end, and the caller gets new tokens."""
+        """Set a new password, given the current one; all logins end, and the caller gets new tokens."""
         user = account_of(request)
         return Response(tokens_answer(user, change_password(user, **parse(shapes.PasswordChangeSerializer, request))))
 
@@ -48,5 +48,5 @@ class EmailConfirmView(LoginView):
 
     @extend_schema(request=shapes.LinkTokenSerializer, responses=UserSerializer, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Make the address that the link was mailed to the account's."""
+        """Give the account the email address to which the link was mailed."""
         return Response(UserSerializer(confirm_email(**parse(shapes.LinkTokenSerializer, request))).data)

@@ -25,10 +25,10 @@ from ratelimit.endpoints import AdminView
 
 
 def managed_user(request: Request, user_id: str) -> User:
-    """Return a user whom the caller may act on; raise NotFound, NotAUUID or InsufficientPermissions."""
-    user, who = user_or_404(user_id), caller(request)
-    if not may_manage(who.role, who.user_id, user):
-        raise InsufficientPermissions("Other staff is for super admins")
+    """Return a user that the caller may act on; raise NotFound, NotAUUID or InsufficientPermissions."""
+    user, operator = user_or_404(user_id), caller(request)
+    if not may_manage(operator.role, operator.user_id, user):
+        raise InsufficientPermissions("Only super admins can act on other staff")
     return user
 
 
@@ -39,14 +39,14 @@ class UsersAdminView(AdminView):
 
     @extend_schema(parameters=[shapes.UsersQuery], responses=shapes.UsersPageSerializer, tags=["admin"])
     def get(self, request: Request) -> Response:
-        """List users, by role, lock and a part of their names."""
+        """List users; filters are role, activity, lock, and a part of the email, the username or a name."""
         query = parse_query(shapes.UsersQuery, request)
         show = lambda page: ManagedUserSerializer(page, many=True).data  # noqa: E731
         return Response(page_of(users_matching(query), query, name="users", show=show))
 
 
 def users_matching(query: dict[str, Any]) -> Any:
-    """Return the users that the query's filters leave."""
+    """Return the users that match the query's filters."""
     exact = {name: query[name] for name in ("role", "is_active") if query.get(name) is not None}
     users = User.objects.filter(**exact)
     if text := query.get("q"):
@@ -68,7 +68,7 @@ class LockUserView(AdminView):
 
     @extend_schema(request=shapes.LockSerializer, responses=ManagedUserSerializer, tags=["admin"])
     def post(self, request: Request, user_id: str) -> Response:
-        """Lock a user: tokens end, API keys, API and admin stop with the next request; 409 for one's own account."""
+        """Lock a user: tokens, API keys and admin sessions stop with their next request; 409 for one's own."""
         user = managed_user(request, user_id)
         lock_user(user, by=caller(request).user_id, **parse(shapes.LockSerializer, request))
         return Response(ManagedUserSerializer(user).data)
@@ -81,7 +81,7 @@ class UnlockUserView(AdminView):
 
     @extend_schema(request=None, responses=ManagedUserSerializer, tags=["admin"])
     def post(self, request: Request, user_id: str) -> Response:
-        """Let a locked user log in again."""
+        """Unlock a user, who may then log in again."""
         user = managed_user(request, user_id)
         unlock_user(user, by=caller(request).user_id)
         return Response(ManagedUserSerializer(user).data)
@@ -94,7 +94,7 @@ class UserRoleView(AdminView):
 
     @extend_schema(request=shapes.RoleSerializer, responses=ManagedUserSerializer, tags=["admin"])
     def post(self, request: Request, user_id: str) -> Response:
-        """Give a user another role; their tokens end."""
+        """Change a user's role; the user's tokens end."""
         user = managed_user(request, user_id)
         change_role(user, Role(parse(shapes.RoleSerializer, request)["role"]), by=caller(request).user_id)
         return Response(ManagedUserSerializer(user).data)
@@ -107,7 +107,7 @@ class RevokeTokensView(AdminView):
 
     @extend_schema(request=None, responses=shapes.RevokedSerializer, tags=["admin"])
     def post(self, request: Request, user_id: str) -> Response:
-        """End all of a user's tokens and sessions of the operator pages; API keys live on."""
+        """End all tokens and admin sessions of a user; API keys stay valid."""
         return Response({"revoked": end_sessions(managed_user(request, user_id), by=caller(request).user_id)})
 
 
@@ -120,13 +120,13 @@ class AuditView(AdminView):
         parameters=[shapes.AuditQuery],
         responses={
             (200, "application/json"): shapes.AuditPageSerializer,
-            (200, "text/csv"): OpenApiResponse(str, "The export"),
-            (200, "application/jsonl"): OpenApiResponse(str, "The export"),
+            (200, "text/csv"): OpenApiResponse(str, "The exported events"),
+            (200, "application/jsonl"): OpenApiResponse(str, "The exported events"),
         },
         tags=["admin"],
     )
     def get(self, request: Request) -> HttpResponseBase:
-        """List events, or export all that match as CSV or JSON lines."""
+        """List events, or export all matching events as CSV or JSON lines."""
         query = parse_query(shapes.AuditQuery, request)
         filters = {name: value for name, value in query.items() if name not in NOT_FILTERS}
         events = matching_events(kind=filters.pop("type", ""), **filters)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
-from accounts.idempotency import REPLAYED, fingerprint, sha256, valid_key
+from accounts.idempotency import REPLAYED, fingerprint_of, sha256, valid_key
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import (
@@ -65,7 +65,9 @@ def answer_once(
     another request; RequestInProgress if there is no answer yet, or none to repeat; ServiceUnavailable without Redis.
     """
     body = b"".join(body_of(request, min(route.body_limit, BODY_LIMIT)).pieces())
-    record = Record(keys.idempotent_request(caller.subject, sha256(key.encode())), fingerprint(request, target, body))
+    record = Record(
+        keys.idempotent_request(caller.subject, sha256(key.encode())), fingerprint_of(request, target, body)
+    )
     earlier = record.claim(lease_seconds(route))
     record_of(request).passed(Step.IDEMPOTENCY)
     if earlier:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from accounts.idempotency import reused, under_way
+from accounts.idempotency import key_reused, under_way
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
@@ -118,7 +118,7 @@ def refusal(state: str, told: Iterable[str]) -> InvalidRequest | RequestInProgre
     """Return the error for a request that neither goes on nor gets an earlier one's answer."""
     match state:
         case "conflict":
-            return reused()
+            return key_reused()
         case "under_way":
             return under_way()
         case "not_stored":

@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse
 
-from accounts.views.once import IDEMPOTENCY_KEY
+from accounts.views.idempotent import IDEMPOTENCY_KEY
 from lucid_gateway.api.openapi import GatewaySchema
 from lucid_gateway.policy.routes import Route
 

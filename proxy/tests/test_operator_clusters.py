@@ -93,7 +93,7 @@ def test_all_clusters_and_instances_are_shown_with_what_is_summed(
     shown = text(page.get(LIST))
     for words in ("blockchain_core", "session_management", "tron_payment", "http://one.test:8084", "http://two.test"):
         assert words in shown
-    for label, count in (("Under way", 60), ("Requests", 12_000), ("Failures", 34)):
+    for label, count in (("In flight", 60), ("Requests", 12_000), ("Failures", 34)):
         assert f'<td data-label="{label}">{count}</td>' in shown
 
 
@@ -120,7 +120,7 @@ def test_a_drained_instance_tells_what_is_under_way(
     put(instance=twins[0].url)
 
     assert conditions(page)[twins[0].url] == condition
-    assert "Drain of http://one.test:8084, until somebody ends it: an upgrade" in text(page.get(LIST))
+    assert "Drain of http://one.test:8084, until an operator ends it: an upgrade" in text(page.get(LIST))
     assert "1 of 2 in service" in text(page.get(LIST))
 
 
@@ -142,13 +142,13 @@ def test_what_is_in_maintenance_is_not_called_down(page: Client, twins: Twins, m
 
 
 def test_without_redis_the_page_is_there_and_says_so(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Redis cannot be had" not in text(page.get(LIST))
+    assert "Redis is unavailable" not in text(page.get(LIST))
 
     def away() -> list[InstanceReport]:
         raise RedisUnavailable()
 
     monkeypatch.setattr(overview, "read_reports", away)
-    assert "Redis cannot be had" in text(page.get(LIST))
+    assert "Redis is unavailable" in text(page.get(LIST))
     assert set(conditions(page).values()) == {"unknown"}
 
 

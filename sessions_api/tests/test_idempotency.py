@@ -12,7 +12,7 @@ from pytest_django import Settings
 from accounts.api_keys import create_api_key, key_id_of
 from accounts.idempotency import ANSWER_LIMIT, LEASE, Execution, KeptAnswer, begin
 from accounts.models import ApiKey, IdempotentRequest, User
-from accounts.prune import chores
+from accounts.prune import prune_tasks
 from accounts.tokens.issuing import issue_tokens
 from accounts.users.profile import delete_account
 from conftest import ApiClient, error_code
@@ -242,7 +242,7 @@ def test_the_last_place_is_not_taken_twice_by_one_request(owner: User, makers: d
 
 
 def attempt(owner: User) -> Execution | KeptAnswer:
-    return begin(bucket="user:1", user_id=str(owner.pk), key=KEY, same="f")
+    return begin(bucket="user:1", user_id=str(owner.pk), key=KEY, fingerprint="f")
 
 
 @pytest.mark.parametrize(
@@ -307,10 +307,10 @@ def test_after_a_day_the_key_is_free_and_prune_forgets_the_answer(post: Poster) 
     second = post("/sessions", {"name": NAME})
     assert len(ids("session", [first, second])) == 2
 
-    [chore] = [chore for chore in chores() if chore.name == "idempotent_requests"]
-    assert sum(chore.run()) == 0
+    [task] = [task for task in prune_tasks() if task.name == "idempotent_requests"]
+    assert sum(task.run()) == 0
     IdempotentRequest.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert sum(chore.run()) == 1
+    assert sum(task.run()) == 1
     assert not IdempotentRequest.objects.exists()
 
 

@@ -8,7 +8,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.once import answered_once
+from accounts.views.idempotent import idempotent
 from lucid_gateway.api.pagination import page_of
 from lucid_gateway.api.requests import caller, parse, parse_query, uuid_of
 from lucid_gateway.kernel.record import record_of
@@ -81,7 +81,7 @@ class ManifestsView(CallerView):
         show = lambda page: shapes.ManifestSummarySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(rows, query, name="manifests", show=show))
 
-    @answered_once()
+    @idempotent()
     @extend_schema(
         request=shapes.NewManifestSerializer, responses={201: shapes.ManifestSerializer}, parameters=[ETAG],
         tags=["manifests"],

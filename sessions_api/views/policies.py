@@ -7,7 +7,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.once import answered_once
+from accounts.views.idempotent import idempotent
 from lucid_gateway.api.pagination import page_of
 from lucid_gateway.api.requests import caller, parse, parse_query, uuid_of
 from lucid_gateway.policy.errors import NotFound
@@ -39,7 +39,7 @@ class PoliciesView(CallerView):
         show = lambda page: shapes.PolicySerializer(page, many=True).data  # noqa: E731
         return Response(page_of(found, query, name="policies", show=show))
 
-    @answered_once()
+    @idempotent()
     @extend_schema(
         request=shapes.NewPolicySerializer, responses={201: shapes.PolicySerializer}, parameters=[ETAG], tags=["trust"]
     )

@@ -10,7 +10,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.views.once import answered_once
+from accounts.views.idempotent import idempotent
 from lucid_gateway.api.pagination import page_of
 from lucid_gateway.api.requests import caller, parse, parse_query, uuid_of
 from lucid_gateway.policy.errors import NotFound, PreconditionFailed
@@ -48,7 +48,7 @@ class SessionsView(CallerView):
         sessions = Session.objects.owned_by(readable_user_id(caller(request), query.get("user_id"))).filter(**filters)
         return Response(page_of(sessions, query, name="sessions", show=sessions_page))
 
-    @answered_once()
+    @idempotent()
     @extend_schema(
         request=shapes.NewSessionSerializer, responses={201: shapes.SessionSerializer}, parameters=[ETAG],
         tags=["sessions"],

@@ -1,4 +1,4 @@
-"""Makes a database that was restored from a backup safe to serve from."""
+"""Makes a database that was restored from a backup safe to use."""
 
 import json
 from argparse import ArgumentParser
@@ -19,45 +19,44 @@ from lucid_gateway.policy.errors import ServiceUnavailable
 
 class Command(BaseCommand):
     help = (
-        "Run this once after the database was restored from a backup, before the gateways start. Everybody has to log "
-        "in again, and API keys are refused until they are confirmed (confirm_api_keys): the backup has brought back "
-        "what was revoked or used since it was made."
+        "Run this once after the database was restored from a backup, before the gateways start. All users must log "
+        "in again, and API keys are refused until they are confirmed (confirm_api_keys), because the backup brings "
+        "back tokens and keys that were revoked or used after it was made."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
     def handle(self, *args: Any, yes: bool, **options: Any) -> None:
-        """Retire all that was issued, and print how much that was."""
+        """End all issued credentials, and print how many there were."""
         if not yes:
             self.confirm()
-        with suppress(ServiceUnavailable):  # no key can be read: there will be a fresh one
-            keyring()  # an empty database gets its first key, which must not count any more either
+        with suppress(ServiceUnavailable):  # no key can be decrypted; a fresh one is created below
+            keyring()  # creates the first key in an empty database, so that it is retired, too
         try:
             retired = retire_what_was_issued()
         except RotationUnderway as error:
-            raise CommandError("another process is rotating the keys: run this again") from error
+            raise CommandError("another process is rotating the keys: run this again later") from error
         try:
             mailed = settle_with_redis()
         except RedisUnavailable as error:
-            raise CommandError("done in the database, but Redis is unavailable: start it and run this again") from error
+            raise CommandError("the database is done, but Redis is unavailable: start it and run this again") from error
         wait_until_published()
         numbers = vars(retired) | {"mailed": mailed}
         self.stdout.write(json.dumps(numbers) if options["json"] else self.sentence(numbers))
 
     def confirm(self) -> None:
-        """Ask; raise CommandError unless the answer is yes."""
+        """Ask for confirmation; raise CommandError unless the answer is yes."""
         tokens, keys = IssuedToken.objects.live().count(), ApiKey.objects.live().filter(suspended_at=None).count()
         sessions = Session.objects.count()
-        self.stdout.write(f"{tokens} live tokens and {sessions} admin sessions will end, {keys} API keys be suspended.")
-        if input("Type yes to go on: ").strip() != "yes":
+        self.stdout.write(f"{tokens} live tokens and {sessions} admin sessions end, {keys} API keys are suspended.")
+        if input("Type yes to continue: ").strip() != "yes":
             raise CommandError("nothing was changed")
 
     def sentence(self, numbers: dict[str, Any]) -> str:
-        """Return the numbers in words, with what is left to do."""
+        """Return the numbers in words, and the next step."""
         return (
             "{signing_key} signs now; {tokens} tokens and {admin_sessions} admin sessions ended, {mailed} mailed "
-            "logins and links voided, {api_keys} API keys suspended: confirm_api_keys, or the page of the keys in "
-            "/admin, lets them work again"
+            "logins and links voided, {api_keys} API keys suspended. Confirm them with confirm_api_keys or in /admin"
         ).format(**numbers)

@@ -1,4 +1,4 @@
-"""Prints tokens for a user, for scripts and for a first look."""
+"""Issues tokens to a user without a login, for scripts and first experiments."""
 
 import json
 from argparse import ArgumentParser
@@ -15,14 +15,14 @@ from lucid_gateway.kernel.record import RequestRecord, current
 
 
 class Command(BaseCommand):
-    help = "Issue an access and a refresh token to a user, as a login would."
+    help = "Issue an access token and a refresh token to a user, as a login would."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--email", required=True, help="the user's email address")
-        parser.add_argument("--json", action="store_true", help="print what auth/verify answers")
+        parser.add_argument("--json", action="store_true", help="print the answer that auth/verify would give")
 
     def handle(self, *args: Any, email: str, **options: Any) -> None:
-        """Print the access token, or all of the answer as JSON."""
+        """Issue the tokens, and print them or the whole answer as JSON."""
         user = User.objects.filter(email=email.lower(), is_active=True).first()
         if user is None:
             raise CommandError(f"no active user has the email {email}")

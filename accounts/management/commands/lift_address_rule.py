@@ -1,4 +1,4 @@
-"""Lifts the rule of a network: the way back for operators who have denied themselves."""
+"""Lifts the rule of a network, for example after operators have denied their own addresses."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -11,17 +11,16 @@ from ratelimit.ruling import lift_address_rule
 
 
 class Command(BaseCommand):
-    help = "Lift the rule that denies, blocks, halves or allows a network; workers follow within seconds."
+    help = "Lift the rule that denies, blocks, halves or allows a network; workers apply this within seconds."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--network", required=True, help="an address, or a network such as 192.0.2.0/24")
 
     def handle(self, *args: Any, network: str, **options: Any) -> None:
-        """Lift the rule."""
         try:
             lift_address_rule(network, by="manage.py")
         except ValidationError as error:
             raise CommandError(f"--network: {' '.join(error.messages)}") from error
         except NotFound as error:
             raise CommandError(f"{network} has no rule") from error
-        self.stdout.write(f"{network} is let in as all others")
+        self.stdout.write(f"the rule of {network} was lifted")

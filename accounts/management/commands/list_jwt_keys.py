@@ -13,19 +13,18 @@ COLUMNS = ("kid", "algorithm", "state", "created_at", "activated_at", "retired_a
 
 
 def row_of(key: SigningKey) -> dict[str, Any]:
-    """Return the key without its secret, and how many live tokens it has signed."""
+    """Return the key's columns without the secret, and the number of live tokens it has signed."""
     live = IssuedToken.objects.filter(kid=key.kid).live().count()
     return {name: getattr(key, name) for name in COLUMNS} | {"live_tokens": live}
 
 
 class Command(BaseCommand):
-    help = "List the signing keys, the newest first; never their secrets."
+    help = "List the signing keys, newest first, without their secrets."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print them as JSON")
+        parser.add_argument("--json", action="store_true", help="print the keys as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print a line for each key."""
         rows = [row_of(key) for key in SigningKey.objects.all()]
         if options["json"]:
             return self.stdout.write(json.dumps(rows, cls=DjangoJSONEncoder, indent=2))

@@ -1,4 +1,4 @@
-"""Forgets what has had its time."""
+"""Deletes expired and old data."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
-from accounts.prune import Chore, chores
+from accounts.prune import PruneTask, prune_tasks
 from lucid_gateway.audit.events import record
 
 
@@ -16,26 +16,25 @@ class Command(BaseCommand):
     help = "Delete expired tokens, ended keys and old audit events (AUDIT_RETENTION_DAYS). Safe to run at any time."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
+        parser.add_argument("--dry-run", action="store_true", help="only count the rows; delete nothing")
         parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
-        """Delete in batches, with a progress bar on a terminal, and print how many rows went."""
-        gone = {chore.name: chore.rows.count() if dry_run else self.run(chore) for chore in chores()}
-        if not dry_run and any(gone.values()):
-            record("pruned", actor="manage.py", deleted=gone)
-        self.stdout.write(json.dumps(gone) if options["json"] else self.sentence(gone, dry_run))
+        """Delete in batches, with a progress bar on a terminal, and print the number of rows."""
+        deleted = {task.name: task.rows.count() if dry_run else self.run(task) for task in prune_tasks()}
+        if not dry_run and any(deleted.values()):
+            record("pruned", actor="manage.py", deleted=deleted)
+        self.stdout.write(json.dumps(deleted) if options["json"] else self.sentence(deleted, dry_run))
 
-    def run(self, chore: Chore) -> int:
-        """Do the chore; return how many rows went."""
-        with tqdm(total=chore.rows.count(), desc=chore.name, unit="row", disable=not sys.stderr.isatty()) as bar:
-            gone = 0
-            for batch in chore.run():
+    def run(self, task: PruneTask) -> int:
+        """Run the task; return how many rows it deleted."""
+        with tqdm(total=task.rows.count(), desc=task.name, unit="row", disable=not sys.stderr.isatty()) as bar:
+            deleted = 0
+            for batch in task.run():
                 bar.update(batch)
-                gone += batch
-        return gone
+                deleted += batch
+        return deleted
 
-    def sentence(self, gone: dict[str, int], dry_run: bool) -> str:
-        """Return the numbers as a line."""
-        parts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in gone.items())
+    def sentence(self, deleted: dict[str, int], dry_run: bool) -> str:
+        parts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in deleted.items())
         return f"{'would delete' if dry_run else 'deleted'}: {parts}"

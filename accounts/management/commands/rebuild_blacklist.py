@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the number as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Rebuild and print the number of entries."""
+        """Rebuild the revocations, and print the number of entries."""
         revocation_cache.suspect()
         try:
             entries = rebuild()

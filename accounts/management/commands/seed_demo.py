@@ -1,4 +1,4 @@
-"""Makes the accounts that a first look needs."""
+"""Creates the accounts of the demo."""
 
 import base64
 import hashlib
@@ -19,22 +19,20 @@ ADMIN, OPERATOR, USER = "admin@lucid.test", "operator@lucid.test", "demo@lucid.t
 
 
 def ensure_user(email: str, role: Role) -> User:
-    """Return the user of that email or, if they have another one since, of its username; create who is missing."""
+    """Return the user with the email or, if it has changed since, with its username; create a missing user."""
     name = email.partition("@")[0]
     user = User.objects.filter(email=email).first() or User.objects.filter(username=name).first()
     return user or User.objects.create_user(email, name, role=role, email_verified=True)
 
 
 def one_time_password() -> str:
-    """Return the password that the admin of this installation gets: it follows from SECRET_KEY, so that it is known at
-    each start, for as long as the admin has no other, and stored nowhere.
-    """
+    """Return the admin's one-time password. It is derived from SECRET_KEY, so that each start can print it unstored."""
     digest = hmac.digest(settings.SECRET_KEY.encode(), b"one-time password of the demo admin", hashlib.sha256)
     return f"Lucid-{base64.urlsafe_b64encode(digest[:12]).decode()}-1a"
 
 
 def ensure_admin() -> tuple[User, str | None]:
-    """Return the admin and their one-time password, or None in its place once they have a password of their own."""
+    """Return the admin and the one-time password, or None in its place once the admin has changed it."""
     admin, password = ensure_user(ADMIN, Role.SUPER_ADMIN), one_time_password()
     if not admin.has_usable_password():
         admin.set_password(password)
@@ -50,9 +48,9 @@ class Command(BaseCommand):
         parser.add_argument("--migrate", action="store_true", help="migrate the database first")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create what is missing and print it; the admin's password only while it is the one that was made here."""
+        """Create missing accounts and print all; the admin's password only until it is changed."""
         if settings.ENV.in_production:
-            raise CommandError("refused in production: the accounts it makes are known to everyone")
+            raise CommandError("refused in production: everyone knows the accounts that this command creates")
         if options["migrate"]:
             call_command("migrate", verbosity=0)
         admin, password = ensure_admin()

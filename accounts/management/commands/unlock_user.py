@@ -1,4 +1,4 @@
-"""Lets a locked user in again."""
+"""Unlocks a locked user."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,13 +10,12 @@ from accounts.users.locks import unlock_user
 
 
 class Command(BaseCommand):
-    help = "Unlock a user: they may log in, and their API keys work again; tokens that the lock ended stay so."
+    help = "Unlock a user, who may log in again and whose API keys work again. Tokens that the lock ended stay revoked."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--email", required=True, help="the user's email address")
 
     def handle(self, *args: Any, email: str, **options: Any) -> None:
-        """Unlock the user."""
         user = user_of(email)
         unlock_user(user, by="manage.py")
         self.stdout.write(f"{user.email} is not locked")

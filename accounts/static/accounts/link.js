@@ -1,4 +1,4 @@
-// The pages behind mailed links: what the link proves is in the fragment, and only the button posts it.
+// The pages behind mailed links: the token is in the URL fragment, and only the button posts it.
 "use strict";
 
 const form = document.getElementById("form");
@@ -11,14 +11,14 @@ function show(element, visible) {
   if (element) element.hidden = !visible;
 }
 
-function say(text, kind) {
+function showMessage(text, kind) {
   problem.textContent = text;
   problem.className = kind;
   show(problem, true);
 }
 
-function complain(text) {
-  say(text, "problem");
+function showProblem(text) {
+  showMessage(text, "problem");
 }
 
 function askFor(factors) {
@@ -26,7 +26,7 @@ function askFor(factors) {
     if (label.dataset.factor === "recovery_code" || factors.includes(label.dataset.factor)) show(label, true);
   }
   form.elements[factors[0]].focus();
-  say("Your account asks for a second factor.", "hint");
+  showMessage("Your account requires a second factor.", "hint");
 }
 
 function finish(answer) {
@@ -48,16 +48,16 @@ function refuse(error) {
   }
   if (error.code === DEAD_LINK) {
     show(form, false);
-    complain("This link works no more: it was used, or its time is over. Ask for a new one.");
+    showProblem("This link has expired or was already used. Ask for a new one.");
     return;
   }
   if (error.code === WRONG_CODE) {
-    complain("The code is wrong, or was used before.");
+    showProblem("The code is wrong or was already used.");
     return;
   }
   const problems = (error.details.validation_errors || []).map((one) => one.message);
   const wait = error.details.retry_after ? ` Try again in ${error.details.retry_after} seconds.` : "";
-  complain([error.message + ".", ...problems].join(" ") + wait);
+  showProblem([error.message + ".", ...problems].join(" ") + wait);
 }
 
 async function post() {
@@ -81,13 +81,13 @@ form.addEventListener("submit", async (event) => {
   try {
     await post();
   } catch {
-    complain("The gateway cannot be reached. Try again.");
+    showProblem("The gateway is not reachable. Try again.");
   } finally {
     button.disabled = false;
   }
 });
 
-// Another link, opened in the same tab, changes the fragment alone: without this the page would go on with the old one.
+// A second link that is opened in the same tab changes only the fragment. Reload, or the page would use the old token.
 window.addEventListener("hashchange", () => location.reload());
 
 if (link.token) {
@@ -95,5 +95,5 @@ if (link.token) {
   if (email) email.textContent = link.email || "";
   show(form, true);
 } else {
-  complain("This link is not complete. Open it from the mail again.");
+  showProblem("This link is incomplete. Open it from the mail again.");
 }
