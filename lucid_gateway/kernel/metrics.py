@@ -64,6 +64,7 @@ UPSTREAM_SECONDS = histogram("lucid_upstream_duration_seconds", "Time to the hea
 UPSTREAM_RETRIES = counter("lucid_upstream_retries_total", "Attempts after the first one", "cluster")
 # The access log counts refusals by breaker (5007) and maintenance (5009); other code counts its own refusals.
 CLUSTER_REFUSED = counter("lucid_cluster_refused_total", "Requests not forwarded to a cluster", "cluster", "reason")
+OWN_CALLS_FAILED = counter("lucid_own_calls_failed_total", "The gateway's own requests that failed", "cluster", "kind")
 # proxy/choosing/sharing.py measures these two once a second.
 UPSTREAM_IN_FLIGHT = gauge("lucid_upstream_in_flight", "Requests to a cluster in progress", "cluster")
 BREAKER_OPEN = gauge(

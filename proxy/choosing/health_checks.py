@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
+from lucid_gateway.kernel import metrics
 from lucid_gateway.policy.errors import GatewayError
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_unwatched
@@ -100,6 +101,8 @@ class HealthChecker:
         try:
             passed = self.ask(state.instance, cluster.health_path)
             check.note(passed, time.monotonic())
+            if not passed:
+                metrics.OWN_CALLS_FAILED.labels(cluster.name, "health_check").inc()
         finally:
             check.running = False
 

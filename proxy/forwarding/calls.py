@@ -7,7 +7,8 @@ from typing import Any
 
 from django.conf import settings
 
-from lucid_gateway.policy.errors import BadUpstreamAnswer
+from lucid_gateway.kernel import metrics
+from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.balancer import choose, no_instance
 from proxy.choosing.bulkhead import bulkhead_of
@@ -52,11 +53,17 @@ def call(
         attempt = begin(cluster_named(cluster))
         try:
             with attempt:
-                return ask(attempt, method, target, fields, body=body, timeouts=timeouts)
-        except OSError as error:
+                answer = ask(attempt, method, target, fields, body=body, timeouts=timeouts)
+        except (OSError, GatewayError) as error:
+            metrics.OWN_CALLS_FAILED.labels(cluster, "call").inc()
+            if isinstance(error, GatewayError):
+                raise
             raise BadUpstreamAnswer(details={"reason": "the connection broke off"}) from error
         finally:
             attempt.end()
+    if answer.status >= 500:
+        metrics.OWN_CALLS_FAILED.labels(cluster, "call").inc()
+    return answer
 
 
 def ask(

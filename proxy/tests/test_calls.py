@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.policy.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
+from lucid_gateway.policy.errors import BadUpstreamAnswer, ServiceUnavailable, UpstreamTimeout, UpstreamUnreachable
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Timeouts
+from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.instances import states_of
 from proxy.choosing.probes import may_probe
 from proxy.clusters import cluster_named, configured
@@ -109,3 +111,42 @@ def test_who_is_not_there_is_unreachable(at: Callable[..., None]) -> None:
     at(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UpstreamUnreachable):
         ask()
+
+
+def failed_calls() -> float:
+    labels = {"cluster": "session_management", "kind": "call"}
+    return REGISTRY.get_sample_value("lucid_own_calls_failed_total", labels) or 0
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"), [(b"204 No Content", 0), (b"404 Not Found", 0), (b"502 Bad Gateway", 1)]
+)
+def test_a_call_that_the_cluster_fails_is_counted(cluster: RawCluster, status: bytes, counted: int) -> None:
+    cluster.behaviour = saying(answer_with(status, b""))
+    before = failed_calls()
+
+    ask()
+
+    assert failed_calls() == before + counted
+
+
+def test_a_call_without_an_answer_is_counted(at: Callable[..., None]) -> None:
+    at(f"http://127.0.0.1:{free_port()}")
+    before = failed_calls()
+
+    with pytest.raises(UpstreamUnreachable):
+        ask()
+
+    assert failed_calls() == before + 1
+
+
+def test_a_call_is_refused_when_the_bulkhead_of_its_cluster_is_full(cluster: RawCluster) -> None:
+    bulkhead = bulkhead_of("session_management")
+    bulkhead.taken += bulkhead.places
+    try:
+        with pytest.raises(ServiceUnavailable):
+            ask()
+    finally:
+        bulkhead.taken -= bulkhead.places
+
+    assert cluster.requests == []

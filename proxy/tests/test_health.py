@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from lucid_gateway.policy.routes import Timeouts
@@ -140,3 +141,14 @@ def test_what_is_in_maintenance_is_not_asked_and_what_was_known_of_it_is_forgott
     checker.start_due(instances)
     wait_until(lambda: len(checker.verdicts()) == 2)
     assert sorted(instance.url for instance in asked) == [twins[0].url, twins[0].url, twins[1].url]
+
+
+def test_a_failed_check_is_counted() -> None:
+    labels = {"cluster": "some_cluster", "kind": "health_check"}
+    cluster = Cluster("some_cluster", "some-service", "SOME_URL")
+    failed = lambda: REGISTRY.get_sample_value("lucid_own_calls_failed_total", labels) or 0  # noqa: E731
+    before = failed()
+
+    HealthChecker(lambda instance, path: False).start_due([(cluster, state_at(1))])
+
+    wait_until(lambda: failed() == before + 1)
