@@ -164,6 +164,12 @@ def node_operator(db: None) -> User:
 
 
 @pytest.fixture
+def admin(db: None) -> User:
+    """A user with the role admin."""
+    return make_user("admin", Role.ADMIN)
+
+
+@pytest.fixture
 def super_admin(db: None) -> User:
     """A user who may do everything."""
     return make_user("super-admin", Role.SUPER_ADMIN)

@@ -21,9 +21,8 @@ from accounts.login.passwords import placeholder_hash
 from accounts.models import User
 from accounts.tests.operators import signed_in
 from accounts.tokens.issuing import TokenPair, issue_tokens
-from conftest import PASSWORD, ApiClient, make_user
+from conftest import PASSWORD, ApiClient
 from lucid_gateway.kernel.redis.access import redis_client
-from lucid_gateway.policy.roles import Role
 from testing.mail import Mailbox, running_smtp_server
 from testing.quick_hashes import QuickArgon2
 from testing.waiting import wait_until
@@ -235,12 +234,6 @@ def use(api: ApiClient, refresh_token: str) -> int:
     """Return the status of a refresh with the token."""
     status: int = post(api, "refresh", refresh_token=refresh_token).status_code
     return status
-
-
-@pytest.fixture
-def admin(db: None) -> User:
-    """A user with the role admin."""
-    return make_user("admin", Role.ADMIN)
 
 
 @pytest.fixture

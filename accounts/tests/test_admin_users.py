@@ -22,12 +22,6 @@ REASON = {"reason": "stolen laptop"}
 
 
 @pytest.fixture
-def admin(db: None) -> User:
-    """One who looks after users."""
-    return make_user("admin", Role.ADMIN)
-
-
-@pytest.fixture
 def token(admin: User) -> str:
     """The admin's access token."""
     return issue_tokens(admin).access

@@ -36,12 +36,6 @@ pytestmark = pytest.mark.usefixtures("twins")
 
 
 @pytest.fixture
-def admin(db: None) -> User:
-    """A user who looks after the clusters."""
-    return make_user("admin", Role.ADMIN)
-
-
-@pytest.fixture
 def token(admin: User) -> str:
     """The admin's access token."""
     return issue_tokens(admin).access

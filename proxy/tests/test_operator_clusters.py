@@ -27,12 +27,6 @@ pytestmark = pytest.mark.usefixtures("twins")
 
 
 @pytest.fixture
-def admin(db: None) -> User:
-    """A user who looks after the clusters."""
-    return make_user("admin", Role.ADMIN)
-
-
-@pytest.fixture
 def page(admin: User) -> Client:
     """The browser of the admin."""
     return signed_in(admin)

@@ -24,12 +24,6 @@ FIELDS = {
 
 
 @pytest.fixture
-def admin(db: None) -> User:
-    """A user who looks after the others."""
-    return make_user("admin", Role.ADMIN)
-
-
-@pytest.fixture
 def token(admin: User) -> str:
     """The admin's access token."""
     return issue_tokens(admin).access

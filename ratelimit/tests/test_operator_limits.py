@@ -22,12 +22,6 @@ USER = f"user:{'7' * 8}-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-def admin(db: None) -> User:
-    """A user who looks after the others."""
-    return make_user("admin", Role.ADMIN)
-
-
-@pytest.fixture
 def page(admin: User) -> Client:
     """The browser of the admin."""
     client = Client(HTTP_HOST="testserver")
