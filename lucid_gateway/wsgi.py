@@ -9,5 +9,5 @@ django_application = get_wsgi_application()
 
 from ratelimit.addresses.front_gate import AddressGate  # noqa: E402  # its models can be loaded only now
 
-# What comes from a blocked address costs Django nothing.
+# Requests from blocked addresses do not reach Django.
 application = AddressGate(django_application)

@@ -1,1 +1,1 @@
-"""How the operator pages write dates."""
+"""The format of dates on the operator pages."""

@@ -1,1 +1,1 @@
-"""What Django's own apps need on MongoDB: ObjectId keys, and migrations written for them."""
+"""ObjectId keys and migrations for Django's own apps on MongoDB, and the gateway's database backend."""

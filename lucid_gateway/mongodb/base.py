@@ -1,7 +1,7 @@
-"""Django's backend for MongoDB, with the driver's errors translated into Django's at one boundary.
+"""Django's backend for MongoDB, which translates all errors of the driver into Django's.
 
-django-mongodb-backend translates most errors itself. It lets through a BulkWriteError without a duplicate key (an
-insert that no majority has acknowledged), and whatever happens while the rest of a result is read (a lost cursor).
+django-mongodb-backend translates most errors itself, but not a BulkWriteError without a duplicate key (an insert that
+no majority has acknowledged), nor errors while the rest of a result is read (a lost cursor).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,12 +14,13 @@ from pymongo.command_cursor import CommandCursor
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 DUPLICATE_KEY = 11000
-# What the backend does with data. Its changes of the schema are translated already, and it tries what a server can do.
+# The backend's methods for data. Its schema changes are already translated, and it relies on some errors of the driver
+# to find out what a server supports.
 TRANSLATED = frozenset({"aggregate", "insert_many", "update_many", "delete_many", "next"})
 
 
 class TranslatedErrors:
-    """A context in which an error of the driver is raised as DatabaseError, or IntegrityError for a duplicate key."""
+    """A context that turns an error of the driver into DatabaseError, or into IntegrityError for a duplicate key."""
 
     def __enter__(self) -> None:
         pass
@@ -42,7 +43,7 @@ def is_duplicate(error: PyMongoError) -> bool:
 
 
 class Translated:
-    """A collection or a cursor of the driver, whose reads and writes are in that context."""
+    """A collection or a cursor of the driver, whose reads and writes run in `translated_errors`."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -57,7 +58,7 @@ class Translated:
 
 
 def translated(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the call with its errors translated, and those of the cursor that it may return."""
+    """Return a function that translates errors of the call, and of the cursor that it may return."""
 
     def translating(*args: Any, **kwargs: Any) -> Any:
         with translated_errors:
@@ -68,13 +69,10 @@ def translated(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class DatabaseWrapper(MongoDatabaseWrapper):  # type: ignore[misc]  # the backend ships no types
-    """A connection whose errors are all Django's."""
-
     def connect(self) -> None:
         """Connect; raise DatabaseError if no server answers."""
         with translated_errors:
             super().connect()
 
     def get_collection(self, name: str, **kwargs: Any) -> Translated:
-        """Return the collection of that name."""
         return Translated(super().get_collection(name, **kwargs))

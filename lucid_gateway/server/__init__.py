@@ -1,1 +1,1 @@
-"""The server around the application: gunicorn's gevent worker and what it does with connections and requests."""
+"""The server around the application: gunicorn's gevent worker, and its handling of connections and requests."""

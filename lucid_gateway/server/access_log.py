@@ -1,4 +1,4 @@
-"""One structured line for each request, written when its last byte has been handed over; the metrics count it, too."""
+"""One structured line for each request, written when its last byte was sent; the metrics count it then, too."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from lucid_gateway.server import request_metrics
 
 logger = structlog.get_logger("access")
 COMPLETE, CLIENT_LEFT, UPSTREAM_CUT = "complete", "client_left", "upstream_cut"
-# Outcomes of an answer that did not reach the client whole -> the reason.
+# Outcome of an answer that did not reach the client completely -> the reason.
 CUT = {CLIENT_LEFT: "client_left", UPSTREAM_CUT: "instance_answer_cut"}
 
 
@@ -34,27 +34,27 @@ class AccessLogMiddleware:
             response.streaming_content = LoggedBody(response, record)
         else:
             if record.method == "HEAD":
-                leave_out_body(response)
+                drop_body(response)
             size = len(response.content) if hasattr(response, "content") else 0
             end(record, response.status_code, size, COMPLETE)
         return response
 
     def process_view(self, request: HttpRequest, *_: Any) -> None:
-        """Note the route: Django calls this when it has found the view."""
+        """Note the route; Django calls this after it has found the view."""
         record = record_of(request)
         record.route = request.resolver_match.route if request.resolver_match else None
         record.passed(Step.ROUTE)
 
 
-def leave_out_body(response: HttpResponseBase) -> None:
-    """Keep of an answer what HEAD asks for; gunicorn warns of each body that it has to drop."""
+def drop_body(response: HttpResponseBase) -> None:
+    """Remove the body from an answer to HEAD; gunicorn would log a warning for each body that it drops itself."""
     if hasattr(response, "content"):
         response.headers.setdefault("Content-Length", str(len(response.content)))
         response.content = b""
 
 
 class LoggedBody:
-    """A streamed body that counts its bytes and writes the line when it ends, breaks or is given up."""
+    """A streamed body that counts its bytes, and writes the log line when it ends, fails or is abandoned."""
 
     def __init__(self, response: StreamingHttpResponse, record: RequestRecord) -> None:
         self.response, self.record = response, record
@@ -73,7 +73,7 @@ class LoggedBody:
         except StopIteration:
             self.outcome = COMPLETE
             raise
-        except ConnectionAbortedError:  # the client's, noticed while the cluster was waited for
+        except ConnectionAbortedError:  # the client closed the connection while the gateway waited for the cluster
             raise
         except Exception:
             self.outcome = UPSTREAM_CUT
@@ -82,7 +82,7 @@ class LoggedBody:
         return chunk
 
     def close(self) -> None:
-        """Called by the server in every case, after the body or instead of it."""
+        """Write the log line; the server calls this in every case, after the body or instead of it."""
         if self.written:
             return
         self.written = True
@@ -94,7 +94,7 @@ class LoggedBody:
 
 
 def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
-    """Count the request and write its line; `size` is bytes of the answer's body."""
+    """Count the request and write its log line; `size` is the length of the answer's body in bytes."""
     if outcome in CUT:
         record.ended(CUT[outcome], Outcome.FAILED)
     elif record.reason is None:

@@ -1,6 +1,5 @@
-"""Django's session, CSRF, login and message middleware, run for /admin alone: the API keeps no cookies.
-
-And what browsers may do with pages.
+"""Django's session, CSRF, login and message middleware for /admin only (the API has no cookies), and the policy for
+what browsers may do with pages.
 """
 
 from collections.abc import Callable
@@ -25,12 +24,11 @@ else:
 
 
 def is_admin(request: HttpRequest) -> bool:
-    """Return whether the request is for the operator pages."""
     return request.path_info == PREFIX or request.path_info.startswith(f"{PREFIX}/")
 
 
 class OnlyForAdmin(Base):
-    """Mixed in before one of Django's middleware classes: steps aside for all other paths."""
+    """A mixin for Django's middleware classes, which skips them for all other paths."""
 
     get_response: Callable[[HttpRequest], HttpResponseBase]
 
@@ -47,7 +45,6 @@ class AdminSessionMiddleware(OnlyForAdmin, SessionMiddleware):
 
 class AdminCsrfMiddleware(OnlyForAdmin, CsrfViewMiddleware):
     def process_view(self, request, callback, args, kwargs):  # type: ignore[no-untyped-def]
-        """Django calls this for every path."""
         return super().process_view(request, callback, args, kwargs) if is_admin(request) else None
 
 
@@ -60,8 +57,8 @@ class AdminMessageMiddleware(OnlyForAdmin, MessageMiddleware):
 
 
 class PagePolicyMiddleware(CSPMiddleware):
-    """Adds the content security policy and the protection from frames to pages: those of /admin get
-    CONTENT_SECURITY_POLICY, others the policy that their view names by `csp.decorators.csp`. The API has neither.
+    """Adds a content security policy and X-Frame-Options to pages: CONTENT_SECURITY_POLICY for those of /admin, and for
+    others the policy that their view sets with `csp.decorators.csp`. API answers get neither.
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:

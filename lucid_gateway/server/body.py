@@ -1,4 +1,4 @@
-"""The body of the gateway's own small endpoints: limited in size, and read right when it has no length."""
+"""Bodies for the gateway's own small endpoints: limited in size, and readable without a Content-Length."""
 
 import io
 from collections.abc import Callable
@@ -14,9 +14,9 @@ MAX_SMALL_BODY = 1024 * 1024
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies over 1 MiB, and gives Django the chunked ones, which it would take for empty (its ticket 35838).
+    """Refuses bodies over 1 MiB, and passes chunked bodies to Django, which would treat them as empty (ticket 35838).
 
-    Views that stream their body say so with a class attribute `streams_body = True` and are left alone.
+    It ignores views with the class attribute `streams_body = True`.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -26,14 +26,14 @@ class BodyLimitMiddleware:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, *_: Any) -> HttpResponseBase | None:
-        """Return the refusal, or None to go on to the view."""
+        """Return an error response, or None to call the view."""
         if getattr(getattr(view, "view_class", getattr(view, "cls", None)), "streams_body", False):
             return None
         if declared_length(request) > MAX_SMALL_BODY:
             return error_response(request, too_large())
         if "HTTP_TRANSFER_ENCODING" not in request.META:
             return None
-        if hasattr(view, "cls"):  # DRF's, which asks for the length when the caller has been let in
+        if hasattr(view, "cls"):  # DRF reads the length only after it has authenticated the caller
             request.META["CONTENT_LENGTH"] = LengthOnDemand(request)
             return None
         try:
@@ -44,18 +44,18 @@ class BodyLimitMiddleware:
 
 
 class LengthOnDemand:
-    """The CONTENT_LENGTH of a chunked body: the body is read when its length is asked for, not before."""
+    """The CONTENT_LENGTH of a chunked body, which is read only when something needs its length."""
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
 
     def __int__(self) -> int:
-        """Return the bytes; raise what `buffer_chunked` raises."""
+        """Return the length in bytes; raise the same errors as `buffer_chunked`."""
         return buffer_chunked(self.request)
 
 
 def buffer_chunked(request: HttpRequest) -> int:
-    """Read the chunked body into memory, hand it to Django and return its length in bytes.
+    """Read the chunked body into memory, pass it to Django and return its length in bytes.
 
     Raises RequestTooLarge over the limit, RequestTimeout, and BadRequest for malformed chunks.
     """
@@ -63,7 +63,7 @@ def buffer_chunked(request: HttpRequest) -> int:
         body = request.META["wsgi.input"].read(MAX_SMALL_BODY + 1)
     except RequestTimeout:
         raise
-    except Exception as error:  # gunicorn's parser errors have no narrower class in common
+    except Exception as error:  # gunicorn's parser errors have no narrower common class
         raise BadRequest("Malformed request body") from error
     if len(body) > MAX_SMALL_BODY:
         raise too_large()
@@ -73,7 +73,7 @@ def buffer_chunked(request: HttpRequest) -> int:
 
 
 def declared_length(request: HttpRequest) -> int:
-    """Return Content-Length in bytes, 0 if there is none; the server has checked that it is a number."""
+    """Return Content-Length in bytes, or 0 without it; the server has checked that it is a number."""
     try:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:

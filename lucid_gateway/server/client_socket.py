@@ -1,4 +1,4 @@
-"""The client's side of a connection: how long it is waited for, whether anything has come, and how it ends."""
+"""The connection to a client: how long the gateway waits for it, whether data has arrived, and how it ends."""
 
 import contextlib
 import socket
@@ -11,23 +11,23 @@ from gevent.monkey import get_original
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import RequestTimeout
 
-# Unpatched: between asking and shutting down no other greenlet may read.
+# Unpatched, so that no other greenlet can read between `is_readable` and `stop_reading`.
 poll, PlainSocket = get_original("select", "poll"), get_original("socket", "socket")
 
-# Bytes per second. Who sends or reads less than that, over the time that clients are waited for, is let go.
-SLOWEST_CLIENT = 1000
-# After that many bytes others get their turn: a fast connection never waits, and gevent switches only where one waits.
-# A request needs some ten turns, so more bytes would delay it noticeably; fewer would cost throughput.
-BYTES_A_TURN = 128 * 1024
+# Bytes per second. The gateway disconnects a client that sends or reads more slowly over CLIENT_TIMEOUT_SECONDS.
+MIN_CLIENT_RATE = 1000
+# After this many bytes, other connections get a turn: gevent switches only on waits, and fast connections never wait.
+# A request needs about ten turns, so more bytes would delay requests noticeably; fewer would cost throughput.
+BYTES_PER_TURN = 128 * 1024
 STEP = 64 * 1024
 LINGER_SECONDS = 5.0
 
 
 class PatientSocket:
-    """The client's socket for the time of one request: waits `seconds` for a client, and longer only while bytes flow.
+    """The client's socket during one request. It waits `seconds` for the client, and longer only while bytes flow.
 
-    A client that sends too slowly is RequestTimeout, one that reads too slowly is TimeoutError. However fast bytes
-    flow, other connections get their turn.
+    Raises RequestTimeout if the client sends too slowly, and TimeoutError if it reads too slowly. Other connections get
+    turns, however fast the bytes flow.
     """
 
     def __init__(self, sock: socket.socket, seconds: float, record: RequestRecord | None = None) -> None:
@@ -38,7 +38,7 @@ class PatientSocket:
         return getattr(self.sock, name)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return the next bytes, none at the end."""
+        """Return the next bytes, or b"" at the end."""
         try:
             started = self.start()
             data = self.sock.recv(size, flags)
@@ -48,33 +48,32 @@ class PatientSocket:
         return data
 
     def sendall(self, data: bytes) -> None:
-        """Send all bytes."""
         view = memoryview(data)
         while view:
             started = self.start()
-            # To a client that reads as fast as we write, one call could send any number of bytes.
-            sent = self.sock.send(view[:BYTES_A_TURN])
+            # For a client that reads as fast as the gateway writes, one call could send any number of bytes.
+            sent = self.sock.send(view[:BYTES_PER_TURN])
             self.count(started, sent)
             view = view[sent:]
 
     def start(self) -> float:
-        """Let the next call take as long as is left, and return the time."""
+        """Give the next call the remaining time as its timeout, and return the current time."""
         self.sock.settimeout(max(self.left, 0.001))
         return time.monotonic()
 
     def count(self, started: float, size: int) -> None:
-        """Take the time that the call waited, and give what its bytes are worth."""
-        self.left = min(self.seconds, self.left - (time.monotonic() - started) + size / SLOWEST_CLIENT)
+        """Subtract the call's duration from the remaining time, and add the time that its bytes earn."""
+        self.left = min(self.seconds, self.left - (time.monotonic() - started) + size / MIN_CLIENT_RATE)
         self.this_turn += size
-        if self.this_turn >= BYTES_A_TURN:
+        if self.this_turn >= BYTES_PER_TURN:
             self.this_turn = 0
             gevent.sleep(0)
 
 
 def end_gently(sock: socket.socket, most: int) -> None:
-    """Send the end, and throw away up to `most` bytes that the client still sends, for a few seconds.
+    """Close the sending side, and discard up to `most` bytes that the client still sends, for up to five seconds.
 
-    A connection that is closed with bytes unread is reset, and the reset overtakes the answer (RFC 9112, section 9.6).
+    Closing a connection with unread bytes resets it, and the reset can overtake the answer (RFC 9112, section 9.6).
     """
     with contextlib.suppress(OSError), gevent.Timeout(LINGER_SECONDS, False):
         sock.settimeout(None)
@@ -89,14 +88,14 @@ def end_gently(sock: socket.socket, most: int) -> None:
 
 
 def is_readable(sock: socket.socket) -> bool:
-    """Return whether bytes, or the end, of what a client sends are there."""
+    """Return whether the client has sent unread bytes or has closed the connection."""
     poller = poll()
     poller.register(sock.fileno(), 1)  # POLLIN
     return bool(poller.poll(0))
 
 
 def stop_reading(sock: socket.socket) -> None:
-    """Let whoever reads from the socket find its end; gevent's own shutdown would raise there."""
+    """Let a greenlet that reads from the socket see its end; with gevent's own shutdown, it would get an exception."""
     plain = PlainSocket(fileno=sock.fileno())
     try:
         plain.shutdown(socket.SHUT_RD)

@@ -1,4 +1,4 @@
-"""What gunicorn's master does around each fork."""
+"""Signal handling of gunicorn's master around each fork."""
 
 import os
 import signal
@@ -7,24 +7,23 @@ SIGTERM = {signal.SIGTERM}
 
 
 def let_children_end_at_sigterm() -> None:
-    """Let SIGTERM end a child until it has a handler of its own, from the first moment.
+    """Let SIGTERM end a new child until the child has its own handler.
 
-    With the handler of the master, which it has until `init_signals`, a worker loses the signal, and lives on until it
-    is killed. So the signal waits from before the fork until the child has done without that handler.
+    Until `init_signals`, a worker has the master's handler, which would lose the signal, so that the worker lives on
+    until it is killed. Therefore the signal is blocked from before the fork until the child has dropped that handler.
     """
 
     def end_at_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        take_sigterm()
+        unblock_sigterm()
 
-    os.register_at_fork(before=hold_sigterm, after_in_parent=take_sigterm, after_in_child=end_at_sigterm)
+    os.register_at_fork(before=block_sigterm, after_in_parent=unblock_sigterm, after_in_child=end_at_sigterm)
 
 
-def hold_sigterm() -> None:
-    """Let the kernel keep the signal."""
+def block_sigterm() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGTERM)
 
 
-def take_sigterm() -> None:
-    """Take the signal again, one that was kept first."""
+def unblock_sigterm() -> None:
+    """Unblock the signal; the kernel first delivers one that arrived while it was blocked."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGTERM)

@@ -1,7 +1,7 @@
-"""How many connections each address has open, over all workers of a gateway, in memory that they share.
+"""The number of open connections of each address, over all workers of a gateway, in memory that they share.
 
-Each worker has a row that it alone writes, so nothing needs a lock. An address has a column, its hash; two addresses
-share one of 16,384 by chance, which no client can bring about: the hash is Python's, with a secret of the process.
+Each worker writes only its own row, so there are no locks. The hash of an address selects one of 16,384 columns. Two
+addresses may share a column by chance, but no client can cause that: Python's hash depends on a secret.
 """
 
 import ipaddress
@@ -16,45 +16,45 @@ from lucid_gateway.kernel.env import environment
 
 logger = logging.getLogger(__name__)
 COLUMNS = 1 << 14
-# More than there are workers at a time, those that end after a reload included.
+# More than the workers that live at the same time, including those that end after a reload.
 ROWS = 8 * environment().WEB_CONCURRENCY + 8
 BYTES = 2
 IPV6_PREFIX = 64
-QUIET_SECONDS = 60.0
-MOST_NAMED = 1000
+LOG_EVERY_SECONDS = 60.0
+MAX_LOGGED = 1000
 
-# Made by the master, before it has workers.
+# The master creates this before it forks workers.
 counts = memoryview(mmap.mmap(-1, ROWS * COLUMNS * BYTES)).cast("H")
 
 
 def free_row(taken: Collection[int]) -> int:
-    """Return a row that no worker has, empty."""
+    """Return the number of a row that no worker has, after emptying it."""
     row = next((row for row in range(ROWS) if row not in taken), ROWS - 1)
     empty(row)
     return row
 
 
 def empty(row: int) -> None:
-    """Forget the connections of a worker, which is dead."""
+    """Remove the connections of a dead worker."""
     counts[row * COLUMNS : (row + 1) * COLUMNS] = memoryview(bytes(COLUMNS * BYTES)).cast("H")
 
 
 class OpenConnections:
-    """The connections of one worker, which has the row. `limit` is how many an address may have, 0 for any number."""
+    """The connections of the worker with this row. `limit` is the maximum for each address; 0 means no limit."""
 
     def __init__(self, row: int, limit: int) -> None:
         self.start, self.limit = row * COLUMNS, limit
-        self.named: dict[str, float] = {}
+        self.logged: dict[str, float] = {}
 
     def enter(self, peer: Any) -> int | None:
-        """Count a connection of the peer and return its column, -1 if nobody counts; return None if it is one too many.
+        """Count a connection and return its column, or -1 if the peer has no limit; return None if it is one too many.
 
-        `peer` is what accept() returns: an address and a port, or a text for a unix socket, which is not limited.
+        `peer` is what accept() returns: an address and a port, or a text for a Unix socket, which has no limit.
         """
         column = column_of(peer[0]) if self.limit and isinstance(peer, tuple) else -1
         if column >= 0:
             if sum(counts[column::COLUMNS]) >= self.limit:
-                self.name(peer[0])
+                self.log(peer[0])
                 return None
             counts[self.start + column] += 1
         return column
@@ -64,20 +64,20 @@ class OpenConnections:
         if column >= 0:
             counts[self.start + column] -= 1
 
-    def name(self, address: str) -> None:
-        """Name the address in the log, once a minute."""
+    def log(self, address: str) -> None:
+        """Log that the address has too many connections, at most once a minute."""
         now = time.monotonic()
-        if now - self.named.get(address, -QUIET_SECONDS) >= QUIET_SECONDS:
-            if len(self.named) >= MOST_NAMED:
-                self.named.clear()
-            self.named[address] = now
-            advice = f"MAX_CONNECTIONS_PER_ADDRESS is {self.limit}; a proxy belongs to TRUSTED_PROXIES"
+        if now - self.logged.get(address, -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
+            if len(self.logged) >= MAX_LOGGED:
+                self.logged.clear()
+            self.logged[address] = now
+            advice = f"MAX_CONNECTIONS_PER_ADDRESS is {self.limit}; list a proxy in TRUSTED_PROXIES"
             logger.warning("too many connections of an address", extra={"client": address, "advice": advice})
 
 
 @lru_cache(maxsize=4096)
 def column_of(address: str) -> int:
-    """Return the column of an address, which for IPv6 is that of its /64; -1 for a trusted proxy."""
+    """Return the column of an IPv4 address or of an IPv6 address's /64 network; -1 for a trusted proxy."""
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped:

@@ -1,4 +1,4 @@
-"""The id that follows a request through the gateway, its clusters and the log."""
+"""The id that identifies a request in the gateway, its clusters and the log."""
 
 import re
 import uuid
@@ -15,9 +15,9 @@ ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
 class RequestIDMiddleware:
-    """Gives each request an id, or keeps a trusted proxy's, and answers with it.
+    """Gives each request an id, or keeps that of a trusted proxy, and returns it in the answer.
 
-    Runs after TrustedProxyMiddleware, which has removed the header if the peer is not trusted.
+    Runs after TrustedProxyMiddleware, which removes the header unless the peer is trusted.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -28,11 +28,11 @@ class RequestIDMiddleware:
         request_id = given if ACCEPTABLE.fullmatch(given) else str(uuid.uuid4())
         record = record_of(request)
         record.request_id, record.user_agent = request_id, request.META.get("HTTP_USER_AGENT", "")
-        noted = current.set(record)
+        previous = current.set(record)
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 response = self.get_response(request)
         finally:
-            current.reset(noted)
+            current.reset(previous)
         response[HEADER] = request_id
         return response

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, with the gateway's envelope for requests that its HTTP parser refuses."""
+"""gunicorn's gevent worker, which answers requests that its HTTP parser refuses with the gateway's envelope."""
 
 import contextlib
 import errno
@@ -27,64 +27,64 @@ from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server import request_metrics
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
-from lucid_gateway.server.listener import NameOf, stop_accepting
+from lucid_gateway.server.listener import ListenerName, stop_accepting
 from lucid_gateway.server.open_connections import OpenConnections
-from lucid_gateway.server.parsed_request import KEPT, asks_to_close, check_content_type, has_body, join_cookies
+from lucid_gateway.server.parsed_request import MAX_SKIPPED, asks_to_close, check_content_type, has_body, join_cookies
 from lucid_gateway.server.worker_answers import STATUSES, closing_answer, date_of
 
 logger = logging.getLogger(__name__)
-REQUESTS_A_TURN = 8
-# A connection that was silent for so long may be closed. A proxy must close its own sooner (nginx.conf.template).
-SILENT_SECONDS = 5.0
-FAULTS_OF_OURS = (http_errors.InvalidResponseHeader, http_errors.InvalidResponseHeaderName)
+REQUESTS_PER_TURN = 8
+# An idle connection may be closed after this time. A proxy must close its connections sooner (nginx.conf.template).
+IDLE_SECONDS = 5.0
+GATEWAY_FAULTS = (http_errors.InvalidResponseHeader, http_errors.InvalidResponseHeaderName)
 
 
 class GatewayLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's logger without its access log, whose lines it prepares even where nobody reads them."""
+    """gunicorn's logger without its access log, whose lines it would prepare for nothing."""
 
     def access(self, *_: Any) -> None:
-        """Do nothing: AccessLogMiddleware writes the line."""
+        """Do nothing, because AccessLogMiddleware writes the line."""
 
 
 def peer_of(addr: Any) -> str:
-    """Return the address of a connection's other end, "" for a Unix socket."""
+    """Return the peer's address, or "" for a Unix socket."""
     return addr[0] if isinstance(addr, tuple) else ""
 
 
 def refusal_of(exc: BaseException) -> tuple[GatewayError, int]:
-    """Return the error and the status for what went wrong around the application: the client's fault, or ours."""
-    if isinstance(exc, http_errors.ParseException) and not isinstance(exc, FAULTS_OF_OURS):
+    """Return the error and the status for an exception outside the application, caused by the client or the gateway."""
+    if isinstance(exc, http_errors.ParseException) and not isinstance(exc, GATEWAY_FAULTS):
         return BadRequest("Malformed HTTP request"), STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
     return InternalError(), HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Serves each connection in a greenlet, so that waiting costs next to nothing.
+    """Serves each connection in a greenlet, so that a waiting connection costs almost nothing.
 
-    On SIGTERM it serves what the kernel has accepted, says `Connection: close` with each answer, and closes the other
-    connections once they have been silent for a while.
+    On SIGTERM it serves the connections that the kernel has accepted, sends `Connection: close` with each answer, and
+    closes the other connections after they have been idle for a while.
     """
 
-    # Of the counters in server/open_connections.py; the master sets it before it forks.
+    # The worker's row of counters in server/open_connections.py; the master sets it before it forks.
     row = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clients: dict[gevent.Greenlet, socket.socket] = {}
         self.idle: dict[gevent.Greenlet, float] = {}
-        self.told_to_stop = Event()
+        self.stop_requested = Event()
         self.patience = environment().CLIENT_TIMEOUT_SECONDS
 
     def run(self) -> None:
-        """Accept connections until SIGTERM; return when all are served, or the time for that is over."""
+        """Accept connections until SIGTERM; return when all are served or the graceful timeout is over."""
         self.connections = OpenConnections(self.row, environment().MAX_CONNECTIONS_PER_ADDRESS)
         pool = Pool(self.worker_connections)
-        servers = [self.serving(listener, pool) for listener in self.sockets]
+        servers = [self.start_server(listener, pool) for listener in self.sockets]
         while self.alive:
             self.notify()
-            self.told_to_stop.wait(1.0)
+            self.stop_requested.wait(1.0)
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        gevent.spawn(self.close_silent)
+        gevent.spawn(self.keep_closing_idle)
         stop_accepting(servers, self.notify, deadline)
         while pool and time.monotonic() < deadline:
             self.notify()
@@ -93,17 +93,17 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             logger.warning("connections cut at the end of the time to stop", extra={"error": f"{len(pool)} left"})
             pool.kill(timeout=1.0)
 
-    def serving(self, listener: Any, pool: Pool) -> StreamServer:
-        """Start accepting the listener's connections, each into a greenlet of the pool."""
+    def start_server(self, listener: Any, pool: Pool) -> StreamServer:
+        """Start accepting the listener's connections, each in a greenlet of the pool."""
         listener.setblocking(1)
-        server = StreamServer(listener, handle=partial(self.handle, NameOf(listener)), spawn=pool)
+        server = StreamServer(listener, handle=partial(self.handle, ListenerName(listener)), spawn=pool)
         if self.cfg.workers > 1:
             server.max_accept = 1
         server.start()
         return server
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        """Serve a connection to its end; one too many of an address is closed before a byte is read."""
+        """Serve a connection to its end; if its address has too many, close it before a byte is read."""
         column = self.connections.enter(addr)
         if column is None:
             metrics.REFUSED.labels("too_many_connections").inc()
@@ -119,17 +119,18 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             self.connections.leave(column)
 
     def load_wsgi(self) -> None:
-        """Load the application. One with a method `refusal_to` is asked before an environ is made: from the peer's
-        address and the header fields it returns an answer (`status`, `headers`, `body`) for whom it does not serve.
+        """Load the application. If it has a method `refusal_to`, the worker calls that before it builds the environ. It
+        takes the peer's address, the header fields and the record; it returns None or an answer (`status`, `headers`,
+        `body`).
         """
         super().load_wsgi()
         metrics.WORKERS.set(1)
         self.refusal_to = getattr(self.wsgi, "refusal_to", None)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
-        """Refuse whom the application does not serve, and what Django's request would not survive; then serve."""
-        if req.req_number % REQUESTS_A_TURN == 0:
-            gevent.sleep(0)  # who sends the next request before it reads the answer never makes the worker wait
+        """Refuse clients that the application does not serve, and headers on which Django would fail; then serve."""
+        if req.req_number % REQUESTS_PER_TURN == 0:
+            gevent.sleep(0)  # a client that pipelines requests would otherwise keep the worker to itself
         record = RequestRecord(client_address=peer_of(addr))
         if self.refusal_to is not None:
             refusal = self.refusal_to(record.client_address, req.headers, record)
@@ -142,8 +143,8 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         return self.serve(listener_name, req, sock, addr, record)
 
     def serve(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any, record: RequestRecord) -> Any:
-        """Serve the request; a client that does not read its answer is cut off with a reset."""
-        # gunicorn answers in the client's version, be it HTTP/1.9 (RFC 9110, section 2.5).
+        """Serve the request; reset the connection of a client that does not read its answer."""
+        # gunicorn would answer in the client's version, even HTTP/1.9 (RFC 9110, section 2.5).
         req.version = min(req.version, (1, 1))
         patient = PatientSocket(sock, self.patience, record)
         req.unreader.sock = patient
@@ -155,7 +156,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             raise StopIteration from None
         except StopIteration:
             if req.unread():
-                end_gently(sock, req.to_be_taken())
+                end_gently(sock, req.bytes_to_drain())
             raise
         finally:
             req.unreader.sock = sock
@@ -163,7 +164,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
                 sock.settimeout(None)
 
     def refuse(self, req: Any, sock: socket.socket, refusal: Any) -> bool:
-        """Write the answer in one piece; a body is not read: the connection ends."""
+        """Write the answer in one piece. The connection ends if the request has a body, which is not read."""
         close = not self.alive or req.should_close() or has_body(req.headers)
         fields = [
             ("Date", date_of(int(time.time()))), ("Connection", "close" if close else "keep-alive"), *refusal.headers
@@ -176,7 +177,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """Bound the wait for the next request's header block, the first one included."""
+        """Limit the wait for the header block of the next request, including the first one."""
         self.idle[gevent.getcurrent()] = time.monotonic()
         try:
             with gevent.Timeout(self.cfg.keepalive, False):
@@ -185,29 +186,29 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             del self.idle[gevent.getcurrent()]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Wake the main loop: requests under way are finished, and what clients may be sending is waited for."""
+        """Wake the main loop, which finishes the requests in progress and those that clients may be sending."""
         super().handle_exit(sig, frame)
-        self.told_to_stop.set()
+        self.stop_requested.set()
 
-    def close_silent(self) -> None:
-        """Close the connections without a request as they become silent, until the worker ends.
+    def keep_closing_idle(self) -> None:
+        """Close connections as they become idle, until the worker ends.
 
-        A client may be sending on a connection that has just been used: it hears of the end with its next answer.
+        A client may be sending on a recently used connection; its next answer will have `Connection: close`.
         """
         while True:
-            self.close_idle(since=time.monotonic() - SILENT_SECONDS)
+            self.close_idle(since=time.monotonic() - IDLE_SECONDS)
             gevent.sleep(0.1)
 
     def close_idle(self, *, since: float) -> None:
-        """Stop reading from connections without a request since then; one that has just arrived is read and served."""
+        """Stop reading from connections without a request since that monotonic time, unless one has just arrived."""
         for greenlet in [greenlet for greenlet, began in self.idle.items() if began <= since]:
             with contextlib.suppress(OSError, KeyError):
-                # Else the client of a request that is there, but not read yet, would look as if it had left.
+                # Otherwise the client of a request that has arrived unread would seem to have left.
                 if not is_readable(self.clients[greenlet]):
                     stop_reading(self.clients[greenlet])
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer what went wrong before or around the application, and close the connection."""
+        """Answer an error outside the application, and close the connection."""
         record = RequestRecord(client_address=peer_of(addr))
         record.request_id = str(uuid.uuid4())
         error, status = refusal_of(exc)
@@ -224,4 +225,4 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             if failure.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 logger.warning("answer not written", extra={"error": str(failure)})
         else:
-            end_gently(client, KEPT)
+            end_gently(client, MAX_SKIPPED)

@@ -1,4 +1,4 @@
-"""The answers that the worker writes itself, before or around the application."""
+"""The answers that the worker writes itself, outside the application."""
 
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,7 +23,6 @@ class NamelessResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships n
     """gunicorn's answer without its `Server` field, which tells attackers what to try."""
 
     def default_headers(self) -> list[str]:
-        """Return the status line and gunicorn's own fields."""
         return [line for line in super().default_headers() if not line.startswith("Server:")]
 
 
@@ -32,12 +31,12 @@ wsgi.Response = NamelessResponse
 
 @lru_cache(maxsize=1)
 def date_of(second: int) -> str:
-    """Return the Date field, made once a second."""
+    """Return the value of the Date field, which is computed once a second."""
     return str(http_date(second))
 
 
 def closing_answer(status: int, error: GatewayError, request_id: str) -> bytes:
-    """Return a whole answer in the envelope that ends its connection."""
+    """Return a complete answer with the error's envelope, which closes the connection."""
     body = error_body(error, request_id)
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

@@ -1,1 +1,1 @@
-"""What the gateway adds to Django's backend for SQLite."""
+"""The gateway's additions to Django's backend for SQLite."""

@@ -1,7 +1,7 @@
-"""Django's backend for SQLite, with a wait for the write lock that stops nobody else.
+"""Django's backend for SQLite, with a wait for the write lock that does not block other requests.
 
-SQLite's own wait (`sqlite3_busy_timeout`) sleeps in C, and with it all greenlets of a worker. Here the lock is asked
-for without a wait, and asked for again after a sleep in which a worker serves its other requests.
+SQLite's own wait (`sqlite3_busy_timeout`) sleeps in C and blocks all greenlets of a worker. This backend tries to get
+the lock without waiting, sleeps while the worker serves other requests, and tries again.
 """
 
 import sqlite3
@@ -18,10 +18,10 @@ WAIT_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.025
 
 
-def patiently(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Return what the call returns, once it gets the lock; raise sqlite3.OperationalError after five seconds without.
+def retry_while_locked(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Return the call's result once it gets the lock; raise sqlite3.OperationalError after five seconds.
 
-    A statement, or a commit, that does not get the lock has done nothing.
+    A retry is safe, because a statement or a commit that does not get the lock has no effect.
     """
     deadline, pause = time.monotonic() + WAIT_SECONDS, FIRST_PAUSE
     while True:
@@ -35,41 +35,34 @@ def patiently(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def is_busy(error: sqlite3.OperationalError) -> bool:
-    """Return whether another connection holds the lock. A transaction that began to read before the other one wrote
-    (SQLITE_BUSY_SNAPSHOT) never gets it.
+    """Return whether another connection has the lock. SQLITE_BUSY_SNAPSHOT does not count: a transaction that began to
+    read before another one wrote never gets the lock.
     """
-    code: int = getattr(error, "sqlite_errorcode", 0)  # its lowest byte is the primary result code
+    code: int = getattr(error, "sqlite_errorcode", 0)  # the lowest byte is the primary result code
     return code & 0xFF == sqlite3.SQLITE_BUSY and code != sqlite3.SQLITE_BUSY_SNAPSHOT
 
 
 class PatientConnection(sqlite3.Connection):
-    """A connection that waits so; its cursors are Django's."""
+    """A connection that retries while the database is locked; Django chooses the class of its cursors."""
 
     def execute(self, *args: Any) -> sqlite3.Cursor:
-        """Execute a statement."""
-        return patiently(super().execute, *args)
+        return retry_while_locked(super().execute, *args)
 
     def commit(self) -> None:
-        """Commit."""
-        patiently(super().commit)
+        retry_while_locked(super().commit)
 
 
 class PatientCursor(SQLiteCursorWrapper):
-    """A cursor that waits so. `executemany` does not wait: half of it may be done when it meets the lock."""
+    """A cursor that retries while the database is locked, except in `executemany`, of which a part may be done."""
 
     def execute(self, query: str, params: Any = None) -> Any:
-        """Execute a statement."""
-        return patiently(super().execute, query, params)
+        return retry_while_locked(super().execute, query, params)
 
 
 class DatabaseWrapper(SQLiteDatabaseWrapper):
-    """A connection to SQLite that stops no other greenlet."""
-
     def get_connection_params(self) -> dict[str, Any]:
-        """Return the arguments of sqlite3.connect."""
         return super().get_connection_params() | {"factory": PatientConnection, "timeout": 0}
 
     def create_cursor(self, name: str | None = None) -> PatientCursor:
-        """Return a cursor."""
         cursor: PatientCursor = self.connection.cursor(factory=PatientCursor)
         return cursor

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from lucid_gateway.server.client_socket import BYTES_A_TURN, PatientSocket
+from lucid_gateway.server.client_socket import BYTES_PER_TURN, PatientSocket
 
 MIB = 1024 * 1024
 MUCH = 32 * MIB
 # A turn ends with the call that fills it, so it may be nearly twice as long.
-LEAST_TURNS = MUCH // (2 * BYTES_A_TURN)
+LEAST_TURNS = MUCH // (2 * BYTES_PER_TURN)
 
 
 def turns_of_others(work: Callable[[], None]) -> int:
