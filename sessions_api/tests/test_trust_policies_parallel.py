@@ -49,11 +49,11 @@ def test_a_worker_answers_others_while_it_reads_hostile_conditions(gateway: Gate
     with connections(gateway, 4) as opened:
         (_, busy), idle = opened[0], next(other for pid, other in opened[1:] if pid == opened[0][0])
         with ThreadPoolExecutor(1) as threads:
-            refusal = threads.submit(lambda: (busy.send(hostile), busy.read()))
+            refusal = threads.submit(lambda: (busy.send(hostile), busy.read_answer()))
             while not refusal.done():
                 asked = time.monotonic()
                 idle.send(LIVE)
-                assert idle.read().status == 200
+                assert idle.read_answer().status == 200
                 waits.append(time.monotonic() - asked)
     _, answer = refusal.result()
     assert (answer.status, answer.code) == (422, "1003")
