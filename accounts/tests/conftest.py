@@ -243,6 +243,6 @@ def page(admin: User) -> Client:
 
 
 @pytest.fixture
-def above(super_admin: User) -> Client:
+def super_admin_page(super_admin: User) -> Client:
     """The browser of the super admin, signed in to the operator pages."""
     return signed_in(super_admin)

@@ -1,4 +1,4 @@
-"""What the tests of the operator pages share: a browser that is signed in, and what one does with it."""
+"""Helpers for the tests of the operator pages: a signed-in browser, and steps that operators take in it."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from lucid_gateway.audit.models import AuditEvent
 
 
 def browser(**extra: Any) -> Client:
-    """Return a browser that nobody has signed in with."""
+    """Return a browser without a session."""
     return Client(HTTP_HOST="testserver", **extra)
 
 
 def signed_in(user: User) -> Client:
-    """Return a browser that the user has signed in with."""
+    """Return a browser with a session of the user."""
     client = browser()
     client.force_login(user)
     return client
 
 
 def user_page(user: User) -> str:
-    """Return the path of the page of a user."""
+    """Return the path of the user's page."""
     return f"/admin/accounts/user/{user.pk}/change/"
 
 
 def choose(client: Client, action: str, *rows: Any, model: str = "user", query: str = "", **form: Any) -> Any:
-    """Choose an action for rows; return the page that asks."""
+    """Choose an action for rows; return the page that asks for confirmation."""
     data = {"action": action, "_selected_action": [str(row.pk) for row in rows]} | form
     return client.post(f"/admin/accounts/{model}/{query}", data, follow=True)
 
@@ -39,7 +39,6 @@ def act(client: Client, action: str, *rows: Any, **options: Any) -> list[str]:
 
 
 def messages_of(response: Any) -> list[str]:
-    """Return the messages on a page."""
     return [str(message) for message in response.context["messages"]]
 
 

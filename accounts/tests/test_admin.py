@@ -1,4 +1,4 @@
-"""The operator pages: who gets in, and what all of them have in common."""
+"""The operator pages: access, and what all pages have in common."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_staff_sign_in_with_email_and_password(admin: User) -> None:
 
 
 @pytest.mark.parametrize("case", ["wrong password", "no staff", "locked", "deactivated"])
-def test_nobody_else_signs_in_and_all_are_told_the_same(admin: User, case: str) -> None:
+def test_all_failed_logins_get_the_same_message(admin: User, case: str) -> None:
     User.objects.update(role=Role.NODE_OPERATOR if case == "no staff" else Role.ADMIN, is_active=case != "deactivated")
     if case == "locked":
         lock_user(User.objects.get(), reason="", by="")
@@ -54,11 +54,11 @@ def test_a_form_without_its_csrf_token_is_refused(admin: User) -> None:
     assert client.post("/admin/login/", {"username": admin.email, "password": PASSWORD}).status_code == 403
 
 
-def test_each_page_is_there_for_staff(page: Client, owner: User, tokens: TokenPair) -> None:
+def test_staff_can_open_every_page(page: Client, owner: User, tokens: TokenPair) -> None:
     assert {path: page.get(path).status_code for path in PAGES} == dict.fromkeys(PAGES, 200)
 
 
-def test_others_are_sent_to_the_login(node_operator: User) -> None:
+def test_other_users_are_redirected_to_the_login(node_operator: User) -> None:
     others = (browser(), signed_in(node_operator))
 
     for path in [*PAGES, "/admin/accounts/user/x/change/", "/admin/no/such/page/"]:
@@ -66,52 +66,52 @@ def test_others_are_sent_to_the_login(node_operator: User) -> None:
             assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
 
 
-def test_no_link_leads_nowhere(page: Client) -> None:
+def test_the_pages_do_not_link_to_a_site(page: Client) -> None:
     assert "View site" not in page.get("/admin/").content.decode()
 
 
-def test_an_access_token_is_no_session(tokens: TokenPair) -> None:
+def test_an_access_token_does_not_open_the_pages(tokens: TokenPair) -> None:
     client = browser(headers={"Authorization": f"Bearer {tokens.access}"})
 
     assert client.get("/admin/").status_code == 302
 
 
-def test_a_session_is_no_access_token(page: Client) -> None:
+def test_a_session_does_not_open_the_api(page: Client) -> None:
     assert page.get("/api/v1/users/me").status_code == 401
 
 
 @pytest.mark.parametrize(
     "change", [{"role": Role.USER}, {"role": Role.NODE_OPERATOR}, {"is_active": False}], ids=["user", "operator", "off"]
 )
-def test_a_demoted_or_deactivated_admin_is_out_at_once(page: Client, admin: User, change: dict[str, Any]) -> None:
+def test_a_demoted_or_deactivated_admin_loses_access(page: Client, admin: User, change: dict[str, Any]) -> None:
     User.objects.update(**change)
 
     assert page.get("/admin/").status_code == 302
 
 
-def test_a_locked_admin_is_out_at_once(page: Client, admin: User) -> None:
+def test_a_locked_admin_loses_access(page: Client, admin: User) -> None:
     lock_user(admin, reason="", by="")
 
     assert page.get("/admin/").status_code == 302
 
 
-def test_every_column_sorts(page: Client, tokens: TokenPair) -> None:
+def test_lists_can_be_sorted_by_every_column(page: Client, tokens: TokenPair) -> None:
     for path in LISTS:
         for order in range(9):
             assert page.get(f"{path}?o={order}").status_code == 200
 
 
-def test_every_filter_tells_how_many_rows_it_would_leave(page: Client, tokens: TokenPair) -> None:
+def test_every_filter_shows_its_number_of_rows(page: Client, tokens: TokenPair) -> None:
     record("login.failed")
 
     for path in LISTS:
         assert page.get(f"{path}?_facets=True").status_code == 200
 
 
-def test_secrets_are_nowhere(above: Client, owner: User, tokens: TokenPair) -> None:
+def test_no_page_shows_a_secret(super_admin_page: Client, owner: User, tokens: TokenPair) -> None:
     row = IssuedToken.objects.first()
     pages = [*PAGES, user_page(owner), f"/admin/accounts/issuedtoken/{row.jti}/change/"]
-    shown = "".join(above.get(path).content.decode() for path in pages)
+    shown = "".join(super_admin_page.get(path).content.decode() for path in pages)
 
     assert owner.password not in shown
     assert "argon2" not in shown
@@ -119,28 +119,28 @@ def test_secrets_are_nowhere(above: Client, owner: User, tokens: TokenPair) -> N
     assert tokens.refresh.rpartition(".")[2] not in shown
 
 
-def test_nobody_adds_or_deletes(above: Client, owner: User, tokens: TokenPair) -> None:
+def test_no_row_can_be_added_or_deleted(super_admin_page: Client, owner: User, tokens: TokenPair) -> None:
     row = IssuedToken.objects.first()
 
     for path in ("user/add/", f"user/{owner.pk}/delete/", "issuedtoken/add/", f"issuedtoken/{row.jti}/delete/"):
-        assert above.get(f"/admin/accounts/{path}").status_code == 403
+        assert super_admin_page.get(f"/admin/accounts/{path}").status_code == 403
     for model in ("user", "issuedtoken"):
-        assert "delete_selected" not in above.get(f"/admin/accounts/{model}/").content.decode()
+        assert "delete_selected" not in super_admin_page.get(f"/admin/accounts/{model}/").content.decode()
 
 
-def test_groups_that_would_mean_nothing_are_not_offered(above: Client) -> None:
-    assert above.get("/admin/auth/group/").status_code == 404
-    assert "Groups" not in above.get("/admin/").content.decode()
+def test_groups_are_not_offered_because_they_have_no_effect(super_admin_page: Client) -> None:
+    assert super_admin_page.get("/admin/auth/group/").status_code == 404
+    assert "Groups" not in super_admin_page.get("/admin/").content.decode()
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "{{ 7 }}"])
-def test_what_users_call_themselves_is_shown_as_text(page: Client, owner: User, text: str) -> None:
+def test_names_of_users_are_escaped(page: Client, owner: User, text: str) -> None:
     User.objects.filter(pk=owner.pk).update(first_name=text)
 
     assert "<script>alert" not in page.get(user_page(owner)).content.decode()
 
 
-def test_the_pages_are_not_kept_or_framed(page: Client) -> None:
+def test_the_pages_are_not_cached_or_framed(page: Client) -> None:
     response = page.get("/admin/")
 
     assert response["X-Frame-Options"] == "DENY"

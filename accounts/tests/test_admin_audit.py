@@ -1,4 +1,4 @@
-"""GET /admin/audit: filters, pages and exports; and that nothing in the log can be changed."""
+"""GET /admin/audit: filters, pages and exports; and the log is append-only."""
 
 import csv
 import io
@@ -22,13 +22,13 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def token(super_admin: User) -> str:
-    """The access token of one who may read the log."""
+    """An access token that may read the log."""
     return issue_tokens(super_admin).access
 
 
 @pytest.fixture
 def log(db: None) -> None:
-    """Seven events, an hour apart, that differ in all that can be asked for; they are known by `details.n`."""
+    """Seven events, an hour apart, that differ in every filterable field; `details.n` identifies them."""
     rows: list[dict[str, Any]] = [
         {"type": "login.succeeded", "actor": "ada", "subject": "ada", "address": "192.0.2.1", "request_id": "r-0"},
         {"type": "login.failed", "subject": "ada", "outcome": FAILURE, "address": "192.0.2.2", "request_id": "r-1"},
@@ -49,12 +49,12 @@ def ask(api: ApiClient, token: str, query: str = "") -> Any:
 
 
 def numbers(response: Any) -> list[int]:
-    """Return which events of the log a page shows."""
+    """Return the numbers (`details.n`) of the events on a page."""
     return [event["details"]["n"] for event in response.json()["events"]]
 
 
 @pytest.mark.usefixtures("log")
-def test_filters_leave_what_they_name(api: ApiClient, token: str) -> None:
+def test_filters_select_the_matching_events(api: ApiClient, token: str) -> None:
     found: dict[str, list[int]] = {
         "": [0, 1, 2, 3, 4, 5, 6],
         "type=login.failed": [1],
@@ -89,7 +89,7 @@ def test_filters_leave_what_they_name(api: ApiClient, token: str) -> None:
 
 
 @pytest.mark.usefixtures("log")
-def test_an_event_is_shown_with_all_that_is_known(api: ApiClient, token: str) -> None:
+def test_an_event_is_shown_with_all_fields(api: ApiClient, token: str) -> None:
     [event] = ask(api, token, "type=login.failed").json()["events"]
 
     assert event.pop("event_id") == str(AuditEvent.objects.get(type="login.failed").pk)
@@ -100,7 +100,7 @@ def test_an_event_is_shown_with_all_that_is_known(api: ApiClient, token: str) ->
 
 
 @pytest.mark.usefixtures("log")
-def test_the_newest_come_first_and_pages_hold_each_once(api: ApiClient, token: str) -> None:
+def test_the_newest_events_come_first_and_each_is_on_one_page(api: ApiClient, token: str) -> None:
     pages = [ask(api, token, f"limit=3&page={page}") for page in (1, 2, 3, 4)]
 
     assert [numbers(page) for page in pages] == [[6, 5, 4], [3, 2, 1], [0], []]
@@ -109,7 +109,7 @@ def test_the_newest_come_first_and_pages_hold_each_once(api: ApiClient, token: s
     ]
 
 
-def test_events_of_one_moment_are_on_one_page_each(api: ApiClient, token: str) -> None:
+def test_events_with_the_same_time_are_on_one_page_each(api: ApiClient, token: str) -> None:
     AuditEvent.objects.bulk_create(AuditEvent(type="twin", created_at=NOON) for _ in range(10))
 
     pages = [ask(api, token, f"limit=3&page={page}").json()["events"] for page in (1, 2, 3, 4)]
@@ -117,7 +117,7 @@ def test_events_of_one_moment_are_on_one_page_each(api: ApiClient, token: str) -
     assert len({event["event_id"] for page in pages for event in page}) == 10
 
 
-def test_what_the_query_may_not_say_is_refused(api: ApiClient, token: str) -> None:
+def test_an_invalid_query_is_refused(api: ApiClient, token: str) -> None:
     rules = {
         "outcome=perhaps": "1003", "since=soon": "1008", "until=2026-13-01T00:00:00Z": "1008", "sort=type": "1003",
         "format=xml": "1003", "type=" + "a" * 41: "1004", "actor=" + "a" * 65: "1004", "address=" + "1" * 46: "1004",
@@ -141,7 +141,7 @@ def export(api: ApiClient, token: str, query: str) -> tuple[Any, str]:
 
 
 @pytest.mark.usefixtures("log")
-def test_json_lines_hold_all_that_match_the_oldest_first(api: ApiClient, token: str) -> None:
+def test_json_lines_contain_all_matching_events_oldest_first(api: ApiClient, token: str) -> None:
     response, text = export(api, token, "format=jsonl&type=login.&limit=1&page=9")
 
     assert response["Content-Type"] == "application/jsonl"
@@ -154,7 +154,7 @@ def test_json_lines_hold_all_that_match_the_oldest_first(api: ApiClient, token: 
 
 
 @pytest.mark.usefixtures("log")
-def test_csv_holds_all_that_match_the_oldest_first(api: ApiClient, token: str) -> None:
+def test_csv_contains_all_matching_events_oldest_first(api: ApiClient, token: str) -> None:
     response, text = export(api, token, "format=csv&subject=ada&sort=-created_at")
 
     assert response["Content-Type"] == "text/csv; charset=utf-8"
@@ -171,7 +171,7 @@ def keys_of(**fields: str) -> list[Any]:
     return list(AuditEvent.objects.filter(**fields).order_by("created_at").values_list("pk", flat=True))
 
 
-def test_no_user_agent_turns_into_a_formula_or_another_cell(api: ApiClient, token: str) -> None:
+def test_no_user_agent_becomes_a_formula_or_a_second_cell(api: ApiClient, token: str) -> None:
     user_agents = ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", 'a","b', "two\nlines", "Ünïcode ☂"]
     AuditEvent.objects.bulk_create(
         AuditEvent(type="test", user_agent=text, created_at=NOON + timedelta(hours=number))
@@ -199,7 +199,7 @@ def test_an_export_is_audited_and_reading_is_not(api: ApiClient, super_admin: Us
     assert event.request_id == response["X-Request-ID"]
 
 
-def test_an_export_is_longer_than_any_page(api: ApiClient, token: str) -> None:
+def test_an_export_can_be_longer_than_a_page(api: ApiClient, token: str) -> None:
     AuditEvent.objects.bulk_create(AuditEvent(type="many", created_at=NOON, details={"n": n}) for n in range(2500))
 
     lines = export(api, token, "format=jsonl&type=many")[1].splitlines()
@@ -210,7 +210,7 @@ def test_an_export_is_longer_than_any_page(api: ApiClient, token: str) -> None:
 # Append-only
 
 
-def test_what_is_written_stays_as_it_is(db: None) -> None:
+def test_events_cannot_be_changed_or_deleted(db: None) -> None:
     event = record("user.locked", subject="ada", reason="stolen laptop")
     before = list(AuditEvent.objects.values())
     event.actor = "somebody else"
@@ -232,7 +232,7 @@ def test_what_is_written_stays_as_it_is(db: None) -> None:
         assert list(AuditEvent.objects.values()) == before
 
 
-def test_the_api_only_reads_it(api: ApiClient, token: str) -> None:
+def test_the_api_only_reads_the_log(api: ApiClient, token: str) -> None:
     answers = [api.send(method, "/admin/audit", {}, token=token) for method in ("post", "put", "patch", "delete")]
 
     assert [(answer.status_code, error_code(answer)) for answer in answers] == [(405, "4003")] * 4

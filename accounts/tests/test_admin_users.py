@@ -42,7 +42,7 @@ def act(api: ApiClient, token: str, action: str, user_id: object, data: Any = No
 
 
 def event_of(response: Any, kind: str) -> AuditEvent:
-    """Return the one event of the type, after checking that it is of the request."""
+    """Return the one event of the type, after checking that it has the id of the request."""
     event = AuditEvent.objects.get(type=kind)
     assert (event.request_id, event.address) == (response["X-Request-ID"], "127.0.0.1")
     return event
@@ -51,7 +51,7 @@ def event_of(response: Any, kind: str) -> AuditEvent:
 # The list
 
 
-def test_the_list_shows_what_staff_needs_to_know(api: ApiClient, owner: User, token: str) -> None:
+def test_the_list_shows_the_fields_that_staff_need(api: ApiClient, owner: User, token: str) -> None:
     lock_user(owner, reason="stolen laptop", by="manage.py")
 
     response = ask(api, token)
@@ -65,7 +65,7 @@ def test_the_list_shows_what_staff_needs_to_know(api: ApiClient, owner: User, to
     assert owner.password not in response.content.decode()
 
 
-def test_a_deleted_user_is_listed_without_a_person(api: ApiClient, owner: User, token: str) -> None:
+def test_a_deleted_user_is_listed_without_personal_data(api: ApiClient, owner: User, token: str) -> None:
     delete_account(owner)
 
     [row] = ask(api, token, is_active="false").json()["users"]
@@ -76,7 +76,7 @@ def test_a_deleted_user_is_listed_without_a_person(api: ApiClient, owner: User, 
 
 @pytest.fixture
 def crowd(admin: User) -> None:
-    """Users who differ in all that can be asked for; with the admin they are six."""
+    """Users who differ in every filterable field; with the admin they are six."""
     now = timezone.now()
     rows: list[dict[str, Any]] = [
         {"username": "ada", "first_name": "Ada", "last_login": now - timedelta(hours=2)},
@@ -92,7 +92,7 @@ def crowd(admin: User) -> None:
 
 
 @pytest.mark.usefixtures("crowd")
-def test_filters_leave_what_they_name(api: ApiClient, token: str) -> None:
+def test_filters_select_the_matching_users(api: ApiClient, token: str) -> None:
     found: dict[str, list[str]] = {
         "role=node_operator": ["carol"],
         "role=admin": ["admin"],
@@ -123,7 +123,7 @@ def test_filters_leave_what_they_name(api: ApiClient, token: str) -> None:
 
 
 @pytest.mark.usefixtures("crowd")
-def test_the_list_is_sorted_as_asked_for_the_newest_first_by_default(api: ApiClient, token: str) -> None:
+def test_the_list_can_be_sorted_and_is_newest_first_by_default(api: ApiClient, token: str) -> None:
     orders = {
         "-created_at": ["ada", "bob", "carol", "d_ve", "erin", "admin"],
         "created_at": ["admin", "erin", "d_ve", "carol", "bob", "ada"],
@@ -140,7 +140,7 @@ def test_the_list_is_sorted_as_asked_for_the_newest_first_by_default(api: ApiCli
 
 
 @pytest.mark.usefixtures("crowd")
-def test_pages_hold_everyone_once(api: ApiClient, token: str) -> None:
+def test_each_user_is_on_one_page(api: ApiClient, token: str) -> None:
     pages = [ask(api, token, sort="username", limit=4, page=page).json() for page in (1, 2, 3)]
 
     names = [[row["username"] for row in page["users"]] for page in pages]
@@ -156,7 +156,7 @@ def test_an_empty_list_has_no_pages(api: ApiClient, token: str) -> None:
     assert body == {"users": [], "pagination": {"page": 1, "limit": 20, "total": 0, "pages": 0}}
 
 
-def test_what_the_query_may_not_say_is_refused(api: ApiClient, token: str) -> None:
+def test_an_invalid_query_is_refused(api: ApiClient, token: str) -> None:
     rules = {
         "role=king": "1003", "locked=perhaps": "1003", "is_active=2": "1003", "q=" + "a" * 101: "1004",
         "page=0": "1004", "page=-1": "1004", "page=x": "1003", "page=1.5": "1003", "page=1000001": "1004",
@@ -188,7 +188,7 @@ def test_a_lock_stops_the_user_until_the_unlock(
     assert api.send("get", "/users/me", token=issue_tokens(owner).access).status_code == 200
 
 
-def test_a_lock_may_end_by_itself(api: ApiClient, owner: User, token: str) -> None:
+def test_a_lock_can_expire(api: ApiClient, owner: User, token: str) -> None:
     response = act(api, token, "lock", owner.pk, REASON | {"until": "2999-01-31T14:00:00+02:00"})
 
     assert response.json()["locked_until"] == "2999-01-31T12:00:00Z"
@@ -196,7 +196,7 @@ def test_a_lock_may_end_by_itself(api: ApiClient, owner: User, token: str) -> No
     assert owner.locked_until == datetime(2999, 1, 31, 12, tzinfo=UTC)
 
 
-def test_a_lock_has_a_reason_and_an_end_that_is_to_come(api: ApiClient, owner: User, token: str) -> None:
+def test_a_lock_needs_a_reason_and_an_end_in_the_future(api: ApiClient, owner: User, token: str) -> None:
     rules: list[tuple[dict[str, Any], str]] = [
         ({}, "1002"),
         ({"reason": ""}, "1002"),
@@ -226,7 +226,7 @@ def test_a_lock_and_an_unlock_are_audited(api: ApiClient, owner: User, admin: Us
 # Roles and tokens
 
 
-def test_another_role_ends_the_tokens_that_still_say_otherwise(
+def test_a_change_of_role_ends_the_tokens_with_the_old_role(
     api: ApiClient, owner: User, tokens: TokenPair, super_admin: User, super_token: str
 ) -> None:
     response = act(api, super_token, "role", owner.pk, {"role": "node_operator"})
@@ -240,7 +240,7 @@ def test_another_role_ends_the_tokens_that_still_say_otherwise(
 
 
 @pytest.mark.parametrize("role", ["super_admin", "user"])
-def test_nobody_changes_their_own_role(api: ApiClient, super_admin: User, super_token: str, role: str) -> None:
+def test_staff_cannot_change_their_own_role(api: ApiClient, super_admin: User, super_token: str, role: str) -> None:
     response = act(api, super_token, "role", super_admin.pk, {"role": role})
 
     assert response.status_code == 403
@@ -249,21 +249,21 @@ def test_nobody_changes_their_own_role(api: ApiClient, super_admin: User, super_
     assert api.send("get", "/users/me", token=super_token).status_code == 200
 
 
-def test_an_admin_gives_no_roles(api: ApiClient, owner: User, admin: User, token: str) -> None:
+def test_an_admin_cannot_change_roles(api: ApiClient, owner: User, admin: User, token: str) -> None:
     answers = [act(api, token, "role", user.pk, {"role": "super_admin"}) for user in (owner, admin)]
 
     assert [(answer.status_code, error_code(answer)) for answer in answers] == [(403, "2004")] * 2
     assert not User.objects.filter(role=Role.SUPER_ADMIN).exists()
 
 
-def test_a_role_is_one_of_the_four(api: ApiClient, owner: User, super_token: str) -> None:
+def test_an_unknown_role_is_refused(api: ApiClient, owner: User, super_token: str) -> None:
     codes = [error_code(act(api, super_token, "role", owner.pk, data)) for data in ({"role": "king"}, {})]
 
     assert codes == ["1003", "1002"]
     assert User.objects.get(pk=owner.pk).role == "user"
 
 
-def test_revoking_ends_all_tokens_and_no_key(
+def test_revoking_tokens_ends_all_tokens_but_no_api_key(
     api: ApiClient, owner: User, tokens: TokenPair, admin: User, token: str
 ) -> None:
     key = create_api_key(owner, name="key", permissions=["user:read"])[1]
@@ -277,11 +277,11 @@ def test_revoking_ends_all_tokens_and_no_key(
     assert (event.actor, event.subject, event.details) == (str(admin.pk), str(owner.pk), {"tokens": 2})
 
 
-# Whom one may touch
+# Who may act on whom
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
-def test_an_admin_touches_no_other_staff(api: ApiClient, token: str, role: Role) -> None:
+def test_an_admin_cannot_act_on_other_staff(api: ApiClient, token: str, role: Role) -> None:
     colleague = make_user("colleague", role)
     before = User.objects.values().get(pk=colleague.pk)
 
@@ -293,7 +293,7 @@ def test_an_admin_touches_no_other_staff(api: ApiClient, token: str, role: Role)
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
-def test_a_super_admin_touches_all_staff(api: ApiClient, super_token: str, role: Role) -> None:
+def test_a_super_admin_can_act_on_all_staff(api: ApiClient, super_token: str, role: Role) -> None:
     colleague = make_user("colleague", role)
     actions = {"lock": REASON, "unlock": {}, "revoke-tokens": {}, "role": {"role": "user"}}
 
@@ -305,7 +305,7 @@ def test_a_super_admin_touches_all_staff(api: ApiClient, super_token: str, role:
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
 @pytest.mark.parametrize("by_key", [False, True])
-def test_nobody_locks_their_own_account(api: ApiClient, db: None, role: Role, by_key: bool) -> None:
+def test_staff_cannot_lock_their_own_account(api: ApiClient, db: None, role: Role, by_key: bool) -> None:
     operator = make_user("operator", role)
     key = create_api_key(operator, name="key", permissions=["admin:write", "user:read"])[1]
     headers = {"X-API-Key": key} if by_key else {"Authorization": f"Bearer {issue_tokens(operator).access}"}
@@ -318,7 +318,7 @@ def test_nobody_locks_their_own_account(api: ApiClient, db: None, role: Role, by
     assert not AuditEvent.objects.filter(type="user.locked").exists()
 
 
-def test_nobody_demotes_themselves(api: ApiClient, super_admin: User, super_token: str) -> None:
+def test_a_super_admin_cannot_demote_themselves(api: ApiClient, super_admin: User, super_token: str) -> None:
     response = act(api, super_token, "role", super_admin.pk, {"role": "user"})
 
     assert (response.status_code, error_code(response)) == (403, "2004")
@@ -326,7 +326,7 @@ def test_nobody_demotes_themselves(api: ApiClient, super_admin: User, super_toke
     assert super_admin.role == "super_admin"
 
 
-def test_an_unknown_user_is_404_and_what_is_no_uuid_422(api: ApiClient, super_token: str) -> None:
+def test_an_unknown_user_is_404_and_a_malformed_id_422(api: ApiClient, super_token: str) -> None:
     actions = {"lock": REASON, "unlock": {}, "revoke-tokens": {}, "role": {"role": "user"}}
     unknown = [act(api, super_token, action, uuid.uuid4(), data) for action, data in actions.items()]
     odd = [act(api, super_token, action, "not-a-uuid", data) for action, data in actions.items()]

@@ -1,4 +1,4 @@
-"""manage.py create_api_key. What keys may do is in test_api_keys.py."""
+"""manage.py create_api_key. The use of keys is tested in test_api_keys.py."""
 
 import io
 import json
@@ -29,14 +29,14 @@ def test_the_key_is_printed_alone_and_works(api: ApiClient, owner: User) -> None
     assert api.send("get", "/auth/status", headers={"X-API-Key": printed}).json()["user_id"] == str(owner.pk)
 
 
-def test_by_default_it_has_all_permissions_of_its_owner_and_no_end(node_operator: User) -> None:
+def test_by_default_it_has_all_permissions_of_its_owner_and_never_expires(node_operator: User) -> None:
     printed = json.loads(run("--email", node_operator.email, "--name", "backup", "--json"))
 
     assert set(printed["permissions"]) == set(PERMISSIONS[Role.NODE_OPERATOR])
     assert printed["expires_at"] is None
 
 
-def test_as_json_it_is_what_the_api_answers(owner: User) -> None:
+def test_the_json_output_equals_the_answer_of_the_api(owner: User) -> None:
     arguments = ("--permission", "user:read", "--permission", "blockchain:read", "--expires-in-days", "30", "--json")
     printed = json.loads(run("--email", owner.email, "--name", "backup", *arguments))
 
@@ -47,7 +47,7 @@ def test_as_json_it_is_what_the_api_answers(owner: User) -> None:
     assert abs(ends - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
 
 
-def test_only_its_hash_is_kept(owner: User) -> None:
+def test_only_its_hash_is_stored(owner: User) -> None:
     printed = run("--email", owner.email, "--name", "backup")
 
     assert ApiKey.objects.get().secret_hash == secret_hash(printed)
@@ -56,14 +56,14 @@ def test_only_its_hash_is_kept(owner: User) -> None:
         assert printed.split("_", 2)[2] not in repr(list(stored))
 
 
-def test_the_audit_log_says_that_a_command_made_it(owner: User) -> None:
+def test_the_audit_log_names_the_command(owner: User) -> None:
     run("--email", owner.email, "--name", "backup")
 
     event = AuditEvent.objects.get(type="api_key.created")
     assert (event.actor, event.subject) == ("manage.py", str(owner.pk))
 
 
-def test_what_the_owner_does_not_have_cannot_be_given(owner: User) -> None:
+def test_a_permission_that_the_owner_lacks_is_refused(owner: User) -> None:
     with pytest.raises(CommandError, match=r"owner@example\.org does not have admin:read, blockchain:write"):
         run("--email", owner.email, "--name", "x", "--permission", "blockchain:write", "--permission", "admin:read")
     assert not ApiKey.objects.exists()
@@ -84,13 +84,13 @@ def test_what_the_owner_does_not_have_cannot_be_given(owner: User) -> None:
         (["--email", "nobody@example.org", "--name", "x"], r"no user has the email nobody@example\.org"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_one_line(owner: User, arguments: list[str], message: str) -> None:
+def test_invalid_arguments_are_refused_with_one_line(owner: User, arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         run(*arguments)
     assert not ApiKey.objects.exists()
 
 
-def test_nobody_gets_more_keys_than_over_the_api(owner: User) -> None:
+def test_the_limit_of_keys_is_that_of_the_api(owner: User) -> None:
     ApiKey.objects.bulk_create(ApiKey(key_id=f"k{number}", user=owner, name="x") for number in range(MAX_KEYS))
 
     with pytest.raises(CommandError, match=f"A user can have at most {MAX_KEYS} API keys"):

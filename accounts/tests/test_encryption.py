@@ -11,18 +11,18 @@ OLD, NEW = "the old key of an installation 0123456789", "the new key of an insta
 
 
 @pytest.mark.parametrize("text", ["", "secret", "Grüße 🦊\n\0", "x" * 10_000])
-def test_what_was_encrypted_can_be_read_again(text: str) -> None:
+def test_decryption_returns_the_encrypted_text(text: str) -> None:
     encrypted = encrypt(text)
 
     assert decrypt(encrypted) == text
     assert len(text) < 3 or text not in encrypted
 
 
-def test_the_same_text_looks_different_each_time() -> None:
+def test_the_same_text_is_encrypted_differently_each_time() -> None:
     assert encrypt("secret") != encrypt("secret")
 
 
-def test_another_secret_key_reads_nothing(settings: Settings) -> None:
+def test_another_secret_key_cannot_decrypt(settings: Settings) -> None:
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = OLD, []
     encrypted = encrypt("secret")
     settings.SECRET_KEY = NEW
@@ -31,7 +31,7 @@ def test_another_secret_key_reads_nothing(settings: Settings) -> None:
         decrypt(encrypted)
 
 
-def test_the_fallbacks_read_what_earlier_keys_wrote_but_write_nothing(settings: Settings) -> None:
+def test_fallback_keys_decrypt_but_do_not_encrypt(settings: Settings) -> None:
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = OLD, []
     old = encrypt("secret")
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = NEW, ["another one 0123456789", OLD]
@@ -54,12 +54,12 @@ def test_tampered_text_is_refused(place: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "secret", "gAAAA", "ü", "\0"])
-def test_what_was_never_encrypted_is_refused(text: str) -> None:
+def test_a_text_that_was_never_encrypted_is_refused(text: str) -> None:
     with pytest.raises(CannotDecrypt):
         decrypt(text)
 
 
-def test_the_key_is_not_the_secret_key_itself_nor_that_of_tokens(settings: Settings) -> None:
+def test_the_key_differs_from_the_secret_key_and_the_key_of_tokens(settings: Settings) -> None:
     settings.SECRET_KEY = base64.urlsafe_b64encode(b"k" * 32).decode()
     encrypted = encrypt("secret")
 

@@ -1,4 +1,4 @@
-"""Floods of bad tokens and API keys: an address that is over its limit costs a few checks a second, and no more."""
+"""Floods of bad tokens and API keys: an address that exceeds its limit costs only a few checks a second."""
 
 import time
 import uuid
@@ -47,7 +47,7 @@ def test_without_a_flood_everything_is_checked(clock: Clock) -> None:
     assert checks(Floods()) == 20
 
 
-def test_a_flood_is_checked_a_few_times_a_second(clock: Clock) -> None:
+def test_in_a_flood_a_few_credentials_a_second_are_checked(clock: Clock) -> None:
     found = Floods()
     found.note(HERE, clock.now + 30)
 
@@ -57,7 +57,7 @@ def test_a_flood_is_checked_a_few_times_a_second(clock: Clock) -> None:
     assert checks(found, ELSEWHERE) == 20
 
 
-def test_a_flood_is_over_when_its_window_ends(clock: Clock) -> None:
+def test_a_flood_ends_with_its_window(clock: Clock) -> None:
     found = Floods()
     found.note(HERE, clock.now + 30)
     clock.now += 30
@@ -66,7 +66,7 @@ def test_a_flood_is_over_when_its_window_ends(clock: Clock) -> None:
     assert not found._floods
 
 
-def test_a_flood_that_is_noted_again_lasts_on_and_gets_no_new_checks(clock: Clock) -> None:
+def test_noting_a_flood_again_extends_it_and_adds_no_checks(clock: Clock) -> None:
     found = Floods()
     found.note(HERE, clock.now + 1)
     checks(found)
@@ -91,7 +91,7 @@ def test_a_bounded_number_of_floods_is_remembered(clock: Clock, monkeypatch: pyt
 
 @pytest.fixture
 def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
-    """Public: 3 a minute and 1."""
+    """The public tier allows 3 requests a minute, and a burst of 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)
     default_limit.cache_clear()
@@ -101,7 +101,7 @@ def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
 
 @pytest.fixture
 def checked(small_tier: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When signatures were checked (seconds since the epoch)."""
+    """The times at which signatures were checked, in seconds since the epoch."""
     times: list[float] = []
     read = authentication.read_access_token
 
@@ -113,16 +113,16 @@ def checked(small_tier: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-def flood(api: ApiClient, user: User, times: int, address: str = HERE) -> list[int]:
-    """Send so many tokens that look right but are not, each another."""
+def send_invalid_tokens(api: ApiClient, user: User, times: int, address: str = HERE) -> list[int]:
+    """Send `times` different well-formed but invalid tokens; return the statuses."""
     return [
         api.send("get", "/users/me", token=forge(user, secret=uuid.uuid4().hex), REMOTE_ADDR=address).status_code
         for _ in range(times)
     ]
 
 
-def most(times: list[float]) -> int:
-    """Return how many of the times fall into the second that has most of them."""
+def most_in_a_second(times: list[float]) -> int:
+    """Return the highest number of times within one second."""
     seconds = [int(at) for at in times]
     return max(map(seconds.count, seconds))
 
@@ -132,34 +132,34 @@ def me(api: ApiClient, token: str, address: str = HERE) -> Any:
 
 
 def test_a_flood_costs_few_signature_checks(api: ApiClient, owner: User, checked: list[float]) -> None:
-    assert flood(api, owner, 5) == [401] * 4 + [429]
+    assert send_invalid_tokens(api, owner, 5) == [401] * 4 + [429]
     before = len(checked)
 
-    assert flood(api, owner, 200) == [429] * 200
+    assert send_invalid_tokens(api, owner, 200) == [429] * 200
     assert before == 5
-    assert most(checked[before:]) <= CHECKS_PER_SECOND
+    assert most_in_a_second(checked[before:]) <= CHECKS_PER_SECOND
 
 
 def test_the_addresses_of_a_64_are_one_flood(api: ApiClient, owner: User, checked: list[float]) -> None:
-    statuses = [flood(api, owner, 1, f"2001:db8::{number:x}")[0] for number in range(100)]
+    statuses = [send_invalid_tokens(api, owner, 1, f"2001:db8::{number:x}")[0] for number in range(100)]
 
     assert statuses == [401] * 4 + [429] * 96
-    assert most(checked[5:]) <= CHECKS_PER_SECOND
+    assert most_in_a_second(checked[5:]) <= CHECKS_PER_SECOND
 
 
-def test_a_token_that_is_known_passes_through_a_flood(
+def test_a_known_token_is_accepted_during_a_flood(
     api: ApiClient, tokens: TokenPair, owner: User, checked: list[float]
 ) -> None:
     assert me(api, tokens.access).status_code == 200
-    flood(api, owner, 50)
+    send_invalid_tokens(api, owner, 50)
 
     assert [me(api, tokens.access).status_code for _ in range(20)] == [200] * 20
 
 
-def test_a_new_token_passes_within_a_second_or_two(
+def test_a_new_token_is_accepted_within_a_second_or_two(
     api: ApiClient, tokens: TokenPair, owner: User, checked: list[float]
 ) -> None:
-    flood(api, owner, 50)
+    send_invalid_tokens(api, owner, 50)
     begun, passed = time.monotonic(), 0
 
     while passed != 200 and time.monotonic() - begun < 30:
@@ -169,13 +169,13 @@ def test_a_new_token_passes_within_a_second_or_two(
         time.sleep(0.2)
 
     assert passed == 200
-    assert time.monotonic() - begun < 10  # seconds; the flood goes on for longer
+    assert time.monotonic() - begun < 10  # seconds; the flood lasts longer
 
 
-def test_a_flood_is_no_matter_elsewhere(
+def test_a_flood_does_not_affect_other_addresses(
     api: ApiClient, tokens: TokenPair, owner: User, node_operator: User, checked: list[float]
 ) -> None:
-    flood(api, owner, 50)
+    send_invalid_tokens(api, owner, 50)
 
     assert me(api, tokens.access, ELSEWHERE).status_code == 200
     assert me(api, issue_tokens(node_operator).access, ELSEWHERE).status_code == 200
@@ -183,7 +183,7 @@ def test_a_flood_is_no_matter_elsewhere(
 
 @pytest.fixture
 def reads(small_tier: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When the database was asked for an API key (seconds since the epoch)."""
+    """The times at which API keys were read from the database, in seconds since the epoch."""
     times: list[float] = []
     read = api_keys.read_key
 
@@ -195,13 +195,13 @@ def reads(small_tier: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-def flood_of_keys(api: ApiClient, times: int) -> list[int]:
-    """Send so many API keys that look right but are nobody's, each another."""
+def send_unknown_keys(api: ApiClient, times: int) -> list[int]:
+    """Send `times` different well-formed but unknown API keys; return the statuses."""
     return [by_key(api, f"lk_{'a' * 12}_{uuid.uuid4().hex:A<43}").status_code for _ in range(times)]
 
 
-def let_a_minute_pass() -> None:
-    """All cache entries of API keys have expired."""
+def expire_known_keys() -> None:
+    """Make all cache entries of API keys expire."""
     for key_hash, (caller, _) in known_keys._callers.items():
         known_keys._callers[key_hash] = caller, 0.0
 
@@ -211,18 +211,16 @@ def by_key(api: ApiClient, key: str) -> Any:
 
 
 def test_a_flood_of_unknown_api_keys_costs_few_queries(api: ApiClient, db: None, reads: list[float]) -> None:
-    assert flood_of_keys(api, 5) == [401] * 4 + [429]
+    assert send_unknown_keys(api, 5) == [401] * 4 + [429]
     before = len(reads)
 
-    assert flood_of_keys(api, 60) == [429] * 60
+    assert send_unknown_keys(api, 60) == [429] * 60
     assert before == 5
-    assert most(reads[before:]) <= CHECKS_PER_SECOND
+    assert most_in_a_second(reads[before:]) <= CHECKS_PER_SECOND
 
 
-def test_malformed_api_keys_cost_no_query_and_none_of_the_checks(
-    api: ApiClient, owner: User, reads: list[float]
-) -> None:
-    flood_of_keys(api, 5)
+def test_malformed_api_keys_cost_neither_queries_nor_checks(api: ApiClient, owner: User, reads: list[float]) -> None:
+    send_unknown_keys(api, 5)
     before = len(reads)
     for _ in range(100):
         by_key(api, "lk_short")
@@ -231,30 +229,30 @@ def test_malformed_api_keys_cost_no_query_and_none_of_the_checks(
     assert by_key(api, create_api_key(owner, name="key", permissions=["user:read"])[1]).status_code == 200
 
 
-def test_an_api_key_that_was_right_a_minute_ago_passes_through_a_flood(
+def test_an_api_key_that_was_valid_a_minute_ago_is_accepted_during_a_flood(
     api: ApiClient, owner: User, reads: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = create_api_key(owner, name="key", permissions=["user:read"])[1]
     assert by_key(api, key).status_code == 200
-    flood_of_keys(api, 50)
+    send_unknown_keys(api, 50)
     monkeypatch.setattr(floods, "may_check", lambda address: False)
-    let_a_minute_pass()
+    expire_known_keys()
 
     assert by_key(api, key).status_code == 200
     ApiKey.objects.update(revoked_at=timezone.now())
-    let_a_minute_pass()
+    expire_known_keys()
     before = len(reads)
     assert [by_key(api, key).status_code for _ in range(5)] == [429] * 5
-    assert len(reads) == before + 1  # then it is as unknown as any
+    assert len(reads) == before + 1  # a revoked key counts as unknown
 
 
-def test_when_the_window_is_over_all_is_checked_again(
+def test_after_the_window_every_credential_is_checked_again(
     api: ApiClient, tokens: TokenPair, owner: User, checked: list[float], empty_redis: Any
 ) -> None:
-    flood(api, owner, 7)
+    send_invalid_tokens(api, owner, 7)
     empty_redis.flushall()
     for flooding in floods._floods.values():
         flooding.ends = time.time()
 
-    assert flood(api, owner, 4) == [401] * 4
+    assert send_invalid_tokens(api, owner, 4) == [401] * 4
     assert len(checked) >= 9

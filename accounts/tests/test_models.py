@@ -1,4 +1,4 @@
-"""What the database itself sees to: unique keys, indexes, and emails without case."""
+"""What the database itself enforces: unique keys, indexes, and case-insensitive emails."""
 
 import uuid
 from datetime import timedelta
@@ -14,7 +14,7 @@ from lucid_gateway.policy.roles import Role
 
 
 def indexed(model: type) -> set[tuple[str, ...]]:
-    """Return the columns of each index that the database has for the model's table."""
+    """Return the columns of each index of the model's table."""
     if settings.ON_MONGODB:
         found = connection.get_collection(model._meta.db_table).index_information().values()
         return {tuple(name for name, _ in index["key"]) for index in found}
@@ -23,7 +23,7 @@ def indexed(model: type) -> set[tuple[str, ...]]:
     return {tuple(one["columns"]) for one in found if one["index"] or one["unique"]}
 
 
-def test_what_is_looked_up_or_sorted_by_is_indexed(db: None) -> None:
+def test_columns_for_lookups_and_sorting_are_indexed(db: None) -> None:
     assert indexed(User) >= {("email",), ("username",), ("role",), ("locked_until",), ("created_at",)}
     assert indexed(IssuedToken) >= {
         ("family",), ("user_id",), ("issued_at",), ("expires_at",), ("user_id", "expires_at"),
@@ -33,7 +33,7 @@ def test_what_is_looked_up_or_sorted_by_is_indexed(db: None) -> None:
 
 @pytest.mark.usefixtures("transactional_db")
 @pytest.mark.parametrize("shared", ["email", "username", "user_id"])
-def test_the_database_refuses_a_second_of_the_same(shared: str) -> None:
+def test_the_database_refuses_duplicates(shared: str) -> None:
     one = User.objects.create_user("one@example.org", "one")
     two = User(email="two@example.org", username="two")
     setattr(two, shared, getattr(one, shared))
@@ -53,7 +53,7 @@ def test_a_token_is_recorded_once() -> None:
         IssuedToken.objects.create(**fields, issued_at=now, expires_at=now)
 
 
-def test_a_place_has_one_api_key(owner: User, super_admin: User) -> None:
+def test_a_place_holds_one_api_key(owner: User, super_admin: User) -> None:
     for number, (user, place) in enumerate([(owner, 1), (owner, 2), (super_admin, 1), (owner, None), (owner, None)]):
         ApiKey.objects.create(key_id=f"key-{number}", user=user, place=place)
 
@@ -61,7 +61,7 @@ def test_a_place_has_one_api_key(owner: User, super_admin: User) -> None:
         ApiKey.objects.create(key_id="one too many", user=owner, place=1)
 
 
-def test_emails_are_kept_in_lower_case_however_they_come(db: None) -> None:
+def test_emails_are_stored_in_lower_case(db: None) -> None:
     created = User.objects.create_user("ADA@Example.ORG", "ada")
     edited = User(email="BOB@Example.ORG", username="bob")
     edited.full_clean(exclude=["password"])
@@ -80,7 +80,7 @@ def test_createsuperuser_makes_a_super_admin(db: None, monkeypatch: pytest.Monke
         call_command("createsuperuser", "--noinput", "--email", "root@EXAMPLE.org", "--username", "r2", verbosity=0)
 
 
-def test_times_come_back_as_they_were_given(owner: User) -> None:
+def test_times_are_read_as_they_were_written(owner: User) -> None:
     until = (timezone.now() + timedelta(hours=1)).replace(microsecond=123000)
     User.objects.update(locked_until=until)
 
@@ -99,7 +99,7 @@ def test_live_tokens_are_neither_expired_nor_revoked(owner: User) -> None:
     assert [token.jti for token in IssuedToken.objects.to_blacklist()] == ["revoked"]
 
 
-def test_neither_a_password_nor_a_token_is_in_a_text_of_the_record(owner: User) -> None:
+def test_no_repr_contains_a_password_or_a_token(owner: User) -> None:
     assert str(owner) == "owner@example.org"
     assert owner.password not in repr(owner)
     assert str(IssuedToken(jti="name", kind="access")) == "access name"

@@ -1,4 +1,4 @@
-"""The operator pages for users: what is done to those whom one has chosen."""
+"""The operator pages for users: actions on the selected users."""
 
 import threading
 from typing import Any
@@ -30,19 +30,19 @@ KINDS = {
 
 
 def state_of(user: User) -> dict[str, Any]:
-    """Return all that is stored of a user."""
+    """Return all fields of the user's row."""
     return User.objects.filter(pk=user.pk).values().get()
 
 
 def shown(response: Any) -> list[str]:
-    """Return whom the page that asks names."""
+    """Return the rows that the confirmation page lists."""
     return [text for _, text in response.context["rows"]]
 
 
 @pytest.mark.parametrize("action", DANGEROUS)
-def test_a_dangerous_action_asks_first(above: Client, owner: User, action: str) -> None:
+def test_a_dangerous_action_asks_first(super_admin_page: Client, owner: User, action: str) -> None:
     before = state_of(owner)
-    response = choose(above, action, owner, reason="why", role="admin")
+    response = choose(super_admin_page, action, owner, reason="why", role="admin")
 
     assert (response.status_code, shown(response)) == (200, ["owner@example.org"])
     assert f'name="_confirmed" value="{response.context["title"]}"' in response.content.decode()
@@ -51,14 +51,16 @@ def test_a_dangerous_action_asks_first(above: Client, owner: User, action: str) 
 
 
 @pytest.mark.parametrize("action", KINDS)
-def test_each_action_is_recorded_with_the_operator(above: Client, super_admin: User, owner: User, action: str) -> None:
-    assert act(above, action, owner, role="admin")[0].startswith("1 user: ")
+def test_each_action_is_recorded_with_the_operator(
+    super_admin_page: Client, super_admin: User, owner: User, action: str
+) -> None:
+    assert act(super_admin_page, action, owner, role="admin")[0].startswith("1 user: ")
 
     assert actors_of(KINDS[action]) == [(str(super_admin.pk), str(owner.pk))]
     assert AuditEvent.objects.get().request_id
 
 
-def test_an_admin_does_not_do_what_is_for_super_admins(page: Client, owner: User) -> None:
+def test_an_admin_cannot_use_the_actions_of_super_admins(page: Client, owner: User) -> None:
     before, offered = state_of(owner), page.get(LIST).content.decode()
 
     for action in FOR_SUPER_ADMINS:
@@ -68,7 +70,7 @@ def test_an_admin_does_not_do_what_is_for_super_admins(page: Client, owner: User
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
-def test_an_admin_does_nothing_to_other_staff(page: Client, role: Role) -> None:
+def test_an_admin_cannot_act_on_other_staff(page: Client, role: Role) -> None:
     colleague = make_user("colleague", role)
     lock_user(colleague, reason="", by="")
     before = state_of(colleague)
@@ -79,32 +81,34 @@ def test_an_admin_does_nothing_to_other_staff(page: Client, role: Role) -> None:
     assert AuditEvent.objects.count() == 1  # the lock
 
 
-def test_nobody_does_it_to_themselves(above: Client, super_admin: User) -> None:
+def test_operators_cannot_act_on_themselves(super_admin_page: Client, super_admin: User) -> None:
     before = state_of(super_admin)
 
     for action in DANGEROUS:
-        assert act(above, action, super_admin, role="user") == ["You may not do that to any of the selected."]
+        assert act(super_admin_page, action, super_admin, role="user") == [
+            "You may not do that to any of the selected."
+        ]
     assert state_of(super_admin) == before
 
 
-def test_what_was_deleted_is_left_alone(above: Client, owner: User) -> None:
+def test_deleted_accounts_are_left_out(super_admin_page: Client, owner: User) -> None:
     delete_account(owner)
     before = state_of(owner)
 
     for action in KINDS:
-        act(above, action, owner, role="admin")
+        act(super_admin_page, action, owner, role="admin")
     assert state_of(owner) == before
 
 
 @pytest.mark.parametrize("action", ["lock", "end_sessions"])
-def test_an_admin_does_not_shut_other_staff_out(page: Client, api: ApiClient, super_admin: User, action: str) -> None:
+def test_an_admin_cannot_lock_other_staff_out(page: Client, api: ApiClient, super_admin: User, action: str) -> None:
     tokens = issue_tokens(super_admin)
     act(page, action, super_admin)
 
     assert me(api, tokens) == "in"
 
 
-def test_who_is_left_out_is_told(page: Client, admin: User, super_admin: User, owner: User) -> None:
+def test_the_page_says_how_many_users_are_left_out(page: Client, admin: User, super_admin: User, owner: User) -> None:
     response = choose(page, "lock", owner, super_admin, admin)
 
     assert shown(response) == ["owner@example.org"]
@@ -112,8 +116,8 @@ def test_who_is_left_out_is_told(page: Client, admin: User, super_admin: User, o
     assert "left out" not in choose(page, "lock", owner).content.decode()
 
 
-def test_what_is_confirmed_is_what_was_shown(page: Client, owner: User, node_operator: User) -> None:
-    """Also with `select all`, which would take in who came since."""
+def test_an_action_applies_only_to_the_rows_that_were_shown(page: Client, owner: User, node_operator: User) -> None:
+    """Also with `select all`, which would include rows that were added since."""
     asked = choose(page, "lock", owner, select_across="1", query="?role__exact=user")
     assert shown(asked) == ["owner@example.org"]
     late = make_user("late", Role.USER)
@@ -124,13 +128,13 @@ def test_what_is_confirmed_is_what_was_shown(page: Client, owner: User, node_ope
     assert not User.objects.get(pk=late.pk).is_locked
 
 
-def test_all_pages_of_a_list_are_selected_at_once(page: Client, owner: User, node_operator: User) -> None:
+def test_all_pages_of_a_list_can_be_selected(page: Client, owner: User, node_operator: User) -> None:
     response = choose(page, "lock", owner, select_across="1", query="?q=example")
 
     assert sorted(shown(response)) == ["node-operator@example.org", "owner@example.org"]
 
 
-def test_too_many_at_once_are_refused(
+def test_too_many_rows_are_refused(
     page: Client, owner: User, node_operator: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirmation, "MOST_ROWS", 1)
@@ -146,7 +150,7 @@ def test_a_lock_needs_a_reason(page: Client, owner: User) -> None:
     assert User.objects.locked().count() == 0
 
 
-def test_a_lock_is_noted_with_its_author_and_works_at_once(
+def test_a_lock_names_its_author_and_takes_effect_immediately(
     page: Client, api: ApiClient, owner: User, tokens: TokenPair, admin: User
 ) -> None:
     assert act(page, "lock", owner, reason="Lost laptop") == ["1 user: locked."]
@@ -159,8 +163,8 @@ def test_a_lock_is_noted_with_its_author_and_works_at_once(
     assert me(api, issue_tokens(owner)) == "in"
 
 
-def test_nobody_locks_themselves_out(above: Client, super_admin: User, owner: User) -> None:
-    act(above, "lock", super_admin, owner)
+def test_operators_cannot_lock_themselves(super_admin_page: Client, super_admin: User, owner: User) -> None:
+    act(super_admin_page, "lock", super_admin, owner)
 
     assert list(User.objects.locked()) == [owner]
 
@@ -174,17 +178,17 @@ def test_all_sessions_of_a_user_are_ended(
     assert (me(api, tokens), me(api, others)) == ("2003", "in")
 
 
-def test_a_super_admin_gives_several_users_a_role(
-    above: Client, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
+def test_a_super_admin_changes_the_role_of_several_users(
+    super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
 ) -> None:
-    assert act(above, "change_role", owner, node_operator, role="admin") == ["2 users: role changed."]
+    assert act(super_admin_page, "change_role", owner, node_operator, role="admin") == ["2 users: role changed."]
 
     assert User.objects.filter(role="admin").count() == 2
     assert me(api, tokens) == "2003"
 
 
-def test_a_role_that_is_none_is_a_message(above: Client, owner: User) -> None:
-    response = choose(above, "change_role", owner, _confirmed="yes", role="king")
+def test_an_unknown_role_is_an_error_message(super_admin_page: Client, owner: User) -> None:
+    response = choose(super_admin_page, "change_role", owner, _confirmed="yes", role="king")
 
     assert "Select a valid choice" in response.content.decode()
     assert state_of(owner)["role"] == "user"
@@ -211,16 +215,16 @@ def test_a_reset_is_recorded_for_each_factor_that_was_on(
         assert actors_of(kind) == [(str(admin.pk), str(owner.pk))] * (factor in factors)
 
 
-def test_a_deleted_account_keeps_nothing_personal(
-    above: Client, api: ApiClient, owner: User, tokens: TokenPair
+def test_a_deleted_account_has_no_personal_data(
+    super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
     ApiKey.objects.create(key_id="k", user=owner, name="laptop", secret_hash="")
 
-    assert act(above, "delete_accounts", owner) == ["1 user: deleted."]
+    assert act(super_admin_page, "delete_accounts", owner) == ["1 user: deleted."]
     owner.refresh_from_db()
     assert (owner.is_active, owner.username) == (False, owner.email.partition("@")[0])
     assert me(api, tokens) == "2003"
-    assert "owner@example.org" not in above.get(LIST).content.decode()
+    assert "owner@example.org" not in super_admin_page.get(LIST).content.decode()
 
 
 def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> None:
@@ -232,7 +236,7 @@ def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> No
     assert [lockout.subject.name for lockout in in_force()] == ["other@example.org"]
 
 
-def test_without_redis_lifting_is_a_message(page: Client, owner: User) -> None:
+def test_without_redis_lifting_shows_an_error_message(page: Client, owner: User) -> None:
     breaker.outage = Outage()
 
     assert act(page, "lift_lockouts", owner) == ["Redis is unavailable: not all lockouts were lifted. Try again."]
@@ -251,5 +255,5 @@ def test_a_lock_works_without_redis(page: Client, api: ApiClient, owner: User, t
 
 
 @pytest.mark.parametrize("action", ["", "no_such_action"])
-def test_no_action_is_a_message(page: Client, owner: User, action: str) -> None:
+def test_an_unknown_action_is_an_error_message(page: Client, owner: User, action: str) -> None:
     assert messages_of(choose(page, action, owner)) == ["No action selected."]

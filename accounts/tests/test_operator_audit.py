@@ -30,7 +30,7 @@ def events(owner: User, node_operator: User) -> None:
 
 
 def listed(page: Client, query: str) -> list[tuple[str, str]]:
-    """Return (type, subject's id) of the listed events."""
+    """Return (type, subject) of the listed events."""
     return [(event.type, event.subject) for event in page.get(f"{LOG}{query}").context["cl"].result_list]
 
 
@@ -64,11 +64,11 @@ def test_the_newest_comes_first_and_the_time_sorts(page: Client, events: None) -
     assert "2026-01-02 03:02:01" in page.get(LOG).content.decode()
 
 
-def test_the_filters_count_what_they_would_show(page: Client, events: None) -> None:
+def test_the_filters_show_their_number_of_events(page: Client, events: None) -> None:
     assert "Failure (2)" in page.get(f"{LOG}?_facets=True").content.decode()
 
 
-def test_an_event_is_shown_with_all_that_is_known(page: Client, events: None, owner: User) -> None:
+def test_an_event_is_shown_with_all_fields(page: Client, events: None, owner: User) -> None:
     event = AuditEvent.objects.get(type="login.failed", subject=str(owner.pk))
     shown = page.get(f"{LOG}{event.pk}/change/").content.decode()
 
@@ -76,7 +76,7 @@ def test_an_event_is_shown_with_all_that_is_known(page: Client, events: None, ow
         assert text in shown
 
 
-def test_an_id_of_a_user_leads_to_their_page(page: Client, events: None, owner: User) -> None:
+def test_the_id_of_a_user_links_to_the_users_page(page: Client, events: None, owner: User) -> None:
     record("signing_key.active", subject="0123456789abcdef", actor="manage.py")
     shown = page.get(LOG).content.decode()
 
@@ -86,12 +86,12 @@ def test_an_id_of_a_user_leads_to_their_page(page: Client, events: None, owner: 
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_an_export_is_what_the_filters_leave(page: Client, events: None, form: str) -> None:
+def test_an_export_contains_the_filtered_events(page: Client, events: None, form: str) -> None:
     assert [row["type"] for row in exported(page, form, "?q=192.0.2.1&o=1")] == ["login.failed", "login.succeeded"]
     assert [row["address"] for row in exported(page, form, "?outcome__exact=failure&q=192.0.2.1")] == ["192.0.2.1"]
 
 
-def test_an_export_holds_all_pages_of_the_list(page: Client, owner: User) -> None:
+def test_an_export_contains_all_pages_of_the_list(page: Client, owner: User) -> None:
     for _ in range(101):
         record("login.failed", subject=owner)
 
@@ -106,7 +106,7 @@ def test_the_exports_are_linked_with_the_filters(page: Client, events: None) -> 
         assert f'{LOG}export/{form}/?outcome__exact=failure&amp;q=192.0.2.1"' in shown
 
 
-def test_no_spreadsheet_computes_what_a_client_sent(page: Client, events: None) -> None:
+def test_no_spreadsheet_executes_text_that_a_client_sent(page: Client, events: None) -> None:
     found = {form: {row["user_agent"] for row in exported(page, form, "?q=login.failed")} for form in ("csv", "jsonl")}
 
     assert found == {"csv": {"'=1+1"}, "jsonl": {"=1+1"}}
@@ -122,25 +122,25 @@ def test_an_export_is_a_download_and_recorded(page: Client, admin: User, events:
     assert actors_of("audit.exported") == [(str(admin.pk), "")]
 
 
-def test_a_form_that_is_none_is_not_found(page: Client) -> None:
+def test_an_unknown_format_is_not_found(page: Client) -> None:
     assert page.get(f"{LOG}export/xml/").status_code == 404
     assert actors_of("audit.exported") == []
 
 
 @pytest.mark.parametrize("query", ["?no_such_field=1", "?created_at__gte=yesterday"])
-def test_a_filter_that_is_none_is_a_message(page: Client, events: None, query: str) -> None:
+def test_an_invalid_filter_is_an_error_message(page: Client, events: None, query: str) -> None:
     assert messages_of(page.get(f"{LOG}export/csv/{query}", follow=True)) == ["There is no such filter."]
 
 
 @pytest.mark.parametrize("path", ["export/csv/", "export/jsonl/", ""])
-def test_the_log_is_for_staff(node_operator: User, path: str) -> None:
+def test_only_staff_can_read_the_log(node_operator: User, path: str) -> None:
     assert signed_in(node_operator).get(f"{LOG}{path}").status_code == 302
 
 
-def test_nobody_edits_or_deletes_an_event(above: Client, events: None) -> None:
+def test_events_cannot_be_edited_or_deleted(super_admin_page: Client, events: None) -> None:
     event = AuditEvent.objects.first()
     assert event is not None
 
     for path in (f"{event.pk}/change/", f"{event.pk}/delete/", "add/"):
-        assert above.post(f"{LOG}{path}", {"type": "x"}).status_code == 403
-    assert "delete_selected" not in above.get(LOG).content.decode()
+        assert super_admin_page.post(f"{LOG}{path}", {"type": "x"}).status_code == 403
+    assert "delete_selected" not in super_admin_page.get(LOG).content.decode()

@@ -24,14 +24,14 @@ CONFIRMED = {"_confirmed": "yes"}
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no other workers that would have to hear of a new key first."""
+def no_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other worker has to load a new key before it signs."""
     monkeypatch.setattr(signing_keys, "PUBLISHED_AFTER_SECONDS", 0)
 
 
 @pytest.fixture
 def keys(db: None) -> list[str]:
-    """The ids of the keys of a new installation: the active one and the next."""
+    """The ids of the keys of a new installation: the active key and the next one."""
     bootstrap()
     return [SigningKey.objects.get(state=state).kid for state in ("active", "next")]
 
@@ -56,7 +56,7 @@ def status_with(api: ApiClient, text: str) -> str:
     return "in" if response.status_code == 200 else error_code(response)
 
 
-def test_the_list_tells_how_many_tokens_each_key_signed(page: Client, keys: list[str], tokens: TokenPair) -> None:
+def test_the_list_shows_how_many_live_tokens_each_key_signed(page: Client, keys: list[str], tokens: TokenPair) -> None:
     client, shown = page, page.get(KEYS).context["cl"]
 
     counts = {row.kid: shown.model_admin.live_tokens(row) for row in shown.result_list}
@@ -64,17 +64,17 @@ def test_the_list_tells_how_many_tokens_each_key_signed(page: Client, keys: list
     assert client.get(f"{KEYS}{keys[0]}/change/").status_code == 200
 
 
-def test_no_page_shows_a_secret(above: Client, keys: list[str], owner: User) -> None:
+def test_no_page_shows_a_secret(super_admin_page: Client, keys: list[str], owner: User) -> None:
     key, text = key_of(owner)
     paths = [KEYS, *(f"{KEYS}{kid}/change/" for kid in keys), API_KEYS, f"{API_KEYS}{key.pk}/change/"]
-    shown = "".join(above.get(path).content.decode() for path in paths)
+    shown = "".join(super_admin_page.get(path).content.decode() for path in paths)
 
     for secret in (*SigningKey.objects.values_list("secret", flat=True), key.secret_hash, text.split("_", 2)[2]):
         assert secret not in shown
 
 
 @pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
-def test_an_admin_does_not_rotate_the_keys(page: Client, keys: list[str], path: str) -> None:
+def test_an_admin_cannot_rotate_the_keys(page: Client, keys: list[str], path: str) -> None:
     before = states()
     assert "rotate/" not in page.get(KEYS).content.decode()
 
@@ -84,28 +84,28 @@ def test_an_admin_does_not_rotate_the_keys(page: Client, keys: list[str], path: 
 
 
 @pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
-def test_a_rotation_asks_first(above: Client, keys: list[str], tokens: TokenPair, path: str) -> None:
+def test_a_rotation_asks_first(super_admin_page: Client, keys: list[str], tokens: TokenPair, path: str) -> None:
     before = states()
-    assert path in above.get(KEYS).content.decode()
+    assert path in super_admin_page.get(KEYS).content.decode()
 
-    for response in (above.get(path), above.post(path)):
+    for response in (super_admin_page.get(path), super_admin_page.post(path)):
         assert f'name="_confirmed" value="{response.context["title"]}"' in response.content.decode()
         assert ("with them 2 live tokens" in response.content.decode()) == (path == EMERGENCY)
     assert states() == before
 
 
-def test_a_rotation_lets_the_next_key_sign_and_the_tokens_live(
-    above: Client, keys: list[str], tokens: TokenPair
+def test_after_a_rotation_the_next_key_signs_and_tokens_stay_valid(
+    super_admin_page: Client, keys: list[str], tokens: TokenPair
 ) -> None:
-    assert rotate(above) == [f"{keys[1]} signs now; 0 tokens ended."]
+    assert rotate(super_admin_page) == [f"{keys[1]} signs now; 0 tokens ended."]
 
     after = states()
     assert (after[keys[0]], after[keys[1]], len(after)) == ("retiring", "active", 3)
     assert IssuedToken.objects.live().count() == 2
 
 
-def test_an_emergency_revokes_every_key_and_token(above: Client, keys: list[str], tokens: TokenPair) -> None:
-    (message,) = rotate(above, EMERGENCY)
+def test_an_emergency_revokes_every_key_and_token(super_admin_page: Client, keys: list[str], tokens: TokenPair) -> None:
+    (message,) = rotate(super_admin_page, EMERGENCY)
 
     after = states()
     assert message == f"{SigningKey.objects.get(state='active').kid} signs now; 2 tokens ended."
@@ -116,41 +116,39 @@ def test_an_emergency_revokes_every_key_and_token(above: Client, keys: list[str]
 
 
 @pytest.mark.parametrize("path", [ROTATE, EMERGENCY])
-def test_all_that_a_rotation_does_is_recorded_with_the_operator(
-    above: Client, super_admin: User, keys: list[str], path: str
+def test_all_events_of_a_rotation_name_the_operator(
+    super_admin_page: Client, super_admin: User, keys: list[str], path: str
 ) -> None:
     AuditEvent.objects.forget()
-    rotate(above, path)
+    rotate(super_admin_page, path)
 
     assert {actor for (actor,) in AuditEvent.objects.values_list("actor")} == {str(super_admin.pk)}
     assert AuditEvent.objects.filter(type="signing_key.active").count() == 1
 
 
-def test_what_is_done_after_a_rotation_is_not_put_down_to_the_operator(
-    super_admin: User, keys: list[str], owner: User
-) -> None:
+def test_later_events_do_not_name_the_operator_of_a_rotation(super_admin: User, keys: list[str], owner: User) -> None:
     token_pages.rotate_as(super_admin, retire_now=False)
     key_of(owner)
 
     assert actors_of("api_key.created") == [("manage.py", str(owner.pk))]
 
 
-def test_a_rotation_beside_another_is_a_message(
-    above: Client, keys: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_parallel_rotation_is_an_error_message(
+    super_admin_page: Client, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(*_: Any, **__: Any) -> None:
         raise RotationUnderway()
 
     monkeypatch.setattr(token_pages, "rotate", lose)
 
-    assert rotate(above) == ["Someone else is rotating the keys. Try again later."]
+    assert rotate(super_admin_page) == ["Someone else is rotating the keys. Try again later."]
 
 
-def test_the_operator_stays_in_through_an_emergency(above: Client, keys: list[str]) -> None:
-    rotate(above, EMERGENCY)
+def test_the_operator_stays_signed_in_after_an_emergency_rotation(super_admin_page: Client, keys: list[str]) -> None:
+    rotate(super_admin_page, EMERGENCY)
     keyring_cache.ring = None
 
-    assert above.get("/admin/").status_code == 200
+    assert super_admin_page.get("/admin/").status_code == 200
 
 
 def test_api_keys_are_searched_and_filtered(page: Client, owner: User, node_operator: User) -> None:
@@ -188,17 +186,19 @@ def test_an_api_key_is_revoked_once(page: Client, owner: User) -> None:
     assert len(actors_of("api_key.revoked")) == 1
 
 
-def test_the_api_keys_of_other_staff_are_for_super_admins(page: Client, above: Client) -> None:
+def test_only_super_admins_can_revoke_the_api_keys_of_other_staff(page: Client, super_admin_page: Client) -> None:
     key, _ = key_of(make_user("colleague", Role.ADMIN))
 
     assert act(page, "revoke", key, model="apikey") == ["You may not do that to any of the selected."]
     assert ApiKey.objects.get().revoked_at is None
-    assert act(above, "revoke", key, model="apikey") == ["1 API key revoked."]
+    assert act(super_admin_page, "revoke", key, model="apikey") == ["1 API key revoked."]
 
 
 @pytest.mark.parametrize("model", ["signingkey", "apikey"])
-def test_keys_are_not_edited(above: Client, keys: list[str], owner: User, model: str) -> None:
+def test_keys_cannot_be_edited(super_admin_page: Client, keys: list[str], owner: User, model: str) -> None:
     row = key_of(owner)[0].pk if model == "apikey" else keys[0]
 
     for path in (f"{row}/change/", f"{row}/delete/", "add/"):
-        assert above.post(f"/admin/accounts/{model}/{path}", {"name": "x", "state": "next"}).status_code == 403
+        assert (
+            super_admin_page.post(f"/admin/accounts/{model}/{path}", {"name": "x", "state": "next"}).status_code == 403
+        )

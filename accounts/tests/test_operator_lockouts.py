@@ -15,7 +15,7 @@ ADDRESS = LockoutSubject("address", "2001:db8::/64")
 
 
 def lock_out(subject: LockoutSubject, failures: int) -> None:
-    """Let the subject fail so often, the last time with a record of it."""
+    """Let the subject fail that often; record the last failure in the audit log."""
     for _ in range(failures - 1):
         GuessAttempt(subject)
     GuessAttempt(subject).fail()
@@ -23,14 +23,14 @@ def lock_out(subject: LockoutSubject, failures: int) -> None:
 
 @pytest.fixture
 def lockouts(db: None) -> None:
-    """An address and an account are locked out; another account is not, yet."""
+    """An address and an account are locked out; another account has failures but no lockout yet."""
     lock_out(account("guessed@example.org"), 10)
     lock_out(ADDRESS, 20)
     lock_out(account("lucky@example.org"), 9)
 
 
 def listed(client: Client) -> list[tuple[str, str, int]]:
-    """Return (kind, name, failures) of what the list shows."""
+    """Return (kind, name, failures) of the listed lockouts."""
     found = client.get(LIST).context["lockouts"]
     return [(lockout.subject.kind, lockout.subject.name, lockout.failures) for lockout in found]
 
@@ -40,7 +40,7 @@ def lift(client: Client, subject: str) -> list[str]:
     return messages_of(client.post(LIST, {"subject": subject}, follow=True))
 
 
-def test_lockouts_in_force_are_listed(page: Client, lockouts: None) -> None:
+def test_active_lockouts_are_listed(page: Client, lockouts: None) -> None:
     assert sorted(listed(page)) == [("account", "guessed@example.org", 10), ("address", "2001:db8::/64", 20)]
 
     shown = page.get(LIST).content.decode()
@@ -73,7 +73,7 @@ def test_a_lockout_of_second_factors_is_lifted(page: Client) -> None:
     assert listed(page) == []
 
 
-def test_lifting_is_recorded_with_the_operator_and_the_name_of_the_beginning(
+def test_lifting_is_recorded_with_the_operator_and_the_subject_of_the_lockout(
     page: Client, admin: User, lockouts: None
 ) -> None:
     lift(page, ADDRESS.text)
@@ -85,7 +85,7 @@ def test_lifting_is_recorded_with_the_operator_and_the_name_of_the_beginning(
 
 
 @pytest.mark.parametrize("subject", ["", "nonsense", "king:arthur", "lockouts"])
-def test_what_names_no_lockout_is_ignored(page: Client, lockouts: None, subject: str) -> None:
+def test_an_unknown_subject_is_ignored(page: Client, lockouts: None, subject: str) -> None:
     assert lift(page, subject) == []
 
     assert len(listed(page)) == 2
@@ -99,7 +99,7 @@ def test_the_button_needs_its_csrf_token(admin: User, lockouts: None) -> None:
     assert client.post(LIST, {"subject": ADDRESS.text}).status_code == 403
 
 
-def test_without_redis_the_page_says_that_nothing_is_known(page: Client, lockouts: None) -> None:
+def test_without_redis_the_page_says_that_the_lockouts_are_unknown(page: Client, lockouts: None) -> None:
     breaker.outage = Outage()
 
     for response in (page.get(LIST), page.post(LIST, {"subject": ADDRESS.text})):
@@ -111,11 +111,11 @@ def test_without_redis_the_page_says_that_nothing_is_known(page: Client, lockout
 
 
 @pytest.mark.parametrize("path", ["1/change/", "add/", "1/delete/", "1/history/"])
-def test_there_is_no_table_to_look_into(above: Client, path: str) -> None:
-    assert above.get(f"{LIST}{path}").status_code == 404
+def test_a_lockout_has_no_page_of_its_own(super_admin_page: Client, path: str) -> None:
+    assert super_admin_page.get(f"{LIST}{path}").status_code == 404
 
 
-def test_what_an_attacker_typed_is_shown_as_text(page: Client) -> None:
+def test_subjects_of_lockouts_are_escaped(page: Client) -> None:
     lock_out(account("<script>alert(1)</script>"), 10)
 
     assert "<script>alert" not in page.get(LIST).content.decode()

@@ -1,4 +1,4 @@
-"""The login to the operator pages, and the password there: lockouts, limits and second factors as in the API."""
+"""The login and the password form of the operator pages: the same lockouts, limits and second factors as in the API."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,8 +39,8 @@ def log_in(user: User | str, second: str = "", password: str = PASSWORD, **extra
     return browser().post(LOGIN, data, **extra)
 
 
-def said(response: Any) -> str:
-    """Return `in`, or what the form says is wrong."""
+def outcome(response: Any) -> str:
+    """Return `in`, or the error message of the form."""
     if response.status_code == 302:
         return "in"
     assert "sessionid" not in response.cookies
@@ -49,14 +49,14 @@ def said(response: Any) -> str:
     return problem
 
 
-def guess(count: int, subject: LockoutSubject) -> None:
-    """Let the subject fail so often."""
+def fail(count: int, subject: LockoutSubject) -> None:
+    """Let the subject fail `count` times."""
     for _ in range(count):
         GuessAttempt(subject)
 
 
-def use_up(count: int) -> None:
-    """Count so many logins of the address."""
+def count_logins(count: int) -> None:
+    """Count `count` logins of the address."""
     for _ in range(count):
         admit(default_limit("login_attempt"), keys.address("127.0.0.1", "admin"))
 
@@ -74,7 +74,7 @@ def phone(admin: User, clock: Clock) -> Phone:
 
 @pytest.fixture
 def three_a_minute(settings: Settings, standing_minute: int) -> Iterator[None]:
-    """Three logins a minute and address."""
+    """An address may log in three times a minute."""
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 3})
     default_limit.cache_clear()
     yield
@@ -83,35 +83,35 @@ def three_a_minute(settings: Settings, standing_minute: int) -> Iterator[None]:
 
 @pytest.fixture
 def no_redis() -> None:
-    """Redis cannot be had until the end of the test."""
+    """Redis is unavailable until the end of the test."""
     breaker.outage = Outage()
 
 
-def test_who_has_totp_is_asked_for_a_code(admin: User, phone: Phone) -> None:
-    assert said(log_in(admin)) == WRONG
-    assert said(log_in(admin, "000000")) == WRONG
-    assert said(log_in(admin, phone.fresh_code(), password="Wrong-Horse-7")) == WRONG
-    assert said(log_in(admin, phone.code())) == "in"
+def test_a_user_with_totp_must_enter_a_code(admin: User, phone: Phone) -> None:
+    assert outcome(log_in(admin)) == WRONG
+    assert outcome(log_in(admin, "000000")) == WRONG
+    assert outcome(log_in(admin, phone.fresh_code(), password="Wrong-Horse-7")) == WRONG
+    assert outcome(log_in(admin, phone.code())) == "in"
 
 
-def test_a_code_of_the_app_works_once(admin: User, phone: Phone) -> None:
+def test_a_totp_code_works_once(admin: User, phone: Phone) -> None:
     code = phone.fresh_code()
 
-    assert [said(log_in(admin, code)) for _ in range(2)] == ["in", WRONG]
+    assert [outcome(log_in(admin, code)) for _ in range(2)] == ["in", WRONG]
 
 
-def test_a_recovery_code_stands_in_once(admin: User, phone: Phone) -> None:
+def test_a_recovery_code_works_once_instead(admin: User, phone: Phone) -> None:
     code = phone.recovery_codes[0].upper()
 
-    assert said(log_in(admin, "abcd-efgh-jkmn-pqrs")) == WRONG
-    assert [said(log_in(admin, code)) for _ in range(2)] == ["in", WRONG]
+    assert outcome(log_in(admin, "abcd-efgh-jkmn-pqrs")) == WRONG
+    assert [outcome(log_in(admin, code)) for _ in range(2)] == ["in", WRONG]
 
 
-def test_a_code_that_nobody_asked_for_does_no_harm(admin: User) -> None:
-    assert said(log_in(admin, "000000")) == "in"
+def test_a_code_is_ignored_if_the_account_has_no_second_factor(admin: User) -> None:
+    assert outcome(log_in(admin, "000000")) == "in"
 
 
-def test_a_login_is_recorded_and_so_is_a_failed_one(admin: User, phone: Phone) -> None:
+def test_logins_and_failed_logins_are_recorded(admin: User, phone: Phone) -> None:
     log_in(admin, "000000")
     log_in(admin, phone.fresh_code())
 
@@ -120,14 +120,14 @@ def test_a_login_is_recorded_and_so_is_a_failed_one(admin: User, phone: Phone) -
 
 
 @pytest.mark.parametrize("email", ["admin@example.org", "nobody@example.org"])
-def test_a_wrong_login_is_charged_to_account_and_address(admin: User, email: str) -> None:
-    assert said(log_in(email.upper(), password="Wrong-Horse-7")) == WRONG
+def test_a_failed_login_counts_against_account_and_address(admin: User, email: str) -> None:
+    assert outcome(log_in(email.upper(), password="Wrong-Horse-7")) == WRONG
 
     assert (failures_of(account(email)), failures_of(HERE)) == (1, 1)
 
 
-def test_a_right_login_is_forgiven(admin: User) -> None:
-    guess(3, account(admin.email))
+def test_a_login_resets_the_failures(admin: User) -> None:
+    fail(3, account(admin.email))
     log_in(admin)
 
     assert (failures_of(account(admin.email)), failures_of(HERE)) == (0, 0)
@@ -135,40 +135,40 @@ def test_a_right_login_is_forgiven(admin: User) -> None:
 
 @pytest.mark.parametrize("email", ["admin@example.org", "nobody@example.org"])
 def test_an_account_is_locked_out_after_ten_failures(admin: User, email: str) -> None:
-    guess(9, account(email))
-    assert said(log_in(email, password="Wrong-Horse-7")) == WRONG
+    fail(9, account(email))
+    assert outcome(log_in(email, password="Wrong-Horse-7")) == WRONG
 
-    assert said(log_in(email)).startswith("Too many attempts. Try again in ")
+    assert outcome(log_in(email)).startswith("Too many attempts. Try again in ")
     assert actors_of("login.blocked") == [(str(admin.pk), str(admin.pk)) if email == admin.email else ("", "")]
 
 
-def test_guesses_at_the_api_and_here_count_together(api: ApiClient, admin: User) -> None:
-    guess(9, account(admin.email))
+def test_failures_at_the_api_and_here_add_up(api: ApiClient, admin: User) -> None:
+    fail(9, account(admin.email))
     post(api, "verify", email=admin.email, password="Wrong-Horse-7", totp="000000")
 
-    assert said(log_in(admin)).startswith("Too many attempts")
+    assert outcome(log_in(admin)).startswith("Too many attempts")
 
 
 def test_an_address_is_locked_out_after_twenty_failures(admin: User) -> None:
-    guess(19, HERE)
-    assert said(log_in("nobody@example.org")) == WRONG
+    fail(19, HERE)
+    assert outcome(log_in("nobody@example.org")) == WRONG
 
-    assert said(log_in(admin)).startswith("Too many attempts")
-    assert said(log_in(admin, REMOTE_ADDR="198.51.100.7")) == "in"
+    assert outcome(log_in(admin)).startswith("Too many attempts")
+    assert outcome(log_in(admin, REMOTE_ADDR="198.51.100.7")) == "in"
 
 
-def test_a_lockout_leaves_those_alone_who_are_in(page: Client, admin: User) -> None:
-    guess(10, account(admin.email))
-    guess(20, HERE)
+def test_a_lockout_does_not_end_open_sessions(page: Client, admin: User) -> None:
+    fail(10, account(admin.email))
+    fail(20, HERE)
 
     assert page.get("/admin/").status_code == 200
 
 
-def test_what_is_over_the_limit_is_not_looked_at(three_a_minute: None, admin: User) -> None:
-    use_up(3)
+def test_a_login_over_the_limit_is_not_checked(three_a_minute: None, admin: User) -> None:
+    count_logins(3)
     response = log_in(admin)
 
-    assert said(response).startswith("Too many attempts. Try again in ")
+    assert outcome(response).startswith("Too many attempts. Try again in ")
     assert response.status_code == 429
     assert response["Retry-After"] == "30"
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "0")
@@ -176,12 +176,12 @@ def test_what_is_over_the_limit_is_not_looked_at(three_a_minute: None, admin: Us
     assert failures_of(HERE) == 0
 
 
-def test_the_limit_is_for_an_address_and_for_what_is_sent(three_a_minute: None, admin: User) -> None:
-    use_up(3)
+def test_the_limit_counts_posts_by_address(three_a_minute: None, admin: User) -> None:
+    count_logins(3)
 
     assert log_in(admin).status_code == 429
     assert browser().get(LOGIN).status_code == 200
-    assert said(log_in(admin, REMOTE_ADDR="198.51.100.7")) == "in"
+    assert outcome(log_in(admin, REMOTE_ADDR="198.51.100.7")) == "in"
 
 
 def test_the_limit_is_ten_a_minute() -> None:
@@ -191,15 +191,15 @@ def test_the_limit_is_ten_a_minute() -> None:
     assert fields["RATE_LIMIT_LOGIN_ATTEMPT_BURST_SIZE"].default == 0
 
 
-def test_without_redis_a_login_gets_a_message(no_redis: None, admin: User) -> None:
+def test_without_redis_a_login_shows_an_error_message(no_redis: None, admin: User) -> None:
     response = log_in(admin)
 
-    assert said(response) == "The gateway cannot check passwords right now. Try again shortly."
+    assert outcome(response) == "The gateway cannot check passwords right now. Try again shortly."
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("field", ["username", "password"])
-def test_an_empty_field_is_a_message_and_no_attempt(admin: User, field: str) -> None:
+def test_an_empty_field_is_an_error_and_no_attempt(admin: User, field: str) -> None:
     response = browser().post(LOGIN, {"username": admin.email, "password": PASSWORD} | {field: ""})
 
     assert response.context["form"].errors == {field: ["This field is required."]}
@@ -217,7 +217,7 @@ ENDINGS: dict[str, Callable[[User], object]] = {
 }
 
 
-def test_an_open_session_ends_at_once(db: None) -> None:
+def test_an_open_session_ends_immediately(db: None) -> None:
     for number, (ending, end) in enumerate(ENDINGS.items()):
         user = make_user(f"admin-{number}", Role.ADMIN)
         page = signed_in(user)
@@ -260,8 +260,8 @@ def test_a_new_password_ends_everything_but_the_session_it_was_set_in(
     assert (page.get("/admin/").status_code, other.get("/admin/").status_code) == (200, 302)
 
 
-def test_the_old_password_cannot_be_guessed_at_here(page: Client, admin: User) -> None:
-    guess(9, account(admin.email))
+def test_wrong_old_passwords_lead_to_a_lockout(page: Client, admin: User) -> None:
+    fail(9, account(admin.email))
     assert "entered incorrectly" in change_password(page, old="Wrong-Horse-7").content.decode()
 
     assert "Too many attempts. Try again in " in change_password(page).content.decode()
@@ -269,7 +269,7 @@ def test_the_old_password_cannot_be_guessed_at_here(page: Client, admin: User) -
     assert admin.check_password(PASSWORD)
 
 
-def test_the_form_for_a_new_password_forgives_no_failures(page: Client, admin: User) -> None:
+def test_the_password_form_does_not_reset_failures(page: Client, admin: User) -> None:
     for _ in range(3):
         GuessAttempt(account(admin.email), HERE)
 
@@ -277,15 +277,15 @@ def test_the_form_for_a_new_password_forgives_no_failures(page: Client, admin: U
     assert (failures_of(account(admin.email)), failures_of(HERE)) == (3, 3)
 
 
-def test_without_redis_a_new_password_gets_a_message(page: Client, no_redis: None) -> None:
+def test_without_redis_a_new_password_shows_an_error_message(page: Client, no_redis: None) -> None:
     response = change_password(page)
 
     assert response.status_code == 200
     assert "The gateway cannot check passwords right now" in response.content.decode()
 
 
-def test_a_secret_that_cannot_be_decrypted_is_said_and_a_recovery_code_lets_in(admin: User, phone: Phone) -> None:
+def test_an_undecryptable_totp_secret_is_reported_and_a_recovery_code_works(admin: User, phone: Phone) -> None:
     User.objects.filter(pk=admin.pk).update(totp_secret="of another SECRET_KEY")
 
-    assert "use a recovery code" in said(log_in(admin, phone.fresh_code()))
-    assert said(log_in(admin, phone.recovery_codes[0])) == "in"
+    assert "use a recovery code" in outcome(log_in(admin, phone.fresh_code()))
+    assert outcome(log_in(admin, phone.recovery_codes[0])) == "in"

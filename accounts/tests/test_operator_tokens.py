@@ -43,10 +43,10 @@ def test_a_token_is_found_by_its_name(page: Client, tokens: TokenPair) -> None:
     assert page.get(f"/admin/accounts/issuedtoken/{row.jti}/change/").status_code == 200
 
 
-def test_tokens_are_not_edited(above: Client, tokens: TokenPair) -> None:
+def test_tokens_cannot_be_edited(super_admin_page: Client, tokens: TokenPair) -> None:
     row = IssuedToken.objects.first()
 
-    assert above.post(f"/admin/accounts/issuedtoken/{row.jti}/change/", {"address": "x"}).status_code == 403
+    assert super_admin_page.post(f"/admin/accounts/issuedtoken/{row.jti}/change/", {"address": "x"}).status_code == 403
 
 
 @pytest.mark.parametrize("query", ["", "?q=owner@example.org"])
@@ -59,8 +59,8 @@ def test_a_single_token_is_revoked(page: Client, api: ApiClient, tokens: TokenPa
 
 
 @pytest.fixture
-def fates(tokens: TokenPair, owner: User) -> None:
-    """Tokens of every fate: two live, two revoked, one used (and replaced by two live ones), one expired."""
+def tokens_of_each_status(tokens: TokenPair, owner: User) -> None:
+    """Two live tokens, two revoked ones, a used one (and the two live ones that replaced it), and an expired one."""
     ended, used = issue_tokens(owner), issue_tokens(owner)
     end_family(read_access_token(ended.access)["family"])
     refresh_tokens(used.refresh)
@@ -68,19 +68,19 @@ def fates(tokens: TokenPair, owner: User) -> None:
     IssuedToken.objects.filter(jti=expired["jti"]).update(expires_at=timezone.now())
 
 
-def test_tokens_are_filtered_by_their_fate(page: Client, fates: None) -> None:
+def test_tokens_can_be_filtered_by_status(page: Client, tokens_of_each_status: None) -> None:
     counts = {"live": 6, "blacklist": 1, "revoked": 2, "used": 1, "expired": 1, "nonsense": 10}
 
     assert {fate: page.get(f"{TOKENS}?fate={fate}").context["cl"].result_count for fate in counts} == counts
 
 
-def test_the_filters_count_what_they_would_show(page: Client, fates: None) -> None:
+def test_the_filters_show_their_number_of_tokens(page: Client, tokens_of_each_status: None) -> None:
     shown = page.get(f"{TOKENS}?_facets=True").content.decode()
 
     assert [name in shown for name in ("Live (6)", "On the blacklist (1)", "Revoked (2)", "Used (1)")] == [True] * 4
 
 
-def test_a_device_is_a_login_however_often_it_was_refreshed(page: Client, tokens: TokenPair, owner: User) -> None:
+def test_a_refresh_does_not_add_a_device(page: Client, tokens: TokenPair, owner: User) -> None:
     _, pair = refresh_tokens(tokens.refresh)
     refresh_tokens(pair.refresh)
     rows = page.get(DEVICES).context["cl"].result_list
@@ -106,7 +106,7 @@ def test_an_action_asks_first(page: Client, api: ApiClient, tokens: TokenPair, m
 
 
 @pytest.mark.parametrize("model", ["issuedtoken", "signin"])
-def test_a_login_is_ended_with_all_of_its_tokens(
+def test_ending_a_login_revokes_all_of_its_tokens(
     page: Client, api: ApiClient, owner: User, tokens: TokenPair, model: str
 ) -> None:
     other, row = issue_tokens(owner), IssuedToken.objects.get(kind="refresh", address="192.0.2.1")
@@ -124,7 +124,7 @@ def test_an_ended_login_is_recorded_with_the_operator(
     assert actors_of("token.revoked") == [(str(admin.pk), str(owner.pk))]
 
 
-def test_a_login_whose_tokens_were_both_chosen_is_ended_once(page: Client, tokens: TokenPair) -> None:
+def test_a_login_is_ended_once_if_both_of_its_tokens_are_selected(page: Client, tokens: TokenPair) -> None:
     assert act(page, "end_families", *IssuedToken.objects.all(), model="issuedtoken") == ["1 login ended."]
 
 
@@ -146,17 +146,19 @@ def test_a_revoked_token_is_not_revoked_again(page: Client, tokens: TokenPair) -
 
 @pytest.mark.parametrize(("model", "action"), [("issuedtoken", "revoke"), ("issuedtoken", "end_families"),
                                                ("signin", "end_families")])  # fmt: skip
-def test_the_tokens_of_other_staff_are_for_super_admins(page: Client, above: Client, model: str, action: str) -> None:
+def test_only_super_admins_can_end_tokens_of_other_staff(
+    page: Client, super_admin_page: Client, model: str, action: str
+) -> None:
     issue_tokens(make_user("colleague", Role.ADMIN))
     row = IssuedToken.objects.sign_ins().get()
 
     assert act(page, action, row, model=model) == ["You may not do that to any of the selected."]
     assert IssuedToken.objects.sign_ins().exists()
-    act(above, action, row, model=model)
+    act(super_admin_page, action, row, model=model)
     assert not IssuedToken.objects.sign_ins().exists()
 
 
-def test_an_operator_ends_their_own_logins(page: Client, admin: User) -> None:
+def test_operators_can_end_their_own_logins(page: Client, admin: User) -> None:
     issue_tokens(admin)
 
     assert act(page, "end_families", IssuedToken.objects.get(kind="refresh"), model="signin") == ["1 login ended."]

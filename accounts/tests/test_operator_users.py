@@ -23,7 +23,7 @@ LIST = "/admin/accounts/user/"
 
 
 def form_of(client: Client, user: User, **changes: str) -> dict[str, str]:
-    """Return what the browser would send for the user's page with some fields changed."""
+    """Return the form data of the user's page, with some fields changed."""
     form = client.get(user_page(user)).context["adminform"].form
     return {name: str(form.initial[name]) for name in form.fields if form.initial[name] not in (None, False)} | changes
 
@@ -38,7 +38,7 @@ def test_users_are_searched_and_filtered(page: Client, owner: User) -> None:
     assert {query: names(query) for query in found} == found
 
 
-def test_an_admin_corrects_a_users_names(page: Client, owner: User) -> None:
+def test_an_admin_can_edit_the_names_of_a_user(page: Client, owner: User) -> None:
     response = page.post(user_page(owner), form_of(page, owner, first_name="Olga"))
 
     assert response.status_code == 302
@@ -46,7 +46,7 @@ def test_an_admin_corrects_a_users_names(page: Client, owner: User) -> None:
     assert owner.first_name == "Olga"
 
 
-def test_an_edited_email_is_kept_in_lower_case(page: Client, owner: User) -> None:
+def test_an_edited_email_is_stored_in_lower_case(page: Client, owner: User) -> None:
     page.post(user_page(owner), form_of(page, owner, email="New@Example.ORG"))
 
     owner.refresh_from_db()
@@ -54,14 +54,14 @@ def test_an_edited_email_is_kept_in_lower_case(page: Client, owner: User) -> Non
 
 
 @pytest.mark.parametrize(("field", "taken"), [("email", "ADMIN@Example.org"), ("username", "admin")])
-def test_a_taken_email_or_username_is_a_message(page: Client, owner: User, field: str, taken: str) -> None:
+def test_a_taken_email_or_username_is_an_error_message(page: Client, owner: User, field: str, taken: str) -> None:
     response = page.post(user_page(owner), form_of(page, owner, **{field: taken}))
 
     assert response.status_code == 200
     assert "already exists" in response.content.decode()
 
 
-def test_an_admin_does_not_change_roles(page: Client, owner: User) -> None:
+def test_an_admin_cannot_change_roles(page: Client, owner: User) -> None:
     form = form_of(page, owner)
     assert not {"role", "is_active"} & set(form)
 
@@ -71,7 +71,7 @@ def test_an_admin_does_not_change_roles(page: Client, owner: User) -> None:
     assert (owner.role, owner.is_active) == ("user", True)
 
 
-def test_an_admin_does_not_change_other_staff(page: Client, super_admin: User, admin: User) -> None:
+def test_an_admin_cannot_change_other_staff(page: Client, super_admin: User, admin: User) -> None:
     colleague = make_user("colleague", Role.ADMIN)
 
     for other in (super_admin, colleague):
@@ -83,9 +83,12 @@ def test_an_admin_does_not_change_other_staff(page: Client, super_admin: User, a
 
 
 def test_a_super_admin_changes_roles_and_the_old_tokens_end(
-    above: Client, api: ApiClient, owner: User, tokens: TokenPair
+    super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
-    assert above.post(user_page(owner), form_of(above, owner, role="node_operator")).status_code == 302
+    assert (
+        super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, role="node_operator")).status_code
+        == 302
+    )
 
     owner.refresh_from_db()
     assert owner.role == "node_operator"
@@ -93,27 +96,31 @@ def test_a_super_admin_changes_roles_and_the_old_tokens_end(
     assert error_code(api.send("post", "/auth/refresh", {"refresh_token": tokens.refresh})) == "2010"
 
 
-def test_a_deactivation_ends_the_tokens(above: Client, api: ApiClient, owner: User, tokens: TokenPair) -> None:
-    form = form_of(above, owner)
+def test_a_deactivation_ends_the_tokens(
+    super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
+    form = form_of(super_admin_page, owner)
     del form["is_active"]
-    above.post(user_page(owner), form)
+    super_admin_page.post(user_page(owner), form)
 
     owner.refresh_from_db()
     assert owner.is_active is False
     assert me(api, tokens) == "2003"
 
 
-def test_another_change_leaves_the_tokens_alone(above: Client, api: ApiClient, owner: User, tokens: TokenPair) -> None:
-    above.post(user_page(owner), form_of(above, owner, last_name="Owner"))
+def test_other_changes_do_not_end_the_tokens(
+    super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair
+) -> None:
+    super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, last_name="Owner"))
 
     assert me(api, tokens) == "in"
 
 
-def test_nobody_changes_their_own_role(above: Client, super_admin: User) -> None:
-    form = form_of(above, super_admin)
+def test_staff_cannot_change_their_own_role(super_admin_page: Client, super_admin: User) -> None:
+    form = form_of(super_admin_page, super_admin)
     assert not {"role", "is_active"} & set(form)
 
-    above.post(user_page(super_admin), form | {"role": "user"})
+    super_admin_page.post(user_page(super_admin), form | {"role": "user"})
 
     super_admin.refresh_from_db()
     assert (super_admin.role, super_admin.is_active) == ("super_admin", True)
@@ -134,13 +141,13 @@ def test_an_edit_does_not_undo_a_lock_set_meanwhile(page: Client, owner: User, m
     assert (owner.first_name, owner.is_locked) == ("Olga", True)
 
 
-def test_who_changed_what_is_kept(page: Client, owner: User) -> None:
+def test_the_history_names_the_operator_and_the_change(page: Client, owner: User) -> None:
     page.post(user_page(owner), form_of(page, owner, first_name="Olga"))
 
     assert "First name" in page.get(f"/admin/accounts/user/{owner.pk}/history/").content.decode()
 
 
-def test_a_users_page_leads_to_all_that_is_the_users(page: Client, owner: User) -> None:
+def test_a_users_page_links_to_everything_of_the_user(page: Client, owner: User) -> None:
     text = page.get(user_page(owner)).content.decode()
 
     for model in ("signin", "issuedtoken", "apikey"):
@@ -159,7 +166,7 @@ def test_locked_users_are_listed(page: Client, owner: User) -> None:
     assert [row.username for choice in ("yes", "no") for row in listed(choice)] == ["owner", "admin"]
 
 
-def test_a_lock_that_is_over_is_none(page: Client, owner: User) -> None:
+def test_an_expired_lock_is_not_shown(page: Client, owner: User) -> None:
     lock_user(owner, reason="", by="", until=timezone.now() - timedelta(seconds=1))
 
     assert page.get("/admin/accounts/user/?locked=yes").context["cl"].result_count == 0
@@ -176,19 +183,19 @@ def test_a_lock_without_an_end_says_so(page: Client, owner: User) -> None:
     assert "9999" not in shown
 
 
-def test_a_lock_with_an_end_tells_it_to_the_second(page: Client, owner: User) -> None:
+def test_the_end_of_a_lock_is_shown_to_the_second(page: Client, owner: User) -> None:
     lock_user(owner, reason="", by="", until=datetime(2126, 1, 2, 3, 4, 5, tzinfo=UTC))
 
     assert "2126-01-02 03:04:05" in page.get(user_page(owner)).content.decode()
 
 
-def test_a_user_is_found_by_the_id_that_the_audit_log_has(page: Client, owner: User) -> None:
+def test_a_user_can_be_found_by_the_id_in_the_audit_log(page: Client, owner: User) -> None:
     rows = page.get(f"/admin/accounts/user/?q={owner.pk}").context["cl"].result_list
 
     assert list(rows) == [owner]
 
 
-def test_a_users_page_leads_to_all_that_is_theirs(page: Client, owner: User, tokens: TokenPair) -> None:
+def test_the_links_on_a_users_page_select_rows_of_the_user(page: Client, owner: User, tokens: TokenPair) -> None:
     links = re.findall(r'href="(/admin/(?:accounts|audit)/\w+/\?[^"]+)"', page.get(user_page(owner)).content.decode())
     found = {link.split("/")[3]: page.get(link).context["cl"].result_count for link in links}
 
@@ -202,14 +209,14 @@ def test_an_edit_is_recorded_with_the_operator(page: Client, admin: User, owner:
     assert AuditEvent.objects.get(type="user.updated").details == {"fields": ["first_name", "last_name"]}
 
 
-def test_a_new_role_is_recorded_with_the_operator(above: Client, super_admin: User, owner: User) -> None:
-    above.post(user_page(owner), form_of(above, owner, role="admin"))
+def test_a_new_role_is_recorded_with_the_operator(super_admin_page: Client, super_admin: User, owner: User) -> None:
+    super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, role="admin"))
 
     assert actors_of("user.role_changed") == [(str(super_admin.pk), str(owner.pk))]
     assert actors_of("user.updated") == []
 
 
-def test_a_new_email_is_told_to_the_old_one_and_has_to_be_verified(page: Client, owner: User, mailbox: Mailbox) -> None:
+def test_a_new_email_is_unverified_and_the_old_address_is_notified(page: Client, owner: User, mailbox: Mailbox) -> None:
     User.objects.filter(pk=owner.pk).update(email_verified=True)
     page.post(user_page(owner), form_of(page, owner, email="new@example.org"))
 
@@ -218,24 +225,24 @@ def test_a_new_email_is_told_to_the_old_one_and_has_to_be_verified(page: Client,
     assert "is now new@example.org" in mail_about(mailbox, NOTICE, "owner@example.org")
 
 
-def test_nothing_is_saved_of_a_page_that_is_wrong(page: Client, owner: User) -> None:
+def test_a_page_with_an_error_saves_nothing(page: Client, owner: User) -> None:
     page.post(user_page(owner), form_of(page, owner, first_name="Olga", username="No Such Name"))
 
     owner.refresh_from_db()
     assert (owner.first_name, owner.username) == ("", "owner")
 
 
-def test_what_was_deleted_is_not_edited(above: Client, owner: User) -> None:
-    form = form_of(above, owner, first_name="Olga")
+def test_a_deleted_account_cannot_be_edited(super_admin_page: Client, owner: User) -> None:
+    form = form_of(super_admin_page, owner, first_name="Olga")
     delete_account(owner)
 
-    assert above.post(user_page(owner), form).status_code == 403
-    assert above.get(user_page(owner)).status_code == 200
+    assert super_admin_page.post(user_page(owner), form).status_code == 403
+    assert super_admin_page.get(user_page(owner)).status_code == 200
     owner.refresh_from_db()
     assert (owner.first_name, owner.is_active) == ("", False)
 
 
-def test_the_history_keeps_no_email_of_who_was_deleted(page: Client, owner: User) -> None:
+def test_the_history_contains_no_email_of_a_deleted_user(page: Client, owner: User) -> None:
     page.post(user_page(owner), form_of(page, owner, first_name="Olga"), follow=True)
     delete_account(owner)
 

@@ -27,7 +27,7 @@ from testing.mail import Mailbox
 NEW = "new@example.org"
 
 
-def test_the_caller_sees_their_own_account(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_callers_can_read_their_own_account(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     response = api.send("get", "/users/me", token=tokens.access)
 
     assert response.status_code == 200
@@ -45,7 +45,7 @@ def test_it_needs_an_access_token(api: ApiClient, db: None) -> None:
     assert response["WWW-Authenticate"] == "Bearer"
 
 
-def test_an_account_that_is_gone_is_nobodys(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_deactivated_account_gets_401(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     owner.delete()
 
     assert error_code(api.send("get", "/users/me", token=tokens.access)) == "2001"
@@ -55,7 +55,7 @@ def test_a_trailing_slash_is_accepted(api: ApiClient, tokens: TokenPair) -> None
     assert api.send("get", "/users/me/", token=tokens.access).status_code == 200
 
 
-def test_what_the_caller_was_told_of_the_limit(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_answer_has_rate_limit_headers(api: ApiClient, tokens: TokenPair) -> None:
     response = api.send("get", "/users/me", token=tokens.access)
 
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("1000", "999")
@@ -71,7 +71,7 @@ def named(owner: User) -> User:
     return owner
 
 
-def test_a_patch_changes_what_it_names(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_patch_changes_only_the_fields_it_contains(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     named(owner)
 
     body = api.send("patch", "/users/me", {"first_name": "Augusta", "username": "augusta"}, token=tokens.access).json()
@@ -84,7 +84,7 @@ def test_a_patch_changes_what_it_names(api: ApiClient, owner: User, tokens: Toke
     )  # fmt: skip
 
 
-def test_a_put_empties_the_names_that_it_leaves_out(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_put_clears_the_names_that_it_omits(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     named(owner)
     data = {"email": owner.email, "username": owner.username, "last_name": "King"}
 
@@ -99,7 +99,7 @@ def test_a_put_needs_email_and_username(api: ApiClient, owner: User, tokens: Tok
         assert (response.status_code, error_code(response)) == (422, "1002")
 
 
-def test_a_patch_of_nothing_changes_nothing(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_an_empty_patch_changes_nothing(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     before = api.send("get", "/users/me", token=tokens.access).json()
 
     assert api.send("patch", "/users/me", {}, token=tokens.access).json() == before
@@ -107,7 +107,7 @@ def test_a_patch_of_nothing_changes_nothing(api: ApiClient, owner: User, tokens:
 
 
 @pytest.mark.parametrize("method", ["put", "patch"])
-def test_what_is_not_the_callers_to_change_is_left_alone(
+def test_fields_that_callers_cannot_change_are_ignored(
     api: ApiClient, owner: User, tokens: TokenPair, method: str
 ) -> None:
     before = User.objects.values().get(pk=owner.pk)
@@ -126,7 +126,7 @@ def test_what_is_not_the_callers_to_change_is_left_alone(
 
 @pytest.mark.parametrize("method", ["put", "patch"])
 @pytest.mark.parametrize("field", ["username", "email"])
-def test_what_somebody_else_has_is_refused(
+def test_a_taken_email_or_username_is_refused(
     api: ApiClient, owner: User, node_operator: User, method: str, field: str
 ) -> None:
     data = {"email": owner.email, "username": owner.username, "first_name": "Ada"}
@@ -171,7 +171,7 @@ def confirm(api: ApiClient, token: str) -> Any:
     return api.send("post", "/auth/email/confirm", {"token": token})
 
 
-def test_a_new_email_counts_once_its_link_is_confirmed(
+def test_a_new_email_takes_effect_once_its_link_is_confirmed(
     api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     asked = change_email(api, tokens)
@@ -184,7 +184,7 @@ def test_a_new_email_counts_once_its_link_is_confirmed(
     assert AuditEvent.objects.filter(type="user.email_changed", subject=str(owner.pk)).count() == 1
 
 
-def test_the_old_address_is_told_before_and_afterwards_and_gets_no_link(
+def test_the_old_address_gets_two_notices_and_no_link(
     api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     change_email(api, tokens)
@@ -197,7 +197,7 @@ def test_the_old_address_is_told_before_and_afterwards_and_gets_no_link(
 
 
 @pytest.mark.parametrize(("password", "refusal"), [("", (422, "1002")), ("Other-Horse-7", (401, "2001"))])
-def test_a_new_email_asks_for_the_password(
+def test_a_new_email_requires_the_password(
     api: ApiClient, owner: User, empty_redis: Redis, password: str, refusal: tuple[int, str]
 ) -> None:
     response = change_email(api, issue_tokens(owner), current_password=password, first_name="Ada")
@@ -207,7 +207,7 @@ def test_a_new_email_asks_for_the_password(
     assert empty_redis.keys("mail_link*") == []
 
 
-def test_one_email_too_many_changes_nothing(api: ApiClient, owner: User, tokens: TokenPair, settings: Settings) -> None:
+def test_too_many_mails_change_nothing(api: ApiClient, owner: User, tokens: TokenPair, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"LOGINS_PER_ACCOUNT": 1})
     asked = [change_email(api, tokens, f"new{count}@example.org", first_name=f"{count}") for count in range(2)]
 
@@ -217,7 +217,7 @@ def test_one_email_too_many_changes_nothing(api: ApiClient, owner: User, tokens:
     assert User.objects.get(pk=owner.pk).first_name == "0"
 
 
-def test_the_old_email_logs_in_until_then_and_the_new_one_from_then(
+def test_the_old_email_logs_in_until_the_confirmation_and_the_new_one_afterwards(
     api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     change_email(api, tokens)
@@ -234,7 +234,7 @@ def test_the_old_email_logs_in_until_then_and_the_new_one_from_then(
     assert api.send("post", "/auth/verify", verify).json()["user"]["user_id"] == str(owner.pk)
 
 
-def test_the_own_email_needs_no_link(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
+def test_the_current_email_needs_no_link(api: ApiClient, tokens: TokenPair, empty_redis: Redis) -> None:
     for email in ("owner@example.org", " Owner@Example.ORG "):
         assert change_email(api, tokens, email, current_password="").status_code == 200
     assert empty_redis.keys("mail_link*") == []
@@ -275,11 +275,11 @@ def test_a_link_is_void_once_the_password_was_changed(
     assert User.objects.get(pk=owner.pk).email == owner.email
 
 
-def test_what_is_no_link_confirms_nothing(api: ApiClient, db: None) -> None:
+def test_an_invalid_link_confirms_nothing(api: ApiClient, db: None) -> None:
     assert [error_code(confirm(api, token)) for token in ("x" * 43, "", "x" * 101)] == ["2006", "1002", "1004"]
 
 
-# The end of an account
+# Deletion of the account
 
 ADDRESS, USER_AGENT, WALLET = "203.0.113.77", "Netscape/4.71", "TJRabPrwbZy45sbavfcjinPJC18kjpRTv8"
 PERSONAL = ("zelda@example.org", "zelda-47", "Zelda", "Quux", ADDRESS, USER_AGENT, WALLET)
@@ -287,7 +287,7 @@ PERSONAL = ("zelda@example.org", "zelda-47", "Zelda", "Quux", ADDRESS, USER_AGEN
 
 @pytest.fixture
 def zelda(db: None) -> User:
-    """A user with something about them in every table that can hold it."""
+    """A user with personal data in every table that can contain some."""
     user = User.objects.create_user(
         PERSONAL[0], PERSONAL[1], first_name="Zelda", last_name="Quux", totp_enabled=True, totp_secret="encrypted",
         hardware_wallet_enabled=True, hardware_wallet_address=WALLET,
@@ -304,7 +304,7 @@ def zelda(db: None) -> User:
 
 
 def refreshed(api: ApiClient, user: User) -> dict[str, str]:
-    """Return new tokens that were asked for from the user's address, with their browser."""
+    """Return new tokens of a refresh from the user's address, with the user's browser."""
     data = {"refresh_token": issue_tokens(user).refresh}
     return dict(api.send("post", "/auth/refresh", data, REMOTE_ADDR=ADDRESS, HTTP_USER_AGENT=USER_AGENT).json())
 
@@ -314,7 +314,7 @@ def delete(api: ApiClient, token: str) -> Any:
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
-def test_staff_do_not_delete_their_own_account(api: ApiClient, db: None, role: Role) -> None:
+def test_staff_cannot_delete_their_own_account(api: ApiClient, db: None, role: Role) -> None:
     operator = make_user("operator", role)
     token = issue_tokens(operator).access
 
@@ -325,24 +325,24 @@ def test_staff_do_not_delete_their_own_account(api: ApiClient, db: None, role: R
     assert not AuditEvent.objects.filter(type="user.deleted").exists()
 
 
-def kept() -> Iterator[str]:
-    """Yield every row of every table as text."""
+def stored_rows() -> Iterator[str]:
+    """Yield each row of each table as text."""
     for model in apps.get_models():
         if model._meta.managed and not model._meta.proxy:
             yield from (f"{model.__name__} {row}" for row in model._default_manager.values())
 
 
-def test_no_table_keeps_anything_personal_of_a_deleted_user(api: ApiClient, zelda: User) -> None:
+def test_no_table_contains_personal_data_of_a_deleted_user(api: ApiClient, zelda: User) -> None:
     tokens = refreshed(api, zelda)
-    before = list(kept())
+    before = list(stored_rows())
     assert [trace for trace in PERSONAL if not any(trace in row for row in before)] == []
 
     assert delete(api, tokens["access_token"]).status_code == 204
 
-    assert [row for row in kept() if any(trace.lower() in row.lower() for trace in PERSONAL)] == []
+    assert [row for row in stored_rows() if any(trace.lower() in row.lower() for trace in PERSONAL)] == []
 
 
-def test_all_that_a_deleted_user_was_given_is_dead(api: ApiClient, zelda: User) -> None:
+def test_all_credentials_of_a_deleted_user_are_invalid(api: ApiClient, zelda: User) -> None:
     tokens, key = refreshed(api, zelda), create_api_key(zelda, name="key", permissions=["user:read"])[1]
     assert api.send("get", "/users/me", headers={"X-API-Key": key}).status_code == 200
     delete(api, tokens["access_token"])
@@ -353,7 +353,7 @@ def test_all_that_a_deleted_user_was_given_is_dead(api: ApiClient, zelda: User) 
     assert not zelda.recovery_codes.exists()
 
 
-def test_the_audit_log_still_tells_of_a_deleted_user_by_their_id(api: ApiClient, zelda: User) -> None:
+def test_the_audit_log_still_names_the_id_of_a_deleted_user(api: ApiClient, zelda: User) -> None:
     before = set(AuditEvent.objects.filter(subject=str(zelda.pk)).values_list("event_id", "type", "outcome"))
     delete(api, issue_tokens(zelda).access)
 
@@ -363,7 +363,7 @@ def test_the_audit_log_still_tells_of_a_deleted_user_by_their_id(api: ApiClient,
     assert after.get(type="user.deleted").actor == str(zelda.pk)
 
 
-def test_email_and_username_of_a_deleted_user_are_free(api: ApiClient, zelda: User) -> None:
+def test_email_and_username_of_a_deleted_user_can_be_used_again(api: ApiClient, zelda: User) -> None:
     delete(api, issue_tokens(zelda).access)
 
     data = {"email": zelda.email, "username": zelda.username, "password": PASSWORD}
@@ -373,7 +373,7 @@ def test_email_and_username_of_a_deleted_user_are_free(api: ApiClient, zelda: Us
     assert response.json()["user_id"] != str(zelda.pk)
 
 
-def test_a_deleted_user_is_told_at_their_former_address(
+def test_a_deleted_user_is_notified_at_the_former_address(
     api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     delete(api, tokens.access)
@@ -381,7 +381,7 @@ def test_a_deleted_user_is_told_at_their_former_address(
     assert "deleted" in mail_about(mailbox, NOTICE, owner.email)
 
 
-def test_codes_and_links_that_wait_end_with_the_account(
+def test_pending_codes_and_links_end_with_the_account(
     api: ApiClient, owner: User, tokens: TokenPair, mailbox: Mailbox
 ) -> None:
     change_email(api, tokens)
@@ -394,7 +394,7 @@ def test_codes_and_links_that_wait_end_with_the_account(
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_an_api_key_neither_changes_nor_deletes_its_owner(api: ApiClient, super_admin: User, method: str) -> None:
+def test_an_api_key_cannot_change_or_delete_its_owner(api: ApiClient, super_admin: User, method: str) -> None:
     permissions = ["user:read", "user:update", "user:delete", "admin:write", "admin:delete", "system:manage"]
     key = create_api_key(super_admin, name="all", permissions=permissions)[1]
 

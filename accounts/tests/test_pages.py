@@ -1,4 +1,4 @@
-"""GET /login, /reset-password and /confirm-email: pages for people, on which mail scanners use nothing up."""
+"""GET /login, /reset-password and /confirm-email: pages for people. Mail scanners that open them change nothing."""
 
 import re
 from typing import Any
@@ -27,13 +27,13 @@ def browser() -> Client:
 
 
 def stored_in(redis: Redis) -> dict[bytes, Any]:
-    """Return what Redis holds, without the counters of the rate limits."""
+    """Return all keys and values in Redis, except the counters of the rate limits."""
     keys = [key for prefix in ("*:waiting", "mail_link*", "lockout*") for key in redis.keys(prefix)]
     return {key: redis.hgetall(key) if redis.type(key) == b"hash" else redis.get(key) for key in sorted(keys)}
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_is_html_that_nobody_keeps_frames_or_is_told_of(browser: Client, page: str) -> None:
+def test_the_page_is_not_cached_framed_or_sent_as_a_referrer(browser: Client, page: str) -> None:
     response = browser.get(page)
 
     assert response.status_code == 200
@@ -49,7 +49,7 @@ def test_the_page_is_html_that_nobody_keeps_frames_or_is_told_of(browser: Client
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_loads_from_here_alone_and_holds_no_script_of_its_own(browser: Client, page: str) -> None:
+def test_the_page_loads_only_own_files_and_has_no_inline_script(browser: Client, page: str) -> None:
     text = browser.get(page).content.decode()
 
     loaded = re.findall(r'(?:src|href)="([^"]+)"', text)
@@ -61,7 +61,7 @@ def test_the_page_loads_from_here_alone_and_holds_no_script_of_its_own(browser: 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_its_button_posts_to_the_api_and_not_by_a_form(browser: Client, page: str) -> None:
+def test_the_button_posts_to_the_api_instead_of_submitting_the_form(browser: Client, page: str) -> None:
     text = browser.get(page).content.decode()
 
     assert re.findall(r'data-endpoint="([^"]+)"', text) == [ENDPOINTS[page]]
@@ -69,7 +69,7 @@ def test_its_button_posts_to_the_api_and_not_by_a_form(browser: Client, page: st
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_reading_the_head_answers_the_same_without_a_body(browser: Client, page: str) -> None:
+def test_head_answers_like_get_without_a_body(browser: Client, page: str) -> None:
     got, head = browser.get(page), browser.head(page)
 
     assert (head.status_code, head.content) == (200, b"")
@@ -77,7 +77,7 @@ def test_reading_the_head_answers_the_same_without_a_body(browser: Client, page:
         assert head[name] == got[name]
 
 
-def test_opening_the_mailed_link_sends_no_secret_and_uses_nothing_up(
+def test_opening_the_mailed_link_sends_no_secret_and_leaves_it_usable(
     api: ApiClient, browser: Client, token: str, mailbox: Mailbox, empty_redis: Redis
 ) -> None:
     link = urlsplit(link_in(mailbox, "owner@example.org"))
@@ -94,7 +94,7 @@ def test_opening_the_mailed_link_sends_no_secret_and_uses_nothing_up(
     assert post(api, "verify", email="owner@example.org", token=token).status_code == 200
 
 
-def test_opening_a_reset_link_uses_nothing_up(
+def test_opening_a_reset_link_leaves_it_usable(
     api: ApiClient, browser: Client, owner: Any, mailbox: Mailbox, empty_redis: Redis
 ) -> None:
     post(api, "password/reset", email=owner.email)

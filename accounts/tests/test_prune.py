@@ -1,4 +1,4 @@
-"""manage.py prune: what has had its time is forgotten, and nothing else."""
+"""manage.py prune deletes expired and old rows, and nothing else."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def run(*arguments: str) -> str:
 
 
 def pruned(*arguments: str) -> dict[str, int]:
-    """Return what went, by name, without what nothing was to be done for."""
+    """Return the numbers of deleted rows by task name, without zeros."""
     counts: dict[str, int] = json.loads(run("--json", *arguments))
     return {name: count for name, count in counts.items() if count}
 
@@ -58,14 +58,14 @@ def task_named(name: str) -> prune.PruneTask:
 
 
 def in_a_thread(call: Callable[[], object]) -> None:
-    """Do it on a database connection of the thread's own."""
+    """Call the function on a thread with its own database connection."""
     try:
         call()
     finally:
         connection.close()
 
 
-def test_tokens_go_a_week_after_they_expired(owner: User) -> None:
+def test_tokens_are_deleted_a_week_after_they_expired(owner: User) -> None:
     now = timezone.now()
     token(owner, now - 7 * DAY - timedelta(minutes=1))
     kept = {token(owner, now - 7 * DAY + timedelta(minutes=1)).pk, token(owner, now + DAY, revoked_at=now - 9 * DAY).pk}
@@ -74,7 +74,7 @@ def test_tokens_go_a_week_after_they_expired(owner: User) -> None:
     assert set(IssuedToken.objects.values_list("pk", flat=True)) == kept
 
 
-def test_tokens_that_live_go_on_working(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_live_tokens_still_work(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     token(owner, timezone.now() - 30 * DAY)
     assert pruned() == {"tokens": 1}
 
@@ -89,7 +89,7 @@ def test_a_revoked_token_stays_revoked(api: ApiClient, tokens: TokenPair) -> Non
     assert api.send("get", "/users/me", token=tokens.access).status_code == 401
 
 
-def test_api_keys_go_a_week_after_they_ended(owner: User) -> None:
+def test_api_keys_are_deleted_a_week_after_they_ended(owner: User) -> None:
     now = timezone.now()
     times: dict[str, dict[str, datetime]] = {
         "expired": {"expires_at": now - 8 * DAY}, "revoked": {"revoked_at": now - 8 * DAY},
@@ -102,7 +102,7 @@ def test_api_keys_go_a_week_after_they_ended(owner: User) -> None:
     assert set(ApiKey.objects.values_list("key_id", flat=True)) == {"lately-1", "lately-2", "live"}
 
 
-def test_audit_events_go_when_their_time_is_over(db: None, settings: Settings) -> None:
+def test_audit_events_are_deleted_after_their_retention(db: None, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"AUDIT_RETENTION_DAYS": 30})
     now = timezone.now()
     event(now - 30 * DAY - timedelta(minutes=1))
@@ -113,7 +113,7 @@ def test_audit_events_go_when_their_time_is_over(db: None, settings: Settings) -
     assert AuditEvent.objects.get(type="pruned").details["deleted"]["audit_events"] == 1
 
 
-def test_signing_keys_stay(db: None) -> None:
+def test_signing_keys_are_never_deleted(db: None) -> None:
     long_ago = timezone.now() - 400 * DAY
     SigningKey.objects.create(kid="k", algorithm="HS256", secret="", state="revoked", revoked_at=long_ago)
 
@@ -130,21 +130,21 @@ def test_a_dry_run_counts_and_deletes_nothing(owner: User) -> None:
     assert not AuditEvent.objects.exists()
 
 
-def test_the_numbers_are_said_in_a_line(owner: User) -> None:
+def test_the_numbers_are_printed_in_one_line(owner: User) -> None:
     token(owner, timezone.now() - 30 * DAY)
 
     assert run().startswith("deleted: 1 tokens, 0 api keys, 0 api keys revoked, ")
     assert run().startswith("deleted: 0 tokens")
 
 
-def test_where_nothing_was_to_be_done_nothing_is_recorded(owner: User) -> None:
+def test_a_run_without_deletions_is_not_recorded(owner: User) -> None:
     issue_tokens(owner)
 
     assert pruned() == {}
     assert not AuditEvent.objects.filter(type="pruned").exists()
 
 
-def test_it_works_through_many_rows_in_batches(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_deleted_in_batches(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
     for _ in range(5):
         token(owner, timezone.now() - 30 * DAY)
@@ -153,7 +153,7 @@ def test_it_works_through_many_rows_in_batches(owner: User, monkeypatch: pytest.
     assert not IssuedToken.objects.exists()
 
 
-def test_the_oldest_go_first_and_those_of_one_moment_all_go(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_rows_go_first_and_rows_of_the_same_time_all_go(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
     then = timezone.now() - 400 * DAY
     old = {event(then + timedelta(hours=hours)).pk: hours for hours in (3, 1, 2, 0, 1, 1)}
@@ -168,7 +168,7 @@ def test_the_oldest_go_first_and_those_of_one_moment_all_go(db: None, monkeypatc
 
 @pytest.mark.parametrize("since", [False, True], ids=["first batch", "later batch"])
 @pytest.mark.parametrize("name", ["tokens", "api_keys", "api_keys_revoked", "sessions", "audit_events"])
-def test_a_batch_is_a_range_of_an_index_in_its_order(db: None, name: str, since: bool) -> None:
+def test_a_batch_is_an_ordered_index_range(db: None, name: str, since: bool) -> None:
     task = task_named(name)
     plan = task.oldest(timezone.now() - 300 * DAY if since else None).explain()
 
@@ -182,7 +182,7 @@ def test_a_batch_is_a_range_of_an_index_in_its_order(db: None, name: str, since:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_others_write_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_can_write_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 1)
     for days in (300, 200):
         event(timezone.now() - days * DAY)
@@ -194,7 +194,7 @@ def test_others_write_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("on_a_terminal", [True, False])
-def test_progress_is_shown_on_a_terminal_alone(
+def test_progress_is_shown_only_on_a_terminal(
     owner: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_a_terminal: bool
 ) -> None:
     token(owner, timezone.now() - 30 * DAY)

@@ -1,4 +1,4 @@
-"""Who is let in where: every operation of the API document, every kind of caller (the contract, sections 4 and 6)."""
+"""Access to every operation of the API document, for every kind of caller (the contract, sections 4 and 6)."""
 
 import uuid
 from typing import Any
@@ -13,8 +13,8 @@ from conftest import ApiClient, error_code, make_user
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 from testing.servers import ROOT
 
-# A column for each caller: + is let in, . is 401, x is 403. Both keys are a super admin's, who may do everything: one
-# has all of the permissions, one has blockchain:read.
+# A column for each caller: + is admitted, . is 401, x is 403. Both keys belong to a super admin: one has all
+# permissions, the other has blockchain:read.
 CALLERS = ("anonymous", "user", "node_operator", "admin", "super_admin", "all_key", "chain_key")
 TABLE = """
 GET    /                                            + + + + + + +
@@ -161,7 +161,7 @@ METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
 def headers_of(caller: str) -> dict[str, str]:
-    """Return a new credential of the caller, whose tokens or account may have ended with the last request."""
+    """Return headers with a new credential, because the last request may have ended the caller's tokens or account."""
     if caller == "anonymous":
         return {}
     by_key = caller.endswith("_key")
@@ -170,19 +170,19 @@ def headers_of(caller: str) -> dict[str, str]:
     if not by_key:
         return {"Authorization": f"Bearer {issue_tokens(user).access}"}
     permissions = sorted(PERMISSIONS[role]) if caller == "all_key" else ["blockchain:read"]
-    user.api_keys.all().delete()  # no more than fifty
+    user.api_keys.all().delete()  # a user can have fifty at most
     return {"X-API-Key": create_api_key(user, name=caller, permissions=permissions)[1]}
 
 
 def mark_of(path: str, response: Any) -> str:
-    """Return how the table says what the answer says, or the answer, if the table has no word for it."""
+    """Return the table's mark for the answer, or the answer itself if the table has no mark for it."""
     answer = response.status_code, error_code(response) if response.status_code >= 400 else ""
     admitted = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 415, 422)
     return REFUSALS.get(answer) or ("+" if response.status_code in admitted else str(answer))
 
 
 def mark_for(api: ApiClient, method: str, path: str, headers: dict[str, str]) -> str:
-    """Return what the table would say of the operation for whoever sends the headers."""
+    """Return the table's mark for the operation with the headers."""
     ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
     target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
     return mark_of(path, api.generic(method, target, headers=headers))
@@ -190,23 +190,21 @@ def mark_for(api: ApiClient, method: str, path: str, headers: dict[str, str]) ->
 
 @pytest.mark.urls("testing.every_route")
 @pytest.mark.parametrize("caller", CALLERS)
-def test_each_caller_is_let_in_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
+def test_each_caller_is_admitted_where_the_table_says(api: ApiClient, db: None, caller: str) -> None:
     found = {row: mark_for(api, *row, headers_of(caller)) for row in ROWS}
 
     assert found == {row: marks[CALLERS.index(caller)] for row, marks in ROWS.items()}
 
 
 @pytest.mark.urls("testing.every_route")
-def test_a_key_without_permissions_is_let_in_where_anyone_is_and_nowhere_else(
-    api: ApiClient, super_admin: User
-) -> None:
+def test_a_key_without_permissions_is_admitted_only_where_anyone_is(api: ApiClient, super_admin: User) -> None:
     headers = {"X-API-Key": create_api_key(super_admin, name="a key for nothing", permissions=[])[1]}
     found = {row: mark_for(api, *row, headers) for row in ROWS}
 
     assert found == {row: "+" if marks[0] == "+" else "x" for row, marks in ROWS.items()}
 
 
-def test_the_table_names_exactly_the_operations_of_the_document() -> None:
+def test_the_table_lists_exactly_the_operations_of_the_document() -> None:
     paths = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())["paths"]
     documented = [(method.upper(), path) for path, operations in paths.items() for method in METHODS & set(operations)]
 

@@ -1,4 +1,4 @@
-"""The permissions of the roles, exactly as in the contract, section 6, and what follows from them."""
+"""The permissions of the roles, as in the contract, section 6, and their effects."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ SUPER_ADMIN = ADMIN | {"admin:delete", "system:manage"}
 TABLE = {"user": USER, "node_operator": NODE_OPERATOR, "admin": ADMIN, "super_admin": SUPER_ADMIN}
 
 
-def test_the_table_is_the_contracts() -> None:
+def test_the_table_equals_that_of_the_contract() -> None:
     assert {role.value: set(permissions) for role, permissions in PERMISSIONS.items()} == TABLE
 
 
@@ -47,12 +47,12 @@ def test_the_django_admin_is_for_admins_and_above(role: str, staff: bool, superu
     assert user.has_perms(["accounts.add_user", "accounts.delete_user"]) is superuser
 
 
-def test_a_deactivated_super_admin_may_nothing() -> None:
+def test_a_deactivated_super_admin_has_no_permissions() -> None:
     assert not User(role=Role.SUPER_ADMIN, is_active=False).has_perm("accounts.view_user")
 
 
 class View:
-    """A view that asks for a permission."""
+    """A view that requires a permission."""
 
     def __init__(self, needed: str | None) -> None:
         self.needed = needed
@@ -70,18 +70,18 @@ def asking(rf: Any) -> Request:
 
 
 @pytest.mark.parametrize("needed", ["blockchain:read", None])
-def test_a_route_lets_in_who_has_its_permission(asking: Request, needed: str | None) -> None:
+def test_a_route_admits_a_caller_with_its_permission(asking: Request, needed: str | None) -> None:
     assert HasRoutePermission().has_permission(asking, View(needed)) is True
 
 
 @pytest.mark.parametrize("needed", ["blockchain:write", ""])
-def test_a_route_names_the_permission_that_is_missing(asking: Request, needed: str) -> None:
+def test_a_route_names_the_missing_permission(asking: Request, needed: str) -> None:
     with pytest.raises(InsufficientPermissions) as refused:
         HasRoutePermission().has_permission(asking, View(needed))
     assert refused.value.details == {"permission": needed}
 
 
-def test_without_a_caller_no_route_is_open(rf: Any) -> None:
+def test_without_a_caller_every_route_is_closed(rf: Any) -> None:
     from rest_framework.request import Request
 
     request = Request(rf.get("/"))

@@ -21,12 +21,12 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture
 def accounts(db: None) -> dict[str, Any]:
-    """What the command prints as JSON."""
+    """The JSON output of the command."""
     printed: dict[str, Any] = json.loads(run("--json"))
     return printed
 
 
-def test_three_accounts_are_made(accounts: dict[str, Any]) -> None:
+def test_three_accounts_are_created(accounts: dict[str, Any]) -> None:
     assert dict(User.objects.values_list("email", "role")) == {
         accounts["admin"]: "super_admin",
         accounts["operator"]: "node_operator",
@@ -34,19 +34,19 @@ def test_three_accounts_are_made(accounts: dict[str, Any]) -> None:
     }
 
 
-def test_the_password_is_the_admins_alone(accounts: dict[str, Any]) -> None:
+def test_only_the_admin_has_the_password(accounts: dict[str, Any]) -> None:
     assert User.objects.get(email=accounts["admin"]).check_password(accounts["admin_password"])
     assert not User.objects.get(email=accounts["operator"]).has_usable_password()
     assert not User.objects.get(email=accounts["user"]).has_usable_password()
 
 
-def test_the_token_is_the_users(api: ApiClient, accounts: dict[str, Any]) -> None:
+def test_the_token_belongs_to_the_user(api: ApiClient, accounts: dict[str, Any]) -> None:
     response = api.send("get", "/users/me", token=accounts["user_access_token"])
 
     assert response.json()["email"] == accounts["user"]
 
 
-def test_a_second_run_makes_no_accounts_and_prints_the_same_password(accounts: dict[str, Any]) -> None:
+def test_a_second_run_creates_no_accounts_and_prints_the_same_password(accounts: dict[str, Any]) -> None:
     again = json.loads(run("--json"))
 
     assert User.objects.count() == 3
@@ -72,7 +72,7 @@ def test_another_installation_has_another_password(accounts: dict[str, Any], set
     assert json.loads(run("--json"))["admin_password"] != accounts["admin_password"]
 
 
-def test_without_json_there_is_a_line_for_each(db: None) -> None:
+def test_without_json_each_value_is_a_line(db: None) -> None:
     lines = run().splitlines()
 
     assert [line.partition(": ")[0] for line in lines] == [
@@ -89,7 +89,7 @@ def test_it_is_refused_in_production(db: None, settings: Settings, environment: 
     assert not User.objects.exists()
 
 
-def test_who_has_another_email_since_is_found_all_the_same(accounts: dict[str, Any]) -> None:
+def test_an_account_whose_email_has_changed_is_found(accounts: dict[str, Any]) -> None:
     User.objects.filter(email=accounts["user"]).update(email="other@lucid.test")
 
     assert json.loads(run("--json"))["user"] == "other@lucid.test"

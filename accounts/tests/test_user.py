@@ -1,4 +1,4 @@
-"""GET /users/{user_id}: to oneself and to staff."""
+"""GET /users/{user_id}: for the user and for staff."""
 
 import uuid
 from typing import Any
@@ -14,60 +14,60 @@ from conftest import ApiClient, error_code, make_user
 from lucid_gateway.policy.roles import Role
 
 
-def look_at(api: ApiClient, user_id: object, token: str) -> Any:
+def read_user(api: ApiClient, user_id: object, token: str) -> Any:
     return api.send("get", f"/users/{user_id}", token=token)
 
 
 @pytest.fixture
 def staff(db: None) -> str:
-    """The token of one who may read all users."""
+    """An access token that may read all users."""
     return issue_tokens(make_user("staff", Role.ADMIN)).access
 
 
-def test_users_see_themselves(api: ApiClient, owner: User, tokens: TokenPair) -> None:
-    response = look_at(api, owner.pk, tokens.access)
+def test_users_can_read_their_own_account(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    response = read_user(api, owner.pk, tokens.access)
 
     assert response.status_code == 200
     assert response.json() == api.send("get", "/users/me", token=tokens.access).json()
 
 
-def test_an_own_id_is_ones_own_in_every_spelling(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_every_spelling_of_their_own_id_is_accepted(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     for user_id in (str(owner.pk).upper(), owner.pk.hex):
-        assert look_at(api, user_id, tokens.access).status_code == 200
+        assert read_user(api, user_id, tokens.access).status_code == 200
 
 
-def test_staff_sees_everyone(api: ApiClient, owner: User, super_admin: User, staff: str) -> None:
+def test_staff_can_read_every_account(api: ApiClient, owner: User, super_admin: User, staff: str) -> None:
     for user in (owner, super_admin):
-        response = look_at(api, user.pk, staff)
+        response = read_user(api, user.pk, staff)
         assert response.status_code == 200
         assert set(response.json()) == FIELDS
         assert response.json()["user_id"] == str(user.pk)
 
 
-def test_staff_is_told_who_is_unknown(api: ApiClient, staff: str) -> None:
-    response = look_at(api, uuid.uuid4(), staff)
+def test_staff_get_404_for_an_unknown_id(api: ApiClient, staff: str) -> None:
+    response = read_user(api, uuid.uuid4(), staff)
 
     assert response.status_code == 404
     assert error_code(response) == "4001"
 
 
-def test_others_learn_nothing_not_even_who_exists(api: ApiClient, owner: User, node_operator: User) -> None:
+def test_other_users_do_not_learn_which_ids_exist(api: ApiClient, owner: User, node_operator: User) -> None:
     token = issue_tokens(node_operator).access
-    answers = [look_at(api, user_id, token) for user_id in (owner.pk, uuid.uuid4())]
+    answers = [read_user(api, user_id, token) for user_id in (owner.pk, uuid.uuid4())]
 
     assert [(answer.status_code, error_code(answer)) for answer in answers] == [(403, "2004")] * 2
     known, unknown = ({**answer.json()["error"], "request_id": "", "timestamp": ""} for answer in answers)
     assert known == unknown
 
 
-def test_what_is_no_uuid_is_said_to_be_none(api: ApiClient, tokens: TokenPair, staff: str) -> None:
+def test_a_malformed_id_is_reported_as_such(api: ApiClient, tokens: TokenPair, staff: str) -> None:
     odd = ["1", "not-a-uuid", "00000000-0000-0000-0000-00000000000g", "me2"]
-    answers = [look_at(api, user_id, token) for user_id in odd for token in (tokens.access, staff)]
+    answers = [read_user(api, user_id, token) for user_id in odd for token in (tokens.access, staff)]
 
     assert [(answer.status_code, error_code(answer)) for answer in answers] == [(422, "1005")] * 8
 
 
-def test_a_key_reads_as_far_as_its_permissions_go(api: ApiClient, owner: User, super_admin: User) -> None:
+def test_a_key_reads_only_what_its_permissions_allow(api: ApiClient, owner: User, super_admin: User) -> None:
     def status(user: User, *permissions: str) -> int:
         key = create_api_key(super_admin, name="key", permissions=permissions)[1]
         answer: int = api.send("get", f"/users/{user.pk}", headers={"X-API-Key": key}).status_code
@@ -77,10 +77,10 @@ def test_a_key_reads_as_far_as_its_permissions_go(api: ApiClient, owner: User, s
     assert [status(user, "admin:read") for user in (super_admin, owner)] == [403, 200]
 
 
-def test_a_deleted_user_is_a_row_without_a_person(api: ApiClient, owner: User, staff: str) -> None:
+def test_a_deleted_user_has_no_personal_data(api: ApiClient, owner: User, staff: str) -> None:
     delete_account(owner)
 
-    body = look_at(api, owner.pk, staff).json()
+    body = read_user(api, owner.pk, staff).json()
     assert body["email"].endswith("@deleted.invalid")
 
 

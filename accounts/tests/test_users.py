@@ -1,4 +1,4 @@
-"""POST /users: opening an account."""
+"""POST /users: registration."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def register(api: ApiClient, **changes: Any) -> Any:
     return api.send("post", "/users", data)
 
 
-def test_an_account_is_opened(api: ApiClient, db: None) -> None:
+def test_an_account_is_registered(api: ApiClient, db: None) -> None:
     response = register(api)
 
     assert response.status_code == 201
@@ -40,14 +40,14 @@ def test_an_account_is_opened(api: ApiClient, db: None) -> None:
     assert str(User.objects.get().pk) == body["user_id"]
 
 
-def test_names_may_be_left_out(api: ApiClient, db: None) -> None:
+def test_names_can_be_omitted(api: ApiClient, db: None) -> None:
     response = register(api, first_name=..., last_name=...)
 
     assert response.status_code == 201
     assert (response.json()["first_name"], response.json()["last_name"]) == ("", "")
 
 
-def test_the_password_is_neither_answered_nor_stored(api: ApiClient, db: None) -> None:
+def test_the_password_is_neither_returned_nor_stored(api: ApiClient, db: None) -> None:
     response = register(api)
 
     assert PASSWORD not in response.content.decode()
@@ -62,12 +62,12 @@ def test_spaces_around_a_password_belong_to_it(api: ApiClient, db: None) -> None
     assert User.objects.get().check_password(f" {PASSWORD} ")
 
 
-def test_the_email_is_kept_in_lower_case(api: ApiClient, db: None) -> None:
+def test_the_email_is_stored_in_lower_case(api: ApiClient, db: None) -> None:
     assert register(api, email="Ada@Example.ORG").json()["email"] == "ada@example.org"
 
 
 @pytest.mark.parametrize("field", ["role", "user_id", "is_active", "email_verified", "locked_until", "is_staff"])
-def test_nobody_gives_themselves_what_is_not_theirs_to_give(api: ApiClient, db: None, field: str) -> None:
+def test_fields_that_users_cannot_set_are_ignored(api: ApiClient, db: None, field: str) -> None:
     usual = register(api, email="usual@example.org", username="usual").json()
     given = register(api, **{field: {"role": "super_admin", "user_id": usual["user_id"]}.get(field, "true")})
 
@@ -143,7 +143,7 @@ def test_each_field_has_its_rule(api: ApiClient, db: None, changes: dict[str, An
 
 
 @pytest.mark.parametrize("username", ["abc", "a" * 50, "0-_", "---"])
-def test_usernames_at_the_edge_of_the_rule_are_taken(api: ApiClient, db: None, username: str) -> None:
+def test_usernames_at_the_edge_of_the_rule_are_accepted(api: ApiClient, db: None, username: str) -> None:
     assert register(api, username=username).status_code == 201
 
 
@@ -169,20 +169,18 @@ def test_a_weak_password_is_refused(api: ApiClient, db: None, password: str) -> 
 
 
 @pytest.mark.parametrize("password", ["Aa1-qzwy", "Aa1-" + "x" * 124, "Ünïcödé-Pferd-7"])
-def test_a_password_at_the_edge_of_the_rule_is_taken(api: ApiClient, db: None, password: str) -> None:
+def test_passwords_at_the_edge_of_the_rule_are_accepted(api: ApiClient, db: None, password: str) -> None:
     assert register(api, password=password).status_code == 201
 
 
 @pytest.mark.parametrize("field", list(ADA))
 @pytest.mark.parametrize("text", ["Ada\x00Ada-7", "Ada\ud800Ada-7"], ids=["NUL", "surrogate"])
-def test_nul_and_half_a_surrogate_pair_are_refused_in_every_field(
-    api: ApiClient, db: None, field: str, text: str
-) -> None:
+def test_nul_and_lone_surrogates_are_refused_in_every_field(api: ApiClient, db: None, field: str, text: str) -> None:
     assert register(api, **{field: text}).status_code in (400, 422)
     assert not User.objects.exists()
 
 
-def test_several_problems_are_told_at_once(api: ApiClient, db: None) -> None:
+def test_several_problems_are_reported_together(api: ApiClient, db: None) -> None:
     response = register(api, email="ada", username="A", first_name="a" * 101)
 
     assert error_code(response) == "1001"

@@ -1,4 +1,4 @@
-"""/admin/blocked-addresses: operators see, set and lift what becomes of networks."""
+"""/admin/blocked-addresses: operators list, set and lift the rules of networks."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +34,7 @@ def put(network: str, **fields: Any) -> AddressRule:
 
 
 def listed(api: ApiClient, token: str, query: str = "") -> list[str]:
-    """Return the networks of a page."""
+    """Return the networks on a page."""
     response = api.send("get", f"{PATH}{query}", token=token)
     assert response.status_code == 200, response.content
     return [rule["network"] for rule in response.json()["blocked_addresses"]]
@@ -45,14 +45,14 @@ def in_an_hour() -> str:
 
 
 def codes(response: Any) -> dict[str, str]:
-    """Return which code each field was refused with."""
+    """Return the error code of each refused field."""
     return {problem["field"]: problem["code"] for problem in response.json()["error"]["details"]["validation_errors"]}
 
 
-# Seeing
+# Listing
 
 
-def test_an_empty_list_is_a_page(api: ApiClient, token: str) -> None:
+def test_an_empty_list_has_no_rules(api: ApiClient, token: str) -> None:
     assert api.send("get", PATH, token=token).json() == {
         "blocked_addresses": [], "pagination": {"page": 1, "limit": 20, "total": 0, "pages": 0},
     }  # fmt: skip
@@ -69,7 +69,7 @@ def test_a_rule_is_shown_with_its_reason_and_evidence(api: ApiClient, token: str
     assert (shown["refused"], shown["created_by"], shown["expires_at"]) == (7, "", None)
 
 
-def test_what_has_ended_is_not_shown(api: ApiClient, token: str) -> None:
+def test_ended_rules_are_not_shown(api: ApiClient, token: str) -> None:
     put("192.0.2.1/32", expires_at=timezone.now() - timedelta(seconds=1))
     put("192.0.2.2/32", expires_at=timezone.now() + timedelta(hours=1))
 
@@ -95,7 +95,7 @@ def test_rules_are_filtered(api: ApiClient, token: str) -> None:
     assert {query: set(listed(api, token, query)) for query in FILTERS} == FILTERS
 
 
-def test_pages_go_through_all(api: ApiClient, token: str) -> None:
+def test_pages_contain_every_rule_once(api: ApiClient, token: str) -> None:
     now = timezone.now()
     for number in range(5):
         put(f"192.0.2.{number}/32", created_at=now - timedelta(minutes=number))
@@ -140,7 +140,7 @@ def test_a_bad_query_is_422(api: ApiClient, token: str) -> None:
 # Setting
 
 
-def test_a_network_is_denied_until_somebody_lifts_it(api: ApiClient, token: str, admin: User) -> None:
+def test_a_network_is_denied_until_an_operator_lifts_the_rule(api: ApiClient, token: str, admin: User) -> None:
     response = api.send("post", PATH, RULE, token=token)
 
     assert response.status_code == 201
@@ -153,7 +153,7 @@ def test_a_network_is_denied_until_somebody_lifts_it(api: ApiClient, token: str,
     assert AddressRule.objects.get().pk.hex == body["rule_id"].replace("-", "")
 
 
-def test_it_holds_at_once_where_it_was_set(api: ApiClient, token: str) -> None:
+def test_a_rule_applies_immediately_in_the_process_that_set_it(api: ApiClient, token: str) -> None:
     api.send("post", PATH, RULE, token=token)
 
     verdict = address_verdict("192.0.2.77")
@@ -161,7 +161,7 @@ def test_it_holds_at_once_where_it_was_set(api: ApiClient, token: str) -> None:
     assert verdict.kind == "deny"
 
 
-def test_each_kind_can_be_set_for_a_while(api: ApiClient, token: str) -> None:
+def test_each_kind_of_rule_can_have_an_end(api: ApiClient, token: str) -> None:
     ends = in_an_hour()
     for kind in ("allow", "deny", "halved", "blocked"):
         response = api.send("post", PATH, RULE | {"kind": kind, "expires_at": ends}, token=token)
@@ -177,13 +177,13 @@ SPELLINGS = {
 }  # fmt: skip
 
 
-def test_a_network_is_kept_in_its_one_spelling(api: ApiClient, token: str) -> None:
+def test_a_network_is_stored_in_its_canonical_form(api: ApiClient, token: str) -> None:
     answers = {text: api.send("post", PATH, RULE | {"network": text}, token=token).json() for text in SPELLINGS}
 
     assert {text: answer["network"] for text, answer in answers.items()} == SPELLINGS
 
 
-def test_whoever_sets_a_rule_need_not_know_the_spelling(db: None) -> None:
+def test_every_spelling_of_a_network_means_the_same_rule(db: None) -> None:
     for network in ("192.0.2.77/24", "192.0.2.0/24"):
         set_address_rule(network=network, kind="deny", reason="why", by="manage.py")
     assert AddressRule.objects.get().network == "192.0.2.0/24"
@@ -192,7 +192,7 @@ def test_whoever_sets_a_rule_need_not_know_the_spelling(db: None) -> None:
     assert not AddressRule.objects.exists()
 
 
-def test_a_rule_takes_the_place_of_another(api: ApiClient, token: str, admin: User) -> None:
+def test_a_new_rule_replaces_the_old_one_of_the_network(api: ApiClient, token: str, admin: User) -> None:
     put("192.0.2.0/24", kind="halved", evidence={"refused": 300}, expires_at=timezone.now() + timedelta(hours=1))
 
     response = api.send("post", PATH, RULE | {"network": "192.0.2.9/24", "kind": "allow"}, token=token)
@@ -203,7 +203,7 @@ def test_a_rule_takes_the_place_of_another(api: ApiClient, token: str, admin: Us
     assert row.created_by == str(admin.pk)
 
 
-def test_of_operators_who_set_the_same_network_none_fails(transactional_db: None) -> None:
+def test_operators_who_set_the_same_network_in_parallel_all_succeed(transactional_db: None) -> None:
     token = issue_tokens(make_user("admin", Role.ADMIN)).access
 
     responses = in_parallel(
@@ -256,7 +256,7 @@ def test_a_rule_is_lifted_by_its_network(api: ApiClient, token: str) -> None:
     assert verdict.network == "192.0.2.0/24"
 
 
-def test_what_is_not_there_is_not_lifted(api: ApiClient, token: str) -> None:
+def test_a_rule_that_does_not_exist_cannot_be_lifted(api: ApiClient, token: str) -> None:
     put("192.0.2.0/24")
     responses = [
         api.send("delete", f"{PATH}{query}", token=token) for query in ("?network=192.0.2.9", "", "?network=x")
@@ -268,7 +268,7 @@ def test_what_is_not_there_is_not_lifted(api: ApiClient, token: str) -> None:
     assert AddressRule.objects.count() == 1
 
 
-# By whom
+# Access
 
 
 def each_method(api: ApiClient, token: str | None) -> list[Any]:
@@ -280,7 +280,7 @@ def each_method(api: ApiClient, token: str | None) -> list[Any]:
 
 
 @pytest.mark.parametrize("role", ["user", "node_operator"])
-def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
+def test_other_roles_are_refused(api: ApiClient, db: None, role: str) -> None:
     put("192.0.2.0/24")
     token = issue_tokens(make_user("somebody", Role(role))).access
 
@@ -289,13 +289,13 @@ def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["admin", "super_admin"])
-def test_staff_may_all(api: ApiClient, db: None, role: str) -> None:
+def test_staff_are_allowed_every_method(api: ApiClient, db: None, role: str) -> None:
     token = issue_tokens(make_user("somebody", Role(role))).access
 
     assert [response.status_code for response in each_method(api, token)] == [200, 201, 204]
 
 
-def test_nobody_may_without_signing_in(api: ApiClient, db: None) -> None:
+def test_anonymous_requests_are_refused(api: ApiClient, db: None) -> None:
     assert [error_code(response) for response in each_method(api, None)] == ["2001"] * 3
 
 
@@ -306,10 +306,10 @@ def test_another_method_is_405(api: ApiClient, token: str) -> None:
     assert set(response["Allow"].split(", ")) >= {"GET", "POST", "DELETE"}
 
 
-# The record of it
+# Audit log
 
 
-def test_what_operators_do_is_audited(api: ApiClient, token: str, admin: User) -> None:
+def test_operator_changes_are_audited(api: ApiClient, token: str, admin: User) -> None:
     ends = in_an_hour()
     api.send("post", PATH, RULE | {"kind": "blocked", "expires_at": ends}, token=token)
     api.send("delete", f"{PATH}?network=192.0.2.0/24", token=token)
@@ -322,14 +322,14 @@ def test_what_operators_do_is_audited(api: ApiClient, token: str, admin: User) -
     assert lifted.details == {"rule": "blocked", "reason": "scans"}
 
 
-def test_what_was_refused_leaves_no_event(api: ApiClient, token: str) -> None:
+def test_refused_requests_leave_no_event(api: ApiClient, token: str) -> None:
     api.send("post", PATH, RULE | {"kind": "evil"}, token=token)
     api.send("delete", f"{PATH}?network=192.0.2.9", token=token)
 
     assert not AuditEvent.objects.filter(type__startswith="address.").exists()
 
 
-def test_a_rule_that_would_lock_out_its_maker_is_refused(api: ApiClient, token: str) -> None:
+def test_a_rule_that_would_lock_out_its_author_is_refused(api: ApiClient, token: str) -> None:
     refused = api.send("post", PATH, {"network": "0.0.0.0/0", "kind": "deny", "reason": "t"}, token=token)
     assert (refused.status_code, error_code(refused)) == (409, "4003")
     assert refused.json()["error"]["details"] == {"address": "127.0.0.1"}

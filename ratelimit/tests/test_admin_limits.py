@@ -1,4 +1,4 @@
-"""/admin/limits: other numbers than the environment's, for everyone, a user or an API key."""
+"""/admin/limits: limits that override the environment's, for everyone, a user or an API key."""
 
 import uuid
 from datetime import timedelta
@@ -34,7 +34,7 @@ def token(admin: User) -> str:
 
 
 def codes(response: Any) -> dict[str, str]:
-    """Return which code each field was refused with."""
+    """Return the error code of each refused field."""
     return {problem["field"]: problem["code"] for problem in response.json()["error"]["details"]["validation_errors"]}
 
 
@@ -42,14 +42,14 @@ def numbers(rule: dict[str, Any]) -> dict[str, Any]:
     return {name: rule[name] for name in EMPTY}
 
 
-# Seeing
+# Listing
 
 
 def test_without_rules_the_list_is_empty(api: ApiClient, token: str) -> None:
     assert api.send("get", PATH, token=token).json() == {"limits": []}
 
 
-def test_the_rules_in_force_are_listed_by_tier_and_subject(api: ApiClient, token: str) -> None:
+def test_the_active_rules_are_listed_by_tier_and_subject(api: ApiClient, token: str) -> None:
     ends = timezone.now() + timedelta(hours=1)
     LimitRule.objects.create(tier="public", limit=7, expires_at=ends)
     LimitRule.objects.create(tier="authenticated", subject=USER, limit=8, reason="why", created_by="by")
@@ -68,7 +68,7 @@ def test_the_rules_in_force_are_listed_by_tier_and_subject(api: ApiClient, token
 # Setting
 
 
-def test_other_numbers_are_set_for_everyone(api: ApiClient, token: str, admin: User) -> None:
+def test_limits_can_be_set_for_everyone(api: ApiClient, token: str, admin: User) -> None:
     response = api.send("post", PATH, RULE, token=token)
 
     assert response.status_code == 201
@@ -98,7 +98,7 @@ def test_each_tier_can_be_set_for_each_kind_of_subject(api: ApiClient, token: st
         assert told == EMPTY | fields
 
 
-def test_a_rule_takes_the_place_of_another_with_all_its_numbers(api: ApiClient, token: str) -> None:
+def test_a_new_rule_replaces_all_numbers_of_the_old_one(api: ApiClient, token: str) -> None:
     ends = timezone.now() + timedelta(hours=1)
     old = RULE | {"burst": 3, "observe_only": True, "reason": "old", "expires_at": ends.isoformat()}
     first = api.send("post", PATH, old, token=token).json()
@@ -111,7 +111,7 @@ def test_a_rule_takes_the_place_of_another_with_all_its_numbers(api: ApiClient, 
     assert LimitRule.objects.count() == 1
 
 
-def test_the_new_numbers_hold_and_are_told(api: ApiClient, token: str, owner: User, tokens: TokenPair) -> None:
+def test_new_limits_apply_and_are_in_the_headers(api: ApiClient, token: str, owner: User, tokens: TokenPair) -> None:
     api.send("post", PATH, RULE | {"subject": f"user:{owner.pk}", "limit": 2, "burst": 1}, token=token)
 
     responses = [api.send("get", "/users/me", token=tokens.access) for _ in range(4)]
@@ -121,9 +121,7 @@ def test_the_new_numbers_hold_and_are_told(api: ApiClient, token: str, owner: Us
     assert api.send("get", "/users/me", token=token)["X-RateLimit-Limit"] == "1000"
 
 
-def test_the_numbers_of_a_key_are_not_those_of_its_owner(
-    api: ApiClient, token: str, owner: User, tokens: TokenPair
-) -> None:
+def test_a_key_has_limits_of_its_own(api: ApiClient, token: str, owner: User, tokens: TokenPair) -> None:
     key, text = create_api_key(owner, name="script", permissions=["user:read"])
     api.send("post", PATH, RULE | {"subject": f"key:{key.key_id}", "limit": 7}, token=token)
 
@@ -131,9 +129,7 @@ def test_the_numbers_of_a_key_are_not_those_of_its_owner(
     assert api.send("get", "/users/me", token=tokens.access)["X-RateLimit-Limit"] == "1000"
 
 
-def test_a_quota_holds_over_all_tiers_until_midnight(
-    api: ApiClient, token: str, owner: User, tokens: TokenPair
-) -> None:
+def test_a_quota_covers_all_tiers_until_midnight(api: ApiClient, token: str, owner: User, tokens: TokenPair) -> None:
     api.send("post", PATH, {"tier": "all", "subject": f"user:{owner.pk}", "daily_quota": 2}, token=token)
 
     responses = [api.send("get", path, token=tokens.access) for path in ("/users/me", "/chain/blocks", "/users/me")]
@@ -145,7 +141,7 @@ def test_a_quota_holds_over_all_tiers_until_midnight(
     assert abs(int(responses[2]["Retry-After"]) - left.total_seconds()) <= 3
 
 
-def test_of_operators_who_set_the_same_limit_none_fails(transactional_db: None) -> None:
+def test_operators_who_set_the_same_limit_in_parallel_all_succeed(transactional_db: None) -> None:
     token = issue_tokens(make_user("admin", Role.ADMIN)).access
 
     responses = in_parallel(
@@ -196,7 +192,7 @@ def test_a_bad_rule_is_422(api: ApiClient, token: str) -> None:
 # Lifting
 
 
-def test_a_rule_is_lifted_and_the_environments_numbers_hold_again(api: ApiClient, token: str) -> None:
+def test_after_a_rule_is_lifted_the_limits_of_the_environment_apply(api: ApiClient, token: str) -> None:
     for subject in ("", USER):
         api.send("post", PATH, RULE | {"subject": subject}, token=token)
     api.send("post", PATH, {"tier": "all", "daily_quota": 100}, token=token)
@@ -209,7 +205,7 @@ def test_a_rule_is_lifted_and_the_environments_numbers_hold_again(api: ApiClient
     assert set(rules_cache.current.limits) == {("all", ""), ("authenticated", USER)}
 
 
-def test_a_subjects_rule_is_lifted_by_its_subject(api: ApiClient, token: str) -> None:
+def test_a_rule_of_a_subject_is_lifted_by_the_subject(api: ApiClient, token: str) -> None:
     for subject in ("", USER, KEY):
         api.send("post", PATH, RULE | {"subject": subject}, token=token)
 
@@ -223,7 +219,7 @@ NOT_LIFTED = {
 }  # fmt: skip
 
 
-def test_what_is_not_there_is_not_lifted(api: ApiClient, token: str) -> None:
+def test_a_rule_that_does_not_exist_cannot_be_lifted(api: ApiClient, token: str) -> None:
     LimitRule.objects.create(tier="public", limit=5)
     responses = {query: api.send("delete", f"{PATH}{query}", token=token) for query in NOT_LIFTED}
 
@@ -232,7 +228,7 @@ def test_what_is_not_there_is_not_lifted(api: ApiClient, token: str) -> None:
     assert LimitRule.objects.count() == 1
 
 
-# By whom
+# Access
 
 
 def each_method(api: ApiClient, token: str | None) -> list[Any]:
@@ -244,7 +240,7 @@ def each_method(api: ApiClient, token: str | None) -> list[Any]:
 
 
 @pytest.mark.parametrize("role", ["user", "node_operator"])
-def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
+def test_other_roles_are_refused(api: ApiClient, db: None, role: str) -> None:
     LimitRule.objects.create(tier="authenticated", limit=5)
     token = issue_tokens(make_user("somebody", Role(role))).access
 
@@ -253,27 +249,27 @@ def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["admin", "super_admin"])
-def test_staff_may_all(api: ApiClient, db: None, role: str) -> None:
+def test_staff_are_allowed_every_method(api: ApiClient, db: None, role: str) -> None:
     token = issue_tokens(make_user("somebody", Role(role))).access
 
     assert [response.status_code for response in each_method(api, token)] == [200, 201, 204]
 
 
-def test_a_key_may_what_it_was_given(api: ApiClient, admin: User) -> None:
+def test_a_key_is_allowed_what_its_permissions_allow(api: ApiClient, admin: User) -> None:
     reads = {"X-API-Key": create_api_key(admin, name="reads", permissions=["admin:read"])[1]}
 
     assert api.send("get", PATH, headers=reads).status_code == 200
     assert error_code(api.send("post", PATH, RULE, headers=reads)) == "2004"
 
 
-def test_nobody_may_without_signing_in(api: ApiClient, db: None) -> None:
+def test_anonymous_requests_are_refused(api: ApiClient, db: None) -> None:
     assert [error_code(response) for response in each_method(api, None)] == ["2001"] * 3
 
 
-# The record of it
+# Audit log
 
 
-def test_what_operators_do_is_audited(api: ApiClient, token: str, admin: User) -> None:
+def test_operator_changes_are_audited(api: ApiClient, token: str, admin: User) -> None:
     ends = (timezone.now() + timedelta(hours=1)).isoformat()
     api.send("post", PATH, RULE | {"subject": USER, "burst": 0, "reason": "abuse", "expires_at": ends}, token=token)
     api.send("post", PATH, RULE, token=token)
@@ -287,7 +283,7 @@ def test_what_operators_do_is_audited(api: ApiClient, token: str, admin: User) -
     assert lifted.details == {"tier": "authenticated"}
 
 
-def test_what_was_refused_leaves_no_event(api: ApiClient, token: str) -> None:
+def test_refused_requests_leave_no_event(api: ApiClient, token: str) -> None:
     api.send("post", PATH, {"tier": "evil"}, token=token)
     api.send("delete", f"{PATH}?tier=public", token=token)
 
@@ -295,7 +291,7 @@ def test_what_was_refused_leaves_no_event(api: ApiClient, token: str) -> None:
 
 
 @pytest.mark.parametrize("subject", [" ", "\u2028", "\t"])
-def test_a_blank_subject_is_not_everyone(api: ApiClient, token: str, subject: str) -> None:
+def test_a_blank_subject_does_not_mean_everyone(api: ApiClient, token: str, subject: str) -> None:
     refused = api.send("post", PATH, {"tier": "admin", "subject": subject, "limit": 1}, token=token)
     assert (refused.status_code, error_code(refused)) == (422, "1003")
     assert not LimitRule.objects.exists()

@@ -1,4 +1,4 @@
-"""The operator pages for limits and addresses: what the API does, by forms, with a question before what is lifted."""
+"""The operator pages for limits and addresses: forms for what the API does. Lifting asks for confirmation."""
 
 from datetime import timedelta
 from typing import Any
@@ -43,17 +43,17 @@ def text(response: Any) -> str:
 
 
 def errors(response: Any) -> dict[str, list[str]]:
-    """Return what the form says is wrong."""
+    """Return the errors of the form."""
     found: dict[str, list[str]] = response.context["adminform"].form.errors
     return found
 
 
-def test_the_form_says_how_a_subject_is_written(page: Client) -> None:
+def test_the_form_explains_the_format_of_a_subject(page: Client) -> None:
     assert "user:ID or key:ID; empty for everyone" in text(page.get(f"{LIMITS}add/"))
 
 
 def lift(page: Client, path: str, *rows: Any, confirmed: bool = True) -> Any:
-    """Choose rows and the action; answer the question that follows, or not."""
+    """Choose the action for the rows; confirm it unless `confirmed` is False."""
     data: dict[str, Any] = {"action": "lift", "_selected_action": [str(row.pk) for row in rows]}
     return page.post(path, data | ({"_confirmed": "yes"} if confirmed else {}), follow=True)
 
@@ -61,7 +61,7 @@ def lift(page: Client, path: str, *rows: Any, confirmed: bool = True) -> Any:
 # Addresses
 
 
-def test_a_network_is_denied_by_a_form(page: Client, admin: User) -> None:
+def test_a_form_denies_a_network(page: Client, admin: User) -> None:
     response = page.post(f"{ADDRESSES}add/", {"network": "192.0.2.77/24", "kind": "deny", "reason": "scans"})
 
     assert response.status_code == 302, errors(response)
@@ -72,7 +72,7 @@ def test_a_network_is_denied_by_a_form(page: Client, admin: User) -> None:
     assert verdict.kind == "deny"
 
 
-def test_a_block_may_end_by_itself(page: Client) -> None:
+def test_a_block_can_expire(page: Client) -> None:
     data = {
         "network": "192.0.2.1",
         "kind": "blocked",
@@ -92,11 +92,11 @@ BAD_RULES: list[tuple[dict[str, str], set[str]]] = [
     ({"network": ""}, {"network", "__all__"}),
     ({"kind": "evil"}, {"kind"}),
     ({"reason": ""}, {"reason"}),
-    ({"network": "192.0.2.9/24"}, {"network"}),  # there is one
+    ({"network": "192.0.2.9/24"}, {"network"}),  # a rule exists
 ]
 
 
-def test_a_bad_rule_is_a_message(page: Client) -> None:
+def test_an_invalid_rule_is_an_error_message(page: Client) -> None:
     put("192.0.2.0/24")
     for changes, fields in BAD_RULES:
         response = page.post(f"{ADDRESSES}add/", {"network": "192.0.2.1", "kind": "deny", "reason": "x"} | changes)
@@ -105,7 +105,7 @@ def test_a_bad_rule_is_a_message(page: Client) -> None:
     assert AddressRule.objects.count() == 1
 
 
-def test_a_rule_is_changed_but_not_its_network(page: Client, admin: User) -> None:
+def test_a_rule_can_be_changed_but_not_its_network(page: Client, admin: User) -> None:
     rule = put("192.0.2.0/24", kind="halved", evidence={"refused": 300}, refused=7)
     change = f"{ADDRESSES}{rule.pk}/change/"
     assert "300" in text(page.get(change))
@@ -151,7 +151,7 @@ def test_rules_are_lifted(page: Client) -> None:
     assert [address_verdict(f"192.0.2.{number}") is None for number in range(3)] == [True, True, False]
 
 
-def test_a_rule_that_ended_meanwhile_stops_no_other_from_being_lifted(
+def test_a_rule_that_ended_meanwhile_does_not_stop_others_from_being_lifted(
     page: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules, lift_one = [put(f"192.0.2.{number}/32") for number in range(3)], pages.lift_address_rule
@@ -169,7 +169,7 @@ def test_a_rule_that_ended_meanwhile_stops_no_other_from_being_lifted(
 # Limits
 
 
-def test_a_limit_is_set_by_a_form(page: Client, admin: User) -> None:
+def test_a_form_sets_a_limit(page: Client, admin: User) -> None:
     response = page.post(f"{LIMITS}add/", {"tier": "authenticated", "subject": USER, "limit": 7, "reason": "abuse"})
 
     assert response.status_code == 302, errors(response)
@@ -178,7 +178,7 @@ def test_a_limit_is_set_by_a_form(page: Client, admin: User) -> None:
     assert limit_for("authenticated", USER).requests_per_minute == 7
 
 
-def test_quota_and_concurrency_are_set_for_everyone(page: Client) -> None:
+def test_quota_and_concurrency_can_be_set_for_everyone(page: Client) -> None:
     data = {"tier": "all", "subject": "", "concurrent_requests": 3, "daily_quota": 100, "observe_only": "on"}
     page.post(f"{LIMITS}add/", data)
 
@@ -192,13 +192,13 @@ BAD_LIMITS: list[tuple[dict[str, str], str]] = [
     ({"limit": "0"}, "limit"),
     ({"limit": "-1"}, "limit"),
     ({"burst": "x"}, "burst"),
-    ({"daily_quota": "5"}, "__all__"),  # of one tier
-    ({"tier": "all"}, "__all__"),  # with a limit
-    ({"tier": "public", "subject": ""}, "__all__"),  # there is one
+    ({"daily_quota": "5"}, "__all__"),  # a quota cannot belong to one tier
+    ({"tier": "all"}, "__all__"),  # the tier `all` cannot have a limit
+    ({"tier": "public", "subject": ""}, "__all__"),  # a rule exists
 ]
 
 
-def test_a_bad_limit_is_a_message(page: Client) -> None:
+def test_an_invalid_limit_is_an_error_message(page: Client) -> None:
     put_limit(tier="public", subject="")
     for changes, field in BAD_LIMITS:
         response = page.post(f"{LIMITS}add/", {"tier": "authenticated", "subject": USER, "limit": "5"} | changes)
@@ -207,7 +207,7 @@ def test_a_bad_limit_is_a_message(page: Client) -> None:
     assert LimitRule.objects.count() == 1
 
 
-def test_a_limit_is_changed_but_not_whom_it_is_for(page: Client, admin: User) -> None:
+def test_a_limit_can_be_changed_but_not_its_subject(page: Client, admin: User) -> None:
     rule = put_limit(burst=3, reason="old")
 
     response = page.post(f"{LIMITS}{rule.pk}/change/", {"tier": "admin", "subject": "", "limit": "9"})
@@ -218,7 +218,7 @@ def test_a_limit_is_changed_but_not_whom_it_is_for(page: Client, admin: User) ->
     assert (row.limit, row.burst, row.reason, row.created_by) == (9, None, "", admin.email)
 
 
-def test_limits_are_lifted_after_a_question(page: Client) -> None:
+def test_lifting_limits_asks_for_confirmation(page: Client) -> None:
     rules = [put_limit(tier=tier) for tier in ("public", "admin", "authenticated")]
     asked = lift(page, LIMITS, *rules[:2], confirmed=False)
     assert 'name="_confirmed" value="Lift rules"' in text(asked)
@@ -229,9 +229,7 @@ def test_limits_are_lifted_after_a_question(page: Client) -> None:
     assert set(rules_cache.current.limits) == {("authenticated", USER)}
 
 
-def test_a_limit_that_was_lifted_meanwhile_stops_no_other_from_being_lifted(
-    page: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_that_was_lifted_meanwhile_does_not_stop_others(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     rules, lift_one = [put_limit(tier=tier) for tier in ("admin", "authenticated", "public")], pages.lift_limit_rule
 
     def lift_after_another(*, tier: str, subject: str, by: User | str) -> None:
@@ -244,7 +242,7 @@ def test_a_limit_that_was_lifted_meanwhile_stops_no_other_from_being_lifted(
     assert not LimitRule.objects.exists()
 
 
-def test_what_shadow_mode_would_have_refused_today_is_shown(page: Client) -> None:
+def test_the_page_counts_requests_that_shadow_mode_would_have_refused_today(page: Client) -> None:
     assert "shadow mode would have" not in text(page.get(LIMITS))
     for name in ("public", "public", "admin"):
         note_shadow_refusal(name, "user:1")
@@ -253,7 +251,7 @@ def test_what_shadow_mode_would_have_refused_today_is_shown(page: Client) -> Non
     assert "1 of admin, 2 of public" in text(page.get(LIMITS))
 
 
-def test_without_redis_the_pages_are_there(page: Client) -> None:
+def test_the_pages_work_without_redis(page: Client) -> None:
     put("192.0.2.0/24")
     rule = put_limit()
     note_shadow_refusal("public", "user:1")
@@ -265,7 +263,7 @@ def test_without_redis_the_pages_are_there(page: Client) -> None:
     assert "1 rules lifted" in text(lift(page, LIMITS, rule))
 
 
-# By whom, and the record of it
+# Access, and the audit log
 
 
 @pytest.mark.parametrize("role", [None, Role.USER, Role.NODE_OPERATOR])
@@ -280,7 +278,7 @@ def test_others_are_sent_to_the_login(db: None, role: Role | None) -> None:
     assert AddressRule.objects.exists()
 
 
-def test_rules_are_lifted_and_never_just_deleted(page: Client) -> None:
+def test_rules_can_be_lifted_but_not_deleted(page: Client) -> None:
     address, limit = put("192.0.2.0/24"), put_limit()
 
     assert page.post(f"{ADDRESSES}{address.pk}/delete/", {"post": "yes"}).status_code == 403
@@ -288,7 +286,7 @@ def test_rules_are_lifted_and_never_just_deleted(page: Client) -> None:
     assert "delete_selected" not in text(page.get(ADDRESSES)) + text(page.get(LIMITS))
 
 
-def test_what_operators_do_is_audited(page: Client, admin: User) -> None:
+def test_operator_changes_are_audited(page: Client, admin: User) -> None:
     page.post(f"{ADDRESSES}add/", {"network": "192.0.2.0/24", "kind": "deny", "reason": "scans"})
     page.post(f"{LIMITS}add/", {"tier": "authenticated", "subject": USER, "limit": 7})
     lift(page, ADDRESSES, AddressRule.objects.get())
@@ -301,7 +299,7 @@ def test_what_operators_do_is_audited(page: Client, admin: User) -> None:
     ]  # fmt: skip
 
 
-def test_what_a_rule_says_is_shown_as_text(page: Client) -> None:
+def test_texts_of_rules_are_escaped(page: Client) -> None:
     put("192.0.2.0/24", reason="<script>alert(1)</script>", evidence={"<script>alert(2)": "</script>"})
     rule = AddressRule.objects.get()
 
@@ -310,7 +308,7 @@ def test_what_a_rule_says_is_shown_as_text(page: Client) -> None:
     assert "<script>alert" not in shown
 
 
-def test_the_pages_tell_their_limit(page: Client, admin: User, standing_minute: int) -> None:
+def test_the_pages_send_rate_limit_headers(page: Client, admin: User, standing_minute: int) -> None:
     put_limit(tier="admin", subject=f"user:{admin.pk}", limit=2, burst=0)
     rules_cache.load()
     responses = [page.get(ADDRESSES) for _ in range(3)]
@@ -321,11 +319,11 @@ def test_the_pages_tell_their_limit(page: Client, admin: User, standing_minute: 
 
 @pytest.mark.parametrize("network", ["127.0.0.1", "0.0.0.0/0", "127.0.0.0/8"])
 @pytest.mark.parametrize("kind", ["deny", "blocked"])
-def test_a_rule_that_would_lock_out_its_maker_is_a_message(page: Client, network: str, kind: str) -> None:
+def test_a_rule_that_would_lock_out_its_author_is_an_error_message(page: Client, network: str, kind: str) -> None:
     answer = page.post(f"{ADDRESSES}add/", {"network": network, "kind": kind, "reason": "why"})
     assert "This network contains your own address: the rule would lock you out (127.0.0.1)." in text(answer)
     assert not AddressRule.objects.exists()
 
-    put("127.0.0.0/24", kind="allow")  # a narrower network counts more
+    put("127.0.0.0/24", kind="allow")  # the narrower network wins
     answer = page.post(f"{ADDRESSES}add/", {"network": "127.0.0.0/8", "kind": kind, "reason": "why"}, follow=True)
     assert "was added successfully" in text(answer)
