@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the cast (owner, operator, admin), an empty Redis, a client."""
+"""Fixtures for all tests: users of several roles, an empty Redis and a client."""
 
 import shutil
 import threading
@@ -41,8 +41,8 @@ from ratelimit.engine import limiter
 from testing.browser import running_browser
 from testing.gateway import Gateway, running_gateway
 
-# A busy machine is no failure: neither making examples nor running them has a time limit. The suite tries the same
-# examples each time, so that a change fails for what it changed; `make fuzz` looks for new ones.
+# Examples have no time limit, because a busy machine is not a failure. The suite tries the same examples each time, so
+# that only a change of the code can make it fail; `make fuzz` tries new ones.
 hypothesis.settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -53,13 +53,13 @@ hypothesis.settings.load_profile("suite")
 
 BACKGROUND = ("redis-probe", "revocation", "revocation-rebuild", "idempotency-release")  # names of threads
 BACKGROUND_SECONDS = 10
-PASSWORD = "Correct-Horse-7"  # noqa: S105  # of the cast
+PASSWORD = "Correct-Horse-7"  # noqa: S105  # of all users below
 
 
 def pytest_collection_finish() -> None:
-    """Let Hypothesis use the constants of the modules that are imported by now, and of no later ones.
+    """Let Hypothesis use only the constants of modules that are already imported.
 
-    What a test tries would otherwise depend on the tests that ran before it in its process.
+    Otherwise the examples of a test would depend on the tests that ran before it in its process.
     """
     constants = providers._get_local_constants()  # there is no setting for it
     providers._get_local_constants = lambda: constants
@@ -67,15 +67,15 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """SQLite in a file, as in service: threads wait for one another's locks, which in memory they do not."""
+    """Use SQLite in a file, as in production: threads wait for each other's locks, which they do not in memory."""
     if not settings.ON_MONGODB:
         settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """MongoDB is emptied after each test, as it cannot roll back. Nothing here needs the rows that Django would make
-    anew each time, which takes longer than most tests: permissions and content types.
+    """Skip Django's permissions and content types on MongoDB, which cannot roll back and is emptied after each test:
+    creating these rows again would take longer than most tests, and no test needs them.
     """
     if settings.ON_MONGODB:
         post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
@@ -84,12 +84,12 @@ def django_db_setup(django_db_setup: None) -> None:
 
 
 def forget_content_types(**_: Any) -> None:
-    """Forget the rows that are gone; each is made again when it is asked for."""
+    """Drop the cached rows, which no longer exist; Django creates each again on demand."""
     ContentType.objects.clear_cache()
 
 
 def end_background_work() -> None:
-    """Let the threads end that an earlier test has left behind: they would write to the next one's Redis."""
+    """Wait for threads of an earlier test, which would otherwise write to the next test's Redis."""
     breaker.outage = None
     publisher.waiting = []
     for thread in threading.enumerate():
@@ -99,7 +99,7 @@ def end_background_work() -> None:
 
 @pytest.fixture(autouse=True)
 def empty_redis() -> Redis:
-    """Each test starts with an empty Redis and a closed breaker; nothing is counted or known from an earlier one."""
+    """Start each test with an empty Redis, a closed breaker, and no counts or caches of an earlier test."""
     end_background_work()
     redis = redis_client()
     redis.flushall()
@@ -112,7 +112,7 @@ def empty_redis() -> Redis:
 
 @pytest.fixture(autouse=True)
 def ring() -> Iterator[Keyring]:
-    """Each test has the keyring of a new installation, made from JWT_SECRET_KEY, without asking the database."""
+    """Give each test the keyring of a new installation, made from JWT_SECRET_KEY without a database query."""
     secret, algorithm = settings.ENV.JWT_SECRET_KEY, settings.ENV.JWT_ALGORITHM
     key = KeyringEntry(bootstrap_kid(secret), algorithm, key_material(secret, algorithm))
     keyring_cache.ring, keyring_cache.rows = Keyring(key, (key,)), [(key.kid, "active")]
@@ -126,10 +126,10 @@ def ring() -> Iterator[Keyring]:
 
 
 @pytest.fixture
-def standing_minute(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The time of the limits, in seconds since the epoch: it stands still, 30 seconds before its minute ends.
+def frozen_minute(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Freeze the time of the limits 30 seconds before the end of a minute; return it in seconds since the epoch.
 
-    It is the minute that comes next, so that by other clocks, too, it does not end before the test does.
+    It is the next minute, which does not end during the test by the real clocks either.
     """
     now, script = int(time.time()) // 60 * 60 + 90, limiter.script
 
@@ -143,7 +143,7 @@ def standing_minute(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @cache
 def password_hash() -> str:
-    """Hash the cast's password once: argon2 is slow by design."""
+    """Return the hash of PASSWORD, computed only once because argon2 is slow by design."""
     return make_password(PASSWORD)
 
 
@@ -153,7 +153,6 @@ def make_user(name: str, role: Role) -> User:
 
 @pytest.fixture
 def owner(db: None) -> User:
-    """A plain user."""
     return make_user("owner", Role.USER)
 
 
@@ -171,23 +170,22 @@ def admin(db: None) -> User:
 
 @pytest.fixture
 def super_admin(db: None) -> User:
-    """A user who may do everything."""
     return make_user("super-admin", Role.SUPER_ADMIN)
 
 
 @pytest.fixture
 def tokens(owner: User) -> TokenPair:
     """The owner's tokens, as from a login."""
-    noted = current.set(RequestRecord(client_address="192.0.2.1", user_agent="pytest"))
+    previous = current.set(RequestRecord(client_address="192.0.2.1", user_agent="pytest"))
     try:
         return issue_tokens(owner)
     finally:
-        current.reset(noted)
+        current.reset(previous)
 
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[Gateway]:
-    """A real gateway with the demo clusters behind it. It shares the run's Redis, which each test empties."""
+    """A real gateway in front of the demo clusters. It shares the test run's Redis, which each test empties."""
     with running_clusters() as clusters:
         addresses = {
             "BLOCKCHAIN_CORE_URL": clusters.blockchain_core,
@@ -200,7 +198,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def gateway_token(gateway: Gateway) -> str:
-    """An access token of a user of the session gateway whose password no test resets."""
+    """An access token for a user of `gateway` whose password no test resets."""
     return gateway.issue_token("operator@lucid.test")
 
 
@@ -226,7 +224,7 @@ def tab(browser: Browser) -> Iterator[Page]:
 
 
 class ApiClient(Client):
-    """Django's client, speaking JSON."""
+    """Django's test client, which sends JSON."""
 
     def send(self, method: str, path: str, data: Any = None, token: str | None = None, **extra: Any) -> Any:
         """Send a request below /api/v1 and return the response."""
@@ -237,12 +235,11 @@ class ApiClient(Client):
 
 @pytest.fixture
 def api() -> ApiClient:
-    """A client of the API, in this process."""
     return ApiClient(raise_request_exception=False, HTTP_HOST="testserver")
 
 
 def error_code(response: Any) -> str:
-    """Return the code of an error answer, after checking that it is the envelope and nothing else."""
+    """Return the code of an error response, after checking that its body is exactly the envelope."""
     body = response.json()
     assert response["Content-Type"] == "application/json"
     assert set(body) == {"error"}

@@ -1,4 +1,4 @@
-"""Django's settings, all derived from `lucid_gateway.kernel.env`; the same for every way to start the gateway."""
+"""Django's settings, all derived from `lucid_gateway.kernel.env`, for every way to start the gateway."""
 
 import hashlib
 from datetime import timedelta
@@ -12,7 +12,7 @@ from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 
 ENV = environment()
 
-# Django's own DEBUG would answer errors with HTML and tracebacks; the variable DEBUG switches the API documents on.
+# Django's own DEBUG would answer errors with HTML and tracebacks; the variable DEBUG only enables the API documents.
 DEBUG = False
 SECRET_KEY = ENV.SECRET_KEY or hashlib.sha256(b"django " + ENV.JWT_SECRET_KEY.encode()).hexdigest()
 SECRET_KEY_FALLBACKS = list(ENV.SECRET_KEY_FALLBACKS)
@@ -78,19 +78,19 @@ TEMPLATES: list[dict[str, Any]] = [
 
 
 def sqlite() -> dict[str, Any]:
-    """The embedded default: WAL so that readers never wait; writers wait for one another in our backend."""
+    """Return the default database. With WAL, readers never wait; `lucid_gateway.sqlite` lets writers wait."""
     try:
         ENV.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        stop(ConfigurationError(f"SQLITE_PATH: its folder cannot be made ({type(error).__name__})"))
+        stop(ConfigurationError(f"SQLITE_PATH: cannot create its folder ({type(error).__name__})"))
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
     options = {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
     return {"ENGINE": "lucid_gateway.sqlite", "NAME": ENV.sqlite_file, "OPTIONS": options}
 
 
 def mongodb() -> dict[str, Any]:
-    """MongoDB, with every wait bounded: a dead server costs a request seconds, not the driver's half minute. A write
-    is done when a majority has it in its journal: no failover takes it back.
+    """Return the MongoDB database. Timeouts limit each wait to seconds, instead of the driver's half minute. A write is
+    acknowledged when a majority has it in the journal, so that no failover can undo it.
     """
     waits = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTimeoutMS": 10000}
     pool = {"maxPoolSize": 50, "waitQueueTimeoutMS": 2000}
@@ -113,7 +113,7 @@ MIGRATION_MODULES = (
 
 
 def redis_cache() -> dict[str, Any]:
-    """A blocking pool: a burst of requests waits a moment for a connection instead of failing."""
+    """Return the cache with a blocking pool: a burst of requests waits for connections instead of failing."""
     timeouts = timeout_options(ENV.REDIS_TIMEOUT_SECONDS)
     pool: dict[str, Any] = {"max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY, **timeouts}
     location = ENV.REDIS_URL
@@ -131,7 +131,7 @@ def redis_cache() -> dict[str, Any]:
 
 
 def sentinel_group() -> tuple[str, dict[str, Any]]:
-    """Return the location and the options of connections for sentinel://host:port,host:port/master-name[/database]."""
+    """Return location and connection options for sentinel://host:port,host:port/master-name[/database]."""
     hosts, _, rest = ENV.REDIS_URL.removeprefix("sentinel://").partition("/")
     credentials, _, hosts = hosts.rpartition("@")
     name, _, database = rest.partition("/")
@@ -206,7 +206,7 @@ CORS_ALLOW_HEADERS = [
     "x-api-key", "x-chunk-index", "x-chunk-sha256", "x-requested-with",
 ]  # fmt: skip
 
-# nginx terminates TLS and redirects; RequestTargetMiddleware and TrustedProxyMiddleware decide whom to believe.
+# nginx terminates TLS and redirects. RequestTargetMiddleware and TrustedProxyMiddleware decide which proxies to trust.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 31_536_000 if ENV.SSL_ENABLED else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS, SECURE_HSTS_PRELOAD = ENV.HSTS_INCLUDE_SUBDOMAINS, ENV.HSTS_PRELOAD
@@ -216,7 +216,7 @@ SESSION_COOKIE_AGE = 8 * 3600
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = "/admin"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Of /admin; other pages have policies of their own. No script or style stands in a page.
+# For /admin; other pages have their own policies. Pages contain no inline scripts or styles.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"], "script-src": ["'self'"], "style-src": ["'self'"], "img-src": ["'self'"],
@@ -226,12 +226,12 @@ CONTENT_SECURITY_POLICY = {
 CSRF_FAILURE_VIEW = "lucid_gateway.kernel.error_responses.permission_denied"
 CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
 SILENCED_SYSTEM_CHECKS = [
-    "security.W002",  # Clickjacking: PagePolicyMiddleware, where there are pages.
-    "security.W003",  # CSRF: AdminCsrfMiddleware, where there are cookies.
-    "security.W005",  # HSTS for subdomains, which may be other people's services: HSTS_INCLUDE_SUBDOMAINS.
+    "security.W002",  # Clickjacking: PagePolicyMiddleware protects pages; the API has none.
+    "security.W003",  # CSRF: AdminCsrfMiddleware protects /admin; the API has no cookies.
+    "security.W005",  # HSTS for subdomains, which may belong to other services: HSTS_INCLUDE_SUBDOMAINS.
     "security.W021",  # HSTS preload, which takes months to undo: HSTS_PRELOAD.
-    "security.W008",  # SECURE_SSL_REDIRECT: nginx answers plain HTTP from outside, the container network stays plain.
-    "security.W009",  # SECRET_KEY: `lucid_gateway.kernel.env` has refused the weak ones.
+    "security.W008",  # SECURE_SSL_REDIRECT: nginx redirects plain HTTP; the container network uses it.
+    "security.W009",  # SECRET_KEY: `lucid_gateway.kernel.env` refuses weak ones.
 ]
 
 LANGUAGE_CODE = "en-us"

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
 from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
@@ -148,5 +148,5 @@ class MaintenanceAdmin(ReadOnlyAdmin):
         if data is None:
             return page
         ended = sum(end_maintenance(row, by=operator_of(request)) for row in rows)
-        self.message_user(request, f"{many(ended, 'maintenance window')} ended.", messages.SUCCESS)
+        self.message_user(request, f"{counted(ended, 'maintenance window')} ended.", messages.SUCCESS)
         return None

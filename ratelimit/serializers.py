@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.utils import timezone
 from rest_framework import serializers
 
-from lucid_gateway.api.fields import Moment
+from lucid_gateway.api.fields import TimestampField
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network, tier_choices
 
@@ -26,7 +26,7 @@ class NetworkField(serializers.CharField):
             raise serializers.ValidationError(error.messages, code="invalid") from error
 
 
-class FutureField(Moment):
+class FutureField(TimestampField):
     """A time in the future."""
 
     def to_internal_value(self, value: Any) -> datetime:

@@ -12,7 +12,7 @@ from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
 from lucid_gateway.policy.errors import NotFound
 
 
@@ -64,7 +64,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
                 revoked += 1
             except NotFound:
                 continue  # already revoked
-        self.message_user(request, f"{many(revoked, 'API key')} revoked.", messages.SUCCESS)
+        self.message_user(request, f"{counted(revoked, 'API key')} revoked.", messages.SUCCESS)
         return None
 
     @admin.action(description="Confirm the selected suspended API keys", permissions=["operate"])
@@ -84,5 +84,5 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         except RedisUnavailable:
             self.message_user(request, "Redis is unavailable: confirm the keys when it is back.", messages.ERROR)
             return None
-        self.message_user(request, f"{many(confirmed, 'API key')} confirmed.", messages.SUCCESS)
+        self.message_user(request, f"{counted(confirmed, 'API key')} confirmed.", messages.SUCCESS)
         return None

@@ -17,7 +17,7 @@ from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
 from accounts.users.staff import may_manage
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
-from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, many, operator_of
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
 from lucid_gateway.operators.long_lists import LongListPaginator
 from lucid_gateway.operators.search import FoundByUUID
 
@@ -99,7 +99,7 @@ class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
         jtis = list(tokens.values_list("jti", flat=True))
         ended = revoke(tokens)
         record("token.revoked", actor=operator_of(request), jtis=jtis, tokens=ended)
-        self.message_user(request, f"{many(ended, 'token')} revoked.", messages.SUCCESS)
+        self.message_user(request, f"{counted(ended, 'token')} revoked.", messages.SUCCESS)
         return None
 
     @admin.action(description="End the logins of the selected tokens", permissions=["operate"])
@@ -116,7 +116,7 @@ class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
         for family, user_id in families:
             ended = end_family(family)
             record("token.revoked", subject=str(user_id), actor=operator_of(request), family=str(family), tokens=ended)
-        self.message_user(request, f"{many(len(families), 'login')} ended.", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(families), 'login')} ended.", messages.SUCCESS)
         return None
 
 
@@ -159,7 +159,7 @@ class SigningKeyAdmin(ReadOnlyAdmin):
             self.message_user(request, "Only super admins can rotate the keys.", messages.ERROR)
             return back
         now = "retire_now" in request.GET
-        live = many(IssuedToken.objects.live().count(), "live token")
+        live = counted(IssuedToken.objects.live().count(), "live token")
         title, warning = EMERGENCY if now else ROTATION
         _, page = ask(self, request, None, title=title, warning=warning.format(live=live))
         if page is not None:
@@ -169,7 +169,7 @@ class SigningKeyAdmin(ReadOnlyAdmin):
         except RotationUnderway:
             self.message_user(request, "Someone else is rotating the keys. Try again later.", messages.ERROR)
             return back
-        text = f"{rotation.active} signs now; {many(rotation.tokens_ended, 'token')} ended."
+        text = f"{rotation.active} signs now; {counted(rotation.tokens_ended, 'token')} ended."
         self.message_user(request, text, messages.SUCCESS)
         return back
 

@@ -28,7 +28,7 @@ from accounts.users.staff import (
     reset_second_factors,
 )
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.operators.confirmation import ReasonForm, ask, many, operator_of
+from lucid_gateway.operators.confirmation import ReasonForm, ask, counted, operator_of
 from lucid_gateway.operators.search import FoundByUUID
 from lucid_gateway.policy.errors import NotFound
 from lucid_gateway.policy.roles import Role
@@ -151,7 +151,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
             return page
         for user in users:
             apply(user, **data)
-        self.message_user(request, f"{many(len(users), 'user')}: {done}", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(users), 'user')}: {done}", messages.SUCCESS)
         return None
 
     @admin.action(description="Lock the selected users", permissions=["change"])
@@ -168,7 +168,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         users = self.manageable_users(request, queryset)
         for user in users:
             unlock_user(user, by=operator_of(request))
-        self.message_user(request, f"{many(len(users), 'user')}: unlocked.", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(users), 'user')}: unlocked.", messages.SUCCESS)
 
     @admin.action(description="Lift automatic lockouts of the selected users", permissions=["change"])
     def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
@@ -179,7 +179,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         except RedisUnavailable:
             self.message_user(request, "Redis is unavailable: not all lockouts were lifted. Try again.", messages.ERROR)
             return
-        self.message_user(request, f"{many(len(users), 'user')}: lockouts lifted.", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(users), 'user')}: lockouts lifted.", messages.SUCCESS)
 
     @admin.action(description="Change the role of the selected users", permissions=["govern"])
     def change_role(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:

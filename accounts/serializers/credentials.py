@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from accounts.factors.tron_message import is_address
 from accounts.models import ApiKey
-from lucid_gateway.api.fields import Moment, ShortList, SixDigits
+from lucid_gateway.api.fields import ShortList, SixDigits, TimestampField
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 ALL_PERMISSIONS = sorted(PERMISSIONS[Role.SUPER_ADMIN])
@@ -120,7 +120,7 @@ class NewApiKeySerializer(serializers.Serializer[None]):
         child=serializers.ChoiceField(ALL_PERMISSIONS), min_length=1, max_length=len(ALL_PERMISSIONS),
         help_text="A subset of the owner's",
     )  # fmt: skip
-    expires_at = Moment(required=False, allow_null=True, default=None)
+    expires_at = TimestampField(required=False, allow_null=True, default=None)
 
     def validate_expires_at(self, expires_at: datetime | None) -> datetime | None:
         """Refuse a time in the past."""

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from accounts.models.users import role_choices
 from accounts.serializers.users import ManagedUserSerializer
 from accounts.users.locks import FOREVER
-from lucid_gateway.api.fields import Moment
+from lucid_gateway.api.fields import TimestampField
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 from lucid_gateway.audit.models import AuditEvent
 
@@ -36,7 +36,7 @@ class LockSerializer(serializers.Serializer[None]):
     """POST /admin/users/{id}/lock."""
 
     reason = serializers.CharField(max_length=200)
-    until = Moment(default=FOREVER, help_text="By default, the lock lasts until an operator unlocks the user")
+    until = TimestampField(default=FOREVER, help_text="By default, the lock lasts until an operator unlocks the user")
 
     def validate_until(self, until: datetime) -> datetime:
         """Refuse a time in the past."""
@@ -69,8 +69,8 @@ class AuditQuery(ListQuery):
     subject = serializers.CharField(max_length=64, required=False)
     address = serializers.CharField(max_length=45, required=False)
     request_id = serializers.CharField(max_length=128, required=False)
-    since = Moment(required=False)
-    until = Moment(required=False)
+    since = TimestampField(required=False)
+    until = TimestampField(required=False)
     format = serializers.ChoiceField(
         ["json", "csv", "jsonl"], default="json", help_text="csv and jsonl export all matching events, without pages"
     )

@@ -90,7 +90,7 @@ def test_a_bounded_number_of_floods_is_remembered(clock: Clock, monkeypatch: pyt
 
 
 @pytest.fixture
-def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
+def small_tier(settings: Settings, frozen_minute: int) -> Iterator[None]:
     """The public tier allows 3 requests a minute, and a burst of 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)

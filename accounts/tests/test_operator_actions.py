@@ -86,7 +86,7 @@ def test_operators_cannot_act_on_themselves(super_admin_page: Client, super_admi
 
     for action in DANGEROUS:
         assert act(super_admin_page, action, super_admin, role="user") == [
-            "You may not do that to any of the selected."
+            "You may not do this to any of the selected rows."
         ]
     assert state_of(super_admin) == before
 
@@ -137,9 +137,9 @@ def test_all_pages_of_a_list_can_be_selected(page: Client, owner: User, node_ope
 def test_too_many_rows_are_refused(
     page: Client, owner: User, node_operator: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confirmation, "MOST_ROWS", 1)
+    monkeypatch.setattr(confirmation, "MAX_ROWS", 1)
 
-    assert act(page, "lock", owner, node_operator) == ["No more than 1 at a time."]
+    assert act(page, "lock", owner, node_operator) == ["Select at most 1 row."]
     assert User.objects.locked().count() == 0
 
 

@@ -129,7 +129,7 @@ def test_an_unknown_format_is_not_found(page: Client) -> None:
 
 @pytest.mark.parametrize("query", ["?no_such_field=1", "?created_at__gte=yesterday"])
 def test_an_invalid_filter_is_an_error_message(page: Client, events: None, query: str) -> None:
-    assert messages_of(page.get(f"{LOG}export/csv/{query}", follow=True)) == ["There is no such filter."]
+    assert messages_of(page.get(f"{LOG}export/csv/{query}", follow=True)) == ["This filter does not exist."]
 
 
 @pytest.mark.parametrize("path", ["export/csv/", "export/jsonl/", ""])

@@ -189,7 +189,7 @@ def test_an_api_key_is_revoked_once(page: Client, owner: User) -> None:
 def test_only_super_admins_can_revoke_the_api_keys_of_other_staff(page: Client, super_admin_page: Client) -> None:
     key, _ = key_of(make_user("colleague", Role.ADMIN))
 
-    assert act(page, "revoke", key, model="apikey") == ["You may not do that to any of the selected."]
+    assert act(page, "revoke", key, model="apikey") == ["You may not do this to any of the selected rows."]
     assert ApiKey.objects.get().revoked_at is None
     assert act(super_admin_page, "revoke", key, model="apikey") == ["1 API key revoked."]
 

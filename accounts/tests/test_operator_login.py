@@ -73,7 +73,7 @@ def phone(admin: User, clock: Clock) -> Phone:
 
 
 @pytest.fixture
-def three_a_minute(settings: Settings, standing_minute: int) -> Iterator[None]:
+def three_a_minute(settings: Settings, frozen_minute: int) -> Iterator[None]:
     """An address may log in three times a minute."""
     settings.ENV = settings.ENV.model_copy(update={"RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": 3})
     default_limit.cache_clear()

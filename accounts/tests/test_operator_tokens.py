@@ -152,7 +152,7 @@ def test_only_super_admins_can_end_tokens_of_other_staff(
     issue_tokens(make_user("colleague", Role.ADMIN))
     row = IssuedToken.objects.sign_ins().get()
 
-    assert act(page, action, row, model=model) == ["You may not do that to any of the selected."]
+    assert act(page, action, row, model=model) == ["You may not do this to any of the selected rows."]
     assert IssuedToken.objects.sign_ins().exists()
     act(super_admin_page, action, row, model=model)
     assert not IssuedToken.objects.sign_ins().exists()

@@ -1,1 +1,1 @@
-"""What the endpoints of all apps share."""
+"""Parsers, fields, permissions and documentation that the endpoints of all apps share."""

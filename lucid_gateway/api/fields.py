@@ -1,11 +1,11 @@
-"""Fields that several shapes share."""
+"""Serializer fields that several apps share."""
 
 from typing import Any, NoReturn
 
 from django.core.validators import EmailValidator
 from rest_framework import serializers
 
-from lucid_gateway.api.pagination import EmptyIsWrong
+from lucid_gateway.api.pagination import RefusesEmpty
 
 
 class EmailField(serializers.CharField):
@@ -16,13 +16,13 @@ class EmailField(serializers.CharField):
         self.validators.append(EmailValidator(code="invalid_email"))
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the address as it is stored."""
+        """Return the address in lower case, as it is stored."""
         text: str = super().to_internal_value(data)
         return text.lower()
 
 
 class PasswordField(serializers.CharField):
-    """A password, spaces included; its rules are checked elsewhere."""
+    """A password, with its spaces; Django's password validators check its strength."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=1024, trim_whitespace=False, **kwargs)
@@ -35,23 +35,21 @@ class SixDigits(serializers.RegexField):
         super().__init__(r"\A[0-9]{6}\Z", **kwargs)
 
 
-class Moment(EmptyIsWrong, serializers.DateTimeField):
-    """A point in time (RFC 3339); without an offset it is UTC."""
+class TimestampField(RefusesEmpty, serializers.DateTimeField):
+    """A date and time (RFC 3339), in UTC unless it has an offset."""
 
-    def fail(self, key: str, **facts: Any) -> NoReturn:
-        """Raise that this is no date, whatever is wrong with it."""
+    def fail(self, key: str, **values: Any) -> NoReturn:
+        """Raise ValidationError, with the code `invalid_date` for any wrong value."""
         code = key if key in ("required", "null") else "invalid_date"
-        raise serializers.ValidationError(self.error_messages[key].format(**facts), code=code)
+        raise serializers.ValidationError(self.error_messages[key].format(**values), code=code)
 
 
 class ShortList(serializers.ListField):
-    """A list of up to `max_length` items, which is looked at before any of them."""
+    """A list of up to `max_length` items, whose length is checked before the items are."""
 
     def to_internal_value(self, data: Any) -> list[Any]:
-        """Return the items; raise ValidationError."""
-        most = self.max_length
-        if most is not None and isinstance(data, list) and len(data) > most:
-            message = self.error_messages["max_length"].format(max_length=most)
+        if self.max_length is not None and isinstance(data, list) and len(data) > self.max_length:
+            message = self.error_messages["max_length"].format(max_length=self.max_length)
             raise serializers.ValidationError(message, code="max_length")
         items: list[Any] = super().to_internal_value(data)
         return items

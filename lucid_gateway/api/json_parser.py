@@ -1,4 +1,4 @@
-"""A JSON parser for hostile clients: RFC 8259 with limits, in time that grows with the size alone."""
+"""A JSON parser for hostile clients: RFC 8259 with limits, in time that is linear in the size."""
 
 import json
 import math
@@ -13,49 +13,49 @@ from lucid_gateway.policy.errors import UnsupportedMediaType
 
 MAX_DEPTH = 32
 MAX_KEYS = 10_000
-MAX_TOKENS = 32_000  # the largest body that an endpoint can use has half as many
+MAX_TOKENS = 32_000  # twice the number in the largest useful body
 MAX_NUMBER_LENGTH = 64
-# Possessive, and with an optional end: an unterminated string is one token, too, so that nothing is read twice.
+# Possessive, and with an optional closing quote: an unterminated string is one token, too, so nothing is scanned twice.
 STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+'
-# Each alternative begins with a literal: only then does `re` skip quickly what begins no token.
+# Each alternative begins with a literal, so that `re` quickly skips other characters.
 TOKENS = re.compile(rf"{STRING}|,|\[|\]|\{{|\}}", re.DOTALL)
 
 
 class StrictJSONParser(BaseParser):
-    """Parses a JSON object; raises ParseError (answered as 400 LUCID_ERR_1009) for anything else."""
+    """Parses a JSON object; raises ParseError (400 LUCID_ERR_1009) for anything else."""
 
     media_type = "application/json"
 
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Return the object that the stream holds; its size was limited by BodyLimitMiddleware.
+        """Return the object in the stream, whose size BodyLimitMiddleware has limited.
 
-        Raises UnsupportedMediaType for an encoded body, such as one in gzip (RFC 9110, section 15.5.16).
+        Raises UnsupportedMediaType for an encoded body, such as gzip (RFC 9110, section 15.5.16).
         """
-        if parser_context and has_coding(parser_context["request"].headers.get("Content-Encoding", "")):
-            # Accept-Encoding says that this is about the coding, not about the media type.
+        if parser_context and is_encoded(parser_context["request"].headers.get("Content-Encoding", "")):
+            # The header says that the problem is the encoding, not the media type.
             raise UnsupportedMediaType(
-                "Bodies are sent without Content-Encoding", headers={"Accept-Encoding": "identity"}
+                "Send the body without Content-Encoding", headers={"Accept-Encoding": "identity"}
             )
         if media_type and not is_utf8(media_type):
             raise ParseError("JSON must be UTF-8")
         return parse_object(stream.read())
 
 
-def has_coding(content_encoding: str) -> bool:
-    """Return whether the field names a coding of the body, such as gzip."""
+def is_encoded(content_encoding: str) -> bool:
+    """Return whether the field names an encoding, such as gzip."""
     return content_encoding.strip().lower() not in ("", "identity")
 
 
 def is_utf8(media_type: str) -> bool:
-    """Return whether the media type's charset, if it names one, is UTF-8."""
+    """Return whether the media type has no charset or the charset UTF-8."""
     charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", media_type, re.IGNORECASE)
     return charset is None or charset[1].lower() in ("utf-8", "utf8")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body; raise ParseError with what is wrong."""
+    """Return the JSON object in the body; raise ParseError, whose text says what is wrong."""
     try:
         text = body.decode("utf-8")
         check_shape(text)
@@ -67,7 +67,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
             parse_int=short_int,
         )
         if "\\u" in text:
-            refuse_half_pairs(value)
+            refuse_lone_surrogates(value)
     except ParseError:
         raise
     except UnicodeError as error:
@@ -79,13 +79,13 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def refuse_half_pairs(value: Any) -> None:
-    """Raise UnicodeError if a text holds half a surrogate pair, such as "\\ud800": no store and no cluster takes it."""
+def refuse_lone_surrogates(value: Any) -> None:
+    """Raise UnicodeError for half a surrogate pair, such as "\\ud800", which neither databases nor clusters accept."""
     json.dumps(value, ensure_ascii=False).encode()
 
 
 def check_shape(text: str) -> None:
-    """Refuse what is too deep or has too many parts, before the real parser recurses into it and builds them."""
+    """Raise ParseError for a text with too deep nesting or too many parts, before the real parser builds them."""
     depth = 0
     for count, token in enumerate(TOKENS.finditer(text), 1):
         if count > MAX_TOKENS:
@@ -100,7 +100,7 @@ def check_shape(text: str) -> None:
 
 
 class KeyCounter:
-    """Builds the objects of one document; refuses duplicate keys and too many keys in all."""
+    """Builds the objects of one document; raises ParseError for a duplicate key, and for too many keys in total."""
 
     def __init__(self) -> None:
         self.keys = 0
@@ -116,25 +116,25 @@ class KeyCounter:
 
 
 def refuse_constant(name: str) -> None:
-    """NaN and Infinity are Python's, not JSON's."""
-    raise ParseError(f"JSON has no {name}")
+    """Raise ParseError: Python would accept NaN and Infinity, which are not JSON."""
+    raise ParseError(f"JSON does not allow {name}")
 
 
 def short_int(text: str) -> int:
-    """Return the whole number; refuse one of absurd length, which would take long."""
+    """Return the integer; raise ParseError for a very long one, which would take long to convert."""
     return int(refuse_long(text))
 
 
 def finite_float(text: str) -> float:
-    """Return the number; refuse one that only fits as infinity."""
+    """Return the number; raise ParseError for one that becomes infinity."""
     value = float(refuse_long(text))
     if not math.isfinite(value):
-        raise ParseError("JSON holds a number out of range")
+        raise ParseError("JSON has a number out of range")
     return value
 
 
 def refuse_long(number: str) -> str:
     """Return the number's text; raise ParseError if it is too long."""
     if len(number) > MAX_NUMBER_LENGTH:
-        raise ParseError(f"JSON holds a number longer than {MAX_NUMBER_LENGTH} characters")
+        raise ParseError(f"JSON has a number longer than {MAX_NUMBER_LENGTH} characters")
     return number

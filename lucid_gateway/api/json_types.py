@@ -1,4 +1,4 @@
-"""Values are taken in the types of the OpenAPI document: DRF takes 5 for a text, "5" for a number, "on" for true."""
+"""Strict types as in the OpenAPI document: DRF alone would accept 5 as a text, "5" as a number and "on" as true."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ Rules = Mapping[type[Field], Callable[[Any], bool]]
 
 
 class Mistyped:
-    """Stands for a value of another type: each field of DRF refuses it with its own error."""
+    """Replaces a value of the wrong type; each DRF field refuses it with its own error."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -21,18 +21,17 @@ class Mistyped:
 
 
 def is_text(value: Any) -> bool:
-    """Return whether the value is a JSON string."""
     return isinstance(value, str)
 
 
-def is_whole(value: Any) -> bool:
-    """Return whether the value is an integer as JSON Schema has it: 5.0 is one, true is none."""
+def is_integer(value: Any) -> bool:
+    """Return whether the value is an integer in JSON Schema: 5.0 is one, true is not."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 IN_A_BODY: Rules = {
     serializers.BooleanField: lambda value: isinstance(value, bool),
-    serializers.IntegerField: is_whole,
+    serializers.IntegerField: is_integer,
     serializers.UUIDField: is_text,
     serializers.ChoiceField: is_text,
     serializers.CharField: is_text,
@@ -44,9 +43,9 @@ IN_A_QUERY: Rules = {
 
 
 def typed(field: Field | None, value: Any, rules: Rules) -> Any:
-    """Return the value with a Mistyped in place of each one, however deep, that is not of its field's type.
+    """Return the value with Mistyped in place of each nested value that does not have its field's type.
 
-    What is null, empty or of a shape that DRF refuses anyway stays.
+    A value that is null, empty or of a shape that DRF refuses anyway is kept.
     """
     if value is None or value == "":
         return value
@@ -54,12 +53,12 @@ def typed(field: Field | None, value: Any, rules: Rules) -> Any:
         return typed_fields(field, value, rules) if isinstance(value, Mapping) else value
     if isinstance(field, serializers.ListField | serializers.ListSerializer):
         return [typed(field.child, item, rules) for item in value] if isinstance(value, list) else value
-    fits = all(fits(value) for kind, fits in rules.items() if isinstance(field, kind))
-    return value if fits else Mistyped(value)
+    is_valid = all(accepts(value) for kind, accepts in rules.items() if isinstance(field, kind))
+    return value if is_valid else Mistyped(value)
 
 
 def typed_fields(serializer: "serializers.Serializer[Any]", data: Any, rules: Rules) -> Any:
-    """Return a copy of a serializer's data, a dict or a QueryDict, with what `typed` makes of each field's value."""
+    """Return a copy of a serializer's data, a dict or a QueryDict, with `typed` applied to each field's value."""
     copy = data.copy()
     for name, field in serializer.fields.items():
         if name in data:

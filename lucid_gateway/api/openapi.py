@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of every endpoint: the error envelope, the request id and the limits."""
+"""The parts of the OpenAPI document that all endpoints share: the error envelope and the types of path parameters."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ERROR_EXAMPLE = {
 }
 ERROR_SCHEMA = {
     "type": "object",
-    "description": "The envelope of every error that the gateway makes.",
+    "description": "The envelope of all errors of the gateway.",
     "required": ["error"],
     "properties": {
         "error": {
@@ -41,35 +41,34 @@ ERROR_SCHEMA = {
     "example": ERROR_EXAMPLE,
 }
 ERROR_ANSWER = {
-    "description": "An error; the envelope's code says which.",
+    "description": "An error, identified by the code in the envelope.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
 
 
-A_UUID = {"type": "string", "format": "uuid"}
-# Parameters in paths; all others are texts.
-IN_PATHS: dict[str, dict[str, Any]] = {
-    "user_id": A_UUID, "session_id": A_UUID, "chunk_id": A_UUID, "manifest_id": A_UUID, "policy_id": A_UUID,
+UUID = {"type": "string", "format": "uuid"}
+# The types of path parameters; all other parameters are texts.
+PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "user_id": UUID, "session_id": UUID, "chunk_id": UUID, "manifest_id": UUID, "policy_id": UUID,
     "index": {"type": "integer", "minimum": 0},
 }  # fmt: skip
 
 
 class GatewaySchema(AutoSchema):
-    """drf-spectacular's own, with the first line of a method's docstring as its summary, the types of parameters in
-    paths, and the bodies of DELETE that a view names by `extend_schema(request=...)`.
+    """drf-spectacular's schema, plus: the first line of a method's docstring as its summary, the types of path
+    parameters, and a body for each DELETE whose view names one with `extend_schema(request=...)`.
     """
 
     def get_summary(self) -> str | None:
-        """Return the summary of the operation."""
         lines = (self.get_description() or "").strip().splitlines()
         return lines[0] if lines else None
 
     def get_request_serializer(self) -> Any:
-        """Return the shape of the body; DELETE has none, unless `extend_schema` says so, which overrides this."""
+        """Return the serializer of the body; none for DELETE, unless `extend_schema` overrides this method."""
         return None if self.method == "DELETE" else super().get_request_serializer()
 
     def _get_request_body(self, direction: Any = "request") -> Any:
-        """Return the body's description. drf-spectacular has none for DELETE: it is asked as if that were a POST."""
+        """Return the description of the body. drf-spectacular gives none for DELETE, so this pretends it is a POST."""
         if self.method != "DELETE" or self.get_request_serializer() is None:
             return super()._get_request_body(direction)  # type: ignore[no-untyped-call]
         self.method = "POST"
@@ -79,9 +78,8 @@ class GatewaySchema(AutoSchema):
             self.method = "DELETE"
 
     def _resolve_path_parameters(self, variables: list[str]) -> list[Any]:
-        """Return the parameters in the path."""
         found: list[Any] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
-        return [parameter | {"schema": IN_PATHS.get(parameter["name"], parameter["schema"])} for parameter in found]
+        return [p | {"schema": PATH_PARAMETERS.get(p["name"], p["schema"])} for p in found]
 
 
 def describe_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:

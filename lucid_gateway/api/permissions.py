@@ -1,4 +1,4 @@
-"""DRF permissions by the contract's permission names."""
+"""DRF permission classes that check the contract's permissions."""
 
 import uuid
 from typing import Any
@@ -11,8 +11,8 @@ from lucid_gateway.policy.errors import InsufficientPermissions, NotAUUID
 from lucid_gateway.policy.reasons import Step
 
 
-def may(request: Request, permission: str) -> bool:
-    """Return True if the caller has the permission; raise InsufficientPermissions, which names it."""
+def require(request: Request, permission: str) -> bool:
+    """Return True if the caller has the permission, otherwise raise InsufficientPermissions with its name."""
     record = record_of(request._request)
     if permission not in caller_of(request._request).permissions:
         raise InsufficientPermissions(details={"permission": permission})
@@ -21,47 +21,45 @@ def may(request: Request, permission: str) -> bool:
 
 
 class HasRoutePermission(BasePermission):
-    """Asks for the permission that `view.permission_for(request)` names; a method without a row is 405 for callers."""
+    """Requires the permission that `view.permission_for(request)` returns; None means that the view answers 405."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the caller may."""
         if not request.user:
             return False
         needed: str | None = view.permission_for(request)
-        return needed is None or may(request, needed)
+        return needed is None or require(request, needed)
 
 
 class SignedIn(BasePermission):
-    """Asks for an access token: what manages credentials, an API key may not do."""
+    """Requires an access token, because an API key may not manage credentials."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether a user has signed in."""
         return bool(request.user) and not caller_of(request._request).by_api_key
 
 
 class HasPermission(BasePermission):
-    """Asks for what the view's `permissions` name for the method (the contract, section 6).
+    """Requires the permission that the view's `permissions` list for the method (contract, section 6).
 
-    A method that they do not name is for users who have signed in: an API key does nothing that no permission names.
+    A method without a permission requires an access token: an API key can only do what a permission allows.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the caller may; a method that the view does not have is 405 for every caller."""
+        """Return whether the caller has the permission; True for a method that the view does not have, which is 405."""
         if not request.user:
             return False
         caller = caller_of(request._request)
-        # Django answers HEAD by what answers GET.
+        # Django answers HEAD with the handler of GET.
         needed: str | None = view.permissions.get("GET" if request.method == "HEAD" else request.method)
         if needed is None:
             return not caller.by_api_key or request.method not in view.allowed_methods
-        return may(request, needed)
+        return require(request, needed)
 
 
 class IsSelfOrReadsUsers(BasePermission):
-    """Lets users read their own account, and staff everyone's: others learn nothing, not even who exists."""
+    """Lets users read their own account, and staff all accounts; others do not even learn which accounts exist."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the caller may read the user of the path; raise NotAUUID."""
+        """Return whether the caller may read the user in the path; raise NotAUUID."""
         if not request.user:
             return False
         caller = caller_of(request._request)
@@ -69,4 +67,4 @@ class IsSelfOrReadsUsers(BasePermission):
             own = str(uuid.UUID(view.kwargs["user_id"])) == caller.user_id
         except ValueError as error:
             raise NotAUUID() from error
-        return may(request, "user:read" if own else "admin:read")
+        return require(request, "user:read" if own else "admin:read")

@@ -1,4 +1,4 @@
-"""What endpoints read of a request: its valid data, and its caller."""
+"""Functions with which endpoints read a request: its validated data and its caller."""
 
 import uuid
 from typing import Any
@@ -12,17 +12,17 @@ from lucid_gateway.policy.errors import NotAUUID
 
 
 def parse(shape: type[Any], request: Request, *, partial: bool = False, **context: Any) -> dict[str, Any]:
-    """Return the valid data of the request's body, with `partial` of what was sent; raise DRF's ValidationError."""
+    """Return the validated body; with `partial`, fields may be missing. Raises DRF's ValidationError."""
     return valid(shape(data=request.data, partial=partial, context=context), IN_A_BODY)
 
 
 def parse_query(shape: type[Any], request: Request) -> dict[str, Any]:
-    """Return the valid data of the request's query; raise DRF's ValidationError."""
+    """Return the validated query; raise DRF's ValidationError."""
     return valid(shape(data=request.query_params), IN_A_QUERY)
 
 
 def valid(serializer: Any, types: Rules | None = None) -> dict[str, Any]:
-    """Return the serializer's data; raise DRF's ValidationError, also for other types than the rules allow."""
+    """Return the serializer's validated data; raise DRF's ValidationError, also for a type that `types` forbids."""
     if types is not None:
         serializer.initial_data = typed(serializer, serializer.initial_data, types)
     serializer.is_valid(raise_exception=True)
@@ -31,7 +31,7 @@ def valid(serializer: Any, types: Rules | None = None) -> dict[str, Any]:
 
 
 def uuid_of(text: str) -> uuid.UUID:
-    """Return the UUID of a path's segment; raise NotAUUID."""
+    """Return the UUID in a path segment; raise NotAUUID."""
     try:
         return uuid.UUID(text)
     except ValueError as error:
@@ -39,5 +39,4 @@ def uuid_of(text: str) -> uuid.UUID:
 
 
 def caller(request: Request) -> Caller:
-    """Return who calls."""
     return caller_of(request._request)

@@ -41,35 +41,32 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Actor")
     def by(self, event: AuditEvent) -> str:
-        """Return who did it."""
         return linked(event.actor)
 
     @admin.display(description="Subject")
     def whom(self, event: AuditEvent) -> str:
-        """Return what it was done to."""
-        kind = KINDS.get(event.type)  # one of an earlier release may be gone
+        kind = KINDS.get(event.type)  # None for a type of an earlier release that no longer exists
         return linked(event.subject, PAGES.get(kind.concerns, "") if kind else "")
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the exports."""
         view = self.admin_site.admin_view(self.export)
         return [path("export/<str:form>/", view, name="audit_auditevent_export"), *super().get_urls()]
 
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
-        """Return what the list shows with these filters, all pages of it, as a download."""
+        """Return all pages of the list, with its current filters, as a download."""
         if form not in EXPORTS:
             raise Http404()
         try:
             events = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
-            self.message_user(request, "There is no such filter.", messages.ERROR)
+            self.message_user(request, "This filter does not exist.", messages.ERROR)
             return HttpResponseRedirect(reverse("admin:audit_auditevent_changelist"))
         own = record("audit.exported", actor=operator_of(request), format=form)
         return export(events.exclude(pk=own.pk), form)
 
 
 def linked(who: str, page_name: str = PAGES[Concerns.USER]) -> str:
-    """Return the id, as a link to its page if there is such a page and the id is a UUID."""
+    """Return the id, as a link to its page if the page exists and the id is a UUID."""
     try:
         page = reverse(page_name, args=[uuid.UUID(who)]) if page_name else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""The audit log: who did what to whom, from where, and what came of it."""
+"""Writes the audit log: who did what, to what, from where, and with what outcome."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from lucid_gateway.kernel.record import current_record
 
 logger = structlog.get_logger("audit")
 USER_AGENT_LENGTH = 200
-# A user (whose key is noted), or an id.
+# A user, of whom only the id is recorded, or an id.
 Who = Model | str | None
 SUCCESS, FAILURE, BLOCKED = AuditEvent.Outcome.SUCCESS, AuditEvent.Outcome.FAILURE, AuditEvent.Outcome.BLOCKED
 
@@ -24,29 +24,28 @@ def record(
     outcome: AuditEvent.Outcome = SUCCESS,
     **details: Any,
 ) -> AuditEvent:
-    """Write an event and, in a request, a line of the log. `kind` is a name of `audit.kinds`, else KeyError is raised;
-    `subject` and `actor` are users or ids.
+    """Write an event and, in a request, a log line. `subject` and `actor` are users or ids; `details` are JSON without
+    secrets. Without `actor`, the actor is the subject or, outside of requests, `manage.py`.
 
-    `details` is JSON without secrets. Without an actor it is the subject's own doing, or outside of requests a
-    command's.
+    Raises KeyError if `kind` is not a name of `audit.kinds`.
     """
-    at = current_record()
+    origin = current_record()
     event = AuditEvent(
         type=KINDS[kind].name,
         outcome=outcome,
-        actor=name_of(actor) or at.actor or name_of(subject),
-        subject=name_of(subject),
-        address=at.client_address,
-        user_agent=at.user_agent[:USER_AGENT_LENGTH],
-        request_id=at.request_id,
+        actor=id_of(actor) or origin.actor or id_of(subject),
+        subject=id_of(subject),
+        address=origin.client_address,
+        user_agent=origin.user_agent[:USER_AGENT_LENGTH],
+        request_id=origin.request_id,
         details=details,
     )
     event.save()
-    if at.request_id:  # what commands print is theirs alone
+    if origin.request_id:  # commands print their own messages
         logger.info("audit", type=kind, outcome=str(outcome), actor=event.actor, subject=event.subject, details=details)
     return event
 
 
-def name_of(who: Who) -> str:
-    """Return the id under which the log speaks of somebody: no email and no name."""
+def id_of(who: Who) -> str:
+    """Return the id that the log records, or "": never an email or a name."""
     return str(who.pk) if isinstance(who, Model) else who or ""

@@ -1,4 +1,4 @@
-"""Reading the audit log: filters, and exports as CSV and JSON lines."""
+"""Reads the audit log: filters, and exports as CSV and JSON lines."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ COLUMNS = (
     "event_id", "created_at", "type", "outcome", "actor", "subject", "address", "user_agent", "request_id", "details",
 )  # fmt: skip
 ROWS_AT_A_TIME = 1000
-# A spreadsheet takes a cell that begins so for a formula, and user agents are anybody's to choose.
+# A spreadsheet treats a cell that begins so as a formula, and clients choose their user agent.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 EXACT = ("outcome", "actor", "subject", "address", "request_id")
 
@@ -29,7 +29,7 @@ def matching_events(
     until: datetime | None = None,
     **exact: str,
 ) -> AuditEventQuerySet:
-    """Return the events of a type, or of all types below one that ends in a dot, in a time, with exact values."""
+    """Return the events from `since` until `until` with these exact values. A `kind` that ends in a dot is a prefix."""
     events = AuditEvent.objects.filter(**{name: value for name, value in exact.items() if name in EXACT and value})
     if kind:
         events = events.filter(**({"type__startswith": kind} if kind.endswith(".") else {"type": kind}))
@@ -41,35 +41,33 @@ def matching_events(
 
 
 def rows(events: AuditEventQuerySet) -> Iterator[dict[str, Any]]:
-    """Yield the events as plain values, the oldest first, without holding them all."""
+    """Yield the events as plain values, oldest first, without loading all of them into memory."""
     plain = events.order_by("created_at", "event_id").values(*COLUMNS)
     yield from plain.iterator(chunk_size=ROWS_AT_A_TIME)
 
 
 def as_json_lines(events: AuditEventQuerySet) -> Iterator[str]:
-    """Yield a line of JSON for each event."""
     for row in rows(events):
         yield json.dumps(row, cls=DjangoJSONEncoder) + "\n"
 
 
 def as_csv(events: AuditEventQuerySet) -> Iterator[str]:
-    """Yield the heading and a line for each event (RFC 4180); details are JSON."""
+    """Yield a header line and a line for each event (RFC 4180); details are JSON."""
     yield csv_line(COLUMNS)
     for row in rows(events):
         row["details"] = json.dumps(row["details"], cls=DjangoJSONEncoder)
         row["created_at"] = row["created_at"].isoformat()
-        yield csv_line([harmless(str(value)) for value in row.values()])
+        yield csv_line([without_formula(str(value)) for value in row.values()])
 
 
 def csv_line(values: Any) -> str:
-    """Return the values as a line."""
     line = io.StringIO()
     csv.writer(line).writerow(values)
     return line.getvalue()
 
 
-def harmless(text: str) -> str:
-    """Return the text so that no spreadsheet computes it."""
+def without_formula(text: str) -> str:
+    """Return the text with a quote before it if a spreadsheet would treat it as a formula."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
@@ -77,7 +75,7 @@ EXPORTS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_json_lines, 
 
 
 def export(events: Any, form: str) -> StreamingHttpResponse:
-    """Return the events as a download that is written while it is read."""
+    """Return the events as a streamed download; `form` is a key of EXPORTS."""
     lines, content_type = EXPORTS[form]
     name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -1,11 +1,11 @@
-"""The kinds of audit events: one row each. What concerns another thing than a user names the thing."""
+"""The kinds of audit events: one row per kind. Their subject is a user, unless the row names something else."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Concerns(StrEnum):
-    """What the subject of an event is."""
+    """The kind of thing that the subject of an event is."""
 
     USER = "user"
     SESSION = "session"
@@ -20,7 +20,7 @@ class Concerns(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of event: its name in the log, what it says in words, and what its subject is."""
+    """A kind of event: its name in the log, a sentence for people, and the kind of its subject."""
 
     name: str
     text: str
@@ -30,10 +30,10 @@ class Kind:
 ROWS = (
     Kind("user.registered", "An account was created"),
     Kind("user.updated", "An account was changed"),
-    Kind("user.role_changed", "A user got another role"),
-    Kind("user.email_changed", "A user has another email address"),
-    Kind("user.password_changed", "A user set another password"),
-    Kind("user.password_reset", "A user set a new password by a mailed link"),
+    Kind("user.role_changed", "The role of a user was changed"),
+    Kind("user.email_changed", "A user changed the email address"),
+    Kind("user.password_changed", "A user changed the password"),
+    Kind("user.password_reset", "A user set a new password through a mailed link"),
     Kind("user.locked", "Staff locked an account"),
     Kind("user.unlocked", "Staff unlocked an account"),
     Kind("user.deleted", "An account was deleted"),
@@ -42,7 +42,7 @@ ROWS = (
     Kind("login.blocked", "A login was refused after too many failures"),
     Kind("admin.login", "A member of staff signed in to the operator pages"),
     Kind("logout", "A user signed out"),
-    Kind("lockout.started", "Too many failures began a lockout"),
+    Kind("lockout.started", "A lockout began after too many failures"),
     Kind("lockout.lifted", "Staff lifted a lockout"),
     Kind("totp.enabled", "An authenticator app was added"),
     Kind("totp.disabled", "An authenticator app was removed"),
@@ -53,19 +53,19 @@ ROWS = (
     Kind("recovery_code.used", "A recovery code was used"),
     Kind("token.issued", "A command issued tokens"),
     Kind("token.revoked", "Tokens were revoked"),
-    Kind("token.reused", "A refresh token was used a second time; its login was ended"),
+    Kind("token.reused", "A refresh token was used twice, which ended its login"),
     Kind("token.refused", "A revoked refresh token was used"),
     Kind("api_key.created", "An API key was created"),
     Kind("api_key.revoked", "An API key was revoked"),
     Kind("api_key.confirmed", "Staff confirmed an API key from a backup"),
     Kind("signing_key.created", "A signing key was created", Concerns.SIGNING_KEY),
-    Kind("signing_key.active", "A signing key signs from now on", Concerns.SIGNING_KEY),
-    Kind("signing_key.retiring", "A signing key only verifies, until its last token has expired", Concerns.SIGNING_KEY),
+    Kind("signing_key.active", "A signing key began to sign", Concerns.SIGNING_KEY),
+    Kind("signing_key.retiring", "A signing key stopped signing and only verifies now", Concerns.SIGNING_KEY),
     Kind("signing_key.revoked", "A signing key was revoked", Concerns.SIGNING_KEY),
     Kind("address.ruled", "An operator set a rule for a network", Concerns.ADDRESS),
-    Kind("address.lifted", "An operator lifted the rule of a network", Concerns.ADDRESS),
-    Kind("limit.set", "An operator set other limits", Concerns.LIMIT),
-    Kind("limit.lifted", "An operator lifted limits", Concerns.LIMIT),
+    Kind("address.lifted", "An operator removed the rule for a network", Concerns.ADDRESS),
+    Kind("limit.set", "An operator changed limits", Concerns.LIMIT),
+    Kind("limit.lifted", "An operator removed changed limits", Concerns.LIMIT),
     Kind("cluster.closed", "An operator took a cluster or an instance out of service", Concerns.CLUSTER),
     Kind("cluster.opened", "An operator put a cluster or an instance back into service", Concerns.CLUSTER),
     Kind("session.created", "A session was created", Concerns.SESSION),
@@ -74,7 +74,7 @@ ROWS = (
     Kind("session.cancelled", "A session was cancelled", Concerns.SESSION),
     Kind("session.deleted", "A session was deleted", Concerns.SESSION),
     Kind("session.purged", "The recordings of a deleted session were removed", Concerns.SESSION),
-    Kind("manifest.made", "A manifest was made", Concerns.MANIFEST),
+    Kind("manifest.made", "A manifest was created", Concerns.MANIFEST),
     Kind("manifest.verified", "A manifest was verified", Concerns.MANIFEST),
     Kind("manifest.anchoring", "A manifest was sent to the chain", Concerns.MANIFEST),
     Kind("manifest.anchor_confirmed", "A manifest was anchored on the chain", Concerns.MANIFEST),

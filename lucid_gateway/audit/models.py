@@ -1,4 +1,4 @@
-"""What happened to accounts, tokens and keys: written once, never changed."""
+"""The events of the audit log, which are written once and never changed."""
 
 import uuid
 from datetime import datetime
@@ -9,40 +9,37 @@ from django.utils import timezone
 
 
 class AppendOnly(Exception):
-    """Somebody tried to change the audit log."""
+    """Code tried to change the audit log."""
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
-    """Reads over the events, and the two things that may be done to them: forgetting old ones, and who it was."""
+    """Raises AppendOnly for changes, except to delete old events (`forget`) and to anonymize a user."""
 
     def update(self, **_: Any) -> NoReturn:
-        """Refuse."""
         raise AppendOnly()
 
     def delete(self) -> NoReturn:
-        """Refuse."""
         raise AppendOnly()
 
-    def older_than(self, moment: datetime) -> "AuditEventQuerySet":
-        """Return the events whose time is over."""
-        return self.filter(created_at__lt=moment)
+    def older_than(self, limit: datetime) -> "AuditEventQuerySet":
+        return self.filter(created_at__lt=limit)
 
     def forget(self) -> int:
-        """Delete the events: their time is over. Return how many there were."""
+        """Delete the events of this query, whose retention time is over, and return their number."""
         return super().delete()[0]
 
     def forget_person(self, user_id: object) -> None:
-        """Blank what could still tell who the user was; ids, times, types and outcomes stay."""
-        who = str(user_id)
-        super().filter(actor=who)._blank(address="", user_agent="")
-        super().filter(subject=who)._blank(details={})
+        """Blank the fields that could identify the user; ids, times, types and outcomes stay."""
+        user = str(user_id)
+        super().filter(actor=user)._blank(address="", user_agent="")
+        super().filter(subject=user)._blank(details={})
 
     def _blank(self, **fields: Any) -> int:
         return super().update(**fields)
 
 
 class AuditEvent(models.Model):
-    """An event. `actor` did it (a user id, `manage.py` or empty), `subject` is what it was done to: an id, no name."""
+    """`actor` is a user id, `manage.py` or empty; `subject` is the id of the affected user or object, never a name."""
 
     class Outcome(models.TextChoices):
         SUCCESS = "success", "Success"
@@ -63,7 +60,7 @@ class AuditEvent(models.Model):
     objects = AuditEventQuerySet.as_manager()
 
     class Meta:
-        db_table = "accounts_auditevent"  # where the events have always been
+        db_table = "accounts_auditevent"  # the name of earlier releases
         ordering = ["-created_at", "event_id"]
         indexes = [
             models.Index(fields=["event_id"], name="audit_key"),
@@ -78,9 +75,8 @@ class AuditEvent(models.Model):
         return f"{self.type} {self.outcome}"
 
     def save(self, *_: Any, **options: Any) -> None:
-        """Write the event; raise IntegrityError for one that is written already."""
+        """Insert the event; raise IntegrityError if it was saved before."""
         super().save(force_insert=True, using=options.get("using"))
 
     def delete(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse."""
         raise AppendOnly()

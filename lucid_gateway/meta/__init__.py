@@ -1,1 +1,1 @@
-"""The endpoints about the gateway itself: info, version, health."""
+"""The endpoints about the gateway itself: info, version, health, metrics and API documents."""

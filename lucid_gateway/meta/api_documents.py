@@ -12,10 +12,10 @@ from drf_spectacular.generators import SchemaGenerator
 from lucid_gateway.kernel.documents import Document, json_document
 from ratelimit.public_pages import POLICY, PublicPage
 
-# Both have icons in their style sheets and scripts.
+# Swagger UI and Redoc have icons in their style sheets and scripts.
 SHOWN = POLICY | {"img-src": [SELF, "data:"]}
-# What Redoc writes into its page: the empty style sheet that styled-components fill by the CSSOM, and
-# the one of its scroll bars.
+# The styles that Redoc inserts into its page: an empty style sheet, which styled-components fill through the CSSOM, and
+# that of the scroll bars.
 REDOC_STYLES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
@@ -25,22 +25,18 @@ HTML = "text/html; charset=utf-8"
 
 @cache
 def openapi_document() -> Document:
-    """Return the document in JSON. It takes a tenth of a second to make, and is the same for everybody."""
+    """Return the document in JSON. Generating it takes a tenth of a second, and it is the same for all clients."""
     schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return json_document(schema, content_type="application/vnd.oai.openapi+json")
 
 
 @cache
 def page(template: str) -> Document:
-    """Return the page of a template."""
     return Document(render_to_string(template).encode(), HTML)
 
 
 class OpenAPIDocument(PublicPage):
-    """/openapi.json."""
-
     def document(self) -> Document:
-        """Return the OpenAPI document."""
         return openapi_document()
 
 
@@ -51,18 +47,15 @@ class DocumentPage(PublicPage):
     template: ClassVar[str]
 
     def document(self) -> Document:
-        """Return the page."""
         return page(self.template)
 
 
 class SwaggerPage(DocumentPage):
-    """Swagger UI."""
-
     template = "docs/swagger.html"
 
 
 @method_decorator(csp(SHOWN | {"style-src": [SELF, *REDOC_STYLES], "worker-src": ["blob:"]}), name="dispatch")
 class RedocPage(DocumentPage):
-    """Redoc, which searches in a worker."""
+    """Redoc, whose search runs in a web worker."""
 
     template = "docs/redoc.html"

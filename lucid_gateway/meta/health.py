@@ -1,4 +1,6 @@
-"""The health of what the gateway depends on: database and Redis are asked, of clusters the health checks know it."""
+"""The health of the gateway's dependencies: it queries the database and Redis, and reads the results of the clusters'
+health checks.
+"""
 
 import threading
 import time
@@ -22,34 +24,32 @@ HEALTHY, UNHEALTHY, UNKNOWN = "healthy", "unhealthy", "unknown"
 
 @dataclass(frozen=True)
 class Health:
-    """The overall status, and each dependency's: healthy, unhealthy, or unknown: a store that did not answer
-    in time, a cluster that was not checked yet."""
+    """The overall status, and each dependency's: healthy, unhealthy or unknown (no answer in time, or no check yet)."""
 
     status: str
     dependencies: Mapping[str, str]
 
 
 class StoreProbe:
-    """Asks one store: at most one question at a time, whose answer is kept for a second."""
+    """Queries the database or Redis, at most once at a time, and keeps the answer for a second."""
 
-    def __init__(self, question: Callable[[], bool]) -> None:
-        self.question = question
+    def __init__(self, query: Callable[[], bool]) -> None:
+        self.query = query
         self.asked_at = float("-inf")
         self.lock = threading.Lock()
         self.future: Future[bool] | None = None
 
     def ask(self, executor: ThreadPoolExecutor) -> "Future[bool]":
-        """Return the question under way, the remembered answer, or a new question."""
+        """Return the query in progress, the remembered answer or a new query."""
         with self.lock:
             stale = time.monotonic() - self.asked_at > REMEMBERED_SECONDS
             if self.future is None or (self.future.done() and stale):
                 self.asked_at = time.monotonic()
-                self.future = executor.submit(self.question)
+                self.future = executor.submit(self.query)
             return self.future
 
 
 def database_answers() -> bool:
-    """Return whether the database answers."""
     try:
         connection.ensure_connection()
         if connection.vendor == "mongodb":
@@ -65,7 +65,6 @@ def database_answers() -> bool:
 
 
 def redis_answers() -> bool:
-    """Return whether Redis answers."""
     try:
         ping()
     except RedisUnavailable:
@@ -75,53 +74,52 @@ def redis_answers() -> bool:
 
 @cache
 def probes() -> dict[str, StoreProbe]:
-    """Return the probe of each store, by its name in the answer."""
+    """Return the probes by their store's name in the answer."""
     return {"database": StoreProbe(database_answers), "redis": StoreProbe(redis_answers)}
 
 
 @cache
 def executor() -> ThreadPoolExecutor:
-    """Return the threads that ask; made on first use, after the worker was forked."""
+    """Return the probes' threads, created on first use, after the worker was forked."""
     return ThreadPoolExecutor(max_workers=4, thread_name_prefix="health")
 
 
 def stores() -> dict[str, str]:
-    """Return what is known of each store, within a second whatever hangs."""
+    """Return the status of each store, within a second even if one hangs."""
     futures = {name: probe.ask(executor()) for name, probe in probes().items()}
     wait(futures.values(), timeout=ANSWER_WITHIN_SECONDS)
-    return {name: word_for(answer_of(future)) for name, future in futures.items()}
+    return {name: status_of(answer_of(future)) for name, future in futures.items()}
 
 
 def answer_of(future: "Future[bool]") -> bool | None:
-    """Return what a question found, None while it is under way."""
+    """Return the result of a query, or None while it is in progress."""
     if not future.done():
         return None
     return future.exception() is None and future.result()
 
 
-def word_for(healthy: bool | None) -> str:
-    """Return the word for a finding."""
+def status_of(healthy: bool | None) -> str:
     return {None: UNKNOWN, True: HEALTHY, False: UNHEALTHY}[healthy]
 
 
 def check() -> Health:
-    """Return the health: stores are asked, of clusters it is what the health checks found.
+    """Query the stores, and read the results of the clusters' health checks.
 
-    Clusters that are not checked, as in maintenance, are unknown and do not count in the overall status.
+    A cluster that is not checked, such as one in maintenance, is unknown and does not affect the overall status.
     """
-    asked = stores()
-    checked = {name: word_for(finding_on(cluster)) for name, cluster in configured().items() if is_checked(name)}
-    return Health(overall(asked | checked), asked | dict.fromkeys(configured(), UNKNOWN) | checked)
+    queried = stores()
+    checked = {name: status_of(finding_on(cluster)) for name, cluster in configured().items() if is_checked(name)}
+    return Health(overall(queried | checked), queried | dict.fromkeys(configured(), UNKNOWN) | checked)
 
 
 def is_checked(cluster: str) -> bool:
-    """Return whether health checks ask the cluster: they are switched on, and it is not in maintenance."""
+    """Return whether health checks are enabled and the cluster is not in maintenance."""
     return settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED and not is_expected_down(cluster)
 
 
 def overall(dependencies: Mapping[str, str]) -> str:
-    """Return `unhealthy` when nobody can be let in: database and Redis both gone (DESIGN, section 5)."""
+    """Return `unhealthy` if no caller can be authenticated, without both database and Redis (DESIGN, section 5)."""
     if all(state == HEALTHY for state in dependencies.values()):
         return HEALTHY
-    stores_gone = all(dependencies[store] != HEALTHY for store in ("database", "redis"))
-    return UNHEALTHY if stores_gone else "degraded"
+    stores_down = all(dependencies[store] != HEALTHY for store in ("database", "redis"))
+    return UNHEALTHY if stores_down else "degraded"

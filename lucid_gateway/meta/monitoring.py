@@ -1,4 +1,4 @@
-"""The gateway's metrics over all workers: Prometheus text, or figures of the last minute."""
+"""The gateway's metrics over all workers: Prometheus text, or the figures of the last minute."""
 
 import fcntl
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from lucid_gateway.kernel.metrics_files.directory import locked
 from lucid_gateway.kernel.metrics_files.last_minute import FILES, Minute, cells_of, read_minute
 from lucid_gateway.server.request_metrics import own_ring
 
-# Media type -> what writes it, and its full Content-Type.
+# Media type -> the function that writes it, and the complete Content-Type.
 TEXTS: dict[str, tuple[Callable[[CollectorRegistry], bytes], str]] = {
     "application/openmetrics-text": (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST),
     "text/plain": (generate_latest, CONTENT_TYPE_PLAIN_0_0_4),
@@ -24,7 +24,7 @@ JSON = "application/json"
 
 
 def preferred(accepted: Iterable[MediaType]) -> str:
-    """Return the media type to answer with: the first that we have of what a client accepts, the dearest first."""
+    """Return the first media type that the gateway can write; `accepted` is sorted by the client's preference."""
     for media_type in accepted:
         name = f"{media_type.main_type}/{media_type.sub_type}".lower()
         if name in TEXTS:
@@ -37,7 +37,7 @@ def preferred(accepted: Iterable[MediaType]) -> str:
 
 
 def exposition(media_type: str) -> tuple[bytes, str]:
-    """Return (text, Content-Type) of all metrics in a media type of TEXTS."""
+    """Return the text of all metrics and its Content-Type, for a media type of TEXTS."""
     write, content_type = TEXTS[media_type]
     directory = metrics_directory()
     if directory is None:
@@ -49,7 +49,7 @@ def exposition(media_type: str) -> tuple[bytes, str]:
 
 
 def active_connections() -> int:
-    """Return how many client connections are open."""
+    """Return the number of open client connections."""
     directory = metrics_directory()
     if directory is None:
         return 0
@@ -60,15 +60,15 @@ def active_connections() -> int:
 
 
 def last_minute() -> Minute:
-    """Return what the workers did in the last minute, those that have died since included."""
+    """Return the last minute of all workers, including those that have ended since."""
     directory = metrics_directory()
     if directory is None:
         return read_minute([own_ring().cells])
-    return read_minute(filter(None, map(cells_if_there, directory.glob(FILES))))
+    return read_minute(filter(None, map(cells_or_none, directory.glob(FILES))))
 
 
-def cells_if_there(path: Path) -> "memoryview[int] | None":
-    """Return the cells of a ring's file; None if it has been removed meanwhile."""
+def cells_or_none(path: Path) -> "memoryview[int] | None":
+    """Return the cells of a ring's file, or None if the file has just been removed."""
     try:
         return memoryview(cells_of(path))
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def cells_if_there(path: Path) -> "memoryview[int] | None":
 
 
 def figures() -> dict[str, float]:
-    """Return the figures of the last minute; times are milliseconds, the error rate is the share of 5xx."""
+    """Return the figures of the last minute. Times are in milliseconds; the error rate is the share of 5xx answers."""
     minute = last_minute()
     percentiles = {f"response_time_p{p}": round(minute.percentile(p / 100) * 1000, 2) for p in (50, 95, 99)}
     return {

@@ -1,4 +1,4 @@
-"""The files that the operator pages and the API documents load: found by whitenoise, answered as documents."""
+"""The static files of the operator pages and the API documents: whitenoise finds them, `Document` serves them."""
 
 from functools import cached_property
 from pathlib import Path
@@ -18,18 +18,17 @@ FOREVER = "public, max-age=31536000, immutable"
 
 
 class StaticFile:
-    """A file, read when it is first asked for."""
+    """A file, which is read on the first request for it."""
 
     def __init__(self, path: str, content_type: str) -> None:
         self.path, self.content_type = path, content_type
 
     @cached_property
     def document(self) -> Document:
-        """The file's content."""
         return Document(Path(self.path).read_bytes(), self.content_type, cache_control=FOR_AN_HOUR)
 
     def answer(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the file, to be kept for good under an address with its version."""
+        """Return the file; if the URL has its version, clients may cache it forever."""
         response = self.document.answer(request)
         if request.META.get("QUERY_STRING") == f"v={version_of(self.path)}":
             response.headers["Cache-Control"] = FOREVER
@@ -37,17 +36,16 @@ class StaticFile:
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise ships no types
-    """Answers requests for files, counted in the public tier; passes all others on."""
+    """Answers requests for files, which count in the public tier, and passes all others on."""
 
     def add_file_to_dictionary(self, url: str, path: str, stat_cache: object = None) -> None:
-        """Add a file that whitenoise has found; the maps of minified scripts, megabytes, are for their makers."""
+        """Add a file that whitenoise has found, except source maps: they are large, and only developers use them."""
         if not path.endswith(".map"):
             media_type = self.media_types.get_type(path)
             text = media_type.startswith("text/")
             self.files[url] = StaticFile(path, f"{media_type}; charset=utf-8" if text else media_type)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Serve the file, or go on."""
         file: StaticFile | None = self.files.get(request.path_info)
         if file is None:
             response: HttpResponseBase = self.get_response(request)

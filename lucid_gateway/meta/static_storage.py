@@ -1,4 +1,4 @@
-"""Where the addresses of files come from: each names the version of its file."""
+"""The URLs of static files, each with the version of its file."""
 
 import hashlib
 from functools import cache
@@ -10,14 +10,14 @@ from django.contrib.staticfiles.storage import StaticFilesStorage
 
 @cache
 def version_of(path: str) -> str:
-    """Return what stands for the content of a file."""
+    """Return a hash of the file's content."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 class VersionedStorage(StaticFilesStorage):
-    """Gives each address of a file its version, so that browsers may keep the file until its content changes."""
+    """Adds its version to each file's URL, so that browsers may cache the file until its content changes."""
 
     def url(self, name: str | None) -> str:
-        """Return the address of a file, with its version if there is such a file."""
+        """Return the URL of a file, with its version if the file exists."""
         address, path = super().url(name), finders.find(name or "")
         return f"{address}?v={version_of(path)}" if path else address

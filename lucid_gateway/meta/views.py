@@ -1,4 +1,4 @@
-"""What the gateway says of itself."""
+"""The endpoints about the gateway: root, info, version, health and metrics."""
 
 import time
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ STARTED = time.monotonic()
 
 
 class MetaView(APIView):
-    """An endpoint for anyone, limited by address."""
+    """A public endpoint with a limit for each address."""
 
     authentication_classes = []
     permission_classes = []
@@ -37,7 +37,7 @@ class MetaView(APIView):
 
 
 class ProbeView(MetaView):
-    """An endpoint for orchestrators, that no limit may make look down."""
+    """An endpoint for orchestrators. It has no limit, because a refusal would look like an outage."""
 
     throttle_classes = []
 
@@ -53,13 +53,13 @@ class InfoSerializer(serializers.Serializer[None]):
 
 
 class LinksSerializer(serializers.Serializer[None]):
-    """Where to go on from GET /."""
+    """The links in the answer to GET /."""
 
     info = serializers.URLField()
     health = serializers.URLField()
     version = serializers.URLField()
     admin = serializers.URLField(help_text="The operator pages")
-    docs = serializers.URLField(allow_null=True, help_text="null where the API documents are switched off")
+    docs = serializers.URLField(allow_null=True, help_text="null if the API documents are disabled")
     openapi = serializers.URLField(allow_null=True)
 
 
@@ -74,8 +74,8 @@ class VersionSerializer(serializers.Serializer[None]):
     """The answer to GET /meta/version."""
 
     service = serializers.CharField()
-    version = serializers.CharField(help_text="Of the API")
-    release = serializers.CharField(help_text="Of the gateway")
+    version = serializers.CharField(help_text="Version of the API")
+    release = serializers.CharField(help_text="Release of the gateway")
     django = serializers.CharField()
 
 
@@ -88,10 +88,10 @@ class HealthSerializer(serializers.Serializer[None]):
     version = serializers.CharField()
     dependencies = serializers.DictField(child=serializers.ChoiceField(choices=["healthy", "unhealthy", "unknown"]))
     warnings = serializers.ListField(
-        child=serializers.CharField(), help_text="What an operator should change although everything works"
+        child=serializers.CharField(), help_text="Problems that operators should correct although everything works"
     )
     uptime = serializers.FloatField(help_text="Seconds since this worker started")
-    response_time = serializers.FloatField(help_text="Milliseconds that the check took")
+    response_time = serializers.FloatField(help_text="Duration of the check in milliseconds")
 
 
 class StatusSerializer(serializers.Serializer[None]):
@@ -104,19 +104,19 @@ class MetricsQuery(serializers.Serializer[None]):
     """The query of GET /meta/metrics."""
 
     format = serializers.ChoiceField(
-        choices=["json", "prometheus"], required=False, help_text="Instead of what `Accept` says"
+        choices=["json", "prometheus"], required=False, help_text="Overrides the `Accept` header"
     )
 
 
 class FiguresSerializer(serializers.Serializer[None]):
-    """All workers of this gateway, in the last minute."""
+    """The figures of all workers of this gateway in the last minute."""
 
     requests_per_second = serializers.FloatField()
-    response_time_p50 = serializers.FloatField(help_text="Milliseconds, as all times here, right within 5 %")
+    response_time_p50 = serializers.FloatField(help_text="Milliseconds, accurate within 5 %, like the other times")
     response_time_p95 = serializers.FloatField()
     response_time_p99 = serializers.FloatField()
-    error_rate = serializers.FloatField(help_text="The share of 5xx, 0 to 1")
-    active_connections = serializers.IntegerField(help_text="Open client connections, now")
+    error_rate = serializers.FloatField(help_text="The share of 5xx answers, from 0 to 1")
+    active_connections = serializers.IntegerField(help_text="Client connections that are open now")
 
 
 class MetricsSerializer(serializers.Serializer[None]):
@@ -127,18 +127,18 @@ class MetricsSerializer(serializers.Serializer[None]):
 
 
 def answer_of(found: health.Health, body: Mapping[str, Any]) -> Response:
-    """Return the body with 200, or with 503 and when to ask again."""
+    """Return the body with 200, or with 503 and Retry-After if the gateway is unhealthy."""
     if found.status == health.UNHEALTHY:
         return Response(body, status=503, headers={"Retry-After": str(UNAVAILABLE_SECONDS)})
     return Response(body)
 
 
 class RootView(MetaView):
-    """Where somebody begins who knows the address alone."""
+    """The entry point for clients that know only the gateway's address."""
 
     @extend_schema(operation_id="root", responses=RootSerializer, tags=["meta"])
     def get(self, request: Request) -> HttpResponse:
-        """Say where everything is."""
+        """Return links to the other endpoints."""
         env = settings.ENV
         paths = {name: f"/api/v1/meta/{name}" for name in ("info", "health", "version")} | {"admin": "/admin/"}
         documents = {"docs": "/docs", "openapi": "/openapi.json"}
@@ -148,11 +148,9 @@ class RootView(MetaView):
 
 
 class InfoView(MetaView):
-    """What this is."""
-
     @extend_schema(responses=InfoSerializer, tags=["meta"])
     def get(self, request: Request) -> HttpResponse:
-        """Say what this service is and where its documents are."""
+        """Return what this service is and where its documentation is."""
         env = settings.ENV
         about = {
             "service": env.SERVICE_NAME,
@@ -165,23 +163,21 @@ class InfoView(MetaView):
 
 
 class VersionView(MetaView):
-    """Which release this is."""
-
     @extend_schema(responses=VersionSerializer, tags=["meta"])
     def get(self, request: Request) -> HttpResponse:
-        """Say which versions run here."""
+        """Return the versions of the API, the gateway and Django."""
         env = settings.ENV
         versions = {"version": env.API_VERSION, "release": __version__, "django": django.get_version()}
         return json_document({"service": env.SERVICE_NAME, **versions}).answer(request._request)
 
 
 class HealthView(MetaView):
-    """How the gateway and what it depends on are."""
-
     @extend_schema(responses={200: HealthSerializer, 503: HealthSerializer}, tags=["meta"])
     def get(self, request: Request) -> Response:
-        """Ask database and Redis, and tell what the health checks found of the clusters, within a second; 503 only when
-        nobody could be served.
+        """Return the health of the database, Redis and the clusters.
+
+        The database and Redis are queried; the clusters' health is that of their last check. The answer comes within
+        a second. The status is 503 only if the gateway cannot serve any caller.
         """
         started = time.perf_counter()
         found = health.check()
@@ -199,27 +195,21 @@ class HealthView(MetaView):
 
 
 class LiveView(ProbeView):
-    """Whether this worker runs."""
-
     @extend_schema(responses=StatusSerializer, tags=["meta"])
     def get(self, request: Request) -> Response:
-        """Answer, and ask nothing of anyone."""
+        """Return 200 while this worker runs, without checking dependencies."""
         return Response({"status": "alive"})
 
 
 class ReadyView(ProbeView):
-    """Whether requests should be sent here."""
-
     @extend_schema(responses={200: StatusSerializer, 503: StatusSerializer}, tags=["meta"])
     def get(self, request: Request) -> Response:
-        """Answer 200 while the gateway can serve, 503 when it cannot."""
+        """Return 200 while the gateway can serve requests, otherwise 503."""
         found = health.check()
         return answer_of(found, {"status": "not ready" if found.status == health.UNHEALTHY else "ready"})
 
 
 class MetricsView(CallerView):
-    """How much the gateway does."""
-
     permissions = {"GET": MonitorThrottle.permission}
     throttle_classes = [MonitorThrottle]
 
@@ -227,13 +217,13 @@ class MetricsView(CallerView):
         parameters=[MetricsQuery],
         responses={
             (200, "application/json"): MetricsSerializer,
-            (200, "text/plain"): OpenApiResponse(str, "All metrics as Prometheus reads them"),
-            (200, "application/openmetrics-text"): OpenApiResponse(str, "All metrics as Prometheus reads them"),
+            (200, "text/plain"): OpenApiResponse(str, "All metrics in Prometheus's text format"),
+            (200, "application/openmetrics-text"): OpenApiResponse(str, "All metrics in the OpenMetrics format"),
         },
         tags=["meta"],
     )
     def get(self, request: Request) -> HttpResponseBase:
-        """Give figures of the last minute, or all metrics as Prometheus text where `Accept` or `format` asks for it."""
+        """Return the figures of the last minute, or all metrics as text if `Accept` or `format` asks for that."""
         wanted = parse_query(MetricsQuery, request).get("format")
         media_type = monitoring.preferred(request._request.accepted_types)
         if wanted == "json" or (wanted is None and media_type == monitoring.JSON):

@@ -1,1 +1,1 @@
-"""What the operator pages of all apps share."""
+"""Confirmation pages, search and long lists for the operator pages of all apps."""

@@ -1,4 +1,4 @@
-"""A page between an action and what it does: what will happen, to whom, and why."""
+"""The page on which an operator confirms an action: it says what will happen to which rows, and may ask why."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,22 +10,20 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 CONFIRMED = "_confirmed"
-MOST_ROWS = 500  # the page names each, and Django takes no form of more than a thousand fields
+MAX_ROWS = 500  # the page names each row, and Django accepts at most a thousand form fields
 
 
 class ReasonForm(forms.Form):
-    """Asks why."""
-
-    reason = forms.CharField(max_length=200, help_text="For the audit log and the operators who come after.")
+    reason = forms.CharField(max_length=200, help_text="The audit log and other operators see this.")
 
 
 def operator_of(request: HttpRequest) -> Any:
-    """Return the operator who sent a request for a page: a user, which modules below the accounts do not know."""
+    """Return the signed-in user; the type is Any because this module may not import the user model."""
     return request.user
 
 
-def many(count: int, noun: str) -> str:
-    """Return such as `1 user` and `2 users`."""
+def counted(count: int, noun: str) -> str:
+    """Return a text such as `1 user` or `2 users`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -40,13 +38,18 @@ def ask(
     shown_as: Callable[[Any], str] = str,
     selected: int = 0,
 ) -> tuple[dict[str, Any] | None, TemplateResponse | None]:
-    """Return (the form's data, None) once the operator has confirmed, (None, the page that asks) until then.
+    """Return (the form's data, None) if the operator has confirmed the action, otherwise (None, the page that asks).
 
-    `rows` are those of the `selected` that the operator may act on, None where there is nothing to select. The page
-    names exactly these, and what is confirmed is for exactly these. Too many or none is (None, None), with a message.
+    `rows` are those of the `selected` rows on which the operator may act, or None for an action without rows. The page
+    names exactly these rows, and the confirmation covers only them. If there are too many rows or none, this returns
+    (None, None) and shows a message.
     """
-    if rows is not None and not 1 <= len(rows) <= MOST_ROWS:
-        text = f"No more than {MOST_ROWS} at a time." if rows else "You may not do that to any of the selected."
+    if rows is not None and not 1 <= len(rows) <= MAX_ROWS:
+        text = (
+            f"Select at most {counted(MAX_ROWS, 'row')}."
+            if rows
+            else "You may not do this to any of the selected rows."
+        )
         model_admin.message_user(request, text, messages.ERROR)
         return None, None
     confirmed = CONFIRMED in request.POST
@@ -69,22 +72,19 @@ def ask(
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Rows that are records: they are looked at, and acted on by actions alone."""
+    """Pages for rows that operators cannot edit; they can only use actions on them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """They come from elsewhere."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What happened stays as it was."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What is deleted would be forgotten."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Return whether the operator may use actions: those that are no editing."""
+        """Return whether the operator may use the actions of staff."""
         return bool(getattr(request.user, "is_staff", False))
 
     def has_govern_permission(self, request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Pages of lists that may have millions of rows."""
+"""Pagination of lists with millions of rows."""
 
 from django.conf import settings
 from django.core.paginator import Paginator
@@ -7,11 +7,11 @@ from django.utils.functional import cached_property
 
 
 class LongListPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Asks MongoDB for the size of a whole collection, which it knows: it takes a second to count a million rows."""
+    """Uses MongoDB's own number for the size of a whole collection: counting a million rows would take a second."""
 
     @cached_property
     def count(self) -> int:
-        """Return how many rows there are; after a crash of MongoDB it may be a few off for a while."""
+        """The number of rows; for some time after a crash of MongoDB, it may be slightly wrong."""
         query = self.object_list.query  # type: ignore[attr-defined]  # the admin has querysets
         if settings.ON_MONGODB and not query.where:
             collection = connection.get_collection(query.model._meta.db_table)  # type: ignore[attr-defined]

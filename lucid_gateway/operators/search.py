@@ -1,4 +1,4 @@
-"""Searching for a UUID, as the audit log and the tokens have them: whole ones only, on every database."""
+"""Search by UUID on the operator pages, which works for whole UUIDs only, on every database."""
 
 import re
 import uuid
@@ -17,14 +17,13 @@ else:
 
 
 class FoundByUUID(Base):
-    """Mixed in before ModelAdmin: a UUID that is searched for is looked up in `uuid_field`."""
+    """A mixin for ModelAdmin that looks up a UUID in the search box in `uuid_field`."""
 
     uuid_field = ""
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Look the UUID up, or search as ever."""
         if HYPHENATED.fullmatch(search_term.strip()):
             return queryset.filter(**{self.uuid_field: uuid.UUID(search_term.strip())}), False
         return super().get_search_results(request, queryset, search_term)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework import serializers
 
-from lucid_gateway.api.json_types import IN_A_BODY, is_whole, typed
+from lucid_gateway.api.json_types import IN_A_BODY, is_integer, typed
 from testing.gateway import Gateway
 from testing.http.client import ask, request_bytes
 from testing.http.messages import Message
@@ -178,4 +178,4 @@ def test_any_json_is_judged(data: Any) -> None:
     ("value", "whole"), [(5, True), (5.0, True), (5.5, False), (True, False), ("5", False), (1e400, False)]
 )
 def test_a_whole_number_may_be_written_with_a_point(value: Any, whole: bool) -> None:
-    assert is_whole(value) is whole
+    assert is_integer(value) is whole

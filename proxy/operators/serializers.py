@@ -5,7 +5,7 @@ from uuid import UUID
 
 from rest_framework import serializers
 
-from lucid_gateway.api.fields import Moment
+from lucid_gateway.api.fields import TimestampField
 from proxy.clusters import Cluster, same_instance
 from proxy.models import Maintenance
 from proxy.operators.overview import BREAKERS, CLOSED, DEGRADED, HEALTHS, OPEN
@@ -95,7 +95,7 @@ class NewMaintenanceSerializer(serializers.Serializer[None]):
 
     instance = InstanceField()  # type: ignore[assignment]  # a field, which the class gives up to its `fields`
     kind = serializers.ChoiceField(Maintenance.Kind.choices)
-    starts_at = Moment(required=False, allow_null=True, default=None, help_text="Left out: now")
+    starts_at = TimestampField(required=False, allow_null=True, default=None, help_text="Left out: now")
     ends_at = FutureField(required=False, allow_null=True, default=None, help_text="Left out: until it is ended")
     reason = serializers.CharField(max_length=200)
 

@@ -80,7 +80,7 @@ Case = tuple[str, str, dict[str, Any], int]  # method, path, additions to the en
 
 
 @pytest.fixture
-def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
+def small_tier(settings: Settings, frozen_minute: int) -> Iterator[None]:
     """Public: 3 per minute and a burst of 1."""
     update = {"RATE_LIMIT_REQUESTS_PER_MINUTE": 3, "RATE_LIMIT_BURST_SIZE": 1}
     settings.ENV = settings.ENV.model_copy(update=update)

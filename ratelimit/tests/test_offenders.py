@@ -23,7 +23,7 @@ ADMITTED = 10  # in a first minute, by the fixture below
 
 
 @pytest.fixture(autouse=True)
-def small_tier(settings: Settings, standing_minute: int) -> Iterator[None]:
+def small_tier(settings: Settings, frozen_minute: int) -> Iterator[None]:
     """Public: 6 per minute and a burst of 4; logins: one."""
     update = {
         "RATE_LIMIT_REQUESTS_PER_MINUTE": 6,

@@ -308,7 +308,7 @@ def test_texts_of_rules_are_escaped(page: Client) -> None:
     assert "<script>alert" not in shown
 
 
-def test_the_pages_send_rate_limit_headers(page: Client, admin: User, standing_minute: int) -> None:
+def test_the_pages_send_rate_limit_headers(page: Client, admin: User, frozen_minute: int) -> None:
     put_limit(tier="admin", subject=f"user:{admin.pk}", limit=2, burst=0)
     rules_cache.load()
     responses = [page.get(ADDRESSES) for _ in range(3)]

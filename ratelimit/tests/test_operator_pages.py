@@ -14,7 +14,7 @@ from ratelimit.engine.limits import default_limit
 
 
 @pytest.fixture
-def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
+def small_tiers(settings: Settings, frozen_minute: int) -> Iterator[None]:
     """Requests per minute and burst. Public: 2 and 1; admin: 3 and 1."""
     settings.ENV = settings.ENV.model_copy(
         update={

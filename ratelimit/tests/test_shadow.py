@@ -21,7 +21,7 @@ from testing.parallel import in_parallel
 
 
 @pytest.fixture(autouse=True)
-def fresh_tiers(standing_minute: int) -> Iterator[None]:
+def fresh_tiers(frozen_minute: int) -> Iterator[None]:
     default_limit.cache_clear()
     yield
     default_limit.cache_clear()

@@ -15,7 +15,7 @@ INFO = "/meta/info"
 
 
 @pytest.fixture(autouse=True)
-def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
+def small_tiers(settings: Settings, frozen_minute: int) -> Iterator[None]:
     """Requests per minute and burst. Public: 3 and 1; signed in: 4 and 1; block queries: 2 and 0."""
     settings.ENV = settings.ENV.model_copy(
         update={
@@ -29,17 +29,17 @@ def small_tiers(settings: Settings, standing_minute: int) -> Iterator[None]:
     default_limit.cache_clear()
 
 
-def test_an_admitted_answer_has_limit_headers(api: ApiClient, standing_minute: int) -> None:
+def test_an_admitted_answer_has_limit_headers(api: ApiClient, frozen_minute: int) -> None:
     response = api.send("get", INFO)
 
     assert response.status_code == 200
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "2")
-    assert int(response["X-RateLimit-Reset"]) == standing_minute + 30
+    assert int(response["X-RateLimit-Reset"]) == frozen_minute + 30
     assert response["RateLimit-Policy"] == '"public";q=3;w=60, "public-burst";q=1;w=300'
     assert response["RateLimit"].startswith('"public";r=2;t=')
 
 
-def test_a_refused_answer_names_the_tier_and_retry_after(api: ApiClient, standing_minute: int) -> None:
+def test_a_refused_answer_names_the_tier_and_retry_after(api: ApiClient, frozen_minute: int) -> None:
     statuses = [api.send("get", INFO).status_code for _ in range(4)]
     response = api.send("get", INFO)
 
@@ -49,7 +49,7 @@ def test_a_refused_answer_names_the_tier_and_retry_after(api: ApiClient, standin
     assert response.json()["error"]["details"]["tier"] == "public"
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("3", "0")
     assert response["Retry-After"] == "30"
-    assert int(response["X-RateLimit-Reset"]) == standing_minute + 30
+    assert int(response["X-RateLimit-Reset"]) == frozen_minute + 30
 
 
 def test_signed_in_requests_count_for_the_user(api: ApiClient, tokens: TokenPair) -> None:

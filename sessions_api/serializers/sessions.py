@@ -3,7 +3,7 @@
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from lucid_gateway.api.fields import Moment
+from lucid_gateway.api.fields import TimestampField
 from lucid_gateway.api.pagination import ONE_ROW, ListQuery, PaginationSerializer
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MIB
@@ -136,6 +136,6 @@ class SessionsQuery(ListQuery):
         required=False,
         help_text="Part of the name, ignoring case (on SQLite: of ASCII letters only)",
     )
-    created_since = Moment(required=False)
-    created_until = Moment(required=False)
+    created_since = TimestampField(required=False)
+    created_until = TimestampField(required=False)
     user_id = Id(required=False, help_text="The owner of the sessions; only staff may name another user")
