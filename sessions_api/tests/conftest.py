@@ -1,4 +1,4 @@
-"""The cast of these tests, a session-management cluster, and sessions with chunks."""
+"""Clients and tokens of several users, a session-management cluster, and sessions with chunks."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,14 +15,13 @@ from lucid_gateway.policy.roles import Role
 from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from sessions_api.models import Chunk, Session
-from sessions_api.tests.acts import Sessions
+from sessions_api.tests.scenarios import SessionsClient
 from testing.http.cluster import RawCluster
 
 
 @pytest.fixture
-def mine(owner: User) -> Sessions:
-    """The owner's requests."""
-    return Sessions(issue_tokens(owner).access)
+def as_owner(owner: User) -> SessionsClient:
+    return SessionsClient(issue_tokens(owner).access)
 
 
 @pytest.fixture
@@ -32,15 +31,13 @@ def outsider(db: None) -> User:
 
 
 @pytest.fixture
-def theirs(outsider: User) -> Sessions:
-    """The outsider's requests."""
-    return Sessions(issue_tokens(outsider).access)
+def as_outsider(outsider: User) -> SessionsClient:
+    return SessionsClient(issue_tokens(outsider).access)
 
 
 @pytest.fixture
-def staffs(super_admin: User) -> Sessions:
-    """The requests of staff."""
-    return Sessions(issue_tokens(super_admin).access)
+def as_staff(super_admin: User) -> SessionsClient:
+    return SessionsClient(issue_tokens(super_admin).access)
 
 
 @pytest.fixture
@@ -58,7 +55,6 @@ def cluster(settings: Settings) -> Iterator[RawCluster]:
 
 @pytest.fixture
 def token(owner: User) -> str:
-    """The owner's access token."""
     return issue_tokens(owner).access
 
 
@@ -75,7 +71,7 @@ def staff_token(db: None) -> str:
 
 
 def a_session(user: User, *sizes: int, status: str = Session.Status.COMPLETED, **fields: Any) -> Session:
-    """Return a session with a recorded chunk of each size, whose content is its index in decimal digits."""
+    """Return a session with a recorded chunk of each size; the hash is that of the index in decimal digits."""
     session = Session.objects.create(user=user, name="a session", status=status, completed_at=timezone.now(), **fields)
     for index, size in enumerate(sizes):
         add_chunk(session, index, size)

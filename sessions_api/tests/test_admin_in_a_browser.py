@@ -1,4 +1,4 @@
-"""The operator pages of what users record can be read in a browser of any width, whatever users write."""
+"""The operator pages of recordings can be read in a browser of any width, whatever users write."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -43,9 +43,7 @@ OVERLAPPED = """() => {
 
 @pytest.fixture(scope="module")
 def pages(gateway: Gateway) -> list[str]:
-    """The pages of a session whose texts are as long as can be, of its history, of its manifest, and of a trust policy
-    whose texts are as long.
-    """
+    """The pages of a session, its history, its manifest and a trust policy, all with texts of the maximum length."""
     session, manifest, policy = gateway.manage("shell", "--no-imports", "--command", MAKE).split()
     pages = [f"session/{session}/change", f"session/{session}/history", f"manifest/{manifest}/change"]
     return [f"/admin/sessions_api/{page}/" for page in (*pages, f"trustpolicy/{policy}/change")]
@@ -72,9 +70,7 @@ def reader(browser: Browser, gateway: Gateway, cookies: StorageState, width: int
         yield page
 
 
-def test_no_page_is_wider_than_the_window_and_no_title_lies_under_a_button(
-    reader: Page, width: int, pages: list[str]
-) -> None:
+def test_every_page_fits_the_window_and_no_button_covers_the_title(reader: Page, width: int, pages: list[str]) -> None:
     for path in pages:
         reader.goto(path)
         assert reader.evaluate("document.documentElement.scrollWidth") <= width, path

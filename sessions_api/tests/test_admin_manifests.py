@@ -11,7 +11,7 @@ from accounts.models import User
 from accounts.tests.operators import signed_in, user_page
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Manifest
-from sessions_api.tests.acts import begun, recorded
+from sessions_api.tests.scenarios import new_session, record_chunks
 
 LIST = "/admin/sessions_api/manifest/"
 
@@ -24,8 +24,8 @@ def page(super_admin: User) -> Client:
 
 def made(user: User, **facts: Any) -> Manifest:
     """Return the manifest of a session of three chunks."""
-    session = begun(user)
-    recorded(session, 10, 20, 30)
+    session = new_session(user)
+    record_chunks(session, 10, 20, 30)
     session.status, session.active_slot = "completed", None
     session.save()
     manifest = make_manifest(session)
@@ -34,13 +34,13 @@ def made(user: User, **facts: Any) -> Manifest:
 
 
 def found(page: Client, query: str = "") -> set[Manifest]:
-    """Return what is on a list."""
+    """Return the manifests on the list page."""
     response = page.get(f"{LIST}?{query}")
     assert response.status_code == 200
     return set(response.context["cl"].result_list)
 
 
-def test_the_list_tells_whose_they_are_and_what_became_of_them(page: Client, owner: User) -> None:
+def test_the_list_shows_owner_size_and_anchoring(page: Client, owner: User) -> None:
     manifest = made(owner, anchor_status="failed")
 
     text = page.get(LIST).content.decode().replace("\xa0", " ")
@@ -48,7 +48,7 @@ def test_the_list_tells_whose_they_are_and_what_became_of_them(page: Client, own
         assert shown in text
 
 
-def test_what_became_of_a_manifest_comes_before_how_large_it_is(page: Client, owner: User) -> None:
+def test_the_columns_of_the_state_come_before_the_size(page: Client, owner: User) -> None:
     made(owner)
 
     text = page.get(LIST).content.decode()
@@ -56,7 +56,7 @@ def test_what_became_of_a_manifest_comes_before_how_large_it_is(page: Client, ow
     assert columns == sorted(columns)
 
 
-def test_the_list_joins_nothing(page: Client, owner: User, outsider: User) -> None:
+def test_the_list_uses_no_joins(page: Client, owner: User, outsider: User) -> None:
     made(owner)
     made(outsider)
 
@@ -67,7 +67,7 @@ def test_the_list_joins_nothing(page: Client, owner: User, outsider: User) -> No
     assert not [sql for sql in asked if "JOIN" in sql or "$lookup" in sql]
 
 
-def test_they_are_found_by_user_and_ids_and_filtered(page: Client, owner: User, outsider: User) -> None:
+def test_manifests_are_found_by_user_and_id_and_filtered(page: Client, owner: User, outsider: User) -> None:
     mine, other = made(owner), made(outsider, anchor_status="failed", validation_status="invalid")
 
     for query, manifests in {
@@ -78,7 +78,7 @@ def test_they_are_found_by_user_and_ids_and_filtered(page: Client, owner: User, 
         assert found(page, query) == manifests, query
 
 
-def test_a_manifest_leads_to_its_session_user_and_events_and_back(page: Client, owner: User) -> None:
+def test_a_manifest_links_to_its_session_user_and_events_and_back(page: Client, owner: User) -> None:
     manifest = made(owner, anchor_error="<b>no</b>")
     own, session = f"{LIST}{manifest.pk}/change/", f"/admin/sessions_api/session/{manifest.session_id}/change/"
 
@@ -90,12 +90,12 @@ def test_a_manifest_leads_to_its_session_user_and_events_and_back(page: Client, 
     assert own in page.get(f"/admin/audit/auditevent/?q={manifest.pk}").content.decode()
 
 
-def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:
+def test_the_admin_cannot_add_change_or_delete(page: Client, owner: User) -> None:
     manifest = made(owner)
 
     assert page.get(f"{LIST}add/").status_code == page.get(f"{LIST}{manifest.pk}/delete/").status_code == 403
     assert page.post(f"{LIST}{manifest.pk}/change/", {"metadata": "{}"}).status_code == 403
 
 
-def test_others_are_sent_to_the_login(owner: User) -> None:
+def test_users_who_are_not_staff_are_sent_to_the_login(owner: User) -> None:
     assert signed_in(owner).get(LIST).status_code == 302

@@ -15,7 +15,7 @@ from conftest import make_user
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.roles import Role
 from sessions_api.models import Session
-from sessions_api.tests.acts import begun, over, policy, recorded
+from sessions_api.tests.scenarios import completed_session, new_policy, new_session, record_chunks
 
 LIST = "/admin/sessions_api/session/"
 
@@ -27,38 +27,38 @@ def page(db: None) -> Client:
 
 
 def found(page: Client, query: str = "") -> set[str]:
-    """Return the names on a list."""
+    """Return the names of the sessions on the list page."""
     response = page.get(f"{LIST}?{query}")
     assert response.status_code == 200
     return {session.name for session in response.context["cl"].result_list}
 
 
-def test_the_list_tells_whose_they_are_and_how_much_is_recorded(page: Client, owner: User) -> None:
-    recorded(begun(owner, name="one"), 1024, 1024)
-    recorded(over(owner, name="two"), 5 * 1024**2)
+def test_the_list_shows_owners_and_totals(page: Client, owner: User) -> None:
+    record_chunks(new_session(owner, name="one"), 1024, 1024)
+    record_chunks(completed_session(owner, name="two"), 5 * 1024**2)
 
     text = page.get(LIST).content.decode().replace("\xa0", " ")
     for shown in ("2.0 KB", "5.0 MB", '<td class="field-chunks">2</td>', user_page(owner), owner.email):
         assert shown in text
 
 
-def test_totals_of_a_page_take_one_query(page: Client, owner: User) -> None:
+def test_the_totals_of_a_page_take_one_query(page: Client, owner: User) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
             page.get(LIST)
         return len(captured)
 
-    recorded(begun(owner), 1)
+    record_chunks(new_session(owner), 1)
     queries()
     few = queries()
     for _ in range(5):
-        recorded(begun(owner), 1)
+        record_chunks(new_session(owner), 1)
     assert queries() == few
 
 
-def test_the_list_joins_nothing_and_reads_its_users_at_once(page: Client, owner: User, super_admin: User) -> None:
-    begun(owner)
-    begun(super_admin)
+def test_the_list_uses_no_joins_and_reads_its_users_in_one_query(page: Client, owner: User, super_admin: User) -> None:
+    new_session(owner)
+    new_session(super_admin)
 
     with CaptureQueriesContext(connection) as captured:
         query = page.get(LIST).context["cl"].queryset.query
@@ -67,10 +67,10 @@ def test_the_list_joins_nothing_and_reads_its_users_at_once(page: Client, owner:
     assert sum("accounts_user" in each["sql"] for each in captured.captured_queries) == 2  # theirs, and the admin's own
 
 
-def test_a_whole_list_is_not_counted_row_by_row_on_mongodb(page: Client, owner: User) -> None:
+def test_mongodb_does_not_count_an_unfiltered_list_row_by_row(page: Client, owner: User) -> None:
     for _ in range(3):
-        begun(owner)
-    over(owner)
+        new_session(owner)
+    completed_session(owner)
 
     with CaptureQueriesContext(connection) as captured:
         assert page.get(LIST).context["cl"].result_count == 4
@@ -80,7 +80,7 @@ def test_a_whole_list_is_not_counted_row_by_row_on_mongodb(page: Client, owner: 
 
 
 def test_sessions_are_found_by_name_user_and_id(page: Client, owner: User, super_admin: User) -> None:
-    mine, other = begun(owner, name="Call 4711"), begun(super_admin, name="Call 4712")
+    mine, other = new_session(owner, name="Call 4711"), new_session(super_admin, name="Call 4712")
 
     for term, names in {
         "Call": {"Call 4711", "Call 4712"}, "Call 4711": {"Call 4711"}, "4711": set(), "Owner@example.org": {mine.name},
@@ -91,9 +91,9 @@ def test_sessions_are_found_by_name_user_and_id(page: Client, owner: User, super
 
 
 def test_sessions_are_filtered(page: Client, owner: User) -> None:
-    begun(owner, name="active")
-    over(owner, name="over")
-    begun(owner, name="half", status="cancelled", deleted_at=timezone.now())
+    new_session(owner, name="active")
+    completed_session(owner, name="over")
+    new_session(owner, name="half", status="cancelled", deleted_at=timezone.now())
 
     for query, names in {
         "status__exact=active": {"active"}, "deletion=pending": {"half"}, "": {"active", "over", "half"},
@@ -103,18 +103,18 @@ def test_sessions_are_filtered(page: Client, owner: User) -> None:
         assert found(page, query) == names, query
 
 
-def test_columns_sort_and_filters_count(page: Client, owner: User) -> None:
-    begun(owner)
+def test_lists_can_be_sorted_and_filters_show_counts(page: Client, owner: User) -> None:
+    new_session(owner)
     for query in (*(f"o={order}" for order in range(9)), "_facets=True", "p=2", "o=-4"):
         assert page.get(f"{LIST}?{query}", follow=True).status_code == 200
 
 
-def test_a_session_is_looked_at_and_its_key_is_nowhere(page: Client, owner: User) -> None:
-    session = over(
-        owner, description="<script>alert(1)</script>", encryption_key="very-secret", trust_policy=policy(owner),
+def test_a_session_is_shown_without_its_encryption_key(page: Client, owner: User) -> None:
+    session = completed_session(
+        owner, description="<script>alert(1)</script>", encryption_key="very-secret", trust_policy=new_policy(owner),
         metadata={"ticket": "4711"},
     )  # fmt: skip
-    recorded(session, 10, 20)
+    record_chunks(session, 10, 20)
 
     text = page.get(f"{LIST}{session.pk}/change/").content.decode().replace("\xa0", " ")
 
@@ -124,20 +124,20 @@ def test_a_session_is_looked_at_and_its_key_is_nowhere(page: Client, owner: User
     assert "<script>alert" not in text
 
 
-def test_a_session_leads_to_its_trust_policy(page: Client, owner: User) -> None:
-    guarding = policy(owner)
-    session = begun(owner, trust_policy=guarding)
+def test_a_session_links_to_its_trust_policy(page: Client, owner: User) -> None:
+    guarding = new_policy(owner)
+    session = new_session(owner, trust_policy=guarding)
 
     text = page.get(f"{LIST}{session.pk}/change/").content.decode()
     assert f'href="/admin/sessions_api/trustpolicy/{guarding.pk}/change/"' in text
 
 
-def test_what_a_session_does_not_have_is_a_dash(page: Client, owner: User) -> None:
-    assert ">None<" not in page.get(f"{LIST}{begun(owner).pk}/change/").content.decode()
+def test_empty_fields_of_a_session_show_a_dash(page: Client, owner: User) -> None:
+    assert ">None<" not in page.get(f"{LIST}{new_session(owner).pk}/change/").content.decode()
 
 
-def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:
-    session = begun(owner)
+def test_the_admin_cannot_add_change_or_delete(page: Client, owner: User) -> None:
+    session = new_session(owner)
 
     assert page.get(f"{LIST}add/").status_code == page.get(f"{LIST}{session.pk}/delete/").status_code == 403
     assert page.post(f"{LIST}{session.pk}/change/", {"name": "b"}).status_code == 403
@@ -145,8 +145,8 @@ def test_nobody_changes_adds_or_deletes(page: Client, owner: User) -> None:
     assert Session.objects.get(pk=session.pk).name == "A session"
 
 
-def test_the_audit_log_leads_to_the_session(page: Client, owner: User) -> None:
-    session = begun(owner)
+def test_the_audit_log_links_to_the_session(page: Client, owner: User) -> None:
+    session = new_session(owner)
     record("session.created", subject=str(session.pk), actor=owner)
 
     text = page.get("/admin/audit/auditevent/").content.decode()
@@ -155,7 +155,7 @@ def test_the_audit_log_leads_to_the_session(page: Client, owner: User) -> None:
 
 
 @pytest.mark.parametrize("path", [LIST, f"{LIST}x/change/"])
-def test_others_are_sent_to_the_login(owner: User, path: str) -> None:
+def test_users_who_are_not_staff_are_sent_to_the_login(owner: User, path: str) -> None:
     response: Any = signed_in(owner).get(path)
 
     assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")

@@ -19,7 +19,7 @@ RULES = [WHOLE_RULE, DENY, WHOLE_RULE | {"rule_id": "first", "priority": 7}]
 
 @pytest.fixture
 def page(super_admin: User) -> Client:
-    """The browser of a super admin, who may do all that there is to do."""
+    """The browser of a super admin, the role with all permissions."""
     return signed_in(super_admin)
 
 
@@ -32,7 +32,7 @@ def text_of(response: Any) -> str:
     return str(response.content.decode())
 
 
-def test_the_list_shows_whose_policies_there_are(page: Client, owner: User) -> None:
+def test_the_list_shows_policies_with_their_owners(page: Client, owner: User) -> None:
     policy_of(owner, rules=RULES)
     text = text_of(page.get(LIST))
     assert all(part in text for part in ("Adults", "owner@example.org", '<td class="field-number_of_rules">3</td>'))
@@ -45,7 +45,7 @@ def test_a_policy_is_found_by_name_owner_and_id(page: Client, owner: User, super
         assert (str(mine.pk) in text.replace(f'value="{query}"', ""), str(other.pk) in text) == (True, False)
 
 
-def test_the_rules_are_sentences_in_the_order_in_which_they_are_asked(page: Client, owner: User) -> None:
+def test_the_rules_are_shown_as_sentences_in_order_of_evaluation(page: Client, owner: User) -> None:
     policy = policy_of(owner, rules=RULES)
     session_with(policy)
     text = text_of(page.get(change_page(policy)))
@@ -57,7 +57,7 @@ def test_the_rules_are_sentences_in_the_order_in_which_they_are_asked(page: Clie
     assert "priority 0 · disabled" in text
 
 
-def test_nobody_changes_a_policy_there(page: Client, owner: User) -> None:
+def test_the_admin_cannot_add_change_or_delete_policies(page: Client, owner: User) -> None:
     policy = policy_of(owner)
     assert page.get(f"{LIST}add/").status_code == 403
     assert page.post(change_page(policy), {"name": "b"}).status_code == 403
@@ -65,5 +65,5 @@ def test_nobody_changes_a_policy_there(page: Client, owner: User) -> None:
     assert TrustPolicy.objects.get().name == "Adults"
 
 
-def test_users_who_are_no_staff_see_nothing(owner: User) -> None:
+def test_users_who_are_not_staff_are_sent_to_the_login(owner: User) -> None:
     assert signed_in(owner).get(LIST).status_code == 302

@@ -45,7 +45,7 @@ def manifest(owner: User) -> Manifest:
 
 
 def answers(chain: RawCluster, code: int, /, **data: Any) -> None:
-    """Let the chain answer so."""
+    """Let the chain answer with this status code and JSON."""
     body = json.dumps(data).encode()
     chain.behaviour = saying(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body))
 
@@ -58,7 +58,7 @@ def told(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["anchor_status"]
 
 
-def test_the_chain_is_asked_to_hold_the_root(api: ApiClient, token: str, manifest: Manifest, chain: RawCluster) -> None:
+def test_anchoring_submits_the_root(api: ApiClient, token: str, manifest: Manifest, chain: RawCluster) -> None:
     answers(chain, 202, transaction_id=TRANSACTION, status="pending")
     response = anchor(api, token, manifest)
     assert (told(response), response.json()["anchor_transaction_id"]) == ((202, "pending"), TRANSACTION)
@@ -67,7 +67,7 @@ def test_the_chain_is_asked_to_hold_the_root(api: ApiClient, token: str, manifes
     assert (sent["manifest_id"], sent["type"], sent["chunk_count"]) == (str(manifest.pk), "session_anchor", 2)
 
 
-def test_asked_again_it_says_what_became_of_it(
+def test_a_repeated_request_returns_the_confirmed_transaction(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
 ) -> None:
     answers(chain, 202, transaction_id=TRANSACTION, status="pending")
@@ -80,7 +80,7 @@ def test_asked_again_it_says_what_became_of_it(
     assert AuditEvent.objects.filter(type="manifest.anchor_confirmed").count() == 1
 
 
-def test_what_is_confirmed_is_not_asked_for_again(
+def test_a_confirmed_anchor_is_not_requested_again(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
 ) -> None:
     answers(chain, 200, transaction_id=TRANSACTION, status="confirmed")
@@ -95,7 +95,7 @@ def test_what_is_confirmed_is_not_asked_for_again(
      (202, {"transaction_id": "é", "status": "pending"}), (202, {"transaction_id": "a\r\nb: c", "status": "pending"}),
      (200, {"transaction_id": TRANSACTION, "status": "rejected"})],
 )  # fmt: skip
-def test_what_the_chain_refuses_has_failed_and_may_be_tried_anew(
+def test_a_refused_attempt_has_failed_and_can_be_retried(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, refusal: tuple[int, dict[str, Any]]
 ) -> None:
     answers(chain, refusal[0], **refusal[1])
@@ -106,7 +106,7 @@ def test_what_the_chain_refuses_has_failed_and_may_be_tried_anew(
     assert keys[0] != keys[1]  # another attempt
 
 
-def test_a_transaction_is_asked_for_by_its_id_whatever_that_means_in_a_path(
+def test_a_transaction_id_is_quoted_in_the_path(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
 ) -> None:
     answers(chain, 202, transaction_id="a/../b?c#d%", status="pending")
@@ -116,7 +116,7 @@ def test_a_transaction_is_asked_for_by_its_id_whatever_that_means_in_a_path(
 
 
 @pytest.mark.parametrize("height", [2**63, -1, "7", True, None])
-def test_a_height_that_is_none_is_left_out(
+def test_an_invalid_block_height_is_ignored(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, height: Any
 ) -> None:
     answers(chain, 200, transaction_id=TRANSACTION, status="confirmed", block_height=height)
@@ -125,7 +125,7 @@ def test_a_height_that_is_none_is_left_out(
 
 
 @pytest.mark.parametrize("behaviour", [saying_and_resetting(), saying(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")])
-def test_where_nobody_knows_what_became_of_it_the_same_attempt_is_asked_for_again(
+def test_an_attempt_with_an_unknown_outcome_is_repeated_with_the_same_key(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, behaviour: Any
 ) -> None:
     chain.behaviour = behaviour
@@ -136,7 +136,7 @@ def test_where_nobody_knows_what_became_of_it_the_same_attempt_is_asked_for_agai
     assert len({dict(request.fields)["idempotency-key"] for request in chain.requests}) == 1
 
 
-def test_a_chain_that_hangs_is_a_503_in_bounded_time(
+def test_a_hanging_chain_gets_503_in_bounded_time(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert TIMEOUTS.total <= 15
@@ -156,7 +156,7 @@ def call_defaults() -> dict[str, Any]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_changes_while_the_chain_is_asked_count(
+def test_changes_during_the_request_to_the_chain_are_kept(
     transactional_db: None, owner: User, token: str, chain: RawCluster
 ) -> None:
     manifest = manifests.make_manifest(a_session(owner, 1))
@@ -177,7 +177,7 @@ def test_changes_while_the_chain_is_asked_count(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_session_that_is_deleted_while_the_chain_is_asked_is_not_there(
+def test_a_session_deleted_during_the_request_to_the_chain_is_not_found(
     transactional_db: None, api: ApiClient, owner: User, token: str, chain: RawCluster
 ) -> None:
     manifest = manifests.make_manifest(a_session(owner, 1))
@@ -192,7 +192,7 @@ def test_a_session_that_is_deleted_while_the_chain_is_asked_is_not_there(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_parallel_requests_are_one_attempt(transactional_db: None, owner: User, token: str, chain: RawCluster) -> None:
+def test_parallel_requests_make_one_attempt(transactional_db: None, owner: User, token: str, chain: RawCluster) -> None:
     manifest = manifests.make_manifest(a_session(owner, 1))
     answers(chain, 202, transaction_id=TRANSACTION, status="pending")
     statuses = in_parallel(8, lambda _: anchor(ApiClient(HTTP_HOST="testserver"), token, manifest).status_code)
@@ -203,7 +203,7 @@ def test_parallel_requests_are_one_attempt(transactional_db: None, owner: User, 
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
-def test_an_attempt_of_which_the_chain_says_nothing_yet_stays_the_same_attempt(
+def test_an_attempt_without_an_outcome_stays_the_same_attempt(
     *, api: ApiClient, token: str, manifest: Manifest, chain: RawCluster, status: int
 ) -> None:
     answers(chain, status, detail="in progress")
@@ -224,7 +224,7 @@ def test_an_invalid_manifest_is_not_anchored(api: ApiClient, token: str, manifes
     assert chain.requests == []
 
 
-def test_a_chain_in_maintenance_is_told_as_such_and_nothing_begins(
+def test_no_attempt_begins_while_the_chain_is_in_maintenance(
     api: ApiClient, token: str, manifest: Manifest, chain: RawCluster
 ) -> None:
     close_cluster(cluster="blockchain_core", kind="maintenance", reason="why", by="me")

@@ -1,4 +1,4 @@
-"""Conditions: what they mean, where their errors are, and that no text and no context can hold a worker up."""
+"""The meaning of conditions, the positions of their errors, and the limits that keep them from blocking a worker."""
 
 import gc
 import itertools
@@ -38,7 +38,7 @@ MOST_SECONDS = 0.05
         r'"a\"b\\\n" != "a"', "'it\\'s' == \"it's\"", "on\n&&\n\ton", "!false == true", "1 in [1, \"a\"]",
     ],
 )  # fmt: skip
-def test_these_hold(text: str) -> None:
+def test_conditions_that_hold(text: str) -> None:
     assert parse(text).evaluate(CONTEXT) is True
 
 
@@ -50,7 +50,7 @@ def test_these_hold(text: str) -> None:
         "on != true", "true == false", "1 > 1", "2 in [1, null]",
     ],
 )  # fmt: skip
-def test_these_do_not_hold(text: str) -> None:
+def test_conditions_that_do_not_hold(text: str) -> None:
     assert parse(text).evaluate(CONTEXT) is False
 
 
@@ -80,7 +80,7 @@ def test_these_do_not_hold(text: str) -> None:
         ("user.__class__ == 1", "user.__class__ is missing"),
     ],
 )
-def test_what_is_missing_or_of_the_wrong_kind_leaves_a_condition_undecided(text: str, message: str) -> None:
+def test_a_missing_value_or_wrong_type_leaves_a_condition_undecided(text: str, message: str) -> None:
     condition = parse(text)
     with pytest.raises(Undecided) as raised:
         condition.evaluate(CONTEXT)
@@ -95,12 +95,12 @@ def test_what_is_missing_or_of_the_wrong_kind_leaves_a_condition_undecided(text:
         ("has(user.name) && user.name == 'Ada'", False),
     ],
 )  # fmt: skip
-def test_what_is_undecided_does_not_matter_where_the_rest_decides(text: str, answer: bool) -> None:
+def test_an_undecided_operand_does_not_matter_if_the_other_decides(text: str, answer: bool) -> None:
     assert parse(text).evaluate(CONTEXT) is answer
 
 
 @pytest.mark.parametrize("text", ["nothing && on", "on && nothing", "nothing || !on", "!on || nothing", "!nothing"])
-def test_what_is_undecided_matters_where_the_rest_does_not_decide(text: str) -> None:
+def test_an_undecided_operand_matters_if_the_other_does_not_decide(text: str) -> None:
     with pytest.raises(Undecided, match="nothing is missing"):
         parse(text).evaluate(CONTEXT)
 
@@ -136,13 +136,13 @@ def test_what_is_undecided_matters_where_the_rest_does_not_decide(text: str) -> 
         ("a" * 1001, 1000, "longer than 1000 characters"),
     ],
 )
-def test_an_error_says_what_is_wrong_and_where(text: str, position: int, message: str) -> None:
+def test_an_error_has_a_message_and_a_position(text: str, position: int, message: str) -> None:
     with pytest.raises(ConditionError) as raised:
         parse(text)
     assert (raised.value.position, raised.value.message) == (position, message)
 
 
-def test_parentheses_in_strings_are_no_nesting() -> None:
+def test_parentheses_in_strings_do_not_count_as_nesting() -> None:
     assert parse("'" + "(" * 100 + "' != \"" + "(" * 50 + '\\"(((((((((((((((((((("').evaluate({})
 
 
@@ -156,7 +156,7 @@ def test_a_list_of_more_than_a_hundred_entries_is_not_searched() -> None:
 
 
 def filled(part: str, join: str) -> str:
-    """Return the longest condition of such parts."""
+    """Return the longest condition that consists of such parts."""
     return join.join([part] * ((MAX_LENGTH + len(join)) // (len(part) + len(join))))
 
 
@@ -178,7 +178,7 @@ HOSTILE_CONTEXT = {
 
 @pytest.fixture
 def no_collection() -> Iterator[None]:
-    """No garbage is collected: that this looks at all of the test run is no condition's doing."""
+    """Disable garbage collection, whose time grows with the whole test run and would be counted as the condition's."""
     gc.disable()
     yield
     gc.enable()
@@ -188,7 +188,7 @@ def no_collection() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("entries", [100, 4000])
-def test_no_condition_takes_more_than_moments(text: str, entries: int) -> None:
+def test_hostile_conditions_take_bounded_time(text: str, entries: int) -> None:
     started = time.thread_time()
     outcome(text, HOSTILE_CONTEXT | {"l": [2] * entries})
     assert time.thread_time() - started < MOST_SECONDS
@@ -196,7 +196,7 @@ def test_no_condition_takes_more_than_moments(text: str, entries: int) -> None:
 
 @pytest.mark.quiet
 @pytest.mark.usefixtures("no_collection")
-def test_the_most_hostile_policy_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_hostile_policy_yields_to_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [time.thread_time()]
     monkeypatch.setattr("sessions_api.cooperation.time.sleep", lambda _: turns.append(time.thread_time()))
     conditions.parse.cache_clear()
@@ -211,7 +211,7 @@ def test_the_most_hostile_policy_lets_others_have_their_turn(monkeypatch: pytest
 
 
 def outcome(text: str, context: dict[str, Any]) -> bool | None:
-    """Return what the condition says, None if it is none; raise whatever nobody expects."""
+    """Return whether the condition holds, None if it is invalid or undecided; unexpected errors propagate."""
     conditions.parse.cache_clear()
     try:
         condition = parse(text)
@@ -252,9 +252,7 @@ GOOD = st.recursive(
 
 @settings(max_examples=4 * settings().max_examples)
 @given(st.text(max_size=60) | TOKENS | GOOD, CONTEXTS)
-def test_every_text_is_an_error_with_its_place_or_says_yes_or_no_to_every_context(
-    text: str, context: dict[str, Any]
-) -> None:
+def test_every_text_is_an_error_with_a_position_or_decides_every_context(text: str, context: dict[str, Any]) -> None:
     outcome(text, context)
 
 

@@ -1,4 +1,4 @@
-"""What the API document says of sessions and what belongs to them."""
+"""The OpenAPI document describes entity tags of sessions, manifests and policies."""
 
 import pytest
 import yaml
@@ -13,11 +13,11 @@ TAGGED = [("post", "sessions"), ("post", "manifests"), ("post", "manifests/{mani
 
 
 @pytest.mark.parametrize(("method", "path"), TAGGED)
-def test_the_tag_of_an_answer_is_described(method: str, path: str) -> None:
+def test_the_document_describes_the_etag_header(method: str, path: str) -> None:
     answers = PATHS[f"/api/v1/{path}"][method]["responses"]
     assert all("ETag" in answer["headers"] for status, answer in answers.items() if status in ("200", "201", "202"))
 
 
 @pytest.mark.parametrize("path", ONE)
-def test_that_a_known_tag_spares_the_answer_is_described(path: str) -> None:
+def test_the_document_describes_the_304_answer(path: str) -> None:
     assert "If-None-Match" in {field["name"] for field in PATHS[f"/api/v1/{path}"]["get"]["parameters"]}

@@ -1,4 +1,4 @@
-"""Idempotency-Key on the POSTs that the gateway executes itself: what each makes is there once."""
+"""Idempotency-Key on the POST endpoints of the gateway itself: each request creates its resource once."""
 
 import uuid
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from sessions_api.lifecycle import create_session
 from sessions_api.manifests import make_manifest
 from sessions_api.models import Manifest, Session, TrustPolicy
 from sessions_api.policies import create_policy
-from sessions_api.tests.acts import over, recorded
+from sessions_api.tests.scenarios import completed_session, record_chunks
 from sessions_api.tests.trust import POLICY
 from testing.parallel import in_parallel
 
@@ -39,8 +39,8 @@ Make = Callable[[uuid.UUID], Any]
 @pytest.fixture
 def done(owner: User) -> Session:
     """A completed session with a chunk, which has no manifest yet."""
-    session = over(owner)
-    recorded(session, 7)
+    session = completed_session(owner)
+    record_chunks(session, 7)
     return session
 
 
@@ -63,7 +63,7 @@ def makers(owner: User, done: Session) -> dict[str, Make]:
 
 
 class Poster:
-    """Somebody who sends POSTs with an Idempotency-Key."""
+    """Sends POST requests with an Idempotency-Key."""
 
     def __init__(self, api: ApiClient, **credentials: str) -> None:
         self.api, self.credentials = api, credentials
@@ -79,7 +79,7 @@ def post(api: ApiClient, token: str) -> Poster:
 
 
 def made(kind: str) -> list[Any]:
-    """Return the resources of a kind, but for the session that the manifest is of."""
+    """Return the resources of a kind, without the session of the manifest."""
     rows = MODELS[kind].objects.all()
     return list(rows.filter(status="active") if kind == "session" else rows)
 
@@ -89,19 +89,21 @@ def ids(kind: str, answers: list[Any]) -> set[str]:
 
 
 def end_lease() -> None:
-    """Let the time pass that an attempt has."""
+    """End the leases of all attempts."""
     IdempotentRequest.objects.update(lease_ends_at=timezone.now() - timedelta(seconds=1))
 
 
 def outcome(answer: Any) -> str:
-    """Return the outcome that a refused repetition is told."""
+    """Return the outcome in the error of a refused repetition."""
     assert (answer.status_code, error_code(answer)) == (409, "4003")
     told: str = answer.json()["error"]["details"]["outcome"]
     return told
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_repetition_gets_the_first_answer_and_makes_nothing(post: Poster, bodies: dict[str, Any], kind: str) -> None:
+def test_a_repetition_gets_the_first_answer_and_creates_nothing(
+    post: Poster, bodies: dict[str, Any], kind: str
+) -> None:
     first, second = (post(PATHS[kind], bodies[kind]) for _ in range(2))
 
     assert first.status_code == second.status_code == 201
@@ -122,7 +124,7 @@ def test_the_repetition_of_a_new_api_key_omits_its_secret(post: Poster, api: Api
     assert secret not in KeptAnswer.unseal(row["answer"]).body
 
 
-def test_the_answer_is_the_first_one_whatever_became_of_the_resource(post: Poster, api: ApiClient, token: str) -> None:
+def test_a_repetition_gets_the_first_answer_even_after_a_deletion(post: Poster, api: ApiClient, token: str) -> None:
     first = post("/sessions", {"name": NAME})
     session = f"/sessions/{first.json()['session_id']}"
     api.send("patch", session, {"name": "Another"}, token=token)
@@ -134,7 +136,7 @@ def test_the_answer_is_the_first_one_whatever_became_of_the_resource(post: Poste
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_refusal_is_an_answer_too(post: Poster, kind: str) -> None:
+def test_a_refusal_is_repeated_as_well(post: Poster, kind: str) -> None:
     first, second = (post(PATHS[kind], {}) for _ in range(2))
 
     assert first.status_code == second.status_code == 422
@@ -143,7 +145,7 @@ def test_a_refusal_is_an_answer_too(post: Poster, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_key_is_for_one_request(post: Poster, bodies: dict[str, Any], kind: str) -> None:
+def test_a_key_works_for_one_request(post: Poster, bodies: dict[str, Any], kind: str) -> None:
     post(PATHS[kind], bodies[kind])
     others = [post(PATHS[kind], bodies[kind] | {"other": 1}), post(f"{PATHS[kind]}?a=b", bodies[kind])]
 
@@ -155,14 +157,14 @@ def test_a_key_is_for_one_request(post: Poster, bodies: dict[str, Any], kind: st
 
 
 @pytest.mark.parametrize("key", ["", "a,b", "a b", "x" * 256, "\u00e4"])
-def test_what_is_no_key_is_refused(post: Poster, key: str) -> None:
+def test_an_invalid_key_is_refused(post: Poster, key: str) -> None:
     answer = post("/sessions", {"name": NAME}, key)
 
     assert (answer.status_code, error_code(answer)) == (422, "1003")
     assert made("session") == []
 
 
-def test_each_caller_has_keys_of_its_own(post: Poster, api: ApiClient, owner: User, stranger_token: str) -> None:
+def test_callers_do_not_share_keys(post: Poster, api: ApiClient, owner: User, stranger_token: str) -> None:
     text = create_api_key(owner, name="script", permissions=["session:create"])[1]
     callers = [post, Poster(api, Authorization=f"Bearer {stranger_token}"), Poster(api, **{"X-API-Key": text})]
 
@@ -172,15 +174,15 @@ def test_each_caller_has_keys_of_its_own(post: Poster, api: ApiClient, owner: Us
     assert len(ids("session", answers)) == 3
 
 
-def test_without_a_key_each_request_is_a_new_one(post: Poster) -> None:
+def test_each_request_without_a_key_is_new(post: Poster) -> None:
     answers = [post("/sessions", {"name": NAME}, None) for _ in range(2)]
 
     assert len(ids("session", answers)) == 2
     assert not IdempotentRequest.objects.exists()
 
 
-def begun(post: Poster, path: str, data: Any) -> uuid.UUID:
-    """Leave a request as a worker leaves it that dies before it has made anything; return what it would have made."""
+def new_session(post: Poster, path: str, data: Any) -> uuid.UUID:
+    """Leave a request as a worker that died before creating anything; return the id of the resource."""
     post(path, data)
     record = IdempotentRequest.objects.get()
     record.answer, record.resource_id, record.lease_ends_at = "", uuid.uuid4(), timezone.now() + LEASE
@@ -189,8 +191,10 @@ def begun(post: Poster, path: str, data: Any) -> uuid.UUID:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_while_the_first_is_under_way_another_is_refused(post: Poster, bodies: dict[str, Any], kind: str) -> None:
-    begun(post, PATHS[kind], bodies[kind])
+def test_a_repetition_is_refused_while_the_first_is_in_progress(
+    post: Poster, bodies: dict[str, Any], kind: str
+) -> None:
+    new_session(post, PATHS[kind], bodies[kind])
     again = post(PATHS[kind], bodies[kind])
 
     assert outcome(again) == "under_way"
@@ -200,10 +204,10 @@ def test_while_the_first_is_under_way_another_is_refused(post: Poster, bodies: d
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_worker_made_before_it_died_is_found_and_not_made_again(
+def test_a_resource_created_by_a_killed_worker_is_not_created_again(
     post: Poster, bodies: dict[str, Any], makers: dict[str, Make], kind: str
 ) -> None:
-    key = begun(post, PATHS[kind], bodies[kind])
+    key = new_session(post, PATHS[kind], bodies[kind])
     for row in made(kind):
         row.delete()
     makers[kind](key)
@@ -223,7 +227,7 @@ def test_what_a_worker_made_before_it_died_is_found_and_not_made_again(
 
 @pytest.mark.usefixtures("transactional_db")
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_attempts_that_go_on_at_the_same_time_one_makes_it(makers: dict[str, Make], kind: str) -> None:
+def test_only_one_of_several_concurrent_attempts_creates_the_resource(makers: dict[str, Make], kind: str) -> None:
     key = uuid.uuid4()
 
     found = in_parallel(6, lambda _: makers[kind](key))
@@ -232,7 +236,7 @@ def test_of_attempts_that_go_on_at_the_same_time_one_makes_it(makers: dict[str, 
     assert {row.pk for row in found} == {made(kind)[0].pk}
 
 
-def test_the_last_place_is_not_taken_twice_by_one_request(owner: User, makers: dict[str, Make]) -> None:
+def test_one_request_does_not_use_the_last_slot_twice(owner: User, makers: dict[str, Make]) -> None:
     for _ in range(49):
         makers["policy"](uuid.uuid4())
     key = uuid.uuid4()
@@ -254,7 +258,7 @@ def attempt(owner: User) -> Execution | KeptAnswer:
         KeptAnswer(201, {}, "x" * (ANSWER_LIMIT + 1)),
     ],
 )
-def test_after_what_is_not_kept_the_next_attempt_goes_on_with_the_same_resource(
+def test_after_an_unkept_answer_the_next_attempt_continues_with_the_same_resource(
     owner: User, answer: KeptAnswer
 ) -> None:
     first = attempt(owner)
@@ -266,7 +270,7 @@ def test_after_what_is_not_kept_the_next_attempt_goes_on_with_the_same_resource(
     assert (second.resource_id, second.attempt != first.attempt) == (first.resource_id, True)
 
 
-def test_an_attempt_that_was_taken_over_keeps_no_answer(owner: User) -> None:
+def test_an_attempt_that_was_taken_over_stores_no_answer(owner: User) -> None:
     first = attempt(owner)
     end_lease()
     second = attempt(owner)
@@ -280,7 +284,7 @@ def test_an_attempt_that_was_taken_over_keeps_no_answer(owner: User) -> None:
     assert attempt(owner) == KeptAnswer(201, {}, "second")
 
 
-def test_a_lease_from_a_clock_that_is_far_ahead_does_not_block_the_key(owner: User) -> None:
+def test_a_lease_from_a_fast_clock_does_not_block_the_key(owner: User) -> None:
     attempt(owner)
     IdempotentRequest.objects.update(lease_ends_at=timezone.now() + timedelta(hours=1))
 
@@ -288,7 +292,7 @@ def test_a_lease_from_a_clock_that_is_far_ahead_does_not_block_the_key(owner: Us
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_of_those_who_take_over_at_once_one_does(owner: User) -> None:
+def test_only_one_of_several_concurrent_takeovers_succeeds(owner: User) -> None:
     attempt(owner)
     end_lease()
 
@@ -301,7 +305,7 @@ def test_of_those_who_take_over_at_once_one_does(owner: User) -> None:
     assert in_parallel(6, take_over).count(True) == 1
 
 
-def test_after_a_day_the_key_is_free_and_prune_forgets_the_answer(post: Poster) -> None:
+def test_a_key_expires_after_a_day_and_prune_deletes_its_answer(post: Poster) -> None:
     first = post("/sessions", {"name": NAME})
     IdempotentRequest.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     second = post("/sessions", {"name": NAME})
@@ -314,7 +318,7 @@ def test_after_a_day_the_key_is_free_and_prune_forgets_the_answer(post: Poster) 
     assert not IdempotentRequest.objects.exists()
 
 
-def test_what_is_kept_is_encrypted_and_goes_with_the_account(post: Poster, owner: User) -> None:
+def test_stored_answers_are_encrypted_and_deleted_with_the_account(post: Poster, owner: User) -> None:
     post("/sessions", {"name": NAME})
     [row] = IdempotentRequest.objects.values()
     assert NAME not in repr(row)
@@ -324,7 +328,7 @@ def test_what_is_kept_is_encrypted_and_goes_with_the_account(post: Poster, owner
     assert not IdempotentRequest.objects.exists()
 
 
-def test_an_answer_that_can_no_longer_be_read_is_not_given_again(post: Poster, settings: Settings, owner: User) -> None:
+def test_an_unreadable_answer_is_not_repeated(post: Poster, settings: Settings, owner: User) -> None:
     post("/sessions", {"name": NAME})
     settings.SECRET_KEY = "another-secret-key-that-is-long-enough-for-anybody"
     post.credentials["Authorization"] = f"Bearer {issue_tokens(owner).access}"

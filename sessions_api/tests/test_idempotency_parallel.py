@@ -1,4 +1,4 @@
-"""What an Idempotency-Key promises under parallel requests to the two workers of a real gateway, and when they die."""
+"""The promises of an Idempotency-Key under parallel requests to two workers of a real gateway, also if they die."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def stage() -> Iterator[Stage]:
 
 
 def outcome(answer: Message) -> str:
-    """Return `made`, `again` for an answer that is given again, or `under way`."""
+    """Return `made`, `again` for a repeated answer, or `under way`."""
     if answer.status == 409:
         assert answer.error()["details"] == {"outcome": "under_way"}
         return "under way"
@@ -78,7 +78,7 @@ def outcome(answer: Message) -> str:
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_of_twenty_at_once_one_makes_it_and_later_ones_get_its_answer(stage: Stage, path: str) -> None:
+def test_of_twenty_concurrent_requests_one_creates_and_later_ones_get_its_answer(stage: Stage, path: str) -> None:
     body = {"session_id": stage.completed} if path == "/manifests" else BODIES[path]
     request = api("POST", path, body, f"Idempotency-Key: once{path}", token=stage.token)
     before = len(stage.listed(path))
@@ -91,7 +91,7 @@ def test_of_twenty_at_once_one_makes_it_and_later_ones_get_its_answer(stage: Sta
 
 
 def try_to(connection: RawClient, request: bytes) -> Message | None:
-    """Return the answer, None if the worker dies before all of it is there."""
+    """Return the answer, None if the worker dies before it has sent all of it."""
     connection.send(request)
     try:
         return connection.read_answer()
@@ -99,7 +99,7 @@ def try_to(connection: RawClient, request: bytes) -> Message | None:
         return None
 
 
-def test_workers_that_are_killed_midway_make_nothing_twice_and_block_no_key(stage: Stage) -> None:
+def test_killed_workers_create_nothing_twice_and_block_no_key(stage: Stage) -> None:
     names = [f"recording-{number}" for number in range(OF_A_CRASH)]
     requests = [
         api("POST", "/sessions", {"name": name}, f"Idempotency-Key: {name}", token=stage.token) for name in names

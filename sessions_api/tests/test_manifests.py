@@ -1,4 +1,4 @@
-"""/manifests: one for each completed session, over all of its chunks, for its owner."""
+"""/manifests: one for each completed session, over all its chunks, for its owner."""
 
 import hashlib
 import re
@@ -49,12 +49,12 @@ def session(owner: User) -> Session:
 
 @pytest.fixture
 def manifest(api: ApiClient, token: str, session: Session) -> dict[str, Any]:
-    """Its manifest."""
+    """The session's manifest, as JSON."""
     found: dict[str, Any] = make(api, token, session).json()
     return found
 
 
-# Making.
+# Creating.
 
 
 def test_a_manifest_holds_the_root_over_all_chunks(api: ApiClient, token: str, session: Session) -> None:
@@ -67,7 +67,7 @@ def test_a_manifest_holds_the_root_over_all_chunks(api: ApiClient, token: str, s
     assert set(made["chunks"][0]) == {"chunk_id", "index", "size", "hash", "created_at"}
 
 
-def test_the_session_names_its_manifest(api: ApiClient, token: str, session: Session) -> None:
+def test_the_session_shows_its_manifest_id(api: ApiClient, token: str, session: Session) -> None:
     made = make(api, token, session).json()
     session.refresh_from_db()
     assert (str(session.manifest_id), session.merkle_root) == (made["manifest_id"], made["merkle_root"])
@@ -75,7 +75,7 @@ def test_the_session_names_its_manifest(api: ApiClient, token: str, session: Ses
 
 
 def test_a_session_has_one_manifest(api: ApiClient, token: str, session: Session, manifest: dict[str, Any]) -> None:
-    Session.objects.filter(pk=session.pk).update(manifest_id=None)  # whoever made it was killed
+    Session.objects.filter(pk=session.pk).update(manifest_id=None)  # as if the creating worker had been killed
     response = make(api, token, session)
     assert (response.status_code, error_code(response)) == (409, "4002")
     assert response.json()["error"]["details"] == {"manifest_id": manifest["manifest_id"]}
@@ -83,9 +83,7 @@ def test_a_session_has_one_manifest(api: ApiClient, token: str, session: Session
     assert str(session.manifest_id) == manifest["manifest_id"]
 
 
-def test_the_session_changes_once_by_its_manifest_and_not_by_another_request_for_one(
-    api: ApiClient, token: str, session: Session
-) -> None:
+def test_only_the_first_manifest_request_changes_the_session(api: ApiClient, token: str, session: Session) -> None:
     make(api, token, session)
     assert Session.objects.get(pk=session.pk).version == session.version + 1
     api.send("patch", f"/sessions/{session.pk}", {"name": "Later"}, token=token)
@@ -96,7 +94,9 @@ def test_the_session_changes_once_by_its_manifest_and_not_by_another_request_for
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_parallel_requests_one_makes_it(transactional_db: None, owner: User, token: str) -> None:
+def test_only_one_of_several_parallel_requests_creates_the_manifest(
+    transactional_db: None, owner: User, token: str
+) -> None:
     session = a_session(owner, 1, 2)
     statuses = in_parallel(8, lambda _: make(ApiClient(HTTP_HOST="testserver"), token, session).status_code)
     assert sorted(statuses) == [201] + [409] * 7
@@ -105,7 +105,7 @@ def test_of_parallel_requests_one_makes_it(transactional_db: None, owner: User, 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("half", [True, False])
-def test_a_session_that_is_deleted_meanwhile_has_none(
+def test_a_session_deleted_meanwhile_gets_no_manifest(
     transactional_db: None, owner: User, token: str, monkeypatch: pytest.MonkeyPatch, *, half: bool
 ) -> None:
     session, tree_hash = a_session(owner, 1), merkle.tree_hash
@@ -122,13 +122,13 @@ def test_a_session_that_is_deleted_meanwhile_has_none(
 
 
 @pytest.mark.parametrize("status", ["active", "failed", "cancelled"])
-def test_only_a_completed_session_has_one(api: ApiClient, token: str, owner: User, status: str) -> None:
+def test_only_a_completed_session_gets_a_manifest(api: ApiClient, token: str, owner: User, status: str) -> None:
     response = make(api, token, a_session(owner, 1, status=status))
     assert (response.status_code, error_code(response)) == (409, "4007")
     assert response.json()["error"]["details"] == {"status": status}
 
 
-def test_missing_chunks_are_named(api: ApiClient, token: str, owner: User) -> None:
+def test_the_error_lists_missing_chunks(api: ApiClient, token: str, owner: User) -> None:
     session = a_session(owner, status="completed")
     for index in (2, 3, 200):
         add_chunk(session, index)
@@ -139,18 +139,18 @@ def test_missing_chunks_are_named(api: ApiClient, token: str, owner: User) -> No
     assert Manifest.objects.count() == 0
 
 
-def test_a_session_without_chunks_has_no_manifest(api: ApiClient, token: str, owner: User) -> None:
+def test_a_session_without_chunks_gets_no_manifest(api: ApiClient, token: str, owner: User) -> None:
     assert error_code(make(api, token, a_session(owner))) == "4007"
 
 
-def test_an_upload_under_way_is_waited_for_one_that_died_is_not(api: ApiClient, token: str, owner: User) -> None:
+def test_a_manifest_waits_for_live_uploads_but_not_for_dead_ones(api: ApiClient, token: str, owner: User) -> None:
     session, soon = a_session(owner, 1), timezone.now() + timedelta(minutes=1)
     chunk = add_chunk(session, 1, state=Chunk.State.UPLOADING, hash="", lease_until=soon)
     response = make(api, token, session)
     assert (error_code(response), response.json()["error"]["details"]["uploads_under_way"]) == ("4007", 1)
     Chunk.objects.filter(pk=chunk.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
     assert make(api, token, session).json()["chunk_count"] == 1
-    assert not Chunk.objects.filter(pk=chunk.pk).exists()  # so it can be recorded no more
+    assert not Chunk.objects.filter(pk=chunk.pk).exists()  # so its upload cannot record it
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,10 @@ def test_bad_input_is_refused(api: ApiClient, token: str, body: dict[str, Any], 
     assert error_code(api.send("post", "/manifests", body, token=token)) == code
 
 
-# Whose it is.
+# Access.
 
 
-def test_others_find_nothing_and_make_nothing(
+def test_other_users_cannot_find_or_create_a_manifest(
     api: ApiClient, stranger_token: str, session: Session, manifest: dict[str, Any]
 ) -> None:
     path = f"/manifests/{manifest['manifest_id']}"
@@ -177,7 +177,7 @@ def test_others_find_nothing_and_make_nothing(
     assert api.send("get", "/manifests", token=stranger_token).json()["manifests"] == []
 
 
-def test_staff_lists_those_of_a_user_and_others_may_not(
+def test_only_staff_may_list_the_manifests_of_another_user(
     api: ApiClient, token: str, staff_token: str, manifest: dict[str, Any]
 ) -> None:
     owner_id = str(Manifest.objects.get(pk=manifest["manifest_id"]).user_id)
@@ -188,7 +188,9 @@ def test_staff_lists_those_of_a_user_and_others_may_not(
     assert error_code(api.send("get", f"/manifests?user_id={uuid.uuid4()}", token=token)) == "2004"
 
 
-def test_staff_reads_and_changes_nothing(api: ApiClient, staff_token: str, manifest: dict[str, Any]) -> None:
+def test_staff_may_read_a_manifest_but_not_change_it(
+    api: ApiClient, staff_token: str, manifest: dict[str, Any]
+) -> None:
     path = f"/manifests/{manifest['manifest_id']}"
     assert api.send("get", path, token=staff_token).json()["merkle_root"] == manifest["merkle_root"]
     assert api.send("get", f"{path}/proof/0", token=staff_token).status_code == 200
@@ -196,7 +198,7 @@ def test_staff_reads_and_changes_nothing(api: ApiClient, staff_token: str, manif
     assert error_code(api.send("post", f"{path}/anchor", token=staff_token)) == "4001"
 
 
-def test_the_manifest_of_a_deleted_session_is_no_more(
+def test_the_manifest_of_a_deleted_session_is_not_found(
     api: ApiClient, token: str, session: Session, manifest: dict[str, Any]
 ) -> None:
     Session.objects.filter(pk=session.pk).update(deleted_at=timezone.now())
@@ -207,7 +209,7 @@ def test_the_manifest_of_a_deleted_session_is_no_more(
 # Reading and changing.
 
 
-def test_a_list_has_pages_and_filters(api: ApiClient, token: str, owner: User) -> None:
+def test_a_list_is_paged_and_filtered(api: ApiClient, token: str, owner: User) -> None:
     made = [make(api, token, a_session(owner, 1)).json() for _ in range(3)]
     page = api.send("get", "/manifests?limit=2&sort=created_at", token=token).json()
     assert [one["manifest_id"] for one in page["manifests"]] == [one["manifest_id"] for one in made[:2]]
@@ -218,7 +220,7 @@ def test_a_list_has_pages_and_filters(api: ApiClient, token: str, owner: User) -
     assert api.send("get", "/manifests?anchor_status=confirmed", token=token).json()["manifests"] == []
 
 
-def test_a_list_looks_for_no_session_of_each_manifest(
+def test_a_list_does_not_look_up_the_session_of_each_manifest(
     api: ApiClient, token: str, owner: User, manifest: dict[str, Any]
 ) -> None:
     gone = make(api, token, a_session(owner, 1)).json()["session_id"]
@@ -231,7 +233,7 @@ def test_a_list_looks_for_no_session_of_each_manifest(
     assert not [sql for sql in asked if "JOIN" in sql or "$lookup" in sql]
 
 
-def test_metadata_is_replaced_and_nothing_else(api: ApiClient, token: str, manifest: dict[str, Any]) -> None:
+def test_put_replaces_the_metadata_alone(api: ApiClient, token: str, manifest: dict[str, Any]) -> None:
     path = f"/manifests/{manifest['manifest_id']}"
     changed = api.send("put", path, {"metadata": {"a": 1}, "merkle_root": "0" * 64}, token=token).json()
     assert (changed["metadata"], changed["merkle_root"]) == ({"a": 1}, manifest["merkle_root"])
@@ -239,7 +241,7 @@ def test_metadata_is_replaced_and_nothing_else(api: ApiClient, token: str, manif
     assert error_code(api.send("put", path, {"metadata": {"a": "x" * 20_000}}, token=token)) == "1004"
 
 
-def test_an_old_tag_changes_nothing_and_a_known_one_is_not_sent_again(
+def test_a_stale_tag_is_refused_and_a_current_one_gets_304(
     api: ApiClient, token: str, manifest: dict[str, Any]
 ) -> None:
     path = f"/manifests/{manifest['manifest_id']}"
@@ -254,7 +256,7 @@ def test_an_old_tag_changes_nothing_and_a_known_one_is_not_sent_again(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_parallel_changes_without_a_tag_none_is_refused(transactional_db: None, owner: User, token: str) -> None:
+def test_parallel_changes_without_a_tag_all_succeed(transactional_db: None, owner: User, token: str) -> None:
     path = f"/manifests/{make_manifest(a_session(owner, 1)).pk}"
 
     def change(number: int) -> int:
@@ -277,7 +279,7 @@ def test_a_proof_leads_to_the_root(api: ApiClient, token: str, manifest: dict[st
     assert (proof["index"], proof["tree_size"], proof["merkle_root"]) == (index, 7, manifest["merkle_root"])
 
 
-def test_many_chunks_let_others_have_their_turn(
+def test_reading_many_chunks_yields_to_other_requests(
     api: ApiClient, token: str, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[None] = []
@@ -286,24 +288,22 @@ def test_many_chunks_let_others_have_their_turn(
     monkeypatch.setattr(cooperation, "let_others_run", lambda: counted.append(None))
     path = f"/manifests/{make(api, token, session).json()['manifest_id']}"
     assert {api.send("get", path + below, token=token).status_code for below in ("", "/proof/6")} == {200}
-    assert len(counted) == 4 * 3  # of seven chunks each: the tree, what is told of it, that again, the proof
+    assert len(counted) == 4 * 3  # for seven chunks each: the tree, two answers, the proof
 
 
 @pytest.mark.parametrize(("index", "code"), [("7", "4001"), ("99999999999", "1003"), ("-1", "1003"), ("a", "1003")])
-def test_there_is_no_proof_of_what_is_not_there(
+def test_there_is_no_proof_for_an_unknown_index(
     api: ApiClient, token: str, manifest: dict[str, Any], index: str, code: str
 ) -> None:
     assert error_code(api.send("get", f"/manifests/{manifest['manifest_id']}/proof/{index}", token=token)) == code
 
 
 @pytest.mark.parametrize("below", ["", "/proof/0"])
-def test_what_is_no_uuid_is_refused(api: ApiClient, token: str, below: str) -> None:
+def test_an_invalid_uuid_is_refused(api: ApiClient, token: str, below: str) -> None:
     assert error_code(api.send("get", f"/manifests/nonsense{below}", token=token)) == "1005"
 
 
-def test_the_check_of_the_documents_accepts_a_proof_and_nothing_else(
-    api: ApiClient, token: str, manifest: dict[str, Any]
-) -> None:
+def test_the_documented_check_accepts_only_a_valid_proof(api: ApiClient, token: str, manifest: dict[str, Any]) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/manifests.md").read_text(), re.DOTALL)
     namespace: dict[str, Any] = {}
     exec(example, namespace)
@@ -313,7 +313,7 @@ def test_the_check_of_the_documents_accepts_a_proof_and_nothing_else(
         assert not namespace["belongs"](b"another chunk", proof)
 
 
-def test_a_key_of_staff_that_may_not_do_what_staff_does_reads_its_owners_alone(
+def test_a_staff_api_key_without_admin_read_reads_only_its_owners_manifests(
     api: ApiClient, manifest: dict[str, Any], super_admin: User
 ) -> None:
     path = f"/manifests/{manifest['manifest_id']}"

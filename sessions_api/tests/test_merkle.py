@@ -19,12 +19,12 @@ def theirs(leaves: list[bytes]) -> InmemoryTree:
 
 
 @given(LEAVES)
-def test_the_root_is_the_one_that_others_compute(leaves: list[bytes]) -> None:
+def test_the_root_matches_an_independent_implementation(leaves: list[bytes]) -> None:
     assert tree_hash(iter(leaves)) == Tree(leaves).root == theirs(leaves).get_root()
 
 
 @given(LEAVES, st.data())
-def test_a_path_leads_to_the_root_here_and_elsewhere(leaves: list[bytes], data: st.DataObject) -> None:
+def test_an_audit_path_leads_to_the_root_in_both_implementations(leaves: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
     path, tree = Tree(leaves).audit_path(index), theirs(leaves)
     assert root_from_path(leaves[index], index, len(leaves), path) == tree.get_root()
@@ -35,7 +35,7 @@ def test_a_path_leads_to_the_root_here_and_elsewhere(leaves: list[bytes], data: 
 
 
 @given(LEAVES, st.data())
-def test_no_other_leaf_or_place_has_the_path(leaves: list[bytes], data: st.DataObject) -> None:
+def test_an_audit_path_fits_no_other_leaf_or_index(leaves: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
     path, root = Tree(leaves).audit_path(index), tree_hash(leaves)
     assert root_from_path(b"\xff" * 33, index, len(leaves), path) != root
@@ -47,7 +47,7 @@ def test_no_other_leaf_or_place_has_the_path(leaves: list[bytes], data: st.DataO
             root_from_path(leaves[index], index, len(leaves), path[:-1])
 
 
-def test_the_tree_of_seven_is_that_of_the_rfc() -> None:
+def test_the_tree_of_seven_leaves_matches_the_rfc() -> None:
     """RFC 6962, section 2.1.3: the audit path of d0 in the tree of seven is [b, h, l], that of d6 is [i, k]."""
     data = [bytes([number]) * 32 for number in range(7)]
     a, b, c, d, e, f, j = (leaf_hash(one) for one in data)
@@ -66,14 +66,14 @@ def test_an_empty_tree_is_the_hash_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 3])
-def test_there_is_no_path_to_what_is_not_there(index: int) -> None:
+def test_there_is_no_audit_path_to_an_unknown_index(index: int) -> None:
     with pytest.raises(IndexError):
         Tree([b"a", b"b", b"c"]).audit_path(index)
     with pytest.raises(IndexError):
         audit_path([b"a", b"b", b"c"], index, 3)
 
 
-def test_a_path_in_a_large_tree_takes_no_memory_to_speak_of() -> None:
+def test_an_audit_path_in_a_large_tree_needs_little_memory() -> None:
     tracemalloc.start()
     try:
         audit_path((number.to_bytes(32) for number in range(100_000)), 77_777, 100_000)

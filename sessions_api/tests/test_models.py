@@ -1,4 +1,4 @@
-"""What the database itself holds to: places of active sessions and of policies, one chunk an index, one manifest."""
+"""The constraints of the database: slots of sessions and policies, one chunk per index, one manifest per session."""
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -11,7 +11,7 @@ def session(user: User, **fields: object) -> Session:
     return Session.objects.create(user=user, name="a session", **fields)
 
 
-def test_a_place_of_an_active_session_is_taken_once(owner: User, super_admin: User) -> None:
+def test_a_slot_holds_one_active_session(owner: User, super_admin: User) -> None:
     session(owner, active_slot=1)
     session(owner, active_slot=2)
     session(super_admin, active_slot=1)
@@ -19,13 +19,13 @@ def test_a_place_of_an_active_session_is_taken_once(owner: User, super_admin: Us
         session(owner, active_slot=1)
 
 
-def test_sessions_that_are_over_take_no_place(owner: User) -> None:
+def test_ended_sessions_use_no_slot(owner: User) -> None:
     for _ in range(3):
         session(owner, status=Session.Status.COMPLETED)
     assert Session.objects.owned_by(owner.pk).count() == 3
 
 
-def test_an_index_has_one_chunk(owner: User) -> None:
+def test_an_index_holds_one_chunk(owner: User) -> None:
     one, other = session(owner), session(owner)
     Chunk.objects.create(session=one, index=0, size=1)
     Chunk.objects.create(session=other, index=0, size=1)
@@ -33,7 +33,7 @@ def test_an_index_has_one_chunk(owner: User) -> None:
         Chunk.objects.create(session=one, index=0, size=2)
 
 
-def test_chunks_come_in_order_without_a_join(owner: User) -> None:
+def test_chunks_are_ordered_without_a_join(owner: User) -> None:
     one = session(owner)
     for index in (1, 0):
         Chunk.objects.create(session=one, index=index, size=1)
@@ -50,7 +50,7 @@ def test_a_session_has_one_manifest(owner: User) -> None:
         Manifest.objects.create(**fields)
 
 
-def test_a_place_of_a_policy_is_taken_once(owner: User) -> None:
+def test_a_slot_holds_one_policy(owner: User) -> None:
     TrustPolicy.objects.create(user=owner, slot=0, name="a policy")
     with pytest.raises(IntegrityError), transaction.atomic():
         TrustPolicy.objects.create(user=owner, slot=0, name="another")

@@ -1,4 +1,4 @@
-"""DELETE /sessions/{session_id}: gone at once for everyone, and never half for good."""
+"""DELETE /sessions/{session_id} hides the session immediately, and can always be finished."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.roles import Role
 from sessions_api import deletion
 from sessions_api.models import Chunk, Manifest, Session
-from sessions_api.tests.acts import ENDED, Sessions, begun, recorded, uploading
+from sessions_api.tests.scenarios import ENDED, SessionsClient, new_session, record_chunks, uploading_chunk
 from testing.gateway import Gateway, running_gateway
 from testing.http.cluster import RawCluster, saying, saying_and_closing
 from testing.parallel import in_parallel
@@ -30,107 +30,105 @@ REFUSED = b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"
 
 
 def full(user: User, **fields: Any) -> Session:
-    """Return a session of which everything there can be is there."""
-    session = begun(user, **fields)
-    recorded(session, 10, 20)
+    """Return a session with chunks and a manifest."""
+    session = new_session(user, **fields)
+    record_chunks(session, 10, 20)
     Manifest.objects.create(session=session, user=user, merkle_root="0" * 64, chunk_count=2, total_size=30)
     return session
 
 
 def kept(session: Session) -> tuple[int, int, int]:
-    """Return how many rows there are of the session: itself, chunks, manifests."""
+    """Return the numbers of rows of the session: itself, chunks, manifests."""
     rows = (Session.objects.filter(pk=session.pk), Chunk.objects.filter(session_id=session.pk),
             Manifest.objects.filter(session_id=session.pk))  # fmt: skip
     return rows[0].count(), rows[1].count(), rows[2].count()
 
 
-def statuses(requests: Sessions, session: Session) -> set[int]:
-    """Return what those get who read or change the session."""
-    return {requests.ask(method, session, {"name": "b"} if method != "get" else None).status_code
+def statuses(requests: SessionsClient, session: Session) -> set[int]:
+    """Return the status codes of reads and changes of the session."""
+    return {requests.request(method, session, {"name": "b"} if method != "get" else None).status_code
             for method in ("get", "put", "patch")}  # fmt: skip
 
 
 @pytest.mark.parametrize("answer", [NO_CONTENT, NOT_FOUND])
-def test_the_cluster_is_told_and_nothing_is_left(
-    mine: Sessions, owner: User, cluster: RawCluster, answer: bytes
+def test_a_deletion_reaches_the_cluster_and_removes_all_rows(
+    as_owner: SessionsClient, owner: User, cluster: RawCluster, answer: bytes
 ) -> None:
     cluster.behaviour = saying(answer)
     session, other = full(owner), full(owner)
 
-    deleted = mine.ask("delete", session)
+    deleted = as_owner.request("delete", session)
 
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert (cluster.request.method, cluster.request.target) == ("DELETE", f"/api/v1/sessions/{session.pk}")
     fields = dict(cluster.request.fields)
     assert (fields["x-user-id"], fields["x-request-id"]) == (str(owner.pk), deleted["X-Request-ID"])
     assert (kept(session), kept(other)) == ((0, 0, 0), (1, 2, 1))
-    assert error_code(mine.ask("delete", session)) == "4001"
+    assert error_code(as_owner.request("delete", session)) == "4001"
 
 
 @pytest.mark.parametrize("failure", [saying(ERROR), saying(REFUSED), saying_and_closing()])
-def test_a_cluster_that_cannot_be_told_is_told_by_a_repeat(
-    mine: Sessions, staffs: Sessions, owner: User, cluster: RawCluster, failure: Any
+def test_a_repeat_finishes_a_deletion_that_the_cluster_missed(
+    as_owner: SessionsClient, as_staff: SessionsClient, owner: User, cluster: RawCluster, failure: Any
 ) -> None:
     cluster.behaviour = failure
     session = full(owner)
 
     for _ in range(2):
-        answer = mine.ask("delete", session)
+        answer = as_owner.request("delete", session)
         assert (answer.status_code, answer.json()["pending"]) == (202, ["session_management"])
         assert kept(session) == (1, 2, 1)
-        assert statuses(mine, session) == statuses(staffs, session) == {404}
-        assert mine.names() == staffs.names(user_id=str(owner.pk)) == []
+        assert statuses(as_owner, session) == statuses(as_staff, session) == {404}
+        assert as_owner.names() == as_staff.names(user_id=str(owner.pk)) == []
 
     cluster.behaviour = saying(NO_CONTENT)
-    assert mine.ask("delete", session).status_code == 204
+    assert as_owner.request("delete", session).status_code == 204
     assert kept(session) == (0, 0, 0)
 
 
-def test_without_a_cluster_it_is_pending(mine: Sessions, owner: User) -> None:
-    assert mine.ask("delete", full(owner)).status_code == 202
+def test_a_deletion_is_pending_without_a_cluster(as_owner: SessionsClient, owner: User) -> None:
+    assert as_owner.request("delete", full(owner)).status_code == 202
 
 
-def test_its_place_is_free_and_it_takes_no_upload_at_once(mine: Sessions) -> None:
-    session_id = mine.create().json()["session_id"]
+def test_a_deletion_frees_the_slot_and_stops_uploads_immediately(as_owner: SessionsClient) -> None:
+    session_id = as_owner.create().json()["session_id"]
 
-    assert mine.ask("delete", session_id).status_code == 202
+    assert as_owner.request("delete", session_id).status_code == 202
 
     session = Session.objects.get(pk=session_id)
     assert (session.active_slot, session.status) == (None, "cancelled")
 
 
-def test_an_upload_under_way_is_waited_for_so_that_the_cluster_forgets_it_too(
-    mine: Sessions, owner: User, cluster: RawCluster
-) -> None:
+def test_a_deletion_waits_for_an_upload_in_progress(as_owner: SessionsClient, owner: User, cluster: RawCluster) -> None:
     session = full(owner)
-    chunk = uploading(session)
-    assert mine.ask("delete", session).status_code == 202
+    chunk = uploading_chunk(session)
+    assert as_owner.request("delete", session).status_code == 202
     assert not cluster.requests
 
     Chunk.objects.filter(pk=chunk.pk).update(lease_until=timezone.now() + ENDED)
-    assert mine.ask("delete", session).status_code == 204
+    assert as_owner.request("delete", session).status_code == 204
 
 
-def test_nobody_elses_repeat_goes_on_with_it(
-    mine: Sessions, theirs: Sessions, owner: User, cluster: RawCluster
+def test_another_user_cannot_continue_a_deletion(
+    as_owner: SessionsClient, as_outsider: SessionsClient, owner: User, cluster: RawCluster
 ) -> None:
     cluster.behaviour = saying(ERROR)
     session = full(owner)
-    mine.ask("delete", session)
+    as_owner.request("delete", session)
 
-    assert error_code(theirs.ask("delete", session)) == "4001"
+    assert error_code(as_outsider.request("delete", session)) == "4001"
     assert len(cluster.requests) == 1
 
 
-def test_the_audit_log_tells_who_deleted_it_and_when_it_was_gone(
-    mine: Sessions, owner: User, cluster: RawCluster
+def test_the_audit_log_records_the_deletion_and_its_end(
+    as_owner: SessionsClient, owner: User, cluster: RawCluster
 ) -> None:
     session = full(owner)
     cluster.behaviour = saying(ERROR)
     for _ in range(2):
-        mine.ask("delete", session)
+        as_owner.request("delete", session)
     cluster.behaviour = saying(NO_CONTENT)
-    mine.ask("delete", session)
+    as_owner.request("delete", session)
 
     events = AuditEvent.objects.filter(subject=str(session.pk)).order_by("created_at")
     assert list(events.values_list("type", "actor")) == [
@@ -139,7 +137,7 @@ def test_the_audit_log_tells_who_deleted_it_and_when_it_was_gone(
 
 
 class Killed(BaseException):
-    """The worker was killed here."""
+    """Stands for the death of the worker."""
 
 
 STEPS = [
@@ -154,8 +152,8 @@ STEPS = [
 
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[0])
-def test_a_deletion_that_broke_off_at_any_step_is_finished_by_a_repeat(
-    mine: Sessions, owner: User, monkeypatch: pytest.MonkeyPatch, step: tuple[str, Any, str]
+def test_a_repeat_finishes_a_deletion_that_was_interrupted_at_any_step(
+    as_owner: SessionsClient, owner: User, monkeypatch: pytest.MonkeyPatch, step: tuple[str, Any, str]
 ) -> None:
     when, part, name = step
     session = full(owner)
@@ -164,13 +162,13 @@ def test_a_deletion_that_broke_off_at_any_step_is_finished_by_a_repeat(
         with pytest.raises(Killed):
             deletion.delete_session(session, version=None, by=deletion.caller_for(owner))
 
-    assert mine.ask("get", session).status_code == 404
-    assert mine.ask("delete", session).status_code in (204, 404)
+    assert as_owner.request("get", session).status_code == 404
+    assert as_owner.request("delete", session).status_code in (204, 404)
     assert kept(session) == (0, 0, 0)
 
 
 def dying_at(step: Callable[..., Any], when: str) -> Callable[..., Any]:
-    """Return a step after which nothing comes any more; those of rows die when they delete."""
+    """Return the step followed or preceded by the worker's death; querysets die when they delete."""
 
     def die(*args: Any, **kwargs: Any) -> Any:
         done = step(*args, **kwargs)
@@ -191,10 +189,10 @@ def dying_at(step: Callable[..., Any], when: str) -> Callable[..., Any]:
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_parallel_deletions_all_come_to_its_end(mine: Sessions, owner: User, cluster: RawCluster) -> None:
+def test_parallel_deletions_all_succeed(as_owner: SessionsClient, owner: User, cluster: RawCluster) -> None:
     session = full(owner)
 
-    answers = in_parallel(5, lambda _: Sessions(mine.token).ask("delete", session).status_code)
+    answers = in_parallel(5, lambda _: SessionsClient(as_owner.token).request("delete", session).status_code)
 
     assert set(answers) <= {204, 404}
     assert 204 in answers
@@ -202,7 +200,7 @@ def test_parallel_deletions_all_come_to_its_end(mine: Sessions, owner: User, clu
     assert Counter(AuditEvent.objects.values_list("type", flat=True))["session.deleted"] == 1
 
 
-def test_a_killed_worker_leaves_nothing_that_a_repeat_does_not_finish() -> None:
+def test_a_repeat_finishes_the_deletion_of_a_killed_worker() -> None:
     with RawCluster() as cluster, running_gateway(SESSION_MANAGEMENT_URL=cluster.url, WEB_CONCURRENCY="1") as gateway:
         headers = {"Authorization": f"Bearer {gateway.issue_token('demo@lucid.test')}"}
         made = requests.post(f"{gateway.url}/sessions", json={"name": "a"}, headers=headers, timeout=10).json()
@@ -224,11 +222,11 @@ def kill_the_worker_of(gateway: Gateway) -> None:
     os.kill(int(worker), signal.SIGKILL)
 
 
-def test_an_unknown_session_cannot_be_deleted(mine: Sessions) -> None:
-    assert error_code(mine.ask("delete", str(uuid.uuid4()))) == "4001"
+def test_an_unknown_session_cannot_be_deleted(as_owner: SessionsClient) -> None:
+    assert error_code(as_owner.request("delete", str(uuid.uuid4()))) == "4001"
 
 
-def test_the_cluster_is_told_the_owners_role(cluster: RawCluster, db: None) -> None:
+def test_the_cluster_gets_the_role_of_the_owner(cluster: RawCluster, db: None) -> None:
     node = make_user("node", Role.NODE_OPERATOR)
     session = full(node)
 

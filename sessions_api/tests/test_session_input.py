@@ -1,4 +1,4 @@
-"""Bad input to the endpoints of sessions: which code it gets (the contract, sections 3 and 7)."""
+"""The error codes for invalid input to the session endpoints."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from accounts.models import User
 from conftest import error_code
 from sessions_api.models import Session
 from sessions_api.models.sessions import GIB, MIB
-from sessions_api.tests.acts import Sessions, begun
+from sessions_api.tests.scenarios import SessionsClient, new_session
 
 DEEP: Any = 1
 for _ in range(31):
@@ -97,12 +97,14 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch"])
-def test_bad_fields_are_refused_with_their_code_and_change_nothing(mine: Sessions, owner: User, method: str) -> None:
-    session = begun(owner)
+def test_invalid_fields_are_refused_with_their_code_and_change_nothing(
+    as_owner: SessionsClient, owner: User, method: str
+) -> None:
+    session = new_session(owner)
 
     found = []
     for fields, _ in BAD_FIELDS:
-        answer = mine.ask(method, "" if method == "post" else session, {"name": "A session"} | fields)
+        answer = as_owner.request(method, "" if method == "post" else session, {"name": "A session"} | fields)
         found.append((answer.status_code, error_code(answer)))
 
     expected = [(400 if code == "1009" else 422, code) for _, code in BAD_FIELDS]
@@ -110,43 +112,43 @@ def test_bad_fields_are_refused_with_their_code_and_change_nothing(mine: Session
     assert list(Session.objects.values_list("pk", "version")) == [(session.pk, 1)]
 
 
-def test_what_is_just_within_the_rules_is_kept(mine: Sessions) -> None:
+def test_values_at_the_limits_are_accepted(as_owner: SessionsClient) -> None:
     for fields in GOOD_FIELDS:
-        created = mine.create(**fields)
+        created = as_owner.create(**fields)
         assert created.status_code == 201, (fields, created.json())
 
-        changed = mine.ask("patch", session_id := created.json()["session_id"], fields)
+        changed = as_owner.request("patch", session_id := created.json()["session_id"], fields)
         assert changed.status_code == 200, (fields, changed.json())
 
-        read = mine.ask("get", session_id).json()
+        read = as_owner.request("get", session_id).json()
         assert {name: read[name] for name in fields if name in read} == {n: v for n, v in fields.items() if n in read}
 
 
-def test_bad_queries_are_refused_with_their_code(mine: Sessions) -> None:
-    answers = {query: mine.api.send("get", f"/sessions?{query}", token=mine.token) for query, _ in BAD_QUERIES}
+def test_invalid_queries_are_refused_with_their_code(as_owner: SessionsClient) -> None:
+    answers = {query: as_owner.api.send("get", f"/sessions?{query}", token=as_owner.token) for query, _ in BAD_QUERIES}
 
     found = {query: (answer.status_code, error_code(answer)) for query, answer in answers.items()}
     assert found == {query: (422, code) for query, code in BAD_QUERIES}
 
 
-def test_dates_far_away_leave_all_or_nothing(mine: Sessions, owner: User) -> None:
-    begun(owner)
+def test_extreme_dates_match_all_or_nothing(as_owner: SessionsClient, owner: User) -> None:
+    new_session(owner)
 
-    assert mine.names(created_since="0001-01-01T00:00:00Z") == ["A session"]
-    assert mine.names(created_since="9999-12-31T00:00:00Z") == []
-    assert mine.names(page=1_000_000) == []
+    assert as_owner.names(created_since="0001-01-01T00:00:00Z") == ["A session"]
+    assert as_owner.names(created_since="9999-12-31T00:00:00Z") == []
+    assert as_owner.names(page=1_000_000) == []
 
 
 @pytest.mark.parametrize(("body", "status", "code"), BAD_BODIES, ids=lambda value: str(value)[:30])
-def test_bad_bodies_are_refused(mine: Sessions, body: bytes, status: int, code: str) -> None:
-    answer = mine.api.send("post", "/sessions", body, token=mine.token)
+def test_invalid_bodies_are_refused(as_owner: SessionsClient, body: bytes, status: int, code: str) -> None:
+    answer = as_owner.api.send("post", "/sessions", body, token=as_owner.token)
 
     assert (answer.status_code, error_code(answer)) == (status, code)
     assert not Session.objects.exists()
 
 
 @pytest.mark.parametrize("status", ["open", "", None, 5, [], {}, "Active"])
-def test_a_status_that_there_is_not_is_refused(mine: Sessions, owner: User, status: Any) -> None:
-    answer = mine.ask("patch", begun(owner), {"status": status})
+def test_an_unknown_status_is_refused(as_owner: SessionsClient, owner: User, status: Any) -> None:
+    answer = as_owner.request("patch", new_session(owner), {"status": status})
 
     assert (answer.status_code, error_code(answer)) == (422, "1002" if status is None else "1003")

@@ -1,4 +1,4 @@
-"""GET and POST /trust/policies: the caller's policies, at most fifty, listed and made."""
+"""GET and POST /trust/policies: listing and creating the caller's policies, at most fifty."""
 
 import uuid
 from datetime import timedelta
@@ -23,7 +23,7 @@ def names(response: Any) -> list[str]:
 
 
 def refused(api: ApiClient, tokens: TokenPair, **fields: Any) -> tuple[str, dict[str, str]]:
-    """Return the code, and what was wrong with each field, of a policy with these fields."""
+    """Create an invalid policy; return the error's code and that of each field."""
     response = api.send("post", PATH, POLICY | fields, token=tokens.access)
     assert TrustPolicy.objects.count() == 0
     return error_code(response), problems(response)
@@ -33,7 +33,7 @@ def refused(api: ApiClient, tokens: TokenPair, **fields: Any) -> tuple[str, dict
 
 
 @pytest.mark.parametrize("path", [PATH, "/trust-policies"])
-def test_a_policy_is_made_and_shown(api: ApiClient, owner: User, tokens: TokenPair, path: str) -> None:
+def test_a_policy_is_created_and_shown(api: ApiClient, owner: User, tokens: TokenPair, path: str) -> None:
     response = api.send("post", path, POLICY, token=tokens.access)
 
     body = response.json()
@@ -50,7 +50,7 @@ def test_a_new_policy_is_in_the_audit_log(api: ApiClient, owner: User, tokens: T
     assert events("created") == [(str(owner.pk), made["policy_id"], {"rules": 1})]
 
 
-def test_all_that_is_given_is_kept_as_it_is(api: ApiClient, tokens: TokenPair) -> None:
+def test_all_given_fields_are_stored_unchanged(api: ApiClient, tokens: TokenPair) -> None:
     rules: list[dict[str, Any]] = [
         {"rule_id": "A_b-9", "type": "deny", "condition": ' x == "$y"\n', "action": "*", "priority": 10_000,
          "enabled": False},
@@ -74,7 +74,7 @@ MISFITS: list[tuple[dict[str, Any], str, dict[str, str]]] = [
 ]
 
 
-def test_what_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+def test_invalid_policies_are_refused(api: ApiClient, tokens: TokenPair) -> None:
     found = [refused(api, tokens, **fields) for fields, _, _ in MISFITS]
     assert found == [(code, wrong) for _, code, wrong in MISFITS]
 
@@ -91,20 +91,20 @@ BAD = [
 ]  # fmt: skip
 
 
-def test_each_rule_and_field_that_does_not_fit_is_named(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_error_names_each_invalid_rule_and_field(api: ApiClient, tokens: TokenPair) -> None:
     rules = [RULE] + [RULE | {"rule_id": str(n), field: value} for n, (field, value, _) in enumerate(BAD)]
     expected = {f"rules.{n}.{field}": problem for n, (field, _, problem) in enumerate(BAD, 1)}
     assert refused(api, tokens, rules=rules) == ("1001", expected)
 
 
-def test_a_rule_needs_four_fields(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_rule_has_four_required_fields(api: ApiClient, tokens: TokenPair) -> None:
     needed = ["rule_id", "type", "condition", "action"]
     rules = [{name: value for name, value in RULE.items() if name != field} for field in needed]
     expected = {f"rules.{n}.{field}": "required" for n, field in enumerate(needed)}
     assert refused(api, tokens, rules=rules) == ("1002", expected)
 
 
-def test_the_place_of_an_error_in_a_condition_is_told(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_error_has_the_position_in_the_condition(api: ApiClient, tokens: TokenPair) -> None:
     rules = [RULE, RULE | {"rule_id": "b", "condition": "  user.age >= 18\n  && || on"}]
     response = api.send("post", PATH, {"name": "Adults", "rules": rules}, token=tokens.access)
     (problem,) = response.json()["error"]["details"]["validation_errors"]
@@ -119,7 +119,7 @@ def test_rule_ids_are_unique_in_a_policy(api: ApiClient, tokens: TokenPair) -> N
     assert wrong == {"rules.0.rule_id": "unique", "rules.2.rule_id": "unique"}
 
 
-def test_the_conditions_of_a_policy_have_a_length_together(api: ApiClient, tokens: TokenPair) -> None:
+def test_the_total_length_of_the_conditions_is_limited(api: ApiClient, tokens: TokenPair) -> None:
     rules = [RULE | {"rule_id": str(n), "condition": "a" * 964} for n in range(17)]
     assert refused(api, tokens, rules=rules)[1] == {"rules": "max_length"}
     wrong = [rule | {"condition": "a " * 500} for rule in rules]
@@ -130,7 +130,7 @@ def test_the_conditions_of_a_policy_have_a_length_together(api: ApiClient, token
 # Fifty
 
 
-def test_nobody_has_more_than_fifty(api: ApiClient, owner: User, node_operator: User, tokens: TokenPair) -> None:
+def test_a_user_has_at_most_fifty_policies(api: ApiClient, owner: User, node_operator: User, tokens: TokenPair) -> None:
     for slot in range(50):
         policy_of(owner, slot)
     response = api.send("post", PATH, POLICY, token=tokens.access)
@@ -140,7 +140,7 @@ def test_nobody_has_more_than_fifty(api: ApiClient, owner: User, node_operator: 
     assert api.send("post", PATH, POLICY, token=issue_tokens(node_operator).access).status_code == 201
 
 
-def test_a_place_is_free_again_after_a_deletion(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_a_deletion_frees_its_slot(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     gone = [policy_of(owner, slot) for slot in range(50)][17]
     assert api.send("delete", f"{PATH}/{gone.pk}", token=tokens.access).status_code == 204
     assert api.send("post", PATH, POLICY, token=tokens.access).status_code == 201
@@ -148,7 +148,7 @@ def test_a_place_is_free_again_after_a_deletion(api: ApiClient, owner: User, tok
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_policies_made_in_parallel_exactly_fifty_are_there(owner: User) -> None:
+def test_parallel_creations_make_exactly_fifty_policies(owner: User) -> None:
     for slot in range(42):
         policy_of(owner, slot)
 
@@ -172,7 +172,7 @@ def test_without_policies_the_list_is_empty(api: ApiClient, tokens: TokenPair) -
 
 
 @pytest.mark.parametrize("path", [PATH, "/trust-policies"])
-def test_the_list_has_the_callers_policies_alone(
+def test_the_list_has_only_the_callers_policies(
     api: ApiClient, owner: User, node_operator: User, tokens: TokenPair, path: str
 ) -> None:
     policy_of(node_operator)
@@ -184,7 +184,7 @@ def test_the_list_has_the_callers_policies_alone(
 
 @pytest.fixture
 def three(owner: User) -> None:
-    """Three policies, the names, creation and changes of which are in three orders."""
+    """Three policies whose names, creation times and change times are in three different orders."""
     now = timezone.now()
     for slot, (name, created, updated) in enumerate([("b", 3, 2), ("a", 2, 1), ("C x.y", 1, 3)]):
         times = {"created_at": now - timedelta(days=created), "updated_at": now - timedelta(hours=updated)}
@@ -204,7 +204,7 @@ def test_the_list_is_sorted_filtered_and_paged(api: ApiClient, three: None, toke
     assert found == LISTS
 
 
-def test_a_query_that_does_not_fit_is_refused(api: ApiClient, tokens: TokenPair) -> None:
+def test_an_invalid_query_is_refused(api: ApiClient, tokens: TokenPair) -> None:
     for query in ("sort=slot", "enabled=perhaps", "limit=101", "page=0", "user_id=me"):
         response = api.send("get", f"{PATH}?{query}", token=tokens.access)
         assert (response.status_code, set(problems(response))) == (422, {query.partition("=")[0]})
@@ -218,13 +218,13 @@ def test_staff_may_list_a_users_policies(api: ApiClient, owner: User) -> None:
     assert names(api.send("get", f"{PATH}?user_id={owner.pk}", token=token)) == ["Adults"]
 
 
-def test_others_may_list_their_own_alone(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+def test_other_users_may_list_only_their_own_policies(api: ApiClient, owner: User, tokens: TokenPair) -> None:
     assert api.send("get", f"{PATH}?user_id={owner.pk}", token=tokens.access).status_code == 200
     response = api.send("get", f"{PATH}?user_id={uuid.uuid4()}", token=tokens.access)
     assert (response.status_code, error_code(response)) == (403, "2004")
 
 
-def test_a_key_of_staff_without_their_permissions_reads_no_other_users_policies(api: ApiClient, owner: User) -> None:
+def test_a_staff_api_key_without_admin_read_reads_no_other_users_policies(api: ApiClient, owner: User) -> None:
     admin = make_user("admin", Role.ADMIN)
     key = create_api_key(admin, name="key", permissions=["session:read"])[1]
     policy = policy_of(owner)

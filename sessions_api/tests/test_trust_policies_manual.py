@@ -1,4 +1,4 @@
-"""What docs/trust-policies.md says of conditions and of its policy is so."""
+"""The examples in docs/trust-policies.md behave as documented."""
 
 import json
 import re
@@ -21,7 +21,7 @@ ROWS = [
 
 
 def said_of(condition: str) -> str:
-    """Return what the manual has to say of the condition."""
+    """Return the result of the condition in the words of the manual."""
     try:
         return "holds" if parse(condition).evaluate(CONTEXT) else "does not hold"
     except Undecided as error:
@@ -31,16 +31,16 @@ def said_of(condition: str) -> str:
 
 
 @pytest.mark.parametrize(("condition", "saying"), ROWS)
-def test_each_condition_does_what_its_row_says(condition: str, saying: str) -> None:
+def test_each_condition_behaves_as_its_row_says(condition: str, saying: str) -> None:
     assert said_of(condition) == saying
 
 
-def test_the_rows_are_found() -> None:
+def test_the_manual_has_rows() -> None:
     assert len(ROWS) == TEXT.split("| condition | |")[1].split("\n\n")[0].count("\n| `")
 
 
 @pytest.mark.parametrize(("country", "said"), [("CH", ("allow", "office-hours")), ("DE", ("deny", "not-from-abroad"))])
-def test_the_policy_is_one_and_decides(country: str, said: tuple[str, str]) -> None:
+def test_the_policy_of_the_manual_is_valid_and_decides_as_documented(country: str, said: tuple[str, str]) -> None:
     shape = NewPolicySerializer(data=POLICY)
     assert shape.is_valid(), shape.errors
     context = CONTEXT | {"client": {"country": country}}

@@ -1,4 +1,4 @@
-"""What is promised of trust policies, under parallel requests to the two workers of a real gateway."""
+"""The promises of trust policies under parallel requests to two workers of a real gateway."""
 
 import json
 import time
@@ -23,26 +23,26 @@ def token(gateway: Gateway, gateway_token: str) -> Iterator[str]:
         requests.delete(f"{gateway.url}{PATH}/{policy['policy_id']}", headers=headers, timeout=10)
 
 
-def test_of_sixty_policies_made_at_once_fifty_are_there(gateway: Gateway, token: str) -> None:
+def test_sixty_concurrent_creations_make_fifty_policies(gateway: Gateway, token: str) -> None:
     answers = volley(gateway, [api("POST", PATH, POLICY, token=token)] * 60)
     assert outcomes(answers) == {"201": 50, "4003": 10}
 
 
-def test_of_changes_of_one_state_at_once_one_succeeds(gateway: Gateway, token: str) -> None:
+def test_one_of_several_concurrent_changes_with_the_same_tag_succeeds(gateway: Gateway, token: str) -> None:
     (made,) = volley(gateway, [api("POST", PATH, POLICY, token=token)])
     path, tag = f"{PATH}/{json.loads(made.body)['policy_id']}", made.header("ETag")
     changes = [api("PATCH", path, {"name": f"{n}"}, f"If-Match: {tag}", token=token) for n in range(12)]
     assert outcomes(volley(gateway, changes)) == {"200": 1, "4003": 11}
 
 
-def test_of_deletions_at_once_one_succeeds(gateway: Gateway, token: str) -> None:
+def test_one_of_several_concurrent_deletions_succeeds(gateway: Gateway, token: str) -> None:
     (made,) = volley(gateway, [api("POST", PATH, POLICY, token=token)])
     deletion = api("DELETE", f"{PATH}/{json.loads(made.body)['policy_id']}", token=token)
     assert outcomes(volley(gateway, [deletion] * 12)) == {"204": 1, "4001": 11}
 
 
 @pytest.mark.quiet
-def test_a_worker_answers_others_while_it_reads_hostile_conditions(gateway: Gateway, token: str) -> None:
+def test_a_worker_answers_others_while_it_parses_hostile_conditions(gateway: Gateway, token: str) -> None:
     rules = [RULE | {"rule_id": f"{n}", "condition": f"c{n}||{HOSTILE['terms'][:990]}||"} for n in range(16)]
     hostile = api("POST", PATH, POLICY | {"rules": rules}, token=token)
     waits: list[float] = []

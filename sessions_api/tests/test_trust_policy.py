@@ -1,4 +1,4 @@
-"""/trust/policies/{policy_id}: read, replaced, changed and deleted by its owner; conditional requests; sessions."""
+"""/trust/policies/{policy_id}: reading, replacing, changing and deleting; conditional requests; sessions in use."""
 
 import uuid
 from typing import Any
@@ -33,12 +33,11 @@ METHODS = {"get": None, "put": POLICY, "patch": {"enabled": False}, "delete": No
 
 @pytest.fixture
 def policy(owner: User) -> TrustPolicy:
-    """A policy of the owner's."""
     return policy_of(owner, description="of age")
 
 
 def known(policy: TrustPolicy) -> TrustPolicy:
-    """Return the policy as the database has it now."""
+    """Return the policy from the database."""
     return TrustPolicy.objects.get(pk=policy.pk)
 
 
@@ -46,21 +45,21 @@ def known(policy: TrustPolicy) -> TrustPolicy:
 
 
 @pytest.mark.parametrize("path", [PATH, "/trust-policies"])
-def test_the_owner_reads_it(api: ApiClient, policy: TrustPolicy, tokens: TokenPair, path: str) -> None:
+def test_the_owner_may_read_the_policy(api: ApiClient, policy: TrustPolicy, tokens: TokenPair, path: str) -> None:
     response = api.send("get", f"{path}/{policy.pk}", token=tokens.access)
     assert response.status_code == 200
     assert set(response.json()) == FIELDS
     assert response.json()["rules"] == [WHOLE_RULE]
 
 
-def test_staff_reads_it_and_changes_nothing(api: ApiClient, policy: TrustPolicy) -> None:
+def test_staff_may_read_the_policy_but_not_change_it(api: ApiClient, policy: TrustPolicy) -> None:
     token = issue_tokens(make_user("admin", Role.ADMIN)).access
     found = {method: api.send(method, at(policy), data, token=token).status_code for method, data in METHODS.items()}
     assert found == {"get": 200, "put": 404, "patch": 404, "delete": 404}
     assert known(policy).version == 1
 
 
-def test_to_others_it_is_not_there(api: ApiClient, policy: TrustPolicy, node_operator: User) -> None:
+def test_other_users_do_not_find_the_policy(api: ApiClient, policy: TrustPolicy, node_operator: User) -> None:
     token = issue_tokens(node_operator).access
     answers = [api.send(method, at(policy), data, token=token) for method, data in METHODS.items()]
     assert {(answer.status_code, error_code(answer)) for answer in answers} == {(404, "4001")}
@@ -68,7 +67,7 @@ def test_to_others_it_is_not_there(api: ApiClient, policy: TrustPolicy, node_ope
 
 
 @pytest.mark.parametrize(("policy_id", "code"), [("mine", "1005"), (str(uuid.UUID(int=7)), "4001")])
-def test_an_id_that_is_none_or_nobodys_is_refused(api: ApiClient, tokens: TokenPair, policy_id: str, code: str) -> None:
+def test_an_invalid_or_unknown_id_is_refused(api: ApiClient, tokens: TokenPair, policy_id: str, code: str) -> None:
     path = f"{PATH}/{policy_id}"
     answers = [api.send(method, path, data, token=tokens.access) for method, data in METHODS.items()]
     assert {error_code(answer) for answer in answers} == {code}
@@ -77,7 +76,7 @@ def test_an_id_that_is_none_or_nobodys_is_refused(api: ApiClient, tokens: TokenP
 # Changing
 
 
-def test_put_replaces_all_of_it(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_put_replaces_all_fields(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     new = {"name": "Nobody", "rules": [RULE | {"rule_id": "new", "type": "deny"}]}
     body = api.send("put", at(policy), new, token=tokens.access).json()
 
@@ -93,7 +92,7 @@ def test_put_replaces_all_of_it(api: ApiClient, policy: TrustPolicy, tokens: Tok
     "change",
     [{"name": "$new"}, {"description": ""}, {"enabled": False}, {"rules": [WHOLE_RULE | {"condition": "a == '$b'"}]}],
 )
-def test_patch_changes_what_is_given_and_nothing_else(
+def test_patch_changes_only_what_is_given(
     api: ApiClient, policy: TrustPolicy, tokens: TokenPair, change: dict[str, Any]
 ) -> None:
     before = api.send("get", at(policy), token=tokens.access).json()
@@ -102,7 +101,7 @@ def test_patch_changes_what_is_given_and_nothing_else(
     assert body["updated_at"] > before["updated_at"]
 
 
-def test_a_patch_of_nothing_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_an_empty_patch_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     assert api.send("patch", at(policy), {}, token=tokens.access).status_code == 200
     assert known(policy).version == 1
     assert events("changed") == []
@@ -119,7 +118,7 @@ MISFITS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
 ]  # fmt: skip
 
 
-def test_a_change_that_does_not_fit_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_an_invalid_change_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     answers = [api.send(method, at(policy), data, token=tokens.access) for method, data, _ in MISFITS]
     assert [problems(answer) for answer in answers] == [wrong for _, _, wrong in MISFITS]
     assert known(policy).version == 1
@@ -140,19 +139,19 @@ def test_the_tag_is_the_same_until_the_policy_changes(api: ApiClient, policy: Tr
     assert api.send("get", at(policy), token=tokens.access)["ETag"] == changed
 
 
-def test_a_made_policy_has_the_tag_that_it_is_read_with(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_new_policy_has_the_same_tag_as_when_it_is_read(api: ApiClient, tokens: TokenPair) -> None:
     made = api.send("post", PATH, POLICY, token=tokens.access)
     assert api.send("get", f"{PATH}/{made.json()['policy_id']}", token=tokens.access)["ETag"] == made["ETag"]
 
 
-def test_who_has_it_already_is_told_so(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_a_client_with_the_current_policy_gets_304(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     tag = api.send("get", at(policy), token=tokens.access)["ETag"]
     answer = api.send("get", at(policy), token=tokens.access, headers={"If-None-Match": tag})
     assert (answer.status_code, answer.content, answer["ETag"]) == (304, b"", tag)
 
 
 @pytest.mark.parametrize(("method", "data"), [item for item in METHODS.items() if item[0] != "get"])
-def test_a_change_of_another_state_is_refused(
+def test_a_change_with_a_stale_tag_is_refused(
     api: ApiClient, policy: TrustPolicy, tokens: TokenPair, method: str, data: Any
 ) -> None:
     tag = api.send("get", at(policy), token=tokens.access)["ETag"]
@@ -167,7 +166,7 @@ def test_a_change_of_another_state_is_refused(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_parallel_changes_of_one_state_one_succeeds(policy: TrustPolicy) -> None:
+def test_one_of_several_parallel_changes_with_the_same_tag_succeeds(policy: TrustPolicy) -> None:
     def change(number: int) -> bool:
         try:
             return bool(change_policy(policy, version=1, name=f"{number}"))
@@ -180,7 +179,7 @@ def test_of_parallel_changes_of_one_state_one_succeeds(policy: TrustPolicy) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_parallel_changes_of_different_fields_none_is_lost(policy: TrustPolicy) -> None:
+def test_parallel_changes_of_different_fields_are_all_kept(policy: TrustPolicy) -> None:
     changes: list[dict[str, Any]] = [{"name": "new"}, {"description": "new"}, {"enabled": False}, {"rules": []}]
     in_parallel(4, lambda number: change_policy(policy, version=None, **changes[number]))
     now = known(policy)
@@ -188,12 +187,12 @@ def test_of_parallel_changes_of_different_fields_none_is_lost(policy: TrustPolic
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_parallel_deletions_one_succeeds(policy: TrustPolicy) -> None:
+def test_one_of_several_parallel_deletions_succeeds(policy: TrustPolicy) -> None:
     assert sorted(in_parallel(6, lambda _: outcome_of_deletion(policy))) == ["", *["NotFound"] * 5]
 
 
 def outcome_of_deletion(policy: TrustPolicy, **options: Any) -> str:
-    """Delete the policy; return the name of what was raised."""
+    """Delete the policy; return the name of the error, or of success."""
     try:
         delete_policy(policy, version=None, **options)
     except GatewayError as error:
@@ -201,7 +200,7 @@ def outcome_of_deletion(policy: TrustPolicy, **options: Any) -> str:
     return ""
 
 
-def test_a_policy_that_is_gone_cannot_be_changed(policy: TrustPolicy) -> None:
+def test_a_deleted_policy_cannot_be_changed(policy: TrustPolicy) -> None:
     delete_policy(policy, version=None)
     with pytest.raises(NotFound):
         change_policy(policy, version=1, name="b")
@@ -210,13 +209,13 @@ def test_a_policy_that_is_gone_cannot_be_changed(policy: TrustPolicy) -> None:
 # Deleting
 
 
-def test_a_deleted_policy_is_gone(api: ApiClient, owner: User, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_a_deleted_policy_is_not_found(api: ApiClient, owner: User, policy: TrustPolicy, tokens: TokenPair) -> None:
     assert api.send("delete", at(policy), token=tokens.access).status_code == 204
     assert api.send("get", at(policy), token=tokens.access).status_code == 404
     assert events("deleted") == [(str(owner.pk), str(policy.pk), {"detached_sessions": 0})]
 
 
-def test_a_policy_in_use_is_not_deleted_and_the_sessions_are_named(
+def test_a_policy_in_use_is_not_deleted_and_its_sessions_are_listed(
     api: ApiClient, policy: TrustPolicy, tokens: TokenPair
 ) -> None:
     ids = sorted(str(session_with(policy).pk) for _ in range(12))
@@ -230,7 +229,7 @@ def test_a_policy_in_use_is_not_deleted_and_the_sessions_are_named(
     assert known(policy).version == 1
 
 
-def test_with_detach_the_sessions_lose_it_and_it_is_deleted(
+def test_detach_removes_the_policy_from_its_sessions_and_deletes_it(
     api: ApiClient, owner: User, policy: TrustPolicy, tokens: TokenPair
 ) -> None:
     session, other = session_with(policy), session_with(policy_of(owner, 1))
@@ -243,7 +242,7 @@ def test_with_detach_the_sessions_lose_it_and_it_is_deleted(
     assert events("deleted") == [(str(owner.pk), str(policy.pk), {"detached_sessions": 1})]
 
 
-def test_with_detach_and_a_stale_tag_nothing_happens(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_detach_with_a_stale_tag_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     session = session_with(policy)
     response = api.send(
         "delete", f"{at(policy)}?detach=true", token=tokens.access, headers={"If-Match": '"another"'}
@@ -253,7 +252,7 @@ def test_with_detach_and_a_stale_tag_nothing_happens(api: ApiClient, policy: Tru
     assert session.trust_policy_id == policy.pk
 
 
-def test_a_session_whose_deletion_has_begun_holds_no_policy(policy: TrustPolicy) -> None:
+def test_a_half_deleted_session_does_not_keep_its_policy_in_use(policy: TrustPolicy) -> None:
     session = session_with(policy, deleted_at=policy.created_at)
     assert outcome_of_deletion(policy) == ""
     session.refresh_from_db()
@@ -261,7 +260,7 @@ def test_a_session_whose_deletion_has_begun_holds_no_policy(policy: TrustPolicy)
 
 
 @pytest.mark.parametrize("detach", [False, True])
-def test_a_policy_that_a_session_takes_just_before_the_deletion_stays(
+def test_a_policy_assigned_just_before_its_deletion_stays(
     policy: TrustPolicy, monkeypatch: pytest.MonkeyPatch, detach: bool
 ) -> None:
     detach_sessions = policies.detach_sessions
@@ -274,9 +273,7 @@ def test_a_policy_that_a_session_takes_just_before_the_deletion_stays(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("detach", [False, True])
-def test_sessions_that_take_the_policy_during_its_deletion_never_refer_to_nothing(
-    owner: User, policy: TrustPolicy, detach: bool
-) -> None:
+def test_sessions_never_refer_to_a_policy_deleted_meanwhile(owner: User, policy: TrustPolicy, detach: bool) -> None:
     def act(number: int) -> str:
         return take(owner, policy) if number else outcome_of_deletion(policy, detach=detach)
 
@@ -286,13 +283,13 @@ def test_sessions_that_take_the_policy_during_its_deletion_never_refer_to_nothin
 
 
 def take(owner: User, policy: TrustPolicy) -> str:
-    """Make a session with the policy as whoever makes one has to: see that it is there, and once more afterwards."""
+    """Create a session with the policy as the gateway does, which checks the policy before and afterwards."""
     rows = TrustPolicy.objects.filter(pk=policy.pk)
     if not rows.exists():
         return "unknown"
     try:
         session = Session.objects.create(user=owner, name="a session", trust_policy_id=policy.pk)
-    except IntegrityError:  # SQLite itself looks
+    except IntegrityError:  # SQLite checks the foreign key
         return "unknown"
     if not rows.exists():
         Session.objects.filter(pk=session.pk).update(trust_policy=None)

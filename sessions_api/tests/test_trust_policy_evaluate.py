@@ -1,4 +1,4 @@
-"""POST /trust/policies/{policy_id}/evaluate: what a policy says, by which rule and why."""
+"""POST /trust/policies/{policy_id}/evaluate: the decision of a policy, its rule and its reason."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ QUESTION = {"action": "session.view", "context": {"user": {"age": 18}}}
 
 @pytest.fixture
 def policy(owner: User) -> TrustPolicy:
-    """A policy of the owner's: those of age may view."""
+    """A policy of the owner that allows adults to view."""
     return policy_of(owner)
 
 
@@ -36,24 +36,26 @@ def test_the_answer_names_the_rule_and_the_reason(
     })  # fmt: skip
 
 
-def test_without_a_rule_that_matches_it_is_denied(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_an_action_is_denied_if_no_rule_matches(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     body = ask(api, policy, tokens.access, {"action": "session.delete", "context": {}}).json()
     assert body == {"decision": "deny", "rule_id": None, "reason": "No rule allows the action.", "evaluated": []}
 
 
-def test_what_cannot_be_decided_is_told(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_the_answer_reports_undecided_conditions(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     body = ask(api, policy, tokens.access, {"action": "session.view"}).json()
     assert (body["decision"], body["evaluated"]) == (
         "deny", [{"rule_id": "adults", "matched": False, "error": "user is missing"}],
     )  # fmt: skip
 
 
-def test_asking_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_evaluation_changes_nothing(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     ask(api, policy, tokens.access)
     assert TrustPolicy.objects.get().version == 1
 
 
-def test_staff_may_ask_and_others_may_not(api: ApiClient, policy: TrustPolicy, node_operator: User) -> None:
+def test_staff_may_evaluate_any_policy_but_other_users_may_not(
+    api: ApiClient, policy: TrustPolicy, node_operator: User
+) -> None:
     assert ask(api, policy, issue_tokens(make_user("admin", Role.ADMIN)).access).status_code == 200
     assert error_code(ask(api, policy, issue_tokens(node_operator).access)) == "4001"
 
@@ -68,19 +70,17 @@ MISFITS: list[tuple[dict[str, Any], dict[str, str]]] = [
 ]
 
 
-def test_a_question_that_does_not_fit_is_refused(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_an_invalid_question_is_refused(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     found = [problems(ask(api, policy, tokens.access, question)) for question, _ in MISFITS]
     assert found == [wrong for _, wrong in MISFITS]
 
 
-def test_a_context_may_have_sixteen_kibibytes_and_no_more(
-    api: ApiClient, policy: TrustPolicy, tokens: TokenPair
-) -> None:
+def test_a_context_has_at_most_sixteen_kibibytes(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     room = 16 * 1024 - len('{"a":""}')
     questions = [{"action": "a", "context": {"a": "x" * size}} for size in (room, room + 1)]
     assert [ask(api, policy, tokens.access, question).status_code for question in questions] == [200, 422]
 
 
-def test_a_context_that_is_too_deep_is_refused(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
+def test_a_context_nested_too_deep_is_refused(api: ApiClient, policy: TrustPolicy, tokens: TokenPair) -> None:
     deep = json.loads('{"a":' * 40 + "1" + "}" * 40)
     assert error_code(ask(api, policy, tokens.access, {"action": "a", "context": deep})) == "1009"

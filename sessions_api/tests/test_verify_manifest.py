@@ -1,4 +1,4 @@
-"""manage.py verify_manifest: root and proofs again, from the chunks that are there."""
+"""manage.py verify_manifest recomputes the root and the proofs from the recorded chunks."""
 
 import json
 import uuid
@@ -30,18 +30,18 @@ def verify(manifest: Manifest, *options: str) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def test_a_manifest_that_is_right_is_valid(manifest: Manifest) -> None:
+def test_a_correct_manifest_is_valid(manifest: Manifest) -> None:
     assert verify(manifest) == (0, f"valid: 5 chunks, root {manifest.merkle_root}\n")
 
 
-def test_what_was_found_is_among_the_events_of_the_manifest(manifest: Manifest) -> None:
+def test_the_result_is_in_the_audit_log(manifest: Manifest) -> None:
     verify(manifest)
     event = AuditEvent.objects.get(type="manifest.verified")
     assert (event.subject, event.actor, event.details["valid"]) == (str(manifest.pk), "manage.py", True)
 
 
 @pytest.mark.parametrize("damaged", ["0" * 64, "0" * 63, "", "no hash"])
-def test_a_chunk_that_was_changed_is_found_out(manifest: Manifest, damaged: str) -> None:
+def test_a_changed_chunk_is_detected(manifest: Manifest, damaged: str) -> None:
     Chunk.objects.filter(session=manifest.session, index=3).update(hash=damaged)
     status, printed = verify(manifest)
     assert (status, "INVALID" in printed, "instead of" in printed) == (1, True, True)
@@ -49,7 +49,7 @@ def test_a_chunk_that_was_changed_is_found_out(manifest: Manifest, damaged: str)
     assert manifest.validation_status == "invalid"
 
 
-def test_a_chunk_that_is_gone_or_was_added_is_found_out(manifest: Manifest) -> None:
+def test_a_missing_or_added_chunk_is_detected(manifest: Manifest) -> None:
     Chunk.objects.filter(session=manifest.session, index=2).delete()
     add_chunk(manifest.session, 5)
     status, printed = verify(manifest, "--json")
@@ -58,14 +58,14 @@ def test_a_chunk_that_is_gone_or_was_added_is_found_out(manifest: Manifest) -> N
     assert any("gaps" in problem for problem in found["problems"])
 
 
-def test_a_session_that_was_not_told_of_its_manifest_is_told(manifest: Manifest) -> None:
+def test_verification_links_a_session_without_its_manifest(manifest: Manifest) -> None:
     session = Session.objects.filter(pk=manifest.session_id)
-    session.update(manifest_id=None, merkle_root="")  # whoever made it was killed
+    session.update(manifest_id=None, merkle_root="")  # as if the creating worker had been killed
     assert verify(manifest)[0] == 0
     assert session.get().manifest_id == manifest.pk
 
 
-def test_what_is_mended_is_valid_again(manifest: Manifest) -> None:
+def test_a_repaired_manifest_is_valid_again(manifest: Manifest) -> None:
     Manifest.objects.filter(pk=manifest.pk).update(validation_status="invalid")
     assert json.loads(verify(manifest, "--json")[1])["valid"] is True
     manifest.refresh_from_db()
@@ -74,6 +74,6 @@ def test_what_is_mended_is_valid_again(manifest: Manifest) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", [str(uuid.UUID(int=7)), "nonsense"])
-def test_a_manifest_that_is_not_there_is_said_so(name: str) -> None:
+def test_an_unknown_manifest_is_an_error(name: str) -> None:
     with pytest.raises(CommandError, match="no manifest"):
         call_command("verify_manifest", name)

@@ -1,4 +1,4 @@
-"""What the tests of trust policies share."""
+"""Trust policies and their parts for tests."""
 
 from typing import Any
 
@@ -24,15 +24,14 @@ def session_with(policy: TrustPolicy, **fields: Any) -> Session:
 
 
 def at(policy: TrustPolicy) -> str:
-    """Return the policy's path."""
     return f"{PATH}/{policy.pk}"
 
 
 def problems(response: Any) -> dict[str, str]:
-    """Return which code each field was refused with."""
+    """Return the error code of each invalid field."""
     return {problem["field"]: problem["code"] for problem in response.json()["error"]["details"]["validation_errors"]}
 
 
 def events(kind: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return (actor, subject, details) of the audit events of the type."""
+    """Return (actor, subject, details) of the audit events of that kind."""
     return list(AuditEvent.objects.filter(type=f"trust_policy.{kind}").values_list("actor", "subject", "details"))

@@ -1,4 +1,4 @@
-"""A real gateway with a raw session-management cluster behind it, and sessions that nobody has used yet."""
+"""A real gateway with a raw session-management cluster behind it, and unused sessions for each test."""
 
 import contextlib
 import datetime
@@ -45,7 +45,7 @@ def sha256(body: bytes) -> str:
 
 
 def chunks(*pieces: bytes) -> bytes:
-    """Return the body in the chunked coding, with its end."""
+    """Return the complete body in chunked transfer coding."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
@@ -55,12 +55,12 @@ def created(visit: Visit) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """The rows of a gateway, read and written from outside; ids are UUIDs as text."""
+    """Reads and writes the rows of a gateway from outside; ids are UUIDs as text."""
 
     env: Mapping[str, str]
 
     def read(self, model: str, key: str, column: str) -> Any:
-        """Return a value of the row."""
+        """Return the value of a column in the row with that key."""
         with self.rows(model) as rows:
             if isinstance(rows, sqlite3.Connection):
                 text = f"SELECT {column} FROM sessions_api_{model} WHERE {model}_id = ?"  # of ours alone
@@ -68,7 +68,7 @@ class Store:
             return (rows.find_one({f"{model}_id": UUID(key).hex}) or {})[column]
 
     def write(self, model: str, key: str, column: str, value: Any) -> None:
-        """Change a value of the row."""
+        """Change the value of a column in the row with that key."""
         with self.rows(model) as rows:
             if isinstance(rows, sqlite3.Connection):
                 text = f"UPDATE sessions_api_{model} SET {column} = ? WHERE {model}_id = ?"  # the same
@@ -78,7 +78,7 @@ class Store:
                 assert rows.update_one({f"{model}_id": UUID(key).hex}, {"$set": {column: value}}).matched_count == 1
 
     def end_leases(self, session: str) -> None:
-        """Let the leases of the session's uploads run out."""
+        """End the leases of the session's uploads."""
         with self.rows("chunk") as rows:
             past, key = datetime.datetime.now(datetime.UTC), UUID(session).hex
             if isinstance(rows, sqlite3.Connection):
@@ -100,7 +100,7 @@ class Store:
 
 @dataclass
 class Stage:
-    """The gateway, its cluster, the tokens of the cast, and the ids of sessions by their kind."""
+    """The gateway, its cluster, the tokens of several users, and the ids of unused sessions by their kind."""
 
     gateway: Gateway
     cluster: RawCluster
@@ -108,7 +108,7 @@ class Stage:
     sessions: dict[str, list[str]]
 
     def session(self, kind: str = "plain") -> str:
-        """Return the id of an active session of the demo user that no test has used."""
+        """Return the id of an unused active session of the demo user."""
         return self.sessions[kind].pop()
 
     def connect(self, who: str = "demo") -> RawClient:
@@ -119,7 +119,7 @@ class Stage:
             return client.ask(method, path, *fields, body=body)
 
     def upload(self, session: str, index: object, body: bytes, *fields: str, who: str = "demo") -> Message:
-        """Upload a chunk with its length, or framed by the fields."""
+        """Upload a chunk with Content-Length, or with the framing that the fields name."""
         return self.ask("POST", f"/sessions/{session}/chunks", *place(index), *fields, who=who, body=body)
 
     def listed(self, session: str) -> list[tuple[int, int, str]]:
@@ -129,22 +129,21 @@ class Stage:
         return [(chunk["index"], chunk["size"], chunk["hash"]) for chunk in answer["chunks"]]
 
     def reserved(self, session: str) -> int:
-        """Return how many bytes of the session are taken."""
+        """Return the session's reserved bytes."""
         return int(self.store.read("session", session, "reserved_bytes"))
 
     @property
     def store(self) -> "Store":
-        """The gateway's database."""
         return Store(self.gateway.env)
 
 
 def place(index: object) -> list[str]:
-    """Return the fields of an upload."""
+    """Return the header fields of an upload to the index."""
     return [OCTETS, f"X-Chunk-Index: {index}"]
 
 
 def outcome(answer: Message) -> str:
-    """Return the code of an error of the gateway's, else the status."""
+    """Return the code of an error from the gateway, otherwise the status."""
     return answer.code if answer.status >= 400 else str(answer.status)
 
 
@@ -171,7 +170,7 @@ def whole_chunk_stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(whole_chunk_stage: Stage) -> Stage:
-    """The gateway and its cluster, which has forgotten the last test and accepts every chunk."""
+    """The gateway and its cluster, which is reset and accepts every chunk."""
     whole_chunk_stage.cluster.forget()
     whole_chunk_stage.cluster.behaviour = created
     return whole_chunk_stage

@@ -1,4 +1,4 @@
-"""GET /sessions/{session_id}/chunks and .../{chunk_id}: to the owner and to staff, without reading all rows."""
+"""GET /sessions/{session_id}/chunks and .../{chunk_id}, for the owner and staff, without reading all rows."""
 
 import datetime
 import re
@@ -39,7 +39,7 @@ def test_chunks_are_listed_by_their_index(api: ApiClient, session: Session, toke
 
 
 @pytest.mark.parametrize("query", ["sort=size", "page=0", "limit=101"])
-def test_a_list_that_is_not_offered_is_refused(api: ApiClient, session: Session, tokens: TokenPair, query: str) -> None:
+def test_an_unsupported_list_query_is_refused(api: ApiClient, session: Session, tokens: TokenPair, query: str) -> None:
     response = api.send("get", f"/sessions/{session.pk}/chunks?{query}", token=tokens.access)
     assert response.status_code == 422
 
@@ -56,7 +56,7 @@ def test_a_chunk_has_a_tag(api: ApiClient, session: Session, tokens: TokenPair) 
 
 
 @pytest.mark.parametrize("of", ["upload", "other session", "nobody"])
-def test_what_is_no_recorded_chunk_of_the_session_is_not_there(
+def test_only_recorded_chunks_of_the_session_are_found(
     api: ApiClient, session: Session, owner: User, tokens: TokenPair, of: str
 ) -> None:
     other = Session.objects.create(user=owner, name="another")
@@ -65,7 +65,7 @@ def test_what_is_no_recorded_chunk_of_the_session_is_not_there(
     assert error_code(api.send("get", f"/sessions/{session.pk}/chunks/{keys[of]}", token=tokens.access)) == "4001"
 
 
-def test_others_find_nothing_and_staff_reads(
+def test_staff_may_read_chunks_and_other_users_find_none(
     api: ApiClient, session: Session, node_operator: User, super_admin: User
 ) -> None:
     chunk = Chunk.objects.get(session=session, index=0)
@@ -75,13 +75,11 @@ def test_others_find_nothing_and_staff_reads(
 
 
 @pytest.mark.parametrize("path", ["/sessions/1/chunks", "/sessions/1/chunks/0b54c3de-9a3f-4f0e-8f5e-9d3d2c1c7a10"])
-def test_what_is_no_uuid_is_told_so(api: ApiClient, tokens: TokenPair, path: str) -> None:
+def test_an_invalid_uuid_is_reported(api: ApiClient, tokens: TokenPair, path: str) -> None:
     assert error_code(api.send("get", path, token=tokens.access)) == "1005"
 
 
-def test_neither_list_nor_facts_scan_a_table_or_join_another(
-    api: ApiClient, session: Session, tokens: TokenPair
-) -> None:
+def test_reading_chunks_scans_no_table_and_joins_none(api: ApiClient, session: Session, tokens: TokenPair) -> None:
     chunk = Chunk.objects.get(session=session, index=0)
     with CaptureQueriesContext(connection) as queries:
         for path in (f"/sessions/{session.pk}/chunks", f"/sessions/{session.pk}/chunks/{chunk.pk}"):
@@ -101,7 +99,7 @@ def sqlite_plan(text: str) -> list[str]:
 
 
 def mongodb_plan(text: str) -> list[str]:
-    """Return the stages of the plan for a statement as the queries are noted: db.collection.aggregate([...])."""
+    """Return the stages of the plan for a captured statement, which reads db.collection.aggregate([...])."""
     match = re.fullmatch(r"db\.(\w+)\.aggregate\((.*)\)", text)
     assert match
     pipeline = eval(match[2], {"SON": SON, "Chunk": Chunk, "datetime": datetime})  # our own statement

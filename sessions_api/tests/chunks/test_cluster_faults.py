@@ -1,4 +1,4 @@
-"""Uploads whose cluster or client fails: nothing is recorded that was not accepted, and a retry repairs."""
+"""Uploads whose cluster or client fails: only accepted chunks are recorded, and a retry repairs the rest."""
 
 import contextlib
 import threading
@@ -28,7 +28,7 @@ FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 4\r\nX-Disk: 1\r\n
         (saying_and_closing(b"nonsense\r\n\r\n"), 502),
     ],
 )
-def test_what_is_not_accepted_is_not_recorded_and_a_retry_is(stage: Stage, behaviour: Behaviour, status: int) -> None:
+def test_a_failed_chunk_is_not_recorded_and_its_retry_is(stage: Stage, behaviour: Behaviour, status: int) -> None:
     session = stage.session()
     stage.cluster.behaviour = behaviour
     assert stage.upload(session, 0, BODY).status == status
@@ -39,13 +39,13 @@ def test_what_is_not_accepted_is_not_recorded_and_a_retry_is(stage: Stage, behav
     assert stage.reserved(session) == len(BODY)
 
 
-def test_the_clusters_own_refusal_is_relayed_as_it_is(stage: Stage) -> None:
+def test_a_refusal_by_the_cluster_is_relayed_unchanged(stage: Stage) -> None:
     stage.cluster.behaviour = saying(FULL)
     answer = stage.upload(stage.session(), 0, BODY)
     assert (answer.status, answer.body, answer.all("x-disk"), answer.all("allow")) == (507, b"full", ["1"], [])
 
 
-def test_an_answer_that_comes_before_the_chunk_is_there_records_nothing(stage: Stage) -> None:
+def test_an_answer_before_the_end_of_the_chunk_records_nothing(stage: Stage) -> None:
     def hasty(visit: Visit) -> None:
         visit.send(CREATED)
         visit.reset()
@@ -65,7 +65,7 @@ def test_an_answer_that_comes_before_the_chunk_is_there_records_nothing(stage: S
     ],
     ids=["cut", "other JSON", "long"],
 )
-def test_an_accepted_chunk_is_recorded_whatever_the_rest_of_the_answer_is(stage: Stage, rest: bytes) -> None:
+def test_an_accepted_chunk_is_recorded_even_if_the_answer_is_broken(stage: Stage, rest: bytes) -> None:
     stage.cluster.behaviour = saying_and_closing(b"HTTP/1.1 201 Created\r\n" + rest)
     session = stage.session()
     assert stage.upload(session, 0, BODY).status == 201
@@ -73,7 +73,7 @@ def test_an_accepted_chunk_is_recorded_whatever_the_rest_of_the_answer_is(stage:
 
 
 def retried(stage: Stage, session: str, body: bytes) -> Message:
-    """Upload index 0 until the one before is no longer under way."""
+    """Upload index 0, again and again until the previous upload has ended."""
     deadline = time.monotonic() + 8
     while (answer := stage.upload(session, 0, body)).status == 409:
         assert answer.code == "4003"
@@ -83,13 +83,13 @@ def retried(stage: Stage, session: str, body: bytes) -> Message:
 
 
 def has_come(stage: Stage, session: str) -> None:
-    """Wait until the cluster has the head of an upload to the session."""
+    """Wait until the cluster has received the head of an upload to the session."""
     wait_until(lambda: any(session in visit.request.start for visit in stage.cluster.visits), 8)
 
 
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_leaves_midway_may_come_back_at_once(stage: Stage, framed: bool, reset: bool) -> None:
+def test_a_client_that_disconnects_midway_may_retry_immediately(stage: Stage, framed: bool, reset: bool) -> None:
     session = stage.session("small")
     with stage.connect() as client:
         framing = f"Content-Length: {len(BODY)}" if framed else CHUNKED
@@ -100,17 +100,17 @@ def test_a_client_that_leaves_midway_may_come_back_at_once(stage: Stage, framed:
     wait_until(lambda: len(stage.cluster.broken) == 1)
     assert retried(stage, session, BODY).status == 201
     assert stage.cluster.request.body == BODY
-    # Its bytes come back beside the retry, or are found when they are needed.
+    # The first upload returns its bytes during the retry, or a later recount finds them.
     assert stage.upload(session, 1, bytes(MIB - len(BODY))).status == 201
     assert stage.reserved(session) == MIB
 
 
-def test_a_chunk_whose_client_leaves_after_its_last_byte_is_recorded(stage: Stage) -> None:
+def test_a_chunk_is_recorded_if_its_client_disconnects_after_the_last_byte(stage: Stage) -> None:
     session, left = stage.session(), threading.Event()
 
     def slow(visit: Visit) -> None:
         left.wait(5)
-        time.sleep(0.3)  # longer than a client may leave unnoticed
+        time.sleep(0.3)  # longer than a disconnect can stay unnoticed
         created(visit)
 
     stage.cluster.behaviour = slow
@@ -124,7 +124,7 @@ def test_a_chunk_whose_client_leaves_after_its_last_byte_is_recorded(stage: Stag
     assert len(stage.cluster.requests) == 1
 
 
-def test_an_index_that_is_being_uploaded_is_told_so(stage: Stage) -> None:
+def test_a_second_upload_of_an_index_is_refused_while_the_first_is_in_progress(stage: Stage) -> None:
     session, go_on = stage.session(), threading.Event()
 
     def waits(visit: Visit) -> None:
@@ -144,7 +144,7 @@ def test_an_index_that_is_being_uploaded_is_told_so(stage: Stage) -> None:
         assert client.read_answer().status == 201
 
 
-def test_a_refused_body_leaves_the_connection_as_it_was(stage: Stage) -> None:
+def test_a_refused_body_leaves_the_connection_usable(stage: Stage) -> None:
     session = stage.session()
     with stage.connect() as client:
         told = f"X-Chunk-SHA256: {sha256(b'other')}"

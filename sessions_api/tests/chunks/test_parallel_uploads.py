@@ -1,4 +1,4 @@
-"""Many uploads at once on two workers, and workers that are killed: each chunk counts once, no limit is exceeded."""
+"""Many concurrent uploads on two workers that may be killed: each chunk counts once and no limit is exceeded."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def request_of(stage: Stage, session: str, index: int, body: bytes) -> bytes:
 
 
 def upload_all(stage: Stage, requests: list[bytes]) -> list[Message]:
-    """Send the requests at once, each on a connection of its own, the workers taking turns; return the answers."""
+    """Send the requests concurrently, each on its own connection, to alternating workers; return the answers."""
     with connections(stage.gateway, len(requests)) as opened:
 
         def send(number: int) -> Message:
@@ -44,14 +44,14 @@ def found(answers: list[Message]) -> dict[str, int]:
     return counts
 
 
-def test_of_many_at_once_exactly_as_many_are_recorded_as_fit(stage: Stage) -> None:
+def test_of_many_concurrent_uploads_exactly_as_many_are_recorded_as_fit(stage: Stage) -> None:
     session = stage.session("small")
     answers = upload_all(stage, [request_of(stage, session, index, bytes(PIECE)) for index in range(COUNT)])
     assert found(answers) == {"201": 16, "4005": 16}
     assert sum(size for _, size, _ in stage.listed(session)) == stage.reserved(session) == MIB
 
 
-def test_of_many_at_once_of_one_content_one_is_recorded(stage: Stage) -> None:
+def test_concurrent_uploads_of_the_same_content_are_recorded_once(stage: Stage) -> None:
     session = stage.session()
     answers = upload_all(stage, [request_of(stage, session, 5, bytes(PIECE))] * COUNT)
     counts = found(answers)
@@ -62,7 +62,7 @@ def test_of_many_at_once_of_one_content_one_is_recorded(stage: Stage) -> None:
     assert stage.reserved(session) == PIECE
 
 
-def test_of_many_at_once_of_different_contents_one_is_recorded(stage: Stage) -> None:
+def test_one_of_several_concurrent_uploads_with_different_content_is_recorded(stage: Stage) -> None:
     session = stage.session()
     answers = upload_all(stage, [request_of(stage, session, 5, bytes([number]) * PIECE) for number in range(COUNT)])
     counts = found(answers)
@@ -74,7 +74,9 @@ def test_of_many_at_once_of_different_contents_one_is_recorded(stage: Stage) -> 
 
 
 def settled(stage: Stage, session: str, index: int, body: bytes, *, seconds: float = 30) -> Message:
-    """Upload until it is not under way any more, as a client does that was told when to come again, for so long."""
+    """Upload again until no other upload of the index is in progress, as a client that obeys Retry-After; give up after
+    `seconds`.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -87,7 +89,7 @@ def settled(stage: Stage, session: str, index: int, body: bytes, *, seconds: flo
         time.sleep(0.2)
 
 
-def test_a_retry_repairs_what_killed_workers_left(stage: Stage) -> None:
+def test_a_retry_repairs_what_killed_workers_left_behind(stage: Stage) -> None:
     session, go_on, bodies = stage.session("small"), threading.Event(), [bytes([n]) * PIECE for n in range(16)]
 
     def half_wait(visit: Visit) -> None:

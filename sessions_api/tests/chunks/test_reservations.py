@@ -1,4 +1,4 @@
-"""Room in a session: never less reserved than is held, whatever happens between two statements."""
+"""Reservations: never less than the chunks use, whatever happens between two statements."""
 
 import uuid
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def session(owner: User) -> Session:
 
 
 def row(session: Session, size: int, *, index: int = 0, seconds: float = 60) -> Chunk:
-    """Return the row of an upload whose lease ends in so many seconds."""
+    """Return the row of an upload whose lease ends in `seconds`."""
     until = timezone.now() + timedelta(seconds=seconds)
     return Chunk.objects.create(session=session, index=index, size=size, upload=uuid.uuid4().hex, lease_until=until)
 
@@ -53,33 +53,33 @@ def test_nothing_is_reserved_over_the_limit(session: Session) -> None:
     assert reserved(session) == MIB - 9
 
 
-def test_what_room_there_is_may_do(session: Session) -> None:
+def test_the_remaining_space_is_reserved_if_it_is_enough(session: Session) -> None:
     held(session, MIB - 9)
     assert reserve(session.pk, size=1000, minimum=1, own_chunk_id=row(session, 1000, index=1).pk) == 9
     assert reserved(session) == MIB
 
 
 @pytest.mark.parametrize("fields", [{"status": "completed"}, {"status": "failed"}])
-def test_only_an_active_session_gives_room(session: Session, fields: dict[str, str]) -> None:
+def test_only_an_active_session_accepts_reservations(session: Session, fields: dict[str, str]) -> None:
     Session.objects.filter(pk=session.pk).update(**fields)
     with pytest.raises(WrongSessionState):
         held(session, 1)
 
 
-def test_a_deleted_session_is_not_there(session: Session) -> None:
+def test_a_deleted_session_is_not_found(session: Session) -> None:
     Session.objects.filter(pk=session.pk).update(deleted_at=timezone.now())
     with pytest.raises(NotFound):
         held(session, 1)
 
 
-def test_a_recount_finds_what_was_reserved_for_nothing(session: Session) -> None:
+def test_a_recount_finds_excess_reservations(session: Session) -> None:
     held(session, 10)
     Session.objects.filter(pk=session.pk).update(reserved_bytes=MIB)
     held(session, 20, index=1)
     assert reserved(session) == 30
 
 
-def test_a_recount_removes_uploads_that_nobody_goes_on_with(session: Session) -> None:
+def test_a_recount_removes_abandoned_uploads(session: Session) -> None:
     abandoned = held(session, MIB)
     Chunk.objects.filter(pk=abandoned.pk).update(lease_until=timezone.now())
     held(session, 20, index=1)
@@ -88,7 +88,7 @@ def test_a_recount_removes_uploads_that_nobody_goes_on_with(session: Session) ->
 
 
 def at_the_sum(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Let something happen once, right after a recount has added up the rows."""
+    """Call `act` once, right after a recount has added up the rows."""
     count = reservations.taken_by_others
 
     def counted(session_id: uuid.UUID, own: uuid.UUID) -> int:
@@ -100,18 +100,14 @@ def at_the_sum(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> No
     monkeypatch.setattr(reservations, "taken_by_others", counted)
 
 
-def test_a_recount_loses_no_reservation_that_is_made_meanwhile(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recount_loses_no_concurrent_reservation(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     Session.objects.filter(pk=session.pk).update(reserved_bytes=MIB - 10)
     at_the_sum(monkeypatch, lambda: held(session, 10, index=1))
     held(session, 20)
     assert reserved(session) == 30
 
 
-def test_a_recount_is_not_deceived_by_a_counter_that_is_as_it_was(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recount_notices_changes_that_restore_the_counter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     going = held(session, 10, index=2)
     Session.objects.filter(pk=session.pk).update(reserved_bytes=MIB - 5)
     gone = version_of(session.pk)
@@ -126,13 +122,13 @@ def test_a_recount_is_not_deceived_by_a_counter_that_is_as_it_was(
     assert reserved(session) == 30
 
 
-def test_bytes_are_given_back(session: Session) -> None:
+def test_bytes_are_returned(session: Session) -> None:
     held(session, 10)
     give_back(session.pk, size=10, version=version_of(session.pk))
     assert reserved(session) == 0
 
 
-def test_bytes_that_cannot_be_given_back_as_somebody_reserves_are_counted_anew(session: Session) -> None:
+def test_a_concurrent_reservation_turns_a_return_into_a_recount(session: Session) -> None:
     going = held(session, 10)
     version = version_of(session.pk)
     going.delete()
@@ -141,11 +137,11 @@ def test_bytes_that_cannot_be_given_back_as_somebody_reserves_are_counted_anew(s
     assert reserved(session) == 20
 
 
-def test_nothing_is_given_back_that_a_recount_has_left_out(session: Session) -> None:
+def test_bytes_that_a_recount_left_out_are_not_returned_again(session: Session) -> None:
     going, staying = held(session, 10), held(session, 20, index=1)
     version = version_of(session.pk)
     going.delete()
     Session.objects.filter(pk=session.pk).update(reserved_bytes=MIB)
-    held(session, 5, index=2)  # counts anew
+    held(session, 5, index=2)  # recounts
     give_back(session.pk, size=10, version=version)
     assert reserved(session) == staying.size + 5

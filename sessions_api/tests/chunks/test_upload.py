@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("db")
 BODY = b"x" * 300_000
 
 
-def test_a_chunk_is_recorded_and_its_facts_are_told(stage: Stage) -> None:
+def test_a_chunk_is_recorded_and_described(stage: Stage) -> None:
     session = stage.session()
     answer = stage.upload(session, 7, BODY)
     facts = answer.json()
@@ -36,13 +36,13 @@ def test_a_chunk_without_a_length_is_recorded_with_its_size(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
-def test_ten_mebibytes_are_the_most(stage: Stage, framed: bool) -> None:
+def test_a_chunk_has_at_most_ten_mebibytes(stage: Stage, framed: bool) -> None:
     body = bytes(10 * MIB)
     fields, framing = ((), body) if framed else ((CHUNKED,), chunks(body))
     assert stage.upload(stage.session(), 0, framing, *fields).json()["size"] == 10 * MIB
 
 
-def test_the_announced_hash_may_be_in_any_case(stage: Stage) -> None:
+def test_the_expected_hash_may_be_in_upper_case(stage: Stage) -> None:
     answer = stage.upload(stage.session(), 0, BODY, f"X-Chunk-SHA256: {sha256(BODY).upper()}")
     assert (answer.status, answer.json()["hash"]) == (201, sha256(BODY))
 
@@ -66,7 +66,7 @@ def test_the_announced_hash_may_be_in_any_case(stage: Stage) -> None:
         ([OCTETS, "X-Chunk-SHA256: abc"], 422, "1001"),
     ],
 )
-def test_what_is_wrong_with_the_fields_is_told_and_no_cluster_asked(
+def test_invalid_header_fields_are_reported_and_no_cluster_is_asked(
     stage: Stage, fields: list[str], status: int, code: str
 ) -> None:
     answer = stage.ask("POST", f"/sessions/{stage.sessions['plain'][0]}/chunks", *fields, body=b"x")
@@ -74,7 +74,7 @@ def test_what_is_wrong_with_the_fields_is_told_and_no_cluster_asked(
     assert stage.cluster.requests + stage.cluster.broken == []
 
 
-def test_other_names_of_the_type_are_accepted(stage: Stage) -> None:
+def test_variants_of_the_media_type_are_accepted(stage: Stage) -> None:
     path, kind = f"/sessions/{stage.session()}/chunks", "Content-Type: Application/Octet-Stream; x=y"
     assert stage.ask("POST", path, kind, "X-Chunk-Index: 1000000", body=b"x").status == 201
 
@@ -82,12 +82,10 @@ def test_other_names_of_the_type_are_accepted(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "code"), [("unknown", 404, "4001"), ("others", 404, "4001"), ("completed", 409, "4007")]
 )
-def test_a_session_that_takes_no_chunk_of_the_caller_is_told_apart(
-    *, stage: Stage, kind: str, status: int, code: str
-) -> None:
+def test_each_reason_to_refuse_a_chunk_has_its_own_error(*, stage: Stage, kind: str, status: int, code: str) -> None:
     session = stage.sessions[kind][0] if kind in stage.sessions else str(uuid.uuid4())
     with stage.connect() as client:
-        # Only the head: it is refused before a byte of the body is there.
+        # Send only the head: it is refused before the first byte of the body.
         client.send(client.head("POST", f"/sessions/{session}/chunks", *place(0), "Content-Length: 1000"))
         answer = client.read_answer()
     assert (answer.status, answer.code) == (status, code)
@@ -98,7 +96,7 @@ def test_staff_may_not_upload_for_others(stage: Stage) -> None:
     assert stage.upload(stage.sessions["plain"][0], 0, b"x", who="admin").code == "4001"
 
 
-def test_what_is_no_uuid_is_no_session(stage: Stage) -> None:
+def test_an_invalid_session_id_is_refused(stage: Stage) -> None:
     assert stage.upload("mine", 0, b"x").code == "1005"
 
 
@@ -113,7 +111,7 @@ def test_an_empty_chunk_is_refused_before_the_cluster_is_asked(
     assert stage.upload(session, 0, b"x").status == 201
 
 
-def test_an_announced_length_over_the_limit_is_refused_at_once(stage: Stage) -> None:
+def test_a_length_over_the_limit_is_refused_before_the_body(stage: Stage) -> None:
     with stage.connect() as client:
         path = f"/sessions/{stage.sessions['plain'][0]}/chunks"
         client.send(client.head("POST", path, *place(0), f"Content-Length: {10 * MIB + 1}"))
@@ -124,9 +122,7 @@ def test_an_announced_length_over_the_limit_is_refused_at_once(stage: Stage) -> 
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_client_that_sends_all_before_it_reads_learns_that_its_chunk_is_too_large(
-    stage: Stage, in_chunks: bool
-) -> None:
+def test_a_client_that_reads_after_sending_all_gets_413_for_a_large_chunk(stage: Stage, in_chunks: bool) -> None:
     body = bytes(11 * MIB)
     upload = urllib.request.Request(
         f"{stage.gateway.url}/sessions/{stage.session()}/chunks",
@@ -143,17 +139,17 @@ def test_a_client_that_sends_all_before_it_reads_learns_that_its_chunk_is_too_la
     refusal.value.close()
 
 
-def test_a_body_without_a_length_is_refused_once_it_is_over_the_limit(stage: Stage) -> None:
+def test_a_body_without_a_length_is_refused_once_it_exceeds_the_limit(stage: Stage) -> None:
     session = stage.session()
     with stage.connect() as client:
         client.send(client.head("POST", f"/sessions/{session}/chunks", *place(0), CHUNKED))
         client.send(chunks(*[b"x" * MIB] * 10, bytes(200_000))[: -len(b"0\r\n\r\n")])
         assert client.read_answer().code == "4006"
-    nothing_came_of_it(stage, session)
+    assert_not_uploaded(stage, session)
 
 
-def nothing_came_of_it(stage: Stage, session: str) -> None:
-    """Check that the cluster has no whole request, nothing is kept, and the index is free."""
+def assert_not_uploaded(stage: Stage, session: str) -> None:
+    """Check that the cluster has no complete request, nothing is recorded, and the index is free."""
     wait_until(lambda: len(stage.cluster.broken) == 1)
     assert stage.cluster.requests == []
     assert stage.listed(session) == []
@@ -163,23 +159,21 @@ def nothing_came_of_it(stage: Stage, session: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 1000, 300_000])
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
-def test_a_body_that_is_not_what_its_hash_says_is_never_whole_at_the_cluster(
-    stage: Stage, framed: bool, size: int
-) -> None:
+def test_a_body_with_a_wrong_hash_never_reaches_the_cluster_completely(stage: Stage, framed: bool, size: int) -> None:
     session, body, told = stage.session(), b"x" * size, f"X-Chunk-SHA256: {sha256(b'other')}"
     fields, framing = ((), body) if framed else ((CHUNKED,), chunks(body))
     answer = stage.upload(session, 0, framing, told, *fields)
     assert (answer.status, answer.code) == (422, "1003")
     (problem,) = answer.json()["error"]["details"]["validation_errors"]
     assert problem["field"] == "X-Chunk-SHA256"
-    nothing_came_of_it(stage, session)
+    assert_not_uploaded(stage, session)
 
 
 # The same index again.
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_the_same_chunk_again_is_answered_and_counted_once(stage: Stage, announced: bool) -> None:
+def test_a_repeated_chunk_is_answered_again_but_counted_once(stage: Stage, announced: bool) -> None:
     session, fields = stage.session(), [f"X-Chunk-SHA256: {sha256(BODY)}"] * announced
     first, again = stage.upload(session, 3, BODY, *fields), stage.upload(session, 3, BODY, *fields)
     assert (first.status, again.status) == (201, 200)
@@ -189,7 +183,7 @@ def test_the_same_chunk_again_is_answered_and_counted_once(stage: Stage, announc
     assert stage.reserved(session) == len(BODY)
 
 
-def test_the_same_chunk_again_is_answered_when_the_session_is_over_too(stage: Stage) -> None:
+def test_a_repeated_chunk_is_answered_after_the_end_of_the_session(stage: Stage) -> None:
     session, first = stage.session(), b"the answer to this was lost"
     recorded = stage.upload(session, 0, first)
     end = ("PATCH", f"/sessions/{session}", "Content-Type: application/json")
@@ -202,7 +196,7 @@ def test_the_same_chunk_again_is_answered_when_the_session_is_over_too(stage: St
     assert len(stage.cluster.requests) == 1
 
 
-def test_an_announced_repeat_need_not_send_its_body(stage: Stage) -> None:
+def test_a_repeat_with_a_hash_needs_no_body(stage: Stage) -> None:
     session, announced = stage.session(), f"X-Chunk-SHA256: {sha256(b'abc')}"
     assert stage.upload(session, 0, b"abc").status == 201
     with stage.connect() as client:
@@ -213,7 +207,7 @@ def test_an_announced_repeat_need_not_send_its_body(stage: Stage) -> None:
 
 @pytest.mark.parametrize("fields", [[], [f"X-Chunk-SHA256: {sha256(b'other')}"]], ids=["read", "announced"])
 @pytest.mark.parametrize("body", [b"other", b"longer than that"])
-def test_another_content_of_an_index_is_refused(stage: Stage, fields: list[str], body: bytes) -> None:
+def test_different_content_for_an_index_is_refused(stage: Stage, fields: list[str], body: bytes) -> None:
     session = stage.session()
     stage.upload(session, 0, b"first")
     answer = stage.upload(session, 0, body, *fields)
@@ -221,16 +215,16 @@ def test_another_content_of_an_index_is_refused(stage: Stage, fields: list[str],
     assert stage.listed(session) == [(0, 5, sha256(b"first"))]
 
 
-def test_a_hash_that_cannot_be_that_of_the_body_is_not_believed(stage: Stage) -> None:
+def test_a_hash_is_not_trusted_if_the_length_differs(stage: Stage) -> None:
     session = stage.session()
     stage.upload(session, 0, b"first")
     assert stage.upload(session, 0, b"longer", f"X-Chunk-SHA256: {sha256(b'first')}").code == "4002"
 
 
-# Room.
+# Space in the session.
 
 
-def test_a_full_session_says_how_much_room_there_is(stage: Stage) -> None:
+def test_the_error_of_a_full_session_has_the_remaining_bytes(stage: Stage) -> None:
     session = stage.session("small")
     assert stage.upload(session, 0, bytes(MIB - 10)).status == 201
     answer = stage.upload(session, 1, bytes(11))
@@ -240,7 +234,7 @@ def test_a_full_session_says_how_much_room_there_is(stage: Stage) -> None:
     assert stage.reserved(session) == MIB
 
 
-def test_the_last_room_takes_a_chunk_without_a_length_that_fits(stage: Stage) -> None:
+def test_a_chunk_without_a_length_may_fill_the_remaining_space(stage: Stage) -> None:
     session = stage.session("small")
     assert stage.upload(session, 0, chunks(bytes(MIB - 10)), CHUNKED).status == 201
     assert stage.upload(session, 1, chunks(bytes(11)), CHUNKED).code == "4005"
@@ -248,18 +242,18 @@ def test_the_last_room_takes_a_chunk_without_a_length_that_fits(stage: Stage) ->
     assert stage.reserved(session) == MIB
 
 
-def test_bytes_that_were_reserved_for_nothing_are_found_when_there_seems_to_be_no_room(stage: Stage) -> None:
+def test_excess_reservations_are_recounted_when_space_runs_out(stage: Stage) -> None:
     session = stage.session("small")
     stage.store.write("session", session, "reserved_bytes", MIB)
     assert stage.upload(session, 0, bytes(1000)).status == 201
     assert stage.reserved(session) == 1000
 
 
-# What the cluster answers with it.
+# The cluster's answer.
 
 
 @pytest.mark.parametrize(("padding", "noted"), [(0, "disk-1/0"), (70_000, "")], ids=["short", "too long to be read"])
-def test_where_the_cluster_keeps_a_chunk_is_noted(stage: Stage, padding: int, noted: str) -> None:
+def test_the_storage_path_of_the_cluster_is_recorded(stage: Stage, padding: int, noted: str) -> None:
     body = b'{"x": "%b", "storage_path": "disk-1/0"}' % (b"x" * padding)
     stage.cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     answer = stage.upload(stage.session(), 0, b"x")

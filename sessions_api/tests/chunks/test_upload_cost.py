@@ -1,4 +1,4 @@
-"""What an upload costs the database: four statements, and a repeat no more than three."""
+"""The number of database statements per upload: four, and at most three for a repeat."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,5 +45,5 @@ def test_an_upload_costs_four_statements_and_a_repeat_no_more_than_three(
 
     first, (status, repeat) = upload(), upload()
     assert (first, status) == ((201, 4), 200)
-    assert repeat <= 3  # a refused insert is not noted everywhere
+    assert repeat <= 3  # not every database's log has the refused insert
     assert cluster.request.body == b"abc"

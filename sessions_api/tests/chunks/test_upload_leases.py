@@ -1,4 +1,4 @@
-"""The lease on a chunk's row: renewed while the upload gets on, taken over once it has run out."""
+"""The lease on a chunk's row is renewed while the upload makes progress, and can be taken over once it has expired."""
 
 import time
 import uuid
@@ -34,7 +34,7 @@ def end_lease(upload: Upload) -> None:
 
 
 class Body:
-    """As much of a body as a record needs: it was read, and is whole."""
+    """The facts about a completely read body that recording needs."""
 
     size, length, expected_hash, hash = 3, 3, "", "ab" * 32
 
@@ -45,7 +45,7 @@ class Body:
 BODY: Any = Body()
 
 
-def test_an_index_that_is_being_uploaded_is_nobody_elses(session: Session) -> None:
+def test_an_index_in_use_refuses_another_upload(session: Session) -> None:
     begun(session)
     with pytest.raises(ChunkInProgress) as refused:
         begun(session)
@@ -53,7 +53,7 @@ def test_an_index_that_is_being_uploaded_is_nobody_elses(session: Session) -> No
     begun(session, index=1)
 
 
-def test_an_upload_whose_lease_has_run_out_is_taken_over_once(session: Session) -> None:
+def test_an_upload_with_an_expired_lease_is_taken_over_once(session: Session) -> None:
     first = begun(session)
     end_lease(first)
     second = begun(session)
@@ -62,7 +62,7 @@ def test_an_upload_whose_lease_has_run_out_is_taken_over_once(session: Session) 
         begun(session)
 
 
-def test_who_was_taken_over_sends_no_end_and_records_nothing(session: Session) -> None:
+def test_an_upload_that_was_taken_over_sends_no_end_and_records_nothing(session: Session) -> None:
     first = begun(session)
     end_lease(first)
     second = begun(session)
@@ -74,7 +74,7 @@ def test_who_was_taken_over_sends_no_end_and_records_nothing(session: Session) -
     assert second.row().count() == 1
 
 
-def test_who_was_taken_over_by_the_same_content_is_told_that_it_is_recorded(session: Session) -> None:
+def test_an_upload_taken_over_by_the_same_content_succeeds(session: Session) -> None:
     first = begun(session)
     end_lease(first)
     recorded = record_chunk(begun(session), BODY, "").chunk
@@ -83,7 +83,7 @@ def test_who_was_taken_over_by_the_same_content_is_told_that_it_is_recorded(sess
     assert accept_repeat(recorded, BODY).chunk == recorded
 
 
-def test_a_lease_that_nobody_took_is_renewed_when_it_matters(session: Session) -> None:
+def test_an_expired_lease_is_renewed_unless_it_was_taken_over(session: Session) -> None:
     upload = begun(session)
     end_lease(upload)
     upload.confirm_lease()
@@ -100,7 +100,7 @@ def test_leases_are_renewed_together(session: Session) -> None:
     assert all(upload.lease_safe_until > time.monotonic() + 9 for upload in uploads)
 
 
-def test_who_lost_one_of_them_is_not_sure_of_any(session: Session) -> None:
+def test_a_lost_lease_makes_all_leases_uncertain(session: Session) -> None:
     uploads = [begun(session, index) for index in range(2)]
     for upload in uploads:
         end_lease(upload)
@@ -110,7 +110,7 @@ def test_who_lost_one_of_them_is_not_sure_of_any(session: Session) -> None:
 
 
 @pytest.mark.parametrize(("silent", "renewed"), [(False, True), (True, False)])
-def test_only_what_gets_on_is_renewed(monkeypatch: pytest.MonkeyPatch, silent: bool, renewed: bool) -> None:
+def test_only_uploads_with_progress_are_renewed(monkeypatch: pytest.MonkeyPatch, silent: bool, renewed: bool) -> None:
     seen: list[Upload] = []
     lease_renewer = LeaseRenewer(every=0.01)
     monkeypatch.setattr(upload_leases, "renew", seen.extend)

@@ -1,4 +1,4 @@
-"""Uploads while Redis or the database is away (DESIGN, section 5; on SQLite)."""
+"""Uploads while Redis or the database is unavailable (on SQLite)."""
 
 import contextlib
 import sqlite3
@@ -35,14 +35,14 @@ def stage(whole_stage: Stage) -> Stage:
 
 @contextlib.contextmanager
 def locked(stage: Stage) -> Iterator[None]:
-    """Keep everybody from writing to the gateway's database."""
+    """Lock the gateway's database against all writers."""
     path = stage.gateway.env["SQLITE_PATH"]
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
 
 
-def test_without_a_database_no_cluster_is_asked(stage: Stage) -> None:
+def test_no_cluster_is_asked_without_a_database(stage: Stage) -> None:
     session = stage.session()
     with locked(stage):
         answer = stage.upload(session, 0, b"abc")
@@ -51,7 +51,7 @@ def test_without_a_database_no_cluster_is_asked(stage: Stage) -> None:
     assert stage.upload(session, 0, b"abc").status == 201
 
 
-def test_a_retry_repairs_what_the_database_has_missed(stage: Stage) -> None:
+def test_a_retry_repairs_what_a_database_outage_left(stage: Stage) -> None:
     session = stage.session()
     with contextlib.ExitStack() as lock:
 
@@ -65,7 +65,9 @@ def test_a_retry_repairs_what_the_database_has_missed(stage: Stage) -> None:
     assert stage.upload(session, 0, b"abc").code == "4003"
 
     def retry() -> int:
-        stage.store.end_leases(session)  # a renewal that has waited for the database may come after it
+        stage.store.end_leases(
+            session
+        )  # in the loop: a renewal that was waiting for the database may extend a lease again
         return stage.upload(session, 0, b"abc").status
 
     wait_until(lambda: retry() == 201)
@@ -73,7 +75,7 @@ def test_a_retry_repairs_what_the_database_has_missed(stage: Stage) -> None:
     assert len(stage.cluster.requests) == 2
 
 
-def test_without_redis_uploads_are_recorded_all_the_same(stage: Stage, redis: RedisServer) -> None:
+def test_uploads_are_recorded_without_redis(stage: Stage, redis: RedisServer) -> None:
     redis.process.terminate()
     redis.process.wait(10)
     session = stage.session()
