@@ -1,4 +1,4 @@
-"""`make run`: the gateway and everything that it needs, on this machine, until Ctrl-C.
+"""`make run`: runs the gateway and all its services on this machine until Ctrl-C.
 
 The environment wins over every default here: `MONGODB_URI=... make run` uses that database.
 """
@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from demo.children import ROOT, START_SECONDS, Failed, end_with_parent, free_port, running, wait_for_port
+from demo.exclusive import listening_port, locked_folder, parse_port
 from demo.launch import DemoClusters, running_clusters
-from demo.place import parse_port, taken_folder, taken_port
 from lucid_gateway.kernel.env import Environment
 
 BIN = Path(sys.executable).parent
@@ -30,7 +30,7 @@ MAILS_GO_TO_SMTP = "Mails, such as those with login codes, go to EMAIL_HOST."
 
 
 def kept_secrets(var: Path) -> dict[str, str]:
-    """Return the secrets of this checkout, made on the first start and kept for the next."""
+    """Return the secrets of this checkout, which the first start creates and stores."""
     path = var / "secrets.json"
     if not path.exists():
         made = {name: secrets.token_urlsafe(48) for name in ("SECRET_KEY", "JWT_SECRET_KEY")}
@@ -66,7 +66,7 @@ def manage(environment: dict[str, str], *arguments: str) -> str:
 
 
 def settings_for(var: Path, base: str, redis_url: str, clusters: DemoClusters) -> dict[str, str]:
-    """Return the gateway's environment: the embedded defaults, under whatever is set already."""
+    """Return the gateway's environment: the variables that are set, and defaults for the others."""
     defaults = {
         "ENVIRONMENT": "development",
         "SSL_ENABLED": "false",
@@ -85,7 +85,7 @@ def settings_for(var: Path, base: str, redis_url: str, clusters: DemoClusters) -
 
 
 def write_environment(var: Path, environment: dict[str, str]) -> None:
-    """Keep the settings in local.env, so that manage.py can be used beside the running gateway."""
+    """Write the settings to local.env, so that manage.py can be used beside the running gateway."""
     path = var / "local.env"
     path.touch(mode=0o600)
     names = sorted(environment.keys() & Environment.model_fields.keys())
@@ -95,7 +95,7 @@ def write_environment(var: Path, environment: dict[str, str]) -> None:
 def wait_until_healthy(base: str, gateway: "subprocess.Popen[bytes]") -> None:
     """Return when the gateway answers; raise Failed if it ends or takes too long.
 
-    The port is open from the first moment on: one request waits in its queue until a worker takes it.
+    The port accepts connections before the workers run, so a single request waits there until one answers.
     """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -111,15 +111,15 @@ def wait_until_healthy(base: str, gateway: "subprocess.Popen[bytes]") -> None:
 
 
 def admin_line(accounts: dict[str, str], local: str) -> str:
-    """Return how the admin logs in: with the password that was made for them, until they have one of their own."""
+    """Return how the admin logs in: with the generated password until they have set their own."""
     if password := accounts.get("admin_password"):
         return f"one-time password: {password}   (change it there)"
     forgotten = f"set -a; . {local}; set +a; .venv/bin/python manage.py changepassword {accounts['admin']}"
     return f"your own password\n                    (forgotten? {forgotten})"
 
 
-def welcome(var: Path, environment: dict[str, str], base: str, accounts: dict[str, str]) -> str:
-    """Return what to print: the addresses, how the admin logs in, and three lines to paste."""
+def welcome_text(var: Path, environment: dict[str, str], base: str, accounts: dict[str, str]) -> str:
+    """Return the text for the terminal: the addresses, how the admin logs in, and three commands to try."""
     token = accounts["user_access_token"]
     local = os.path.relpath(var / "local.env")
     return f"""
@@ -139,17 +139,16 @@ curl -si -H 'Authorization: Bearer {token}' '{base}/api/v1/chain/blocks?limit=1'
 
 
 def say(text: str) -> None:
-    """Tell the person who is waiting what is going on."""
     print(text, flush=True)
 
 
 def run(var: Path) -> int:
-    """Start everything, print the welcome, wait for the end."""
+    """Start everything, print how to use it, and wait for the gateway to end; return its exit status."""
     port = parse_port(os.environ.get("HTTP_PORT") or "8080")
     base = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(taken_port(port))
-        stack.enter_context(taken_folder(var))
+        listener = stack.enter_context(listening_port(port))
+        stack.enter_context(locked_folder(var))
         say("Starting Redis and the demo clusters ...")
         redis_url = stack.enter_context(running_redis(var, dict(os.environ)))
         environment = settings_for(var, base, redis_url, stack.enter_context(running_clusters()))
@@ -163,22 +162,22 @@ def run(var: Path) -> int:
         )
         listener.close()
         wait_until_healthy(base, gateway)
-        say(welcome(var, environment, base, accounts))
+        say(welcome_text(var, environment, base, accounts))
         return gateway.wait()
 
 
 def interrupted(*_: object) -> None:
-    """Turn a signal into what Ctrl-C does."""
+    """Handle a signal like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Return the exit status: 0 after Ctrl-C, 1 when something failed."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=ROOT / "var", help="where data and secrets are kept")
+    parser.add_argument("--folder", type=Path, default=ROOT / "var", help="folder for data and secrets")
     folder = parser.parse_args().folder.resolve()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # SIGINT, too: a shell that starts us in the background has it ignored.
+        # SIGINT, too: a shell ignores it for processes that it starts in the background.
         signal.signal(number, interrupted)
     if "MAKELEVEL" in os.environ:
         end_with_parent(signal.SIGTERM)  # the parent is make

@@ -1,4 +1,4 @@
-"""The blockchain core of the demo: reads the made-up chain and takes transactions into a bounded pool."""
+"""The blockchain core of the demo: serves the made-up chain and accepts transactions into a bounded pool."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ POOL_SIZE = 10_000
 
 
 class Pool:
-    """Transactions sent to this process, newest last; the oldest is dropped beyond 10,000."""
+    """Transactions sent to this process, newest last; beyond 10,000 the oldest is dropped."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._held: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def add(self, payload: dict[str, Any], sender: str | None) -> dict[str, Any]:
-        """Take a transaction; it is confirmed by the next block."""
+        """Accept a transaction; the next block confirms it."""
         seed = json.dumps([str(uuid4()), payload], sort_keys=True).encode()
         record = {
             "transaction_id": hashlib.sha256(seed).hexdigest(),
@@ -39,13 +39,12 @@ class Pool:
         return _with_status(record)
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """The transaction of that name, None when this process never took it."""
+        """The transaction with that name, None if this process never accepted it or has dropped it."""
         with self._lock:
             record = self._held.get(name)
         return record and _with_status(record)
 
     def newest_first(self) -> list[dict[str, Any]]:
-        """All that are held."""
         with self._lock:
             return [_with_status(record) for record in reversed(self._held.values())]
 

@@ -14,12 +14,12 @@ VALIDATORS = tuple(f"lucid-validator-{number:02d}" for number in range(1, 8))
 
 
 def current_height() -> int:
-    """Height of the newest block: one block each 10 seconds since genesis (height 0)."""
+    """Height of the newest block: one block every 10 seconds since genesis (height 0)."""
     return int(time.time() - GENESIS_SECONDS) // BLOCK_SECONDS
 
 
 def sealed(kind: str, number: int) -> str:
-    """A hash-like name (64 hex digits) of the `number`th thing of a kind; `unsealed` gets the number back."""
+    """A hash-like name (64 hex digits) for the `number`th object of a kind; `unsealed` returns the number again."""
     head = hashlib.sha256(f"{NETWORK}:{kind}:{number}".encode()).digest()[:24]
     return (head + (number ^ _mask(head)).to_bytes(8)).hex()
 
@@ -46,7 +46,7 @@ def block_hash(height: int) -> str:
 
 
 def find_block(name: str) -> int | None:
-    """Height of the block named by its height, its hash or `latest`; None when the chain has none such."""
+    """Height of the block named by its height, its hash or `latest`; None for an unknown block."""
     if name == "latest":
         return current_height()
     height = int(name) if name.isdecimal() and len(name) < 20 else unsealed("block", name)
@@ -88,7 +88,7 @@ def block(height: int) -> dict[str, Any]:
 
 
 def transaction(name: str) -> dict[str, Any] | None:
-    """The confirmed transaction of that name, None when no block holds it."""
+    """The confirmed transaction with that name, None if no block has it."""
     number = unsealed("transaction", name)
     if number is None or number // MOST_TRANSACTIONS > current_height():
         return None

@@ -19,11 +19,11 @@ PORTS = range(15_000, 32_000)
 
 
 class Failed(Exception):
-    """Something did not start; the text says what."""
+    """A service did not start; the text says which and why."""
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Ask the kernel to send this process the signal when its parent is gone, however it went (Linux, prctl(2))."""
+    """Ask the kernel to send this process the signal when its parent dies, for whatever reason (Linux, prctl(2))."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
@@ -35,7 +35,7 @@ def running(
     log: IO[bytes] | None = None,
     pass_fds: Collection[int] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a child in its own session, so that Ctrl-C reaches it through us alone; `log` gets its output."""
+    """Run a child in its own session, so that Ctrl-C reaches it only through this process; `log` gets its output."""
     process = subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=log, stderr=log, pass_fds=pass_fds, start_new_session=True,
         preexec_fn=lambda: end_with_parent(signal.SIGINT),  # noqa: PLW1509  # it makes one system call
@@ -47,7 +47,7 @@ def running(
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a child: politely first."""
+    """End a child with SIGTERM, and with SIGKILL if it has not ended after STOP_SECONDS."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -57,22 +57,22 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on; no other process that asks here gets it while this
-    one lives. The kernel gives none of these ports to connections (ip_local_port_range).
+    """Return a free port of the loopback address. No other caller of this function gets it while this process lives,
+    and the kernel does not use these ports for outgoing connections (ip_local_port_range).
     """
     for port in random.sample(PORTS, len(PORTS)):
         reservation = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), socket.socket() as probe:
             reservation.bind(f"\0lucid-port-{port}")
             probe.bind(("127.0.0.1", port))
-            reservation.detach()  # it stays open
+            reservation.detach()  # stays open until the process ends
             return port
         reservation.close()
     raise Failed("no port is free")
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", name: str = "") -> None:
-    """Return when something listens on the port; raise Failed if the process ends or takes too long."""
+    """Return when the process listens on the port; raise Failed if it ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

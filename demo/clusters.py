@@ -29,7 +29,7 @@ OPEN_FILES = 65_536
 
 
 class Handler(WSGIHandler):  # type: ignore[misc]  # gevent ships no types
-    """Adds what WSGI folds away: the header lines and the target as they were received."""
+    """Adds what WSGI leaves out: the header lines and the request target as received."""
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
@@ -39,7 +39,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # gevent ships no types
 
 
 class Server(WSGIServer):  # type: ignore[misc]  # gevent ships no types
-    """Sends headers and body without waiting for the client's acknowledgement in between."""
+    """Sends headers and body without waiting for an acknowledgement in between (TCP_NODELAY)."""
 
     def handle(self, sock: socket.socket, address: object) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -55,10 +55,10 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def start(addresses: dict[str, tuple[str, int]]) -> dict[str, Server]:
-    """Listen for each cluster named; raises OSError when an address is taken."""
+    """Start a server for each named cluster; raise OSError if an address is in use."""
     servers = {}
     for name, address in addresses.items():
-        known = {"SERVER_NAME": address[0]}  # spares a look-up of our own name
+        known = {"SERVER_NAME": address[0]}  # saves looking up the host's name
         servers[name] = Server(
             address, CLUSTERS[name](), backlog=BACKLOG, handler_class=Handler, log=None, environ=known
         )

@@ -1,4 +1,4 @@
-"""What a cluster can do to a gateway: be slow, fail, stream, hang up; and show what it received."""
+"""Routes that behave like a troubled cluster: slow, failing, streaming or hanging up; and one that echoes requests."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ def _slow(request: Request) -> Answer:
 
 
 def _fail(request: Request) -> Answer:
-    raise Problem(500, "LUCID_ERR_5001", "the demo cluster failed, as asked")
+    raise Problem(500, "LUCID_ERR_5001", "the demo cluster failed, as requested")
 
 
 def _status(request: Request, code: str) -> Answer:
@@ -50,7 +50,7 @@ def _status(request: Request, code: str) -> Answer:
 
 def _events(request: Request) -> Answer:
     if request.method == "HEAD":
-        raise Problem(405, "LUCID_ERR_4003", "an event stream has no length to tell")
+        raise Problem(405, "LUCID_ERR_4003", "an event stream has no length")
     count = int(request.number("count", default=5, low=0, high=MOST_EVENTS))
     interval = request.number("interval", default=1, low=0, high=LONGEST_SLEEP_SECONDS)
     headers = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"))
@@ -74,7 +74,7 @@ def _bytes(request: Request, size: str) -> Answer:
 
 
 def _reset(request: Request) -> Answer:
-    raise HangUp("the demo cluster hung up, as asked")
+    raise HangUp("the demo cluster hung up, as requested")
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""Starts the demo clusters in a process of their own, for tests, benchmarks and `make run`."""
+"""Starts the demo clusters in their own process, for tests, benchmarks and `make run`."""
 
 import json
 import os
@@ -16,7 +16,7 @@ STOP_SECONDS = 5
 
 @dataclass(frozen=True)
 class DemoClusters:
-    """Where the demo clusters listen: base URLs without a trailing slash."""
+    """The process id and the base URLs of the demo clusters, without a trailing slash."""
 
     pid: int
     blockchain_core: str
@@ -28,7 +28,7 @@ class DemoClusters:
 def running_clusters(
     *, blockchain_core: str = ANY_PORT, session_management: str = ANY_PORT, tron_payment: str = ANY_PORT
 ) -> Iterator[DemoClusters]:
-    """The demo clusters on the given `host:port`s, stopped at the end; RuntimeError if they do not start."""
+    """Run the demo clusters on the given `host:port`s until the block ends; raise RuntimeError if they do not start."""
     command = [
         *(sys.executable, "-m", "demo.clusters", "--parent-pid", str(os.getpid())),
         *("--blockchain-core", blockchain_core),

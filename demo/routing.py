@@ -1,4 +1,4 @@
-"""The little HTTP layer that the demo clusters share: request, answer, route table."""
+"""The small HTTP layer that the demo clusters share: request, answer, route table."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ READ_SIZE = 64 * 1024
 
 
 class Problem(Exception):
-    """An error answer: HTTP status, error code and a sentence for the reader."""
+    """An error answer: HTTP status, error code and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class Problem(Exception):
 
 
 class HangUp(ConnectionResetError):
-    """Ends the connection without an answer; the WSGI server takes it for a client that went away."""
+    """Closes the connection without an answer: the WSGI server treats it as a disconnected client."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ECONNRESET, why)
@@ -50,7 +50,6 @@ class Page:
     limit: int
 
     def cut(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The items of this page."""
         return items[(self.page - 1) * self.limit : self.page * self.limit]
 
     def summary(self, total: int) -> dict[str, int]:
@@ -60,8 +59,6 @@ class Page:
 
 @dataclass(frozen=True)
 class Request:
-    """What a handler sees of a request."""
-
     environ: WSGIEnvironment
 
     @property
@@ -77,7 +74,7 @@ class Request:
         return parse_qs(self.environ.get("QUERY_STRING", ""))
 
     def header(self, name: str) -> str | None:
-        """The value of one header, None when the client did not send it."""
+        """The value of a header, None if the client did not send it."""
         return self.environ.get("HTTP_" + name.upper().replace("-", "_"))
 
     def number(self, name: str, *, default: float, low: float, high: float) -> float:
@@ -92,7 +89,7 @@ class Request:
         return value
 
     def page(self) -> Page:
-        """The page that `page` and `limit` ask for: by default the first 20."""
+        """The page that `page` and `limit` request: by default the first 20 items."""
         return Page(
             page=int(self.number("page", default=1, low=1, high=10**9)),
             limit=int(self.number("limit", default=20, low=1, high=100)),
@@ -107,7 +104,7 @@ class Request:
             raise HangUp("the request body ended early") from error
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; raises `Problem` when it is none or larger than 1 MiB."""
+        """The body as a JSON object; raises `Problem` if it is anything else or larger than 1 MiB."""
         body = b""
         for piece in self.pieces():
             body += piece
@@ -124,14 +121,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers and body; a body that is not bytes is streamed as it comes."""
+    """Status, headers and body; a body that is not bytes is streamed."""
 
     status: int
     body: bytes | Iterable[bytes] = b""
     headers: tuple[tuple[str, str], ...] = ()
 
     def send(self, request: Request, start_response: StartResponse) -> Iterable[bytes]:
-        """Hand the answer to the WSGI server."""
+        """Start the response and return its body, as WSGI requires."""
         headers = list(self.headers)
         if isinstance(self.body, bytes) and self.status not in (204, 304):
             headers.append(("Content-Length", str(len(self.body))))
@@ -161,7 +158,7 @@ def rfc3339(epoch_seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Route:
-    """One row of a route table; `{name}` in the pattern is passed to the handler, method `*` is any."""
+    """One row of a route table. `{name}` in the pattern is passed to the handler; method `*` matches any method."""
 
     method: str
     pattern: str
@@ -173,12 +170,12 @@ class Route:
         object.__setattr__(self, "regex", re.compile(regex))
 
     def takes(self, method: str) -> bool:
-        """Whether this row answers `method`; GET rows also answer HEAD."""
+        """Whether this row handles `method`; GET rows also handle HEAD."""
         return self.method in ("*", method) or (self.method, method) == ("GET", "HEAD")
 
 
 class Cluster:
-    """A WSGI application over a route table. Answers `GET /health` by itself."""
+    """A WSGI application with a route table, to which it adds `GET /health`."""
 
     def __init__(self, service: str, routes: Iterable[Route]) -> None:
         self.service = service

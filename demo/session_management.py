@@ -1,4 +1,4 @@
-"""The session management cluster of the demo: measures chunks as they stream in, keeps only the facts."""
+"""The session management cluster of the demo: it hashes chunks as they stream in and stores only their metadata."""
 
 import hashlib
 import time
@@ -10,14 +10,14 @@ from demo.routing import Answer, Cluster, Invalid, NotFound, Request, Route, jso
 
 
 class ChunkShelf:
-    """Facts of the chunks of each session, by index; an index that comes again replaces what was there."""
+    """The metadata of each session's chunks by index; a repeated index replaces the earlier chunk."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._sessions: dict[str, dict[int, dict[str, Any]]] = {}
 
     def record(self, session_id: str, index: int | None, *, size: int, sha256: str) -> dict[str, Any]:
-        """Keep one chunk's facts; without an index it goes after the last one."""
+        """Store a chunk's metadata; without an index it goes after the last one."""
         with self._lock:
             chunks = self._sessions.setdefault(session_id, {})
             place = max(chunks, default=-1) + 1 if index is None else index
@@ -32,12 +32,11 @@ class ChunkShelf:
             return chunks[place]
 
     def chunks(self, session_id: str) -> list[dict[str, Any]]:
-        """A session's chunks in index order; none for a session never seen."""
+        """A session's chunks in index order; an empty list for an unknown session."""
         with self._lock:
             return [chunk for _, chunk in sorted(self._sessions.get(session_id, {}).items())]
 
     def drop(self, session_id: str) -> None:
-        """Forget a session."""
         with self._lock:
             self._sessions.pop(session_id, None)
 

@@ -14,16 +14,16 @@ def encode(key_hash: bytes) -> str:
 
 
 def new_address() -> str:
-    """A random address that nobody holds the key of."""
+    """A random address whose private key is unknown."""
     return encode(secrets.token_bytes(20))
 
 
 def is_address(text: object) -> bool:
-    """Whether a value is a TRON address with a right checksum."""
+    """Whether a value is a TRON address with a valid checksum."""
     if not isinstance(text, str) or len(text) != LENGTH:
         return False
     try:
         payload = base58.b58decode_check(text)
-    except ValueError:  # another letter, or a wrong checksum
+    except ValueError:  # a letter outside Base58, or a wrong checksum
         return False
     return len(payload) == 21 and payload.startswith(PREFIX)

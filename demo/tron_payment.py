@@ -1,4 +1,4 @@
-"""The TRON payment cluster of the demo: wallets and transfers, held in memory for each user."""
+"""The TRON payment cluster of the demo: each user's wallets and transfers, in memory."""
 
 import secrets
 import time
@@ -10,14 +10,14 @@ from uuid import uuid4
 from demo import tron_address
 from demo.routing import Answer, Cluster, Invalid, NotFound, Problem, Request, Route, json_answer, rfc3339
 
-GIFT_SUN = 100_000_000  # a new wallet holds 100 TRX; 1 TRX is 1,000,000 sun
+GIFT_SUN = 100_000_000  # a new wallet starts with 100 TRX; 1 TRX is 1,000,000 sun
 MOST_WALLETS = 100
 MOST_SUN = 10**17
 
 
 @dataclass
 class Wallet:
-    """One wallet; amounts are in sun."""
+    """A wallet; amounts are in sun."""
 
     owner: str
     name: str
@@ -28,38 +28,38 @@ class Wallet:
     created_at: str = field(default_factory=lambda: rfc3339(time.time()))
     transfers: list[dict[str, Any]] = field(default_factory=list)
 
-    def shown(self) -> dict[str, Any]:
-        """What a client sees of it."""
+    def as_json(self) -> dict[str, Any]:
+        """The fields that a client may see."""
         facts = asdict(self)
         del facts["owner"], facts["transfers"]
         return facts
 
 
 class WalletBook:
-    """Every wallet of every user. Each method is one step under a lock, and nothing in it waits."""
+    """The wallets of all users. Each method holds a lock, and none waits for anything while it does."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._wallets: dict[str, Wallet] = {}
 
     def open_wallet(self, *, owner: str, name: str) -> dict[str, Any]:
-        """A new wallet with 100 TRX in it; a user has at most 100 wallets."""
+        """Create a wallet with 100 TRX; raise 409 if the user already has 100 wallets."""
         with self._lock:
             if len(self._owned_by(owner)) >= MOST_WALLETS:
                 raise Problem(409, "LUCID_ERR_4003", f"a user has at most {MOST_WALLETS} wallets")
             wallet = Wallet(owner, name)
             self._wallets[wallet.wallet_id] = wallet
-            return wallet.shown()
+            return wallet.as_json()
 
     def wallets_of(self, owner: str) -> list[dict[str, Any]]:
         """A user's wallets, oldest first."""
         with self._lock:
-            return [wallet.shown() for wallet in self._owned_by(owner)]
+            return [wallet.as_json() for wallet in self._owned_by(owner)]
 
     def wallet(self, owner: str, wallet_id: str) -> dict[str, Any]:
-        """One wallet of a user; another user's is not found."""
+        """A wallet of the user; other users' wallets are not found."""
         with self._lock:
-            return self._find(owner, wallet_id).shown()
+            return self._find(owner, wallet_id).as_json()
 
     def transfers(self, owner: str, wallet_id: str) -> list[dict[str, Any]]:
         """A wallet's transfers, newest first."""
@@ -67,7 +67,7 @@ class WalletBook:
             return self._find(owner, wallet_id).transfers[::-1]
 
     def transfer(self, *, owner: str, wallet_id: str, to_address: str, amount_sun: int) -> dict[str, Any]:
-        """Move an amount to an address; raises 402 when the wallet does not hold that much."""
+        """Move an amount to an address; raise 402 if it exceeds the wallet's balance."""
         with self._lock:
             wallet = self._find(owner, wallet_id)
             if wallet.balance_sun < amount_sun:
@@ -105,7 +105,7 @@ class WalletBook:
 def _owner(request: Request) -> str:
     user = request.header("X-User-Id")
     if not user:
-        raise Problem(401, "LUCID_ERR_2001", "the gateway did not say who the user is")
+        raise Problem(401, "LUCID_ERR_2001", "the gateway did not send X-User-Id")
     return user
 
 

@@ -17,7 +17,7 @@ def test_the_height_follows_the_clock(chain: httpx.Client) -> None:
     assert abs(chain.get("/api/v1/chain/height").json()["height"] - expected) <= 1
 
 
-def test_a_block_names_the_hash_of_the_one_before_it(chain: httpx.Client) -> None:
+def test_a_block_has_the_hash_of_its_predecessor(chain: httpx.Client) -> None:
     before, after = (chain.get(f"/api/v1/blocks/{height}").json() for height in (41, 42))
     assert after["prev_hash"] == before["hash"]
     assert before["height"] == 41
@@ -35,7 +35,7 @@ def test_an_unknown_block_is_not_found(chain: httpx.Client, block_id: str) -> No
     assert answer.json()["error"]["code"] == "LUCID_ERR_4001"
 
 
-def test_the_newest_block_leads_the_list_and_pages_join(chain: httpx.Client) -> None:
+def test_the_list_starts_with_the_newest_block_and_its_pages_are_contiguous(chain: httpx.Client) -> None:
     first, second = (chain.get("/api/v1/blocks", params={"page": page, "limit": 3}).json() for page in (1, 2))
     heights = [block["height"] for block in first["blocks"] + second["blocks"]]
     assert first["pagination"]["limit"] == 3
@@ -44,7 +44,7 @@ def test_the_newest_block_leads_the_list_and_pages_join(chain: httpx.Client) -> 
 
 
 @pytest.mark.parametrize("query", ["page=0", "limit=101", "limit=x", "limit=nan"])
-def test_a_page_that_makes_no_sense_is_refused(chain: httpx.Client, query: str) -> None:
+def test_an_invalid_page_is_refused(chain: httpx.Client, query: str) -> None:
     assert chain.get(f"/api/v1/blocks?{query}").status_code == 422
 
 
@@ -64,7 +64,7 @@ def test_a_sent_transaction_can_be_read_again(chain: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"[]", 422), (b"{", 400), (b" " * 1_100_000, 413)])
-def test_a_transaction_that_is_no_json_object_is_refused(chain: httpx.Client, body: bytes, status: int) -> None:
+def test_a_transaction_must_be_a_json_object(chain: httpx.Client, body: bytes, status: int) -> None:
     assert chain.post("/api/v1/transactions", content=body).status_code == status
 
 
@@ -73,7 +73,7 @@ def test_an_unknown_transaction_is_not_found(chain: httpx.Client) -> None:
     assert [chain.get(f"/api/v1/transactions/{name}").status_code for name in unknown] == [404] * 3
 
 
-def test_the_merkle_root_is_that_of_the_leaves(chain: httpx.Client) -> None:
+def test_the_merkle_root_follows_from_the_leaves(chain: httpx.Client) -> None:
     tree = chain.get("/api/v1/merkle/1000").json()
     assert tree["merkle_root"] == merkle_root(tree["leaves"])
     assert tree["merkle_root"] == chain.get("/api/v1/blocks/1000").json()["merkle_root"]
@@ -82,11 +82,11 @@ def test_the_merkle_root_is_that_of_the_leaves(chain: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path", ["chain/status", "chain/network", "anchoring", "anchoring/status", "anchoring/s-1", "consensus"]
 )
-def test_the_other_readings_answer(chain: httpx.Client, path: str) -> None:
+def test_the_other_read_endpoints_answer(chain: httpx.Client, path: str) -> None:
     assert chain.get(f"/api/v1/{path}").status_code == 200
 
 
-def test_another_method_is_refused_and_told_what_is_allowed(chain: httpx.Client) -> None:
+def test_a_refused_method_gets_the_list_of_allowed_ones(chain: httpx.Client) -> None:
     answer = chain.delete("/api/v1/transactions")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
 
@@ -97,7 +97,7 @@ def test_head_answers_like_get_without_a_body(chain: httpx.Client) -> None:
     assert int(answer.headers["Content-Length"]) == len(chain.get("/api/v1/blocks/1").content)
 
 
-def test_a_sealed_name_gives_back_its_number_and_no_other_text_does() -> None:
+def test_only_a_sealed_name_returns_its_number() -> None:
     name = sealed("block", 7)
     assert unsealed("block", name) == 7
     assert unsealed("block", name[:-1] + ("0" if name[-1] != "0" else "1")) is None

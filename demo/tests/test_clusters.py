@@ -26,7 +26,7 @@ def test_an_unknown_path_is_a_json_404(clusters: DemoClusters) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_cleanly_even_with_a_request_open(number: signal.Signals) -> None:
+def test_a_signal_stops_the_clusters_cleanly_during_a_request(number: signal.Signals) -> None:
     with running_clusters() as running:
         host, _, port = running.blockchain_core.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port))) as connection:
@@ -39,7 +39,7 @@ def test_a_signal_stops_it_cleanly_even_with_a_request_open(number: signal.Signa
         assert (pid, status) == (running.pid, 0)
 
 
-def test_it_starts_only_the_clusters_named() -> None:
+def test_only_the_named_clusters_start() -> None:
     command = [*COMMAND, "--tron-payment", "127.0.0.1:0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -49,7 +49,7 @@ def test_it_starts_only_the_clusters_named() -> None:
     assert b"blockchain_core" not in line
 
 
-def test_an_address_that_is_taken_stops_the_start_with_one_line(clusters: DemoClusters) -> None:
+def test_an_address_in_use_fails_the_start_with_one_line(clusters: DemoClusters) -> None:
     taken = clusters.tron_payment.removeprefix("http://")
     command = [*COMMAND, "--tron-payment", taken]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=5, check=False)
@@ -58,7 +58,7 @@ def test_an_address_that_is_taken_stops_the_start_with_one_line(clusters: DemoCl
     assert ended.stderr.count("\n") == 1
 
 
-def test_it_stops_when_its_parent_is_another() -> None:
+def test_the_clusters_stop_when_their_parent_dies() -> None:
     command = [*COMMAND, "--tron-payment", "127.0.0.1:0", "--parent-pid", "1"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=5, check=False)
     assert ended.returncode == 0

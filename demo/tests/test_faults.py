@@ -23,14 +23,14 @@ def test_echo_shows_the_request_as_it_was_received(chain: httpx.Client) -> None:
     assert set(headers) <= set(sent)
 
 
-def test_slow_answers_after_the_time_asked_for(chain: httpx.Client) -> None:
+def test_slow_answers_after_the_requested_time(chain: httpx.Client) -> None:
     start = time.monotonic()
     assert chain.get(f"{DEMO}/slow?seconds=0.3").json() == {"slept_seconds": 0.3}
     assert time.monotonic() - start >= 0.3
 
 
 @pytest.mark.parametrize("path", ["slow?seconds=31", "slow?seconds=nan", "events?count=x", "bytes/x", "status/99"])
-def test_a_wish_that_makes_no_sense_is_refused(chain: httpx.Client, path: str) -> None:
+def test_an_invalid_parameter_is_refused(chain: httpx.Client, path: str) -> None:
     assert chain.get(f"{DEMO}/{path}").status_code == 422
 
 
@@ -40,7 +40,7 @@ def test_fail_is_a_500_with_json(chain: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 304, 418, 429, 503, 599])
-def test_status_answers_with_the_status_asked_for(chain: httpx.Client, status: int) -> None:
+def test_status_answers_with_the_requested_status(chain: httpx.Client, status: int) -> None:
     assert chain.get(f"{DEMO}/status/{status}").status_code == status
 
 
@@ -66,7 +66,7 @@ def test_reset_closes_the_connection_without_an_answer(chain: httpx.Client) -> N
 
 
 @pytest.mark.quiet
-def test_a_thousand_slow_requests_are_answered_at_once(clusters: DemoClusters) -> None:
+def test_a_thousand_slow_requests_are_answered_concurrently(clusters: DemoClusters) -> None:
     address = urlsplit(clusters.blockchain_core)
 
     async def ask() -> bytes:

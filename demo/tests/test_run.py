@@ -30,13 +30,13 @@ def run(folder: Path) -> Iterator[Run]:
 
 
 def start_again(folder: Path, port: int | str) -> "subprocess.CompletedProcess[str]":
-    """Start it in that folder and on that port; return what came of it."""
+    """Run it to its end in that folder and on that port; return its status and output."""
     env = environment(HTTP_PORT=str(port), EMAIL_HOST="")
     return subprocess.run(command(folder), cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return the files in the folder that a start writes, the database apart, which the running gateway writes too."""
+    """Return the files that a start writes, without the database, which the running gateway writes, too."""
     return {path.name: path.read_bytes() for path in (folder / "var").iterdir() if path.suffix in (".env", ".json")}
 
 
@@ -58,14 +58,14 @@ def admin_may_enter(run: Run, password: str) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether the process is there and not merely waiting to be reaped."""
+    """Return whether the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def test_a_start_on_a_taken_port_says_so_and_touches_nothing(run: Run, tmp_path: Path) -> None:
+def test_a_start_on_a_port_in_use_fails_and_changes_nothing(run: Run, tmp_path: Path) -> None:
     second = start_again(tmp_path, run.port)
 
     assert second.returncode == 1
@@ -74,7 +74,7 @@ def test_a_start_on_a_taken_port_says_so_and_touches_nothing(run: Run, tmp_path:
     assert not (tmp_path / "var").exists()
 
 
-def test_a_start_in_a_folder_in_use_says_so_and_touches_nothing(run: Run, folder: Path) -> None:
+def test_a_start_in_a_folder_in_use_fails_and_changes_nothing(run: Run, folder: Path) -> None:
     before = content(folder)
 
     second = start_again(folder, free_port())
@@ -93,7 +93,7 @@ def test_an_invalid_port_is_refused(tmp_path: Path, port: str) -> None:
     assert refused.stderr == f"make run: HTTP_PORT: {port} is not a port; expected 1 to 65535\n"
 
 
-def test_it_listens_on_the_loopback_address_alone(run: Run) -> None:
+def test_the_gateway_listens_only_on_the_loopback_address(run: Run) -> None:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = {row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{run.port:04X}")}
 
@@ -110,7 +110,7 @@ def test_a_mailed_code_stands_out_from_the_log(run: Run) -> None:
     assert run.call("POST", "/auth/verify", {"email": "ada@example.org", "code": found[1]})[0] == 200
 
 
-def test_killed_it_leaves_no_process_and_the_admins_own_password(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_process_and_keeps_the_admins_password(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         one_time = run.one_time_password()
         set_password(tmp_path, OWN_PASSWORD)
@@ -121,7 +121,7 @@ def test_killed_it_leaves_no_process_and_the_admins_own_password(tmp_path: Path)
         assert not admin_may_enter(run, one_time)
 
 
-def test_it_leaves_no_process_when_make_is_killed(tmp_path: Path) -> None:
+def test_no_process_is_left_when_make_is_killed(tmp_path: Path) -> None:
     # make waits for the command that it starts, and sets MAKELEVEL.
     with make_run(tmp_path, parent=["sh", "-c", '"$@"; exit $?', "sh"], MAKELEVEL="1") as run:
         kill(run)

@@ -31,7 +31,7 @@ def test_a_chunk_is_answered_with_its_size_and_hash(sessions: httpx.Client) -> N
     assert facts["sha256"] == hashlib.sha256(body).hexdigest()
 
 
-def test_a_large_chunked_body_is_never_held_whole(sessions: httpx.Client, clusters: DemoClusters) -> None:
+def test_a_large_chunked_body_is_not_buffered(sessions: httpx.Client, clusters: DemoClusters) -> None:
     def body() -> Iterator[bytes]:
         for _ in range(64):
             yield bytes(MEBIBYTE)
@@ -69,5 +69,5 @@ def test_a_deleted_session_has_no_chunks(sessions: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("index", ["-1", "x", "1.0"])
-def test_an_index_that_is_no_number_is_refused(sessions: httpx.Client, index: str) -> None:
+def test_an_invalid_index_is_refused(sessions: httpx.Client, index: str) -> None:
     assert sessions.post(_chunks_path(), content=b"x", headers={"X-Chunk-Index": index}).status_code == 422

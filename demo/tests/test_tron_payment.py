@@ -52,7 +52,7 @@ def test_a_transfer_moves_the_amount_between_wallets(payments: httpx.Client) -> 
     assert received["balance_sun"] == GIFT_SUN + 40_000_000
 
 
-def test_a_transfer_of_more_than_the_balance_is_402_and_moves_nothing(payments: httpx.Client) -> None:
+def test_a_transfer_over_the_balance_gets_402_and_moves_nothing(payments: httpx.Client) -> None:
     user = _user()
     wallet = _wallet(payments, user)
     answer = _send(payments, user, wallet, GIFT_SUN + 1)
@@ -62,7 +62,7 @@ def test_a_transfer_of_more_than_the_balance_is_402_and_moves_nothing(payments: 
     assert payments.get(f"{path}/transactions", headers=user).json()["transactions"] == []
 
 
-def test_of_parallel_transfers_only_as_many_pass_as_the_balance_covers(payments: httpx.Client) -> None:
+def test_parallel_transfers_never_exceed_the_balance(payments: httpx.Client) -> None:
     user = _user()
     wallet = _wallet(payments, user)
     with ThreadPoolExecutor(8) as threads:
@@ -71,16 +71,16 @@ def test_of_parallel_transfers_only_as_many_pass_as_the_balance_covers(payments:
 
 
 @pytest.mark.parametrize(("amount", "to"), [(0, None), (-5, None), (1.5, None), (True, None), (5, "Tnope")])
-def test_a_transfer_that_makes_no_sense_is_refused(payments: httpx.Client, amount: object, to: str) -> None:
+def test_an_invalid_transfer_is_refused(payments: httpx.Client, amount: object, to: str) -> None:
     user = _user()
     assert _send(payments, user, _wallet(payments, user), amount, to).status_code == 422
 
 
-def test_without_a_user_nothing_is_shown(payments: httpx.Client) -> None:
+def test_a_request_without_a_user_is_refused(payments: httpx.Client) -> None:
     assert payments.get("/api/v1/wallets").status_code == 401
 
 
-def test_an_address_with_one_wrong_letter_is_no_address() -> None:
+def test_an_address_with_one_wrong_letter_is_invalid() -> None:
     real = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"  # the USDT contract, known to every TRON wallet
     assert tron_address.is_address(real)
     assert not tron_address.is_address(real[:-1] + "u")

@@ -1,4 +1,4 @@
-"""The place that a start takes: a port and a folder, which no other start may have at the same time."""
+"""The port and the folder of a running gateway, which no second one may use at the same time."""
 
 import contextlib
 import errno
@@ -11,17 +11,15 @@ from demo.children import Failed
 
 
 def parse_port(text: str) -> int:
-    """Return the port that HTTP_PORT gives; raise Failed if it is not a port."""
+    """Return the value of HTTP_PORT as a number; raise Failed if it is not a port."""
     if not text.isdecimal() or not 1 <= int(text) <= 65_535:
         raise Failed(f"HTTP_PORT: {text} is not a port; expected 1 to 65535")
     return int(text)
 
 
 @contextlib.contextmanager
-def taken_port(port: int) -> Iterator[socket.socket]:
-    """Yield a socket that listens on the port of the loopback address, for gunicorn to accept on; raise Failed if the
-    port is not free.
-    """
+def listening_port(port: int) -> Iterator[socket.socket]:
+    """Yield a socket that listens on the port of the loopback address, for gunicorn; raise Failed if it is in use."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -34,10 +32,10 @@ def taken_port(port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def taken_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder, which is made if it is missing; raise Failed if another start holds it.
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Create the folder if it is missing and lock it; raise Failed if another gateway has locked it.
 
-    The kernel lets go of the lock when the process ends, however that comes about.
+    The kernel releases the lock when the process ends, for whatever reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a") as lock:
