@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the gateway's distroless image and check that what is inside can be imported.
+# Build the gateway's distroless image and check that its packages can be imported.
 set -euo pipefail
 
 readonly IMAGE=lucid-api-gateway
@@ -12,9 +12,9 @@ Usage: deploy/build.sh [--version VERSION] [--platform PLATFORM]
 
 Builds the image lucid-api-gateway:VERSION (and :latest).
 
-  --version VERSION    the image's tag and label   [$VERSION, or 1.0.0]
-  --platform PLATFORM  such as linux/arm64         [the engine's own]
-  --help               this text
+  --version VERSION    tag and label of the image  [$VERSION, or 1.0.0]
+  --platform PLATFORM  such as linux/arm64         [the engine's platform]
+  --help               print this text
 TEXT
 }
 
@@ -38,7 +38,7 @@ parse_arguments() {
 }
 
 build_image() {
-    # BuildKit is what reads Dockerfile.dockerignore.
+    # Only BuildKit reads Dockerfile.dockerignore.
     DOCKER_BUILDKIT=1 docker build \
         "${platform[@]}" \
         --file "$ROOT/deploy/Dockerfile" \
@@ -50,7 +50,7 @@ build_image() {
 }
 
 verify_image() {
-    # What is compiled meets its libraries here, and what is optional is found missing, not at the first request.
+    # Missing libraries and optional packages show up here instead of at the first request.
     docker run --rm "${platform[@]}" "$IMAGE:$version" -c \
         'import argon2, bcrypt, cryptography.fernet, gunicorn.workers.ggevent, hiredis, lucid_gateway, orjson, pymongo, redis'
 }

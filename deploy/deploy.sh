@@ -16,24 +16,24 @@ usage() {
 Usage: deploy/deploy.sh [--init] [--self-signed NAMES] [--recreate] [--timeout SECONDS]
 
 Checks the secrets, starts the services of deploy/docker-compose.yml and waits until nginx and the gateway are healthy.
-Settings come from deploy/.env (see deploy/.env.example); the image is built beforehand by deploy/build.sh.
+Settings come from deploy/.env (see deploy/.env.example). Build the image first with deploy/build.sh.
 
-  --init               first create each secret that is missing, at random
-  --self-signed NAMES  first create a certificate for these names and addresses (separated by commas) if there is none
-  --recreate           replace the containers even if nothing changed: changed secrets and certificates take effect
-  --timeout SECONDS    how long to wait for health   [120]
-  --help               this text
+  --init               first create each missing secret with a random value
+  --self-signed NAMES  first create a certificate for these names and addresses (separated by commas) if none exists
+  --recreate           replace all containers, so that changed secrets and certificates take effect
+  --timeout SECONDS    how long to wait for the services to become healthy   [120]
+  --help               print this text
 
-Secrets lie in $SECRETS_DIR [deploy/secrets]:
+Secrets are files in $SECRETS_DIR [deploy/secrets]:
   secret_key, jwt_secret_key           at least 32 characters
   identity_signing_secret              at least 32 characters; the clusters verify with it
-  mongodb_root_password                taken at the first start only, kept in the database from then on
+  mongodb_root_password                used at the first start only; later changes have no effect
   mongodb_uri                          with the gateway's own user and password
-  redis_password, redis_url            the URL has the same password
-  email_host_password                  empty if the mail server asks for none
+  redis_password, redis_url            the URL must contain the same password
+  email_host_password                  empty if the mail server needs no password
   api-gateway.crt, api-gateway.key     the certificate with its chain, and its key
 
-Exit status: 0 healthy; 1 not deployed, or not healthy in time (the services' last log lines are printed).
+Exit status: 0 healthy; 1 not deployed, or not healthy in time (prints the last log lines of the services).
 TEXT
 }
 
@@ -59,7 +59,7 @@ parse_arguments() {
 
 # ---- secrets
 
-# The folder shuts out the host's other users; the files are readable for the containers' users (see docker-compose.yml).
+# The folder's mode keeps the host's other users out; the containers' users can read the files (see docker-compose.yml).
 make_secrets_folder() {
     mkdir -p "$SECRETS_DIR"
     chmod 0700 "$SECRETS_DIR"
@@ -91,7 +91,7 @@ create_secrets() {
     create email_host_password ""
 }
 
-# alternative_names NAME,ADDRESS: the same as a subjectAltName.
+# alternative_names NAME,ADDRESS: print the list as a subjectAltName.
 alternative_names() {
     local entries=() name
     IFS=, read -ra parts <<< "$1"
@@ -110,14 +110,14 @@ create_certificate() {
         -subj "/CN=${names%%,*}" -addext "subjectAltName=$(alternative_names "$names")" \
         -keyout "$key" -out "$certificate" 2> /dev/null || fail "openssl could not make a certificate for: $names"
     chmod 0444 "$key" "$certificate"
-    echo "created $certificate, self-signed: for trials only"
+    echo "created $certificate (self-signed, for trials only)"
 }
 
 # ---- checks
 
 check_folder() {
     [[ -d $SECRETS_DIR ]] || fail "$SECRETS_DIR is missing; --init creates it"
-    [[ $(stat --format %a "$SECRETS_DIR") == *00 ]] || fail "$SECRETS_DIR is open to other users; expected mode 0700"
+    [[ $(stat --format %a "$SECRETS_DIR") == *00 ]] || fail "$SECRETS_DIR is open to other users; set its mode to 0700"
 }
 
 check_exists() {
@@ -136,7 +136,7 @@ check_not_empty() {
 
 check_password_in_url() {
     [[ $(< "$SECRETS_DIR/redis_url") == *":$(< "$SECRETS_DIR/redis_password")@"* ]] ||
-        fail "$SECRETS_DIR/redis_url does not have the password of redis_password"
+        fail "$SECRETS_DIR/redis_url does not contain the password in redis_password"
 }
 
 check_secrets() {

@@ -1,4 +1,4 @@
-"""gunicorn's configuration, everything from the environment. The choices are measured: docs/decisions/0002."""
+"""gunicorn's configuration, with all values from the environment; docs/decisions/0002 has the measurements."""
 
 import gc
 import logging
@@ -31,7 +31,7 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 16380
 
-# Nobody but the gateway's own middleware decides whom to believe (TRUSTED_PROXIES).
+# Only the gateway's own middleware decides which proxies to trust (TRUSTED_PROXIES).
 forwarded_allow_ips = ""
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
@@ -47,56 +47,58 @@ logconfig_dict["loggers"] |= {
 
 metrics_directory = make_directory(env.WEB_CONCURRENCY) if env.METRICS_ENABLED else None
 if metrics_directory is not None:
-    # Before prometheus_client is imported: it decides then where it counts.
+    # prometheus_client reads this variable when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_directory)
 else:
     disable_metrics()
 
-memory = shared_memory()  # made here, so that the workers inherit it
+memory = shared_memory()  # allocated before the fork, so that the workers inherit it
 
 
 def when_ready(server: Any) -> None:
     """Log that there is no space for metrics, now that logging is set up. Let the workers know of the end."""
     if env.METRICS_ENABLED and metrics_directory is None:
         logging.getLogger(__name__).warning("no space for metrics in /dev/shm: metrics are off (METRICS_ENABLED)")
-    tell_of_the_end(server)
+    announce_shutdown(server)
 
 
 def on_starting(server: Any) -> None:
-    """Refuse what would fail with every request, and let workers end at SIGTERM from their first moment."""
+    """Refuse a Redis Cluster node, with which every request would fail; let new workers end at SIGTERM immediately."""
     refuse_cluster_node()
     let_children_end_at_sigterm()
 
 
-def tell_of_the_end(server: Any) -> None:
-    """Tell the workers when the whole gateway ends, for which gunicorn has no hook: they wait for no successor then."""
+def announce_shutdown(server: Any) -> None:
+    """Let the workers know when the whole gateway shuts down, for which gunicorn has no hook: then no worker waits for
+    a successor.
+    """
     stop = server.stop
 
-    def stop_telling(graceful: bool = True) -> None:
+    def announce_and_stop(graceful: bool = True) -> None:
         # Another master may listen on the same sockets: the predecessor or successor in an upgrade, or systemd.
         ending[0] = not (server.reexec_pid or server.master_pid or server.systemd)
         stop(graceful)
 
-    server.stop = stop_telling
+    server.stop = announce_and_stop
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker a row of its own to count its connections in."""
+    """Assign the worker a row of the shared table in which it counts its connections."""
     worker.row = free_row({other.row for other in server.WORKERS.values()})
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Make room for what the worker will count."""
+    """Reserve space for the worker's metrics."""
     if metrics_directory is not None:
         reserve(metrics_directory, worker.pid)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Keep what a dead worker counted, and forget what it had under way. The master lives on, whatever comes of it."""
+    """Keep a dead worker's counters, and clear its open connections. An error here must not end the master."""
     empty(worker.row)
     if metrics_directory is None:
         return
-    # prometheus_client is imported only now, see above.
+    # Not imported before PROMETHEUS_MULTIPROC_DIR is set, see above.
     from lucid_gateway.kernel.metrics_files.dead_workers import collect_dead_worker  # noqa: PLC0415
 
     try:
@@ -106,10 +108,10 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Follow what changes at run time, and serve nobody before it was read, by this worker or another. Take what the
-    application loaded out of garbage collection: walking through it stopped requests for 100 ms.
+    """Start the loops that follow changes at run time; serve no request before this worker or another has read the
+    tables. Exclude the loaded application from garbage collection, which stopped requests for 100 ms to walk it.
     """
-    # Django is set up by now, and was not before.
+    # Django is set up only now.
     from accounts.tokens.keyring import keyring_cache  # noqa: PLC0415
     from accounts.tokens.revocation.gates import READ_EVERY_SECONDS, late_revocations  # noqa: PLC0415
     from lucid_gateway.kernel.loops import poll  # noqa: PLC0415
@@ -123,7 +125,7 @@ def post_worker_init(worker: Any) -> None:
 
     poll(late_revocations.read, seconds=READ_EVERY_SECONDS)
     handover = Handover(memory, keyring_cache, rules_cache, closures_cache)
-    # The revisions come first: a table is read again if its revision has changed.
+    # The revisions come first: a table is read again only if its revision has changed.
     poll(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, refusals.write, handover.write)
     handover.take_over()
     if not handover.is_complete():

@@ -1,6 +1,6 @@
-"""Ask the gateway in this container for its health: exit status 0 while it can serve, else 1.
+"""Check the gateway in this container: exit with status 0 while it can serve, otherwise with 1.
 
-The image's HEALTHCHECK; standard library only, because it must run when the gateway's own packages do not.
+The image's HEALTHCHECK. It uses the standard library only, because it must work when the installed packages do not.
 """
 
 import http.client
@@ -14,7 +14,7 @@ ABLE_TO_SERVE = ("healthy", "degraded")
 
 
 def host_header() -> str:
-    """Return a Host that the gateway accepts: 127.0.0.1 is seldom among ALLOWED_HOSTS."""
+    """Return a Host that the gateway accepts: ALLOWED_HOSTS rarely includes 127.0.0.1."""
     return os.environ.get("ALLOWED_HOSTS", "").split(",")[0].strip().lstrip("*.") or "127.0.0.1"
 
 
@@ -39,7 +39,7 @@ def is_able_to_serve(status: int, body: str) -> bool:
 
 
 def main() -> int:
-    """Print what the gateway answered; return the exit status."""
+    """Print the gateway's answer; return the exit status."""
     try:
         status, body = ask()
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ask a gateway for its health from outside, and print what it says.
+# Check the health of a gateway from outside, and print its answer.
 set -euo pipefail
 
 readonly DEFAULT_URL=http://localhost:8080/api/v1/meta/health
@@ -11,7 +11,7 @@ Usage: deploy/health_check.sh [--insecure] [URL]
 Prints the health document of the gateway at URL [$DEFAULT_URL].
 
   --insecure  accept a certificate that cannot be verified
-  --help      this text
+  --help      print this text
 
 Exit status: 0 healthy or degraded; 1 unhealthy, no answer, or not a health document.
 TEXT

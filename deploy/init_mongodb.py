@@ -1,6 +1,6 @@
-"""Make MongoDB ready for the gateway: the one-node replica set, and the user that MONGODB_URI names.
+"""Prepare MongoDB for the gateway: initiate the one-node replica set and create the user that MONGODB_URI names.
 
-Run by `api-mongodb-init` before every start. Safe to repeat; a changed password in MONGODB_URI takes effect.
+`api-mongodb-init` runs it before every start. It is safe to repeat; a changed password in MONGODB_URI takes effect.
 """
 
 import os
@@ -20,7 +20,7 @@ USER_ALREADY_EXISTS = 51003
 
 
 def setting(name: str) -> str:
-    """Return what the file named by NAME_FILE holds, or the value of NAME."""
+    """Return the content of the file that NAME_FILE names, or the value of NAME; raise SystemExit without both."""
     path = os.environ.get(f"{name}_FILE")
     value = Path(path).read_text(encoding="utf-8").strip() if path else os.environ.get(name, "")
     if not value:
@@ -29,7 +29,7 @@ def setting(name: str) -> str:
 
 
 def connect(host: str, port: int, password: str) -> MongoClient[dict[str, Any]]:
-    """Return a client for that one node, whether or not it is in a replica set yet."""
+    """Return a client that connects to this node alone, whether or not it is in a replica set yet."""
     return MongoClient(
         host,
         port,
@@ -44,7 +44,7 @@ def connect(host: str, port: int, password: str) -> MongoClient[dict[str, Any]]:
 
 
 def make_replica_set(client: MongoClient[dict[str, Any]], name: str, member: str) -> None:
-    """Start the replica set with this one member, unless it was started before."""
+    """Initiate the replica set with this single member, unless that was done before."""
     try:
         client.admin.command("replSetInitiate", {"_id": name, "members": [{"_id": 0, "host": member}]})
     except OperationFailure as error:
@@ -53,7 +53,7 @@ def make_replica_set(client: MongoClient[dict[str, Any]], name: str, member: str
 
 
 def wait_for_primary(client: MongoClient[dict[str, Any]]) -> None:
-    """Return once the node accepts writes; raise SystemExit if it never does."""
+    """Return when the node accepts writes; raise SystemExit if it does not within WAIT_SECONDS."""
     give_up_at = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < give_up_at:
         try:
@@ -66,7 +66,7 @@ def wait_for_primary(client: MongoClient[dict[str, Any]]) -> None:
 
 
 def make_user(client: MongoClient[dict[str, Any]], uri: dict[str, Any], database: str) -> None:
-    """Create the gateway's user with rights on its own database only, or give it its present password."""
+    """Create the gateway's user, with rights on its own database only, or update its password."""
     home = client[uri["options"].get("authSource") or uri["database"] or "admin"]
     attributes = {"pwd": uri["password"], "roles": [{"role": "readWrite", "db": database}]}
     try:
@@ -78,7 +78,7 @@ def make_user(client: MongoClient[dict[str, Any]], uri: dict[str, Any], database
 
 
 def main() -> None:
-    """Do all three steps; end with one line on failure, which never holds a secret."""
+    """Run all three steps. On failure, exit with one line that contains no secret."""
     uri = parse_uri(setting("MONGODB_URI"))
     if not (uri["username"] and uri["password"] and uri["options"].get("replicaSet")):
         raise SystemExit("MONGODB_URI: expected mongodb://user:password@host/database?replicaSet=name")
@@ -94,4 +94,4 @@ if __name__ == "__main__":
     try:
         main()
     except (PyMongoError, OSError) as error:
-        sys.exit(f"MongoDB could not be made ready: {type(error).__name__}: {error}")
+        sys.exit(f"MongoDB could not be prepared: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""A real HTTP server that stands where the gateway would, and lets a test see and steer each exchange."""
+"""A real HTTP server in the place of the gateway, with which tests observe and control each exchange."""
 
 import json
 import queue
@@ -20,13 +20,13 @@ def answer(visit: Visit, status: int, body: bytes, *fields: str) -> None:
 
 
 def echo(visit: Visit) -> None:
-    """Answer with the request target and every header, as they arrived."""
+    """Answer with the request target and all header lines as received."""
     fields = [(name.lower(), value) for name, value in visit.request.fields]
     answer(visit, 200, json.dumps({"target": visit.request.target, "headers": fields}).encode())
 
 
 def steer(visit: Visit) -> None:
-    """Answer with headers that would make a trusting nginx go elsewhere or buffer."""
+    """Answer with headers that could redirect nginx internally or make it buffer."""
     steering = ("X-Accel-Redirect: /elsewhere", "X-Accel-Buffering: yes", "Location: http://gateway/next")
     answer(visit, 302, b"{}", *steering)
 
@@ -36,7 +36,7 @@ def stay_silent(visit: Visit) -> None:
 
 
 def refuse_early(visit: Visit) -> None:
-    """Answer an upload before its body, then read on for a moment (RFC 9112, section 9.6), as the gateway does."""
+    """Answer an upload before its body, then read on briefly (RFC 9112, section 9.6), as the gateway does."""
     answer(visit, 401, b'{"error":{}}', "Connection: close")
     visit.sock.shutdown(socket.SHUT_WR)
     visit.sock.settimeout(1)
@@ -57,7 +57,7 @@ class Backend(RawCluster):
         self.client_left = threading.Event()
 
     def exchange(self, visit: Visit) -> None:
-        """Do the one thing that the path stands for; the rest echo a GET and take the upload of a POST."""
+        """Do what the path stands for; any other path echoes a GET and accepts the upload of a POST."""
         special: dict[str, Behaviour] = {
             "/events": self.send_events,
             "/steered": steer,
@@ -69,7 +69,7 @@ class Backend(RawCluster):
         special.get(visit.request.target, otherwise)(visit)
 
     def send_events(self, visit: Visit) -> None:
-        """Send an event, wait until the test has it, send the next; note when the client goes away."""
+        """Send an event, wait until the test has received it, and send the next; note when the client disconnects."""
         visit.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
             for event in iter(lambda: self.to_send.get(timeout=WAIT_SECONDS), b""):
@@ -80,7 +80,7 @@ class Backend(RawCluster):
         visit.send(b"0\r\n\r\n")
 
     def receive_upload(self, visit: Visit) -> None:
-        """Take a chunked body piece by piece and show each to the test as it comes."""
+        """Read a chunked body piece by piece and pass each piece to the test as it arrives."""
         for piece in visit.chunks(visit.request):
             self.received.put(piece)
         answer(visit, 201, b"{}")

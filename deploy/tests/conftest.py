@@ -1,4 +1,4 @@
-"""The real nginx for the tests of what is deployed, and a small HTTP server behind it."""
+"""A real nginx with the deployed configuration, and a small HTTP server behind it."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ TEMPLATE = DEPLOY / "nginx" / "nginx.conf.template"
 
 
 def tool(name: str) -> str:
-    """Return the path of a program; skip the test where it is not installed."""
+    """Return the path of a program; skip the test if it is not installed."""
     found = shutil.which(name, path=os.pathsep.join([str(BIN), os.environ["PATH"], "/usr/sbin", "/sbin"]))
     if found is None:
         pytest.skip(f"{name} is not installed")
@@ -27,7 +27,7 @@ def tool(name: str) -> str:
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and return what it printed; variables are added to the environment."""
+    """Run a command to its end, with the variables added to the environment; return its status and output."""
     environment = os.environ | variables
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
@@ -42,7 +42,7 @@ class Nginx:
         self.config.write_text(self.render(upstream, changes))
 
     def render(self, upstream: str, changes: dict[str, str]) -> str:
-        """Return the configuration: the template with its values filled in, then the changes that a test asks for."""
+        """Return the configuration: the template with its values, and with the test's replacements of text."""
         values = {
             "${NGINX_HTTP_LISTEN}": f"127.0.0.1:{self.http_port}",
             "${NGINX_HTTPS_LISTEN}": f"127.0.0.1:{self.https_port}",
@@ -80,7 +80,7 @@ class Nginx:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A throwaway certificate for localhost; its key lies beside it."""
+    """A temporary certificate for localhost; its key is in the same folder."""
     path = tmp_path_factory.mktemp("tls") / "localhost.crt"
     made = run(
         tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -103,7 +103,7 @@ StartNginx = Callable[..., Nginx]
 
 @pytest.fixture(scope="session")
 def start_nginx(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[StartNginx]:
-    """Start an nginx in front of an address, with changes to the template's text; all end with the session."""
+    """Start an nginx in front of an address, with changes to the template's text; it runs until the session ends."""
     with contextlib.ExitStack() as started:
 
         def start(upstream: str, changes: dict[str, str] | None = None) -> Nginx:

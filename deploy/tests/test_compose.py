@@ -1,4 +1,4 @@
-"""docker-compose.yml: that its parts fit each other and the gateway's settings, and that its inline scripts work."""
+"""docker-compose.yml: its parts fit each other and the gateway's settings, and its inline scripts work."""
 
 import os
 import re
@@ -22,7 +22,7 @@ every_service = pytest.mark.parametrize("name", SERVICES)
 
 
 def default_of(value: str) -> str:
-    """Return what a value becomes when no variable is set."""
+    """Return the value without any variable set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
@@ -36,7 +36,7 @@ def test_names_follow_the_convention(name: str) -> None:
 
 
 @every_service
-def test_what_a_service_waits_for_exists_and_can_come_true(name: str) -> None:
+def test_the_dependencies_of_a_service_exist_and_can_be_met(name: str) -> None:
     for other, wait in SERVICES[name].get("depends_on", {}).items():
         if wait["condition"] == "service_completed_successfully":
             assert SERVICES[other]["restart"] == "no"
@@ -61,12 +61,12 @@ def test_secrets_networks_and_volumes_are_defined(name: str) -> None:
 
 
 @every_service
-def test_a_service_is_given_the_secrets_that_it_reads_and_no_others(name: str) -> None:
+def test_a_service_gets_only_the_secrets_that_it_reads(name: str) -> None:
     read = set(re.findall(r"/run/secrets/(\w+)", yaml.safe_dump(SERVICES[name])))
     assert read == set(SERVICES[name].get("secrets", []))
 
 
-def test_no_secret_is_a_variable() -> None:
+def test_no_secret_is_an_environment_variable() -> None:
     text = FILE.read_text()
     assert not re.findall(r"\$\{\w*(?:PASSWORD|SECRET_KEY|MONGODB_URI|REDIS_URL)\w*", text)
 
@@ -78,7 +78,7 @@ def test_images_are_pinned(name: str) -> None:
 
 
 @every_service
-def test_a_service_has_no_right_that_it_does_not_need(name: str) -> None:
+def test_a_service_has_no_unneeded_privileges(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -91,13 +91,13 @@ def test_resources_are_limited(name: str) -> None:
     assert set(SERVICES[name]["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
 
 
-def test_only_nginx_is_reached_from_outside_and_only_with_tls() -> None:
+def test_only_nginx_can_be_reached_from_outside_and_only_with_tls() -> None:
     published = {name: [default_of(port) for port in service.get("ports", [])] for name, service in SERVICES.items()}
     assert published.pop("api-nginx") == ["0.0.0.0:8081:8081", "127.0.0.1:8080:8080"]
     assert not any(published.values())
 
 
-def test_databases_have_no_way_out() -> None:
+def test_databases_have_no_route_to_the_outside() -> None:
     assert COMPOSE["networks"]["data"]["internal"] is True
     assert SERVICES["api-mongodb"]["networks"] == SERVICES["api-redis"]["networks"] == ["data"]
 
@@ -159,7 +159,7 @@ def write_secrets(folder: Path) -> None:
 
 
 def test_a_compose_parser_accepts_the_file(tmp_path: Path) -> None:
-    # podman-compose reads and fills in the file itself, and asks the engine for nothing but its version.
+    # podman-compose parses and interpolates the file itself, and needs only the version of the engine.
     engine = tmp_path / "podman"
     engine.write_text("#!/bin/sh\necho podman version 4.3.1\n")
     engine.chmod(0o755)
@@ -173,7 +173,7 @@ def test_a_compose_parser_accepts_the_file(tmp_path: Path) -> None:
 
 
 def in_folder(words: list[str], folder: Path) -> list[str]:
-    """Return a service's command line for a run outside a container: its folders lie in the test's, `$$` is `$`."""
+    """Return a service's command line for a run outside a container: with folders of the test and `$` for `$$`."""
     moved = [word.replace("$$", "$") for word in words]
     return [re.sub(r"/(run/secrets|tmp|data)\b", str(folder), word) for word in moved]
 

@@ -1,4 +1,4 @@
-"""The Dockerfile and what may enter the image, read without an engine."""
+"""The Dockerfile and the files that may enter the image, checked without an engine."""
 
 import re
 
@@ -9,7 +9,7 @@ Instruction = tuple[str, str]
 
 
 def instructions() -> list[Instruction]:
-    """Return the Dockerfile's instructions as (name, rest), continued lines joined and comments left out."""
+    """Return the Dockerfile's instructions as (name, rest), with continued lines joined and without comments."""
     lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     parts = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
@@ -17,7 +17,7 @@ def instructions() -> list[Instruction]:
 
 
 def stages() -> list[list[Instruction]]:
-    """Return the instructions of each stage, which begins with its FROM."""
+    """Return the instructions of each stage, starting with FROM."""
     found: list[list[Instruction]] = []
     for instruction in instructions():
         if instruction[0] == "FROM":
@@ -27,12 +27,12 @@ def stages() -> list[list[Instruction]]:
 
 
 def values(stage: list[Instruction], name: str) -> list[str]:
-    """Return what follows each instruction of that name."""
+    """Return the arguments of each instruction with that name."""
     return [rest for instruction, rest in stage if instruction == name]
 
 
 def allowed() -> list[str]:
-    """Return what the build context may hold, as the ignore file lists it after shutting everything out."""
+    """Return the files that the build context may contain: the ignore file excludes all others first."""
     lines = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     return [line[1:] for line in lines if line.startswith("!")]
@@ -41,7 +41,7 @@ def allowed() -> list[str]:
 BUILDER, FINAL = stages()
 
 
-def test_what_is_copied_from_the_context_is_allowed_in_and_exists() -> None:
+def test_copied_files_exist_and_are_in_the_build_context() -> None:
     sources = [source for copy in values(BUILDER, "COPY") for source in copy.split()[:-1] if source != "."]
     assert sources
     for source in sources:
@@ -75,7 +75,7 @@ def test_requirements_are_checked_against_their_hashes() -> None:
     assert "--hash=sha256:" in (ROOT / "requirements" / "production.txt").read_text()
 
 
-def test_the_packages_are_where_python_looks_for_them() -> None:
+def test_the_packages_are_on_the_python_path() -> None:
     target = re.search(r"--target (\S+)", values(BUILDER, "RUN")[0])
     python_path = re.search(r"PYTHONPATH=(\S+)", values(FINAL, "ENV")[0])
     assert target
@@ -84,29 +84,29 @@ def test_the_packages_are_where_python_looks_for_them() -> None:
     assert f"--from=builder {target[1]} {target[1]}" in values(FINAL, "COPY")
 
 
-def test_the_container_ends_as_another_user_than_root() -> None:
+def test_the_container_does_not_run_as_root() -> None:
     assert values(FINAL, "USER") == ["65532:65532"]
 
 
-def test_nothing_runs_in_a_shell_that_the_final_image_does_not_have() -> None:
+def test_the_final_image_needs_no_shell() -> None:
     assert not values(FINAL, "RUN")
     for name in ("ENTRYPOINT", "CMD"):
         assert values(FINAL, name)[0].startswith("[")
     assert "CMD [" in values(FINAL, "HEALTHCHECK")[0]
 
 
-def test_gunicorn_is_what_starts() -> None:
+def test_the_container_starts_gunicorn() -> None:
     assert values(FINAL, "ENTRYPOINT") == ['["/usr/bin/python3"]']
     assert values(FINAL, "CMD") == ['["-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]']
 
 
-def test_what_the_build_script_passes_is_declared_and_labelled() -> None:
+def test_build_arguments_are_declared_and_used_as_labels() -> None:
     passed = set(re.findall(r'--build-arg "(\w+)=', (DEPLOY / "build.sh").read_text()))
     declared = {argument.split("=")[0] for argument in values(FINAL, "ARG")}
     labelled = set(re.findall(r"\$\{(\w+)\}", values(FINAL, "LABEL")[0]))
     assert passed == declared == labelled == {"VERSION", "BUILD_DATE"}
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_finds_no_problem() -> None:
     checked = run(tool("hadolint"), str(DEPLOY / "Dockerfile"))
     assert checked.returncode == 0, checked.stdout

@@ -17,12 +17,12 @@ Check = Callable[[int], Result]
 
 
 def run_inside(port: int, **environment: str) -> Result:
-    """Run the image's script as the image does."""
+    """Run health_check.py as the image does."""
     return run(sys.executable, str(DEPLOY / "health_check.py"), **({"HTTP_PORT": str(port)} | environment))
 
 
 def run_outside(port: int) -> Result:
-    """Run the operator's script."""
+    """Run health_check.sh as an operator does."""
     tool("curl")
     return run(str(DEPLOY / "health_check.sh"), f"http://127.0.0.1:{port}/api/v1/meta/health")
 
@@ -73,13 +73,13 @@ def test_a_closed_port_fails_with_one_line(check: Check) -> None:
         ("*", "127.0.0.1"),
     ],
 )
-def test_the_check_inside_asks_for_a_host_that_the_gateway_accepts(allowed: str, host: str, backend: Backend) -> None:
+def test_the_inner_check_sends_an_accepted_host(allowed: str, host: str, backend: Backend) -> None:
     backend.health = (200, b'{"status": "healthy"}')
     assert run_inside(backend.port, ALLOWED_HOSTS=allowed).returncode == 0
     assert backend.requests[-1].header("Host") == host
 
 
-def test_a_gateway_that_accepts_but_never_answers_fails_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_that_never_answers_fails_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     with silent_server() as port:
         monkeypatch.setattr(health_check, "TIMEOUT_SECONDS", 0.1)
         monkeypatch.setenv("HTTP_PORT", str(port))

@@ -1,4 +1,4 @@
-"""The way from an empty MongoDB to the gateway's user, against a real mongod with a key file and authentication."""
+"""init_mongodb.py prepares an empty MongoDB: a real mongod with a key file and authentication."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ROOT_PASSWORD = "root-password"
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A mongod that was started as the image does it: first without authentication for the root user, then for good."""
+    """The port of a mongod, started as by the image: first without authentication, then with it."""
     folder, port = tmp_path_factory.mktemp("mongodb"), free_port()
     place = ["--dbpath", str(folder), "--port", str(port), "--nounixsocket", "--oplogSize", "16"]
     with child([mongod_binary(), *place, "--bind_ip", "127.0.0.1"], folder / "log") as process:
@@ -35,7 +35,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def deployed_command(folder: Path) -> list[str]:
-    """Return the service's own entry point and command, with a stand-in for the image's script that only goes on."""
+    """Return the service's entry point and command, with a stand-in for the image's script."""
     stand_in = folder / "docker-entrypoint.sh"
     stand_in.write_text(f'#!/bin/sh\nshift\nexec {mongod_binary()} "$@"\n')
     stand_in.chmod(0o755)
@@ -45,7 +45,7 @@ def deployed_command(folder: Path) -> list[str]:
 
 
 def uri(port: int, password: str) -> str:
-    """Return a MONGODB_URI of the form that deploy.sh creates."""
+    """Return a MONGODB_URI as deploy.sh creates it."""
     return f"mongodb://lucid_gateway:{password}@127.0.0.1:{port}/lucid_gateway?replicaSet=rs0"
 
 
@@ -61,7 +61,7 @@ def initialise(
 
 
 def insert(port: int, password: str, database: str = "lucid_gateway") -> None:
-    """Write as the gateway would."""
+    """Insert a document as the gateway would."""
     with MongoClient[Document](uri(port, password), serverSelectionTimeoutMS=3000) as client:
         client[database]["things"].insert_one({"a": 1})
 
@@ -74,7 +74,7 @@ def test_the_gateway_can_write_to_its_own_database_and_to_no_other(port: int, tm
         insert(port, "first", "elsewhere")
 
 
-def test_it_can_be_repeated_and_takes_over_a_changed_password(port: int, tmp_path: Path) -> None:
+def test_a_repetition_sets_a_changed_password(port: int, tmp_path: Path) -> None:
     assert initialise(port, "second", tmp_path).returncode == 0
     assert initialise(port, "third", tmp_path).returncode == 0
     insert(port, "third")
@@ -82,7 +82,7 @@ def test_it_can_be_repeated_and_takes_over_a_changed_password(port: int, tmp_pat
         insert(port, "second")
 
 
-def test_a_wrong_root_password_fails_with_one_line_that_holds_no_secret(port: int, tmp_path: Path) -> None:
+def test_a_wrong_root_password_fails_with_one_line_without_secrets(port: int, tmp_path: Path) -> None:
     failed = initialise(port, "gateway-password", tmp_path, root_password="not-the-password")
     assert failed.returncode == 1
     assert len(failed.stderr.splitlines()) == 1
@@ -90,7 +90,7 @@ def test_a_wrong_root_password_fails_with_one_line_that_holds_no_secret(port: in
     assert "not-the-password" not in failed.stderr
 
 
-def test_nobody_gets_in_without_a_password(port: int) -> None:
+def test_access_requires_a_password(port: int) -> None:
     with (
         MongoClient[Document]("127.0.0.1", port, directConnection=True) as client,
         pytest.raises(OperationFailure, match="requires authentication"),

@@ -1,4 +1,4 @@
-"""nginx as it is deployed, against a real server: TLS, what reaches the gateway, streaming, and its own errors."""
+"""nginx with the deployed configuration and a real server: TLS, forwarded requests, streaming, and its own errors."""
 
 import json
 import socket
@@ -32,7 +32,7 @@ def get(nginx: Nginx, target: str, *header_lines: str) -> Message:
 
 
 def headers_at_backend(nginx: Nginx, *header_lines: str) -> dict[str, list[str]]:
-    """Return what the backend got for each header name when the client sent these lines."""
+    """Send these header lines; return the values of each header that the backend received."""
     seen = get(nginx, "/headers", *header_lines).json()
     found: dict[str, list[str]] = {}
     for name, value in seen["headers"]:
@@ -41,13 +41,13 @@ def headers_at_backend(nginx: Nginx, *header_lines: str) -> dict[str, list[str]]
 
 
 def upload(path: str, body: bytes) -> bytes:
-    """Return a chunked request of one chunk."""
+    """Return a chunked request with one chunk."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
 def assert_is_envelope(answer: Message, status: int, code: str) -> None:
-    """Check the contract's envelope, its content type and its request id."""
+    """Check the error envelope, its content type and its request id."""
     error = answer.error()
     assert (answer.status, error["code"]) == (status, code)
     assert error["message"]
@@ -58,7 +58,7 @@ def assert_is_envelope(answer: Message, status: int, code: str) -> None:
 
 
 def log_entry(nginx: Nginx, path: str) -> dict[str, Any]:
-    """Return the access log's entry for the path; it is written a moment after the client has the answer."""
+    """Return the access log's entry for the path; nginx writes it shortly after the client has the answer."""
 
     def entries() -> list[dict[str, Any]]:
         lines = (nginx.folder / "access.log").read_text().splitlines()
@@ -71,7 +71,7 @@ def log_entry(nginx: Nginx, path: str) -> dict[str, Any]:
 
 
 def handshake(nginx: Nginx, version: ssl.TLSVersion) -> str | None:
-    """Offer exactly this TLS version; return the one that was agreed on, or raise."""
+    """Offer exactly this TLS version; return the negotiated one, or raise SSLError."""
     context = ssl.create_default_context(cafile=str(nginx.certificate))
     # OpenSSL would not offer TLS 1.1 at its default level; here nginx must be the one that refuses.
     context.set_ciphers("DEFAULT@SECLEVEL=0")
@@ -89,7 +89,7 @@ def test_nginx_accepts_its_own_configuration(nginx: Nginx) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_present_tls_versions_work(nginx: Nginx, version: ssl.TLSVersion) -> None:
+def test_current_tls_versions_work(nginx: Nginx, version: ssl.TLSVersion) -> None:
     assert handshake(nginx, version) == version.name.replace("_", ".")
 
 
@@ -106,13 +106,13 @@ def test_http_2_is_offered(nginx: Nginx) -> None:
         assert secure.selected_alpn_protocol() == "h2"
 
 
-# What the gateway gets
+# Requests at the gateway
 
 
 @pytest.mark.parametrize(
     "target", ["/api/v1/a%2Fb//c", "/api/v1/%61/../b?x=%2F&y=a+b", "//api/./v1", "/a;p=1/%2e%2e/b", "//.nginx-error"]
 )
-def test_the_request_target_arrives_as_it_was_sent(nginx: Nginx, target: str) -> None:
+def test_the_request_target_is_passed_on_unchanged(nginx: Nginx, target: str) -> None:
     assert get(nginx, target).json()["target"] == target
 
 
@@ -135,20 +135,20 @@ def test_other_ways_to_claim_an_address_are_dropped(nginx: Nginx) -> None:
     assert not {"forwarded", "x-real-ip", "x-forwarded-port", "x_forwarded_for"} & set(seen)
 
 
-def test_each_request_gets_an_id_of_its_own_whatever_the_client_sent(nginx: Nginx) -> None:
+def test_each_request_gets_its_own_id_whatever_the_client_sent(nginx: Nginx) -> None:
     ids = [headers_at_backend(nginx, "X-Request-ID: chosen-by-client")["x-request-id"] for _ in range(2)]
     assert [len(values) for values in ids] == [1, 1]
     assert ids[0] != ids[1]
     assert [uuid.UUID(values[0]).version for values in ids] == [4, 4]
 
 
-def test_the_plain_port_serves_the_same_and_says_that_it_is_plain(nginx: Nginx) -> None:
+def test_the_plain_port_serves_the_same_and_reports_http(nginx: Nginx) -> None:
     plain = socket.create_connection(("127.0.0.1", nginx.http_port), timeout=WAIT_SECONDS)
     answer = exchange(plain, b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\n\r\n")
     assert ["x-forwarded-proto", "http"] in answer.json()["headers"]
 
 
-def test_an_answer_cannot_steer_nginx(nginx: Nginx) -> None:
+def test_the_headers_of_an_answer_cannot_steer_nginx(nginx: Nginx) -> None:
     answer = get(nginx, "/steered")
     assert answer.status == 302
     assert answer.header("Location") == "http://gateway/next"
@@ -177,7 +177,7 @@ def test_a_streamed_answer_arrives_event_by_event(nginx: Nginx, backend: Backend
         assert list(events) == []
 
 
-def test_a_client_that_leaves_ends_the_stream_at_the_gateway(nginx: Nginx, backend: Backend) -> None:
+def test_a_disconnected_client_ends_the_stream_at_the_gateway(nginx: Nginx, backend: Backend) -> None:
     backend.client_left.clear()
     with nginx.connect() as connection:
         connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -207,13 +207,13 @@ def test_an_upload_of_any_size_is_left_to_the_gateway(nginx: Nginx, backend: Bac
     assert arrived == 3_000_000
 
 
-def test_a_refusal_in_the_middle_of_an_upload_reaches_the_client(nginx: Nginx) -> None:
-    # Holds only because the gateway reads on for a moment after its answer; a plain close gives 502 half of the time.
+def test_a_refusal_during_an_upload_reaches_the_client(nginx: Nginx) -> None:
+    # This works only because the gateway reads on briefly after its answer; a plain close often results in 502.
     answer = exchange(nginx.connect(), upload("/refused", b"x" * 3_000_000))
     assert (answer.status, answer.body) == (401, b'{"error":{}}')
 
 
-# Errors that nginx makes itself
+# Errors from nginx itself
 
 
 def test_a_gateway_that_is_down_gives_502_in_the_envelope(start_nginx: StartNginx) -> None:
@@ -264,7 +264,7 @@ def test_a_request_that_nginx_refuses_gets_the_envelope(nginx: Nginx, name: str)
     assert_is_envelope(exchange(nginx.connect(), request), status, code)
 
 
-def test_a_refused_method_says_which_are_allowed(nginx: Nginx) -> None:
+def test_a_refused_method_gets_the_list_of_allowed_ones(nginx: Nginx) -> None:
     answer = exchange(nginx.connect(), b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert "GET" in (answer.header("Allow") or "")
 

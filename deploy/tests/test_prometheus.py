@@ -1,4 +1,4 @@
-"""The alerts ask for metrics that there are, and for labels that they have."""
+"""The alerts use existing metrics and labels."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_asks_for_what_there_is(rule: dict[str, Any]) -> None:
+def test_an_alert_uses_existing_metrics_and_labels(rule: dict[str, Any]) -> None:
     names = {re.sub(r"_(total|bucket|count|sum)$", "", name) for name in re.findall(r"lucid_\w+", rule["expr"])}
     grouped = {label.strip() for labels in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in labels.split(",")}
 
@@ -28,6 +28,6 @@ def test_an_alert_asks_for_what_there_is(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_is_the_matter(rule: dict[str, Any]) -> None:
+def test_an_alert_has_a_summary(rule: dict[str, Any]) -> None:
     assert rule["annotations"]["summary"]
     assert rule["labels"]["severity"] in ("page", "ticket")

@@ -1,4 +1,4 @@
-"""requirements/production.txt is all that the image gets: enough for the gateway, and on Debian 12's Python."""
+"""The packages in requirements/production.txt suffice for the gateway, also with the Python of Debian 12."""
 
 import re
 import sys
@@ -13,10 +13,10 @@ from deploy.tests.conftest import run
 from testing.servers import ROOT
 
 LOCKED = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements" / "production.txt").read_text(), re.MULTILINE)
-# Of Debian 12 and of the distroless image made from it; older than what the lock file is usually made with.
+# The version in Debian 12 and its distroless image; the lock file is usually compiled with a newer one.
 DEBIAN_12 = {"python_version": "3.11", "python_full_version": "3.11.2", "extra": ""}
 
-# The worker, the application and, through the checks, its URLs: gunicorn and Django load them only when they need them.
+# Loads the worker, the application and, through the checks, its URLs, which gunicorn and Django load lazily.
 LOAD_EVERYTHING = """
 import lucid_gateway.server.worker, lucid_gateway.wsgi
 from django.core.management import call_command
@@ -25,7 +25,7 @@ call_command("check")
 
 
 def top_level_entries(package: Distribution) -> set[Path]:
-    """Return what the distribution put directly below site-packages."""
+    """Return the files and folders of the distribution directly below site-packages."""
     site_packages = Path(str(package.locate_file("")))
     names = {file.parts[0] for file in package.files or [] if file.parts[0] not in ("..", "__pycache__")}
     return {site_packages / name for name in names}
@@ -33,7 +33,7 @@ def top_level_entries(package: Distribution) -> set[Path]:
 
 @pytest.fixture
 def only_locked_packages(tmp_path: Path) -> Path:
-    """A folder with the locked packages of this environment and no others."""
+    """A folder with only the locked packages of this environment."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     for entry in {entry for name in LOCKED for entry in top_level_entries(distribution(name))}:
@@ -47,7 +47,7 @@ def test_the_gateway_loads_with_the_locked_packages_alone(only_locked_packages: 
     assert loaded.returncode == 0, loaded.stderr
 
 
-def test_whatever_the_locked_packages_need_on_debian_12_is_locked() -> None:
+def test_all_requirements_of_the_locked_packages_on_debian_12_are_locked() -> None:
     required = [Requirement(line) for name in LOCKED for line in distribution(name).requires or []]
     needed = {canonicalize_name(it.name) for it in required if it.marker is None or it.marker.evaluate(DEBIAN_12)}
     assert needed - {canonicalize_name(name) for name in LOCKED} == set()

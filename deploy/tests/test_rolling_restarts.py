@@ -1,6 +1,6 @@
-"""Two gateways are restarted and reloaded in turn while clients ask: none of them may notice.
+"""Two gateways are restarted and reloaded in turn while clients send requests, none of which may fail.
 
-`make soak` proves it with 20 rolling restarts and 50,000 requests.
+`make soak` checks this with 20 rolling restarts and 50,000 requests.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ START_SECONDS = 30
 
 @dataclass
 class Client:
-    """Sends GETs and POSTs in turn until it is told to stop, on one connection as long as that lives, or on many.
+    """Sends GETs and POSTs in turn until it is stopped, on one connection as long as that lives, or on many.
 
-    Like any client it asks the next gateway if one does not take its connection: then nothing has been sent.
+    If a gateway refuses the connection, nothing has been sent yet, and the client connects to the next gateway.
     """
 
     ports: Sequence[int]
@@ -58,7 +58,7 @@ class Client:
         self.connection.close()
 
     def ask(self, method: str) -> int:
-        """Return the status of a request's answer."""
+        """Send a request; return the status of the answer."""
         if self.connection.sock is None:
             self.connect()
         body = b'{"name": "savings"}' if method == "POST" else None
@@ -71,7 +71,7 @@ class Client:
         return answer.status
 
     def connect(self) -> None:
-        """Connect to the first gateway that takes the connection; raise ConnectionRefusedError if none does."""
+        """Connect to the first gateway that accepts; raise ConnectionRefusedError if none does."""
         for port in self.ports:
             self.connection.port = port
             with contextlib.suppress(ConnectionRefusedError):
@@ -81,7 +81,7 @@ class Client:
 
 @dataclass
 class Restartable:
-    """A gateway on a port of its own that can be stopped and started."""
+    """A gateway on its own port that can be stopped, started and reloaded."""
 
     env: dict[str, str]
     log: Path
@@ -91,7 +91,7 @@ class Restartable:
         self.running = contextlib.ExitStack()
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start the gateway and return when it answers."""
         command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
         self.process = self.running.enter_context(child(command, self.log, self.env))
         wait_for_port(self.port, self.process)
@@ -104,13 +104,13 @@ class Restartable:
         connection.close()
 
     def stop(self) -> None:
-        """Tell it to stop as an orchestrator does, and wait for its end."""
+        """Send SIGTERM, as an orchestrator does, and wait until the gateway has ended."""
         self.process.terminate()
         assert self.process.wait(40) == 0
         self.running.close()
 
     def reload(self) -> None:
-        """Tell it to replace its workers, and return when the new ones serve."""
+        """Make the gateway replace its workers, and return when the new ones serve."""
         old = self.workers()
         self.process.send_signal(signal.SIGHUP)
         wait_until(lambda: not old & self.workers())
@@ -123,7 +123,7 @@ class Restartable:
 
 @contextlib.contextmanager
 def two_gateways(cluster: RawCluster, folder: Path) -> Iterator[list[Restartable]]:
-    """Run two gateways that share all they keep."""
+    """Run two gateways that share their database and Redis."""
     env = os.environ | {
         "WEB_CONCURRENCY": "2", "LOG_LEVEL": "INFO", "SQLITE_PATH": str(folder / "db.sqlite3"),
         "RATE_LIMIT_ENABLED": "false", "TRON_PAYMENT_URL": cluster.url,
@@ -140,7 +140,7 @@ def two_gateways(cluster: RawCluster, folder: Path) -> Iterator[list[Restartable
 
 @contextlib.contextmanager
 def load(clients: list[Client]) -> Iterator[None]:
-    """Let the clients ask for the block."""
+    """Keep the clients sending requests until the block ends."""
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
@@ -153,7 +153,7 @@ def load(clients: list[Client]) -> Iterator[None]:
             thread.join()
 
 
-def test_no_request_fails_in_rolling_restarts(
+def test_no_request_fails_during_rolling_restarts(
     request: pytest.FixtureRequest, start_nginx: StartNginx, tmp_path: Path
 ) -> None:
     restarts, requests = request.config.getoption("--restarts"), request.config.getoption("--requests")

@@ -1,4 +1,4 @@
-"""build.sh and deploy.sh: real runs, with a stand-in for the Docker client, which cannot be had everywhere."""
+"""build.sh and deploy.sh: real runs with a stand-in for the Docker client, which is not available everywhere."""
 
 import os
 import re
@@ -26,7 +26,7 @@ esac
 
 
 class Host:
-    """A machine to deploy on: a folder for secrets, and a `docker` that notes what it is asked for."""
+    """A machine to deploy on: a folder for secrets, and a `docker` that records its arguments."""
 
     def __init__(self, folder: Path) -> None:
         self.secrets, self.log = folder / "secrets", folder / "docker.log"
@@ -43,12 +43,11 @@ class Host:
         }
 
     def run(self, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run one of the scripts."""
         return run(str(DEPLOY / script), *arguments, **(self.variables | variables))
 
     @property
     def asked(self) -> list[str]:
-        """What docker was asked for, a line each."""
+        """The arguments of each call of docker, one line per call."""
         return self.log.read_text().splitlines()
 
 
@@ -59,7 +58,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def ready(host: Host) -> Host:
-    """A host with every secret and a certificate, on which nothing was started yet."""
+    """A host with all secrets and a certificate, on which nothing runs yet."""
     tool("openssl")
     host.run("deploy.sh", "--init", "--self-signed", "api.example.org,127.0.0.1", FAILS_AT="compose version")
     host.log.write_text("")
@@ -67,13 +66,13 @@ def ready(host: Host) -> Host:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Replace a secret, which is read-only for everyone."""
+    """Replace the content of a secret, whose file is read-only."""
     path.chmod(0o644)
     path.write_text(text)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_shellcheck_has_nothing_to_say(script: str) -> None:
+def test_shellcheck_finds_no_problem(script: str) -> None:
     checked = run(tool("shellcheck"), str(DEPLOY / script))
     assert checked.returncode == 0, checked.stdout
 
@@ -95,10 +94,10 @@ def test_an_unknown_option_is_refused(script: str, host: Host) -> None:
     assert host.asked == []
 
 
-# What build.sh asks of Docker
+# The Docker commands of build.sh
 
 
-def test_the_build_passes_the_version_and_the_date_and_tries_the_image(host: Host) -> None:
+def test_the_build_passes_version_and_date_and_checks_the_image(host: Host) -> None:
     result = host.run("build.sh", "--version", "2.3.4")
     assert result.returncode == 0, result.stderr
     build, run = host.asked
@@ -115,7 +114,7 @@ def test_a_failed_build_says_which_step_failed(step: str, message: str, host: Ho
     assert message in result.stderr
 
 
-def test_a_version_that_is_no_tag_is_refused(host: Host) -> None:
+def test_an_invalid_tag_is_refused(host: Host) -> None:
     assert host.run("build.sh", "--version", "1.0 beta").returncode == 1
     assert host.asked == []
 
@@ -136,7 +135,7 @@ def test_only_the_owner_of_the_folder_and_the_containers_can_read_them(ready: Ho
     assert {stat.S_IMODE(path.stat().st_mode) for path in ready.secrets.iterdir()} == {0o444}
 
 
-def test_init_leaves_what_is_there(ready: Host) -> None:
+def test_init_keeps_existing_secrets(ready: Host) -> None:
     before = {path.name: path.read_text() for path in ready.secrets.iterdir()}
     assert ready.run("deploy.sh", "--init", "--self-signed", "other.example.org").returncode == 0
     assert {path.name: path.read_text() for path in ready.secrets.iterdir()} == before
@@ -148,7 +147,7 @@ def test_the_self_signed_certificate_is_for_the_names_that_were_given(ready: Hos
     assert "DNS:api.example.org, IP Address:127.0.0.1" in shown
 
 
-def test_nothing_is_created_unasked(host: Host) -> None:
+def test_nothing_is_created_without_an_option(host: Host) -> None:
     result = host.run("deploy.sh")
     assert result.returncode == 1
     assert "--init" in result.stderr
@@ -176,15 +175,15 @@ def test_a_short_secret_is_refused_without_showing_it(name: str, ready: Host) ->
 
 def test_a_redis_url_with_another_password_is_refused(ready: Host) -> None:
     rewrite(ready.secrets / "redis_password", "something-else")
-    assert "redis_url does not have the password" in ready.run("deploy.sh").stderr
+    assert "redis_url does not contain the password" in ready.run("deploy.sh").stderr
 
 
-def test_an_open_folder_is_refused(ready: Host) -> None:
+def test_a_folder_open_to_others_is_refused(ready: Host) -> None:
     ready.secrets.chmod(0o755)
-    assert "expected mode 0700" in ready.run("deploy.sh").stderr
+    assert "set its mode to 0700" in ready.run("deploy.sh").stderr
 
 
-# What deploy.sh starts
+# The services that deploy.sh starts
 
 
 def test_a_deployment_starts_the_services_and_ends_when_they_are_healthy(ready: Host) -> None:
@@ -194,7 +193,7 @@ def test_a_deployment_starts_the_services_and_ends_when_they_are_healthy(ready: 
     assert "The gateway is up" in result.stdout
 
 
-def test_the_network_of_the_clusters_is_created_if_nobody_has(ready: Host) -> None:
+def test_the_network_of_the_clusters_is_created_if_it_is_missing(ready: Host) -> None:
     assert ready.run("deploy.sh", FAILS_AT="network inspect").returncode == 0
     assert "network create lucid-network" in ready.asked
 
@@ -212,7 +211,7 @@ def test_a_failed_deployment_prints_the_logs_and_fails(variables: dict[str, str]
 
 
 @pytest.mark.parametrize(("fails_at", "message"), [("compose version", "version 2"), ("info", "does not answer")])
-def test_a_missing_engine_is_said_plainly(fails_at: str, message: str, ready: Host) -> None:
+def test_a_missing_engine_is_reported(fails_at: str, message: str, ready: Host) -> None:
     result = ready.run("deploy.sh", FAILS_AT=fails_at)
     assert result.returncode == 1
     assert message in result.stderr
