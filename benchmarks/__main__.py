@@ -1,4 +1,4 @@
-"""Runs the measurements and prints their figures beside the targets: `python -m benchmarks --help`."""
+"""Runs the measurements and prints their figures with the targets: `python -m benchmarks --help`."""
 
 import argparse
 import json
@@ -36,14 +36,14 @@ FAILURES = (DidNotStart, Failed, Broken, FileNotFoundError, RuntimeError, subpro
 
 
 def measure(name: str, seconds: float) -> list[Figure]:
-    """One measurement on a stage of its own."""
+    """Run one measurement on its own stage; return its figures."""
     print(f"{name}: {MEASUREMENTS[name].__doc__}", file=sys.stderr, flush=True)
     with stage() as own:
         return list(MEASUREMENTS[name](Bench(own, seconds)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Status 0 when every figure with a target meets it, 1 when one misses it or could not be measured."""
+    """Return status 0 if all figures meet their targets, 1 if one misses it or a measurement failed."""
     options = _arguments(arguments)
     if missing := [tool for tool in ("wrk", "taskset") if shutil.which(tool) is None]:
         print(f"benchmarks: {' and '.join(missing)} must be installed", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the contenders forward to: nginx with fixed answers, and a sink for uploads."""
+"""The backends of the measured proxies: nginx with fixed answers, and a sink for uploads."""
 
 import os
 import shutil
@@ -45,14 +45,14 @@ http {{
 
 
 def nginx_binary() -> str | None:
-    """The nginx of this machine, None without one."""
+    """The path of nginx on this machine, None if it is not installed."""
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def start_nginx(
     stage: Stage, name: str, *, locations: str, upstreams: str = "", cores: tuple[int, ...]
 ) -> tuple[Process, str]:
-    """A single nginx process with these locations; returns it and its base URL. FileNotFoundError without nginx."""
+    """Start one nginx process with these locations; return it and its base URL; FileNotFoundError without nginx."""
     binary = nginx_binary()
     if binary is None:
         raise FileNotFoundError("nginx is not installed")
@@ -70,9 +70,9 @@ def start_nginx(
 
 
 def fixed_backend(stage: Stage) -> str:
-    """A backend on the load's core that answers GET_PATH and DOWNLOAD_PATH; its base URL.
+    """Start a backend on the load's core that answers GET_PATH and DOWNLOAD_PATH; return its base URL.
 
-    nginx with fixed answers where it is installed, else the demo cluster, which is slower.
+    It is nginx with fixed answers if that is installed, otherwise the demo cluster, which is slower.
     """
     if nginx_binary() is None:
         port = free_port()
@@ -92,7 +92,7 @@ def fixed_backend(stage: Stage) -> str:
 
 
 def sink() -> RawCluster:
-    """A cluster that reads request bodies of known length as fast as it can and forgets them."""
+    """A cluster that reads and discards request bodies of known length as fast as it can."""
     cluster = RawCluster()
     cluster.on_head = _swallow
     return cluster

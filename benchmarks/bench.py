@@ -1,4 +1,4 @@
-"""What every measurement works with: the stage, the stores, the fixed backend and the gateway kit of one run."""
+"""The resources of a run, for all measurements: the stage, the stores, the fixed backend and the gateway kit."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,19 +11,19 @@ from benchmarks.stores import start_redis
 
 @dataclass
 class Bench:
-    """One run; what a measurement does not ask for is never started."""
+    """One run. Each resource starts when a measurement first uses it."""
 
     stage: Stage
     seconds: float
 
     @cached_property
     def redis_url(self) -> str:
-        """The run's Redis."""
+        """The URL of the run's Redis."""
         return start_redis(self.stage)
 
     @cached_property
     def backend(self) -> str:
-        """The base URL of nginx with fixed answers."""
+        """The base URL of the fixed backend."""
         return fixed_backend(self.stage)
 
     @cached_property

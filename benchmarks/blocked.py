@@ -1,4 +1,4 @@
-"""Requests of a blocked address: what refusing them costs beside serving."""
+"""Requests from a blocked address: the cost of a refusal compared with that of an answer."""
 
 import json
 import statistics
@@ -21,7 +21,7 @@ NETWORK, ADDRESS = "192.0.2.0/24", "192.0.2.1"
 
 
 def blocked(bench: Bench) -> Iterator[Figure]:
-    """32 connections: the worker's processor time for a refused request, over that for a served one."""
+    """32 connections: the worker's processor time per refused request, relative to that per served one."""
     gateway = bench.kit.start(Upstreams(bench.backend), settings={"TRUSTED_PROXIES": "127.0.0.1"})
     served = gateway.target(GET_PATH)
     refused = Target(served.url, served.token, client=ADDRESS)
@@ -39,7 +39,7 @@ def blocked(bench: Bench) -> Iterator[Figure]:
 
 
 def timed(gateway: Gateway, target: Target, seconds: float) -> tuple[Load, float]:
-    """A load, and the processor time of the worker for each of its requests in seconds."""
+    """Run a load; return it with the worker's processor time per request, in seconds."""
     load(target, connections=CONNECTIONS, seconds=1)
     (worker,) = gateway.workers()
     before = cpu_seconds(worker)
@@ -48,14 +48,14 @@ def timed(gateway: Gateway, target: Target, seconds: float) -> tuple[Load, float
 
 
 def deny(gateway: Gateway, admin_token: str) -> None:
-    """Deny the network."""
+    """Add a rule that denies the load's addresses."""
     body = json.dumps({"network": NETWORK, "reason": "benchmark"}).encode()
     headers = {"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(gateway.base + RULES_PATH, body, headers), timeout=5).close()
 
 
 def wait_until_refused(target: Target) -> None:
-    """Return when the worker knows the rule; raises `DidNotStart` when it does not learn of it."""
+    """Return when the worker applies the rule; raise `DidNotStart` if it never does."""
     request = urllib.request.Request(target.url, headers={"X-Forwarded-For": target.client or ""})
     began = time.monotonic()
     while time.monotonic() - began < START_SECONDS:

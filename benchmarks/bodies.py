@@ -1,4 +1,4 @@
-"""1 GiB up and 1 GiB down through one worker, beside nginx that buffers nothing."""
+"""1 GiB up and 1 GiB down through one worker, compared with nginx without buffering."""
 
 import os
 import statistics
@@ -14,12 +14,12 @@ from benchmarks.processes import LOAD_CORE, MEBIBYTE, forget_peak, peak_mib, res
 from benchmarks.transfer import download, upload
 
 ROUNDS = 3
-UPLOAD_MIB = 64  # of one request: the gateway takes at most 100 MiB in one
+UPLOAD_MIB = 64  # per request: the gateway accepts at most 100 MiB
 UPLOAD_PATH = "/api/v1/storage/upload"
 
 
 def bodies(bench: Bench) -> Iterator[Figure]:
-    """Throughput over that of nginx, and how much the worker grows meanwhile."""
+    """Throughput relative to that of nginx, and the growth of the worker's memory."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with sink() as storage:
         gateway = bench.kit.start(Upstreams(bench.backend, storage=storage.url))

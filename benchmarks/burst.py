@@ -1,4 +1,4 @@
-"""So many requests at once, each on a connection of its own: wrk cannot send exactly so many and wait for all."""
+"""A given number of concurrent requests, each on its own connection, which wrk cannot send and wait for."""
 
 import selectors
 import socket
@@ -13,8 +13,8 @@ CONNECT_SECONDS = 10
 
 
 @dataclass
-class Asked:
-    """One request and what came back of its answer."""
+class PendingAnswer:
+    """One request and the bytes received of its answer."""
 
     connection: socket.socket
     began: float = 0.0
@@ -22,7 +22,7 @@ class Asked:
     received: bytes = b""
 
     def read(self) -> bool:
-        """Take what has arrived; whether the answer is over, whole or not."""
+        """Read what has arrived; return whether the answer has ended, complete or not."""
         try:
             piece = self.connection.recv(65_536)
         except OSError:
@@ -36,41 +36,41 @@ class Asked:
 
     @property
     def served(self) -> bool:
-        """Whether it was answered whole and with 200."""
+        """Whether the answer is complete and has status 200."""
         return self.seconds is not None and self.received.split(b" ", 2)[1] == b"200"
 
 
 @dataclass(frozen=True)
 class Burst:
-    """What became of all requests: seconds of those that were served, and how many were not."""
+    """The result of all requests: the seconds that each served one took, and the number of the others."""
 
     served: list[float] = field(default_factory=list)
     failed: int = 0
 
     def percentile(self, percent: float) -> float:
-        """Seconds within which so many percent of all requests were served; infinite when they were not."""
+        """Seconds within which that percentage of all requests was served; infinite if it was not reached."""
         everything = sorted(self.served) + [float("inf")] * self.failed
         return everything[min(len(everything) - 1, int(len(everything) * percent / 100))]
 
 
 def burst(target: Target, *, requests: int, patience: float) -> Burst:
-    """Connect, then send all requests in one go, and wait for the answers, but no longer than `patience` seconds."""
+    """Open all connections, then send all requests, and wait at most `patience` seconds for the answers."""
     with ExitStack() as connections, selectors.DefaultSelector() as selector:
-        asked = [Asked(connections.enter_context(target.connect(CONNECT_SECONDS))) for _ in range(requests)]
+        pending = [PendingAnswer(connections.enter_context(target.connect(CONNECT_SECONDS))) for _ in range(requests)]
         head = target.head("GET")
-        for one in asked:
+        for one in pending:
             selector.register(one.connection, selectors.EVENT_READ, one)
             one.began = time.monotonic()
             one.connection.sendall(head)
         for one in _until_silent(selector, time.monotonic() + patience):
             if one.read():
                 selector.unregister(one.connection)
-    served = [one.seconds for one in asked if one.served and one.seconds is not None]
+    served = [one.seconds for one in pending if one.served and one.seconds is not None]
     return Burst(served, requests - len(served))
 
 
-def _until_silent(selector: selectors.BaseSelector, end: float) -> Iterator[Asked]:
-    """Each that has something to read, until all are unregistered or the time is over."""
+def _until_silent(selector: selectors.BaseSelector, end: float) -> Iterator[PendingAnswer]:
+    """Yield each request with bytes to read, until all are unregistered or the time is over."""
     while selector.get_map() and (left := end - time.monotonic()) > 0:
         for key, _ in selector.select(left):
             yield key.data

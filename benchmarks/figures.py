@@ -1,4 +1,4 @@
-"""What was measured, what was aimed at, and how both are shown."""
+"""Measured values, their targets, and the table that shows both."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class Aim:
     at_most: float | None = None
 
     def met_by(self, value: float) -> bool:
-        """Whether a value is on the right side."""
+        """Whether a value meets the target."""
         low_enough = self.at_most is None or value <= self.at_most
         return low_enough and (self.at_least is None or value >= self.at_least)
 
@@ -24,7 +24,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value with its unit; with an aim it is judged."""
+    """One measured value with its unit, and the target if it has one."""
 
     measurement: str
     name: str
@@ -34,13 +34,12 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """`ok`, `miss`, or nothing where there is no aim."""
+        """`ok` or `miss`, or an empty string without a target."""
         if self.aim is None:
             return ""
         return "ok" if self.aim.met_by(self.value) else "miss"
 
     def as_json(self) -> dict[str, Any]:
-        """The same as a JSON object."""
         return {
             "measurement": self.measurement,
             "name": self.name,
@@ -51,7 +50,7 @@ class Figure:
         }
 
     def cells(self) -> list[str]:
-        """The same as the cells of a table row."""
+        """The cells of the figure's row in the table."""
         shown = f"{number(self.value)} {self.unit}".strip()
         return [self.measurement, self.name, shown, str(self.aim) if self.aim else "", self.verdict]
 

@@ -1,4 +1,4 @@
-"""What a gateway costs before anything is asked of it: memory of an idle worker, time until it answers."""
+"""The cost of an idle gateway: memory per worker, and the time from its start to its first answer."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ SETTLING_SECONDS = 2
 
 
 def memory(bench: Bench) -> Iterator[Figure]:
-    """An idle worker that has served before, so that everything is loaded."""
+    """The memory of an idle worker that has served requests, so that everything is loaded."""
     gateway = bench.kit.start(Upstreams(bench.backend), workers=2)
     load(gateway.target(GET_PATH), connections=8, seconds=1)
     time.sleep(SETTLING_SECONDS)

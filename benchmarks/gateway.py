@@ -1,4 +1,4 @@
-"""The gateway as a contender: the real gunicorn with the real configuration, its database and a token."""
+"""The gateway under test: the real gunicorn with the deployed configuration, a database and a token."""
 
 import json
 import os
@@ -37,16 +37,15 @@ class Gateway:
     start_seconds: float
 
     def target(self, path: str) -> Target:
-        """That path, asked for with the token."""
+        """A target with that path and the gateway's token."""
         return Target(self.base + path, self.token)
 
     def workers(self) -> list[int]:
-        """Process ids of the workers."""
         return workers_of(self.process)
 
 
 class GatewayKit:
-    """A migrated database with a user and a token in it; starts gateways on them."""
+    """Migrates a database with demo users, and starts gateways that use it."""
 
     def __init__(self, stage: Stage, redis_url: str) -> None:
         self._stage, self._redis_url, self._started = stage, redis_url, 0
@@ -70,8 +69,8 @@ class GatewayKit:
         options: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
     ) -> Gateway:
-        """A gateway that answers its health endpoint; `options` are gunicorn's and win over the configuration,
-        `settings` are variables of its environment.
+        """Start a gateway and wait until it is healthy; `options` are gunicorn's and override the configuration,
+        `settings` are environment variables.
         """
         self._started += 1
         name, port = f"gateway-{self._started}", free_port()
@@ -96,7 +95,7 @@ class GatewayKit:
 
 
 def environment(stage: Stage, redis_url: str, upstreams: Upstreams = Upstreams(NO_CLUSTER)) -> dict[str, str]:
-    """The settings of a gateway whose limits nobody meets, with an SQLite database in the stage's directory."""
+    """The settings of a gateway whose limits the load never reaches, with SQLite in the directory of the stage."""
     limits = ("", "_AUTHENTICATED", "_ADMIN", "_BLOCKCHAIN_QUERY")
     return {
         "PATH": os.environ.get("PATH", ""),
@@ -115,7 +114,7 @@ def environment(stage: Stage, redis_url: str, upstreams: Upstreams = Upstreams(N
         "TRON_PAYMENT_URL": upstreams.tron_payment,
         "STORAGE_DATABASE_URL": upstreams.storage,
         "ALLOWED_HOSTS": "127.0.0.1",
-        "MAX_CONNECTIONS_PER_ADDRESS": "0",  # the load comes from one
+        "MAX_CONNECTIONS_PER_ADDRESS": "0",  # the whole load comes from one address
         "CORS_ORIGINS": "http://localhost:3000",
         **{f"RATE_LIMIT{tier}_REQUESTS_PER_MINUTE": PLENTY for tier in limits},
     }

@@ -1,7 +1,7 @@
-"""The guide's own design, rebuilt from its facts to compare with; served by uvicorn in var/bench-venv.
+"""The guide's own design, rebuilt for comparison; served by uvicorn in var/bench-venv.
 
-FastAPI behind ASGI middlewares: each request decodes its JWT, asks Redis whether it is revoked and the database
-for its user, counts itself in four more Redis round trips, and is forwarded with httpx.
+FastAPI behind ASGI middlewares: each request decodes its JWT, checks revocation in Redis, reads its user from the
+database, is counted in four more Redis round trips, and is forwarded with httpx.
 """
 
 import logging
@@ -103,7 +103,7 @@ class RateLimitMiddleware:
 
 
 class LoggingMiddleware:
-    """One line a request."""
+    """One log line per request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -118,7 +118,7 @@ class LoggingMiddleware:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Make sure that the one user is there."""
+    """Create the only user if it is missing."""
     await users.create_index("user_id", unique=True)
     fields = {"email": "bench@example.org", "role": "user", "locked_until": None}
     await users.update_one({"user_id": os.environ["USER_ID"]}, {"$set": fields}, upsert=True)
@@ -126,7 +126,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def health() -> dict[str, str]:
-    """Say that it runs."""
     return {"status": "healthy"}
 
 

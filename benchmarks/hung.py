@@ -1,4 +1,4 @@
-"""One cluster never answers: what the requests to another one notice of it."""
+"""The effect of a cluster that never answers on requests to another cluster."""
 
 import statistics
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from benchmarks.load import RunningLoad, load
 from testing.http.cluster import silent_server
 
 ROUNDS = 3
-PAUSE_MS = 50  # between two requests of a connection: the worker is busy, not drowned
+PAUSE_MS = 50  # between two requests of a connection, so that the worker is busy but not overloaded
 CONNECTIONS = 16
 STUCK_CONNECTIONS = 64
 HUNG_PATH = "/api/v1/wallets"
 
 
 def hung(bench: Bench) -> Iterator[Figure]:
-    """The p99 of a cluster's requests while 64 connections ask for another one that hangs, over the normal p99."""
+    """The p99 of requests to a cluster while 64 connections wait for another that hangs, relative to the normal p99."""
     with silent_server() as port:
         gateway = bench.kit.start(Upstreams(bench.backend, tron_payment=f"http://127.0.0.1:{port}"))
         good, bad = gateway.target(GET_PATH), gateway.target(HUNG_PATH)

@@ -19,13 +19,13 @@ SLOW_PATH = "/api/v1/chain/consensus/demo/slow?seconds=1"
 
 
 def crowds(gateway: Gateway, *, rounds: int, patience: float) -> list[Burst]:
-    """1,000 slow requests at once, time after time, after a short warm-up."""
+    """Send 1,000 concurrent slow requests in each round, after a short warm-up."""
     load(gateway.target(GET_PATH), connections=8, seconds=1)
     return [burst(gateway.target(SLOW_PATH), requests=REQUESTS, patience=patience) for _ in range(rounds)]
 
 
 def in_flight(bench: Bench) -> Iterator[Figure]:
-    """Whether all are served, how fast, and what it costs each worker in memory."""
+    """How many are served, how fast, and the memory that it costs each worker."""
     with running_clusters() as clusters:
         upstreams = Upstreams(clusters.blockchain_core)
         gateway = bench.kit.start(upstreams, workers=2, cores=(SERVER_CORE, LOAD_CORE))

@@ -1,4 +1,4 @@
-"""wrk as the load generator, and what it measured."""
+"""wrk as the load generator, and its results."""
 
 import json
 import socket
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from benchmarks.processes import LOAD_CORE
 
 SCRIPT = Path(__file__).with_name("report.lua")
-PATIENCE_SECONDS = 60  # how long wrk waits for one answer before it counts it as late
+PATIENCE_SECONDS = 60  # after which wrk counts an answer as a timeout
 
 
 @dataclass(frozen=True)
 class Load:
-    """One run of wrk: how many requests were answered in how many seconds, and how fast.
+    """One run of wrk: the number of answers, the duration in seconds, and the latencies.
 
     `refused` counts answers of status 400 and above, `broken` connections that failed.
     """
@@ -35,13 +35,13 @@ class Load:
 
     @property
     def failed(self) -> int:
-        """Requests that got no good answer."""
+        """Requests without a successful answer."""
         return self.refused + self.broken
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for: the URL, the access token when one is needed, and for whom a trusted proxy says it asks."""
+    """The URL to request, the access token if one is needed, and the client's address for X-Forwarded-For."""
 
     url: str
     token: str | None = None
@@ -61,7 +61,7 @@ class Target:
 
 
 class RunningLoad:
-    """A wrk that runs beside something else; `result` waits for its end."""
+    """A wrk that runs in the background; `result` waits for its end."""
 
     def __init__(self, target: Target, *, connections: int, seconds: float, pause_ms: int = 0) -> None:
         self._process = subprocess.Popen(
@@ -69,7 +69,7 @@ class RunningLoad:
         )
 
     def result(self) -> Load:
-        """What it measured."""
+        """Wait for the end of the load and return its result."""
         output, _ = self._process.communicate()
         return Load(**json.loads(output.splitlines()[-1]))
 
@@ -82,7 +82,7 @@ class RunningLoad:
 
 
 def load(target: Target, *, connections: int, seconds: float, pause_ms: int = 0) -> Load:
-    """Ask again and again on each connection for so many seconds, with a pause between if one is given."""
+    """Send requests on each connection for `seconds`, with a pause of `pause_ms` between two of them."""
     with RunningLoad(target, connections=connections, seconds=seconds, pause_ms=pause_ms) as running:
         return running.result()
 

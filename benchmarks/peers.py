@@ -1,4 +1,4 @@
-"""What the gateway is compared with: nginx, the guide's own design, django-revproxy."""
+"""The peers that the gateway is compared with: nginx, the guide's own design, django-revproxy."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ REQUIREMENTS = HERE / "requirements.txt"
 
 
 def prepare_environment() -> Path:
-    """The `bin` folder of the peers' own virtual environment, made anew when their requirements changed."""
+    """The `bin` folder of the peers' own virtual environment, which is rebuilt when their requirements change."""
     stamp, wanted = VENV / "requirements.sha256", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         print("Setting up var/bench-venv for the peers ...", file=sys.stderr, flush=True)
@@ -36,7 +36,7 @@ def prepare_environment() -> Path:
 
 
 def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> str:
-    """nginx as a proxy that buffers nothing and reads pieces as large as the gateway's, on its core; its base URL."""
+    """Start nginx on the gateway's core, without buffering and with reads as large as the gateway's; its base URL."""
     upstreams = f"upstream backend {{ server {backend.removeprefix('http://')}; keepalive 64; }}"
     passing = """
         proxy_http_version 1.1;
@@ -55,7 +55,7 @@ def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> str:
 
 
 def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Target:
-    """The guide's design under uvicorn, with a token that it accepts."""
+    """Start the guide's design under uvicorn; return a target with a valid token."""
     bin_folder, user_id = prepare_environment(), str(uuid.uuid4())
     env = {
         "JWT_SECRET_KEY": SECRET,
@@ -73,7 +73,7 @@ def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Targe
 
 
 def revproxy(stage: Stage, backend: str, path: str) -> Target:
-    """django-revproxy under gunicorn with the gateway's worker class."""
+    """Start django-revproxy under gunicorn with gevent workers; return a target."""
     bin_folder, port = prepare_environment(), free_port()
     command = [f"{bin_folder}/gunicorn", "-k", "gevent", "--keep-alive", "75", "--no-control-socket"]
     command += ["-b", f"127.0.0.1:{port}", "benchmarks.revproxy_project"]

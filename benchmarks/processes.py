@@ -1,4 +1,4 @@
-"""Child processes of a run: started on one core, waited for, measured, and gone at the end."""
+"""The child processes of a run: starting them on given cores, measuring them, and stopping them at the end."""
 
 import contextlib
 import http.client
@@ -27,12 +27,12 @@ Process = subprocess.Popen[bytes]
 
 
 class DidNotStart(Exception):
-    """A server ended, or did not answer in time; the text carries the end of its log."""
+    """A server ended or did not answer in time; the message contains the end of its log."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One run: a temporary directory, and the children that end with it."""
+    """One run: a temporary directory, and child processes that end with it."""
 
     directory: Path
     _children: ExitStack
@@ -45,7 +45,7 @@ class Stage:
         cores: Sequence[int] = (LOAD_CORE,),
         env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start a server on the given cores; what it prints goes to `NAME.log` in the directory."""
+        """Start a server on the given cores; its output goes to `NAME.log` in the directory."""
         pinned = ["taskset", "-c", ",".join(map(str, cores)), *map(str, command)]
         with self.log(name).open("ab") as log, _uninterrupted():
             process = subprocess.Popen(
@@ -61,11 +61,11 @@ class Stage:
         return process
 
     def log(self, name: str) -> Path:
-        """Where the server of that name writes what it has to say."""
+        """The log file of the server with that name."""
         return self.directory / f"{name}.log"
 
     def wait(self, name: str, process: Process, url: str) -> float:
-        """Seconds until `url` answers 200; raises `DidNotStart` when the process ends or 30 s pass."""
+        """Return the seconds until `url` answers 200; raise `DidNotStart` if the process ends or 30 s pass."""
         began = time.monotonic()
         while time.monotonic() - began < START_SECONDS:
             if process.poll() is not None:
@@ -78,7 +78,7 @@ class Stage:
 
 
 def begin_run() -> None:
-    """Make SIGTERM end the run like Ctrl-C, with everything put away; say so when the machine is busy already."""
+    """Make SIGTERM end the run like Ctrl-C, with all clean-up; warn if the machine is already busy."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -90,7 +90,7 @@ def begin_run() -> None:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """A new stage; its children are stopped and its directory is removed, whatever happens inside."""
+    """A new stage. At the end its child processes are stopped and its directory is removed."""
     with (
         tempfile.TemporaryDirectory(prefix="lucid-bench-", ignore_cleanup_errors=True) as directory,
         ExitStack() as children,
@@ -100,7 +100,7 @@ def stage() -> Iterator[Stage]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM, so that no child is started and then forgotten."""
+    """Delay Ctrl-C and SIGTERM until the block ends, so that each started child is registered."""
     held: list[int] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
@@ -117,7 +117,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def stop(process: Process) -> None:
-    """End a child and all that it started: SIGTERM first, SIGKILL after 5 seconds."""
+    """End a child and its own children: SIGTERM first, SIGKILL after 5 seconds."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -128,7 +128,7 @@ def stop(process: Process) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of `url` is answered 200 within a second."""
+    """Whether a GET of `url` gets 200 within a second."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=1)
     try:
@@ -153,17 +153,17 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """The memory that a process has in RAM now, in MiB."""
+    """The resident memory of a process, in MiB."""
     return _status_kib(pid, "VmRSS") / 1024
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a process had in RAM since its start or since `forget_peak`, in MiB."""
+    """The peak resident memory of a process since its start or `forget_peak`, in MiB."""
     return _status_kib(pid, "VmHWM") / 1024
 
 
 def forget_peak(pid: int) -> None:
-    """Start the measurement of `peak_mib` anew (proc(5), clear_refs)."""
+    """Reset the peak that `peak_mib` reads (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

@@ -1,4 +1,4 @@
-"""A small proxied GET, by one worker on one core: throughput beside its peers, and what it adds to the latency."""
+"""A small proxied GET with one worker on one core: throughput compared with its peers, and the added latency."""
 
 import statistics
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ ROUNDS = 3
 
 
 def in_rounds(targets: dict[str, Target], *, connections: int, seconds: float) -> dict[str, list[Load]]:
-    """Load each in turn, three times over after a warm-up, so that a slow moment of the machine hits all alike."""
+    """Load the targets in turn, in three rounds after a warm-up, so that a slow phase of the machine affects all."""
     for target in targets.values():
         load(target, connections=connections, seconds=1)
     rounds = [
@@ -47,7 +47,7 @@ def throughput(bench: Bench) -> Iterator[Figure]:
 
 
 def latency(bench: Bench) -> Iterator[Figure]:
-    """1 connection: what the gateway adds to calling the backend directly."""
+    """1 connection: the latency that the gateway adds to a direct call of the backend."""
     targets = {
         "gateway": bench.kit.start(Upstreams(bench.backend)).target(GET_PATH),
         "direct": Target(bench.backend + GET_PATH),

@@ -15,7 +15,7 @@ settings.configure(
     INSTALLED_APPS=["revproxy"],
     LOGGING_CONFIG=None,
 )
-# Its own pool keeps a single connection; with more it is faster under load, and it is to be compared at its best.
+# Its own pool keeps a single connection; a larger one is faster under load, and the comparison should be fair.
 revproxy.views.HTTP_POOLS = urllib3.PoolManager(maxsize=64)
 application = get_wsgi_application()
 urlpatterns = [re_path(r"^(?P<path>.*)$", revproxy.views.ProxyView.as_view(upstream=os.environ["BLOCKCHAIN_CORE_URL"]))]

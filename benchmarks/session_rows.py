@@ -1,7 +1,7 @@
-"""Fills the database of its environment with sessions and measures requests about one user's; a process of its own.
+"""Fills the database of its environment with sessions and measures requests for those of one user; run as a process.
 
-Prints `{}` when it is ready, and for each line that it reads JSON: name of a request -> milliseconds of some. Query
-plans and progress go to stderr.
+It prints `{}` when it is ready. For each line of input it prints the milliseconds of several repetitions by the name of
+the request, as JSON. Query plans and progress go to stderr.
 """
 
 import json
@@ -18,7 +18,7 @@ import django
 
 django.setup()
 
-from django.conf import settings  # noqa: E402  # the apps must be there
+from django.conf import settings  # noqa: E402  # after django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.test import Client  # noqa: E402
@@ -37,13 +37,13 @@ STATUSES = ["active", "failed", "cancelled", *["completed"] * 7]
 
 
 def people(first: int, last: int) -> list[User]:
-    """New users of these numbers."""
+    """Create users with the numbers from `first` to before `last`."""
     users = [User(email=f"user-{number}@example.org", username=f"user-{number}") for number in range(first, last)]
     return User.objects.bulk_create(users)
 
 
 def give_sessions(user: User) -> None:
-    """A thousand sessions, a tenth of them active, with two chunks each."""
+    """Give the user a thousand sessions, a tenth of them active, with two chunks each."""
     dice = random.Random(1)
     for number in range(OF_EACH):
         status = STATUSES[number % len(STATUSES)]
@@ -60,7 +60,7 @@ def give_sessions(user: User) -> None:
 
 
 def copy_sessions(others: Sequence[User]) -> None:
-    """Give the others what there is, as copies of the rows as they are stored; those of all users come mixed."""
+    """Copy all stored rows for each of the other users; the rows of all users are interleaved."""
     sessions, chunks = stored(Session), defaultdict(list)
     for chunk in stored(Chunk):
         chunks[chunk["session_id"]].append(chunk)
@@ -74,17 +74,16 @@ def copy_sessions(others: Sequence[User]) -> None:
 
 
 def as_stored(key: uuid.UUID) -> Any:
-    """The key as the database keeps it."""
+    """The key in the form that the database stores."""
     return User._meta.pk.get_db_prep_value(key, connection)
 
 
 def new_key() -> Any:
-    """A new key."""
     return as_stored(uuid.uuid4())
 
 
 def stored(model: Any) -> list[dict[str, Any]]:
-    """All rows, as they are stored."""
+    """All rows in the form that the database stores."""
     if ON_MONGODB:
         return list(connection.get_collection(model._meta.db_table).find({}, {"_id": False}))
     with connection.cursor() as cursor:
@@ -112,7 +111,7 @@ API, PAGES = "/api/v1/sessions", "/admin/sessions_api/session/"
 
 
 def requests(user: User) -> dict[str, str]:
-    """What is asked for: by the user, and by an operator."""
+    """The paths of the measured requests by name: first those of the user, then those of an operator."""
     one = Session.objects.filter(user=user).first()
     assert one is not None
     return {
@@ -132,7 +131,7 @@ def requests(user: User) -> dict[str, str]:
 
 
 def measure(client: Client, operators: Client, paths: dict[str, str]) -> dict[str, list[float]]:
-    """Milliseconds of some of each request."""
+    """Return the milliseconds that several repetitions of each request took."""
     found = {}
     for name, path in paths.items():
         who, repeats = (operators, 1) if name.startswith(OPERATORS) else (client, REPEATS)
@@ -141,7 +140,7 @@ def measure(client: Client, operators: Client, paths: dict[str, str]) -> dict[st
 
 
 def timed(client: Client, path: str) -> float:
-    """Milliseconds of a request that succeeds."""
+    """Send a request, which must succeed; return its milliseconds."""
     began = time.perf_counter()
     answer = client.get(path)
     taken = (time.perf_counter() - began) * 1000
@@ -150,7 +149,7 @@ def timed(client: Client, path: str) -> float:
 
 
 def show_plans(user: User) -> None:
-    """Print how the database finds the rows of the lists."""
+    """Print the query plans of the lists."""
     own = Session.objects.owned_by(user.pk)
     queries: dict[str, Any] = {
         "first page": own.order_by("-created_at", "-pk").values("pk")[:20],
@@ -165,7 +164,7 @@ def show_plans(user: User) -> None:
 
 
 def main(users: int) -> None:
-    """Fill the database, show the plans, then measure whenever a line comes in."""
+    """Fill the database, show the plans, then measure once per line of standard input."""
     call_command("migrate", verbosity=0)
     operator = User.objects.create(email="operator@example.org", username="operator", role="super_admin")
     (user,) = people(0, 1)
@@ -176,16 +175,18 @@ def main(users: int) -> None:
     client = Client(headers={"Authorization": f"Bearer {issue_tokens(user).access}"}, HTTP_HOST="127.0.0.1")
     operators, paths = Client(HTTP_HOST="127.0.0.1"), requests(user)
     operators.force_login(operator)
-    measure(client, operators, paths)  # what comes first is slower
+    measure(client, operators, paths)  # warm-up: first requests are slower
     print("{}", flush=True)
     for _ in sys.stdin:
         print(json.dumps(measure(client, operators, paths)), flush=True)
 
 
 def fill(others: Sequence[User]) -> User:
-    """Give the others what the first user has; return one whose rows lie among all."""
+    """Copy the first user's rows for the others; return a user in the middle of them."""
     if not ON_MONGODB:
-        connection.cursor().execute("PRAGMA cache_size=-3000000")  # of this connection, and for the copies alone
+        connection.cursor().execute(
+            "PRAGMA cache_size=-3000000"
+        )  # for this connection only, which is closed after copying
     with transaction.atomic():
         copy_sessions(others)
     connection.close()

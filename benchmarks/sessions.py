@@ -1,4 +1,4 @@
-"""Lists and reads of a user's 1,000 sessions, alone in the database and among 1,000,000 of 1,000 users."""
+"""Lists and reads of a user's 1,000 sessions, alone in the database and among the 1,000,000 of 1,000 users."""
 
 import json
 import statistics
@@ -23,19 +23,19 @@ ALONE, AMONG = "alone", "among"
 
 
 def sessions(bench: Bench) -> Iterator[Figure]:
-    """Lists, filters and reads of 1,000 sessions of one user's, and what they cost among 1,000 times as many."""
+    """Lists, filters and reads of a user's 1,000 sessions, and their cost among 1,000 times as many."""
     for database in DATABASES:
         costs = measured(bench, database)
         for name, among in costs[AMONG].items():
             yield Figure(f"sessions, {database}", name, among, "ms")
-            if not name.startswith("operators'"):  # these look at everybody's
+            if not name.startswith("operators'"):  # these read the sessions of all users
                 ratio = among / costs[ALONE][name]
                 yield Figure(f"sessions, {database}", f"{name}, of the cost alone", ratio, "x", Aim(at_most=1.5))
 
 
 def measured(bench: Bench, database: str) -> dict[str, dict[str, float]]:
-    """Milliseconds of each request in both stores: the end of the lowest tenth, which a busy machine disturbs least;
-    the stores take turns, so that it disturbs both alike.
+    """The 10th percentile of each request's milliseconds in both stores: a busy machine affects it least, and affects
+    both stores in the same way, because they are measured in turn.
     """
     env = environment(bench.stage, bench.redis_url) | SETTINGS
     if database == "mongodb":
@@ -53,12 +53,12 @@ def measured(bench: Bench, database: str) -> dict[str, dict[str, float]]:
 
 
 def stores() -> Iterator[tuple[str, int]]:
-    """The stores and their users."""
+    """Yield the name of each store and its number of users."""
     yield from ((ALONE, 1), (AMONG, USERS))
 
 
 class Rows:
-    """A process with a filled database of its own (`benchmarks.session_rows`), once it has been entered."""
+    """A process with its own filled database (`benchmarks.session_rows`), which starts on entry."""
 
     def __init__(self, env: Mapping[str, str], name: str, users: int) -> None:
         names = {"SQLITE_PATH": env["SQLITE_PATH"].replace("gateway", name), "MONGODB_DATABASE": name}
@@ -76,13 +76,13 @@ class Rows:
         self.process.communicate()
 
     def measure(self) -> dict[str, list[float]]:
-        """Name of a request -> milliseconds of some."""
+        """Return the milliseconds of several repetitions by the name of the request."""
         assert self.process.stdin is not None
         print("go", file=self.process.stdin, flush=True)
         return self.answer()
 
     def answer(self) -> dict[str, list[float]]:
-        """The next line of JSON; raises `RuntimeError` when the process ends instead."""
+        """Return the next line of JSON; raise `RuntimeError` if the process ends instead."""
         assert self.process.stdout is not None
         lines: IO[str] = self.process.stdout
         for line in iter(lines.readline, ""):

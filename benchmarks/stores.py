@@ -12,7 +12,7 @@ PACKAGED_MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin
 
 
 def start_redis(stage: Stage) -> str:
-    """A private redis-server that writes nothing to disk; its URL."""
+    """Start a private redis-server without persistence; return its URL."""
     beside_python = Path(sys.executable).parent / "redis-server"
     binary = str(beside_python) if beside_python.exists() else shutil.which("redis-server")
     if binary is None:
@@ -24,7 +24,7 @@ def start_redis(stage: Stage) -> str:
 
 
 def start_mongod(stage: Stage) -> str:
-    """A private mongod, for the guide's design; its URL."""
+    """Start a private mongod for the guide's design; return its URL."""
     binary = shutil.which("mongod") or (str(PACKAGED_MONGOD) if PACKAGED_MONGOD.exists() else None)
     if binary is None:
         raise FileNotFoundError("mongod is not installed")

@@ -1,4 +1,4 @@
-"""Large bodies, up and down, over one connection and with as little work on this side as possible."""
+"""Large bodies, up and down, over one connection and with as little work in the client as possible."""
 
 import time
 from pathlib import Path
@@ -12,11 +12,11 @@ PATIENCE_SECONDS = 60
 
 
 class Broken(Exception):
-    """An answer that was not 200, or a body that was not whole."""
+    """An answer other than 200, or an incomplete body."""
 
 
 def upload(target: Target, body: Path, *, times: int) -> float:
-    """POST the file so many times in a row; the throughput in MiB/s."""
+    """POST the file `times` times in a row; return the throughput in MiB/s."""
     size = body.stat().st_size
     head = target.head("POST", f"Content-Length: {size}", "Content-Type: application/octet-stream")
     began = time.monotonic()
@@ -29,7 +29,7 @@ def upload(target: Target, body: Path, *, times: int) -> float:
 
 
 def download(target: Target, *, size: int) -> float:
-    """GET a body of `size` bytes; the throughput in MiB/s."""
+    """GET a body of `size` bytes; return the throughput in MiB/s."""
     began = time.monotonic()
     with Wire(target.connect(PATIENCE_SECONDS)) as wire:
         wire.send(target.head("GET"))
@@ -40,7 +40,7 @@ def download(target: Target, *, size: int) -> float:
 
 
 def _finish(wire: Wire) -> int:
-    """Read one answer to its end; the length of its body as it was announced and arrived."""
+    """Read one answer to its end; return the length of its body."""
     try:
         answer = wire.read_head()
     except Ended:

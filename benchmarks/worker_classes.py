@@ -1,7 +1,7 @@
 """The gateway under gunicorn's worker classes: `python -m benchmarks.worker_classes`.
 
-For each: throughput of one worker, 1,000 requests in flight with two, and what 200 clients that send half a header
-block and no more cost the others. Prints the table of the decision record.
+For each class: the throughput of one worker, 1,000 requests in flight with two, and the cost of 200 clients that send
+only half a header block. Prints the table in the decision record.
 """
 
 import argparse
@@ -40,7 +40,7 @@ HALF_A_HEAD = b"GET /api/v1/meta/health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Unfinis
 
 @contextmanager
 def half_sent(gateway: Gateway) -> Iterator[None]:
-    """200 connections that sent half a header block and are held open."""
+    """Hold 200 connections open that have sent half a header block."""
     parts = urlsplit(gateway.base)
     with ExitStack() as held:
         for _ in range(HALF_SENT):
@@ -51,7 +51,7 @@ def half_sent(gateway: Gateway) -> Iterator[None]:
 
 
 def one_worker(bench: Bench, names: Sequence[str]) -> dict[str, list[str]]:
-    """The cells of each class with one worker: alone in turn with the others, then beside half-sent header blocks."""
+    """The table cells of each class with one worker: alone, then beside connections with half a header block."""
     gateways = {name: bench.kit.start(Upstreams(bench.backend), options=CLASSES[name]) for name in names}
     targets = {name: gateway.target(GET_PATH) for name, gateway in gateways.items()}
     cells = {}
@@ -64,7 +64,7 @@ def one_worker(bench: Bench, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def two_workers(bench: Bench, options: Sequence[str]) -> list[str]:
-    """The cells of a class with two workers that hold 1,000 slow requests."""
+    """The table cells of a class with two workers that handle 1,000 slow requests."""
     with running_clusters() as clusters:
         upstreams = Upstreams(clusters.blockchain_core)
         gateway = bench.kit.start(upstreams, workers=2, cores=(SERVER_CORE, LOAD_CORE), options=options)
