@@ -46,12 +46,12 @@ def test_status_answers_with_the_requested_status(chain: httpx.Client, status: i
 
 def test_events_arrive_one_at_a_time(chain: httpx.Client) -> None:
     arrivals = []
-    with chain.stream("GET", f"{DEMO}/events?count=3&interval=0.2") as answer:
+    with chain.stream("GET", f"{DEMO}/events?count=3&interval=1") as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
         for text in answer.iter_text():
             arrivals.append((time.monotonic(), text.count("\n\n")))
     assert [events for _, events in arrivals] == [1, 1, 1]
-    assert arrivals[2][0] - arrivals[0][0] >= 0.35
+    assert arrivals[2][0] - arrivals[0][0] >= 0.6  # two seconds, less the delays of a busy machine
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_001])
