@@ -119,7 +119,7 @@ def post_worker_init(worker: Any) -> None:
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
     from lucid_gateway.kernel.snapshots.snapshot import revisions  # noqa: PLC0415
     from proxy.choosing.closures import closures_cache  # noqa: PLC0415
-    from proxy.choosing.sharing import share  # noqa: PLC0415
+    from proxy.choosing.sharing import start_sharing  # noqa: PLC0415
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
     from ratelimit.rules import refusals, rules_cache  # noqa: PLC0415
 
@@ -130,7 +130,7 @@ def post_worker_init(worker: Any) -> None:
     handover.take_over()
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)
-    share()
+    start_sharing()
     poll(RedisWatch().check, seconds=WATCH_SECONDS)
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The backend clusters: which there are, and where their instances listen."""
+"""The configured backend clusters and the addresses of their instances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class Instance:
 
     @property
     def url(self) -> str:
-        """Return its address, as operators write it."""
+        """The address as operators write it."""
         return f"{self.scheme}://{self.authority}"
 
     @property
     def authority(self) -> str:
-        """Return the Host field for it (RFC 9110, section 7.2)."""
+        """The value of the Host field (RFC 9110, section 7.2): without the port if it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
@@ -34,7 +34,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A configured cluster: its row of the policy's table, and its instances."""
+    """A configured cluster: its row in the policy's table, and its instances."""
 
     name: str
     service: str
@@ -43,7 +43,7 @@ class Cluster:
 
 
 def instance(url: str) -> Instance:
-    """Return the instance of an address that `lucid_gateway.kernel.env` has checked."""
+    """Parse an instance's address; `lucid_gateway.kernel.env` has validated it."""
     parts = urlsplit(url)
     return Instance(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
@@ -59,7 +59,7 @@ def same_instance(cluster: Cluster, url: str) -> Instance | None:
 
 @cache
 def configured() -> Mapping[str, Cluster]:
-    """Return the clusters that have an address, by name."""
+    """Return the clusters that have at least one address, by name."""
     rows = [(row, getattr(settings.ENV, row.setting)) for row in CLUSTERS.values()]
     return {
         row.name: Cluster(row.name, row.service, row.health_path, tuple(instance(url) for url in urls))
@@ -69,7 +69,7 @@ def configured() -> Mapping[str, Cluster]:
 
 
 def cluster_named(name: str) -> Cluster:
-    """Return the configured cluster of that name; raise ServiceUnavailable if it has no address."""
+    """Return the configured cluster with this name; raise ServiceUnavailable if it has no address."""
     cluster = configured().get(name)
     if cluster is None:
         raise ServiceUnavailable(

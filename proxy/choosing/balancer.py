@@ -1,6 +1,6 @@
-"""Which instance gets a request: of those that are fit, the one with the fewest under way (DESIGN, section 8).
+"""Chooses the instance for a request: the available one with the fewest requests under way (DESIGN, section 8).
 
-Of several with as few, it is the turn of the one that had none for the longest.
+Ties go to the instance that was chosen least recently.
 """
 
 import math
@@ -14,32 +14,33 @@ from proxy.clusters import Cluster
 
 
 def choose(cluster: Cluster, tried: Collection[InstanceState] = ()) -> InstanceState | None:
-    """Return the instance to try next; None if there is none beside those that were tried."""
+    """Return the instance to try next, or None if all available ones were tried."""
     states = states_of(cluster)
-    fit = [state for state in states if state not in tried and may_be_asked(cluster, state)]
-    if len(fit) <= 1:
-        return fit[0] if fit else None
-    # Where no instance is healthy the checks may be what is wrong: all are tried.
-    healthy = [state for state in fit if state.healthy is not False] or fit
-    rested = [state for state in healthy if is_rested(state, among=len(healthy))] or healthy
-    return min(rested, key=lambda state: (state.in_flight, state.last_turn))
+    available = [state for state in states if state not in tried and accepts_requests(cluster, state)]
+    if len(available) <= 1:
+        return available[0] if available else None
+    # If no instance is healthy, the checks themselves may be wrong, so all instances stay candidates.
+    healthy = [state for state in available if state.healthy is not False] or available
+    candidates = [state for state in healthy if passes_slow_start(state, among=len(healthy))] or healthy
+    return min(candidates, key=lambda state: (state.in_flight, state.last_turn))
 
 
-def is_rested(state: InstanceState, *, among: int) -> bool:
-    """Return whether it is the turn of an instance that may have just recovered: with the fewest under way `among` so
-    many it would get all requests, not its part.
+def passes_slow_start(state: InstanceState, *, among: int) -> bool:
+    """Return whether the instance, one `among` several, may take this request; a recovering one may at random only.
+
+    An instance that has just recovered has the fewest requests under way, so it would otherwise get all new ones.
     """
     share = state.share()
     return share >= 1 or random.random() < share / among  # noqa: S311
 
 
-def may_be_asked(cluster: Cluster, state: InstanceState) -> bool:
-    """Return whether the instance takes requests: its breaker admits one, and no operator took it out of service."""
+def accepts_requests(cluster: Cluster, state: InstanceState) -> bool:
+    """Return whether the breaker admits a request and no operator took the instance out of service."""
     return state.breaker.admits() and not is_closed(cluster.name, state.instance)
 
 
-def no_instance(cluster: Cluster) -> GatewayError:
-    """Return why none of the cluster's instances may be asked; raise ClusterInMaintenance if operators closed all."""
+def no_instance_error(cluster: Cluster) -> GatewayError:
+    """Return the error for a cluster without an available instance; raise ClusterInMaintenance if all are closed."""
     refuse_if_closed(cluster.name)
     in_service = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
     seconds = min((state.breaker.open_until - state.clock() for state in in_service), default=0.0)

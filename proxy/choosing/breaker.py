@@ -1,8 +1,8 @@
-"""The circuit breaker of one instance: stops asking who fails, and lets one request at a time find out whether it still
-does (DESIGN, section 8).
+"""The circuit breaker of one instance: it stops requests to a failing instance, then admits one probe at a time to find
+out whether the instance has recovered (DESIGN, section 8).
 
-Failures to connect, time-outs and connections that end without an answer open it when they come in a row; so does a
-share of failures among the requests of the last seconds. An answer is no failure unless it is 502, 503 or 504.
+It opens after several requests in a row without an answer (connection failure, timeout or early close), or when too
+large a share of recent requests failed. An answer counts as a failure only if its status is 502, 503 or 504.
 """
 
 import time
@@ -14,18 +14,22 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class BreakerRule:
-    """When a breaker opens and for how long: seconds, counts, and a share of 0 to 1."""
+    """When a breaker opens, and for how long; times are in seconds.
 
-    failures_in_a_row: int = 5
+    It opens after `consecutive_failures`, or when `failure_share` (0 to 1) of at least `minimum_requests` in the last
+    `window` seconds failed.
+    """
+
+    consecutive_failures: int = 5
     window: int = 10
-    share: float = 0.5
-    least_requests: int = 20
+    failure_share: float = 0.5
+    minimum_requests: int = 20
     first_pause: float = 5.0
     longest_pause: float = 60.0
 
 
 class State(StrEnum):
-    """What a breaker does with the next request: let it through, refuse it, or let it be the probe."""
+    """What happens to the next request: closed admits it, open refuses it, half-open makes it the probe."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -42,55 +46,54 @@ class Second:
 
 
 class Breaker:
-    """One process's breaker for one instance; its times are the clock's, in seconds."""
+    """One process's breaker for one instance; its times are seconds on `clock`."""
 
     def __init__(self, rule: BreakerRule, clock: Callable[[], float] = time.monotonic) -> None:
         self.rule, self.clock = rule, clock
         self.seconds: deque[Second] = deque()
-        self.failures_in_a_row = 0
+        self.consecutive_failures = 0
         self.open_until = 0.0
         self.pause = rule.first_pause
         self.probing = False
 
     @property
     def state(self) -> State:
-        """Whether it is closed, open, or due for a probe."""
         if not self.open_until:
             return State.CLOSED
         return State.OPEN if self.clock() < self.open_until else State.HALF_OPEN
 
     def admits(self) -> bool:
-        """Return whether a request may be sent: always while closed, one at a time while half-open."""
+        """Return whether a request may be sent: any while closed, one at a time while half-open."""
         return not self.open_until or (not self.probing and self.clock() >= self.open_until)
 
     def succeeded(self, *, probe: bool = False) -> None:
-        """Note an answer; that of a probe closes the breaker."""
-        self.failures_in_a_row = 0
+        """Count an answer; one to a probe closes the breaker."""
+        self.consecutive_failures = 0
         self.count(failures=0)
         if probe:
             self.close()
 
-    def failed(self, *, probe: bool = False, in_a_row: bool = False) -> None:
-        """Note a failure; `in_a_row` says that nothing at all came back."""
+    def failed(self, *, probe: bool = False, no_answer: bool = False) -> None:
+        """Count a failure; `no_answer` marks one without any answer from the instance."""
         self.count(failures=1)
-        self.failures_in_a_row += in_a_row
-        if probe and self.open_until:  # else another worker's probe has closed it meanwhile
+        self.consecutive_failures += no_answer
+        if probe and self.open_until:  # another worker's probe may have closed it in the meantime
             self.open(self.pause)
             self.pause = min(2 * self.pause, self.rule.longest_pause)
-        elif not self.open_until and self.is_too_much():
+        elif not self.open_until and self.exceeds_limits():
             self.open(self.rule.first_pause)
             self.pause = min(2 * self.rule.first_pause, self.rule.longest_pause)
 
-    def is_too_much(self) -> bool:
-        """Return whether the failures of the last seconds are enough to open."""
-        if self.failures_in_a_row >= self.rule.failures_in_a_row:
+    def exceeds_limits(self) -> bool:
+        """Return whether the recent failures are enough to open."""
+        if self.consecutive_failures >= self.rule.consecutive_failures:
             return True
         requests = sum(second.requests for second in self.seconds)
         failures = sum(second.failures for second in self.seconds)
-        return requests >= self.rule.least_requests and failures >= self.rule.share * requests
+        return requests >= self.rule.minimum_requests and failures >= self.rule.failure_share * requests
 
     def count(self, *, failures: int) -> None:
-        """Add a request to the window."""
+        """Add a request to the window and drop seconds that have left it."""
         now = int(self.clock())
         if not self.seconds or self.seconds[-1].at != now:
             while self.seconds and self.seconds[0].at <= now - self.rule.window:
@@ -100,10 +103,9 @@ class Breaker:
         self.seconds[-1].failures += failures
 
     def open(self, seconds: float) -> None:
-        """Refuse requests for so long."""
         self.open_until = self.clock() + seconds
 
     def close(self) -> None:
-        """Let all requests through, and forget what was."""
-        self.open_until, self.failures_in_a_row, self.pause = 0.0, 0, self.rule.first_pause
+        """Admit all requests, and forget earlier failures and the lengthened pause."""
+        self.open_until, self.consecutive_failures, self.pause = 0.0, 0, self.rule.first_pause
         self.seconds.clear()

@@ -1,4 +1,4 @@
-"""The bulkhead: so many requests of one cluster in one worker, so that a hung cluster takes no other down."""
+"""The bulkhead: limits the concurrent requests to one cluster in each worker, so a hung cluster cannot block others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from lucid_gateway.policy.errors import ServiceUnavailable
 
 
 class Bulkhead:
-    """The places of one cluster in this process."""
+    """One cluster's limit on concurrent requests in this process."""
 
     def __init__(self, cluster: str, places: int) -> None:
         self.cluster, self.places = cluster, places
         self.taken = 0
 
     def enter(self) -> None:
-        """Take a place; raise ServiceUnavailable, without a wait, if there is none."""
+        """Take a place; raise ServiceUnavailable, without waiting, if all are taken."""
         if self.taken >= self.places:
             metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
             details = {"cluster": self.cluster, "reason": "too many requests under way"}
@@ -26,12 +26,11 @@ class Bulkhead:
         self.taken += 1
 
     def leave(self) -> None:
-        """Give the place back."""
         self.taken -= 1
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Have a place until the block ends; raise ServiceUnavailable if there is none."""
+        """Hold a place until the block ends; raise ServiceUnavailable if all are taken."""
         self.enter()
         try:
             yield
@@ -41,5 +40,4 @@ class Bulkhead:
 
 @cache
 def bulkhead_of(cluster: str) -> Bulkhead:
-    """Return this process's bulkhead for the cluster."""
     return Bulkhead(cluster, settings.ENV.CLUSTER_MAX_IN_FLIGHT)

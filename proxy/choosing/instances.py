@@ -1,4 +1,4 @@
-"""What a process knows of each instance of the clusters: requests under way, breaker, health, slow start."""
+"""What a process knows about each instance: requests under way, breaker, health and slow start."""
 
 import itertools
 import time
@@ -17,16 +17,16 @@ from proxy.connection.resolver import resolver
 from proxy.connection.upstream import NoAnswer
 
 SLOW_START_SECONDS = 10.0
-LEAST_SHARE = 0.1
+MIN_SHARE = 0.1
 LOOK_UP_SECONDS = 1.0
-# The cluster says itself that it, or what is behind it, is not there; other errors are the application's own choice.
+# With these the cluster reports that it, or a server behind it, is unavailable. Other errors come from the application.
 FAILED_STATUSES = frozenset({502, 503, 504})
 turns = itertools.count(1)
-NEVER = BreakerRule(failures_in_a_row=1_000_000_000, share=2.0)
+NEVER_OPENS = BreakerRule(consecutive_failures=1_000_000_000, failure_share=2.0)
 
 
 class InstanceState:
-    """One instance as this process sees it. `healthy` is what the health checks say, None before they do."""
+    """One instance as this process sees it; `healthy` is None until the health checks have a result."""
 
     def __init__(
         self, cluster: str, instance: Instance, rule: BreakerRule, clock: Callable[[], float] = time.monotonic
@@ -42,21 +42,21 @@ class InstanceState:
 
     @property
     def name(self) -> str:
-        """The name under which workers speak of it."""
+        """The name that workers share through Redis."""
         return f"{self.cluster}|{self.instance.url}"
 
     def share(self) -> float:
-        """Return the share of its requests that it gets, 0.1 to 1: after a recovery it starts slowly."""
-        return min(1.0, max(LEAST_SHARE, (self.clock() - self.recovered_at) / SLOW_START_SECONDS))
+        """Return which share of its requests it gets, 0.1 to 1: it grows in the first seconds after a recovery."""
+        return min(1.0, max(MIN_SHARE, (self.clock() - self.recovered_at) / SLOW_START_SECONDS))
 
-    def note_health(self, healthy: bool) -> None:
-        """Take over what the health checks say."""
+    def set_health(self, healthy: bool) -> None:
+        """Set the result of the health checks; an unhealthy instance that becomes healthy starts slowly."""
         if healthy and self.healthy is False:
             self.recovered_at = self.clock()
         self.healthy = healthy
 
     def begin(self) -> "Attempt | None":
-        """Return the attempt to send one request; None if the breaker admits none, or another is the probe."""
+        """Start an attempt; return None if the breaker refuses it, or if another worker is probing the instance."""
         if not self.breaker.admits():
             return None
         probe = self.breaker.open_until > 0
@@ -73,7 +73,10 @@ class InstanceState:
 
 
 class Attempt:
-    """One request on its way to an instance, until its answer has been read; ends once, with or without a verdict."""
+    """One request to an instance, from sending it until its answer has been read.
+
+    `failed` and `answered` report the outcome to the breaker; `end` works once, also without an outcome.
+    """
 
     __slots__ = ("ended", "probe", "state")
 
@@ -87,16 +90,16 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End an attempt that failed; one that did not goes on until its answer is read."""
+        """Record a failure and end the attempt; a successful one goes on until its answer has been read."""
         if error is not None:
             if isinstance(error, UpstreamUnreachable | UpstreamTimeout | NoAnswer):
-                self.failed(in_a_row=True)
+                self.failed(no_answer=True)
             elif isinstance(error, BadUpstreamAnswer):
                 self.failed()
             self.end()
 
     def answered(self, status: int) -> None:
-        """Judge the instance by the status of its answer."""
+        """Report an answer to the breaker; its status decides whether it counts as a failure."""
         if status in FAILED_STATUSES:
             self.failed()
             return
@@ -105,14 +108,13 @@ class Attempt:
         if probe:
             self.state.recovered_at = self.state.clock()
 
-    def failed(self, *, in_a_row: bool = False) -> None:
-        """Note that the instance failed."""
+    def failed(self, *, no_answer: bool = False) -> None:
         self.state.failures += 1
         probe = self.end_probe()
-        self.state.breaker.failed(probe=probe, in_a_row=in_a_row)
+        self.state.breaker.failed(probe=probe, no_answer=no_answer)
 
     def end(self) -> None:
-        """Make room for another; a probe that ends without a verdict, as when its client left, leaves the question."""
+        """End the attempt. A probe without an outcome, for example because its client left, lets the next one start."""
         if self.ended:
             return
         self.ended = True
@@ -120,7 +122,7 @@ class Attempt:
         self.end_probe()
 
     def end_probe(self) -> bool:
-        """Return whether it was the probe; it is none from now on: its body may flow for hours, and be cut at last."""
+        """Return whether this was the probe, and stop being it: the body of its answer may still flow for hours."""
         probe, self.probe = self.probe, False
         if probe:
             self.state.breaker.probing = False
@@ -129,6 +131,6 @@ class Attempt:
 
 @cache
 def states_of(cluster: Cluster) -> tuple[InstanceState, ...]:
-    """Return this process's states of the cluster's instances."""
-    rule = BreakerRule() if settings.ENV.CLUSTER_BREAKER_ENABLED else NEVER
+    """Return this process's state of each of the cluster's instances."""
+    rule = BreakerRule() if settings.ENV.CLUSTER_BREAKER_ENABLED else NEVER_OPENS
     return tuple(InstanceState(cluster.name, instance, rule) for instance in cluster.instances)

@@ -1,4 +1,4 @@
-"""The retry budget: retries are a share of the requests, so that they never multiply the load on who fails already."""
+"""The retry budget: limits retries to a share of the requests, so that they cannot overload a failing cluster."""
 
 from functools import cache
 
@@ -7,18 +7,18 @@ RESERVE = 20.0
 
 
 class RetryBudget:
-    """The retries that one cluster's requests have earned in this process: one for five, twenty at most in store."""
+    """One cluster's retries in this process: each request adds `share` of a retry, and at most `reserve` are saved."""
 
     def __init__(self, share: float = SHARE, reserve: float = RESERVE) -> None:
         self.share, self.reserve = share, reserve
         self.left = reserve
 
     def earn(self) -> None:
-        """Count a request."""
+        """Add a request's share of a retry."""
         self.left = min(self.reserve, self.left + self.share)
 
     def spend(self) -> bool:
-        """Return whether one retry may be made, and count it."""
+        """Take one retry from the budget; return False if none is left."""
         if self.left < 1:
             return False
         self.left -= 1
@@ -27,5 +27,4 @@ class RetryBudget:
 
 @cache
 def budget_of(cluster: str) -> RetryBudget:
-    """Return this process's budget for the cluster."""
     return RetryBudget()

@@ -1,5 +1,6 @@
-"""What the workers of one gateway tell one another of the instances, once a second through Redis: open breakers, and
-what the health checks found. Without Redis each goes by what it sees itself.
+"""The workers of one gateway share open breakers and health check results, once a second through Redis.
+
+Without Redis each worker uses only its own results.
 """
 
 import json
@@ -18,7 +19,7 @@ from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.health_checks import HealthChecker
-from proxy.choosing.instances import NEVER, InstanceState, states_of
+from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
 from proxy.choosing.probes import gateway_name
 from proxy.choosing.reports import write_report
 from proxy.clusters import Cluster, configured
@@ -30,12 +31,12 @@ Instances = list[tuple[Cluster, InstanceState]]
 
 
 def all_instances() -> Instances:
-    """Return the instances of the configured clusters, as this process sees them."""
+    """Return this process's state of each instance of the configured clusters."""
     return [(cluster, state) for cluster in configured().values() for state in states_of(cluster)]
 
 
 class Sharing:
-    """One worker's part in it."""
+    """Exchanges one worker's view of the instances with the other workers."""
 
     def __init__(self, instances: Callable[[], Instances]) -> None:
         self.worker = uuid.uuid4().hex
@@ -44,33 +45,32 @@ class Sharing:
         self.known_open: set[str] = set()
 
     def sync(self) -> None:
-        """Hear what the others found and tell what is new; raise RedisUnavailable."""
+        """Adopt the other workers' results and write this worker's; raise RedisUnavailable."""
         instances = self.instances()
         enabled = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED
         checks = enabled and self.is_checker()
         breakers, health = self.read()
-        changes = {state.name: self.follow(state, breakers.get(state.name)) for _, state in instances}
+        changes = {state.name: self.adopt(state, breakers.get(state.name)) for _, state in instances}
         if checks:
             health = self.check()
         elif enabled:
-            self.note_health(health)
+            self.set_health(health)
         self.write([state for _, state in instances], changes, health if checks else {})
 
     def check(self) -> dict[str, bool]:
-        """Start the checks that are due; return, by name of instance, what they have found, and hold it."""
+        """Start the health checks that are due, and apply and return the results so far, by name of instance."""
         self.checker.start_due(self.instances())
-        found = self.checker.verdicts()
-        self.note_health(found)
-        return found
+        results = self.checker.verdicts()
+        self.set_health(results)
+        return results
 
-    def note_health(self, found: Mapping[str, bool]) -> None:
-        """Hold what the health checks found."""
+    def set_health(self, results: Mapping[str, bool]) -> None:
         for _, state in self.instances():
-            if state.name in found:
-                state.note_health(found[state.name])
+            if state.name in results:
+                state.set_health(results[state.name])
 
     def share_once(self) -> None:
-        """Measure, hear and tell; without Redis each goes by what it sees itself, and checks the instances itself."""
+        """Update the metrics and synchronise; without Redis this worker checks the instances itself."""
         self.measure()
         try:
             self.sync()
@@ -79,14 +79,14 @@ class Sharing:
                 self.check()
 
     def measure(self) -> None:
-        """Tell the metrics which breakers are open, and how many requests are under way."""
+        """Set the metrics of open breakers and of requests under way."""
         for cluster, state in self.instances():
             is_open = state.breaker.state == State.OPEN
             metrics.BREAKER_OPEN.labels(cluster.name, state.instance.url).set(is_open)
             metrics.UPSTREAM_IN_FLIGHT.labels(cluster.name).set(bulkhead_of(cluster.name).taken)
 
     def is_checker(self) -> bool:
-        """Return whether it is this worker that checks: one of a gateway, until it is gone for five seconds."""
+        """Return whether this worker runs the health checks; another takes over five seconds after it stops."""
         lease = keys.health_checker(gateway_name())
         taken = take_lease(lease, self.worker, milliseconds=CHECKER_LEASE_MS)
         chosen = taken or extend_lease(lease, self.worker, milliseconds=CHECKER_LEASE_MS)
@@ -95,9 +95,9 @@ class Sharing:
         return chosen
 
     def read(self) -> tuple[dict[str, float], dict[str, bool]]:
-        """Return until when breakers are open (epoch seconds) and which instances are healthy, by name."""
+        """Return the end of each open breaker's pause (epoch seconds) and whether instances are healthy, by name."""
 
-        def ask(redis: Any) -> Any:
+        def query(redis: Any) -> Any:
             return (
                 redis.pipeline(transaction=False)
                 .hgetall(keys.open_breakers(gateway_name()))
@@ -105,15 +105,18 @@ class Sharing:
                 .execute()
             )
 
-        breakers, health = redis_call(ask)
+        breakers, health = redis_call(query)
         open_until = {name.decode(): json.loads(text) for name, text in breakers.items()}
         return open_until, {name.decode(): text == b"healthy" for name, text in health.items()}
 
-    def follow(self, state: InstanceState, shared_until: float | None) -> float | None:
-        """Open or close the breaker as another worker did; return until when this one's is open, None if closed."""
+    def adopt(self, state: InstanceState, shared_until: float | None) -> float | None:
+        """Open or close the breaker as another worker did; return the end of its pause, or None if it is closed.
+
+        Both times are in epoch seconds.
+        """
         breaker, now = state.breaker, time.time()
         known = state.name in self.known_open
-        may_open = not known and not breaker.open_until and breaker.rule is not NEVER
+        may_open = not known and not breaker.open_until and breaker.rule is not NEVER_OPENS
         if known and breaker.open_until and shared_until is None:
             breaker.close()
             state.recovered_at = state.clock()
@@ -122,9 +125,7 @@ class Sharing:
         return now + breaker.open_until - state.clock() if breaker.open_until else None
 
     def write(self, states: list[InstanceState], changes: dict[str, float | None], verdicts: dict[str, bool]) -> None:
-        """Tell the others which breakers are open, which this worker closed, what the checks found, and all of it to
-        the operators.
-        """
+        """Write open breakers, those this worker has closed, health check results, and the report for operators."""
 
         def send(redis: Any) -> None:
             pipeline = redis.pipeline(transaction=False)
@@ -135,7 +136,7 @@ class Sharing:
                     pipeline.hdel(keys.open_breakers(gateway_name()), name)
             for name, healthy in verdicts.items():
                 pipeline.hset(keys.instance_health(gateway_name()), name, "healthy" if healthy else "unhealthy")
-            # What nobody says any more is forgotten.
+            # Entries that no worker renews expire.
             if any(changes.values()):
                 pipeline.expire(keys.open_breakers(gateway_name()), KEPT_SECONDS)
             if verdicts:
@@ -147,7 +148,7 @@ class Sharing:
         self.known_open = {name for name, until in changes.items() if until is not None}
 
 
-def share() -> None:
-    """Share for as long as the process lives (once in a worker, after the fork)."""
+def start_sharing() -> None:
+    """Start sharing in the background; call it once in each worker, after the fork."""
     sharing = Sharing(all_instances)
     Loop("sharing", sharing.share_once, every=SECONDS, at_once=True).start()

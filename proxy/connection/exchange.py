@@ -1,4 +1,4 @@
-"""One exchange with an instance: the request goes out, and the head of its answer comes back."""
+"""One exchange with an instance: send the request and read the head of the answer."""
 
 import socket
 import time
@@ -26,13 +26,13 @@ def exchange(
     timeouts: Timeouts,
     time_left: float | None = None,
     client: socket.socket | None = None,
-    noted: AttemptRecord | None = None,
+    attempt_record: AttemptRecord | None = None,
 ) -> Answer:
-    """Send a request and return the head of its answer; an early answer wins over a broken send.
+    """Send a request and return the head of its answer, even if the instance answers before it has read all of it.
 
-    `body` is already in the framing that the head announces. The answer comes within `time_left` seconds of waiting for
-    it, else within the total time. The times are `noted`. Raises NoAnswer, BadUpstreamAnswer, UpstreamTimeout, or
-    ClientGone when the `client` leaves.
+    `body` already has the framing that `head` announces. Waiting for the answer may take `time_left` seconds in all, or
+    the total timeout if that is None. Timings go into `attempt_record`. Raises NoAnswer, BadUpstreamAnswer,
+    UpstreamTimeout, or ClientGone when `client` disconnects.
     """
     started = time.perf_counter()
     connection.start(method, timeouts, time_left=time_left, client=client)
@@ -41,12 +41,13 @@ def exchange(
         for piece in body:
             connection.send(piece)
     except OSError:
-        # The instance stopped reading: it may have said why before it closed. The connection is not to be used again.
+        # The instance stopped reading, but may have answered first. One message too many keeps this connection from
+        # being reused.
         connection.answer.messages += 1
     sent = time.perf_counter()
     answer = connection.read_head()
-    if noted is not None:
-        noted.connect_ms = None if connection.reused else connection.connect_ms
-        noted.send_ms = round((sent - started) * 1000, 2)
-        noted.first_byte_ms = round((connection.first_byte_at - started) * 1000, 2)
+    if attempt_record is not None:
+        attempt_record.connect_ms = None if connection.reused else connection.connect_ms
+        attempt_record.send_ms = round((sent - started) * 1000, 2)
+        attempt_record.first_byte_ms = round((connection.first_byte_at - started) * 1000, 2)
     return answer

@@ -1,4 +1,4 @@
-"""The header rules: what goes on to a cluster, and what comes back (RFC 9110, section 7.6.1)."""
+"""Header fields that the gateway forwards to a cluster and returns to the client (RFC 9110, section 7.6.1)."""
 
 import re
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ from proxy.connection.trace import traceparent
 from ratelimit.client_address import client_address
 
 TRACEPARENT = frozenset({"traceparent"})
-TRACE = TRACEPARENT | {"tracestate"}  # of a trace that is not gone on with
+TRACE = TRACEPARENT | {"tracestate"}  # dropped when the gateway starts a new trace
 COOKIE_NAME = re.compile(r"[\s=]*([^=]*).*", re.DOTALL)
-REMEMBERED_NAMES = 1024  # clients and clusters choose the names: more must not cost memory
+CACHED_NAMES = 1024  # clients and clusters choose the names, so the cache has a limit
 
 
 class Identity(Protocol):
-    """What the headers tell a cluster of the caller."""
+    """The attributes of the caller that the headers pass to a cluster."""
 
     @property
     def user_id(self) -> str: ...
@@ -30,18 +30,18 @@ class Identity(Protocol):
     def permissions(self) -> frozenset[str]: ...
 
 
-@lru_cache(maxsize=REMEMBERED_NAMES)
+@lru_cache(maxsize=CACHED_NAMES)
 def forwarded_name(key: str) -> str:
-    """Return the name under which a field of WSGI (`HTTP_X_NAME`) is forwarded; empty if it is not."""
+    """Return the field name for a WSGI key such as `HTTP_X_NAME`, or "" if the field is not forwarded."""
     name = key[5:].replace("_", "-").lower()
     return name if is_forwarded(name) else ""
 
 
 def request_headers(request: HttpRequest, caller: Identity, instance: Instance) -> list[tuple[str, str]]:
-    """Return the fields for the cluster, without framing: the client's that may pass, then the gateway's own."""
+    """Return the fields for the cluster, without framing: the client's that are forwarded, then the gateway's own."""
     trace = traceparent(request)
-    ours = TRACE if trace != request.META.get("HTTP_TRACEPARENT") else TRACEPARENT
-    dropped = ours | named_in_connection(request.META.get("HTTP_CONNECTION", ""))
+    replaced = TRACE if trace != request.META.get("HTTP_TRACEPARENT") else TRACEPARENT
+    dropped = replaced | named_in_connection(request.META.get("HTTP_CONNECTION", ""))
     passed = [
         (name, value)
         for key, value in request.META.items()
@@ -49,11 +49,11 @@ def request_headers(request: HttpRequest, caller: Identity, instance: Instance) 
     ]
     if content_type := request.META.get("CONTENT_TYPE"):
         passed.append(("content-type", content_type))
-    return [("host", instance.authority), *passed, *own_headers(request, caller)]
+    return [("host", instance.authority), *passed, *gateway_headers(request, caller)]
 
 
-def own_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]:
-    """Return what the gateway says of the request."""
+def gateway_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]:
+    """Return the fields that the gateway adds: identity, the client's address, scheme and host, and the trace."""
     return [
         *identity_headers(caller, record_of(request).request_id),
         ("x-forwarded-for", client_address(request)),
@@ -64,7 +64,7 @@ def own_headers(request: HttpRequest, caller: Identity) -> list[tuple[str, str]]
 
 
 def identity_headers(caller: Identity, request_id: str) -> list[tuple[str, str]]:
-    """Return on whose behalf the gateway asks, and in which request."""
+    """Return the fields that name the caller, the request and the gateway."""
     return [
         ("x-request-id", request_id),
         ("x-user-id", caller.user_id),
@@ -75,7 +75,7 @@ def identity_headers(caller: Identity, request_id: str) -> list[tuple[str, str]]
 
 
 def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the fields that go back to the client, in order, repeated ones each on its own."""
+    """Return the fields for the client, in order; repeated fields stay separate."""
     headers = list(headers)
     named = named_in_connection(",".join(value for name, value in headers if name.lower() == "connection"))
     return [
@@ -87,18 +87,18 @@ def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]
     ]
 
 
-@lru_cache(maxsize=REMEMBERED_NAMES)
+@lru_cache(maxsize=CACHED_NAMES)
 def returned_name(name: str) -> str:
-    """Return the lower-case name of a field that a cluster may send to the client; empty if it may not."""
+    """Return the name in lower case, or "" if a cluster may not send the field to the client."""
     lowered = name.lower()
     return lowered if is_returned(lowered) else ""
 
 
 def sets_own_cookie(set_cookie: str) -> bool:
-    """Return whether a Set-Cookie field makes a browser send what the operator pages take for a cookie of theirs.
+    """Return whether a Set-Cookie field sets a cookie that the operator pages would accept as their own.
 
-    A browser sends a cookie without a name as its value alone: `=sessionid=x` comes back as `sessionid=x`. Django reads
-    the field as UTF-8 and strips all white space of Unicode from a name.
+    A browser sends a cookie without a name as its value alone: `=sessionid=x` comes back as `sessionid=x`. Django
+    decodes the field as UTF-8 and strips all Unicode white space from a name.
     """
     pair = set_cookie.partition(";")[0].encode("latin-1").decode("utf-8", "replace")
     return COOKIE_NAME.sub(r"\1", pair).strip() in OWN_COOKIES

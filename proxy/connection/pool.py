@@ -1,10 +1,10 @@
-"""Idle connections, kept for the next request to the same instance."""
+"""Pools of idle connections, one for each instance."""
 
 import time
 from collections import deque
 from functools import cache
 
-# The unpatched poll: asking an idle socket must not give way to other greenlets.
+# The unpatched poll: checking an idle socket must not switch to another greenlet.
 from gevent.monkey import get_original
 
 from lucid_gateway.policy.routes import Timeouts
@@ -15,48 +15,49 @@ from proxy.connection.upstream import Connection
 poll = get_original("select", "poll")
 MAX_IDLE = 128
 MAX_IDLE_SECONDS = 30.0
-# Servers close idle connections after a few seconds; a request that comes in that moment is lost. What must not be sent
-# again takes no connection to which that could happen.
-SURE_SECONDS = 1.0
+# A server closes idle connections after a few seconds, and a request that arrives just then is lost. A request that
+# must not be sent twice therefore takes only a connection that was used this recently.
+SAFE_IDLE_SECONDS = 1.0
 
 
 class Pool:
-    """The idle connections of one instance in one process, the most recently used first."""
+    """The idle connections of one process to one instance; the most recently used is taken first."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.idle: deque[Connection] = deque()
 
     def take(self, timeouts: Timeouts, *, fresh: bool = False, idle_seconds: float = MAX_IDLE_SECONDS) -> Connection:
-        """Return a connection, one that is kept if it was used within so many seconds; raise UpstreamUnreachable or
-        ConnectTimeout.
+        """Return an idle connection used in the last `idle_seconds`, or a new one (always, if `fresh`).
+
+        Raises UpstreamUnreachable or ConnectTimeout.
         """
-        self.drop_old()
+        self.close_expired()
         while self.idle and not fresh and time.monotonic() - self.idle[-1].idle_since <= idle_seconds:
             connection = self.idle.pop()
-            if is_usable(connection) and resolver.still_leads_to(self.instance, connection.address):
+            if is_usable(connection) and resolver.still_resolves_to(self.instance, connection.address):
                 connection.reused = True
                 return connection
             connection.close()
         return Connection(self.instance, timeouts)
 
     def give_back(self, connection: Connection) -> None:
-        """Keep the connection if the next request may use it, else close it."""
-        self.drop_old()
+        """Keep the connection if it is reusable and the pool has room, else close it."""
+        self.close_expired()
         if len(self.idle) >= MAX_IDLE or not connection.is_reusable():
             connection.close()
             return
         connection.idle_since = time.monotonic()
         self.idle.append(connection)
 
-    def drop_old(self) -> None:
-        """Close what nobody has used for too long: those are the first."""
+    def close_expired(self) -> None:
+        """Close connections that have been idle too long; the deque starts with the oldest."""
         while self.idle and time.monotonic() - self.idle[0].idle_since > MAX_IDLE_SECONDS:
             self.idle.popleft().close()
 
 
 def is_usable(connection: Connection) -> bool:
-    """Return whether an idle connection is still open and silent: late bytes would poison the next answer."""
+    """Return whether an idle connection is open and has nothing to read: late bytes would corrupt the next answer."""
     if connection.sock.fileno() < 0:
         return False
     poller = poll()

@@ -1,7 +1,7 @@
-"""Where an instance's name leads: looked up again every few seconds, so that changes in the DNS are followed.
+"""The addresses of each instance's host name, looked up again every few seconds to follow changes in the DNS.
 
-While a name cannot be looked up the addresses that it had are used: a broken resolver takes no cluster down. What
-probes an instance that failed waits for the look-up: the instance may have moved.
+If a lookup fails, the last known addresses stay in use, so a broken DNS server takes no cluster down. A probe of a
+failed instance waits for a new lookup, because the instance may have moved.
 """
 
 import math
@@ -17,26 +17,26 @@ from proxy.clusters import Instance
 from ratelimit.client_address import parse
 
 FRESH_SECONDS = 5.0
-# Family and socket address, as socket.getaddrinfo gives them.
+# Family and socket address, as returned by socket.getaddrinfo.
 Address = tuple[int, Any]
 
 
 def look_up(host: str, port: int) -> tuple[Address, ...]:
-    """Return the addresses that the system's resolver knows; raise OSError or UnicodeError."""
+    """Ask the system's resolver for the addresses of a host; raise OSError or UnicodeError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple((family, address) for family, _, _, _, address in found)
 
 
 @dataclass
-class Known:
-    """What a name led to, and until when that is believed."""
+class Lookup:
+    """The result of a lookup; `fresh_until` is on the resolver's clock, infinite for an IP address."""
 
     addresses: tuple[Address, ...]
     fresh_until: float
 
 
 class Resolver:
-    """The names that a process has looked up."""
+    """One process's lookups, cached by instance."""
 
     def __init__(
         self,
@@ -44,64 +44,62 @@ class Resolver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.look_up, self.clock = look_up, clock
-        self.known: dict[Instance, Known] = {}
-        self.asking: dict[Instance, Future[Known]] = {}
-        self.asking_again: dict[Instance, threading.Thread] = {}
+        self.cache: dict[Instance, Lookup] = {}
+        self.first_lookups: dict[Instance, Future[Lookup]] = {}
+        self.refreshes: dict[Instance, threading.Thread] = {}
 
     def addresses(self, instance: Instance) -> tuple[Address, ...]:
-        """Return where the instance listens; raise OSError or UnicodeError for a name that never led anywhere."""
-        known = self.known.get(instance)
+        """Return the instance's addresses; raise OSError or UnicodeError if its name has never resolved."""
+        known = self.cache.get(instance)
         if known is None:
-            known = self.ask_first(instance)
+            known = self.first_lookup(instance)
         elif known.fresh_until < self.clock():
-            self.ask_again(instance)  # this request does not wait for it
+            self.start_refresh(instance)  # in the background: this request uses the old addresses
         return known.addresses
 
     def renew(self, instance: Instance, *, within: float) -> None:
-        """Look a name that is known up again before a probe, and wait so many seconds for it at most."""
-        known = self.known.get(instance)
+        """Look up a known name again and wait at most `within` seconds for the result."""
+        known = self.cache.get(instance)
         if known is not None and known.fresh_until < math.inf:
-            self.ask_again(instance).join(within)
+            self.start_refresh(instance).join(within)
 
-    def ask_again(self, instance: Instance) -> threading.Thread:
-        """Return what looks the name up in the background, one at a time."""
-        thread = self.asking_again.get(instance)
+    def start_refresh(self, instance: Instance) -> threading.Thread:
+        """Return the thread that looks up the name; there is at most one for each instance."""
+        thread = self.refreshes.get(instance)
         if thread is None:
             thread = threading.Thread(target=self.refresh, args=[instance], name="resolver", daemon=True)
-            self.asking_again[instance] = thread
+            self.refreshes[instance] = thread
             thread.start()
         return thread
 
-    def ask_first(self, instance: Instance) -> Known:
-        """Look the name up; who comes meanwhile gets the same answer, or error: the resolver is asked once."""
-        mine: Future[Known] = Future()
-        asking = self.asking.setdefault(instance, mine)
+    def first_lookup(self, instance: Instance) -> Lookup:
+        """Look up a new name; concurrent callers share the one lookup, and its error."""
+        mine: Future[Lookup] = Future()
+        asking = self.first_lookups.setdefault(instance, mine)
         if asking is mine:
             try:
-                self.known[instance] = known = self.ask(instance)
+                self.cache[instance] = known = self.lookup(instance)
                 mine.set_result(known)
-            except BaseException as error:  # noqa: BLE001  # raised below, and wherever it is waited for
+            except BaseException as error:  # noqa: BLE001  # raised below, and in the callers that wait
                 mine.set_exception(error)
             finally:
-                del self.asking[instance]
+                del self.first_lookups[instance]
         return asking.result()
 
-    def ask(self, instance: Instance) -> Known:
-        """Look the name up."""
+    def lookup(self, instance: Instance) -> Lookup:
         fresh = FRESH_SECONDS if parse(instance.host) is None else math.inf
-        return Known(self.look_up(instance.host, instance.port), self.clock() + fresh)
+        return Lookup(self.look_up(instance.host, instance.port), self.clock() + fresh)
 
     def refresh(self, instance: Instance) -> None:
-        """Look the name up again; where that fails what was known stays."""
+        """Look up the name again; if that fails, the known addresses stay."""
         try:
-            self.known[instance] = self.ask(instance)
+            self.cache[instance] = self.lookup(instance)
         except (OSError, UnicodeError):
-            self.known[instance].fresh_until = self.clock() + FRESH_SECONDS
+            self.cache[instance].fresh_until = self.clock() + FRESH_SECONDS
         finally:
-            self.asking_again.pop(instance, None)
+            self.refreshes.pop(instance, None)
 
-    def still_leads_to(self, instance: Instance, address: Address) -> bool:
-        """Return whether the name still leads to the address that a connection was made to."""
+    def still_resolves_to(self, instance: Instance, address: Address) -> bool:
         return address in self.addresses(instance)
 
 

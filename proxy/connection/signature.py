@@ -1,7 +1,7 @@
-"""The signature over what the gateway says of a caller, by which a cluster knows that the gateway said it.
+"""The signature by which a cluster verifies that the identity headers come from the gateway.
 
-`X-Gateway-Signature: t=<seconds>,v1=<hex>` holds the HMAC-SHA256 (RFC 2104), with IDENTITY_SIGNING_SECRET, over time,
-method, target, X-User-Id, X-User-Role, X-User-Permissions and X-Request-ID, joined by line feeds.
+`X-Gateway-Signature: t=<seconds>,v1=<hex>` is an HMAC-SHA256 (RFC 2104) with the key IDENTITY_SIGNING_SECRET. It covers
+time, method, target, X-User-Id, X-User-Role, X-User-Permissions and X-Request-ID, joined by line feeds.
 """
 
 import hmac
@@ -12,7 +12,7 @@ from lucid_gateway.policy.headers import IDENTITY
 
 
 def signature(secret: str, method: str, target: str, fields: Mapping[str, str], now: int | None = None) -> str:
-    """Return the field's value for a request; `fields` hold what the gateway says of the caller, by lower-case name."""
+    """Return the value of the field; `fields` has the signed headers by lower-case name, `now` is in epoch seconds."""
     at = str(int(time.time()) if now is None else now)
     message = "\n".join([at, method, target, *(fields[name] for name in IDENTITY)])
     return f"t={at},v1={hmac.digest(secret.encode(), message.encode(), 'sha256').hex()}"

@@ -1,4 +1,4 @@
-"""The trace that a request belongs to (W3C Trace Context, section 3.2): the client's if it names one, or a new one."""
+"""The trace of a request (W3C Trace Context, section 3.2): the client's if it sends a valid one, else a new one."""
 
 import re
 import secrets
@@ -11,16 +11,16 @@ TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9
 
 
 def traceparent(request: HttpRequest) -> str:
-    """Return the traceparent field for the cluster, the same for each attempt: the gateway adds no span of its own."""
+    """Return the traceparent for the cluster, the same in every attempt because the gateway adds no span of its own."""
     record = record_of(request)
     if not record.traceparent:
         new = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
-        record.traceparent = clients_traceparent(request) or new
+        record.traceparent = client_traceparent(request) or new
     return record.traceparent
 
 
-def clients_traceparent(request: HttpRequest) -> str | None:
-    """Return what the client sent if it is well-formed; of later versions only the beginning is known."""
+def client_traceparent(request: HttpRequest) -> str | None:
+    """Return the client's traceparent, or None if it is malformed; versions after 00 may append more fields."""
     sent = request.META.get("HTTP_TRACEPARENT", "")
     match = TRACEPARENT.match(sent)
     if match is None or "," in sent:

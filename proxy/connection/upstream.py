@@ -1,7 +1,7 @@
-"""A connection to an instance of a cluster: one request at a time, framed exactly once, answers read strictly.
+"""A connection to an instance of a cluster: one request at a time, unambiguous framing, strict parsing of answers.
 
-The grammar is llhttp's (through httptools). A connection is used again only after an answer that was read to its
-end with nothing left over; whatever else happens, it is closed.
+The parser is llhttp (through httptools). A connection is reused only if its last answer was read to the end and nothing
+followed it; otherwise it is closed.
 """
 
 import errno
@@ -33,16 +33,16 @@ class NoAnswer(BadUpstreamAnswer):
 
 
 class ConnectTimeout(UpstreamTimeout):
-    """Nothing took the connection in time: nothing was sent."""
+    """No address accepted a connection in time, so nothing was sent."""
 
     nothing_sent = True
     reason = "instance_connect_timeout"
 
 
-class AnswerCut(ConnectionResetError):
-    """An answer broke off after its head was passed on: the client's connection has to be cut as well.
+class TruncatedAnswer(ConnectionResetError):
+    """An answer ended early after the client got its head, so the client's connection must be cut too.
 
-    With the number of a reset the server closes the connection and makes no more of it; the access log tells.
+    The errno of a reset makes the server close the connection without a traceback; the access log reports the failure.
     """
 
     def __init__(self, reason: object = "the connection closed") -> None:
@@ -50,7 +50,7 @@ class AnswerCut(ConnectionResetError):
 
 
 class ClientGone(ConnectionAbortedError):
-    """The client left while the cluster was waited for; the server closes the connection and makes no more of it."""
+    """The client disconnected while the gateway waited for the cluster; the server closes without a traceback."""
 
     def __init__(self) -> None:
         super().__init__(errno.ECONNRESET, "the client left")
@@ -58,14 +58,14 @@ class ClientGone(ConnectionAbortedError):
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Return the context for https instances: certificates and names are verified."""
+    """Return the context for https instances; it verifies certificates and host names."""
     return ssl.create_default_context()
 
 
 class Answer:
-    """What the parser has found so far; httptools calls the `on_` methods.
+    """The answer as parsed so far; httptools calls the `on_` methods.
 
-    `messages` counts interim answers and whatever follows the end, too: more than one costs the connection.
+    `messages` also counts interim answers and anything after the end; more than one makes the connection unusable.
     """
 
     def __init__(self, method: str = "GET") -> None:
@@ -82,7 +82,7 @@ class Answer:
         self.keep_alive = False
 
     def feed(self, data: bytes) -> None:
-        """Parse more bytes; raise BadUpstreamAnswer for what is not HTTP, or too much of it."""
+        """Parse more bytes; raise BadUpstreamAnswer if they are not HTTP or the head exceeds 64 KiB."""
         if not self.head_done:
             self.head_size += len(data)
         try:
@@ -110,7 +110,7 @@ class Answer:
             self.status = self.parser.get_status_code()
             self.head_done = not 100 <= self.status <= 199
             self.complete = self.head_done and self.bodyless
-            # llhttp forgets it with the end of the message.
+            # llhttp resets this at the end of the message.
             self.keep_alive = self.parser.should_keep_alive() and not self.is_chunked_1_0()
 
     def on_body(self, data: bytes) -> None:
@@ -123,20 +123,20 @@ class Answer:
         if self.head_done:
             self.complete = True
         else:
-            # An interim answer (1xx): the real one follows.
+            # An interim answer (1xx): the final one follows.
             self.headers, self.reason = [], ""
 
     def is_chunked_1_0(self) -> bool:
-        """Return whether the answer has a coding that its version does not know (RFC 9112, section 6.1)."""
+        """Return whether an HTTP/1.0 answer has a transfer coding, which that version lacks (RFC 9112, section 6.1)."""
         return self.parser.get_http_version() == "1.0" and bool(self.fields("transfer-encoding"))
 
     def fields(self, name: str) -> list[str]:
-        """Return the values of all fields of that (lower-case) name."""
+        """Return the values of all fields with this lower-case name."""
         return [value for field, value in self.headers if field.lower() == name]
 
 
 class Connection:
-    """A socket to an instance, and the state of the one exchange that uses it."""
+    """A socket to an instance, and the state of its current exchange."""
 
     def __init__(self, instance: Instance, timeouts: Timeouts) -> None:
         """Connect; raise UpstreamUnreachable or ConnectTimeout."""
@@ -170,17 +170,15 @@ class Connection:
     def start(
         self, method: str, timeouts: Timeouts, *, time_left: float | None = None, client: socket.socket | None = None
     ) -> None:
-        """Begin an exchange, whose answer comes within `time_left` seconds of waiting for it, else within the total
-        time: a slow client is not counted. When the `client` leaves meanwhile the exchange ends.
+        """Begin an exchange. Waiting for the answer may take `time_left` seconds, by default the total timeout; time
+        spent on a slow client does not count. The exchange ends if `client` disconnects.
         """
         self.timeouts, self.client = timeouts, client
         self.answer = Answer(method)
         self.time_left = timeouts.total if time_left is None else time_left
 
     def send(self, data: bytes) -> None:
-        """Send bytes; raise UpstreamTimeout when the cluster does not take them, OSError when it is gone, or answers
-        without reading on.
-        """
+        """Send bytes; raise UpstreamTimeout if the instance stops reading, OSError if it closes or answers early."""
         view = memoryview(data)
         while view:
             self.sock.settimeout(min(self.timeouts.read, UNWATCHED_SECONDS))
@@ -190,7 +188,7 @@ class Connection:
                 wait_until_writable(self.sock, self.timeouts.read)
 
     def receive(self) -> bytes:
-        """Return the next bytes, none at the end; raise UpstreamTimeout, ClientGone or OSError."""
+        """Return the next bytes, b"" at the end; raise UpstreamTimeout, ClientGone or OSError."""
         left = self.timeouts.read if self.time_left is None else min(self.timeouts.read, self.time_left)
         if left <= 0:
             raise UpstreamTimeout()
@@ -204,18 +202,18 @@ class Connection:
                 self.time_left -= time.monotonic() - started
 
     def receive_within(self, seconds: float) -> bytes:
-        """Return the next bytes; raise TimeoutError, or ClientGone if nobody waits for them any more."""
+        """Return the next bytes; raise TimeoutError, or ClientGone if the client has disconnected."""
         until = time.monotonic() + seconds
         while True:
             left = max(until - time.monotonic(), 0.001)
-            # Nearly all answers come sooner than it pays to watch the client.
+            # Most answers come so soon that watching the client would only cost time.
             self.sock.settimeout(left if self.client is None else min(left, UNWATCHED_SECONDS))
             try:
                 return self.sock.recv(RECEIVE)
             except TimeoutError:
                 if self.client is None or left <= UNWATCHED_SECONDS:
                     raise
-            # It comes to this again where what came is not a whole record of TLS.
+            # Loops if the bytes that arrive are not yet a whole TLS record.
             wait_for_either(self.sock, self.client, until - time.monotonic())
 
     def read_head(self) -> Answer:
@@ -226,25 +224,25 @@ class Connection:
             except ClientGone:
                 raise
             except OSError as error:
-                raise self.broken_off() from error
+                raise self.early_close_error() from error
             if not data:
-                raise self.broken_off()
+                raise self.early_close_error()
             if not self.answer.head_size:
                 self.first_byte_at = time.perf_counter()
             self.answer.feed(data)
         check_framing(self.answer)
         return self.answer
 
-    def broken_off(self) -> GatewayError:
-        """Return the error for an end of the connection before the head was there."""
+    def early_close_error(self) -> GatewayError:
+        """Return the error for a connection that ended before the head was complete."""
         if self.answer.head_size:
             return BadUpstreamAnswer(details={"reason": "the answer broke off"})
         return NoAnswer(details={"reason": "the connection closed without an answer"})
 
     def read_body(self) -> Iterator[bytes]:
-        """Yield the body's bytes as they come, undecoded; raise AnswerCut if it does not come whole.
+        """Yield the undecoded body as it arrives; raise TruncatedAnswer if it ends early.
 
-        The first piece is empty if the body did not come with the head: so the head need not wait for it.
+        The first piece is empty if no body came with the head, so that the head is passed on without a wait.
         """
         answer = self.answer
         if not answer.body and not answer.complete:
@@ -262,26 +260,25 @@ class Connection:
             except ClientGone:
                 raise
             except (OSError, GatewayError) as error:
-                raise AnswerCut(error) from error
+                raise TruncatedAnswer(error) from error
             if not data:
                 if until_close:
                     return
-                raise AnswerCut()
+                raise TruncatedAnswer()
 
     def is_reusable(self) -> bool:
-        """Return whether the next request may use this connection: nothing is left over, nothing is missing."""
+        """Return whether the next request may use this connection: the answer was read exactly to its end."""
         answer = self.answer
         return answer.complete and not answer.body and answer.messages == 1 and answer.keep_alive
 
     def close(self) -> None:
-        """Close the connection."""
         self.sock.close()
 
 
 def wait_until_writable(cluster: socket.socket, seconds: float) -> None:
-    """Wait until the cluster's socket takes bytes; raise BrokenPipeError if it answers instead, or UpstreamTimeout."""
+    """Wait until the socket is writable; raise BrokenPipeError if the cluster answers first, or UpstreamTimeout."""
     poller = select.poll()
-    # What comes over TLS meanwhile need not be an answer.
+    # Bytes that arrive over TLS are not always an answer.
     poller.register(cluster, select.POLLOUT | (0 if isinstance(cluster, ssl.SSLSocket) else select.POLLIN))
     ready = poller.poll(seconds * 1000)
     if not ready:
@@ -291,7 +288,7 @@ def wait_until_writable(cluster: socket.socket, seconds: float) -> None:
 
 
 def wait_for_either(cluster: socket.socket, client: socket.socket, seconds: float) -> None:
-    """Wait until the cluster's socket is readable; raise ClientGone if the client leaves before, or TimeoutError."""
+    """Wait until the cluster's socket is readable; raise TimeoutError, or ClientGone if the client disconnects."""
     poller = select.poll()
     poller.register(cluster, select.POLLIN)
     poller.register(client, select.POLLIN)
@@ -301,15 +298,15 @@ def wait_for_either(cluster: socket.socket, client: socket.socket, seconds: floa
         if cluster.fileno() in ready:
             return
         if ready:
-            if has_left(client):
+            if has_disconnected(client):
                 raise ClientGone()
-            # Its next request is there already: whether it leaves cannot be seen.
+            # Its next request has arrived already, which hides a later disconnect.
             poller.unregister(client)
     raise TimeoutError
 
 
-def has_left(client: socket.socket) -> bool:
-    """Return whether the client, whose socket is readable, has closed its connection, or reset it."""
+def has_disconnected(client: socket.socket) -> bool:
+    """Return whether the client, whose socket is readable, has closed or reset its connection."""
     try:
         return not client.recv(1, socket.MSG_PEEK)
     except OSError:
@@ -317,12 +314,12 @@ def has_left(client: socket.socket) -> bool:
 
 
 def connect(instance: Instance, timeout: float) -> tuple[socket.socket, Address]:
-    """Return a connected socket, with TLS for https, and its address; raise OSError or UnicodeError.
+    """Return a connected socket (with TLS for https) and its address; raise OSError or UnicodeError.
 
-    Of several addresses another is tried when one refuses, all within the time-out.
+    If an address refuses, the next one is tried; all attempts together must finish within `timeout` seconds.
     """
     until = time.monotonic() + timeout
-    failure: OSError = OSError("the name leads nowhere")
+    failure: OSError = OSError("the name has no address")
     for address in resolver.addresses(instance):
         try:
             return open_socket(instance, address, until - time.monotonic()), address
@@ -334,7 +331,7 @@ def connect(instance: Instance, timeout: float) -> tuple[socket.socket, Address]
 
 
 def open_socket(instance: Instance, address: Address, timeout: float) -> socket.socket:
-    """Connect to one address within so many seconds; raise OSError."""
+    """Connect to one address within `timeout` seconds; raise OSError."""
     sock = socket.socket(address[0], socket.SOCK_STREAM)
     try:
         sock.settimeout(max(timeout, 0.001))
@@ -349,7 +346,7 @@ def open_socket(instance: Instance, address: Address, timeout: float) -> socket.
 
 
 def check_framing(answer: Answer) -> None:
-    """Raise BadUpstreamAnswer if it is not clear where the answer ends (RFC 9112, section 6.3)."""
+    """Raise BadUpstreamAnswer if the end of the answer is ambiguous (RFC 9112, section 6.3)."""
     codings = [coding.strip().lower() for value in answer.fields("transfer-encoding") for coding in value.split(",")]
     lengths = answer.fields("content-length")
     if (codings and codings != ["chunked"]) or len(lengths) > 1 or (codings and lengths):

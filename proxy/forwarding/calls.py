@@ -1,4 +1,4 @@
-"""Calls that the gateway makes itself, for its own records: small JSON requests to a cluster, with its breaker."""
+"""The gateway's own requests to a cluster: small, with JSON bodies, subject to maintenance, bulkhead and breakers."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from django.conf import settings
 from lucid_gateway.kernel import metrics
 from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.balancer import choose, no_instance
+from proxy.choosing.balancer import choose, no_instance_error
 from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
 from proxy.choosing.instances import Attempt, InstanceState
@@ -26,14 +26,13 @@ TIMEOUTS = Timeouts(connect=2.0, read=10.0, total=15.0)
 
 @dataclass(frozen=True)
 class CallAnswer:
-    """A cluster's answer: its status, and its body if that is JSON, else None."""
+    """A cluster's answer: its status, and its parsed JSON body, or None if the body is not JSON."""
 
     status: int
     data: Any
 
     @property
     def succeeded(self) -> bool:
-        """Whether the status is 2xx."""
         return 200 <= self.status <= 299
 
 
@@ -41,19 +40,19 @@ def call(
     cluster: str, method: str, target: str, *, caller: Identity, request_id: str, data: Any = None,
     headers: Mapping[str, str] | None = None, timeouts: Timeouts = TIMEOUTS,
 ) -> CallAnswer:  # fmt: skip
-    """Send one request to an instance of the cluster, on behalf of the caller, and read its whole answer.
+    """Send one request to the cluster on behalf of the caller, without retries, and return the whole answer.
 
-    It is sent once. Raises ClusterInMaintenance, CircuitOpen, ServiceUnavailable, UpstreamUnreachable, UpstreamTimeout
-    or BadUpstreamAnswer, the last also for an answer over 1 MiB.
+    Raises ClusterInMaintenance, CircuitOpen, ServiceUnavailable, UpstreamUnreachable, UpstreamTimeout or
+    BadUpstreamAnswer, which also refuses an answer over 1 MiB.
     """
     refuse_if_closed(cluster)
     body = b"" if data is None else json.dumps(data).encode()
     fields = call_fields(caller, request_id, method, target, body) | dict(headers or {})
     with bulkhead_of(cluster).place():
-        attempt = begin(cluster_named(cluster))
+        attempt = begin_attempt(cluster_named(cluster))
         try:
             with attempt:
-                answer = ask(attempt, method, target, fields, body=body, timeouts=timeouts)
+                answer = call_instance(attempt, method, target, fields, body=body, timeouts=timeouts)
         except (OSError, GatewayError) as error:
             metrics.OWN_CALLS_FAILED.labels(cluster, "call").inc()
             if isinstance(error, GatewayError):
@@ -66,10 +65,10 @@ def call(
     return answer
 
 
-def ask(
+def call_instance(
     attempt: Attempt, method: str, target: str, fields: Mapping[str, str], *, body: bytes, timeouts: Timeouts
 ) -> CallAnswer:
-    """Ask one instance and return its whole answer; raises as `call`, and OSError."""
+    """Send the request to one instance and return its whole answer; raise what `call` raises, or OSError."""
     instance = attempt.state.instance
     head = head_of(method, target, [("host", instance.authority), *fields.items()])
     pool = pool_for(instance)
@@ -82,21 +81,21 @@ def ask(
             if len(received) > MAX_ANSWER:
                 raise BadUpstreamAnswer(details={"reason": "the answer is too large"})
     pool.give_back(connection)
-    return CallAnswer(answer.status, json_or_none(bytes(received)))
+    return CallAnswer(answer.status, parse_json(bytes(received)))
 
 
-def begin(cluster: Cluster) -> Attempt:
-    """Return the attempt at an instance; raise CircuitOpen or ClusterInMaintenance if none may be asked."""
+def begin_attempt(cluster: Cluster) -> Attempt:
+    """Choose an instance and start an attempt; raise CircuitOpen or ClusterInMaintenance if none is available."""
     tried: list[InstanceState] = []
     while state := choose(cluster, tried):
         if attempt := state.begin():
             return attempt
-        tried.append(state)  # another worker probes it
-    raise no_instance(cluster)
+        tried.append(state)  # another worker is probing it
+    raise no_instance_error(cluster)
 
 
 def call_fields(caller: Identity, request_id: str, method: str, target: str, body: bytes) -> dict[str, str]:
-    """Return what a cluster is told of the caller and of the body."""
+    """Return the header fields that identify the caller (signed if a secret is set) and describe the body."""
     fields = dict(identity_headers(caller, request_id))
     if secret := settings.ENV.IDENTITY_SIGNING_SECRET:
         fields["x-gateway-signature"] = signature(secret, method, target, fields)
@@ -105,8 +104,8 @@ def call_fields(caller: Identity, request_id: str, method: str, target: str, bod
     return fields
 
 
-def json_or_none(body: bytes) -> Any:
-    """Return the JSON value, None if it is none."""
+def parse_json(body: bytes) -> Any:
+    """Return the JSON value, or None for invalid JSON."""
     try:
         return json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Requests for the same in one worker: one leads and asks the cluster, the others wait for what comes of it."""
+"""Request coalescing in one worker: of several equal requests one asks the cluster, and the others wait for it."""
 
 import contextlib
 import threading
@@ -6,29 +6,29 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 
-ALONE_SECONDS = 10.0
-MAX_ALONE = 10_000
+UNCOALESCED_SECONDS = 10.0
+MAX_UNCOALESCED = 10_000
 
 
 class Flights:
-    """What is being asked for at this moment, and for what nobody waits: its answers were not kept lately."""
+    """The keys of requests under way, and those exempt from coalescing because their last answer was not stored."""
 
     def __init__(self) -> None:
         self._under_way: dict[Hashable, threading.Event] = {}
-        self._alone: OrderedDict[int, float] = OrderedDict()
+        self._uncoalesced: OrderedDict[int, float] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def lead_or_wait(self, key: Hashable, *, seconds: float) -> Iterator[bool]:
-        """Yield True to the first, whom the block makes the leader. Others wait for the end of the leader's block,
-        however it ends, but for so many seconds at most, and get False.
+        """Yield True to the first caller, the leader, and False to others once the leader's block has ended, also with
+        an error; they wait at most `seconds`.
         """
         with self._lock:
-            over = self._under_way.get(key)
-            if over is None:
+            other = self._under_way.get(key)
+            if other is None:
                 mine = self._under_way[key] = threading.Event()
-        if over is not None:
-            over.wait(seconds)
+        if other is not None:
+            other.wait(seconds)
             yield False
             return
         try:
@@ -39,18 +39,17 @@ class Flights:
             mine.set()
 
     def is_under_way(self, key: Hashable) -> bool:
-        """Return whether somebody leads."""
         return key in self._under_way
 
     def note(self, key: Hashable, *, kept: bool) -> None:
-        """Let requests for what was not kept go on their own for a while: waiting for one another only delays them."""
+        """Record whether the answer was stored; if not, its requests do not wait for each other for ten seconds."""
         with self._lock:
-            self._alone.pop(hash(key), None)
+            self._uncoalesced.pop(hash(key), None)
             if not kept:
-                self._alone[hash(key)] = time.monotonic() + ALONE_SECONDS
-            if len(self._alone) > MAX_ALONE:
-                self._alone.popitem(last=False)
+                self._uncoalesced[hash(key)] = time.monotonic() + UNCOALESCED_SECONDS
+            if len(self._uncoalesced) > MAX_UNCOALESCED:
+                self._uncoalesced.popitem(last=False)
 
-    def is_alone(self, key: Hashable) -> bool:
-        """Return whether requests for this go on their own."""
-        return self._alone.get(hash(key), 0.0) > time.monotonic()
+    def is_uncoalesced(self, key: Hashable) -> bool:
+        """Return whether requests with this key go to the cluster without waiting for each other."""
+        return self._uncoalesced.get(hash(key), 0.0) > time.monotonic()

@@ -1,4 +1,4 @@
-"""The forwarder: one client request becomes exactly one upstream request, its answer flows back as it comes."""
+"""The forwarder: sends a client's request to an instance of its cluster and streams the answer back."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ from lucid_gateway.kernel.record import AttemptRecord, Outcome, RequestRecord, r
 from lucid_gateway.policy.errors import BadRequest, ClientLeft, GatewayError, RequestTooLarge
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import Route
-from proxy.choosing.balancer import choose, no_instance
+from proxy.choosing.balancer import choose, no_instance_error
 from proxy.choosing.bulkhead import Bulkhead, bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
 from proxy.choosing.instances import Attempt, InstanceState
@@ -22,40 +22,42 @@ from proxy.choosing.retries import budget_of
 from proxy.clusters import Cluster, Instance
 from proxy.connection.exchange import exchange, head_of
 from proxy.connection.headers import Identity, request_headers
-from proxy.connection.pool import MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
+from proxy.connection.pool import MAX_IDLE_SECONDS, SAFE_IDLE_SECONDS, Pool, pool_for
 from proxy.connection.signature import signature
-from proxy.connection.upstream import Answer, AnswerCut, ClientGone, Connection, NoAnswer
+from proxy.connection.upstream import Answer, ClientGone, Connection, NoAnswer, TruncatedAnswer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 READ_SIZE = 128 * 1024
 
 
 class BodySource(Protocol):
-    """wsgi.input."""
+    """The part of `wsgi.input` that is used here."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class RequestBody:
-    """The client's body: `length` in bytes, None when it comes in chunks; read once, never held whole."""
+    """The client's body, which can be read once and is never in memory as a whole; `length` is None if it is chunked.
+
+    Both `length` and `limit` are in bytes.
+    """
 
     source: BodySource
     length: int | None
     limit: int
 
     def framing(self) -> tuple[str, str] | None:
-        """Return the one framing field; none for a request without a body."""
+        """Return the framing field, or None for a request without a body."""
         if self.length is None:
             return "transfer-encoding", "chunked"
         return ("content-length", str(self.length)) if self.length else None
 
     def is_empty(self) -> bool:
-        """Whether there is nothing to send."""
         return self.length == 0
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the body; raise BadRequest when the client breaks off, RequestTooLarge over the limit."""
+        """Yield the body; raise BadRequest if the client stops early, RequestTooLarge over the limit."""
         done = 0
         while self.length is None or done < self.length:
             wanted = READ_SIZE if self.length is None else min(READ_SIZE, self.length - done)
@@ -70,7 +72,7 @@ class RequestBody:
             yield piece
 
     def framed(self) -> Iterator[bytes]:
-        """Yield the body in the framing that the head announces; raises as `pieces`."""
+        """Yield the body in the framing that the head announces; raise what `pieces` raises."""
         if self.length is not None:
             yield from self.pieces()
             return
@@ -79,17 +81,17 @@ class RequestBody:
         yield b"0\r\n\r\n"
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes; the server's own errors (bad chunks, a lost client) become BadRequest."""
+        """Return the next bytes; errors of the server (invalid chunks, a lost client) become BadRequest."""
         try:
             return self.source.read(size)
         except GatewayError:
-            raise  # a limit on what is read
+            raise  # a limit of the gateway, such as the bandwidth
         except Exception as error:
             raise BadRequest("Malformed request body") from error
 
 
 def body_of(request: HttpRequest, limit: int) -> RequestBody:
-    """Return the request's body; raise RequestTooLarge as soon as its announced length is over `limit` bytes."""
+    """Return the request's body, unread; raise RequestTooLarge if its announced length is over `limit` bytes."""
     chunked = "HTTP_TRANSFER_ENCODING" in request.META
     length = None if chunked else int(request.META.get("CONTENT_LENGTH") or 0)
     if length is not None and length > limit:
@@ -98,7 +100,7 @@ def body_of(request: HttpRequest, limit: int) -> RequestBody:
 
 
 class AnswerBody:
-    """The body of an answer on its way to the client; closing it frees the connection, whole or not."""
+    """The body of an answer on its way to the client; closing it at any point frees the connection."""
 
     def __init__(self, connection: Connection, sending: "Sending", attempt: Attempt) -> None:
         self.connection, self.sending, self.attempt = connection, sending, attempt
@@ -114,32 +116,32 @@ class AnswerBody:
         except StopIteration:
             self.close()
             raise
-        except AnswerCut:
+        except TruncatedAnswer:
             self.attempt.failed()
-            reset_at_close(self.sending.request.META.get("gunicorn.socket"))
+            close_with_reset(self.sending.request.META.get("gunicorn.socket"))
             raise
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end, else close it; make room for other requests."""
+        """Return the connection to the pool (which closes it unless it is reusable) and leave the bulkhead."""
         if not self.closed:
             self.closed = True
             pool_for(self.attempt.state.instance).give_back(self.connection)
             self.attempt.end()
             self.sending.bulkhead.leave()
 
-    # Should anything between here and the server lose the answer, the place in the bulkhead is not lost with it.
+    # If the answer is dropped before the server closes it, its place in the bulkhead must still be freed.
     __del__ = close
 
 
-def reset_at_close(client: socket.socket | None) -> None:
-    """Let the client's connection end with a reset: nothing else tells an HTTP/1.0 client of a cut answer."""
+def close_with_reset(client: socket.socket | None) -> None:
+    """Make the client's connection end with a reset: an HTTP/1.0 client cannot detect a truncated answer otherwise."""
     if client is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @dataclass(frozen=True)
 class Forwarded:
-    """A cluster's answer: its head, and its body still flowing."""
+    """A cluster's answer: its head, and its body as a stream."""
 
     answer: Answer
     body: AnswerBody
@@ -154,11 +156,11 @@ def forward(
     target: str,
     watch_client: bool = True,
 ) -> Forwarded:
-    """Send the request to an instance of the cluster and return its answer, the body unread.
+    """Send the request to an instance of the cluster and return its answer, with the body unread.
 
-    A client that leaves ends the exchange, unless it is not watched (ClientLeft). Raises ClusterInMaintenance,
-    CircuitOpen or ServiceUnavailable when no instance may be asked, RequestTooLarge or BadRequest for the client's
-    body, and UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
+    Raises ClientLeft if `watch_client` and the client disconnects; ClusterInMaintenance, CircuitOpen or
+    ServiceUnavailable if no instance is available; RequestTooLarge or BadRequest for the client's body; and
+    UpstreamUnreachable, UpstreamTimeout or BadUpstreamAnswer.
     """
     record = record_of(request)
     record.cluster = cluster.name
@@ -178,7 +180,7 @@ def forward(
 
 @dataclass
 class Sending:
-    """One request on its way: which instances were tried, and how much of the total time is left, in seconds."""
+    """One request being forwarded: the instances tried so far, and the rest of its total timeout in seconds."""
 
     request: HttpRequest
     route: Route
@@ -194,21 +196,19 @@ class Sending:
 
     @property
     def record(self) -> RequestRecord:
-        """Return the request's record."""
         return record_of(self.request)
 
     @property
     def method(self) -> str:
-        """Return the method."""
         return self.request.method or ""
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether the request may be sent again if no byte of an answer came (RFC 9110, section 9.2.2)."""
+        """Whether the request may be sent again if the connection ends without an answer (RFC 9110, section 9.2.2)."""
         return self.method in SAFE_METHODS and self.body.is_empty()
 
     def run(self) -> Forwarded:
-        """Try one instance after the other, for as long as the retry rule, the budget and the route allow it."""
+        """Try one instance after another, as long as the retry rule, the budget and the route allow it."""
         budget = budget_of(self.cluster.name)
         budget.earn()
         failure: GatewayError | None = None
@@ -221,29 +221,29 @@ class Sending:
             if attempt is None:
                 continue
             try:
-                return self.ask(attempt)
+                return self.try_instance(attempt)
             except GatewayError as error:
                 failure = error
                 if not getattr(error, "nothing_sent", False) and not (
                     isinstance(error, NoAnswer) and self.may_be_repeated
                 ):
                     break
-        raise failure or no_instance(self.cluster)
+        raise failure or no_instance_error(self.cluster)
 
-    def ask(self, attempt: Attempt) -> Forwarded:
-        """Ask one instance, and judge it by what comes of it."""
-        noted = AttemptRecord(attempt.state.instance.url)
-        self.record.attempts.append(noted)
+    def try_instance(self, attempt: Attempt) -> Forwarded:
+        """Send the request to one instance, and report the outcome to its breaker and to the record."""
+        attempt_record = AttemptRecord(attempt.state.instance.url)
+        self.record.attempts.append(attempt_record)
         with attempt:
             try:
                 connection, answer = self.exchange_on(pool_for(attempt.state.instance))
             except GatewayError as error:
-                noted.outcome = error.reason
+                attempt_record.outcome = error.reason
                 self.record.ended(error.reason, Outcome.FAILED)
                 raise
             attempt.answered(answer.status)
             self.record.passed(Step.ATTEMPT)
-            noted.outcome = "answered"
+            attempt_record.outcome = "answered"
             self.record.upstream_status = answer.status
             self.record.upstream_ms = round((time.perf_counter() - self.started) * 1000, 2)
             if "text/event-stream" in ",".join(answer.fields("content-type")).lower():
@@ -251,30 +251,30 @@ class Sending:
             return Forwarded(answer, AnswerBody(connection, self, attempt))
 
     def exchange_on(self, pool: Pool, *, fresh: bool = False) -> tuple[Connection, Answer]:
-        """Send the request and read the head of its answer; once more, on a fresh connection, if that is called for."""
-        idle_seconds = MAX_IDLE_SECONDS if self.may_be_repeated else SURE_SECONDS
+        """Send the request and read the head of the answer; repeat it once on a fresh connection if that is allowed."""
+        idle_seconds = MAX_IDLE_SECONDS if self.may_be_repeated else SAFE_IDLE_SECONDS
         connection = pool.take(self.route.timeouts, fresh=fresh, idle_seconds=idle_seconds)
         try:
             with connection:
                 return connection, self.send_and_read(connection)
         except NoAnswer:
-            if fresh or not self.may_be_repeated or not self.is_worth_a_fresh_connection(connection):
+            if fresh or not self.may_be_repeated or not self.may_retry_on_fresh_connection(connection):
                 raise
         return self.exchange_on(pool, fresh=True)
 
-    def is_worth_a_fresh_connection(self, connection: Connection) -> bool:
-        """Whether the same instance may be asked again: the cluster may have closed a connection that was kept in this
-        very moment, and who has no other instance may have several servers behind one address.
+    def may_retry_on_fresh_connection(self, connection: Connection) -> bool:
+        """Return whether the same instance is tried again: it may have closed the idle connection just before its use,
+        and the only instance of a cluster may be a load balancer with several servers behind it.
         """
         return connection.reused or (len(self.cluster.instances) == 1 and budget_of(self.cluster.name).spend())
 
     def send_and_read(self, connection: Connection) -> Answer:
-        """Send the request and return the head of its answer; an early answer wins over a broken send."""
+        """Run the exchange and update `time_left`; raise ClientLeft if the client disconnects."""
         head = request_head(self.request, self.caller, connection.instance, self.target, self.body)
         try:
             return exchange(
                 connection, self.method, head, self.body.framed(), timeouts=self.route.timeouts,
-                time_left=self.time_left, client=self.client, noted=self.record.attempts[-1],
+                time_left=self.time_left, client=self.client, attempt_record=self.record.attempts[-1],
             )  # fmt: skip
         except ClientGone as error:
             raise ClientLeft() from error
@@ -283,7 +283,7 @@ class Sending:
 
 
 def request_head(request: HttpRequest, caller: Identity, instance: Instance, target: str, body: RequestBody) -> bytes:
-    """Return the request line and header fields, with exactly one framing field or none."""
+    """Return the request line and header fields, with at most one framing field, signed if a secret is set."""
     fields = request_headers(request, caller, instance)
     if secret := settings.ENV.IDENTITY_SIGNING_SECRET:
         fields.append(("x-gateway-signature", signature(secret, request.method or "", target, dict(fields))))

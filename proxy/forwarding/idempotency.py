@@ -1,5 +1,5 @@
-"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a request is sent to its cluster once, who repeats it
-gets the first answer again. Body and answer are held whole, up to 1 MiB each.
+"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a request is sent to its cluster once, and a repeat gets
+the first answer again. Body and answer are read into memory, up to 1 MiB each.
 """
 
 import io
@@ -24,16 +24,16 @@ from lucid_gateway.policy.errors import (
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.routes import MIB, Route
 from proxy.connection.headers import response_headers
-from proxy.connection.upstream import AnswerCut
+from proxy.connection.upstream import TruncatedAnswer
 from proxy.forwarding.forwarder import Forwarded, body_of
-from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, Record
+from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, IdempotencyRecord
 
 BODY_LIMIT = ANSWER_LIMIT = MIB
 REFUSED_UNSENT = (CircuitOpen, ClusterInMaintenance, ServiceUnavailable, RequestTooLarge)
 
 
 class AnswerHead(Protocol):
-    """What an answer begins with: status, reason and fields."""
+    """The head of an answer."""
 
     @property
     def status(self) -> int: ...
@@ -43,36 +43,36 @@ class AnswerHead(Protocol):
     def headers(self) -> Sequence[tuple[str, str]]: ...
 
 
-class Counted(Protocol):
-    """Whose keys they are: each user, and each API key, has its own."""
+class KeyOwner(Protocol):
+    """The owner of idempotency keys: each user and each API key has its own."""
 
     @property
     def subject(self) -> str: ...
 
 
 def idempotency_key(request: HttpRequest, route: Route) -> str | None:
-    """Return the key, None if there is none or the route does not honour it; raise WrongFormat."""
+    """Return the key, or None if it is absent or the route ignores it; raise WrongFormat."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
     return None if key is None or not route.idempotency_key else valid_key(key)
 
 
 def answer_once(
-    request: HttpRequest, route: Route, caller: Counted, *, key: str, target: str, send: Callable[[], Forwarded]
+    request: HttpRequest, route: Route, caller: KeyOwner, *, key: str, target: str, send: Callable[[], Forwarded]
 ) -> tuple[AnswerHead, Iterable[bytes]]:
-    """Send the request unless one with its key was sent, and return the answer: the first one's, if there is one.
+    """Send the request and return the answer; if a request with this key was sent before, return its stored answer.
 
     Raises what `send` raises; RequestTooLarge or BadRequest for the body; InvalidRequest if the key was used for
-    another request; RequestInProgress if there is no answer yet, or none to repeat; ServiceUnavailable without Redis.
+    another request; RequestInProgress if its answer is pending or was not stored; ServiceUnavailable without Redis.
     """
     body = b"".join(body_of(request, min(route.body_limit, BODY_LIMIT)).pieces())
-    record = Record(
+    record = IdempotencyRecord(
         keys.idempotent_request(caller.subject, sha256(key.encode())), fingerprint_of(request, target, body)
     )
     earlier = record.claim(lease_seconds(route))
     record_of(request).passed(Step.IDEMPOTENCY)
     if earlier:
         return replayed(earlier)
-    put_back(request, body)
+    restore_body(request, body)
     try:
         forwarded = send()
     except BaseException as error:
@@ -85,40 +85,42 @@ def answer_once(
 
 
 def lease_seconds(route: Route) -> float:
-    """Return how long the first request may take, about: a repeat is told that nobody knows of it only later."""
+    """Return about how long the first request may take: until then a repeat is refused as under way, not unknown."""
     times = route.timeouts
     return route.attempts * times.connect + times.read + times.total
 
 
-def put_back(request: HttpRequest, body: bytes) -> None:
-    """Give the body to whoever reads the request next."""
+def restore_body(request: HttpRequest, body: bytes) -> None:
+    """Make the body, which has been read, readable again, now with a known length."""
     request.META["wsgi.input"] = io.BytesIO(body)
     request.META["CONTENT_LENGTH"] = str(len(body))
     request.META.pop("HTTP_TRANSFER_ENCODING", None)
 
 
 def is_certainly_unsent(error: BaseException) -> bool:
-    """Return whether the cluster got nothing of the request."""
+    """Return whether no byte of the request reached the cluster."""
     return getattr(error, "nothing_sent", False) or isinstance(error, REFUSED_UNSENT)
 
 
 def replayed(earlier: FirstAnswer) -> tuple[AnswerHead, Iterable[bytes]]:
-    """Return the first answer, marked as such."""
+    """Return the first answer, marked as replayed."""
     fields = [(name, value) for name, value in earlier.headers if name.lower() != REPLAYED.lower()]
     answer = FirstAnswer(earlier.status, earlier.reason, (*fields, (REPLAYED, "true")), earlier.body)
     return answer, [answer.body]
 
 
-def keep(record: Record, forwarded: Forwarded, client: socket.socket | None) -> tuple[AnswerHead, Iterable[bytes]]:
-    """Store the answer and return it; one that is too large, or an event stream, is passed on as it comes."""
+def keep(
+    record: IdempotencyRecord, forwarded: Forwarded, client: socket.socket | None
+) -> tuple[AnswerHead, Iterable[bytes]]:
+    """Store the answer and return it; one that is too large, or an event stream, is streamed and not stored."""
     answer = forwarded.answer
     try:
         pieces, whole = read_whole(forwarded)
     except BaseException as error:
         forwarded.body.close()
         record.finish(UNKNOWN)
-        if isinstance(error, AnswerCut):
-            end_in_order(client)
+        if isinstance(error, TruncatedAnswer):
+            close_without_reset(client)
             raise BadUpstreamAnswer(details={"reason": "the answer broke off"}) from error
         raise
     if not whole:
@@ -131,7 +133,7 @@ def keep(record: Record, forwarded: Forwarded, client: socket.socket | None) -> 
 
 
 def read_whole(forwarded: Forwarded) -> tuple[list[bytes], bool]:
-    """Return what was read of the answer's body, and whether that is all; raise AnswerCut."""
+    """Read up to 1 MiB of the body; return the pieces, and whether they are the whole body; raise TruncatedAnswer."""
     pieces: list[bytes] = []
     size = 0
     if "text/event-stream" in ",".join(forwarded.answer.fields("content-type")).lower():
@@ -144,7 +146,7 @@ def read_whole(forwarded: Forwarded) -> tuple[list[bytes], bool]:
     return pieces, True
 
 
-def end_in_order(client: socket.socket | None) -> None:
-    """Take back that the client's connection ends with a reset: nothing was passed on, the error is an answer."""
+def close_without_reset(client: socket.socket | None) -> None:
+    """Undo `close_with_reset`: the client has received nothing yet, so it gets an error instead."""
     if client is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))

@@ -1,4 +1,4 @@
-"""What Redis holds of requests with an Idempotency-Key: who claimed them, and what became of them, for 24 hours."""
+"""The records of requests with an Idempotency-Key: their owner and outcome, kept in Redis for 24 hours."""
 
 import json
 import logging
@@ -35,69 +35,69 @@ class FirstAnswer:
     body: bytes
 
     def sealed(self) -> str:
-        """Return the answer, encrypted: it may tell of somebody's wallets."""
+        """Return the answer, encrypted because it may contain personal data."""
         head = json.dumps([self.status, self.reason, self.headers])
         return encrypt(f"{head}\n{self.body.decode('latin-1')}")
 
     @classmethod
     def unseal(cls, sealed: str) -> Self:
-        """Return the answer that was sealed; raise CannotDecrypt."""
+        """Reverse `sealed`; raise CannotDecrypt."""
         head, _, body = decrypt(sealed).partition("\n")
         status, reason, headers = json.loads(head)
         return cls(status, reason, tuple((name, value) for name, value in headers), body.encode("latin-1"))
 
 
 @dataclass(frozen=True)
-class Record:
-    """The record of one request, which is its `owner`'s if the claim succeeds; `key` is the key in Redis."""
+class IdempotencyRecord:
+    """The record of one request; `key` is its key in Redis, `owner` a random id for this attempt to claim it."""
 
     key: str
     fingerprint: str
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def claim(self, lease_seconds: float) -> FirstAnswer | None:
-        """Return the answer to an earlier request with the key, or None: then this one goes on, and no other.
+        """Return the answer to an earlier request with the key, or None if this request now owns the record.
 
-        Raises InvalidRequest if the key was used for another request, RequestInProgress if that request has no answer
-        yet or never gets one, ServiceUnavailable without Redis.
+        Raises InvalidRequest if the earlier request was a different one, RequestInProgress if its answer is pending,
+        lost or was not stored, ServiceUnavailable without Redis.
         """
         try:
             arguments = [self.owner, self.fingerprint, round(lease_seconds * 1000), LIFETIME_MS]
-            state, *told = (part.decode() for part in claim_script([self.key], arguments))
+            state, *details = (part.decode() for part in claim_script([self.key], arguments))
         except RedisUnavailable as error:
-            if error.__cause__ is not None:  # the breaker was closed: Redis may have got the claim
-                self.keep_releasing()
-            raise ServiceUnavailable("Requests with an Idempotency-Key cannot be taken just now") from error
+            if error.__cause__ is not None:  # the breaker was closed, so the claim may have reached Redis
+                self.release_in_background()
+            raise ServiceUnavailable("Requests with an Idempotency-Key cannot be accepted right now") from error
         if state == "claimed":
             return None
         if state == STORED:
-            return opened(told[0])
-        raise refusal(state, told)
+            return unsealed(details[0])
+        raise refusal(state, details)
 
-    def finish(self, state: str, told: str = "") -> None:
-        """Write down what became of the request; without Redis nobody will know."""
+    def finish(self, state: str, details: str = "") -> None:
+        """Store the outcome of the request; without Redis it is only logged that this failed."""
         try:
-            self.write(state, told)
+            self.write(state, details)
         except RedisUnavailable:
             logger.warning("idempotency record not finished", extra={"state": state})
 
     def release(self) -> None:
-        """Let the next request go on: nothing was sent for this one."""
+        """Delete the claim, because nothing was sent: the next request with the key may go ahead."""
         try:
             self.write(RELEASED)
         except RedisUnavailable:
-            self.keep_releasing()
+            self.release_in_background()
 
-    def write(self, state: str, told: str = "") -> None:
-        """Run the script; raise RedisUnavailable."""
-        finish_script([self.key], [self.owner, self.fingerprint, state, told, LIFETIME_MS])
+    def write(self, state: str, details: str = "") -> None:
+        """Write the record if this request owns it; raise RedisUnavailable."""
+        finish_script([self.key], [self.owner, self.fingerprint, state, details, LIFETIME_MS])
 
-    def keep_releasing(self) -> None:
-        """Release the record beside the requests, as soon as Redis is back."""
+    def release_in_background(self) -> None:
+        """Release the record in a thread, as soon as Redis is back."""
         threading.Thread(target=self.release_later, name="idempotency-release", daemon=True).start()
 
     def release_later(self) -> None:
-        """Try each second for a minute."""
+        """Try every second for a minute."""
         for _ in range(RELEASE_TRIES):
             time.sleep(1)
             try:
@@ -106,28 +106,28 @@ class Record:
                 continue
 
 
-def opened(sealed: str) -> FirstAnswer:
-    """Return the answer; raise RequestInProgress if it was encrypted under a key that is gone."""
+def unsealed(sealed: str) -> FirstAnswer:
+    """Return the answer; raise RequestInProgress if the key that encrypted it no longer exists."""
     try:
         return FirstAnswer.unseal(sealed)
     except CannotDecrypt as error:
         raise not_stored("SECRET_KEY has changed since") from error
 
 
-def refusal(state: str, told: Iterable[str]) -> InvalidRequest | RequestInProgress:
-    """Return the error for a request that neither goes on nor gets an earlier one's answer."""
+def refusal(state: str, details: Iterable[str]) -> InvalidRequest | RequestInProgress:
+    """Return the error for a request that neither owns the record nor can get the first answer."""
     match state:
         case "conflict":
             return key_reused()
         case "under_way":
             return under_way()
         case "not_stored":
-            return not_stored("the answer was too large", *told)
-    message = "Nobody knows what became of the first request with this Idempotency-Key: it may have been executed"
+            return not_stored("the answer was too large", *details)
+    message = "The outcome of the first request with this Idempotency-Key is unknown: it may have been executed"
     return RequestInProgress(message, details={"outcome": UNKNOWN})
 
 
 def not_stored(reason: str, status: str = "") -> RequestInProgress:
-    """Return the error for a request whose first answer was given, but cannot be given again."""
+    """Return the error for a repeat whose first answer was delivered but not stored."""
     details = {"outcome": NOT_STORED, "reason": reason} | ({"status": int(status)} if status else {})
     return RequestInProgress("The first request with this Idempotency-Key was answered already", details=details)

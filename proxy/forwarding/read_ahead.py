@@ -1,15 +1,15 @@
-"""The body of an answer, of which a part is read before anybody asks for it."""
+"""The body of an answer, read ahead of the client so that it can be stored."""
 
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from proxy.connection.upstream import AnswerCut, ClientGone
+from proxy.connection.upstream import ClientGone, TruncatedAnswer
 
 
 class Body(Protocol):
-    """A body still flowing; closing it frees its connection."""
+    """A body as a stream; closing it frees its connection."""
 
     def __iter__(self) -> Iterator[bytes]: ...
     def __next__(self) -> bytes: ...
@@ -17,15 +17,15 @@ class Body(Protocol):
 
 
 class ReadAhead:
-    """A body that yields what was read ahead, then the rest as it comes; what was raised is raised at its place."""
+    """A body that yields what was read ahead, then the rest; an error while reading ahead is raised in its place."""
 
     def __init__(self, source: Body) -> None:
         self.source = source
         self.pieces: deque[bytes] = deque()
-        self.failure: AnswerCut | ClientGone | None = None
+        self.failure: TruncatedAnswer | ClientGone | None = None
 
     def whole(self, *, limit: int, seconds: float) -> bytes | None:
-        """Return the whole body; None if it is cut, over `limit` bytes, or takes longer than so many seconds."""
+        """Return the whole body, or None if it is truncated, over `limit` bytes, or takes longer than `seconds`."""
         until = time.monotonic() + seconds
         size = 0
         try:
@@ -34,7 +34,7 @@ class ReadAhead:
                 size += len(piece)
                 if size > limit or time.monotonic() > until:
                     return None
-        except (AnswerCut, ClientGone) as error:
+        except (TruncatedAnswer, ClientGone) as error:
             self.failure = error
             return None
         return b"".join(self.pieces)
@@ -50,5 +50,4 @@ class ReadAhead:
         return next(self.source)
 
     def close(self) -> None:
-        """Close the source."""
         self.source.close()

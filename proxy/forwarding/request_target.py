@@ -1,4 +1,4 @@
-"""The front door: which requests are well-formed enough to be looked at."""
+"""Checks that a request is unambiguous before anything else reads it, and gives it a canonical path."""
 
 import re
 from collections.abc import Callable
@@ -19,11 +19,11 @@ MAX_PORT = 65535
 
 
 class BadTarget(ValueError):
-    """A request target, Host or framing that two servers could read in different ways."""
+    """A request target, Host or framing that two servers could interpret differently."""
 
 
 class RequestTargetMiddleware:
-    """Refuses tunnels, requests without a Host and ambiguous paths; gives all others their one canonical path."""
+    """Refuses tunnels, requests without a Host and ambiguous paths; gives all other requests their canonical path."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -46,12 +46,12 @@ class RequestTargetMiddleware:
 
 
 def refuse_tunnels(request: HttpRequest) -> None:
-    """Raise UpgradeRefused for CONNECT and for WebSocket: what passes through a tunnel nobody can judge.
+    """Raise UpgradeRefused for CONNECT and WebSocket, because the gateway cannot inspect the traffic of a tunnel.
 
-    Any other Upgrade, such as the h2c of curl, is an offer, and is ignored (RFC 9110, section 7.8).
+    Any other Upgrade, such as curl's h2c, is only an offer and is ignored (RFC 9110, section 7.8).
     """
     if request.method == "CONNECT":
-        raise UpgradeRefused("Tunnels are not offered")
+        raise UpgradeRefused("The gateway does not support CONNECT")
     if offered := request.META.get("HTTP_UPGRADE"):
         protocols = {protocol.partition("/")[0].strip().lower() for protocol in offered.split(",")}
         if "websocket" in protocols:
@@ -59,15 +59,15 @@ def refuse_tunnels(request: HttpRequest) -> None:
 
 
 def check_target(request: HttpRequest) -> None:
-    """Raise BadTarget unless there is one Host, the same as in an absolute-form target (RFC 9112, section 3.2).
+    """Raise BadTarget unless there is one Host, equal to that of an absolute-form target (RFC 9112, section 3.2).
 
-    A target has no fragment, and an absolute one is of HTTP (RFC 9110, section 4.2).
+    A target must not have a fragment, and an absolute one must use http or https (RFC 9110, section 4.2).
     """
     host = request.META.get("HTTP_HOST", "")
     if not host or "," in host:
-        raise BadTarget("exactly one Host is needed")
-    if not has_possible_port(host):
-        raise BadTarget("the port in the Host field is not a port")
+        raise BadTarget("exactly one Host field is required")
+    if not has_valid_port(host):
+        raise BadTarget("the port in the Host field is invalid")
     target = request.META.get("RAW_URI", "/")
     if "#" in target:
         raise BadTarget("the target has a fragment")
@@ -78,8 +78,8 @@ def check_target(request: HttpRequest) -> None:
 
 
 @lru_cache(maxsize=256)
-def has_possible_port(host: str) -> bool:
-    """Return whether the port of a Host field, if it names one, is a number up to 65535."""
+def has_valid_port(host: str) -> bool:
+    """Return whether the Host field has no port, an empty one, or a number up to 65535."""
     if ":" not in host or host.endswith("]"):
         return True
     port = re.fullmatch(r".*:0*([0-9]{0,5})", host)
@@ -87,18 +87,18 @@ def has_possible_port(host: str) -> bool:
 
 
 def check_framing(request: HttpRequest) -> None:
-    """Raise BadTarget for a body in a coding beyond `chunked`: the server accepts gzip, but does not decode it."""
+    """Raise BadTarget for any transfer coding but `chunked`: the server accepts gzip without decoding it."""
     if request.META.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
-        raise BadTarget("the only transfer coding is chunked")
+        raise BadTarget("the only supported transfer coding is chunked")
 
 
 def raw_path(request: HttpRequest) -> str:
-    """Return the path as it was on the request line; a server that does not tell it has decoded it once."""
+    """Return the path as it is on the request line; without RAW_URI, quote the path that the server has decoded."""
     target: str | None = request.META.get("RAW_URI")
     if target is None:
         return quote(request.path_info, safe=SAFE_IN_PATH)
     if target == "*":
-        return "/*"  # the server as a whole (RFC 9112, section 3.2.4), which is not what GET / answers for
+        return "/*"  # the server as a whole (RFC 9112, section 3.2.4): it must not resolve to the view of "/"
     path = target.partition("?")[0]
     if not path.startswith("/"):
         path = "/" + path.partition("://")[2].partition("/")[2]

@@ -1,4 +1,4 @@
-"""From a path to the view that forwards it: one step a segment, however many rows the route table has.
+"""Resolves a path to the view that forwards it, in one step for each segment, whatever the size of the route table.
 
 Django would try one pattern after another, which took an eighth of the time of a forwarded request.
 """
@@ -19,23 +19,23 @@ from ratelimit.throttling import TierThrottle, throttle_for
 
 @cache
 def active_routes() -> tuple[Route, ...]:
-    """Return the rows that are served: those of an optional cluster only if it has an address."""
+    """Return the routes that are served; routes of an optional cluster need a configured address."""
     return tuple(route for route in ROUTES if CLUSTERS[route.cluster].required or route.cluster in configured())
 
 
 def django_path(route_path: str) -> str:
-    """Return a path of the route table in Django's syntax."""
+    """Return the path of a route in Django's syntax."""
     return PARAMETER.sub(lambda found: f"<{'path' if found[2] else 'str'}:{found[1]}>", route_path)
 
 
 def view_for(methods: Mapping[str, Route]) -> type[ForwardView]:
-    """Return the view class of a path, from the rows of its methods; they share their tier."""
+    """Return the view class of a path, given its route for each method; all of them share one tier."""
     throttle: type[TierThrottle] = throttle_for(next(iter(methods.values())).tier)
     return type("ForwardView", (ForwardView,), {"routes": methods, "throttle_classes": [throttle]})
 
 
 class ForwardedPaths(URLResolver):
-    """The URLs of the route table; `sessions_api` has those of the recorded rows."""
+    """The URLs of the route table, without the recorded routes, which `sessions_api` serves."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         rows = {
@@ -51,7 +51,7 @@ class ForwardedPaths(URLResolver):
         super().__init__(RoutePattern(""), list(self.patterns.values()))
 
     def resolve(self, path: Any) -> ResolverMatch:
-        """Return the view of a path and its parameters; raise Resolver404."""
+        """Return the view and the parameters of a path; raise Resolver404."""
         found = self.tree.find(str(path))
         if found is None:
             raise Resolver404({"tried": [], "path": path})

@@ -1,6 +1,7 @@
 """The response cache: a shared cache in front of the clusters (RFC 9111), in the memory of each worker.
 
-It is asked after authentication, permission and limits, on rows with a CacheRule, while RESPONSE_CACHE_ENABLED.
+It serves requests that have passed authentication, permission and limits, on routes with a CacheRule, if
+RESPONSE_CACHE_ENABLED is set.
 """
 
 import time
@@ -25,10 +26,10 @@ from proxy.forwarding.read_ahead import Body, ReadAhead
 from proxy.forwarding.stored_answers import MAX_ENTRY, CacheKey, StoredAnswer, StoredAnswers, Variant
 
 CACHE = "lucid-api-gateway"
-READ_AHEAD_SECONDS = 1.0  # from the head on; a slower answer goes on as it comes, and is not kept
-ROUNDS = 2  # the first may only tell by which request fields the answer varies
+READ_AHEAD_SECONDS = 1.0  # after the head; a slower answer is streamed and not stored
+ROUNDS = 2  # after the first one it may only be known by which request fields the answer varies
 CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
-NOT_FOR_CACHES = ("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_TRANSFER_ENCODING")
+BYPASS_FIELDS = ("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_TRANSFER_ENCODING")
 IN_NOT_MODIFIED = frozenset(
     {"cache-control", "cache-status", "content-location", "date", "etag", "expires", "last-modified", "vary"}
 )
@@ -38,7 +39,7 @@ flights = Flights()
 
 
 class Head(Protocol):
-    """The head of an answer."""
+    """The head of an answer, from the cluster or the cache."""
 
     @property
     def status(self) -> int: ...
@@ -49,7 +50,7 @@ class Head(Protocol):
 
 
 class Answered(Protocol):
-    """An answer: its head, and its body still flowing."""
+    """An answer: its head, and its body as a stream."""
 
     @property
     def answer(self) -> Head: ...
@@ -58,7 +59,7 @@ class Answered(Protocol):
 
 
 class FromCluster(Protocol):
-    """What the forwarder returns."""
+    """An answer as the forwarder returns it: its body can be closed."""
 
     @property
     def answer(self) -> Head: ...
@@ -67,14 +68,14 @@ class FromCluster(Protocol):
 
 
 class Send(Protocol):
-    """Asks the cluster, and gives up when the client leaves if that is watched."""
+    """Asks the cluster; if `watch_client`, gives up when the client disconnects."""
 
     def __call__(self, *, watch_client: bool = True) -> FromCluster: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CacheHead:
-    """A head that the cache has written, or added to."""
+    """A head that the cache has written or extended."""
 
     status: int
     reason: str
@@ -83,25 +84,25 @@ class CacheHead:
 
 @dataclass(frozen=True, slots=True)
 class CacheAnswer:
-    """What the cache answers."""
+    """An answer from the cache, or a cluster's that has passed through it."""
 
     answer: CacheHead
     body: Iterator[bytes]
 
 
 def answer_through_cache(request: HttpRequest, route: Route, *, caller: Caller, target: str, send: Send) -> Answered:
-    """Return a kept answer, or the one that `send` gets from the cluster, and keep that if it may be kept.
+    """Return a stored answer, or the one that `send` gets from the cluster, which is stored if the rules allow it.
 
-    Raises what `send` raises, and UpstreamTimeout if there is no answer and the client wants no other.
+    Raises what `send` raises, and UpstreamTimeout if none is stored and the client has sent only-if-cached.
     """
     if route.cache is None or request.method != "GET" or not settings.ENV.RESPONSE_CACHE_ENABLED:
         return send()
-    return Inquiry(request, route, route.cache, caller, target, send).answer()
+    return CacheLookup(request, route, route.cache, caller, target, send).answer()
 
 
 @dataclass
-class Inquiry:
-    """One request to the cache."""
+class CacheLookup:
+    """One request that goes through the cache."""
 
     request: HttpRequest
     route: Route
@@ -111,56 +112,58 @@ class Inquiry:
     send: Send
 
     @cached_property
-    def asked(self) -> CacheKey:
-        """Return what is asked: clusters are told host and scheme, and, where they may care, the caller's rights."""
+    def key(self) -> CacheKey:
+        """The key apart from Vary: target, scheme and host, and the caller's rights unless the answer is shared."""
         caller = None if self.rule.shared else (self.caller.bucket, self.caller.role, self.caller.permissions)
         return CacheKey(caller, f"{self.request.scheme}://{self.request.META['HTTP_HOST']}", self.target)
 
     @cached_property
     def terms(self) -> Terms:
-        """Return what the client takes."""
+        """The client's terms."""
         meta = self.request.META
         return terms_of(meta.get("HTTP_CACHE_CONTROL"), meta.get("HTTP_PRAGMA"))
 
     def request_field(self, name: str) -> str | None:
-        """Return the value of the request's field of that (lower-case) name."""
+        """Return the value of the request field with this lower-case name."""
         key = name.upper().replace("-", "_")
         value: str | None = self.request.META.get(key if key == "CONTENT_TYPE" else f"HTTP_{key}")
         return value
 
     @property
     def variant(self) -> Variant:
-        """Return the key of the answer, as far as it is known by now what the answers vary by."""
-        return stored.variant_of(self.asked, self.request_field)
+        """The key of the answer, given the Vary fields known so far."""
+        return stored.variant_of(self.key, self.request_field)
 
     def answer(self) -> Answered:
-        """Answer from what is kept, or by the cluster."""
-        if is_not_for_caches(self.request.META):
+        """Return a stored answer, or the cluster's."""
+        if bypasses_cache(self.request.META):
             return self.from_cluster("bypass", keep=False)
         if not self.terms.reuse:
             return self.from_cluster("request", keep=self.terms.store)
         for number in range(ROUNDS):
-            if found := self.found(collapsed=number > 0):
+            if found := self.stored_answer(collapsed=number > 0):
                 return found
             variant = self.variant
-            if self.goes_alone(variant):
+            if self.skips_coalescing(variant):
                 break
             with flights.lead_or_wait(variant, seconds=self.route.timeouts.total) as leads:
-                if leads:  # of two leaders in a row the second finds what the first has kept
-                    return self.found(collapsed=True) or self.from_cluster("miss", keep=True)
+                if leads:  # a previous leader may have stored the answer in the meantime
+                    return self.stored_answer(collapsed=True) or self.from_cluster("miss", keep=True)
             if self.variant == variant:
                 break
-        return self.found(collapsed=True) or self.from_cluster("miss", keep=True)
+        return self.stored_answer(collapsed=True) or self.from_cluster("miss", keep=True)
 
-    def goes_alone(self, variant: Variant) -> bool:
-        """Whether to ask without others waiting for it: the answer to a condition may be of no use to them."""
-        return flights.is_alone(variant) or (is_conditional(self.request.META) and not flights.is_under_way(variant))
+    def skips_coalescing(self, variant: Variant) -> bool:
+        """Return whether no other request waits for this one; the answer to a condition, a 304, may not help others."""
+        return flights.is_uncoalesced(variant) or (
+            is_conditional(self.request.META) and not flights.is_under_way(variant)
+        )
 
-    def found(self, *, collapsed: bool) -> CacheAnswer | None:
-        """Return a kept answer that the client takes; after a wait it is what was waited for."""
-        answer = stored.find(self.asked, self.request_field)
+    def stored_answer(self, *, collapsed: bool) -> CacheAnswer | None:
+        """Return a stored answer that the client accepts; `collapsed` means that another request has just stored it."""
+        answer = stored.find(self.key, self.request_field)
         now = stored.clock()
-        if answer is None or not self.terms.take(age=answer.age(now), ttl=answer.ttl(now)):
+        if answer is None or not self.terms.accept(age=answer.age(now), ttl=answer.ttl(now)):
             return None
         record_of(self.request).cache = "collapsed" if collapsed else "hit"
         how = "fwd=miss; collapsed" if collapsed else f"hit; ttl={int(answer.ttl(now))}"
@@ -170,26 +173,29 @@ class Inquiry:
             return CacheAnswer(CacheHead(304, "Not Modified", kept), iter(()))
         return CacheAnswer(CacheHead(200, "OK", fields), iter((answer.body,)))
 
-    def from_cluster(self, why: str, *, keep: bool) -> CacheAnswer:
-        """Ask the cluster, and keep its answer if it and `keep` allow it."""
+    def from_cluster(self, reason: str, *, keep: bool) -> CacheAnswer:
+        """Ask the cluster, and store its answer if `keep` and the caching rules allow it.
+
+        `reason` is why no stored answer was used, as Cache-Status names it (RFC 9211, section 2.2).
+        """
         if self.terms.only_if_cached:
-            raise UpstreamTimeout("No stored answer, and none else is wanted")
-        record_of(self.request).cache = why
+            raise UpstreamTimeout("No answer is stored, and the request has only-if-cached")
+        record_of(self.request).cache = reason
         started = stored.clock()
-        # Others may wait for what is kept: a client that leaves does not end it.
+        # Other requests may wait for an answer that is to be stored, so it is read even if this client disconnects.
         forwarded = self.send(watch_client=not keep)
         head, body = forwarded.answer, ReadAhead(forwarded.body)
         kept = keep and self.keep(head, body, delay=stored.clock() - started)
         if keep:
             flights.note(self.variant, kept=kept)
-        status = f"{CACHE}; fwd={why}{'; stored' if kept else ''}"
+        status = f"{CACHE}; fwd={reason}{'; stored' if kept else ''}"
         return CacheAnswer(CacheHead(head.status, head.reason, [*head.headers, ("Cache-Status", status)]), body)
 
     def keep(self, head: Head, body: ReadAhead, *, delay: float) -> bool:
-        """Read the answer to its end and keep it; return False, its body flowing on, if it may not be kept."""
+        """Read the answer to its end and store it; return False, with the body still streaming, if it may not be."""
         came, now = stored.clock(), time.time()
         names = varies_by(head.headers, shared=self.rule.shared)
-        fresh = lifetime(head.headers, otherwise=self.rule.seconds, now=now)
+        fresh = lifetime(head.headers, default=self.rule.seconds, now=now)
         age = initial_age(head.headers, delay=delay, now=now)
         if names is None or fresh <= age or not is_storable(head):
             return False
@@ -197,25 +203,25 @@ class Inquiry:
         if data is None:
             return False
         answer = StoredAnswer(fields_to_keep(head.headers, len(data)), data, came - age, fresh)
-        stored.keep(self.asked, names, self.request_field, answer)
+        stored.keep(self.key, names, self.request_field, answer)
         return True
 
 
-def is_not_for_caches(meta: Mapping[str, str]) -> bool:
-    """Return whether the request asks for what is not kept, or is no plain GET: one with a body, or whose Connection
-    keeps fields from the cluster that an answer may vary by.
+def bypasses_cache(meta: Mapping[str, str]) -> bool:
+    """Return whether the cache cannot answer: a range or precondition, a body, or a Connection field that names others.
+
+    Fields named in Connection are not forwarded, so a stored answer must not vary by them.
     """
     named = named_in_connection(meta.get("HTTP_CONNECTION", "")) - {"close", "keep-alive"}
-    return bool(named) or (meta.get("CONTENT_LENGTH") or "0") != "0" or any(name in meta for name in NOT_FOR_CACHES)
+    return bool(named) or (meta.get("CONTENT_LENGTH") or "0") != "0" or any(name in meta for name in BYPASS_FIELDS)
 
 
 def is_conditional(meta: Mapping[str, str]) -> bool:
-    """Return whether the client has an answer already."""
     return any(name in meta for name in CONDITIONS)
 
 
 def is_unchanged(meta: Mapping[str, str], fields: Fields) -> bool:
-    """Return whether the client has this very answer (RFC 9110, section 13.2.2)."""
+    """Return whether the client already has this answer (RFC 9110, section 13.2.2)."""
     if (tags := meta.get("HTTP_IF_NONE_MATCH")) is not None:
         wanted = {tag.removeprefix("W/") for tag in parse_etags(tags)}
         return "*" in wanted or any(tag.removeprefix("W/") in wanted for tag in values_of(fields, "etag"))
@@ -227,7 +233,7 @@ def is_unchanged(meta: Mapping[str, str], fields: Fields) -> bool:
 
 
 def is_storable(head: Head) -> bool:
-    """Return whether the answer is a 200 whose end is announced, that is not too long, and no endless stream."""
+    """Return whether the answer is a 200 with explicit framing, not too long and not an event stream."""
     lengths = values_of(head.headers, "content-length")
     announced = bool(lengths) or bool(values_of(head.headers, "transfer-encoding"))
     events = "text/event-stream" in ",".join(values_of(head.headers, "content-type")).lower()
@@ -235,6 +241,6 @@ def is_storable(head: Head) -> bool:
 
 
 def fields_to_keep(fields: Fields, length: int) -> Fields:
-    """Return the fields that are given again: those for clients, without the age, with the length (in bytes)."""
+    """Return the fields to store: those for clients, without Age, and with the body's length in bytes."""
     kept = [(name, value) for name, value in response_headers(fields) if name.lower() not in ("age", "content-length")]
     return [*kept, ("Content-Length", str(length))]

@@ -1,4 +1,4 @@
-"""The answers that one worker keeps in its memory: found by what was asked, the least recently used go first."""
+"""The stored answers of one worker, in memory; if they get too large, the least recently used are removed."""
 
 import threading
 import time
@@ -11,12 +11,12 @@ from proxy.forwarding.cache_control import Fields
 
 MAX_ENTRY = 256 * 1024  # bytes of a body
 MAX_TOTAL = 32 * 1024 * 1024
-OVERHEAD = 1024  # bytes, about, that an entry takes beside its texts
+OVERHEAD = 1024  # bytes, about, that an entry takes in addition to its strings
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A whole answer. `born` is when it was 0 seconds old, on the monotonic clock, `lifetime` seconds from then on."""
+    """A whole answer; it is fresh for `lifetime` seconds from `born`, the time of its age 0 on the monotonic clock."""
 
     fields: Fields
     body: bytes
@@ -24,60 +24,59 @@ class StoredAnswer:
     lifetime: float
 
     def age(self, now: float) -> float:
-        """Return its age in seconds."""
         return max(0.0, now - self.born)
 
     def ttl(self, now: float) -> float:
-        """Return for how many seconds more it is fresh; it is not from 0 on."""
+        """Return the seconds for which the answer is still fresh; 0 or less if it is stale."""
         return self.born + self.lifetime - now
 
     @property
     def size(self) -> int:
-        """Return about how many bytes it takes."""
+        """The memory it takes, in bytes, about."""
         return len(self.body) + sum(len(name) + len(value) for name, value in self.fields) + OVERHEAD
 
 
 class CacheKey(NamedTuple):
-    """What was asked: by whom (None: by anybody who may), at which origin, for which path and query."""
+    """The request as far as Vary plays no part: caller (None if shared), origin, and path with query."""
 
     caller: Hashable
     origin: str
     target: str
 
 
-RequestField = Callable[[str], str | None]  # the value of a request's field by its lower-case name
+RequestField = Callable[[str], str | None]  # returns the value of a request field by its lower-case name
 Variant = tuple[CacheKey, tuple[str, ...], tuple[str | None, ...]]
 
 
 @dataclass
-class Names:
-    """By which request fields the newest answer varies, and how many answers there are."""
+class VaryNames:
+    """The request fields by which the newest answer varies, and the number of stored answers."""
 
     names: tuple[str, ...]
     count: int = 0
 
 
 class StoredAnswers:
-    """The answers, `max_total` bytes at most."""
+    """The store, limited to `max_total` bytes."""
 
     def __init__(self, *, max_total: int = MAX_TOTAL, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_total = max_total
         self.clock = clock
         self.size = 0
         self._answers: OrderedDict[Variant, tuple[StoredAnswer, int]] = OrderedDict()
-        self._names: dict[CacheKey, Names] = {}
+        self._names: dict[CacheKey, VaryNames] = {}
         self._lock = threading.Lock()
 
-    def variant_of(self, asked: CacheKey, request_field: RequestField) -> Variant:
-        """Return the key of an answer, as far as it is known by now what answers to this vary by."""
-        known = self._names.get(asked)
+    def variant_of(self, key: CacheKey, request_field: RequestField) -> Variant:
+        """Return the key of an answer, given the Vary fields known so far for this request."""
+        known = self._names.get(key)
         names = known.names if known else ()
-        return asked, names, tuple(map(request_field, names))
+        return key, names, tuple(map(request_field, names))
 
-    def find(self, asked: CacheKey, request_field: RequestField) -> StoredAnswer | None:
-        """Return a fresh answer, None if there is none."""
+    def find(self, key: CacheKey, request_field: RequestField) -> StoredAnswer | None:
+        """Return a fresh answer, or None."""
         with self._lock:
-            variant = self.variant_of(asked, request_field)
+            variant = self.variant_of(key, request_field)
             answer, _ = self._answers.get(variant, (None, 0))
             if answer is None:
                 return None
@@ -87,15 +86,15 @@ class StoredAnswers:
             self._answers.move_to_end(variant)
             return answer
 
-    def keep(self, asked: CacheKey, names: tuple[str, ...], request_field: RequestField, answer: StoredAnswer) -> None:
-        """Keep an answer that varies by the request fields of these names."""
-        variant = asked, names, tuple(map(request_field, names))
-        size = answer.size + len(asked.target) + sum(len(value or "") for value in variant[2])
+    def keep(self, key: CacheKey, names: tuple[str, ...], request_field: RequestField, answer: StoredAnswer) -> None:
+        """Store an answer that varies by the request fields `names`."""
+        variant = key, names, tuple(map(request_field, names))
+        size = answer.size + len(key.target) + sum(len(value or "") for value in variant[2])
         with self._lock:
             self._remove(variant)
             self._answers[variant] = answer, size
-            self._names.setdefault(asked, Names(names)).names = names
-            self._names[asked].count += 1
+            self._names.setdefault(key, VaryNames(names)).names = names
+            self._names[key].count += 1
             self.size += size
             while self.size > self.max_total:
                 self._remove(next(iter(self._answers)))
@@ -111,7 +110,6 @@ class StoredAnswers:
             del self._names[variant[0]]
 
     def clear(self) -> None:
-        """Forget all."""
         with self._lock:
             self._answers.clear()
             self._names.clear()

@@ -1,4 +1,4 @@
-"""The view that forwards: authentication, permission and throttle are DRF's, the rest is the forwarder's."""
+"""The view of forwarded routes: DRF authenticates, authorizes and throttles, the forwarder does the rest."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ class ForwardedResponse(StreamingHttpResponse):
     """A cluster's answer: its status, reason, fields and undecoded body; repeated fields stay repeated."""
 
     def __init__(self, answer: AnswerHead, body: Iterable[bytes]) -> None:
-        # RFC 9112, section 4: nobody needs the reason, and the server would refuse control characters in it.
+        # A client ignores the reason (RFC 9112, section 4), and the server would refuse control characters in it.
         reason = answer.reason if answer.reason.isprintable() else ""
         super().__init__(body, status=answer.status, reason=reason or None)
         del self.headers["Content-Type"]
@@ -35,12 +35,12 @@ class ForwardedResponse(StreamingHttpResponse):
                 self.headers[name] = value
 
     def items(self) -> Iterable[tuple[str, str]]:
-        """Return all fields: Django keeps one of each name."""
+        """Return all fields; Django itself keeps only one of each name."""
         return [*super().items(), *self.repeated]
 
 
 class ForwardView(APIView):
-    """Forwards a path by its rows of the route table, one for each method."""
+    """Forwards a path by its routes, one for each method."""
 
     streams_body = True
     routes: Mapping[str, Route] = {}
@@ -50,21 +50,21 @@ class ForwardView(APIView):
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        """Return none: an answer's fields are its cluster's."""
+        """Return no fields: those of the answer come from the cluster."""
         return {}
 
     @property
     def allowed_methods(self) -> list[str]:
-        """Return the methods of the path's rows."""
+        """The methods that have a route."""
         return list(self.routes)
 
     def permission_for(self, request: Request) -> str | None:
-        """Return the permission that the method's row asks for."""
+        """Return the permission that the method's route requires; None for a method without a route."""
         route = self.routes.get(request.method or "")
         return route.permission if route else None
 
     def forward(self, request: Request, **parameters: str) -> Any:
-        """Forward the request by its method's row."""
+        """Forward the request by the route of its method, through the idempotency records or the response cache."""
         http_request = request._request
         route = self.routes.get(http_request.method or "")
         if route is None:

@@ -5,13 +5,13 @@ from collections import Counter
 import pytest
 
 from lucid_gateway.policy.errors import CircuitOpen
-from proxy.choosing.balancer import choose, no_instance
+from proxy.choosing.balancer import choose, no_instance_error
 from proxy.choosing.breaker import BreakerRule
 from proxy.choosing.instances import InstanceState
 from proxy.clusters import Cluster, Instance
 from proxy.tests.test_breaker import Clock
 
-RULE = BreakerRule(failures_in_a_row=1)
+RULE = BreakerRule(consecutive_failures=1)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_those_that_were_tried_are_passed_over(cluster: Cluster, states: list[In
 def test_an_open_breaker_takes_an_instance_out_until_it_may_be_probed(
     cluster: Cluster, states: list[InstanceState], clock: Clock
 ) -> None:
-    states[0].breaker.failed(in_a_row=True)
+    states[0].breaker.failed(no_answer=True)
     assert 1 not in begun(cluster, 6)
     clock.now += RULE.first_pause
     assert begun(cluster, 1) == {1: 1}
@@ -95,8 +95,8 @@ def test_where_none_is_healthy_all_are_asked(cluster: Cluster, states: list[Inst
 
 
 def test_a_recovered_instance_starts_slowly(cluster: Cluster, states: list[InstanceState], clock: Clock) -> None:
-    states[0].note_health(False)
-    states[0].note_health(True)
+    states[0].set_health(False)
+    states[0].set_health(True)
 
     def share() -> float:
         chosen = [choose(cluster) for _ in range(3000)]
@@ -117,8 +117,8 @@ def test_without_an_instance_the_circuit_is_open_until_the_first_may_be_probed(
 ) -> None:
     for state in states:
         clock.now += 1.4
-        state.breaker.failed(in_a_row=True)
+        state.breaker.failed(no_answer=True)
     assert choose(cluster) is None
-    error = no_instance(cluster)
+    error = no_instance_error(cluster)
     assert isinstance(error, CircuitOpen)
     assert error.headers == {"Retry-After": "3"}  # of 2.2 seconds

@@ -6,7 +6,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from proxy.choosing.breaker import Breaker, BreakerRule, State
 
-RULE = BreakerRule(failures_in_a_row=3, window=10, share=0.5, least_requests=10, first_pause=5, longest_pause=20)
+RULE = BreakerRule(
+    consecutive_failures=3, window=10, failure_share=0.5, minimum_requests=10, first_pause=5, longest_pause=20
+)
 
 
 class Clock:
@@ -28,7 +30,7 @@ def breaker(clock: Clock) -> Breaker:
 
 def fail(breaker: Breaker, times: int = 1) -> None:
     for _ in range(times):
-        breaker.failed(in_a_row=True)
+        breaker.failed(no_answer=True)
 
 
 def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
@@ -95,7 +97,7 @@ def test_probes_that_fail_make_the_pauses_longer_up_to_the_longest(breaker: Brea
     for _ in range(4):
         pauses.append(breaker.open_until - clock.now)
         clock.now = breaker.open_until
-        breaker.failed(probe=True, in_a_row=True)
+        breaker.failed(probe=True, no_answer=True)
     assert pauses == [5, 10, 20, 20]
 
 
@@ -122,7 +124,7 @@ def test_a_probe_that_fails_when_another_has_closed_it_opens_nothing(breaker: Br
     fail(breaker, 3)
     clock.now += 5
     breaker.succeeded(probe=True)
-    breaker.failed(probe=True, in_a_row=True)
+    breaker.failed(probe=True, no_answer=True)
     assert breaker.state == State.CLOSED
 
 
@@ -134,9 +136,9 @@ class Lifetime(RuleBasedStateMachine):
         self.clock = Clock()
         self.breaker = Breaker(RULE, self.clock)
 
-    @rule(in_a_row=st.booleans())
-    def fails(self, in_a_row: bool) -> None:
-        self.breaker.failed(in_a_row=in_a_row)
+    @rule(no_answer=st.booleans())
+    def fails(self, no_answer: bool) -> None:
+        self.breaker.failed(no_answer=no_answer)
 
     @rule()
     def succeeds(self) -> None:

@@ -27,10 +27,10 @@ FORBIDS = st.sampled_from([*((name, "") for name in NOT_STORED), ("private", '"s
 SPACE = st.sampled_from(["", " ", "\t ", " , ,"])
 
 
-def kept_for(*fields: str, otherwise: float | None = None) -> float:
+def kept_for(*fields: str, default: float | None = None) -> float:
     """Return the lifetime of an answer with such `Name: value` fields."""
     pairs = [(name, value) for name, _, value in (field.partition(": ") for field in fields)]
-    return lifetime(pairs, otherwise=otherwise, now=NOW)
+    return lifetime(pairs, default=default, now=NOW)
 
 
 def written(draw: st.DrawFn, said: list[tuple[str, str]]) -> str:
@@ -69,7 +69,7 @@ def written(draw: st.DrawFn, said: list[tuple[str, str]]) -> str:
     ],
 )
 def test_an_answer_is_fresh_for_as_long_as_the_cluster_says(fields: list[str], seconds: float) -> None:
-    assert kept_for(*fields, otherwise=2) == seconds
+    assert kept_for(*fields, default=2) == seconds
 
 
 def test_where_neither_the_cluster_nor_the_rule_says_anything_nothing_is_kept() -> None:
@@ -81,7 +81,7 @@ def test_where_neither_the_cluster_nor_the_rule_says_anything_nothing_is_kept() 
 @example(['max-age=1, "'], "", "")
 def test_no_bytes_break_it_or_are_kept_longer_than_the_cap(values: list[str], expires: str, age: str) -> None:
     fields = [*(("Cache-Control", value) for value in values), ("Expires", expires), ("Age", age), ("Vary", expires)]
-    assert 0 <= lifetime(fields, otherwise=2, now=NOW) <= MAX_SECONDS
+    assert 0 <= lifetime(fields, default=2, now=NOW) <= MAX_SECONDS
     assert initial_age(fields, delay=0.1, now=NOW) >= 0.1
     varies_by(fields, shared=True)
     terms_of(values[0], expires)
@@ -93,7 +93,7 @@ def test_what_forbids_wins_wherever_it_stands(
 ) -> None:
     said = data.draw(st.permutations([*permits, *forbids]))
     text = data.draw(st.composite(written)(said))
-    assert kept_for(f"Cache-Control: {text}", otherwise=2) == 0
+    assert kept_for(f"Cache-Control: {text}", default=2) == 0
 
 
 @given(st.data(), st.lists(PERMITS, min_size=1, max_size=4))
@@ -102,7 +102,7 @@ def test_nothing_is_kept_longer_than_it_may(data: st.DataObject, permits: list[t
     shared = [int(value) for name, value in permits if name == "s-maxage"]
     allowed = shared or [int(value) for name, value in permits if name == "max-age"] or [2]
     expected = min(allowed[0], MAX_SECONDS) if len(allowed) == 1 else 0
-    assert kept_for(f"Cache-Control: {text}", otherwise=2) == expected
+    assert kept_for(f"Cache-Control: {text}", default=2) == expected
 
 
 def test_directives_may_be_spread_over_fields_and_quoted() -> None:
@@ -155,4 +155,4 @@ def test_answers_vary_by_what_is_the_clients_to_say(vary: str, shared: bool, nam
     ],
 )
 def test_the_client_says_what_it_takes(cache_control: str | None, pragma: str | None, takes: bool) -> None:
-    assert terms_of(cache_control, pragma).take(age=10, ttl=5) is takes
+    assert terms_of(cache_control, pragma).accept(age=10, ttl=5) is takes

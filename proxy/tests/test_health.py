@@ -8,7 +8,7 @@ from pytest_django.fixtures import Settings
 
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.health_checks import Check, HealthChecker, answers, finding_on
-from proxy.choosing.instances import NEVER, InstanceState, states_of
+from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
 from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.operators.closing import close_cluster, open_cluster
 from testing.http.cluster import RawCluster, saying
@@ -101,7 +101,7 @@ def test_an_instance_in_maintenance_says_nothing_of_its_cluster(
 
 
 def state_at(port: int) -> InstanceState:
-    return InstanceState("some_cluster", Instance("http", "127.0.0.1", port), NEVER)
+    return InstanceState("some_cluster", Instance("http", "127.0.0.1", port), NEVER_OPENS)
 
 
 def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Settings) -> None:
@@ -128,7 +128,7 @@ def test_what_is_in_maintenance_is_not_asked_and_what_was_known_of_it_is_forgott
         HealthChecker(lambda instance, path: not asked.append(instance)),
         cluster_named("blockchain_core"),
     )
-    instances = [(cluster, InstanceState(cluster.name, twin, NEVER)) for twin in twins]
+    instances = [(cluster, InstanceState(cluster.name, twin, NEVER_OPENS)) for twin in twins]
     checker.start_due(instances)
     wait_until(lambda: len(checker.verdicts()) == 2)
 

@@ -21,7 +21,7 @@ from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Route, Timeouts
 from proxy.connection.upstream import ConnectTimeout, NoAnswer
 from proxy.forwarding.idempotency import answer_once, lease_seconds
-from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, Record
+from proxy.forwarding.idempotency_records import NOT_STORED, STORED, UNKNOWN, FirstAnswer, IdempotencyRecord
 from proxy.tests.test_idempotency import stalled
 from testing.redis_monitor import watched_redis
 from testing.waiting import wait_until
@@ -31,12 +31,12 @@ ROUTE = Route("wallets", ("POST",), "tron_payment", "/api/v1/wallets", "wallet:w
 CALLER = Caller("6f4b1d0e-0000-4000-8000-000000000000", Role.USER, "jti", "family", 0)
 
 
-def record(fingerprint: str = "f") -> Record:
+def record(fingerprint: str = "f") -> IdempotencyRecord:
     """Return the record of one more request with the key."""
-    return Record(keys.idempotent_request("user:1", "k"), fingerprint)
+    return IdempotencyRecord(keys.idempotent_request("user:1", "k"), fingerprint)
 
 
-def outcome(one: Record) -> Any:
+def outcome(one: IdempotencyRecord) -> Any:
     with pytest.raises(errors.RequestInProgress) as refused:
         one.claim(60)
     return refused.value.details["outcome"]

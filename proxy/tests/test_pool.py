@@ -9,7 +9,7 @@ from lucid_gateway.policy.errors import UpstreamUnreachable
 from lucid_gateway.policy.routes import Timeouts
 from proxy.clusters import Instance
 from proxy.connection import pool as pool_module
-from proxy.connection.pool import MAX_IDLE, MAX_IDLE_SECONDS, SURE_SECONDS, Pool, pool_for
+from proxy.connection.pool import MAX_IDLE, MAX_IDLE_SECONDS, SAFE_IDLE_SECONDS, Pool, pool_for
 from proxy.connection.upstream import Connection
 from testing.http.cluster import OK, RawCluster, saying, saying_and_closing
 from testing.servers import free_port
@@ -177,8 +177,8 @@ def test_each_instance_has_one_pool() -> None:
 def test_what_must_not_be_sent_again_takes_no_connection_that_was_idle_for_long(pool: Pool) -> None:
     kept = use(pool.take(TIMEOUTS))
     pool.give_back(kept)
-    kept.idle_since -= SURE_SECONDS + 0.1
-    other = pool.take(TIMEOUTS, idle_seconds=SURE_SECONDS)
+    kept.idle_since -= SAFE_IDLE_SECONDS + 0.1
+    other = pool.take(TIMEOUTS, idle_seconds=SAFE_IDLE_SECONDS)
     assert other is not kept
     assert pool.take(TIMEOUTS) is kept
     kept.close()

@@ -13,7 +13,7 @@ from lucid_gateway.kernel.redis.access import breaker as redis_breaker
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import BreakerRule, State
 from proxy.choosing.health_checks import HealthChecker
-from proxy.choosing.instances import NEVER, Attempt, InstanceState
+from proxy.choosing.instances import NEVER_OPENS, Attempt, InstanceState
 from proxy.choosing.probes import gateway_name, may_probe
 from proxy.choosing.reports import read_reports
 from proxy.choosing.sharing import Sharing
@@ -21,7 +21,7 @@ from proxy.clusters import Cluster, Instance
 from proxy.tests.test_breaker import Clock
 from testing.waiting import wait_until
 
-RULE = BreakerRule(failures_in_a_row=1)
+RULE = BreakerRule(consecutive_failures=1)
 INSTANCE = Instance("http", "127.0.0.1", 1)
 CLUSTER = Cluster("some_cluster", "some-service", "SOME_URL", instances=(INSTANCE,))
 
@@ -64,14 +64,14 @@ def sync(*workers: Worker) -> None:
 
 
 def test_a_breaker_that_opens_opens_with_all_workers(one: Worker, other: Worker) -> None:
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     sync(one, other)
     assert other.state.breaker.state == State.OPEN
     assert other.state.breaker.open_until == pytest.approx(one.state.breaker.open_until, abs=0.5)
 
 
 def test_a_breaker_that_a_probe_closes_closes_with_all_workers(one: Worker, other: Worker, clock: Clock) -> None:
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     sync(one, other)
     clock.now += 60
     other.probe(status=200)
@@ -82,7 +82,7 @@ def test_a_breaker_that_a_probe_closes_closes_with_all_workers(one: Worker, othe
 
 
 def test_a_probe_that_fails_keeps_it_open(one: Worker, other: Worker, clock: Clock) -> None:
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     sync(one, other)
     clock.now += RULE.first_pause + 0.5
     one.probe(status=503)
@@ -92,14 +92,14 @@ def test_a_probe_that_fails_keeps_it_open(one: Worker, other: Worker, clock: Clo
 
 def test_of_all_workers_one_probes(one: Worker, other: Worker, clock: Clock) -> None:
     for worker in (one, other):
-        worker.state.breaker.failed(in_a_row=True)
+        worker.state.breaker.failed(no_answer=True)
     clock.now += RULE.first_pause
     attempts = [worker.state.begin() for worker in (one, other, one)]
     assert [attempt is not None for attempt in attempts] == [True, False, False]
 
 
 def test_a_client_that_leaves_a_probe_leaves_the_question_open(one: Worker, clock: Clock, empty_redis: Redis) -> None:
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     clock.now += RULE.first_pause
     attempt = one.state.begin()
     assert attempt
@@ -131,7 +131,7 @@ def test_a_probe_whose_body_still_flows_keeps_no_other_from_probing(
     one: Worker, clock: Clock, empty_redis: Redis, status: int
 ) -> None:
     probe_under_way(one, clock).answered(status)
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     clock.now = one.state.breaker.open_until
     empty_redis.flushall()  # the lease runs out
     one.probe(status=200)
@@ -141,7 +141,7 @@ def test_a_probe_whose_body_still_flows_keeps_no_other_from_probing(
 def test_another_gateway_on_the_same_redis_goes_by_what_it_sees_itself(
     one: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     one.sync()
     monkeypatch.setattr("proxy.choosing.sharing.gateway_name", lambda: "another-host:8080")
     other.sync()
@@ -161,8 +161,8 @@ def test_without_redis_each_worker_probes_for_itself() -> None:
 
 
 def test_breakers_that_are_switched_off_open_for_nobody(one: Worker, other: Worker) -> None:
-    other.state.breaker.rule = NEVER
-    one.state.breaker.failed(in_a_row=True)
+    other.state.breaker.rule = NEVER_OPENS
+    one.state.breaker.failed(no_answer=True)
     sync(one, other)
     assert (one.state.breaker.state, other.state.breaker.state) == (State.OPEN, State.CLOSED)
 
@@ -242,7 +242,7 @@ def test_what_checks_found_counts_no_more_once_they_are_switched_off(
 
 def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:
     assert one.state.begin()
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     one.sync()
     (report,) = read_reports()
     assert (report.cluster, report.instance, report.in_flight, report.requests) == (
@@ -260,7 +260,7 @@ def test_reports_of_workers_that_are_gone_are_not_told(one: Worker, monkeypatch:
 
 
 def test_every_key_has_an_expiry(one: Worker, empty_redis: Redis) -> None:
-    one.state.breaker.failed(in_a_row=True)
+    one.state.breaker.failed(no_answer=True)
     sync(one)
     may_probe("x")
     assert [key for key in empty_redis.scan_iter() if empty_redis.ttl(key) < 0] == []

@@ -7,7 +7,7 @@ from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.connection.trace import TRACEPARENT, clients_traceparent, traceparent
+from proxy.connection.trace import TRACEPARENT, client_traceparent, traceparent
 from testing.http.client import Ask
 from testing.http.cluster import RawCluster
 
@@ -38,7 +38,7 @@ def test_anything_else_begins_a_new_trace_without_the_state(ask: Ask, wallets: R
 
 def test_a_later_version_passes_as_it_is() -> None:
     later = f"cc-{TRACE}-{SPAN}-01-what-the-future-brings"
-    assert clients_traceparent(RequestFactory().get("/", headers={"traceparent": later})) == later
+    assert client_traceparent(RequestFactory().get("/", headers={"traceparent": later})) == later
 
 
 def test_all_attempts_of_a_request_belong_to_one_trace() -> None:

@@ -10,7 +10,7 @@ from lucid_gateway.policy.errors import BadUpstreamAnswer, GatewayError, Upstrea
 from lucid_gateway.policy.routes import Timeouts
 from proxy.clusters import Instance
 from proxy.connection.pool import Pool
-from proxy.connection.upstream import MAX_HEAD, Answer, AnswerCut, Connection, NoAnswer
+from proxy.connection.upstream import MAX_HEAD, Answer, Connection, NoAnswer, TruncatedAnswer
 from testing.http.client import Ask, Connect
 from testing.http.cluster import (
     OK,
@@ -204,7 +204,7 @@ def test_a_body_that_breaks_off_is_never_taken_for_whole(
     connection: Connection, raw_cluster: RawCluster, end: type, answer: bytes
 ) -> None:
     raw_cluster.behaviour = end(answer)
-    with pytest.raises(AnswerCut):
+    with pytest.raises(TruncatedAnswer):
         exchange(connection)
     assert not connection.is_reusable()
 
@@ -215,7 +215,7 @@ def test_broken_chunks_cut_the_answer(connection: Connection, raw_cluster: RawCl
     connection.send(GET)
     connection.read_head()
     raw_cluster.visits[0].send(b"zz\r\n")
-    with pytest.raises(AnswerCut, match="Bad answer"):
+    with pytest.raises(TruncatedAnswer, match="Bad answer"):
         list(connection.read_body())
 
 
@@ -227,7 +227,7 @@ def test_a_body_without_framing_ends_with_the_connection(connection: Connection,
 
 def test_a_body_without_framing_that_is_reset_is_cut(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = saying_and_resetting(b"HTTP/1.1 200 OK\r\n\r\nhel")
-    with pytest.raises(AnswerCut):
+    with pytest.raises(TruncatedAnswer):
         exchange(connection)
 
 
@@ -325,7 +325,7 @@ def test_a_head_that_drips_meets_the_total_deadline(
 def test_a_body_that_drips_meets_the_total_deadline(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x")
     started = time.monotonic()
-    with pytest.raises(AnswerCut):
+    with pytest.raises(TruncatedAnswer):
         exchange(connection, timeouts=BRIEF)
     assert BRIEF.total - 0.1 < time.monotonic() - started < BRIEF.total + 5
 
