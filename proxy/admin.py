@@ -1,4 +1,4 @@
-"""The operator page for clusters: what is up, what is out of service, and how to take something out or back in."""
+"""The operator page for clusters: their state and maintenance, with forms to start and end maintenance."""
 
 from datetime import datetime
 from typing import Any
@@ -15,11 +15,12 @@ from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
 from proxy.operators.overview import clusters
 
-WARNING = "These get requests again, within seconds, unless something else keeps them closed."
+WARNING = "These get requests again within seconds, unless other maintenance keeps them closed."
+STATE_LABELS = {"in_force": "In force", "coming": "Scheduled", "over": "Ended"}
 
 
 def targets() -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return what can be taken out of service, as grouped choices: each cluster, and each of its instances."""
+    """Return the choices of the form, grouped by cluster: the whole cluster, then each of its instances."""
     return [
         (
             cluster.name,
@@ -39,10 +40,10 @@ class MaintenanceForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
         model = Maintenance
         fields = ("target", "kind", "starts_at", "ends_at", "reason")
         help_texts = {
-            "kind": "Both send nothing new and let finish what is under way. Maintenance also stops health checks.",
+            "kind": "Both stop new requests and let those under way finish. Maintenance also stops health checks.",
             "starts_at": "UTC. Empty: now.",
-            "ends_at": "UTC. Empty: until somebody ends it.",
-            "reason": "For the audit log and the operators who come after.",
+            "ends_at": "UTC. Empty: until an operator ends it.",
+            "reason": "For the audit log and for other operators.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,31 +53,29 @@ class MaintenanceForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
         self.initial.pop("starts_at", None)
 
     def clean(self) -> dict[str, Any]:
-        """Take the target apart."""
+        """Split the target into cluster and instance."""
         data = super().clean() or self.cleaned_data
         self.instance.cluster, _, self.instance.instance = data.get("target", "").partition(" ")
         return data
 
 
 class TimeFilter(admin.SimpleListFilter):
-    """Whether it is in force, to come, or over."""
+    """Filters by state: in force, scheduled, or ended."""
 
     title, parameter_name = "time", "time"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
-        return [("in_force", "In force"), ("coming", "To come"), ("over", "Over")]
+        return list(STATE_LABELS.items())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Maintenance]) -> QuerySet[Maintenance]:
-        """Return the rows of that choice."""
         assert isinstance(queryset, MaintenanceQuerySet)
-        reads = {"in_force": queryset.in_force, "coming": queryset.coming, "over": queryset.over}
-        return reads[value]() if (value := self.value()) in reads else queryset
+        filters = {"in_force": queryset.in_force, "coming": queryset.coming, "over": queryset.over}
+        return filters[value]() if (value := self.value()) in filters else queryset
 
 
 @admin.register(Maintenance)
 class MaintenanceAdmin(ReadOnlyAdmin):
-    """What is out of service, below a table of all clusters; rows are ended, and neither changed nor deleted."""
+    """All maintenance, below a table of all clusters; rows can be ended, but neither changed nor deleted."""
 
     list_display = ("what", "when", "starts_at", "until", "reason")
     list_filter = (TimeFilter, "kind", "cluster", "starts_at")
@@ -87,32 +86,28 @@ class MaintenanceAdmin(ReadOnlyAdmin):
 
     @admin.display(description="What")
     def what(self, row: Maintenance) -> str:
-        """Return kind and target."""
         return f"{row.get_kind_display()} of {row.target}"
 
     @admin.display(description="Until")
     def until(self, row: Maintenance) -> datetime | None:
-        """Return when it was ended, or will end."""
         return row.ended_at or row.ends_at
 
     @admin.display(description="State")
     def when(self, row: Maintenance) -> str:
-        """Return the state in words."""
-        return {"in_force": "In force", "coming": "To come", "over": "Over"}[row.state]
+        return STATE_LABELS[row.state]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return whether the operator is staff."""
         return self.has_operate_permission(request)
 
     def get_form(
         self, request: HttpRequest, obj: Maintenance | None = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return our form for a new row alone: one that is there is only shown."""
+        """Return the form for a new row; an existing row is read-only and gets a plain one."""
         form = MaintenanceForm if obj is None else forms.ModelForm
         return super().get_form(request, obj, change, **{"form": form} | kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Maintenance | None = None) -> tuple[str, ...]:
-        """Show the form for a new row, and all that is known of one that is there."""
+        """Return the form's fields for a new row, and all fields of an existing one."""
         if obj is None:
             return MaintenanceForm.Meta.fields
         return (
@@ -121,16 +116,14 @@ class MaintenanceAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     def get_readonly_fields(self, request: HttpRequest, obj: Maintenance | None = None) -> tuple[str, ...]:
-        """Keep what is there as it is."""
         return () if obj is None else self.get_fields(request, obj)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show all clusters, then what was taken out of service."""
+        """Add all clusters to the page; `known` says whether Redis was available for the workers' reports."""
         found, known = clusters()
         return super().changelist_view(request, {"title": "Clusters", "clusters": found, "known": known})
 
     def save_model(self, request: HttpRequest, obj: Maintenance, form: Any, change: bool) -> None:
-        """Take the cluster or the instance out of service."""
         row = close_cluster(
             cluster=obj.cluster, instance=obj.instance, kind=obj.kind, reason=obj.reason, starts_at=obj.starts_at,
             ends_at=obj.ends_at, by=operator_of(request),
@@ -139,10 +132,10 @@ class MaintenanceAdmin(ReadOnlyAdmin):
 
     @admin.action(description="End the selected maintenance now", permissions=["operate"])
     def end(self, request: HttpRequest, queryset: QuerySet[Maintenance]) -> HttpResponseBase | None:
-        """End each, what is to come, too."""
+        """End each maintenance that is in force or scheduled, after a confirmation."""
         rows = [row for row in queryset if row.state != "over"]
         if not rows:
-            self.message_user(request, "None of the selected is in force or to come.", messages.WARNING)
+            self.message_user(request, "All of the selected maintenance has already ended.", messages.WARNING)
             return None
         data, page = ask(self, request, rows, title="End maintenance", warning=WARNING)
         if data is None:

@@ -6,5 +6,5 @@ class ProxyConfig(AppConfig):
     verbose_name = "Clusters"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from proxy import checks  # noqa: F401, PLC0415  # the settings are ready by now, and were not before
+        """Register the system checks; their module needs the settings, so it cannot be imported earlier."""
+        from proxy import checks  # noqa: F401, PLC0415

@@ -1,4 +1,4 @@
-"""System checks of the route table: each row can be reached, and none is left to the order of the rows by accident."""
+"""System checks: each route can be reached and none overlaps another by accident; identity headers are signed."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,62 +15,63 @@ REST = "*}"
 
 @register(Tags.urls)
 def check_routes(**_: Any) -> list[CheckMessage]:
-    """Return an error for each pair of rows of which one hides the other, or that meet by accident."""
-    return [*repeated(ROUTES), *overlapping(ROUTES), *of_several_tiers(ROUTES)]
+    """Return an error for each route that is repeated, hidden, ambiguous, or in more than one tier."""
+    return [*repeated(ROUTES), *overlapping(ROUTES), *mixed_tiers(ROUTES)]
 
 
 @register(Tags.security, deploy=True)
 def check_signature(**_: Any) -> list[CheckMessage]:
-    """Return a warning where clusters cannot know that it was the gateway who named the caller."""
+    """Return a warning if clusters cannot verify that the identity headers come from the gateway."""
     if settings.ENV.IDENTITY_SIGNING_SECRET:
         return []
     hint = "Set IDENTITY_SIGNING_SECRET, and let the clusters verify X-Gateway-Signature."
-    return [Warning("What clusters are told of the caller is not signed.", hint=hint, id="proxy.W001")]
+    return [Warning("The identity headers for clusters are not signed.", hint=hint, id="proxy.W001")]
 
 
 def repeated(routes: Iterable[Route]) -> list[CheckMessage]:
-    """Return an error for each method of a path that has two rows."""
+    """Return an error for each path and method with more than one route."""
     seen: set[tuple[str, str]] = set()
     found: list[CheckMessage] = []
     for path, method in [(route.path, method) for route in routes for method in route.methods]:
         if (path, method) in seen:
-            found.append(Error(f"Two routes for {method} {path}.", id="proxy.E001"))
+            found.append(Error(f"There is more than one route for {method} {path}.", id="proxy.E001"))
         seen.add((path, method))
     return found
 
 
 def overlapping(routes: Sequence[Route]) -> list[CheckMessage]:
-    """Return an error for each path that an earlier one hides, and for each two of which neither is the narrower."""
+    """Return an error for each path hidden by an earlier one, and for each overlap in which neither is narrower."""
     found: list[CheckMessage] = []
     for first, second in combinations(dict.fromkeys(route.path for route in routes), 2):
         if covers(first, second):
             found.append(Error(f"The route {second} is hidden by {first}.", id="proxy.E002"))
         elif overlap(first.split("/"), second.split("/")) and not covers(second, first):
-            found.append(Error(f"Some paths lead to both {first} and {second}.", id="proxy.E003"))
+            found.append(Error(f"Some paths match both {first} and {second}.", id="proxy.E003"))
     return found
 
 
-def of_several_tiers(routes: Iterable[Route]) -> list[CheckMessage]:
-    """Return an error for each path whose methods are counted in different tiers: a path has one throttle."""
+def mixed_tiers(routes: Iterable[Route]) -> list[CheckMessage]:
+    """Return an error for each path whose methods are in different tiers: a path has one throttle."""
     tiers: dict[str, set[str]] = {}
     for route in routes:
         tiers.setdefault(route.path, set()).add(route.tier)
-    return [Error(f"The route {path} has several tiers.", id="proxy.E004") for path, of in tiers.items() if len(of) > 1]
+    mixed = [path for path, of_path in tiers.items() if len(of_path) > 1]
+    return [Error(f"The methods of {path} are in different tiers.", id="proxy.E004") for path in mixed]
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Return whether each path that leads to `narrow` leads to `wide`, too."""
+    """Return whether every path that matches `narrow` also matches `wide`."""
     pattern = "/".join(
         ".+" if part.endswith(REST) else "[^/]+" if PARAMETER.fullmatch(part) else re.escape(part)
         for part in wide.split("/")
     )
-    # What a parameter of the narrow one stands for is neither a literal of the wide one nor, for a rest, one segment.
+    # NUL stands for a parameter's value: it equals no literal of `wide`. A rest stands for more than one segment.
     sample = "/".join("\0/\0" if part.endswith(REST) else PARAMETER.sub("\0", part) for part in narrow.split("/"))
     return re.fullmatch(pattern, sample) is not None
 
 
 def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether there is a path that leads to both, given segment by segment."""
+    """Return whether some path matches both routes, given as lists of segments."""
     if not one or not other:
         return not one and not other
     if one[0].endswith(REST) or other[0].endswith(REST):

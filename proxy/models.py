@@ -1,4 +1,4 @@
-"""What operators took out of service, when and why; what is over stays as history."""
+"""The maintenance of clusters and instances; rows that are over stay as history."""
 
 import uuid
 from datetime import datetime
@@ -13,27 +13,26 @@ from proxy.clusters import configured, same_instance
 
 
 class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
-    """Reads by time: what is in force, what is to come, what is over."""
+    """Filters by state at the time `now`, by default the current time."""
 
     def not_over(self, now: datetime | None = None) -> "MaintenanceQuerySet":
-        """Return what is in force or to come."""
+        """Return rows that are in force or scheduled."""
         return self.filter(Q(ends_at=None) | Q(ends_at__gt=now or timezone.now()), ended_at=None)
 
     def in_force(self, now: datetime | None = None) -> "MaintenanceQuerySet":
-        """Return what is in force."""
         return self.not_over(now).filter(starts_at__lte=now or timezone.now())
 
     def coming(self, now: datetime | None = None) -> "MaintenanceQuerySet":
-        """Return what is to come."""
+        """Return scheduled rows."""
         return self.not_over(now).filter(starts_at__gt=now or timezone.now())
 
     def over(self, now: datetime | None = None) -> "MaintenanceQuerySet":
-        """Return what an operator or the clock has ended."""
+        """Return rows that an operator ended or that have reached their end."""
         return self.filter(Q(ended_at__isnull=False) | Q(ends_at__lte=now or timezone.now()))
 
 
 class Maintenance(models.Model):
-    """A time in which a cluster, or one of its instances, gets no new requests; without `ends_at` until it is ended."""
+    """A period in which a cluster, or one of its instances, gets no new requests; it may have no set end."""
 
     class Kind(models.TextChoices):
         MAINTENANCE = "maintenance", "Maintenance"
@@ -41,7 +40,7 @@ class Maintenance(models.Model):
 
     maintenance_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     cluster = models.CharField(max_length=40, db_index=True)
-    instance = models.CharField(max_length=300, blank=True, help_text="Its address; empty: the whole cluster")
+    instance = models.CharField(max_length=300, blank=True, help_text="Its address; empty for the whole cluster")
     kind = models.CharField(max_length=20, choices=Kind.choices, db_index=True)
     reason = models.CharField(max_length=200)
     starts_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -67,19 +66,19 @@ class Maintenance(models.Model):
 
     @property
     def target(self) -> str:
-        """What is out of service, in words."""
+        """The cluster, with the instance's address if the row is about one."""
         return f"{self.cluster} {self.instance}" if self.instance else self.cluster
 
     @property
     def state(self) -> str:
-        """`coming`, `in_force` or `over` at this moment."""
+        """`coming`, `in_force` or `over` at the current time."""
         now = timezone.now()
         if self.ended_at is not None or (self.ends_at is not None and self.ends_at <= now):
             return "over"
         return "coming" if self.starts_at > now else "in_force"
 
     def clean(self) -> None:
-        """Bring the instance into its one spelling, and a start that is past to now; refuse what cannot be."""
+        """Normalise the instance, and move a start in the past to now; raise ValidationError for impossible values."""
         problems: dict[str, Any] = {}
         if self.instance and (cluster := configured().get(self.cluster)):
             found = same_instance(cluster, self.instance)
@@ -89,8 +88,8 @@ class Maintenance(models.Model):
         now = timezone.now()
         self.starts_at = max(self.starts_at or now, now)
         if self.ends_at is not None and self.ends_at <= now:
-            problems["ends_at"] = ValidationError("This time is past.", code="invalid_date")
+            problems["ends_at"] = ValidationError("This time is in the past.", code="invalid_date")
         elif self.ends_at is not None and self.ends_at <= self.starts_at:
-            problems["ends_at"] = ValidationError("The end is not after the start.", code="invalid_date")
+            problems["ends_at"] = ValidationError("The end must be after the start.", code="invalid_date")
         if problems:
             raise ValidationError(problems)

@@ -1,4 +1,4 @@
-"""The URLs of the route table, and the admin API for clusters."""
+"""The URLs of the forwarded routes and of the admin API for clusters."""
 
 from django.urls import path
 

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('maintenance_id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('cluster', models.CharField(db_index=True, max_length=40)),
-                ('instance', models.CharField(blank=True, help_text='Its address; empty: the whole cluster', max_length=300)),
+                ('instance', models.CharField(blank=True, help_text='Its address; empty for the whole cluster', max_length=300)),
                 ('kind', models.CharField(choices=[('maintenance', 'Maintenance'), ('drain', 'Drain')], db_index=True, max_length=20)),
                 ('reason', models.CharField(max_length=200)),
                 ('starts_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),

@@ -1,4 +1,4 @@
-"""What operators do to clusters: take them out of service and back in, on the record."""
+"""Takes clusters and instances out of service and back in, and writes both to the audit log."""
 
 from datetime import datetime
 from uuid import UUID
@@ -14,8 +14,8 @@ from proxy.models import Maintenance
 from ratelimit.ruling import iso_time
 
 
-def known_cluster(name: str) -> Cluster:
-    """Return the configured cluster of that name; raise NotFound."""
+def cluster_or_not_found(name: str) -> Cluster:
+    """Return the configured cluster with this name; raise NotFound."""
     cluster = configured().get(name)
     if cluster is None:
         raise NotFound()
@@ -32,11 +32,13 @@ def close_cluster(
     starts_at: datetime | None = None,
     ends_at: datetime | None = None,
 ) -> Maintenance:
-    """Take a cluster, or one instance of it, out of service from `starts_at` (None: now) to `ends_at` (None: until it
-    is ended); workers follow within seconds. Raises NotFound, or Django's ValidationError.
+    """Take a cluster, or one of its instances, out of service; all workers follow within seconds.
+
+    Without `starts_at` it starts now; without `ends_at` it lasts until an operator ends it. Raises NotFound or
+    ValidationError (Django's).
     """
     row = Maintenance(
-        cluster=known_cluster(cluster).name, instance=instance, kind=kind, reason=reason, ends_at=ends_at,
+        cluster=cluster_or_not_found(cluster).name, instance=instance, kind=kind, reason=reason, ends_at=ends_at,
         starts_at=starts_at or timezone.now(), created_by=str(by),
     )  # fmt: skip
     row.full_clean(validate_unique=False, validate_constraints=False)
@@ -50,10 +52,10 @@ def close_cluster(
 
 
 def open_cluster(*, cluster: str, by: User | str, instance: str = "", maintenance_id: UUID | None = None) -> int:
-    """End at once what is in force or to come for the cluster, or for one instance of it, or one such row alone; return
-    how many that were.
+    """End maintenance in force or scheduled, now: of the whole cluster, of one instance, or the row `maintenance_id`.
 
-    What was set for instances stays when the cluster opens. Raises NotFound if there is nothing to end.
+    Opening the cluster leaves maintenance of its instances in place. Returns the number of rows ended; raises NotFound
+    if there is none.
     """
     rows = Maintenance.objects.not_over().filter(cluster=cluster)
     rows = rows.filter(instance=instance) if maintenance_id is None else rows.filter(pk=maintenance_id)
@@ -64,11 +66,11 @@ def open_cluster(*, cluster: str, by: User | str, instance: str = "", maintenanc
 
 
 def end_maintenance(row: Maintenance, *, by: User | str) -> bool:
-    """End one at once and keep it as history; return whether it was not over already."""
+    """End one maintenance now and keep the row as history; return False if it was over already."""
     now = timezone.now()
-    still = Maintenance.objects.not_over(now).filter(pk=row.pk)
+    not_over = Maintenance.objects.not_over(now).filter(pk=row.pk)
     with closures_cache.changing():
-        ended = still.update(ended_at=now, ended_by=str(by))
+        ended = not_over.update(ended_at=now, ended_by=str(by))
     if not ended:
         return False
     record(

@@ -1,4 +1,4 @@
-"""The clusters as operators see them: what is configured, what is out of service, what all workers say of it."""
+"""The clusters as operators see them: configuration, maintenance, and what the workers report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ UNKNOWN = "unknown"
 OPEN, DEGRADED, CLOSED = "open", "degraded", "closed"
 Kind = Maintenance.Kind
 SERVING = frozenset({"up", "recovering", UNKNOWN})
-# Of what workers say of an instance the worst is shown.
+# From worst to best: of the workers' reports on an instance, the worst is shown.
 BREAKERS = ("open", "half-open", "closed", UNKNOWN)
 HEALTHS = ("unhealthy", "healthy", UNKNOWN)
 
 
 @dataclass(frozen=True)
 class InstanceView:
-    """An instance: `state` is open or closed, `closed_for` drain or maintenance; the rest is over all workers of all
-    gateways, None or `unknown` where none of the `workers` says anything.
+    """An instance: `state` is open or closed, `closed_for` is drain or maintenance, or None.
+
+    The other fields combine the reports of all `workers` of all gateways; without reports they are None or `unknown`.
     """
 
     url: str
@@ -36,7 +37,7 @@ class InstanceView:
 
     @property
     def condition(self) -> str:
-        """What an operator has to know first, in a word."""
+        """A summary in a word or two."""
         if self.closed_for == Kind.MAINTENANCE:
             return "in maintenance"
         if self.closed_for == Kind.DRAIN:
@@ -50,7 +51,7 @@ class InstanceView:
 
 @dataclass(frozen=True)
 class ClusterView:
-    """A cluster: `state` is open, degraded (some instances are out of service) or closed (all are)."""
+    """A cluster: `state` is open, degraded (some instances are closed) or closed (all are)."""
 
     name: str
     service: str
@@ -60,19 +61,19 @@ class ClusterView:
 
     @property
     def serving(self) -> int:
-        """How many instances get requests, as far as one knows."""
+        """The number of instances that get requests; those in an unknown condition count."""
         return sum(instance.condition in SERVING for instance in self.instances)
 
 
 def clusters() -> tuple[list[ClusterView], bool]:
-    """Return all configured clusters, and whether Redis could be asked for what the workers say."""
+    """Return all configured clusters, and whether Redis was available for the workers' reports."""
     reports, known = current_reports()
     rows = list(Maintenance.objects.not_over().order_by("starts_at", "maintenance_id"))
     return [cluster_view(cluster, reports, rows) for cluster in configured().values()], known
 
 
 def current_reports() -> tuple[list[InstanceReport], bool]:
-    """Return what the workers say, and whether Redis could be asked for it."""
+    """Return the workers' reports, and whether Redis was available."""
     try:
         return read_reports(), True
     except RedisUnavailable:
@@ -80,15 +81,13 @@ def current_reports() -> tuple[list[InstanceReport], bool]:
 
 
 def cluster_view(cluster: Cluster, reports: Iterable[InstanceReport], rows: Iterable[Maintenance]) -> ClusterView:
-    """Return the view of a cluster."""
     of_cluster = [report for report in reports if report.cluster == cluster.name]
     instances = tuple(instance_view(cluster, instance, of_cluster) for instance in cluster.instances)
-    of_it = tuple(row for row in rows if row.cluster == cluster.name)
-    return ClusterView(cluster.name, cluster.service, overall(instances), instances, of_it)
+    maintenance = tuple(row for row in rows if row.cluster == cluster.name)
+    return ClusterView(cluster.name, cluster.service, cluster_state(instances), instances, maintenance)
 
 
-def overall(instances: Iterable[InstanceView]) -> str:
-    """Return the word for a cluster with these instances."""
+def cluster_state(instances: Iterable[InstanceView]) -> str:
     are_open = [instance.state == OPEN for instance in instances]
     if all(are_open):
         return OPEN
@@ -96,29 +95,29 @@ def overall(instances: Iterable[InstanceView]) -> str:
 
 
 def instance_view(cluster: Cluster, instance: Instance, reports: Iterable[InstanceReport]) -> InstanceView:
-    """Return the view of an instance, the workers' counts summed."""
-    closed_for = reason_of(cluster.name, instance)
-    said = [report for report in reports if report.instance == instance.url]
+    """Combine the workers' reports on an instance: counts are summed, of words the worst is taken."""
+    closed_for = kind_of_closure(cluster.name, instance)
+    found = [report for report in reports if report.instance == instance.url]
     return InstanceView(
         url=instance.url,
         state=OPEN if closed_for is None else CLOSED,
         closed_for=closed_for,
-        workers=len(said),
-        in_flight=sum(report.in_flight for report in said) if said else None,
-        breaker=worst(BREAKERS, [report.breaker for report in said]),
-        health=UNKNOWN if closed_for == Kind.MAINTENANCE else worst(HEALTHS, [report.health for report in said]),
-        requests=sum(report.requests for report in said) if said else None,
-        failures=sum(report.failures for report in said) if said else None,
+        workers=len(found),
+        in_flight=sum(report.in_flight for report in found) if found else None,
+        breaker=worst(BREAKERS, [report.breaker for report in found]),
+        health=UNKNOWN if closed_for == Kind.MAINTENANCE else worst(HEALTHS, [report.health for report in found]),
+        requests=sum(report.requests for report in found) if found else None,
+        failures=sum(report.failures for report in found) if found else None,
     )
 
 
-def reason_of(cluster: str, instance: Instance) -> str | None:
-    """Return what the instance is closed for, None if it is open."""
+def kind_of_closure(cluster: str, instance: Instance) -> str | None:
+    """Return `maintenance` or `drain`, or None if the instance is open."""
     if not is_closed(cluster, instance):
         return None
     return Kind.MAINTENANCE if is_unwatched(cluster, instance) else Kind.DRAIN
 
 
-def worst(words: Iterable[str], said: Iterable[str]) -> str:
-    """Return the first of the words that somebody said, `unknown` if nobody said any."""
-    return next((word for word in words if word in set(said)), UNKNOWN)
+def worst(words: Iterable[str], reported: Iterable[str]) -> str:
+    """Return the first of the words that was reported, or `unknown`."""
+    return next((word for word in words if word in set(reported)), UNKNOWN)

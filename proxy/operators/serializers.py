@@ -1,4 +1,4 @@
-"""The shapes of the admin endpoints for clusters."""
+"""The request and response bodies of the admin endpoints for clusters."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ UNCONFIGURED = "The cluster has no such instance."
 
 
 class MaintenanceSerializer(serializers.ModelSerializer[Maintenance]):
-    """A time in which a cluster, or one of its instances, gets no new requests."""
+    """A period in which a cluster, or one of its instances, gets no new requests."""
 
     state = serializers.ChoiceField(["coming", "in_force", "over"])
 
@@ -29,25 +29,25 @@ class MaintenanceSerializer(serializers.ModelSerializer[Maintenance]):
 
 
 class InstanceSerializer(serializers.Serializer[Any]):
-    """An instance; counts are over all workers of all gateways since they started, null where none tells."""
+    """An instance. Counts are the sums of all workers of all gateways since each started, null if no worker reports."""
 
     url = serializers.CharField()
-    state = serializers.ChoiceField([OPEN, CLOSED], help_text="By maintenance alone")
+    state = serializers.ChoiceField([OPEN, CLOSED], help_text="Depends on maintenance only")
     closed_for = serializers.ChoiceField(Maintenance.Kind.choices, allow_null=True)
-    workers = serializers.IntegerField(help_text="How many tell of it")
+    workers = serializers.IntegerField(help_text="Number of workers that report on it")
     in_flight = serializers.IntegerField(allow_null=True, help_text="Requests under way")
-    breaker = serializers.ChoiceField(BREAKERS, help_text="The worst that a worker tells")
-    health = serializers.ChoiceField(HEALTHS, help_text="The worst that a worker tells")
+    breaker = serializers.ChoiceField(BREAKERS, help_text="The worst state that a worker reports")
+    health = serializers.ChoiceField(HEALTHS, help_text="The worst health that a worker reports")
     requests = serializers.IntegerField(allow_null=True)
     failures = serializers.IntegerField(allow_null=True)
 
 
 class ClusterSerializer(serializers.Serializer[Any]):
-    """A cluster, its instances, and its maintenance that is in force or to come."""
+    """A cluster, its instances, and its maintenance in force or scheduled."""
 
     name = serializers.CharField()
     service = serializers.CharField()
-    state = serializers.ChoiceField([OPEN, DEGRADED, CLOSED], help_text="By maintenance alone")
+    state = serializers.ChoiceField([OPEN, DEGRADED, CLOSED], help_text="Depends on maintenance only")
     instances = InstanceSerializer(many=True)
     maintenance = MaintenanceSerializer(many=True)
 
@@ -59,15 +59,15 @@ class ClustersSerializer(serializers.Serializer[None]):
 
 
 class InstanceField(serializers.CharField):
-    """The address of an instance of the context's `cluster`, in its one spelling; empty: the whole cluster."""
+    """The address of an instance of `cluster` in the context, normalised; empty means the whole cluster."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            max_length=300, allow_blank=True, default="", help_text="Its address; left out: the whole cluster", **kwargs
+            max_length=300, allow_blank=True, default="", help_text="Its address; default: the whole cluster", **kwargs
         )
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the address; refuse one that the cluster neither has nor has maintenance for."""
+        """Return the normalised address; refuse one that the cluster does not have."""
         text, cluster = super().to_internal_value(data), self.context["cluster"]
         if not text:
             return text
@@ -78,38 +78,36 @@ class InstanceField(serializers.CharField):
         return text
 
     def was_configured(self, cluster: Cluster, text: str) -> bool:
-        """Return whether there still is something to end for an instance that is gone."""
+        """Return whether to accept an address that is not configured."""
         return False
 
 
 class OnceConfiguredField(InstanceField):
-    """An instance that may be gone from the configuration while its maintenance is there."""
+    """An instance that may have left the configuration while its maintenance has not ended."""
 
     def was_configured(self, cluster: Cluster, text: str) -> bool:
-        """Return whether there still is something to end."""
         return Maintenance.objects.not_over().filter(cluster=cluster.name, instance=text).exists()
 
 
 class NewMaintenanceSerializer(serializers.Serializer[None]):
-    """POST /admin/clusters/{name}/maintenance; a start that is past is now."""
+    """POST /admin/clusters/{name}/maintenance; a start in the past means now."""
 
-    instance = InstanceField()  # type: ignore[assignment]  # a field, which the class gives up to its `fields`
+    instance = InstanceField()  # type: ignore[assignment]  # the metaclass moves it from here to `fields`
     kind = serializers.ChoiceField(Maintenance.Kind.choices)
-    starts_at = TimestampField(required=False, allow_null=True, default=None, help_text="Left out: now")
-    ends_at = FutureField(required=False, allow_null=True, default=None, help_text="Left out: until it is ended")
+    starts_at = TimestampField(required=False, allow_null=True, default=None, help_text="Default: now")
+    ends_at = FutureField(required=False, allow_null=True, default=None, help_text="Default: until it is ended")
     reason = serializers.CharField(max_length=200)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse an end that is not after the start."""
+        """Refuse an end that is not after the start, as the model does."""
         Maintenance(cluster=self.context["cluster"].name, **attrs).clean()
         return attrs
 
 
 class KeyField(serializers.UUIDField):
-    """A UUID; anything else is refused as no UUID."""
+    """A UUID; anything else is refused with the code `invalid_uuid`."""
 
     def to_internal_value(self, data: Any) -> UUID:
-        """Return the UUID."""
         try:
             return super().to_internal_value(data)
         except serializers.ValidationError as error:
@@ -120,4 +118,4 @@ class MaintenanceQuery(serializers.Serializer[None]):
     """The query of DELETE /admin/clusters/{name}/maintenance."""
 
     instance = OnceConfiguredField()  # type: ignore[assignment]  # as above
-    maintenance_id = KeyField(required=False, help_text="End this one alone")
+    maintenance_id = KeyField(required=False, help_text="End only this maintenance")

@@ -8,7 +8,7 @@ from proxy import checks
 
 
 def ids(*routes: Route) -> list[str | None]:
-    found = [*checks.repeated(routes), *checks.overlapping(routes), *checks.of_several_tiers(routes)]
+    found = [*checks.repeated(routes), *checks.overlapping(routes), *checks.mixed_tiers(routes)]
     return [message.id for message in found]
 
 

@@ -236,7 +236,7 @@ def test_what_is_in_force_and_to_come_is_ended_and_stays_as_history(page: Client
 def test_what_is_over_cannot_be_ended(page: Client) -> None:
     over, in_force = put(starts_at=in_minutes(-9), ends_at=in_minutes(-1)), put()
 
-    assert messages_of(end(page, over)) == ["None of the selected is in force or to come."]
+    assert messages_of(end(page, over)) == ["All of the selected maintenance has already ended."]
     assert messages_of(end(page, over, in_force)) == ["1 maintenance window ended."]
 
 

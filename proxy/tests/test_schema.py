@@ -29,7 +29,7 @@ def test_a_row_is_described(paths: dict[str, Any], route: Route) -> None:
             continue
         operation = described[method.lower()]
         assert f"Forwarded to {route.cluster} as {route.upstream}" in operation["description"]
-        assert f"Needs the permission {route.permission};" in operation["description"]
+        assert f"Requires the permission {route.permission};" in operation["description"]
         assert operation["tags"] == [route.path.partition("/")[0]]
 
 

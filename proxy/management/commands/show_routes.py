@@ -14,7 +14,7 @@ COLUMNS = ("methods", "path", "cluster", "upstream", "permission", "tier", "seco
 
 
 def row(route: Route) -> tuple[str, ...]:
-    """Return the route's cells; seconds are to connect, between two reads and in all."""
+    """Return the route's cells; `seconds` are the timeouts to connect, between two reads, and in total."""
     times = route.timeouts
     extras = {"idempotency key": route.idempotency_key, "cache": route.cache is not None}
     return (
@@ -27,18 +27,17 @@ def row(route: Route) -> tuple[str, ...]:
         f"{times.connect:g}/{times.read:g}/{times.total:g}",
         f"{route.body_limit // MIB} MiB",
         str(route.attempts),
-        ", ".join(name for name, there in extras.items() if there),
+        ", ".join(name for name, present in extras.items() if present),
     )
 
 
 class Command(BaseCommand):
-    help = "Print the routes that are forwarded, in the order in which they are matched."
+    help = "Print the forwarded routes in the order in which they are matched."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print every field as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print a table, or JSON."""
         routes = active_routes()
         if options["json"]:
             self.stdout.write(json.dumps([asdict(route) for route in routes], indent=2))
