@@ -1,4 +1,4 @@
-"""What journeys share: a real gateway that mails to a real SMTP server, and what people do with it."""
+"""The fixture of the journeys: a real gateway with a real SMTP server, and the actions of its users."""
 
 import json
 import re
@@ -22,7 +22,7 @@ HOME = "192.0.2.1"
 
 @dataclass(frozen=True)
 class Service:
-    """A running gateway and the mailbox that all its mails go to."""
+    """A running gateway, and the mailbox that receives all its mail."""
 
     gateway: Gateway
     mailbox: Mailbox
@@ -53,7 +53,7 @@ class Service:
         return email
 
     def mailed(self, email: str, count: int) -> dict[str, str]:
-        """Ask for a login; return the `code` and the link's `token` of the count-th login mail to the address."""
+        """Start a login; return the `code` and the link's `token` from the count-th login mail to the address."""
         assert self.call("POST", "/auth/login", {"email": email})[0] == 200
         text = self.login_mail(email, count)
         code, link = re.search(r"\b[0-9]{6}\b", text), re.search(r"http\S+", text)
@@ -62,20 +62,20 @@ class Service:
         return {"code": code[0], "token": parse_qs(urlsplit(link[0]).fragment)["token"][0]}
 
     def login_mail(self, email: str, count: int) -> str:
-        """Return the text of the count-th login mail to the address, once it has come."""
+        """Wait for the count-th login mail to the address, and return its text."""
         return str(self.mailbox.wait_for(email, count, subject="Your Lucid login code").get_content())
 
     def log_in(self, email: str, count: int, first: str = "code", address: str = HOME, **second: str) -> dict[str, Any]:
         """Log in with the `code` or the `token` of the count-th login mail; return the tokens."""
-        shown = {"email": email, first: self.mailed(email, count)[first]} | second
-        status, tokens = self.call("POST", "/auth/verify", shown, address=address)
+        credentials = {"email": email, first: self.mailed(email, count)[first]} | second
+        status, tokens = self.call("POST", "/auth/verify", credentials, address=address)
         assert status == 200, tokens
         return dict(tokens)
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """A gateway on the run's kind of database. It believes us whom we speak for."""
+    """A gateway on the database of this test run. It trusts the tests as proxies, which may name any client."""
     with running_smtp_server() as (mailbox, port):
         settings = {
             "EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(port), "TRUSTED_PROXIES": "127.0.0.1",
@@ -86,9 +86,9 @@ def service() -> Iterator[Service]:
 
 
 def codes_of(secret: str) -> tuple[str, str, str]:
-    """Return the codes that an app shows one step ago, now and in one step: all three are good, in this order.
+    """Return an app's codes of the previous, the current and the next step, which are all valid in this order.
 
-    Should the step end within moments, wait for the next one.
+    If the current step ends within ten seconds, wait for the next one.
     """
     left = STEP_SECONDS - time.time() % STEP_SECONDS
     if left < 10:

@@ -1,4 +1,4 @@
-"""The access log of a real gateway: one line a request, with what an operator asks for and no secrets."""
+"""The access log of a real gateway: one line per request, with the facts that operators need and no secrets."""
 
 import json
 from typing import Any
@@ -15,12 +15,12 @@ ANSWERED = {"outcome": "complete", "client": "127.0.0.1"}
 
 
 def lines_of(gateway: Gateway, request_id: str | None) -> list[dict[str, Any]]:
-    """Return the lines of a request, once there is one."""
+    """Wait for a request's first line, and return its lines."""
     return wait_until(lambda: [line for line in gateway.access_lines() if line["request_id"] == request_id])
 
 
 def line_of(gateway: Gateway, answer: Message) -> dict[str, Any]:
-    """Return the one line of an answered request."""
+    """Return the only line of an answered request."""
     found = lines_of(gateway, answer.header("X-Request-ID"))
     assert len(found) == 1
     return found[0]
@@ -46,7 +46,7 @@ def test_a_request_writes_one_line(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/meta/version", "/nowhere"])
-def test_head_has_the_length_of_get_and_no_byte(gateway: Gateway, path: str) -> None:
+def test_head_has_the_length_of_get_and_no_body(gateway: Gateway, path: str) -> None:
     whole, head = get(gateway, path), get(gateway, path, method="HEAD")
 
     assert head.header("Content-Length") == str(len(whole.body))
@@ -57,7 +57,7 @@ def test_head_has_the_length_of_get_and_no_byte(gateway: Gateway, path: str) -> 
 @pytest.mark.parametrize(
     ("entry", "client"), [("4.4.4.4:5555", "4.4.4.4"), ("[2001:db8::1]:443", "2001:db8::1"), ("4.4.4.4:x", "127.0.0.1")]
 )
-def test_the_client_behind_a_proxy_is_named_without_its_port(service: Service, entry: str, client: str) -> None:
+def test_the_client_behind_a_proxy_is_logged_without_its_port(service: Service, entry: str, client: str) -> None:
     answer = ask(
         service.gateway.port, request_bytes("GET", "/api/v1/meta/info", f"X-Forwarded-For: 9.9.9.9:9, {entry}")
     )
@@ -65,13 +65,13 @@ def test_the_client_behind_a_proxy_is_named_without_its_port(service: Service, e
     assert line_of(service.gateway, answer)["client"] == client
 
 
-def test_an_error_writes_its_code(gateway: Gateway) -> None:
+def test_an_error_is_logged_with_its_code(gateway: Gateway) -> None:
     line = line_of(gateway, get(gateway, "/chain/info"))
 
     assert (line["status"], line["error_code"], line["user_id"]) == (401, "LUCID_ERR_2001", None)
 
 
-def test_a_refused_path_writes_a_line_too(gateway: Gateway) -> None:
+def test_a_refused_path_is_logged_too(gateway: Gateway) -> None:
     line = line_of(gateway, get(gateway, "/../admin"))
 
     assert (line["status"], line["route"]) == (400, None)
@@ -115,7 +115,7 @@ def test_a_malformed_request_is_logged_with_its_id_and_reason(gateway: Gateway) 
     assert (line["event"], line["reason"], line["client"]) == ("malformed request", "malformed_request", "127.0.0.1")
 
 
-def test_a_forwarded_request_tells_user_cluster_and_upstream(gateway: Gateway, gateway_token: str) -> None:
+def test_a_forwarded_request_is_logged_with_user_cluster_and_upstream(gateway: Gateway, gateway_token: str) -> None:
     answer = get(gateway, "/chain/consensus/demo/bytes/200000", gateway_token)
     line = line_of(gateway, answer)
 
@@ -139,7 +139,7 @@ def test_a_head_request_is_complete(gateway: Gateway, gateway_token: str) -> Non
     assert (line["status"], line["outcome"], line["response_bytes"]) == (200, "complete", 0)
 
 
-def test_a_client_that_leaves_is_noted(gateway: Gateway, gateway_token: str) -> None:
+def test_a_client_that_leaves_is_logged(gateway: Gateway, gateway_token: str) -> None:
     with RawClient(gateway.port) as connection:
         path = "/api/v1/chain/consensus/demo/events?count=1000&interval=0.05"
         connection.send(request_bytes("GET", path, f"Authorization: Bearer {gateway_token}"))
@@ -149,7 +149,7 @@ def test_a_client_that_leaves_is_noted(gateway: Gateway, gateway_token: str) -> 
     assert (line["status"], line["outcome"]) == (200, "client_left")
 
 
-def test_neither_query_nor_token_is_written(gateway: Gateway, gateway_token: str) -> None:
+def test_neither_query_nor_token_is_logged(gateway: Gateway, gateway_token: str) -> None:
     line_of(gateway, get(gateway, "/chain/consensus/echo?code=123456&q=hush", gateway_token))
     line_of(gateway, get(gateway, "/chain/info?code=123456&q=hush", "not.a.token-hush"))
 

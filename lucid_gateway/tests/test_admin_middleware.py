@@ -1,4 +1,4 @@
-"""The operator pages have sessions and CSRF tokens; the API keeps no cookies."""
+"""The operator pages have sessions and CSRF tokens; the API has no cookies."""
 
 import pytest
 from django.test import Client
@@ -12,7 +12,7 @@ LOGIN = "/admin/login/"
 
 @pytest.fixture
 def browser() -> Client:
-    """A client that checks what a browser would have to send."""
+    """A client that enforces CSRF checks, like a browser."""
     return Client(enforce_csrf_checks=True, HTTP_HOST="testserver", raise_request_exception=False)
 
 
@@ -21,7 +21,7 @@ def test_the_api_sets_no_cookie(api: ApiClient, tokens: TokenPair) -> None:
         assert not api.send("get", path, token=tokens.access).cookies
 
 
-def test_a_session_is_nothing_to_the_api(browser: Client, super_admin: User) -> None:
+def test_the_api_ignores_a_session(browser: Client, super_admin: User) -> None:
     browser.force_login(super_admin)
 
     assert browser.get("/api/v1/users/me").status_code == 401
@@ -45,13 +45,13 @@ def test_an_operator_logs_in(browser: Client, super_admin: User) -> None:
 
 
 @pytest.mark.parametrize("method", ["post", "put", "delete"])
-def test_a_failed_csrf_check_is_the_envelope(browser: Client, method: str) -> None:
+def test_a_failed_csrf_check_gets_the_envelope(browser: Client, method: str) -> None:
     response = getattr(browser, method)(LOGIN)
 
     assert (response.status_code, error_code(response)) == (403, "2004")
 
 
-def test_a_plain_user_is_not_let_in(browser: Client, owner: User) -> None:
+def test_a_plain_user_cannot_open_the_operator_pages(browser: Client, owner: User) -> None:
     browser.force_login(owner)
 
     response = browser.get("/admin/")
@@ -69,7 +69,7 @@ def test_the_pages_cannot_be_framed(browser: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", [LOGIN, "/admin", "/admin/", "/admin/nothing", "/admin/login/?next=/admin/"])
-def test_no_operator_page_runs_a_script_that_is_not_a_file_of_ours(browser: Client, path: str) -> None:
+def test_operator_pages_run_only_the_gateways_own_script_files(browser: Client, path: str) -> None:
     policy = dict(part.strip().split(" ", 1) for part in browser.get(path)["Content-Security-Policy"].split(";"))
 
     assert policy["default-src"] == policy["base-uri"] == "'none'"
@@ -83,7 +83,7 @@ def test_the_api_has_no_policy_for_pages(browser: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_a_path_that_only_begins_alike_is_no_operator_page(browser: Client) -> None:
+def test_a_path_with_the_same_prefix_is_not_an_operator_page(browser: Client) -> None:
     response = browser.get("/administration")
 
     assert error_code(response) == "4001"

@@ -1,4 +1,4 @@
-"""The bodies of the small endpoints, over a real gateway: limited, and read right in chunks, too."""
+"""The bodies of the small endpoints of a real gateway: they are limited, and may be chunked."""
 
 import json
 
@@ -29,13 +29,13 @@ def test_a_chunked_body_is_read_as_one_with_a_length(gateway: Gateway, size: int
     assert json.loads(answer.body)["expires_in"] == 300
 
 
-def test_a_chunked_body_is_judged_like_any_other(gateway: Gateway) -> None:
+def test_a_chunked_body_is_validated_like_any_other(gateway: Gateway) -> None:
     answer = ask(gateway.port, request_bytes("POST", LOGIN, JSON, CHUNKED) + in_chunks(b'{"email": "x"}', 3))
 
     assert (answer.status, answer.code) == (422, "1006")
 
 
-def test_what_follows_a_chunked_body_is_the_next_request(gateway: Gateway) -> None:
+def test_the_bytes_after_a_chunked_body_are_the_next_request(gateway: Gateway) -> None:
     with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", LOGIN, JSON, CHUNKED) + in_chunks(b"{}", 1) + STILL_THERE)
 
@@ -70,7 +70,7 @@ def test_the_largest_body_is_read(gateway: Gateway, chunked: bool) -> None:
     assert (answer.status, answer.code) == (422, "1006")
 
 
-def test_an_unread_body_is_not_taken_for_the_next_request(gateway: Gateway) -> None:
+def test_an_unread_body_is_not_read_as_the_next_request(gateway: Gateway) -> None:
     inner = request_bytes("GET", "/api/v1/meta/info")
     with RawClient(gateway.port) as connection:
         connection.send(request_bytes("POST", "/nothing-here", body=inner * 100) + STILL_THERE)

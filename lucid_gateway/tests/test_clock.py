@@ -1,4 +1,4 @@
-"""Clocks that differ: noticed beyond five seconds, however long the answer took."""
+"""Clocks that differ by more than five seconds are reported, however long the answer took."""
 
 import time
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ def no_advice() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("db")
-def test_the_database_tells_the_time() -> None:
+def test_the_database_returns_its_time() -> None:
     assert abs(database_now() - datetime.now(UTC)) < timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(-3600, "s ahead of that of Redis"), (3600, "s behind that of Redis")])
-def test_a_clock_that_differs_is_named_with_by_how_much(ahead: int, words: str) -> None:
+def test_a_clock_that_differs_is_reported_with_the_difference(ahead: int, words: str) -> None:
     now = time.time()
     compare_clock("Redis", now + ahead, asked_at=now)
 
@@ -30,21 +30,21 @@ def test_a_clock_that_differs_is_named_with_by_how_much(ahead: int, words: str) 
     assert words in text
 
 
-def test_a_clock_that_agrees_again_is_not_named_any_more() -> None:
+def test_a_clock_that_agrees_again_is_no_longer_reported() -> None:
     compare_clock("Redis", time.time() + 60, asked_at=time.time())
     compare_clock("Redis", time.time(), asked_at=time.time())
 
     assert advisories.texts() == []
 
 
-def test_a_slow_answer_is_no_difference() -> None:
+def test_a_slow_answer_is_not_a_difference() -> None:
     now = time.time()
     compare_clock("Redis", now - 20, asked_at=now - 30)
 
     assert advisories.texts() == []
 
 
-def test_the_log_has_one_line_for_each_time_that_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_new_difference_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         compare_clock("Redis", time.time() + 60, asked_at=time.time())
 

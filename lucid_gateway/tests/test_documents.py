@@ -1,4 +1,4 @@
-"""What is the same for everybody: sent once, compressed, and cheap however often it is asked for."""
+"""Documents that are the same for all clients: sent once, compressed, and cheap to serve."""
 
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ from testing.http.client import RawClient, ask, request_bytes
 from testing.http.messages import Message
 
 CSS = "/static/admin/css/base.css"
-# Path, and whether it is worth compressing.
+# Path, and whether compression saves enough.
 DOCUMENTS = {
     "/": False,
     "/openapi.json": True,
@@ -38,7 +38,7 @@ def get(gateway: Gateway, path: str, *fields: str) -> Message:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_who_has_a_document_is_not_sent_it_again(gateway: Gateway, path: str) -> None:
+def test_a_client_that_has_a_document_gets_304(gateway: Gateway, path: str) -> None:
     for coding in ("identity", "gzip"):
         first = get(gateway, path, f"Accept-Encoding: {coding}")
         etag = first.header("ETag")
@@ -53,7 +53,7 @@ def test_who_has_a_document_is_not_sent_it_again(gateway: Gateway, path: str) ->
 
 
 @pytest.mark.parametrize(("path", "pays"), DOCUMENTS.items())
-def test_a_document_is_compressed_where_that_pays(gateway: Gateway, path: str, pays: bool) -> None:
+def test_a_document_is_compressed_if_that_saves_enough(gateway: Gateway, path: str, pays: bool) -> None:
     plain, coded = get(gateway, path), get(gateway, path, "Accept-Encoding: br, gzip;q=0.5")
     refused = get(gateway, path, "Accept-Encoding: gzip;q=0, *")
 
@@ -68,7 +68,7 @@ def test_a_document_is_compressed_where_that_pays(gateway: Gateway, path: str, p
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_the_head_of_a_document_is_that_of_the_whole(gateway: Gateway, path: str) -> None:
+def test_head_returns_the_headers_of_get(gateway: Gateway, path: str) -> None:
     whole = get(gateway, path, "Accept-Encoding: gzip")
     with RawClient(gateway.port) as connection:
         connection.send(request_bytes("HEAD", path, "Accept-Encoding: gzip"))
@@ -79,14 +79,14 @@ def test_the_head_of_a_document_is_that_of_the_whole(gateway: Gateway, path: str
 
 
 def processor_time(master: int) -> float:
-    """Return the seconds that the workers of a gateway have computed for."""
+    """Return the processor seconds that the workers of a gateway have used."""
     workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
     fields = [Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split() for worker in workers]
     return sum(int(values[11]) + int(values[12]) for values in fields) / 100
 
 
 def test_the_openapi_document_is_built_once() -> None:
-    """Building it takes a processor 85 ms or more."""
+    """Building it takes at least 85 ms of processor time."""
     with running_gateway(API_DOCS_ENABLED="true", WEB_CONCURRENCY="1", RATE_LIMIT_ENABLED="false") as gateway:
         etag = get(gateway, "/openapi.json").header("ETag")
         started = processor_time(gateway.process.pid)
@@ -99,7 +99,7 @@ def test_the_openapi_document_is_built_once() -> None:
     assert spent < 40 * 0.085 / 3
 
 
-def test_a_file_may_be_kept_for_good_under_its_version_alone(gateway: Gateway) -> None:
+def test_only_a_versioned_file_may_be_cached_forever(gateway: Gateway) -> None:
     version = hashlib.sha256(get(gateway, CSS).body).hexdigest()[:16]
 
     assert get(gateway, f"{CSS}?v={version}").header("Cache-Control") == "public, max-age=31536000, immutable"
@@ -123,16 +123,16 @@ def test_maps_of_scripts_are_not_served(gateway: Gateway) -> None:
         ("br, *;q=0.1", True), ("identity", False), ("xgzip", False), ("gzipped", False), (",,;;", False),
     ],
 )  # fmt: skip
-def test_a_client_says_which_codings_it_takes(field: str, accepted: bool) -> None:
+def test_accept_encoding_decides_about_gzip(field: str, accepted: bool) -> None:
     assert accepts_gzip(field) is accepted
 
 
 @given(st.text(max_size=40))
-def test_any_field_is_an_answer(field: str) -> None:
+def test_any_accept_encoding_is_accepted_or_not(field: str) -> None:
     assert accepts_gzip(field) in (True, False)
 
 
-def test_what_cannot_be_compressed_is_not() -> None:
+def test_incompressible_content_is_not_compressed() -> None:
     noise = b"".join(hashlib.sha256(bytes([number])).digest() for number in range(200))
 
     assert Document(noise, "image/png").compressed is None

@@ -1,4 +1,4 @@
-"""SIGTERM: what is under way is finished, what is idle is closed."""
+"""SIGTERM: requests in progress are finished, idle connections are closed."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def slow_answer(port: int, token: str) -> int:
             return response.status
 
 
-def test_a_request_that_is_there_but_not_read_yet_is_not_shut_out() -> None:
+def test_a_request_that_has_arrived_unread_is_not_lost() -> None:
     worker = object.__new__(GatewayWorker)
     with contextlib.ExitStack() as sockets:
         pairs = [tuple(map(sockets.enter_context, socket.socketpair())) for _ in range(2)]
@@ -53,7 +53,7 @@ def workers_of(gateway: Gateway) -> list[int]:
     return children_of(gateway.process.pid)
 
 
-def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
+def test_a_stopping_gateway_serves_its_accept_queue() -> None:
     with running_gateway() as gateway, contextlib.ExitStack() as waiting:
         workers = workers_of(gateway)
         for worker in workers:
@@ -62,7 +62,7 @@ def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
         for connection in queued:
             connection.send(request_bytes("GET", "/api/v1/meta/health/live"))
         gateway.process.terminate()
-        time.sleep(1)  # until the workers have been told, too
+        time.sleep(1)  # until the workers have got the signal, too
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
 
@@ -72,7 +72,7 @@ def test_a_stopped_gateway_serves_what_waits_in_its_accept_queue() -> None:
         assert '"level":"error"' not in gateway.log.read_text()
 
 
-def test_a_connection_that_has_just_been_used_is_served_once_more_after_sigterm() -> None:
+def test_a_recently_used_connection_is_served_once_more_after_sigterm() -> None:
     live = request_bytes("GET", "/api/v1/meta/health/live")
     with running_gateway(WEB_CONCURRENCY="1") as gateway, RawClient(gateway.port) as kept:
         kept.send(live)
@@ -86,7 +86,7 @@ def test_a_connection_that_has_just_been_used_is_served_once_more_after_sigterm(
         assert gateway.process.wait(20) == 0
 
 
-def test_a_worker_that_is_told_to_stop_as_it_starts_does_not_hang() -> None:
+def test_a_worker_that_gets_sigterm_while_it_starts_does_not_hang() -> None:
     with running_gateway(WEB_CONCURRENCY="1") as gateway:
         for _ in range(3):
             before = set(workers_of(gateway))
@@ -97,7 +97,7 @@ def test_a_worker_that_is_told_to_stop_as_it_starts_does_not_hang() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.1])
-def test_a_gateway_that_is_told_to_stop_as_it_starts_stops(tmp_path: Path, seconds: float) -> None:
+def test_a_gateway_that_gets_sigterm_while_it_starts_stops(tmp_path: Path, seconds: float) -> None:
     env = os.environ | {"HTTP_PORT": str(free_port()), "WEB_CONCURRENCY": "2"}
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
     with child(command, tmp_path / "log", env) as process:
@@ -107,7 +107,7 @@ def test_a_gateway_that_is_told_to_stop_as_it_starts_stops(tmp_path: Path, secon
         assert process.wait(20) == 0  # one that hangs is killed after 30 s
 
 
-def test_a_stopped_gateway_finishes_requests_and_does_not_wait_for_idle_connections() -> None:
+def test_a_stopping_gateway_finishes_requests_and_does_not_wait_for_idle_connections() -> None:
     with running_clusters() as clusters, running_gateway(BLOCKCHAIN_CORE_URL=clusters.blockchain_core) as gateway:
         token = gateway.issue_token("demo@lucid.test")
         with RawClient(gateway.port) as idle, ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""The settings from the environment: what is wrong stops the start, with one line that holds no secret."""
+"""The settings from the environment: a wrong one prevents the start, with one line that contains no secret."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) ->
 
 
 def problem(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> str:
-    """Return the one line that refuses the variables, after checking that it holds none of their values."""
+    """Return the line that refuses the variables, after checking that it contains none of their values."""
     set_variables(monkeypatch, variables)
     with pytest.raises(ConfigurationError) as caught:
         load()
@@ -77,7 +77,7 @@ def test_production_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["JWT_SECRET_KEY", "REDIS_URL"])
 @pytest.mark.parametrize("empty", [True, False])
-def test_a_missing_or_empty_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, empty: bool) -> None:
+def test_a_missing_or_empty_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, empty: bool) -> None:
     variables = MINIMUM | {name: ""} if empty else {key: value for key, value in MINIMUM.items() if key != name}
 
     assert problem(monkeypatch, variables) == f"{name}: is missing; expected a value"
@@ -155,7 +155,7 @@ def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes =
 
 
 @pytest.mark.parametrize("bits", [1024, 2047])
-def test_an_rsa_key_that_can_be_broken_stops_the_start(bits: int) -> None:
+def test_a_short_rsa_key_prevents_the_start(bits: int) -> None:
     weak = pem(rsa.generate_private_key(public_exponent=65537, key_size=bits))
 
     result = run(CHECK, MINIMUM | {"JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY": weak})
@@ -198,7 +198,7 @@ def test_an_origin_is_kept_as_browsers_send_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("host", ["api.example.org", ".example.org", "10.0.0.1", "[::1]", "localhost"])
-def test_every_way_to_name_a_host_is_taken(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_every_form_of_a_host_name_is_accepted(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     set_variables(monkeypatch, MINIMUM | {"ALLOWED_HOSTS": host})
 
     assert (host,) == load().ALLOWED_HOSTS
@@ -211,20 +211,20 @@ def test_every_way_to_name_a_host_is_taken(monkeypatch: pytest.MonkeyPatch, host
         "sentinel://one:26379,two:26379/mymaster/0", "sentinel://:pass@one:26379/mymaster",
     ],
 )  # fmt: skip
-def test_every_kind_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_every_kind_of_redis_url_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     set_variables(monkeypatch, MINIMUM | {"REDIS_URL": url})
 
     assert url == load().REDIS_URL
 
 
 @pytest.mark.parametrize("options", ["", "?replicaSet=rs&tls=true", "?w=majority&journal=True&readPreference=PRIMARY"])
-def test_options_of_mongodb_that_weaken_nothing_are_taken(monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+def test_safe_options_of_mongodb_are_accepted(monkeypatch: pytest.MonkeyPatch, options: str) -> None:
     set_variables(monkeypatch, MINIMUM | {"MONGODB_URI": f"mongodb://one,two:27018/{options}"})
 
     assert load().MONGODB_URI.endswith(options)
 
 
-def test_the_log_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_level_may_be_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, MINIMUM | {"LOG_LEVEL": "debug", "LOG_FORMAT": "JSON"})
 
     assert (load().LOG_LEVEL, load().LOG_FORMAT) == ("DEBUG", "json")
@@ -258,7 +258,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert line.startswith("SECRET_KEY_FILE: cannot be read")
 
 
-def test_a_full_production_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_production_environment_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, PRODUCTION)
 
     assert load().in_production
@@ -286,7 +286,7 @@ def test_a_full_production_environment_is_taken(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 @pytest.mark.parametrize("environment", ["production", "staging"])
-def test_production_refuses_what_is_insecure(
+def test_production_refuses_insecure_settings(
     monkeypatch: pytest.MonkeyPatch, environment: str, name: str, value: str, why: str
 ) -> None:
     line = problem(monkeypatch, PRODUCTION | {"ENVIRONMENT": environment, name: value})
@@ -295,7 +295,7 @@ def test_production_refuses_what_is_insecure(
 
 
 @pytest.mark.parametrize("command", [CHECK, GUNICORN], ids=["manage.py", "gunicorn"])
-def test_a_bad_value_stops_the_start_with_one_line(command: list[str]) -> None:
+def test_a_bad_value_prevents_the_start_with_a_one_line_message(command: list[str]) -> None:
     weak = "changeme" * 5
 
     done = run(command, PRODUCTION | {"JWT_SECRET_KEY": weak})
@@ -307,7 +307,7 @@ def test_a_bad_value_stops_the_start_with_one_line(command: list[str]) -> None:
     )
 
 
-def test_a_database_folder_that_cannot_be_made_stops_the_start_with_one_line() -> None:
+def test_a_database_folder_that_cannot_be_created_prevents_the_start() -> None:
     done = run(CHECK, MINIMUM | {"SQLITE_PATH": "/dev/null/db.sqlite3"})
 
     assert done.returncode != 0

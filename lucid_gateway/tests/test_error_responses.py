@@ -1,4 +1,4 @@
-"""Every exception becomes the one envelope, with the status, code and headers of the contract."""
+"""Every exception becomes the envelope, with the contract's status, code and headers."""
 
 from typing import Any
 
@@ -77,14 +77,14 @@ def test_each_exception_has_its_error(exception: Exception, status: int, number:
 
 
 def every_drf_exception() -> list[drf.APIException]:
-    """Return one of each class that DRF has."""
+    """Return one exception of each class that DRF has."""
     arguments: dict[type, str] = {drf.MethodNotAllowed: "PUT", drf.UnsupportedMediaType: "text/plain"}
     kinds = [kind for kind in vars(drf).values() if isinstance(kind, type) and issubclass(kind, drf.APIException)]
     return [kind(arguments[kind]) if kind in arguments else kind() for kind in kinds]
 
 
 @pytest.mark.parametrize("exception", every_drf_exception(), ids=lambda exception: type(exception).__name__)
-def test_no_exception_of_drf_becomes_another_class_of_status(exception: drf.APIException) -> None:
+def test_each_exception_of_drf_keeps_its_class_of_status(exception: drf.APIException) -> None:
     assert translate(exception).status // 100 == exception.status_code // 100
 
 
@@ -101,7 +101,7 @@ def test_no_exception_of_drf_becomes_another_class_of_status(exception: drf.APIE
     ],
     ids=str,
 )
-def test_the_status_asks_for_its_header(exception: Exception, header: str, value: str) -> None:
+def test_a_status_has_its_required_header(exception: Exception, header: str, value: str) -> None:
     assert error_response(None, translate(exception))[header] == value
 
 
@@ -154,7 +154,7 @@ def test_each_problem_names_its_field(data: dict[str, Any], number: int, problem
 
 @pytest.mark.urls(__name__)
 @pytest.mark.parametrize("view", ["drf", "django"])
-def test_an_unknown_exception_tells_the_client_nothing(api: ApiClient, view: str) -> None:
+def test_an_unknown_exception_reveals_nothing_to_the_client(api: ApiClient, view: str) -> None:
     response = api.send("get", f"/{view}")
 
     assert (response.status_code, error_code(response)) == (500, "5001")
@@ -162,21 +162,21 @@ def test_an_unknown_exception_tells_the_client_nothing(api: ApiClient, view: str
     assert b"Traceback" not in response.content
 
 
-def test_a_method_that_is_not_offered_is_answered_with_those_that_are(api: ApiClient) -> None:
+def test_a_405_lists_the_allowed_methods(api: ApiClient) -> None:
     response = api.send("put", "/meta/info", data={})
 
     assert (response.status_code, error_code(response)) == (405, "4003")
     assert response["Allow"] == "GET, HEAD, OPTIONS"
 
 
-def test_a_forwarded_path_names_its_methods_too(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_405_of_a_forwarded_path_lists_the_allowed_methods(api: ApiClient, tokens: TokenPair) -> None:
     response = api.send("delete", "/chain/info", token=tokens.access)
 
     assert (response.status_code, error_code(response)) == (405, "4003")
     assert response["Allow"] == "GET, HEAD"
 
 
-def test_a_missing_token_is_asked_for(api: ApiClient) -> None:
+def test_a_missing_token_gets_a_challenge(api: ApiClient) -> None:
     response = api.send("get", "/chain/info")
 
     assert (response.status_code, error_code(response)) == (401, "2001")

@@ -10,7 +10,7 @@ ROWS = dict(re.findall(r"^\| (\d{4}) \| (.+) \|$", (ROOT / "docs" / "errors.md")
 
 
 def made(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
-    """Yield the kernel's errors that a client sees."""
+    """Yield the errors that clients can receive."""
     for error in kind.__subclasses__():
         if error.__module__ == errors.__name__ and error is not errors.ClientLeft:
             yield error
@@ -26,5 +26,5 @@ def test_the_manual_has_every_error_with_its_status() -> None:
     assert missing == []
 
 
-def test_the_manual_has_no_other() -> None:
+def test_the_manual_has_no_other_errors() -> None:
     assert set(ROWS) == {str(error.number) for error in made(errors.GatewayError)}

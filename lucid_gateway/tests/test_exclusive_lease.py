@@ -22,7 +22,7 @@ def test_only_the_holder_extends_the_lease(empty_redis: Redis) -> None:
     assert empty_redis.pttl(LEASE) > 60_000
 
 
-def test_a_lease_that_nobody_has_is_not_extended(empty_redis: Redis) -> None:
+def test_a_free_lease_is_not_extended(empty_redis: Redis) -> None:
     assert not extend_lease(LEASE, "first", milliseconds=60_000)
     assert not empty_redis.exists(LEASE)
 

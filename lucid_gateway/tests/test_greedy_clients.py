@@ -1,4 +1,4 @@
-"""Clients that send more than anybody asked for: they get their answers, and nobody else waits."""
+"""Clients that send more than the gateway needs get their answers, and do not delay other clients."""
 
 import contextlib
 import threading
@@ -21,13 +21,13 @@ LENGTH, CHUNKED = "Content-Length: 107374182400", "Transfer-Encoding: chunked"
 
 @pytest.fixture(scope="module")
 def single() -> Iterator[Gateway]:
-    """A gateway with one worker: whoever keeps it busy keeps everybody waiting."""
+    """A gateway with one worker, so that a client that keeps it busy delays all others."""
     with running_gateway(WEB_CONCURRENCY="1", RATE_LIMIT_ENABLED="false") as running:
         yield running
 
 
 def pour(port: int, framing: str, over: threading.Event) -> None:
-    """Send a body as fast as it goes, until the gateway closes or the time is over."""
+    """Send a body as fast as possible, until the gateway closes the connection or POUR_SECONDS are over."""
     piece = (b"100000\r\n" + bytes(MIB) + b"\r\n") if framing == CHUNKED else bytes(MIB)
     until = time.monotonic() + POUR_SECONDS
     with contextlib.suppress(OSError), RawClient(port) as connection:
@@ -44,7 +44,7 @@ def timed(port: int) -> float:
 
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
-def test_a_refused_body_without_end_is_cut_off_and_delays_nobody(single: Gateway, framing: str) -> None:
+def test_an_endless_refused_body_is_cut_off_and_delays_no_other_client(single: Gateway, framing: str) -> None:
     in_time = threading.Event()
     pouring = threading.Thread(target=pour, args=[single.port, framing, in_time])
     pouring.start()
@@ -56,7 +56,7 @@ def test_a_refused_body_without_end_is_cut_off_and_delays_nobody(single: Gateway
 
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
-def test_an_answer_before_a_long_body_says_that_the_connection_ends(single: Gateway, framing: str) -> None:
+def test_an_answer_before_a_long_body_closes_the_connection(single: Gateway, framing: str) -> None:
     with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", "/nope", framing))
         answer = connection.read_answer()
@@ -65,7 +65,7 @@ def test_an_answer_before_a_long_body_says_that_the_connection_ends(single: Gate
         assert connection.is_closed()
 
 
-def test_a_short_refused_body_costs_nobody_the_connection(single: Gateway) -> None:
+def test_a_short_refused_body_keeps_the_connection_open(single: Gateway) -> None:
     with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", "/nope", body=bytes(60_000)))
         answer = connection.read_answer()
@@ -74,7 +74,7 @@ def test_a_short_refused_body_costs_nobody_the_connection(single: Gateway) -> No
         assert connection.read_answer().status == 200
 
 
-def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(single: Gateway) -> None:
+def test_a_client_that_sends_its_whole_body_before_it_reads_gets_the_refusal(single: Gateway) -> None:
     url = f"http://127.0.0.1:{single.port}/nope"
     with pytest.raises(urllib.error.HTTPError) as refusal:
         urllib.request.urlopen(url, data=bytes(11 * MIB), timeout=20)
@@ -82,14 +82,14 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(single: Gatewa
     refusal.value.close()
 
 
-def test_a_malformed_request_with_more_behind_it_gets_its_refusal(single: Gateway) -> None:
+def test_a_malformed_request_with_trailing_bytes_gets_the_refusal(single: Gateway) -> None:
     with RawClient(single.port) as connection:
         connection.send(b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n" + bytes(60_000))
         time.sleep(0.2)
         assert connection.read_answer().status == 505
 
 
-def test_a_client_that_sends_many_requests_at_once_delays_nobody(single: Gateway) -> None:
+def test_a_client_that_pipelines_many_requests_delays_no_other_client(single: Gateway) -> None:
     with RawClient(single.port, timeout=30) as connection:
         sending = threading.Thread(target=connection.send, args=[LIVE * MANY])
         sending.start()
@@ -122,7 +122,7 @@ JSON = "Content-Type: application/json"
         (405, "/api/v1/meta/info", JSON),
     ],
 )
-def test_a_refused_request_is_not_asked_for_its_body(
+def test_a_refused_request_gets_no_100_continue(
     single: Gateway, status: int, path: str, field: str, framing: str
 ) -> None:
     with RawClient(single.port) as connection:
@@ -134,7 +134,7 @@ def test_a_refused_request_is_not_asked_for_its_body(
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20", CHUNKED])
-def test_a_request_that_was_let_in_is_asked_for_its_body(single: Gateway, framing: str) -> None:
+def test_an_admitted_request_gets_100_continue(single: Gateway, framing: str) -> None:
     with RawClient(single.port) as connection:
         connection.send(request_bytes("POST", "/api/v1/auth/login", JSON, framing, EXPECT))
         interim = connection.read_head()
@@ -147,6 +147,6 @@ def test_a_request_that_was_let_in_is_asked_for_its_body(single: Gateway, framin
         assert connection.read_answer().status == 200
 
 
-def test_a_request_without_a_body_is_not_asked_for_it(single: Gateway) -> None:
+def test_a_request_without_a_body_gets_no_100_continue(single: Gateway) -> None:
     answer = ask(single.port, request_bytes("POST", "/api/v1/auth/login", JSON, "Content-Length: 0", EXPECT))
     assert answer.status == 422

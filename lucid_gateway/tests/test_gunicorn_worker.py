@@ -1,4 +1,4 @@
-"""What the HTTP parser refuses, over raw sockets: the envelope and a closed connection, never HTML."""
+"""Requests that the HTTP parser refuses get the envelope and a closed connection, never HTML."""
 
 import contextlib
 
@@ -55,7 +55,7 @@ def test_a_malformed_request_gets_the_envelope_and_the_connection_ends(
         assert connection.is_closed()
 
 
-def test_half_sent_header_blocks_do_not_stop_others(gateway: Gateway) -> None:
+def test_incomplete_header_blocks_do_not_delay_others(gateway: Gateway) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(200):
             slow = stack.enter_context(RawClient(gateway.port))
@@ -64,7 +64,7 @@ def test_half_sent_header_blocks_do_not_stop_others(gateway: Gateway) -> None:
         assert [ask(gateway.port, LIVE).status for _ in range(10)] == [200] * 10
 
 
-def test_half_sent_bodies_do_not_stop_others(gateway: Gateway) -> None:
+def test_incomplete_bodies_do_not_delay_others(gateway: Gateway) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(200):
             slow = stack.enter_context(RawClient(gateway.port))
@@ -80,14 +80,14 @@ def test_trace_is_not_allowed(gateway: Gateway) -> None:
     assert b"secret" not in answer.body
 
 
-def test_a_connection_is_used_again(gateway: Gateway) -> None:
+def test_a_connection_is_reused(gateway: Gateway) -> None:
     with RawClient(gateway.port) as connection:
         for _ in range(3):
             connection.send(LIVE)
             assert connection.read_answer().status == 200
 
 
-def test_nobody_but_the_gateway_decides_on_the_scheme_and_the_script_name(gateway: Gateway) -> None:
+def test_clients_cannot_set_the_scheme_or_the_script_name(gateway: Gateway) -> None:
     fields = ["X-Forwarded-Proto: https", "SCRIPT_NAME: /api", "Script-Name: /api", "X-Forwarded-Ssl: on"]
 
     answer = ask(gateway.port, request_bytes("GET", "/api/v1/meta/info", *fields))

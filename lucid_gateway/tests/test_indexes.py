@@ -15,12 +15,12 @@ MODELS = [model for app in OURS for model in apps.get_app_config(app).get_models
 
 
 def values_of(field: Any) -> list[Any]:
-    """Return two values that a field of this kind may have."""
+    """Return two valid values for a field of this kind."""
     return [uuid.UUID(int=7), uuid.UUID(int=8)] if isinstance(field, models.UUIDField) else ["a", "b"]
 
 
 def lookups() -> list[Any]:
-    """Return (model, field) for each key and unique field of ours."""
+    """Return (model, field) for each key and unique field of the gateway's models."""
     found = []
     for model in MODELS:
         if model._meta.proxy:
@@ -32,7 +32,7 @@ def lookups() -> list[Any]:
 
 
 @pytest.mark.parametrize(("model", "field"), lookups())
-def test_a_row_is_found_by_its_key_without_looking_at_the_others(db: None, model: Any, field: Any) -> None:
+def test_a_row_is_found_by_its_key_without_a_scan(db: None, model: Any, field: Any) -> None:
     one, other = values_of(field)
     for lookup in ({field.name: one}, {f"{field.name}__in": [one, other]}):
         plan = model.objects.filter(**lookup).order_by().explain()

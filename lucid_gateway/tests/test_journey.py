@@ -1,4 +1,4 @@
-"""The main job, end to end, on what `make run` starts: log in, be let in, be forwarded, be limited."""
+"""The gateway's main job, end to end, with `make run`: users log in, their requests are forwarded and limited."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from testing.minutes import early_in_the_minute
 from testing.servers import running_mongod
 
 EMAIL, PASSWORD = "ada@example.org", "Correct-Horse-7"
-LIMIT, BURST = 100, 200  # of the tier blockchain_query: fewer than by default, so that a slow machine can, too
+LIMIT, BURST = 100, 200  # of the tier blockchain_query: lower than the defaults, for slow machines
 SETTINGS = {
     "LOG_FORMAT": "json",
     "RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE": str(LIMIT),
@@ -49,7 +49,7 @@ def log_in(run: Run, email: str, mail: int = 1) -> dict[str, Any]:
 
 
 def statuses(port: int, token: str, count: int) -> list[int]:
-    """Ask for the blocks `count` times over one connection; return the statuses (runs in a process of its own)."""
+    """Request the blocks `count` times over one connection, and return the statuses. It runs in its own process."""
     connection, found = HTTPConnection("127.0.0.1", port, timeout=30), []
     for _ in range(count):
         connection.request("GET", "/api/v1/chain/blocks?limit=1", headers={"Authorization": f"Bearer {token}"})
@@ -59,8 +59,8 @@ def statuses(port: int, token: str, count: int) -> list[int]:
     return found
 
 
-def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
-    # Registers and logs in.
+def test_a_user_logs_in_is_forwarded_and_is_limited(run: Run) -> None:
+    # The user registers and logs in.
     account = {"email": EMAIL, "username": "ada", "password": PASSWORD}
     status, _, user = run.call("POST", "/users", account)
     assert (status, user["role"]) == (201, "user")
@@ -68,7 +68,7 @@ def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
     token = tokens["access_token"]
     assert run.call("GET", "/users/me", token=token)[2]["user_id"] == user["user_id"]
 
-    # Is let in and forwarded: without a token, not.
+    # Requests with a token are forwarded, others refused.
     assert run.call("GET", "/chain/info")[0] == 401
     status, headers, info = run.call("GET", "/chain/info", token=token)
     assert (status, info["network"]) == (200, "lucid_blocks")
@@ -77,7 +77,7 @@ def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
     assert (sent["x-user-id"], sent["x-user-role"]) == (user["user_id"], "user")
     assert "authorization" not in sent
 
-    # Is limited after exactly the allowed number, under parallel requests of several processes.
+    # Parallel requests of several processes are limited after exactly the allowed number.
     early_in_the_minute(25)
     each = (LIMIT + BURST) // PROCESSES + 25
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
@@ -89,13 +89,13 @@ def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
     assert 1 <= int(refused["Retry-After"]) <= 60
     assert refused["X-RateLimit-Limit"] == str(LIMIT)
 
-    # Is refused with a revoked token.
+    # A revoked token is refused.
     assert run.call("POST", "/auth/logout", {}, token=token)[0] == 200
     status, _, answer = run.call("GET", "/chain/info", token=token)
     assert (status, answer["error"]["code"]) == (401, "LUCID_ERR_2003")
     assert run.call("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]})[0] == 401
 
-    # The log says the same things.
+    # The log confirms all of this.
     lines = run.access_lines()
     served = next(line for line in lines if line["request_id"] == headers["X-Request-ID"])
     assert (served["method"], served["route"], served["status"]) == ("GET", "api/v1/chain/info", 200)
@@ -109,7 +109,7 @@ def test_log_in_be_let_in_be_forwarded_be_limited(run: Run) -> None:
         assert secret not in output
 
 
-def test_the_printed_lines_work_when_pasted(tmp_path: Path) -> None:
+def test_the_printed_commands_work(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         lines = [line for line in run.output.read_text().splitlines() if line.startswith("curl ")]
         answers = [subprocess.check_output(["sh", "-c", line], text=True) for line in lines]
@@ -130,4 +130,4 @@ def test_a_second_start_is_quick_and_finds_the_data(tmp_path: Path) -> None:
         assert log_in(run, EMAIL)["user"]["username"] == "ada"
         assert run.one_time_password() == password
 
-    assert took < 20  # five seconds on a machine with nothing else to do; the figure is in the benchmark
+    assert took < 20  # five seconds on an idle machine; the benchmark has the exact figure

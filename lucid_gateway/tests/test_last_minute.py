@@ -1,4 +1,4 @@
-"""The last minute: what is counted for how long, and how right its percentiles are."""
+"""The last minute: how long requests count, and how accurate its percentiles are."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ DURATIONS = st.lists(st.floats(0.0002, 500), min_size=1, max_size=50)
 
 
 def ring_of(*requests: tuple[int, float]) -> Ring:
-    """Return a ring that has counted (second, duration)s."""
+    """Return a ring that has counted requests, each a pair of its second and its duration."""
     ring = Ring()
     for now, seconds in requests:
         ring.note(seconds, failed=False, now=now)
@@ -21,7 +21,7 @@ def ring_of(*requests: tuple[int, float]) -> Ring:
 
 
 @given(DURATIONS, st.sampled_from([0.01, 0.5, 0.95, 0.99, 1]))
-def test_a_percentile_is_right_within_five_percent(durations: list[float], share: float) -> None:
+def test_a_percentile_is_accurate_within_five_percent(durations: list[float], share: float) -> None:
     minute = read_minute([ring_of(*((1000, seconds) for seconds in durations)).cells], 1000)
     exact = sorted(durations)[math.ceil(share * len(durations)) - 1]
 
@@ -33,7 +33,7 @@ def test_a_request_counts_for_a_minute(now: int, requests: int) -> None:
     assert read_minute([ring_of((1000, 0.1)).cells], now).requests == requests
 
 
-def test_a_second_that_comes_round_again_starts_empty() -> None:
+def test_a_reused_slot_starts_empty() -> None:
     assert read_minute([ring_of((1000, 0.1), (1064, 0.1)).cells], 1064).requests == 1
 
 
@@ -46,15 +46,15 @@ def test_rings_are_added_up() -> None:
     assert minute.requests_per_second == 4 / 60
 
 
-def test_nothing_happened_in_an_empty_minute() -> None:
+def test_the_figures_of_an_empty_minute_are_zero() -> None:
     assert (Minute().requests_per_second, Minute().error_rate, Minute().percentile(0.5)) == (0, 0, 0)
 
 
-def test_the_shortest_and_the_longest_have_a_bucket() -> None:
+def test_the_shortest_and_longest_durations_have_a_bucket() -> None:
     assert read_minute([ring_of((1000, 0.0), (1000, 1e9)).cells], 1000).requests == 2
 
 
-def test_what_a_process_writes_another_can_read(tmp_path: Path) -> None:
+def test_other_processes_can_read_a_ring(tmp_path: Path) -> None:
     path = tmp_path / "ring"
     assert is_over_after_creation(path)
     Ring(path).note(0.1, failed=True)

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, from structlog and from the standard library, without secrets."""
+"""The log: one JSON object per line, from structlog and from the standard library, without secrets."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from lucid_gateway.kernel.logs import SECRET_NAMES, logging_config, redact, rend
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What is written to a logger `probe` of the standard library."""
+    """The output of a logger `probe` of the standard library."""
     config = logging_config("INFO", "json")
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -63,7 +63,7 @@ def test_a_line_of_the_standard_library_is_json(log: io.StringIO) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_extras_of_our_own_are_written_and_djangos_are_not(log: io.StringIO) -> None:
+def test_extras_of_the_gateway_are_written_and_those_of_django_are_not(log: io.StringIO) -> None:
     request = RequestFactory().get("/?code=hush")
 
     logging.getLogger("probe").warning("x", extra={"client": "192.0.2.1", "error": "E", "request": request})
@@ -102,7 +102,7 @@ def test_structlog_writes_in_the_same_form(log_format: str) -> None:
     assert log_format == "console" or json.loads(stream.getvalue())["number"] == 1
 
 
-def test_what_json_does_not_know_is_written_as_text() -> None:
+def test_other_types_than_those_of_json_are_written_as_text() -> None:
     stream = io.StringIO()
     logger = structlog.wrap_logger(structlog.PrintLogger(stream), processors=[*shared_processors(), *renderer("json")])
 

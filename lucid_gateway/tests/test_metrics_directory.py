@@ -1,4 +1,4 @@
-"""The folder of the metrics: whose is removed, and when."""
+"""The metrics folder: which abandoned folders are removed, and when."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from lucid_gateway.kernel.metrics_files.directory import remove_abandoned
 
 
 def folder(parent: Path, name: str, *, age: float = 3_600) -> Path:
-    """Make a folder that has not changed for so many seconds."""
+    """Create a folder whose last change was that many seconds ago."""
     made = parent / name
     made.mkdir()
     (made / "counter_1.db").touch()
@@ -19,7 +19,7 @@ def folder(parent: Path, name: str, *, age: float = 3_600) -> Path:
     return made
 
 
-def test_what_a_killed_gateway_left_is_removed(tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_gateway_is_removed(tmp_path: Path) -> None:
     left = folder(tmp_path, "lucid-metrics-a")
 
     remove_abandoned(tmp_path)
@@ -27,7 +27,7 @@ def test_what_a_killed_gateway_left_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_what_a_living_gateway_holds_stays(tmp_path: Path) -> None:
+def test_the_folder_of_a_running_gateway_stays(tmp_path: Path) -> None:
     descriptor = os.open(folder(tmp_path, "lucid-metrics-a"), os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
 
@@ -38,7 +38,7 @@ def test_what_a_living_gateway_holds_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "age"), [("lucid-metrics-a", 5), ("another-folder", 3_600)])
-def test_what_is_new_or_somebody_elses_stays(tmp_path: Path, name: str, age: float) -> None:
+def test_new_folders_and_those_of_other_users_stay(tmp_path: Path, name: str, age: float) -> None:
     left = folder(tmp_path, name, age=age)
 
     remove_abandoned(tmp_path)

@@ -46,13 +46,13 @@ def faults(*kinds: dict[str, dict[str, Any]]) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def uri(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """A server of these tests' own, whatever the run's database is."""
+    """A MongoDB server for these tests, whatever the database of the test run is."""
     with running_mongod() as uri, django_db_blocker.unblock():
         yield uri
 
 
 def database_at(uri: str, **options: Any) -> Any:
-    """Return a connection as the gateway makes it, to another server."""
+    """Return a connection with the gateway's settings to another server."""
     defaults = {"USER": "", "PASSWORD": "", "PORT": "", "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False,
                 "AUTOCOMMIT": True, "ATOMIC_REQUESTS": False, "TIME_ZONE": None}  # fmt: skip
     chosen = mongodb()
@@ -63,7 +63,7 @@ def database_at(uri: str, **options: Any) -> Any:
 
 @pytest.fixture
 def database(uri: str) -> Iterator[Any]:
-    """A connection that has seen no failure yet: the driver would wait for the primary to be found again."""
+    """A new connection: after a failure, the driver would first wait until it finds the primary again."""
     database = database_at(uri)
     yield database
     database.close_pool()
@@ -71,7 +71,7 @@ def database(uri: str) -> Iterator[Any]:
 
 @pytest.fixture
 def rows(database: Any) -> Any:
-    """A collection with some rows, of a test's own."""
+    """A collection with some rows for one test."""
     rows = database.get_collection(uuid.uuid4().hex)
     rows.insert_many([{"_id": number} for number in range(ROWS)])
     return rows
@@ -94,7 +94,7 @@ def test_a_read_that_fails_is_a_database_error(uri: str, rows: Any, how: dict[st
 
 @faults(FAULTS, {"cursor lost": {"errorCode": 43}})
 @pytest.mark.parametrize("read_on", [list, lambda cursor: [cursor.next() for _ in range(ROWS)]], ids=["all", "next"])
-def test_a_read_that_fails_half_way_is_a_database_error(
+def test_a_read_that_fails_halfway_is_a_database_error(
     uri: str, rows: Any, how: dict[str, Any], read_on: Callable[[Any], object]
 ) -> None:
     cursor = rows.aggregate([])
@@ -127,7 +127,7 @@ def test_an_update_to_a_value_that_exists_is_an_integrity_error(rows: Any) -> No
 
 
 @pytest.mark.parametrize("use", [lambda database: database.ensure_connection(), lambda d: d.get_collection("rows")])
-def test_a_server_that_is_not_there_is_a_database_error(
+def test_an_unreachable_server_is_a_database_error(
     django_db_blocker: DjangoDbBlocker, use: Callable[[Any], object]
 ) -> None:
     database = database_at(f"mongodb://127.0.0.1:{free_port()}/")
@@ -143,7 +143,7 @@ def test_writes_are_acknowledged_by_a_majority_and_journaled_in_bounded_time(row
 
 
 def create_session(gateway: Gateway, token: str) -> tuple[int, str, bool]:
-    """Return status, error code and whether the answer says when to come back."""
+    """Return the status, the error code, and whether the answer has Retry-After."""
     headers = {"Authorization": f"Bearer {token}"}
     with requests.post(f"{gateway.url}/sessions", headers=headers, json={"name": "s"}, timeout=20) as response:
         code = response.json().get("error", {}).get("code", "")

@@ -1,4 +1,4 @@
-"""The cap on open connections of an address, over all workers of a real gateway."""
+"""The limit on open connections of an address, over all workers of a real gateway."""
 
 import contextlib
 import json
@@ -29,14 +29,14 @@ def capped() -> Iterator[Gateway]:
 
 
 def connect(port: int, source: str) -> RawClient:
-    """Return a connection from a loopback address, on which half a request has been sent."""
+    """Return a connection from a loopback address, after sending half a request on it."""
     connection = RawClient(port, source=source, timeout=10)
     connection.send(HALF)
     return connection
 
 
 def is_served(connection: RawClient) -> bool:
-    """Send the other half, and return whether an answer comes."""
+    """Send the other half of the request, and return whether the answer is 200."""
     connection.send(LIVE[-20:])
     try:
         return connection.read_answer().status == 200
@@ -64,16 +64,16 @@ def served(crowded: list[RawClient]) -> int:
     return sum([is_served(connection) for connection in crowded])
 
 
-def test_an_address_has_so_many_connections_and_no_more_and_others_are_served(capped: Gateway) -> None:
+def test_an_address_has_a_maximum_of_connections_and_others_are_served(capped: Gateway) -> None:
     with crowd(capped.port, "127.0.0.2", LIMIT + OVER) as crowded:
         time.sleep(0.5)
         assert asked_once(capped.port, "127.0.0.3")
-        # Two workers may let one in at the same time.
+        # Two workers may accept one connection at the same time.
         assert LIMIT <= served(crowded) <= LIMIT + 1
     wait_until(lambda: asked_once(capped.port, "127.0.0.2"))
 
 
-def test_refusals_are_counted_and_an_address_is_named_once(capped: Gateway) -> None:
+def test_refusals_are_counted_and_each_worker_logs_an_address_once(capped: Gateway) -> None:
     with crowd(capped.port, "127.0.0.4", LIMIT + OVER) as crowded:
         assert served(crowded) <= LIMIT + 1
     lines = [json.loads(line) for line in capped.log.read_text().splitlines() if "127.0.0.4" in line]
@@ -89,7 +89,7 @@ def test_refusals_are_counted_and_an_address_is_named_once(capped: Gateway) -> N
     assert float(counted[0].split()[-1]) >= OVER - 1
 
 
-def test_connections_of_a_worker_that_dies_do_not_count_on(capped: Gateway) -> None:
+def test_connections_of_a_dead_worker_no_longer_count(capped: Gateway) -> None:
     with crowd(capped.port, "127.0.0.5", LIMIT + OVER):
         for worker in workers_of(capped):
             os.kill(worker, signal.SIGKILL)
@@ -116,7 +116,7 @@ def row() -> Iterator[int]:
     empty(row)
 
 
-def test_workers_count_together(row: int) -> None:
+def test_workers_share_the_limit(row: int) -> None:
     other = free_row({row})
     mine, theirs = OpenConnections(row, 2), OpenConnections(other, 2)
     column = mine.enter(("192.0.2.1", 1))
@@ -128,13 +128,13 @@ def test_workers_count_together(row: int) -> None:
     assert sum(counts[column::COLUMNS]) == 2
 
 
-def test_a_network_of_ipv6_counts_as_one_and_a_mapped_address_as_ipv4(row: int) -> None:
+def test_an_ipv6_network_counts_as_one_and_a_mapped_address_as_ipv4(row: int) -> None:
     assert column_of("2001:db8::1") == column_of("2001:db8::ffff:2") != column_of("2001:db8:0:1::1")
     assert column_of("::ffff:192.0.2.1") == column_of("192.0.2.1")
 
 
 @pytest.mark.parametrize(("peer", "limit"), [("", 1), (("192.0.2.1", 1), 0)])
-def test_unix_sockets_are_not_limited_nor_is_anybody_by_zero(row: int, peer: object, limit: int) -> None:
+def test_unix_sockets_and_a_limit_of_zero_are_unlimited(row: int, peer: object, limit: int) -> None:
     connections = OpenConnections(row, limit)
     assert [connections.enter(peer) for _ in range(3)] == [-1, -1, -1]
     connections.leave(-1)

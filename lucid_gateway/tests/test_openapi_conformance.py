@@ -1,4 +1,4 @@
-"""What the OpenAPI document says is what the gateway does: schemathesis calls all with good and bad data."""
+"""The gateway behaves as its OpenAPI document says: schemathesis calls each operation with valid and invalid data."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ OPERATIONS = [found.ok() for found in DOCUMENT.get_all_operations()]
 API = "/api/v1"
 FORWARDED = tuple(f"{API}/{name}" for name in ("blockchain-info", "chain", "wallets", "rdp", "nodes", "storage"))
 PASSWORD = "Correct-Horse-7"
-# Run beside the gateway: a super admin for each operation, and all that operation may use up.
+# Runs in the gateway's environment: creates a super admin for each operation, with all that the operation may use up.
 CAST = f"""
 import json
 from django.contrib.auth.hashers import make_password
@@ -79,7 +79,7 @@ print(json.dumps(cast))
 
 @dataclass(frozen=True)
 class Actor:
-    """Who calls an operation; what it does to them does nothing to the others."""
+    """The caller of an operation, whose effects do not touch the other callers."""
 
     gateway: Gateway
     mailbox: Mailbox
@@ -103,28 +103,28 @@ class Actor:
         return {"Authorization": f"Bearer {self.access}"}
 
     def ask(self, method: str, path: str, **data: Any) -> Any:
-        """Send a request that goes before the one that is looked at; return the answer's JSON."""
+        """Send a request that prepares the tested one; return the answer's JSON."""
         response = requests.request(method, f"{self.gateway.url}{path}", json=data, headers=self.headers, timeout=10)
         assert response.status_code < 300, response.text
         return response.json()
 
     def mailed_code(self) -> str:
-        """Ask for a login code and return it."""
+        """Request a login code and return it."""
         self.ask("POST", "/auth/login", email=self.email)
         return code_in(self.mailbox, self.email)
 
     def mailed_reset(self) -> str:
-        """Ask for a password reset and return the token of its link."""
+        """Request a password reset and return the token of its link."""
         self.ask("POST", "/auth/password/reset", email=self.email)
         return token_in(self.mailbox, self.email, subject=RESET)
 
     def mailed_confirmation(self) -> str:
-        """Ask for another email and return the token of the link that confirms it."""
+        """Request a change of the email address and return the token of the confirmation link."""
         self.ask("PATCH", "/users/me", email=f"new-{self.email}", current_password=PASSWORD)
         return token_in(self.mailbox, f"new-{self.email}", subject="Confirm your new email address")
 
     def signature(self) -> str:
-        """Ask for the challenge of a wallet's registration and sign it."""
+        """Request the challenge of a wallet registration and return its signature."""
         return signature_of(self.ask("POST", "/auth/hardware-wallet", address=WALLET_ADDRESS)["challenge"])
 
 
@@ -180,7 +180,7 @@ def on_a_session(actor: Actor, **fields: Any) -> dict[str, Any]:
     return {"path_parameters": {"session_id": session_id}} | (body(**fields) if fields else {})
 
 
-# Requests that succeed, where made-up data hardly ever does.
+# Valid requests for operations for which generated data is hardly ever valid.
 GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /auth/verify", lambda actor: body(email=actor.email, code=actor.mailed_code())),
     ("POST /auth/refresh", lambda actor: body(refresh_token=actor.refresh)),
@@ -244,7 +244,7 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
 
 @pytest.fixture(scope="module")
 def cast() -> Iterator[dict[str, Actor]]:
-    """The actor of each operation, on a gateway that limits nobody."""
+    """The actor of each operation, on a gateway without limits."""
     with running_clusters() as clusters, running_smtp_server() as (mailbox, port), running_gateway(
         API_DOCS_ENABLED="true", RATE_LIMIT_ENABLED="false", LOGINS_PER_ACCOUNT="1000",
         EMAIL_HOST="127.0.0.1", EMAIL_PORT=str(port),

@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document: each is of its schema, and no operation on recordings is without."""
+"""The examples of the OpenAPI document: each matches its schema, and each operation on recordings has one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ RECORDINGS = ("/api/v1/sessions", "/api/v1/manifests", "/api/v1/trust")
 
 
 def contents() -> Iterator[Any]:
-    """Yield (name, what is sent or answered as JSON) for all of the document."""
+    """Yield (name, content) for each JSON request and response body of the document."""
     for path, operations in DOCUMENT["paths"].items():
         for method, operation in operations.items():
             parts = {"request": operation.get("requestBody", {}), **operation["responses"]}
@@ -25,14 +25,14 @@ def contents() -> Iterator[Any]:
 
 
 def examples(content: Any) -> list[Any]:
-    """Return the examples of what is sent or answered, or of its schema."""
+    """Return the examples of a body, or of its schema."""
     given = [example["value"] for example in content.get("examples", {}).values()]
     name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
     return given or [one for one in [SCHEMAS.get(name, {}).get("example")] if one is not None]
 
 
 def as_json_schema(schema: Any) -> Any:
-    """Return a schema of OpenAPI 3.0 as one of JSON Schema: null is a type of its own there."""
+    """Return a schema of OpenAPI 3.0 as JSON Schema, in which null is a separate type."""
     if isinstance(schema, list):
         return [as_json_schema(each) for each in schema]
     if not isinstance(schema, dict):
@@ -42,12 +42,12 @@ def as_json_schema(schema: Any) -> Any:
 
 
 @pytest.mark.parametrize("content", list(contents()))
-def test_an_example_is_of_its_schema(content: Any) -> None:
+def test_an_example_matches_its_schema(content: Any) -> None:
     schema = as_json_schema({"components": DOCUMENT["components"], **content.get("schema", {})})
     for example in examples(content):
         jsonschema.validate(example, schema, jsonschema.Draft4Validator)
 
 
 @pytest.mark.parametrize("content", [each for each in contents() if each.id.split()[1].startswith(RECORDINGS)])
-def test_what_is_said_of_recordings_has_an_example(content: Any) -> None:
+def test_every_operation_on_recordings_has_an_example(content: Any) -> None:
     assert examples(content)

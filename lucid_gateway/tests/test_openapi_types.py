@@ -1,4 +1,4 @@
-"""The types that the OpenAPI document names are those that the gateway takes, and no others."""
+"""The gateway accepts exactly the types that the OpenAPI document names."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ OF_ANOTHER_TYPE = {"string": [5, True, ["x"]], "integer": ["5", True, 5.5], "boo
 
 @pytest.fixture(scope="module")
 def token(gateway: Gateway) -> str:
-    """The token of a super admin, whom nothing is forbidden."""
+    """The token of a super admin, who has all permissions."""
     gateway.manage("shell", "--no-imports", "--command", "from accounts.models import User; "
                    "User.objects.create(email='typist@lucid.test', username='typist', role='super_admin')")  # fmt: skip
     return gateway.issue_token("typist@lucid.test")
@@ -54,7 +54,7 @@ def operations_with_ids() -> Iterator[tuple[str, str]]:
             yield method, path
 
 
-def test_every_id_in_a_path_is_a_uuid_in_the_document_but_the_key_of_an_api_key() -> None:
+def test_every_id_in_a_path_is_documented_as_a_uuid_except_that_of_an_api_key() -> None:
     ids = {
         name: schema.get("format")
         for operation in OPERATIONS.values()
@@ -67,7 +67,7 @@ def test_every_id_in_a_path_is_a_uuid_in_the_document_but_the_key_of_an_api_key(
 
 
 @pytest.mark.parametrize(("method", "path"), list(operations_with_ids()))
-def test_an_id_that_is_no_uuid_is_refused_as_that(gateway: Gateway, token: str, method: str, path: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(gateway: Gateway, token: str, method: str, path: str) -> None:
     first = path[path.index("{") : path.index("}") + 1]
     for text in NO_UUIDS:
         address = path.replace(first, text).replace("{chunk_id}", UUID).replace("{index}", "0")
@@ -76,7 +76,7 @@ def test_an_id_that_is_no_uuid_is_refused_as_that(gateway: Gateway, token: str, 
 
 
 def schema_of_body(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of an operation's JSON body, empty if it has none."""
+    """Return the schema of an operation's JSON body, or an empty one if there is no body."""
     content = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if content is None or "$ref" not in content["schema"]:
         return {}
@@ -90,8 +90,8 @@ def bodies() -> Iterator[tuple[str, str, str, str]]:
                 yield method, path, name, schema["type"]
 
 
-def test_a_value_of_another_type_is_refused_in_every_body(gateway: Gateway, token: str) -> None:
-    """All together: each alone would take longer to set up than to ask."""
+def test_a_value_of_the_wrong_type_is_refused_in_every_body(gateway: Gateway, token: str) -> None:
+    """One test for all bodies, because a separate test for each would spend most of its time on the setup."""
     asked = list(bodies())
     taken = []
     for method, path, name, kind in asked:
@@ -115,7 +115,7 @@ def test_a_value_of_another_type_is_refused_in_every_body(gateway: Gateway, toke
         ("/users?page=+5", "1003"), ("/users?page=%D9%A3", "1003"), ("/users?locked=true&page=1", None),
     ],
 )  # fmt: skip
-def test_a_query_is_taken_in_the_types_of_the_document(
+def test_query_parameters_have_the_types_of_the_document(
     gateway: Gateway, token: str, path: str, code: str | None
 ) -> None:
     answer = send(gateway, token, "GET", f"/api/v1/admin{path}")
@@ -123,7 +123,7 @@ def test_a_query_is_taken_in_the_types_of_the_document(
     assert (answer.status, answer.code if code else None) == (422 if code else 200, code)
 
 
-def test_the_bodies_of_delete_that_are_read_are_described() -> None:
+def test_the_bodies_of_delete_are_documented() -> None:
     described = {path for (method, path), operation in OPERATIONS.items()
                  if method == "DELETE" and "requestBody" in operation}  # fmt: skip
 
@@ -148,7 +148,7 @@ def problems(data: Any) -> Any:
     return serializer.errors
 
 
-def test_wrong_types_are_found_however_deep_they_are_and_beside_other_problems() -> None:
+def test_wrong_types_are_found_at_any_depth_and_together_with_other_problems() -> None:
     data = {
         "number": "5", "texts": ["a", 5], "inner": {"text": 1, "flag": "on"},
         "inners": [{"text": "a"}, {"text": None, "flag": 0}],
@@ -170,12 +170,12 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["number", "texts", "inner", "inners"]), JSON) | JSON)
-def test_any_json_is_judged(data: Any) -> None:
+def test_any_json_can_be_checked(data: Any) -> None:
     assert problems(data) is not None
 
 
 @pytest.mark.parametrize(
     ("value", "whole"), [(5, True), (5.0, True), (5.5, False), (True, False), ("5", False), (1e400, False)]
 )
-def test_a_whole_number_may_be_written_with_a_point(value: Any, whole: bool) -> None:
+def test_an_integer_may_have_a_zero_fraction(value: Any, whole: bool) -> None:
     assert is_integer(value) is whole

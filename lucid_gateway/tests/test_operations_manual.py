@@ -1,4 +1,4 @@
-"""docs/operations.md, where it lists what the code has."""
+"""docs/operations.md lists all commands."""
 
 from django.core.management import get_commands
 

@@ -1,4 +1,4 @@
-"""Every page of the gateway in a real browser: nothing on it breaks its content security policy, whatever the width."""
+"""Every page of the gateway in a real browser respects its content security policy, at each width."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -67,7 +67,7 @@ def operator(request: pytest.FixtureRequest, browser: Browser, site: str, cookie
 
 @pytest.fixture(params=WIDTHS)
 def visitor(request: pytest.FixtureRequest, browser: Browser, site: str) -> Iterator[Page]:
-    """A page of somebody who has not signed in, at each width."""
+    """A page of a visitor who has not signed in, at each width."""
     with browser.new_page(base_url=site, **screen(request.param)) as page:
         yield page
 
@@ -93,7 +93,7 @@ def test_no_operator_page_breaks_its_policy(site: str, operator: Page) -> None:
     assert lists <= views
 
 
-def test_what_operators_use_on_a_page_works_under_its_policy(operator: Page) -> None:
+def test_the_controls_of_operator_pages_work_under_the_policy(operator: Page) -> None:
     operator.goto("/admin/proxy/maintenance/add/")
     operator.locator(".datetimeshortcuts a[id^=calendarlink]").first.click()
     operator.locator(".calendar td a").first.click()
@@ -109,7 +109,7 @@ def test_what_operators_use_on_a_page_works_under_its_policy(operator: Page) -> 
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/docs", "/login"])
-def test_a_script_that_was_written_into_a_page_does_not_run(operator: Page, path: str) -> None:
+def test_a_script_injected_into_a_page_does_not_run(operator: Page, path: str) -> None:
     operator.goto(path)
     operator.evaluate("""() => {
       const script = document.createElement("script");
@@ -126,7 +126,7 @@ def test_a_script_that_was_written_into_a_page_does_not_run(operator: Page, path
 @pytest.mark.parametrize(
     ("path", "operation"), [("/docs", ".opblock-summary"), ("/redoc", "[data-section-id^='tag/auth']")]
 )
-def test_the_api_documents_ask_no_other_host(site: str, visitor: Page, path: str, operation: str) -> None:
+def test_the_api_documents_load_nothing_from_other_hosts(site: str, visitor: Page, path: str, operation: str) -> None:
     sent = noted_requests(visitor)
     visitor.goto(path)
     visitor.locator(operation).first.click()

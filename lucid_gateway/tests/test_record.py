@@ -38,7 +38,7 @@ def test_an_admitted_request_passes_every_step_in_order(api: ApiClient, tokens: 
         (Verdict.OVER_QUOTA, [Step.RATE_LIMIT, Step.CONCURRENCY]),
     ],
 )
-def test_a_limit_that_only_observes_is_not_a_step_that_was_passed(verdict: Verdict, steps: list[Step]) -> None:
+def test_a_limit_in_shadow_mode_is_not_a_passed_step(verdict: Verdict, steps: list[Step]) -> None:
     limit = RequestLimit("authenticated", 1, 0, concurrent_requests=1, daily_quota=1, observe_totals=True)
 
     assert [*Decision(limit, verdict, 0, 0, 1, 1).steps] == steps
@@ -52,7 +52,7 @@ def test_a_refusal_ends_the_steps_with_its_reason(api: ApiClient, db: None) -> N
     assert record.error_code == "LUCID_ERR_2003"
 
 
-def test_a_failure_of_the_gateway_or_a_cluster_is_no_refusal() -> None:
+def test_a_failure_of_the_gateway_or_a_cluster_is_not_a_refusal() -> None:
     record = RequestRecord()
 
     record.refused(UpstreamTimeout())
@@ -60,7 +60,7 @@ def test_a_failure_of_the_gateway_or_a_cluster_is_no_refusal() -> None:
     assert record.steps[-1][:3] == (Step.ATTEMPT, Outcome.FAILED, "instance_timeout")
 
 
-def test_an_error_that_a_step_has_noted_is_noted_once() -> None:
+def test_an_error_that_a_step_has_noted_is_not_noted_twice() -> None:
     record = RequestRecord()
 
     record.ended("not_found")
@@ -69,7 +69,7 @@ def test_an_error_that_a_step_has_noted_is_noted_once() -> None:
     assert record.logged_steps() == ["answer:not_found"]
 
 
-def test_outside_of_requests_the_record_is_that_of_a_command(api: ApiClient, db: None) -> None:
+def test_outside_requests_the_record_is_that_of_a_command(api: ApiClient, db: None) -> None:
     record_after(api, "/meta/info")
 
     assert current_record() is COMMAND

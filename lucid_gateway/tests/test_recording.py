@@ -31,7 +31,7 @@ GIVE_UP_SECONDS = 60
 
 
 class Client:
-    """The owner of a session: each request on a connection of its own, tried again when its worker died."""
+    """The owner of a session. Each request has its own connection, and is retried if its worker died."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway, self.token = gateway, gateway.issue_token("demo@lucid.test")
@@ -54,7 +54,7 @@ class Client:
         return answer
 
     def upload(self, session: str, index: int) -> int:
-        """Upload a chunk until it is recorded; return the status of the answer that said so."""
+        """Upload a chunk until it is recorded; return the status of the answer that confirms it."""
         digest, deadline = hashlib.sha256(CHUNKS[index]).hexdigest(), time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, HTTPException):
@@ -92,7 +92,7 @@ def kill_a_worker_soon(gateway: Gateway) -> None:
     os.kill(workers(gateway)[0], signal.SIGKILL)
 
 
-def test_a_recording_is_uploaded_in_parallel_through_a_killed_worker_and_proved(client: Client) -> None:
+def test_a_parallel_upload_survives_a_killed_worker_and_is_proved(client: Client) -> None:
     session = client.get("POST", "/sessions", name="A recording")["session_id"]
     killer = threading.Thread(target=kill_a_worker_soon, args=[client.gateway])
     killer.start()

@@ -1,4 +1,4 @@
-"""How connections to Redis are made, and who the primary of a Sentinel group is, asked of real Sentinels."""
+"""Connections to Redis, and the primary of a Sentinel group, with real Sentinels."""
 
 import time
 
@@ -12,13 +12,13 @@ from testing.sentinel import GROUP, running_sentinel
 from testing.servers import free_port, running_redis
 
 
-def test_the_time_out_is_what_the_setting_says(settings: Settings) -> None:
+def test_the_setting_determines_the_timeout(settings: Settings) -> None:
     options = redis_client().connection_pool.connection_kwargs
 
     assert options["socket_timeout"] == options["socket_connect_timeout"] == settings.ENV.REDIS_TIMEOUT_SECONDS == 2
 
 
-def test_a_sentinel_that_missed_the_failover_is_not_believed() -> None:
+def test_a_sentinel_that_missed_the_failover_is_ignored() -> None:
     with running_redis() as old, running_redis() as new, running_sentinel(old.port) as behind:
         with running_sentinel(new.port, epoch=3) as ahead:
             primary = Primary([("127.0.0.1", behind), ("127.0.0.1", ahead)], GROUP, seconds=2)
@@ -29,7 +29,7 @@ def test_a_sentinel_that_missed_the_failover_is_not_believed() -> None:
             primary.current()
 
 
-def test_sentinels_that_were_all_set_up_anew_are_believed() -> None:
+def test_sentinels_that_were_all_set_up_again_are_trusted() -> None:
     with running_redis() as redis, running_sentinel(redis.port) as sentinel:
         primary = Primary([("127.0.0.1", sentinel)], GROUP, seconds=2)
         primary.epoch = 7
@@ -37,7 +37,7 @@ def test_sentinels_that_were_all_set_up_anew_are_believed() -> None:
         assert primary.current() == ("127.0.0.1", redis.port)
 
 
-def test_a_primary_that_is_down_is_not_named() -> None:
+def test_a_primary_that_is_down_is_not_returned() -> None:
     with running_sentinel(free_port()) as sentinel:
         primary = Primary([("127.0.0.1", sentinel)], GROUP, seconds=2)
 
@@ -46,7 +46,7 @@ def test_a_primary_that_is_down_is_not_named() -> None:
 
 
 def wait_until_it_is_refused(primary: Primary) -> None:
-    """Ask until the Sentinel has noticed that the server is down."""
+    """Wait until the Sentinel has noticed that the server is down."""
     for _ in range(200):
         primary.ask()
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A process that learns of a failover from its own calls alone, on a real Sentinel group."""
+"""A process that notices a failover only through its own calls, with a real Sentinel group."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.quiet
 
 @pytest.fixture
 def group(settings: Settings) -> Iterator[SentinelGroup]:
-    """A group that this process's client talks to."""
+    """A Sentinel group, which this process's client uses."""
     with running_sentinel_group() as group:
         default = settings.CACHES["default"]
         pool = default["OPTIONS"]["CONNECTION_POOL_KWARGS"] | {
@@ -28,7 +28,7 @@ def group(settings: Settings) -> Iterator[SentinelGroup]:
             **timeout_options(0.3),
         }
         options = default["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}
-        # A pool belongs to its location: the name of the host is not looked up.
+        # Each location has its own pool; the host name is never resolved.
         location = f"redis://sentinel-{group.sentinel_port}/0"
         settings.CACHES = {"default": default | {"LOCATION": location, "OPTIONS": options}}
         connections.cache_clear()
@@ -39,7 +39,7 @@ def group(settings: Settings) -> Iterator[SentinelGroup]:
 
 @pytest.fixture
 def write(group: SentinelGroup, tmp_path: Path) -> RedisScript:
-    """A script that counts, after it has used each connection once."""
+    """A script that increments a key; it has used each connection once."""
     (tmp_path / "write.lua").write_text("return redis.call('INCR', KEYS[1])")
     script = RedisScript(tmp_path / "write.lua")
     for _ in range(MAX_CONNECTIONS):
@@ -56,7 +56,7 @@ def works(script: RedisScript) -> bool:
 
 
 def look(group: SentinelGroup) -> None:
-    """Ask Sentinel, as each worker does twice a second: the old primary does not know yet that it is none any more."""
+    """Ask Sentinel as each worker does twice a second, while the old primary does not yet know that it was replaced."""
     RedisWatch().follow_primary()
 
 
@@ -67,7 +67,7 @@ def be_refused(group: SentinelGroup) -> None:
 
 
 @pytest.mark.parametrize("notice", [look, be_refused])
-def test_a_failover_that_is_noticed_costs_one_outage_at_most(
+def test_a_detected_failover_costs_at_most_one_outage(
     group: SentinelGroup, write: RedisScript, notice: Callable[[SentinelGroup], None]
 ) -> None:
     outages = breaker.outages

@@ -1,4 +1,4 @@
-"""What a gateway says and does while its Redis is away, slow or set up badly."""
+"""A gateway's behaviour and log while its Redis is down, slow or misconfigured."""
 
 import json
 import os
@@ -95,7 +95,7 @@ sys.stderr.write(json.dumps(sorted(found)))
 
 @dataclass(frozen=True)
 class Stage:
-    """A gateway whose Redis, which may evict keys, is behind a relay."""
+    """A gateway with a relay in front of its Redis, which may evict keys."""
 
     gateway: Gateway
     server: RedisServer
@@ -103,17 +103,17 @@ class Stage:
     token: str
 
     def lines(self) -> list[str]:
-        """Return what the log says of Redis, and all other warnings, in order."""
+        """Return the log's lines about Redis, and all other warnings, in order."""
         found = [json.loads(line) for line in self.gateway.log.read_text().splitlines() if line.startswith("{")]
         return [line.get("advice", line["event"]) for line in found if line["level"] in ("warning", "error")]
 
     def counted(self, skipped: int) -> Counter[str]:
-        """Return how often the log says that Redis is gone, is back, and anything else, after so many lines."""
+        """Return how many of the later lines report that Redis is down, that it is back, or something else."""
         kinds = [next((kind for kind in (GONE, BACK) if line.startswith(kind)), line) for line in self.lines()]
         return Counter(kinds[skipped:])
 
     def seconds(self, requests: int) -> list[float]:
-        """Return how long each of so many requests takes; all are served."""
+        """Return the seconds that each of several requests takes, after checking that all are served."""
         times = []
         for _ in range(requests):
             started = time.monotonic()
@@ -136,7 +136,7 @@ def stage() -> Iterator[Stage]:
         yield Stage(gateway, server, relay, gateway.issue_token("demo@lucid.test"))
 
 
-def test_an_outage_and_its_end_are_one_line_of_each_worker(stage: Stage) -> None:
+def test_each_worker_logs_an_outage_and_its_end_once(stage: Stage) -> None:
     stage.seconds(20)
     before = len(stage.lines())
 
@@ -154,7 +154,7 @@ def test_an_outage_and_its_end_are_one_line_of_each_worker(stage: Stage) -> None
     assert stage.counted(before) == {GONE: WORKERS, BACK: WORKERS}
 
 
-def test_a_redis_that_stays_slow_is_done_without_until_it_is_fast_again(stage: Stage) -> None:
+def test_a_slow_redis_is_not_used_until_it_is_fast_again(stage: Stage) -> None:
     before = len(stage.lines())
     stage.relay.delay = 0.25
     started = time.monotonic()
@@ -173,7 +173,7 @@ def test_a_redis_that_stays_slow_is_done_without_until_it_is_fast_again(stage: S
     assert stage.counted(before) == {GONE: WORKERS, BACK: WORKERS}
 
 
-def test_a_redis_that_may_evict_keys_is_a_warning_in_log_and_health(stage: Stage) -> None:
+def test_an_eviction_policy_is_a_warning_in_the_log_and_health(stage: Stage) -> None:
     wait_until(lambda: stage.lines().count(EVICTS) == WORKERS)
     time.sleep(1.5)
     answer = converse(stage.gateway.port, [get("/meta/health")])[0]
@@ -195,7 +195,7 @@ def test_the_warning_ends_with_the_policy(caplog: pytest.LogCaptureFixture) -> N
     assert [record.__dict__["advice"] for record in caplog.records if record.levelname == "WARNING"] == [EVICTS]
 
 
-def test_operators_see_the_warnings_on_the_first_page(super_admin: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_see_the_warnings_on_the_index_page(super_admin: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advisories, "_texts", {SUBJECT: EVICTS})
     browser = signed_in(super_admin)
 
@@ -215,7 +215,7 @@ def test_an_answer_is_slow_from_150_ms(settings: Settings, delay: float, is_fast
         assert [probe() for _ in range(3)].count(is_fast) >= 2
 
 
-def test_a_redis_that_restarted_between_two_probes_is_no_outage(settings: Settings) -> None:
+def test_a_restart_of_redis_between_two_probes_is_not_an_outage(settings: Settings) -> None:
     with running_redis() as server:
         settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": server.url}}
         probe = Probe("PING")
@@ -227,13 +227,13 @@ def test_a_redis_that_restarted_between_two_probes_is_no_outage(settings: Settin
             probe()
 
 
-def test_a_busy_worker_does_not_take_itself_for_a_slow_redis() -> None:
+def test_a_busy_worker_does_not_blame_redis() -> None:
     done = subprocess.run([sys.executable, "-c", BUSY_PROCESS], check=True, capture_output=True, text=True, cwd=ROOT)
 
     assert json.loads(done.stdout) == [True] * 3
 
 
-def test_a_dropped_connection_is_an_outage_for_its_user_and_never_another_error() -> None:
+def test_a_dropped_connection_always_raises_redis_unavailable() -> None:
     command = [sys.executable, "-c", DROPPED_UNDER_LOAD]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
 
@@ -249,7 +249,7 @@ def can_be_bound(port: int) -> bool:
 
 @contextmanager
 def running_cluster_node() -> Iterator[str]:
-    """Run a node that belongs to no cluster yet; yield its address. Its second port is 10,000 above the first."""
+    """Run a node without a cluster; yield its address. Its second port is 10,000 above the first."""
     # Below the ports that clients get, which are often taken.
     port = next(port for port in iter(free_port, 0) if port < 22_000 and can_be_bound(port + 10_000))
     with folder() as path:
@@ -259,7 +259,7 @@ def running_cluster_node() -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
 
 
-def test_a_node_of_a_redis_cluster_is_refused_with_one_line(settings: Settings) -> None:
+def test_a_node_of_a_redis_cluster_is_refused_with_a_one_line_message(settings: Settings) -> None:
     with running_cluster_node() as url:
         env = os.environ | {"REDIS_URL": url, "HTTP_PORT": str(free_port())}
         gunicorn = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]

@@ -1,4 +1,4 @@
-"""Each request has an id: a trusted proxy's, or a new one."""
+"""Each request has an id: that of a trusted proxy, or a new one."""
 
 import uuid
 
@@ -21,7 +21,7 @@ def behind_proxy(settings: Settings, api: ApiClient) -> ApiClient:
     return api
 
 
-def test_a_stranger_gets_a_new_id(api: ApiClient) -> None:
+def test_an_untrusted_client_gets_a_new_id(api: ApiClient) -> None:
     response = api.send("get", "/meta/info", headers={"X-Request-ID": GIVEN})
 
     assert is_new(response["X-Request-ID"])
@@ -32,14 +32,14 @@ def test_a_trusted_proxys_id_is_kept(behind_proxy: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "short", "x" * 129, "with space", "a,b,c,d,e,f", "semi;colon", "ümläutüber"])
-def test_what_is_no_id_is_replaced(behind_proxy: ApiClient, given: str) -> None:
+def test_an_invalid_id_is_replaced(behind_proxy: ApiClient, given: str) -> None:
     response = behind_proxy.send("get", "/meta/info", HTTP_X_REQUEST_ID=given)
 
     assert is_new(response["X-Request-ID"])
 
 
 @pytest.mark.parametrize(("path", "code"), [("/nothing-here", "4001"), ("/chain/info", "2001"), ("/%2e%2e/x", "1001")])
-def test_errors_carry_the_id(behind_proxy: ApiClient, path: str, code: str) -> None:
+def test_errors_contain_the_id(behind_proxy: ApiClient, path: str, code: str) -> None:
     response = behind_proxy.send("get", path, headers={"X-Request-ID": GIVEN})
 
     assert error_code(response) == code

@@ -1,4 +1,4 @@
-"""The header fields that tell browsers what they may do with an answer, on a gateway behind TLS."""
+"""The security headers of a gateway behind TLS."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,12 @@ def get(gateway: Gateway, path: str, *fields: str) -> Message:
 
 @pytest.fixture(scope="module")
 def behind_tls() -> Iterator[Gateway]:
-    """A gateway behind a proxy that speaks TLS, with the defaults of production."""
+    """A gateway behind a proxy that terminates TLS, with the defaults of production."""
     with running_gateway(SSL_ENABLED="true", TRUSTED_PROXIES="127.0.0.1", API_DOCS_ENABLED="true") as gateway:
         yield gateway
 
 
-def test_hsts_is_for_the_gateways_own_host_alone(behind_tls: Gateway) -> None:
+def test_hsts_covers_only_the_gateways_own_host(behind_tls: Gateway) -> None:
     assert get(behind_tls, INFO).header("Strict-Transport-Security") == "max-age=31536000"
 
 

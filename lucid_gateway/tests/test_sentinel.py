@@ -1,4 +1,4 @@
-"""Gateways whose Redis is a real Sentinel group, through failovers of each kind."""
+"""Gateways on a real Sentinel group during each kind of failover."""
 
 import contextlib
 import os
@@ -33,17 +33,17 @@ class Stage:
     token: str
 
     def ask(self, number: int) -> set[int]:
-        """Send so many requests of the user at once, to both workers; return the statuses of the answers."""
+        """Send concurrent requests of the user to both workers; return the statuses of the answers."""
         return {answer.status for answer in crowd([self.gateway.port], [get(ME, bearer(self.token))] * number)}
 
     def counted(self) -> int:
-        """Return how many requests of the user the new primary has counted."""
+        """Return the number of the user's requests that the new primary has counted."""
         user = jwt.decode(self.token, options={"verify_signature": False})["user_id"]
         with Redis(port=self.group.second.port) as redis:
             return int(redis.hget(keys.quota(keys.user(user)), "n") or 0)
 
     def scripts_run_by(self, port: int) -> int:
-        """Return how many scripts the server has run."""
+        """Return the number of scripts that the server has run."""
         with Redis(port=port) as redis:
             calls: int = redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
             return calls
@@ -51,7 +51,7 @@ class Stage:
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    """The gateway; each of its workers has connected to the primary as often as it can."""
+    """A gateway, each of whose workers has opened all its connections to the primary."""
     settings = {
         "REDIS_TIMEOUT_SECONDS": "0.3",
         "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": "100000",
@@ -65,7 +65,7 @@ def stage() -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def steady_requests(stage: Stage) -> Iterator[list[tuple[int, float]]]:
-    """Send ten requests a second meanwhile; the list gets the status and the seconds of each."""
+    """Send ten requests a second in this context, and add the status and the seconds of each to the list."""
     found: list[tuple[int, float]] = []
     ended = threading.Event()
 
@@ -85,7 +85,7 @@ def steady_requests(stage: Stage) -> Iterator[list[tuple[int, float]]]:
         thread.join()
 
 
-def test_after_a_failover_every_worker_uses_the_new_primary_at_once(stage: Stage) -> None:
+def test_after_a_failover_every_worker_uses_the_new_primary_immediately(stage: Stage) -> None:
     with steady_requests(stage) as answers:
         stage.group.first.process.kill()
         stage.group.wait_for_failover()
@@ -98,7 +98,7 @@ def test_after_a_failover_every_worker_uses_the_new_primary_at_once(stage: Stage
     assert max(seconds for _, seconds in answers) < 2
 
 
-def test_a_hung_primary_that_comes_back_after_the_failover_is_not_believed(stage: Stage) -> None:
+def test_a_hung_primary_that_comes_back_after_the_failover_is_ignored(stage: Stage) -> None:
     before = stage.scripts_run_by(stage.group.first.port)
     os.kill(stage.group.first.process.pid, signal.SIGSTOP)
     stage.group.wait_for_failover()

@@ -1,4 +1,4 @@
-"""Tables that workers hold in memory: when they are read again, and that no write is missed."""
+"""Tables that workers keep in memory: when they are read again, and that no write is missed."""
 
 import uuid
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from testing.parallel import in_parallel
 
 
 class Table:
-    """A table, the snapshot that a worker has of it, and how often it was read."""
+    """A table, a worker's snapshot of it, and the number of reads."""
 
     def __init__(self) -> None:
         self.value, self.reads = "old", 0
@@ -25,7 +25,7 @@ class Table:
         return self.value
 
     def follow(self, rounds: int = 1) -> int:
-        """Do what a worker does every two seconds; return how often it read the table."""
+        """Poll as a worker does every two seconds; return the number of reads of the table."""
         before = self.reads
         for _ in range(rounds):
             revisions.read()
@@ -35,7 +35,7 @@ class Table:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """The monotonic clock, which stands still unless the test moves it."""
+    """The monotonic clock, frozen unless the test changes it."""
     clock = SimpleNamespace(now=1_000.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     yield clock
@@ -57,14 +57,14 @@ def test_a_worker_begins_with_a_read(db: None, clock: SimpleNamespace) -> None:
     assert (table.snapshot.current, table.snapshot.read_at) == ("old", clock.now)
 
 
-def test_a_table_that_nobody_wrote_to_is_read_once_a_minute(table: Table, clock: SimpleNamespace) -> None:
+def test_an_unchanged_table_is_read_once_a_minute(table: Table, clock: SimpleNamespace) -> None:
     clock.now += FULL_READ_SECONDS - 1
     assert table.follow(rounds=5) == 0
     clock.now += 1
     assert table.follow(rounds=5) == 1
 
 
-def test_a_write_is_read_once_and_at_once(table: Table) -> None:
+def test_a_write_is_read_immediately_and_only_once(table: Table) -> None:
     with Snapshot("some_table", table.read, "").changing():
         table.value = "new"
 
@@ -78,14 +78,14 @@ def test_the_writer_has_read_its_own_write(table: Table) -> None:
     assert table.snapshot.current == "new"
 
 
-def test_a_write_to_another_table_is_no_reason_to_read(table: Table) -> None:
+def test_a_write_to_another_table_causes_no_read(table: Table) -> None:
     with Snapshot("another_table", str, "").changing():
         pass
 
     assert table.follow() == 0
 
 
-def test_a_worker_that_reads_while_another_writes_reads_once_more(table: Table) -> None:
+def test_a_worker_that_reads_during_a_write_reads_again(table: Table) -> None:
     with Snapshot("some_table", table.read, "").changing():
         assert (table.follow(), table.snapshot.current) == (1, "old")
         table.value = "new"
@@ -126,9 +126,7 @@ def test_a_database_that_was_restored_is_read(table: Table, restored: uuid.UUID 
     assert table.follow(rounds=5) == 1
 
 
-def test_a_read_that_fails_leaves_what_was_read_and_is_tried_again(
-    table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_read_keeps_the_old_snapshot_and_is_retried(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise DatabaseError
 
@@ -143,7 +141,7 @@ def test_a_read_that_fails_leaves_what_was_read_and_is_tried_again(
     assert (table.follow(), table.snapshot.current) == (1, "new")
 
 
-def test_a_snapshot_is_as_old_as_the_last_look_at_its_revision(table: Table, clock: SimpleNamespace) -> None:
+def test_a_snapshot_is_as_current_as_the_last_read_of_its_revision(table: Table, clock: SimpleNamespace) -> None:
     clock.now += 10
     table.follow()
     assert table.snapshot.read_at == clock.now
@@ -157,7 +155,7 @@ def test_one_query_reads_all_revisions(table: Table, django_assert_num_queries: 
         assert table.follow() == 0
 
 
-def test_parallel_writers_leave_one_revision_that_nobody_has_seen(transactional_db: None) -> None:
+def test_parallel_writers_leave_one_new_revision(transactional_db: None) -> None:
     for _ in range(3):
         before = Revisions()
         before.read()

@@ -1,4 +1,4 @@
-"""Workers that start while the database is down: they know what the others know, or serve nobody."""
+"""Workers that start while the database is down take over the others' state, or refuse all requests."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ LIVE = "/meta/health/live"
 
 
 class Database:
-    """An SQLite database in a folder that can be taken away, and brought back: nothing of it is lost, or mixed up."""
+    """An SQLite database in a folder that can be moved away and back, without loss or mixing of its files."""
 
     def __init__(self, folder: Path) -> None:
         self.link, self.full, self.empty = folder / "data", folder / "full", folder / "empty"
@@ -73,7 +73,7 @@ def get(port: int, path: str, address: str = OTHER, token: str = "") -> Message:
 
 
 def status(gateway: Gateway, address: str, token: str = "") -> int:
-    """Return the status for a path that is forwarded."""
+    """Return the status of a request that is forwarded."""
     return get(gateway.port, "/chain/info", address, token).status
 
 
@@ -82,7 +82,7 @@ def on_every_worker(gateway: Gateway, address: str, token: str = "") -> set[int]
 
 
 def replaced(gateway: Gateway, number: int) -> None:
-    """Kill the workers, or let gunicorn replace them, and wait until others are there."""
+    """Kill the workers, or let gunicorn replace them, and wait for the new ones."""
     before = set(workers(gateway))
     for pid in before if number == signal.SIGKILL else [gateway.process.pid]:
         os.kill(pid, number)
@@ -91,7 +91,7 @@ def replaced(gateway: Gateway, number: int) -> None:
 
 @contextlib.contextmanager
 def another_start(gateway: Gateway, folder: Path) -> Iterator[int]:
-    """Start the same gateway once more, beside it; yield its port."""
+    """Start a second instance of the same gateway; yield its port."""
     port = free_port()
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
     with child(command, folder / "log", gateway.env | {"HTTP_PORT": str(port)}) as process:
@@ -99,7 +99,7 @@ def another_start(gateway: Gateway, folder: Path) -> Iterator[int]:
         yield port
 
 
-def test_new_workers_know_what_the_others_knew(gateway: Gateway, token: str, database: Database) -> None:
+def test_new_workers_take_over_the_state_of_the_others(gateway: Gateway, token: str, database: Database) -> None:
     database.goes()
     for number in (signal.SIGKILL, signal.SIGHUP):
         replaced(gateway, number)
@@ -110,7 +110,7 @@ def test_new_workers_know_what_the_others_knew(gateway: Gateway, token: str, dat
     wait_until(lambda: on_every_worker(gateway, OTHER, token) == {502}, 60)  # let in: no cluster listens
 
 
-def test_a_gateway_that_starts_anew_serves_nobody_before_it_has_read_its_rules(
+def test_a_restarted_gateway_refuses_all_requests_until_it_has_read_its_rules(
     gateway: Gateway, token: str, database: Database, tmp_path: Path
 ) -> None:
     database.goes()
@@ -137,7 +137,7 @@ def test_a_gateway_that_starts_anew_serves_nobody_before_it_has_read_its_rules(
 
 
 class Held:
-    """Something that was read from the database, or not."""
+    """A cache that was read from the database, or not."""
 
     def __init__(self, value: object = None, read_at: float | None = None) -> None:
         self.value, self.read_at = value, read_at
@@ -156,7 +156,7 @@ def memory() -> Iterator[int]:
     os.close(memory)
 
 
-def test_what_was_read_later_stays(memory: int) -> None:
+def test_a_later_state_is_not_overwritten(memory: int) -> None:
     Handover(memory, Held("new", 20.0), Held("new", 21.0)).write()
     Handover(memory, Held("old", 19.0), Held("old, and longer", 30.0)).write()
     Handover(memory, Held("half", 40.0), Held()).write()
@@ -169,7 +169,7 @@ def test_what_was_read_later_stays(memory: int) -> None:
     assert new.is_complete()
 
 
-def test_what_is_shorter_than_before_is_read_whole(memory: int) -> None:
+def test_a_shorter_state_is_read_completely(memory: int) -> None:
     for read_at, value in ((1.0, "long" * 1000), (2.0, "short")):
         Handover(memory, Held(value, read_at)).write()
     taken = Held()
@@ -179,7 +179,7 @@ def test_what_is_shorter_than_before_is_read_whole(memory: int) -> None:
 
 
 @pytest.mark.parametrize("written", [b"", HEADER.pack(5.0, 3, bytes(32)) + b"abc"], ids=["nothing", "half"])
-def test_what_nobody_wrote_whole_is_not_taken_over(memory: int, written: bytes) -> None:
+def test_an_incomplete_state_is_not_taken_over(memory: int, written: bytes) -> None:
     os.pwrite(memory, written, 0)
     taken = Held()
     new = Handover(memory, taken)

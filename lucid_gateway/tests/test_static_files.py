@@ -1,4 +1,4 @@
-"""The files of the operator pages."""
+"""The static files of the operator pages."""
 
 import pytest
 
@@ -16,11 +16,11 @@ def test_a_file_is_served(api: ApiClient) -> None:
     response.close()
 
 
-def test_a_file_takes_no_other_method(api: ApiClient) -> None:
+def test_a_file_allows_no_other_method(api: ApiClient) -> None:
     response = api.post(CSS)
 
     assert (response.status_code, error_code(response), response["Allow"]) == (405, "4003", "GET, HEAD")
 
 
-def test_an_unknown_file_is_the_envelope(api: ApiClient) -> None:
+def test_an_unknown_file_gets_the_envelope(api: ApiClient) -> None:
     assert error_code(api.get("/static/nothing.css")) == "4001"

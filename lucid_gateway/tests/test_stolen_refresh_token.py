@@ -1,5 +1,5 @@
-"""A thief copies a refresh token: the second use of it ends the login for both, and nothing else. A client that lost
-the answer to its refresh is no thief.
+"""A thief copies a refresh token: its second use ends the login for both, but no other login. A client that lost the
+answer to its refresh may repeat it.
 """
 
 import time
@@ -22,7 +22,7 @@ def test_a_stolen_refresh_token_ends_the_login_for_both(service: Service, first:
     phone = service.log_in(email, 2, first="token", address=PHONE)
     family = service.call("GET", "/auth/status", token=laptop["access_token"])[1]["session_id"]
 
-    # Both use the same token, one after the other; the second use is refused.
+    # Both use the same token, one after the other. The second use is refused.
     order = [THIEF, OWNER] if first == "thief" else [OWNER, THIEF]
     stolen = {"refresh_token": laptop["refresh_token"]}
     status, renewed = service.call("POST", "/auth/refresh", stolen, address=order[0])
@@ -30,13 +30,13 @@ def test_a_stolen_refresh_token_ends_the_login_for_both(service: Service, first:
     assert service.call("GET", "/users/me", token=renewed["access_token"], address=order[0])[0] == 200
     assert service.error("POST", "/auth/refresh", stolen, address=order[1]) == "401 2010"
 
-    # The login is over for both, with all that came of it.
+    # The login has ended for both, with all its tokens.
     for token in (laptop["access_token"], renewed["access_token"]):
         assert service.error("GET", "/users/me", token=token) == "401 2003"
     for token in (laptop["refresh_token"], renewed["refresh_token"]):
         assert service.error("POST", "/auth/refresh", {"refresh_token": token}) == "401 2010"
 
-    # The phone's login lives on, and no other device is left.
+    # The phone's login continues; it is the only device left.
     _, answer = service.call("GET", "/auth/sessions", token=phone["access_token"], address=PHONE)
     assert [(device["address"], device["current"]) for device in answer["sessions"]] == [(PHONE, True)]
     status, phone = service.call("POST", "/auth/refresh", {"refresh_token": phone["refresh_token"]}, address=PHONE)
@@ -58,12 +58,12 @@ def test_a_stolen_refresh_token_ends_the_login_for_both(service: Service, first:
     assert service.call("POST", "/auth/refresh", {"refresh_token": again["refresh_token"]}, address=OWNER)[0] == 200
 
 
-def test_a_client_that_hangs_up_on_the_answer_to_its_refresh_stays_signed_in(service: Service) -> None:
+def test_a_client_that_loses_the_answer_to_its_refresh_stays_signed_in(service: Service) -> None:
     tokens = service.log_in(service.register("in-a-tunnel"), 1, address=OWNER)
     used = {"refresh_token": tokens["refresh_token"]}
     with RawClient(service.gateway.port, timeout=20) as connection:
         connection.send(api("POST", "/auth/refresh", used, f"X-Forwarded-For: {OWNER}"))
-        connection.sock.recv(1)  # the answer is on its way, and nobody reads it
+        connection.sock.recv(1)  # the answer has begun, and the client does not read the rest
     time.sleep(PARALLEL.total_seconds() + 0.2)
 
     status, new = service.call("POST", "/auth/refresh", used, address=OWNER)
@@ -73,6 +73,6 @@ def test_a_client_that_hangs_up_on_the_answer_to_its_refresh_stays_signed_in(ser
     _, answer = service.call("GET", "/auth/sessions", token=new["access_token"], address=OWNER)
     assert len(answer["sessions"]) == 1
 
-    # Another time is a reuse, whoever it is.
+    # A further use counts as reuse.
     assert service.error("POST", "/auth/refresh", used, address=OWNER) == "401 2010"
     assert service.error("GET", "/users/me", token=new["access_token"]) == "401 2003"

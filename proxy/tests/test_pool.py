@@ -35,7 +35,7 @@ def use(connection: Connection) -> Connection:
     return connection
 
 
-def test_a_connection_is_used_again(pool: Pool, raw_cluster: RawCluster) -> None:
+def test_a_connection_is_reused(pool: Pool, raw_cluster: RawCluster) -> None:
     first = pool.take(TIMEOUTS)
     assert not first.reused
     pool.give_back(use(first))

@@ -104,7 +104,7 @@ def test_an_answer_whose_record_comes_in_pieces_is_waited_for(instance: Instance
         connection.close()
 
 
-def test_a_connection_is_used_again(instance: Instance) -> None:
+def test_a_connection_is_reused(instance: Instance) -> None:
     pool = Pool(instance)
     pool.give_back(use(pool.take(TIMEOUTS)))
     second = use(pool.take(TIMEOUTS))

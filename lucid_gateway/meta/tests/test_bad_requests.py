@@ -1,4 +1,4 @@
-"""Bad requests to a real gateway: each gets the envelope with the contract's code, and no connection is lost."""
+"""Bad requests to a real gateway get the envelope with the contract's code, and do not end the connection."""
 
 import gzip
 import json
@@ -57,7 +57,7 @@ HALF_A_MILLION = b'{"email":[' + b"0," * (2**19 - 10) + b"0]}"
     ],
     ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,
 )
-def test_it_is_the_envelope_and_the_connection_goes_on(
+def test_a_bad_request_gets_the_envelope_and_the_connection_stays_open(
     gateway: Gateway, request_head: bytes, status: int, code: str
 ) -> None:
     with RawClient(gateway.port) as connection:
@@ -73,21 +73,21 @@ def test_it_is_the_envelope_and_the_connection_goes_on(
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "nonsense", "*/*;q=0"])
-def test_errors_are_json_whatever_is_accepted(gateway: Gateway, accept: str) -> None:
+def test_errors_are_json_for_every_accept_header(gateway: Gateway, accept: str) -> None:
     with RawClient(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/v1/users/me", f"Accept: {accept}"))
 
         assert connection.read_answer().code == "2001"
 
 
-def test_a_refused_content_encoding_names_the_one_that_is_taken(gateway: Gateway) -> None:
+def test_a_refused_content_encoding_lists_the_accepted_one(gateway: Gateway) -> None:
     answer = ask(gateway.port, request_bytes("POST", LOGIN, JSON, "Content-Encoding: gzip", body=gzip.compress(b"{}")))
 
     assert answer.header("Accept-Encoding") == "identity"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_answer_ends_with_a_newline_that_its_length_counts(gateway: Gateway, method: str) -> None:
+def test_the_content_length_includes_the_final_newline(gateway: Gateway, method: str) -> None:
     with RawClient(gateway.port) as connection:
         connection.send(request_bytes(method, INFO))
         answer = connection.read_answer(method)
@@ -113,7 +113,7 @@ def test_an_answer_without_a_body_has_no_newline(gateway: Gateway, gateway_token
         assert connection.read_answer().status == 200
 
 
-def test_what_the_http_parser_refuses_ends_with_a_newline(gateway: Gateway) -> None:
+def test_an_answer_of_the_http_parser_ends_with_a_newline(gateway: Gateway) -> None:
     answer = ask(gateway.port, b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
 
     assert (answer.status, answer.body[-1:]) == (400, b"\n")

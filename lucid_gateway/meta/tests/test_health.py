@@ -1,4 +1,4 @@
-"""GET /meta/health and its probes, with dependencies that are stopped, hung and broken for real."""
+"""GET /meta/health and its probes, with dependencies that are really stopped, hanging or broken."""
 
 import json
 import time
@@ -30,7 +30,7 @@ CHECKED = {"CLUSTER_HEALTH_CHECKS_ENABLED": "true", "HEALTH_CHECK_INTERVAL": "1"
 
 
 def get(gateway: Gateway, probe: str = "") -> Message:
-    """Return the answer of a probe, which has to come within a second on a machine with nothing else to do."""
+    """Return the answer of a probe, which must come within a second on an idle machine."""
     started = time.monotonic()
     answer = ask(gateway.port, request_bytes("GET", f"/api/v1/meta/health{probe}"))
     assert time.monotonic() - started < 4  # and more for a busy machine; what hangs does so for longer
@@ -51,7 +51,7 @@ def redis_of_its_own() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def hung_cluster() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
+    """The address of a server that accepts connections and never answers."""
     with silent_server() as port:
         yield f"http://127.0.0.1:{port}"
 
@@ -94,7 +94,7 @@ def well() -> Iterator[Gateway]:
         yield gateway
 
 
-def test_all_is_healthy(well: Gateway) -> None:
+def test_everything_is_healthy(well: Gateway) -> None:
     answer = wait_until(lambda: now if (now := health(well))["status"] == "healthy" else {})
 
     assert (answer["http"], answer["status"]) == (200, "healthy")
@@ -105,7 +105,7 @@ def test_all_is_healthy(well: Gateway) -> None:
     assert answer["uptime"] > 0
 
 
-def test_what_is_down_degrades_and_only_both_stores_gone_is_unhealthy(
+def test_outages_degrade_the_status_and_only_both_stores_down_is_unhealthy(
     failing: Gateway, redis_of_its_own: RedisServer
 ) -> None:
     wait_until(lambda: {health(failing)["dependencies"][name] for name in CLUSTERS} == {"unhealthy"})
@@ -135,7 +135,7 @@ def test_what_is_down_degrades_and_only_both_stores_gone_is_unhealthy(
 
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[Sharing]:
-    """What a worker does once a second, with health checks that nobody has made yet."""
+    """A worker's task for each second, before the first health check."""
     settings.ENV = settings.ENV.model_copy(update={"CLUSTER_HEALTH_CHECKS_ENABLED": True, "HEALTH_CHECK_INTERVAL": 1})
     states_of.cache_clear()
     yield Sharing(all_instances)
@@ -143,12 +143,12 @@ def worker(settings: Settings) -> Iterator[Sharing]:
 
 
 def found(worker: Sharing) -> set[str]:
-    """Return what the health says of the clusters after one more round of the worker."""
+    """Return the health of the clusters after one more round of the worker."""
     worker.share_once()
     return {check().dependencies[cluster] for cluster in CLUSTERS}
 
 
-def test_a_cluster_in_maintenance_is_not_asked_and_a_drained_one_is(db: None, worker: Sharing) -> None:
+def test_a_drained_cluster_is_checked_and_one_in_maintenance_is_not(db: None, worker: Sharing) -> None:
     for cluster in CLUSTERS:
         close_cluster(cluster=cluster, kind="drain", reason="an upgrade", by="operator")
     wait_until(lambda: found(worker) == {"unhealthy"})
@@ -171,7 +171,7 @@ def test_without_health_checks_clusters_are_unknown_and_do_not_count(db: None) -
 
 
 @pytest.mark.parametrize(("probe", "status"), [("/live", "alive"), ("/ready", "ready")])
-def test_a_probe_answers_in_a_word(gateway: Gateway, probe: str, status: str) -> None:
+def test_a_probe_returns_only_its_status(gateway: Gateway, probe: str, status: str) -> None:
     answer = get(gateway, probe)
 
     assert (answer.status, json.loads(answer.body)) == (200, {"status": status})

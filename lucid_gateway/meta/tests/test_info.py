@@ -5,7 +5,7 @@ from pytest_django.fixtures import Settings
 from conftest import ApiClient, error_code
 
 
-def test_it_says_what_this_is(api: ApiClient) -> None:
+def test_info_describes_the_gateway(api: ApiClient) -> None:
     response = api.send("get", "/meta/info")
 
     assert response.status_code == 200
@@ -18,7 +18,7 @@ def test_it_says_what_this_is(api: ApiClient) -> None:
     }
 
 
-def test_it_names_the_documents_where_they_are_served(settings: Settings, api: ApiClient) -> None:
+def test_info_links_the_documents_if_they_are_served(settings: Settings, api: ApiClient) -> None:
     settings.ENV = settings.ENV.model_copy(update={"API_DOCS_ENABLED": True})
 
     assert api.send("get", "/meta/info").json()["documentation"] == "http://127.0.0.1:8080/docs"
@@ -34,5 +34,5 @@ def test_head_has_no_body(api: ApiClient) -> None:
     assert (response.status_code, response.content) == (200, b"")
 
 
-def test_nothing_can_be_posted(api: ApiClient) -> None:
+def test_post_is_not_allowed(api: ApiClient) -> None:
     assert error_code(api.send("post", "/meta/info", data={})) == "4003"

@@ -1,4 +1,4 @@
-"""GET /meta/metrics of real gateways with two workers: exact counts, figures of the last minute, no client's words."""
+"""GET /meta/metrics of real gateways with two workers: exact counts, figures of the last minute, safe labels."""
 
 import fcntl
 import json
@@ -40,7 +40,7 @@ WAIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Scene:
-    """A gateway, its wallets cluster, the tokens of a plain user and of one who may watch."""
+    """A gateway, its wallets cluster, and the tokens of a plain user and of one with the permission system:monitor."""
 
     gateway: Gateway
     cluster: RawCluster
@@ -48,7 +48,7 @@ class Scene:
     operator: str
 
     def get(self, path: str, *fields: str, token: str | None = None) -> Message:
-        """Ask the gateway as the operator, or with another token."""
+        """Send a request as the operator, or with another token."""
         token = self.operator if token is None else token
         return ask(self.gateway.port, hammer.api("GET", path, None, *fields, token=token))
 
@@ -61,19 +61,19 @@ class Scene:
         return self.get(f"{METRICS}?format=prometheus").body.decode()
 
     def value(self, name: str, **labels: str) -> float:
-        """Return a sample's value, 0 if there is none."""
+        """Return a sample's value, or 0 without the sample."""
         samples = [sample for family in parse_text(self.text()) for sample in family.samples]
         return sum(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels))
 
     def rises(self, name: str, by: float, action: Callable[[], object], **labels: str) -> None:
-        """Do something, after which the sample is higher by so much."""
+        """Check that the action increases the sample by `by`."""
         before = self.value(name, **labels)
         action()
         wait_until(lambda: self.value(name, **labels) - before == by)
 
 
 def folder_of(gateway: Gateway) -> Path | None:
-    """Return the folder whose files the gateway's workers have in their memory."""
+    """Return the folder whose files the gateway's workers have mapped into memory."""
     maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in hammer.workers(gateway))
     folders = set(re.findall(r"\S+/lucid-metrics-[^/]+", maps))
     assert len(folders) < 2
@@ -95,7 +95,7 @@ def whole_scene() -> Iterator[Scene]:
 
 @pytest.fixture
 def scene(whole_scene: Scene) -> Scene:
-    """The gateway with both workers alive; the cluster has forgotten the last test."""
+    """The gateway with both workers alive, and its cluster reset after the last test."""
     whole_scene.cluster.forget()
     wait_until(lambda: whole_scene.value("lucid_workers") == 2)
     return whole_scene
@@ -126,7 +126,7 @@ def test_parallel_clients_lose_no_count(scene: Scene) -> None:
     scene.rises("lucid_requests_total", 80, fire, **INFO)
 
 
-def test_a_killed_worker_loses_no_counts_and_leaves_nothing_under_way(scene: Scene) -> None:
+def test_a_killed_worker_loses_no_counts_and_leaves_no_requests_in_flight(scene: Scene) -> None:
     assert scene.get(WALLET).status == 200
     scene.cluster.behaviour = lambda visit: visit.over.wait(WAIT_SECONDS) and None
     before = scene.value("lucid_requests_total", **WALLETS, status="200")
@@ -147,11 +147,11 @@ def test_a_killed_worker_loses_no_counts_and_leaves_nothing_under_way(scene: Sce
 
 
 def infos(scene: Scene) -> float:
-    """Return how often somebody was told what this gateway is."""
+    """Return the number of answers to GET /meta/info."""
     return scene.value("lucid_requests_total", **INFO)
 
 
-def test_the_files_of_dead_workers_are_put_together(scene: Scene) -> None:
+def test_the_files_of_dead_workers_are_merged(scene: Scene) -> None:
     folder, processes = folder_of(scene.gateway), {"0", str(scene.gateway.process.pid)}
     assert folder is not None
     left = lambda: {path.stem.rpartition("_")[2] for path in folder.glob("counter_*.db")} - processes  # noqa: E731
@@ -165,7 +165,7 @@ def test_the_files_of_dead_workers_are_put_together(scene: Scene) -> None:
         assert infos(scene) == before > 0
 
 
-def test_the_folder_is_private_and_held_as_long_as_the_gateway_lives(scene: Scene) -> None:
+def test_the_folder_is_private_and_locked_while_the_gateway_lives(scene: Scene) -> None:
     folder = folder_of(scene.gateway)
     assert folder is not None
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -186,7 +186,7 @@ def test_a_reload_keeps_the_counts(scene: Scene) -> None:
     assert infos(scene) == before > 0
 
 
-def test_a_stream_is_under_way_until_it_ends_and_counts_then(scene: Scene) -> None:
+def test_a_stream_is_in_flight_until_it_ends_and_is_counted_then(scene: Scene) -> None:
     scene.cluster.behaviour = answer_in_two_parts
     before = scene.value("lucid_requests_total", **WALLETS, status="200")
     with RawClient(scene.gateway.port) as connection:
@@ -216,7 +216,7 @@ def answer_in_two_parts(visit: Visit) -> None:
         ("bad_answer", saying_and_closing(b"nonsense\r\n\r\n")),
     ],
 )
-def test_what_became_of_a_request_at_its_cluster_is_counted(
+def test_the_outcome_of_a_forwarded_request_is_counted(
     scene: Scene, outcome: str, answer: Callable[[Visit], None]
 ) -> None:
     scene.cluster.behaviour = answer
@@ -229,14 +229,14 @@ def test_what_became_of_a_request_at_its_cluster_is_counted(
     scene.rises("lucid_upstream_requests_total", 1, fire, cluster="tron_payment", outcome=outcome)
 
 
-def test_a_cluster_that_nobody_reaches_is_counted(scene: Scene) -> None:
+def test_an_unreachable_cluster_is_counted(scene: Scene) -> None:
     labels = {"cluster": "node_management", "outcome": "unreachable"}
     fire = lambda: ask(scene.gateway.port, hammer.api("POST", "/nodes", {}, token=scene.operator))  # noqa: E731
 
     scene.rises("lucid_upstream_requests_total", 1, fire, **labels)
 
 
-def test_a_request_whose_client_leaves_before_the_answer_is_counted(scene: Scene) -> None:
+def test_a_request_is_counted_if_its_client_leaves_before_the_answer(scene: Scene) -> None:
     scene.cluster.behaviour = lambda visit: visit.over.wait(WAIT_SECONDS) and None
 
     def leave() -> None:
@@ -259,14 +259,14 @@ def test_refusals_are_counted_by_tier(scene: Scene) -> None:
     scene.rises("lucid_rate_limited_total", 2, fire, tier="blockchain_query")
 
 
-def test_what_is_no_http_is_counted(scene: Scene) -> None:
+def test_malformed_http_is_counted(scene: Scene) -> None:
     fire = lambda: ask(scene.gateway.port, b"nonsense\r\n\r\n")  # noqa: E731
 
     scene.rises("lucid_refused_requests_total", 1, fire, reason="malformed")
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html, */*;q=0.8", "application/json, text/plain"])
-def test_json_is_what_nobody_need_ask_for(scene: Scene, accept: str) -> None:
+def test_json_is_the_default(scene: Scene, accept: str) -> None:
     answer = scene.get(METRICS, f"Accept: {accept}")
 
     assert answer.header("Content-Type") == "application/json"
@@ -281,7 +281,7 @@ def test_json_is_what_nobody_need_ask_for(scene: Scene, accept: str) -> None:
         (PROMETHEUS, parse_openmetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
     ],
 )
-def test_prometheus_gets_text_that_it_can_read(scene: Scene, accept: str, parse: Any, content_type: str) -> None:
+def test_prometheus_gets_its_text_format(scene: Scene, accept: str, parse: Any, content_type: str) -> None:
     answer = scene.get(METRICS, f"Accept: {accept}")
 
     assert answer.header("Content-Type") == content_type
@@ -299,21 +299,21 @@ def test_an_unknown_format_is_refused(scene: Scene) -> None:
     assert (answer.status, answer.code) == (422, "1003")
 
 
-def test_who_may_not_watch_is_refused_and_counted_as_everybody(scene: Scene) -> None:
+def test_a_caller_without_the_permission_is_refused_and_counted_in_the_public_tier(scene: Scene) -> None:
     refused, served = scene.get(METRICS, token=scene.user), scene.get(METRICS)
 
     assert (refused.status, refused.code, refused.header("X-RateLimit-Limit")) == (403, "2004", "1000")
     assert (served.status, served.header("X-RateLimit-Limit")) == (200, "10000")
 
 
-def test_open_connections_are_those_of_all_workers(scene: Scene) -> None:
+def test_open_connections_include_all_workers(scene: Scene) -> None:
     with hammer.connections(scene.gateway, 6):
         wait_until(lambda: scene.figures()["active_connections"] >= 7)
 
     wait_until(lambda: scene.figures()["active_connections"] == 1)
 
 
-def test_no_label_holds_what_a_client_chose(scene: Scene) -> None:
+def test_no_label_contains_a_value_from_a_client(scene: Scene) -> None:
     for request in (
         request_bytes("GET", "/api/v1/wallets/secret-1?q=secret-2", f"Authorization: Bearer {scene.user}"),
         request_bytes("GET", "/secret-3", "X-API-Key: secret-4"),
@@ -350,7 +350,7 @@ def test_the_manual_lists_exactly_the_metrics(scene: Scene) -> None:
 
 
 @pytest.mark.quiet
-def test_percentiles_and_rates_are_right_within_ten_percent() -> None:
+def test_percentiles_and_rates_are_accurate_within_ten_percent() -> None:
     def wait_and_answer(visit: Visit) -> None:
         slow, failing = visit.request.target.endswith("slow"), visit.request.target.endswith("failing")
         time.sleep(0.9 if slow else 0.3)
@@ -374,7 +374,7 @@ def test_percentiles_and_rates_are_right_within_ten_percent() -> None:
     assert figures["error_rate"] == pytest.approx(10 / len(durations), rel=0.01)
 
 
-def test_without_redis_the_metrics_are_there_and_their_folder_goes_with_the_gateway() -> None:
+def test_metrics_work_without_redis_and_their_folder_is_removed_with_the_gateway() -> None:
     with RawCluster() as cluster, running_redis() as redis, running_gateway(REDIS_URL=redis.url) as gateway:
         scene = Scene(gateway, cluster, "", gateway.issue_token("operator@lucid.test"))
         assert scene.get(METRICS).status == 200
@@ -389,7 +389,7 @@ def test_without_redis_the_metrics_are_there_and_their_folder_goes_with_the_gate
     assert not folder.exists()
 
 
-def test_switched_off_there_is_nothing() -> None:
+def test_disabled_metrics_have_no_endpoint() -> None:
     with running_gateway(METRICS_ENABLED="false") as gateway:
         answer = ask(gateway.port, hammer.api("GET", METRICS))
 
@@ -397,7 +397,7 @@ def test_switched_off_there_is_nothing() -> None:
         assert folder_of(gateway) is None
 
 
-def test_an_api_key_of_this_one_permission_watches(api: ApiClient, node_operator: Any) -> None:
+def test_an_api_key_with_only_this_permission_reads_metrics(api: ApiClient, node_operator: Any) -> None:
     from accounts.api_keys import create_api_key
 
     key = create_api_key(node_operator, name="prometheus", permissions=["system:monitor"])[1]
@@ -410,5 +410,5 @@ def test_an_api_key_of_this_one_permission_watches(api: ApiClient, node_operator
     }  # fmt: skip
 
 
-def test_nobody_watches_without_a_name(api: ApiClient, db: None) -> None:
+def test_metrics_need_a_credential(api: ApiClient, db: None) -> None:
     assert error_code(api.send("get", METRICS)) == "2001"

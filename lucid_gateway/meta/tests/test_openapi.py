@@ -1,4 +1,4 @@
-"""The API documents: served only when they are switched on, and from here alone."""
+"""The API documents: served only if they are enabled, without files from other hosts."""
 
 import json
 import re
@@ -13,12 +13,12 @@ PAGES = ["/docs", "/redoc"]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json"])
-def test_they_are_off_by_default(api: ApiClient, path: str) -> None:
+def test_the_documents_are_disabled_by_default(api: ApiClient, path: str) -> None:
     assert error_code(api.get(path)) == "4001"
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_loads_nothing_from_elsewhere(gateway: Gateway, path: str) -> None:
+def test_a_page_loads_nothing_from_other_hosts(gateway: Gateway, path: str) -> None:
     page = ask(gateway.port, request_bytes("GET", path))
     addresses = re.findall(r"""(?:src|href|url)=["']([^"']+)""", page.body.decode())
 

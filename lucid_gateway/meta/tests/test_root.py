@@ -1,4 +1,4 @@
-"""GET /: links for somebody who knows the address alone."""
+"""GET /: links for clients that know only the gateway's address."""
 
 import json
 
@@ -10,7 +10,7 @@ from testing.gateway import Gateway
 from testing.http.client import RawClient, request_bytes
 
 
-def test_every_link_of_a_real_gateway_leads_somewhere(gateway: Gateway) -> None:
+def test_every_link_of_a_real_gateway_works(gateway: Gateway) -> None:
     with RawClient(gateway.port) as connection:
         connection.send(request_bytes("GET", "/"))
         answer = connection.read_answer()
@@ -25,7 +25,7 @@ def test_every_link_of_a_real_gateway_leads_somewhere(gateway: Gateway) -> None:
     assert statuses == {"info": 200, "health": 200, "version": 200, "admin": 302, "docs": 200, "openapi": 200}
 
 
-def test_documents_that_are_switched_off_have_no_link(settings: Settings, api: ApiClient) -> None:
+def test_disabled_documents_have_no_link(settings: Settings, api: ApiClient) -> None:
     settings.ENV = settings.ENV.model_copy(update={"PUBLIC_BASE_URL": "https://gateway.example.org"})
 
     assert api.get("/").json() == {

@@ -6,7 +6,7 @@ from conftest import ApiClient
 from lucid_gateway import __version__
 
 
-def test_it_says_which_versions_run(api: ApiClient) -> None:
+def test_version_lists_all_versions(api: ApiClient) -> None:
     response = api.send("get", "/meta/version")
 
     assert response.status_code == 200
