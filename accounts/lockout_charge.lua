@@ -2,11 +2,11 @@
 --
 -- KEYS[1]     the subjects that are locked out now: a sorted set by the end of the lockout
 -- KEYS[2..]   a hash for each subject: failures (n), locked out until (u)
--- ARGV[1]     seconds after which a subject without failures is forgotten
+-- ARGV[1]     seconds after the last failure until the failures of a subject expire
 -- ARGV[2..]   for each subject: its name, failures that are free, first lockout (s), longest lockout (s)
 --
 -- Returns {seconds to wait, indexes of the subjects whose lockout this attempt began...}. If there are seconds to wait,
--- nothing was charged. After the free failures each one locks out for twice as long as the one before.
+-- nothing was charged. After the free failures, each one locks out for twice as long as the last.
 
 local now = tonumber(redis.call('TIME')[1])
 local wait = 0

@@ -1,9 +1,9 @@
 -- Refunds a charged attempt to each of several subjects in one atomic step: it was right, or nothing was guessed.
 --
 -- KEYS     as for lockout_charge.lua
--- ARGV     for each subject: its name, 1 to forget all of its failures or else 0
+-- ARGV     for each subject: its name, 1 to delete all of its failures, else 0
 --
--- A lockout that is in force was begun by this attempt: no other attempt is charged during a lockout.
+-- An active lockout was started by this attempt, because no other attempt is charged during a lockout.
 
 for i = 2, #KEYS do
   local at = (i - 2) * 2

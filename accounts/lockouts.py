@@ -1,6 +1,6 @@
-"""Automatic lockouts: they stop guessing and nothing else.
+"""Automatic lockouts, which stop guesses at codes and passwords and nothing else.
 
-Mailed links and issued tokens keep working, so that nobody can lock the owner out by guessing (DESIGN, section 9,
+Mailed links and issued tokens keep working, so that no one can lock an owner out by guessing (DESIGN, section 9,
 invariant 8).
 """
 
@@ -22,16 +22,15 @@ from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import CodeInvalid, TooManyAttempts, WalletSignatureInvalid, WrongCredentials
 from ratelimit.client_address import address_bucket
 
-FORGOTTEN_AFTER_SECONDS = 86_400
+FAILURES_EXPIRE_SECONDS = 86_400
 charge_script = RedisScript(Path(__file__).parent / "lockout_charge.lua")
 refund_script = RedisScript(Path(__file__).parent / "lockout_refund.lua")
-# The errors of a wrong guess.
-WRONG = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
+WRONG_GUESS = (CodeInvalid, WalletSignatureInvalid, WrongCredentials)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The first failures are free; then each one locks out for twice as long as the one before, up to the longest."""
+    """The first failures are free. Each later one locks out for twice as long as the last, up to `longest_seconds`."""
 
     free_failures: int
     first_seconds: int
@@ -41,7 +40,7 @@ class Rule:
 RULES = {
     "account": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
     "address": Rule(free_failures=20, first_seconds=60, longest_seconds=3600),
-    # The second factor after a mailed link: only somebody who reads the mail of the account gets so far.
+    # The second factor after a mailed link: only someone who can read the account's mail gets this far.
     "second-factor": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
     # The second factor of a signed-in user: counted apart, so that a stolen token cannot lock out logins.
     "signed-in": Rule(free_failures=10, first_seconds=60, longest_seconds=3600),
@@ -50,7 +49,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class LockoutSubject:
-    """Whose failures are counted: `kind` is a key of RULES, `name` an email or an address."""
+    """The subject whose failures are counted: `kind` is a key of RULES, `name` an email, an address or a user's id."""
 
     kind: str
     name: str
@@ -68,7 +67,7 @@ class LockoutSubject:
 
 @dataclass(frozen=True)
 class Lockout:
-    """A lockout in force."""
+    """An active lockout."""
 
     subject: LockoutSubject
     failures: int
@@ -76,7 +75,7 @@ class Lockout:
 
 
 def subject_of(text: str) -> LockoutSubject:
-    """Return the subject with that text."""
+    """Return the subject that `LockoutSubject.text` describes."""
     kind, _, name = text.partition(":")
     return LockoutSubject(kind, name)
 
@@ -110,7 +109,7 @@ class GuessAttempt:
     def __init__(self, *subjects: LockoutSubject) -> None:
         """Charge the subjects; raise TooManyAttempts, and charge none, while one of them is locked out."""
         self.subjects = subjects
-        arguments: list[object] = [FORGOTTEN_AFTER_SECONDS]
+        arguments: list[object] = [FAILURES_EXPIRE_SECONDS]
         for subject in subjects:
             rule = RULES[subject.kind]
             arguments += [subject.text, rule.free_failures, rule.first_seconds, rule.longest_seconds]
@@ -125,27 +124,27 @@ class GuessAttempt:
             record("lockout.started", subject=subject.key, outcome=BLOCKED, counted=subject.kind)
 
     def forgive(self) -> None:
-        """Refund the attempt and forget earlier failures, but not those of the address."""
-        self.refund(forget=("account", "second-factor", "signed-in"))
+        """Refund the attempt and delete earlier failures, except those of the address."""
+        self.refund(reset=("account", "second-factor", "signed-in"))
 
-    def refund(self, *, forget: Sequence[str] = ()) -> None:
-        """Return the attempt to its subjects, and forget all failures of subjects of the kinds in `forget`."""
+    def refund(self, *, reset: Sequence[str] = ()) -> None:
+        """Subtract the attempt from its subjects, and delete all failures of the kinds in `reset`."""
         if self.subjects:
-            arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in forget))]
+            arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in reset))]
             refund_script(keys_of(self.subjects), arguments)
 
 
 @contextmanager
 def charged(*subjects: LockoutSubject, forgive: bool = True) -> Iterator[None]:
-    """Charge an attempt and settle it when the block ends: it was right, wrong, or nothing was guessed.
+    """Charge an attempt; when the block ends, count a wrong guess and refund any other attempt.
 
-    Pass `forgive=False` where more must be proved. Were earlier failures forgiven for a right password alone, somebody
-    who knows it could guess the second factor without end.
+    Pass `forgive=False` if another factor follows. If a right password alone deleted earlier failures, an attacker who
+    knows it could guess the second factor without end.
     """
     attempt = GuessAttempt(*subjects)
     try:
         yield
-    except WRONG:
+    except WRONG_GUESS:
         attempt.fail()
         raise
     except BaseException:
@@ -163,8 +162,8 @@ def keys_of(subjects: Sequence[LockoutSubject]) -> list[str]:
     return [keys.LOCKOUTS, *(subject.key for subject in subjects)]
 
 
-def in_force() -> list[Lockout]:
-    """Return the lockouts in force, the one that ends last first; raise RedisUnavailable."""
+def active_lockouts() -> list[Lockout]:
+    """Return the active lockouts, longest first; raise RedisUnavailable."""
 
     def read(redis: Redis) -> list[Lockout]:
         now = redis.time()[0]
@@ -188,7 +187,7 @@ def lift_account(email: str) -> None:
 
 
 def lift(subject: LockoutSubject) -> None:
-    """End a lockout and forget its failures; raise RedisUnavailable."""
+    """End a lockout and delete its failures; raise RedisUnavailable."""
 
     def remove(redis: Redis) -> None:
         redis.delete(subject.key)

@@ -23,7 +23,7 @@ waiting = BoundedSemaphore(1000)
 
 @cache
 def senders() -> ThreadPoolExecutor:
-    """Return the threads that send mail; made on first use, after the worker was forked."""
+    """Return the threads that send mail, created on first use because threads do not survive a fork."""
     return ThreadPoolExecutor(max_workers=8, thread_name_prefix="mail")
 
 
@@ -54,7 +54,7 @@ def send_email_confirmation(user: User, email: str, *, token: str, hours: int) -
 
 
 def send_notice(user: User, text: str, *, to: str | None = None) -> None:
-    """Tell the owner what happened to the account, so that they notice what they did not do themselves."""
+    """Notify the owner of a change to the account, so that they notice changes by others."""
     email, username = to or user.email, user.username
     send_later(lambda: message("Your Lucid account", "notice", email, username=username, text=text))
 
@@ -69,7 +69,6 @@ def page_link(page: str, **parameters: str) -> str:
 
 
 def message(subject: str, template: str, email: str, **facts: Any) -> EmailMessage:
-    """Return the mail."""
     return EmailMessage(subject, render_to_string(f"accounts/{template}.txt", facts), to=[email])
 
 

@@ -1,4 +1,4 @@
-"""Mails without a mail server: they are printed between two rules, so that a code stands out in the log."""
+"""Mail without a mail server: mails are printed between two rules, so that a code stands out in the log."""
 
 from django.core.mail import EmailMessage
 from django.core.mail.backends import console

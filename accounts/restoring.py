@@ -1,7 +1,7 @@
 """Making a restored database safe to serve from.
 
-A backup brings back what was revoked or used after it was made, and nothing tells what that was. So everything issued
-before the restore stops working: tokens and sessions end, and API keys wait until an operator confirms them.
+A backup brings back credentials that were revoked or used after it was made, and it does not say which. So everything
+issued before the restore stops working: tokens and sessions end, and API keys wait for an operator to confirm them.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ BATCH = 1000
 
 @dataclass(frozen=True)
 class Retired:
-    """How many tokens, API keys and sessions of the operator pages were ended, and the id of the new signing key."""
+    """The id of the new signing key, and the numbers of ended tokens, suspended API keys and ended admin sessions."""
 
     signing_key: str
     tokens: int
@@ -34,10 +34,10 @@ class Retired:
     admin_sessions: int
 
 
-def retire_what_was_issued() -> Retired:
-    """End all tokens and admin sessions, suspend all API keys, and activate a new signing key; return what was done.
+def retire_issued_credentials() -> Retired:
+    """End all tokens and admin sessions, suspend all API keys, and activate a new signing key; return the numbers.
 
-    May be repeated, also after it was interrupted. Takes some seconds. Raises RotationUnderway.
+    It can be repeated, also after an interruption. It takes some seconds. Raises RotationUnderway.
     """
     suspended = suspend_api_keys()
     sessions, _ = Session.objects.all().delete()
@@ -49,7 +49,7 @@ def retire_what_was_issued() -> Retired:
 
 
 def suspend_api_keys() -> int:
-    """Suspend all live API keys; return how many were not suspended before. Running workers refuse them at once."""
+    """Suspend all live API keys; return how many were not suspended before. Running workers refuse them immediately."""
     now = timezone.now()
     suspended = ApiKey.objects.live().filter(suspended_at=None).update(suspended_at=now)
     owned = list(ApiKey.objects.suspended().values_list("user_id", "key_id"))
@@ -60,14 +60,14 @@ def suspend_api_keys() -> int:
 
 
 def confirm_api_keys(api_keys: QuerySet[ApiKey], *, by: User | str | None = None) -> int:
-    """Let suspended API keys work again; return how many.
+    """Confirm suspended API keys; return how many.
 
-    Raises RedisUnavailable; the keys that were not reached stay suspended.
+    Raises RedisUnavailable; the remaining keys stay suspended.
     """
     chosen = ApiKey.objects.suspended().filter(pk__in=list(api_keys.values_list("pk", flat=True)))
     confirmed = 0
     for key_id, user_id in list(chosen.values_list("key_id", "user_id")):
-        forget([keys.revoked(user_id, key_id)])
+        delete_keys([keys.revoked(user_id, key_id)])
         if ApiKey.objects.suspended().filter(key_id=key_id).update(suspended_at=None):
             record("api_key.confirmed", subject=str(user_id), actor=by, key_id=key_id)
             confirmed += 1
@@ -77,25 +77,25 @@ def confirm_api_keys(api_keys: QuerySet[ApiKey], *, by: User | str | None = None
 def settle_with_redis() -> int:
     """Make Redis and the restored database agree; return how many mailed logins and links were voided.
 
-    Redis may have later epochs than the database, by which new tokens would be refused. It may also have been restored
-    itself, and then has logins and links that were used. Raises RedisUnavailable.
+    Redis may have later epochs than the database, which would invalidate new tokens. Redis may also have been
+    restored, and then contains logins and links that were already used. Raises RedisUnavailable.
     """
     for key in keys_like(keys.EVERY_EPOCH):
         keep_epoch(keys.user_id_of(key), number_at(key))
     mailed = [key for pattern in keys.EVERYTHING_MAILED for key in keys_like(pattern)]
     for start in range(0, len(mailed), BATCH):
-        forget(mailed[start : start + BATCH])
+        delete_keys(mailed[start : start + BATCH])
     return len(mailed)
 
 
 def keep_epoch(user_id: str, epoch: int) -> None:
-    """Write the epoch to the database if it is later than the one there."""
+    """Write the epoch to the database if it is later than the stored one."""
     users = User.objects.filter(pk=user_id, token_epoch__lt=epoch)
     users.update(token_epoch=epoch, token_epoch_at=timezone.now())
 
 
-def forget(names: list[str]) -> None:
-    """Delete keys in Redis; raise RedisUnavailable."""
+def delete_keys(names: list[str]) -> None:
+    """Delete the Redis keys; raise RedisUnavailable."""
     redis_call(lambda redis: redis.delete(*names))
 
 

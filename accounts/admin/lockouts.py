@@ -28,7 +28,7 @@ class LockoutAdmin(ReadOnlyAdmin):
             if request.method == "POST":
                 self.lift(request)
                 return HttpResponseRedirect(request.path)
-            found: list[lockouts.Lockout] | None = lockouts.in_force()
+            found: list[lockouts.Lockout] | None = lockouts.active_lockouts()
         except RedisUnavailable:
             self.message_user(request, "Redis is unavailable: the lockouts are unknown.", messages.ERROR)
             found = None

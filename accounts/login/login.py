@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.factors.factor import spend_recovery_code
 from accounts.factors.hardware_wallet import new_challenge
 from accounts.factors.table import factors_of
-from accounts.lockouts import WRONG, account, charged, lift_account, second_factor, this_address
+from accounts.lockouts import WRONG_GUESS, account, charged, lift_account, second_factor, this_address
 from accounts.login import challenges
 from accounts.login.equal_time import in_equal_time
 from accounts.login.passwords import check_password
@@ -164,7 +164,7 @@ def refunded_unless_wrong(guess: challenges.Guess) -> Iterator[None]:
     """Refund the guess if the block raises anything but a wrong second factor."""
     try:
         yield
-    except WRONG:
+    except WRONG_GUESS:
         raise
     except BaseException:
         with suppress(RedisUnavailable):

@@ -29,7 +29,7 @@ from testing.waiting import wait_until
 
 # The subjects of the mails.
 LOGIN, RESET, NOTICE = "Your Lucid login code", "Set a new Lucid password", "Your Lucid account"
-# A key and its address, as another implementation says (test_tron_message.py).
+# A key and its address, computed by another implementation (test_tron_message.py).
 WALLET_KEY = "8f2a559490d6e1b03c77a4fd19c6e258b1740e63a95dd28f6b3e04c7912ba85f"
 WALLET_ADDRESS = "TYy2eZe59pBHRNbNt2vq7aGijuE7wjUdSf"
 
@@ -162,7 +162,7 @@ class Phone:
     recovery_codes: list[str]
 
     def code(self, steps_off: int = 0) -> str:
-        """Return the code that the app shows now, or so many steps later."""
+        """Return the code that the app shows now, or `steps_off` steps later."""
         return pyotp.TOTP(self.secret).at(int(self.clock.now) + steps_off * totp.STEP_SECONDS)
 
     def fresh_code(self) -> str:

@@ -23,7 +23,7 @@ from testing.mail import Mailbox, running_smtp_server
 from testing.servers import free_port, running_redis
 from testing.waiting import wait_until
 
-# What a load would run into; the limits of logins are those of the gateway in service.
+# Limits that a load test would exceed. The limits of logins stay those of a gateway in production.
 HIGH_LIMITS = {f"RATE_LIMIT_{tier}REQUESTS_PER_MINUTE": "1000000" for tier in ("", "AUTHENTICATED_", "ADMIN_")}
 LOGINS_PER_MINUTE = 10
 PEOPLE = 40
@@ -85,7 +85,7 @@ class Stage:
         assert answer.status < 300, answer.body
         return json.loads(answer.body or b"null")
 
-    def at_once(self, requests: list[bytes]) -> list[Message]:
+    def send_all(self, requests: list[bytes]) -> list[Message]:
         """Send the requests in parallel to both workers."""
         return volley(self.gateway, requests)
 
@@ -96,8 +96,9 @@ class Stage:
 
 @contextlib.contextmanager
 def running_stage(database: str, *, prepare: str = "", **settings: str) -> Iterator[Stage]:
-    """Run a gateway with a database of its own (of that name on MongoDB), and with high limits but for logins. Python
-    code in `prepare` runs beside it first.
+    """Run a gateway with its own database (of that name on MongoDB) and high limits, except for logins.
+
+    The Python code in `prepare` runs first, in a shell of the gateway.
     """
     redis = ReplaceableRedis()
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""manage.py after_restore and confirm_api_keys: what a backup brings back no longer works."""
+"""manage.py after_restore and confirm_api_keys: credentials that a backup brings back no longer work."""
 
 import contextlib
 import io

@@ -116,7 +116,7 @@ def test_there_are_no_more_than_fifty_live_keys(api: ApiClient, owner: User, tok
 
 
 def statuses(api: ApiClient, tokens: TokenPair, times: int) -> list[int]:
-    """Ask for so many keys; return the answers."""
+    """Request `count` keys; return the answers."""
     return [create(api, tokens.access).status_code for _ in range(times)]
 
 

@@ -1,4 +1,4 @@
-"""Which access tokens are let in: ours, unchanged, and nothing that looks like them (TRAPS, section 2)."""
+"""Authentication by access token: only our own, unchanged tokens are accepted (TRAPS, section 2)."""
 
 import time
 from typing import Any

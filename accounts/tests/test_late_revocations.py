@@ -18,7 +18,7 @@ from lucid_gateway.policy import keys
 
 @pytest.fixture
 def late_revocations(monkeypatch: pytest.MonkeyPatch) -> LateRevocations:
-    """Those of a worker that has read once before anything was revoked."""
+    """The late revocations of a worker that has read once, before anything was revoked."""
     fresh = LateRevocations()
     monkeypatch.setattr("accounts.tokens.revocation.gates.late_revocations", fresh)
     monkeypatch.setattr("accounts.tokens.revocation.revoking.late_revocations", fresh)
@@ -27,7 +27,7 @@ def late_revocations(monkeypatch: pytest.MonkeyPatch) -> LateRevocations:
 
 
 def revoke_elsewhere(**age: float) -> str:
-    """Revoke the access token in the database alone, as a gateway without Redis does; return its key in Redis."""
+    """Revoke the access token only in the database, as a gateway without Redis does; return its key in Redis."""
     row = IssuedToken.objects.get(kind="access")
     IssuedToken.objects.filter(pk=row.pk).update(revoked_at=timezone.now() - timedelta(**age))
     return keys.revoked(row.user_id, row.jti)

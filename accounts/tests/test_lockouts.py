@@ -9,12 +9,12 @@ from redis import Redis
 
 from accounts import lockouts
 from accounts.lockouts import (
-    FORGOTTEN_AFTER_SECONDS,
+    FAILURES_EXPIRE_SECONDS,
     RULES,
     GuessAttempt,
     LockoutSubject,
     account,
-    in_force,
+    active_lockouts,
     lift,
     second_factor,
     signed_in_user,
@@ -140,10 +140,10 @@ def test_the_last_free_attempt_locks_out_unless_it_is_forgiven_or_refunded(empty
     attempt = GuessAttempt(OWNER)
     assert is_refused(OWNER) > 0
     attempt.refund()
-    assert in_force() == []
+    assert active_lockouts() == []
     GuessAttempt(OWNER).forgive()
 
-    assert in_force() == []
+    assert active_lockouts() == []
     assert is_refused(OWNER) == 0
     assert failures_of(OWNER) == 1
 
@@ -175,7 +175,7 @@ def test_parallel_attempts_are_counted_exactly(settle: Callable[[GuessAttempt], 
 
     if settle is GuessAttempt.refund or settle is GuessAttempt.forgive:
         assert failures_of(OWNER) == 0
-        assert in_force() == []
+        assert active_lockouts() == []
     else:
         assert let_through == failures_of(OWNER) == FREE
 
@@ -188,7 +188,7 @@ def test_every_key_expires(empty_redis: Redis) -> None:
 
     keys = empty_redis.keys()
     assert len(keys) == 6
-    assert all(0 < empty_redis.ttl(key) <= FORGOTTEN_AFTER_SECONDS for key in keys)
+    assert all(0 < empty_redis.ttl(key) <= FAILURES_EXPIRE_SECONDS for key in keys)
 
 
 def test_failures_are_forgotten_a_day_after_the_last(empty_redis: Redis) -> None:
@@ -196,7 +196,7 @@ def test_failures_are_forgotten_a_day_after_the_last(empty_redis: Redis) -> None
     empty_redis.expire(OWNER.key, 10)
     GuessAttempt(OWNER)
 
-    assert empty_redis.ttl(OWNER.key) > FORGOTTEN_AFTER_SECONDS - 10
+    assert empty_redis.ttl(OWNER.key) > FAILURES_EXPIRE_SECONDS - 10
 
 
 def test_the_keys_do_not_reveal_whose_failures_they_count(empty_redis: Redis) -> None:
@@ -215,12 +215,12 @@ def test_lockouts_in_force_are_listed_the_longest_first(empty_redis: Redis) -> N
     end_lockout(empty_redis, OWNER)
     GuessAttempt(OWNER)
 
-    first, second = in_force()
+    first, second = active_lockouts()
     assert (first.subject, first.failures) == (OWNER, FREE + 1)
     assert (second.subject, second.failures) == (address, 20)
     assert 118 <= first.until.timestamp() - time.time() <= 121
     end_lockout(empty_redis, OWNER)
-    assert [lockout.subject for lockout in in_force()] == [address]
+    assert [lockout.subject for lockout in active_lockouts()] == [address]
 
 
 def test_a_subject_can_be_read_from_its_text() -> None:
@@ -233,7 +233,7 @@ def test_lifting_ends_a_lockout_and_forgets_its_failures() -> None:
         GuessAttempt(OWNER)
     lift(OWNER)
 
-    assert (in_force(), failures_of(OWNER), is_refused(OWNER)) == ([], 0, 0)
+    assert (active_lockouts(), failures_of(OWNER), is_refused(OWNER)) == ([], 0, 0)
 
 
 @pytest.mark.parametrize(

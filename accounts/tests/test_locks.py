@@ -1,4 +1,4 @@
-"""Staff locks: they stop a user everywhere at once."""
+"""Staff locks, which stop a user's tokens, API keys and admin sessions immediately."""
 
 import time
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""POST /auth/logout: the login ends at once, access token included."""
+"""POST /auth/logout: the login and its access token end immediately."""
 
 from typing import Any
 

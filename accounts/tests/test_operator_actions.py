@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.lockouts import GuessAttempt, account, in_force, second_factor
+from accounts.lockouts import GuessAttempt, account, active_lockouts, second_factor
 from accounts.models import ApiKey, User
 from accounts.tests.conftest import Phone
 from accounts.tests.operators import act, actors_of, choose, me, messages_of
@@ -233,7 +233,7 @@ def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> No
             GuessAttempt(subject)
 
     assert act(page, "lift_lockouts", owner) == ["1 user: lockouts lifted."]
-    assert [lockout.subject.name for lockout in in_force()] == ["other@example.org"]
+    assert [lockout.subject.name for lockout in active_lockouts()] == ["other@example.org"]
 
 
 def test_without_redis_lifting_shows_an_error_message(page: Client, owner: User) -> None:

@@ -41,7 +41,7 @@ def on_every_worker(gateway: Gateway, token: str) -> set[str]:
 
 @contextlib.contextmanager
 def redis_on_disk(folder: Path, port: int) -> Iterator[RedisServer]:
-    """Run a redis-server that loads what was saved in the folder."""
+    """Run a redis-server that loads the data saved in the folder."""
     command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     with child(command, folder / "log") as process:
         wait_for_port(port, process)
@@ -109,7 +109,7 @@ def test_redis_stalls_stops_and_returns_and_then_the_database_stops_too(tmp_path
                 assert call(gateway, "GET", "/users/me", live) == (503, "5002")
                 assert call(gateway, "POST", "/sessions", live, name="s") == (503, "5002")
             assert call(gateway, "GET", "/chain/info", live) == (503, "5002")
-            # A worker that has read of the revocation need not ask anybody.
+            # A worker that has read the revocation needs neither Redis nor the database.
             assert call(gateway, "GET", "/chain/info", revoked) in {(503, "5002"), (401, "2003")}
 
 

@@ -57,10 +57,10 @@ def waits(answers: Iterable[Message]) -> set[int]:
 def test_of_parallel_refreshes_one_succeeds_and_the_family_ends(stage: Stage, person: Person, attempt: int) -> None:
     tokens = person.log_in()
 
-    answers = stage.at_once([post("/auth/refresh", {"refresh_token": tokens["refresh_token"]})] * REFRESHES)
+    answers = stage.send_all([post("/auth/refresh", {"refresh_token": tokens["refresh_token"]})] * REFRESHES)
 
     assert outcomes(answers) == {"200": 1, "2010": REFRESHES - 1}
-    # A use that finds the family ended, and no pair at that moment, is recorded as a refusal.
+    # A use that finds the family ended and no pair yet is recorded as a refusal.
     reused, refused = person.events("token.reused"), person.events("token.refused")
     assert reused >= 1
     assert reused + refused == REFRESHES - 1
@@ -73,7 +73,7 @@ def test_of_parallel_refreshes_one_succeeds_and_the_family_ends(stage: Stage, pe
 def test_of_parallel_uses_of_one_mail_one_succeeds(stage: Stage, person: Person, shown: list[str]) -> None:
     mail = person.mail()
 
-    answers = stage.at_once([person.shows(**{name: mail[name]}) for name in shown * (MANY // len(shown))])
+    answers = stage.send_all([person.shows(**{name: mail[name]}) for name in shown * (MANY // len(shown))])
 
     assert outcomes(answers) == {"200": 1, "2006": MANY - 1}
     assert person.events("login.succeeded") == 1
@@ -83,7 +83,7 @@ def test_of_parallel_wrong_codes_five_are_checked_and_the_link_still_works(stage
     mail = person.mail()
     guesses = [f"{(int(mail['code']) + number) % 10**6:06d}" for number in range(1, 25)]
 
-    seen = outcomes(stage.at_once([person.shows(code=code) for code in guesses]))
+    seen = outcomes(stage.send_all([person.shows(code=code) for code in guesses]))
 
     assert seen["2007"] == 5
     assert set(seen) <= {"2007", "2006", "3003"}
@@ -97,11 +97,11 @@ def test_of_parallel_logins_with_one_second_factor_one_succeeds(stage: Stage, pe
     second = {factor: person.totp() if factor == "totp" else person.recovery_codes[0]}
     first = [{"token": person.mail()["token"]} for _ in range(4)] + [{"password": PASSWORD}] * 4
 
-    seen = outcomes(stage.at_once([person.shows(**shown, **second) for shown in first]))
+    seen = outcomes(stage.send_all([person.shows(**shown, **second) for shown in first]))
 
     assert seen["200"] == 1
     assert set(seen) <= {"200", "2001", "2006", "2007"}
-    assert person.events("login.succeeded") == 2  # with the one before TOTP was there
+    assert person.events("login.succeeded") == 2  # including the login before TOTP was enabled
     assert person.events("recovery_code.used") == (factor == "recovery_code")
 
 
@@ -112,7 +112,7 @@ def test_parallel_guesses_lock_out_guessing_and_nothing_else(stage: Stage, perso
     wrong_code = {"password": PASSWORD, "totp": f"{(int(code) + 1) % 10**6:06d}"}
     wrong_password = {"password": "Wrong-Horse-7", "totp": code}
 
-    answers = stage.at_once([person.shows(**guess) for guess in [wrong_code, wrong_password] * FREE])
+    answers = stage.send_all([person.shows(**guess) for guess in [wrong_code, wrong_password] * FREE])
 
     assert outcomes(answers) == {"2001": FREE, "3003": FREE}
     assert waits(answers) <= {59, 60}
@@ -128,14 +128,14 @@ def test_each_lockout_is_twice_as_long_as_the_last(stage: Stage, person: Person)
     stage.redis.client.hset(failures, "n", FREE - 1)
 
     for wait in (60, 120, 240):
-        answers = stage.at_once(guesses)
+        answers = stage.send_all(guesses)
         assert outcomes(answers) == {"2001": 1, "3003": MANY - 1}
         assert waits(answers) <= {wait, wait - 1}
         stage.redis.client.hset(failures, "u", 0)  # the lockout is over
 
 
 def test_of_parallel_logins_of_an_account_five_get_a_mail(stage: Stage, person: Person) -> None:
-    answers = stage.at_once([post("/auth/login", {"email": person.email}) for _ in range(12)])
+    answers = stage.send_all([post("/auth/login", {"email": person.email}) for _ in range(12)])
 
     assert outcomes(answers) == {"200": 5, "3003": 7}
     assert all(290 < wait <= 300 for wait in waits(answers))
@@ -146,7 +146,7 @@ def test_of_parallel_logins_from_an_address_ten_a_minute_are_admitted(stage: Sta
     def log_in() -> Counter[str]:
         address = from_anywhere()
         logins = [api("POST", "/auth/login", {"email": f"nobody-{i}@example.org"}, address) for i in range(16)]
-        return outcomes(stage.at_once(logins))
+        return outcomes(stage.send_all(logins))
 
     assert in_one_minute(log_in) == {"200": LOGINS_PER_MINUTE, "3001": 16 - LOGINS_PER_MINUTE}
 
@@ -159,7 +159,7 @@ def test_of_parallel_registrations_one_succeeds(stage: Stage, same: str) -> None
             return {"email": email, "username": f"twin-{number}"}
         return {"email": f"namesake-{number}@example.org", "username": "namesake"}
 
-    answers = stage.at_once([post("/users", names(number) | {"password": PASSWORD}) for number in range(MANY)])
+    answers = stage.send_all([post("/users", names(number) | {"password": PASSWORD}) for number in range(MANY)])
 
     assert outcomes(answers) == {"201": 1, "4002": MANY - 1}
 
@@ -240,7 +240,7 @@ def test_all_tokens_end_on_all_workers_and_keys_keep_working(
     assert before == {"200"}
     assert set(hammer.seen("token", after=ended)) == {"2003"}
     assert set(hammer.seen("key")) == {"200"}
-    assert outcomes(stage.at_once([api("GET", "/users/me", token=new)] * 4)) == {"200": 4}
+    assert outcomes(stage.send_all([api("GET", "/users/me", token=new)] * 4)) == {"200": 4}
 
 
 def test_a_new_role_ends_tokens_and_applies_to_keys_on_all_workers(stage: Stage, person: Person) -> None:
@@ -268,7 +268,7 @@ def test_of_parallel_requests_for_api_keys_exactly_fifty_get_one(stage: Stage, p
         person.api_key(token, "user:read")
     request = post("/users/me/api-keys", {"name": "a key", "permissions": ["user:read"]}, token=token)
 
-    seen = outcomes(stage.at_once([request] * 2 * MANY))
+    seen = outcomes(stage.send_all([request] * 2 * MANY))
 
     assert seen == {"201": MANY // 2, "4003": 3 * MANY // 2}
     assert len(stage.get("GET", "/users/me/api-keys", token=token)["api_keys"]) == MAX_KEYS
@@ -322,7 +322,7 @@ def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_lo
         stage.redis.start()
         wait_until(lambda: stage.redis.client.exists(keys.REVOCATIONS_COMPLETE))  # by a worker that tries Redis again
         hammer.go_on(10)
-        # The new server counts from its first rebuild, which may come before anybody watches.
+        # The new server counts from its first rebuild, which may happen before the watcher starts.
         after_outage = int(stage.redis.client.get(keys.REBUILDS_BEGUN) or 0)
 
     assert set(hammer.seen("revoked")) == {"2003"}

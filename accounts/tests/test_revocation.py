@@ -134,7 +134,7 @@ def test_the_cache_holds_neither_refresh_tokens_nor_expired_entries(
 
 
 def revoked_rows(owner: User, count: int) -> None:
-    """Revoke so many tokens of the user."""
+    """Revoke `count` tokens of the user."""
     later = timezone.now() + timedelta(minutes=5)
     rows = [
         IssuedToken(jti=f"{n:032d}", family=owner.pk, user=owner, kind="access", issued_at=later, expires_at=later)

@@ -65,7 +65,7 @@ def key_of(token: str) -> str:
 
 def new_tokens(stage: Stage, people: tuple[Person, Person]) -> list[str]:
     """Return an access token from each worker."""
-    answers = stage.at_once([person.shows(token=person.mail()["token"]) for person in people])
+    answers = stage.send_all([person.shows(token=person.mail()["token"]) for person in people])
     assert outcomes(answers) == {"200": 2}
     return [json.loads(answer.body)["access_token"] for answer in answers]
 
@@ -122,7 +122,7 @@ def test_no_request_fails_while_the_keys_are_rotated(stage: Stage, earlier: list
     people = stage.people.pop(), stage.people.pop()
     with under_load(stage, earlier):
         active = rotate_keys(stage, "--algorithm", algorithm)
-        public_keys = [answer.body for answer in stage.at_once([JWKS] * 2)]
+        public_keys = [answer.body for answer in stage.send_all([JWKS] * 2)]
         wait_until(lambda: {key_of(token) for token in new_tokens(stage, people)} == {active}, FOLLOWED_WITHIN_SECONDS)
 
     new, _ = new_tokens(stage, people)
@@ -131,7 +131,7 @@ def test_no_request_fails_while_the_keys_are_rotated(stage: Stage, earlier: list
 
 
 def test_the_public_keys_are_the_same_on_all_workers_and_no_secret_is_among_them(stage: Stage) -> None:
-    first, second = (json.loads(answer.body)["keys"] for answer in stage.at_once([JWKS] * 2))
+    first, second = (json.loads(answer.body)["keys"] for answer in stage.send_all([JWKS] * 2))
 
     assert first == second
     assert {key["alg"] for key in first} == set(PUBLIC)
@@ -167,7 +167,7 @@ def test_a_key_that_is_retired_now_is_refused_by_all_workers(stage: Stage, earli
     assert set(hammer.seen("forged", after=followed)) == {"2003"}
     tokens = new_tokens(stage, people)
     assert {key_of(token) for token in tokens} == {active}
-    assert outcomes(stage.at_once([api("GET", "/auth/status", token=token) for token in tokens * 2])) == {"200": 4}
+    assert outcomes(stage.send_all([api("GET", "/auth/status", token=token) for token in tokens * 2])) == {"200": 4}
 
 
 def test_processes_that_start_together_on_an_empty_database_make_one_first_key(tmp_path: Path) -> None:

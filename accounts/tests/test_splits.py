@@ -96,7 +96,7 @@ def test_a_logout_at_a_gateway_without_redis_takes_effect_at_the_others(
     assert send(cut_off, "POST", "/auth/logout", {}, token=token) == "200"
 
     refused_within(here, "2003", token=token)
-    wait_until(lambda: life_of_entry(redis_server, token) > 0, SECONDS)  # for data planes that ask Redis alone
+    wait_until(lambda: life_of_entry(redis_server, token) > 0, SECONDS)  # for data planes that ask only Redis
 
 
 def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_take_effect_at_the_others(

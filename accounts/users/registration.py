@@ -1,4 +1,4 @@
-"""Registering an account."""
+"""Registration of accounts."""
 
 from django.db import IntegrityError
 
@@ -17,7 +17,7 @@ def register(*, email: str, username: str, password: str, first_name: str = "", 
     try:
         user.save(force_insert=True)
     except IntegrityError as error:
-        # A parallel request took one of them first; the unique keys decide.
+        # A parallel request took one of them first; the unique constraints decide.
         refuse_taken(email, username)
         raise AlreadyExists() from error
     record("user.registered", subject=user)

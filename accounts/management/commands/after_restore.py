@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.management.published import wait_until_published
 from accounts.models import ApiKey, IssuedToken
-from accounts.restoring import retire_what_was_issued, settle_with_redis
+from accounts.restoring import retire_issued_credentials, settle_with_redis
 from accounts.tokens.keyring import keyring
 from accounts.tokens.signing_keys import RotationUnderway
 from lucid_gateway.kernel.redis.access import RedisUnavailable
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         with suppress(ServiceUnavailable):  # no key can be decrypted; a fresh one is created below
             keyring()  # creates the first key in an empty database, so that it is retired, too
         try:
-            retired = retire_what_was_issued()
+            retired = retire_issued_credentials()
         except RotationUnderway as error:
             raise CommandError("another process is rotating the keys: run this again later") from error
         try:
