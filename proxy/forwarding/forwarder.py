@@ -18,7 +18,7 @@ from proxy.choosing.balancer import choose, no_instance_error
 from proxy.choosing.bulkhead import Bulkhead, bulkhead_of
 from proxy.choosing.closures import refuse_if_closed
 from proxy.choosing.instances import Attempt, InstanceState
-from proxy.choosing.retries import budget_of
+from proxy.choosing.retries import budget_of, is_repeatable, may_try_another_instance
 from proxy.clusters import Cluster, Instance
 from proxy.connection.exchange import exchange, head_of
 from proxy.connection.headers import Identity, request_headers
@@ -26,7 +26,6 @@ from proxy.connection.pool import MAX_IDLE_SECONDS, SAFE_IDLE_SECONDS, Pool, poo
 from proxy.connection.signature import signature
 from proxy.connection.upstream import Answer, ClientGone, Connection, NoAnswer, TruncatedAnswer
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 READ_SIZE = 128 * 1024
 
 
@@ -203,9 +202,9 @@ class Sending:
         return self.request.method or ""
 
     @property
-    def may_be_repeated(self) -> bool:
-        """Whether the request may be sent again if the connection ends without an answer (RFC 9110, section 9.2.2)."""
-        return self.method in SAFE_METHODS and self.body.is_empty()
+    def repeatable(self) -> bool:
+        """Whether the request may be sent again if the connection ends without an answer."""
+        return is_repeatable(self.method, has_body=not self.body.is_empty())
 
     def run(self) -> Forwarded:
         """Try one instance after another, as long as the retry rule, the budget and the route allow it."""
@@ -224,9 +223,7 @@ class Sending:
                 return self.try_instance(attempt)
             except GatewayError as error:
                 failure = error
-                if not getattr(error, "nothing_sent", False) and not (
-                    isinstance(error, NoAnswer) and self.may_be_repeated
-                ):
+                if not may_try_another_instance(error, repeatable=self.repeatable):
                     break
         raise failure or no_instance_error(self.cluster)
 
@@ -252,13 +249,13 @@ class Sending:
 
     def exchange_on(self, pool: Pool, *, fresh: bool = False) -> tuple[Connection, Answer]:
         """Send the request and read the head of the answer; repeat it once on a fresh connection if that is allowed."""
-        idle_seconds = MAX_IDLE_SECONDS if self.may_be_repeated else SAFE_IDLE_SECONDS
+        idle_seconds = MAX_IDLE_SECONDS if self.repeatable else SAFE_IDLE_SECONDS
         connection = pool.take(self.route.timeouts, fresh=fresh, idle_seconds=idle_seconds)
         try:
             with connection:
                 return connection, self.send_and_read(connection)
         except NoAnswer:
-            if fresh or not self.may_be_repeated or not self.may_retry_on_fresh_connection(connection):
+            if fresh or not self.repeatable or not self.may_retry_on_fresh_connection(connection):
                 raise
         return self.exchange_on(pool, fresh=True)
 
