@@ -8,15 +8,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.bench import Bench
-from benchmarks.blocked import blocked
-from benchmarks.bodies import bodies
 from benchmarks.figures import Figure, table
-from benchmarks.footprint import memory, start
-from benchmarks.hung import hung
-from benchmarks.in_flight import in_flight
+from benchmarks.measurements.blocked import blocked
+from benchmarks.measurements.bodies import bodies
+from benchmarks.measurements.footprint import memory, start
+from benchmarks.measurements.hung import hung
+from benchmarks.measurements.in_flight import in_flight
+from benchmarks.measurements.proxied import latency, throughput
+from benchmarks.measurements.sessions import sessions
 from benchmarks.processes import DidNotStart, begin_run, stage
-from benchmarks.proxied import latency, throughput
-from benchmarks.sessions import sessions
 from benchmarks.transfer import Broken
 from demo.children import Failed
 

@@ -16,10 +16,10 @@ from benchmarks.backends import GET_PATH
 from benchmarks.bench import Bench
 from benchmarks.figures import number, table
 from benchmarks.gateway import Gateway, Upstreams
-from benchmarks.in_flight import crowds
 from benchmarks.load import Load, load
+from benchmarks.measurements.in_flight import crowds
+from benchmarks.measurements.proxied import in_rounds
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, begin_run, peak_mib, stage, stop
-from benchmarks.proxied import in_rounds
 from demo.launch import running_clusters
 
 CLASSES: dict[str, tuple[str, ...]] = {
