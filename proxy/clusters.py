@@ -48,8 +48,8 @@ def instance(url: str) -> Instance:
     return Instance(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
-def same_instance(cluster: Cluster, url: str) -> Instance | None:
-    """Return the cluster's instance of that address, however it is written; None if it has none."""
+def find_instance(cluster: Cluster, url: str) -> Instance | None:
+    """Return the cluster's instance with this address in any spelling, or None."""
     try:
         wanted = instance(url.strip())
     except ValueError:

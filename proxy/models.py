@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from proxy.clusters import configured, same_instance
+from proxy.clusters import configured, find_instance
 
 
 class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
@@ -81,7 +81,7 @@ class Maintenance(models.Model):
         """Normalise the instance, and move a start in the past to now; raise ValidationError for impossible values."""
         problems: dict[str, Any] = {}
         if self.instance and (cluster := configured().get(self.cluster)):
-            found = same_instance(cluster, self.instance)
+            found = find_instance(cluster, self.instance)
             self.instance = found.url if found else self.instance
             if found is None:
                 problems["instance"] = ValidationError("The cluster has no such instance.", code="invalid_choice")

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, ping
 from proxy.choosing.closures import is_expected_down
-from proxy.choosing.health_checks import finding_on
+from proxy.choosing.health_checks import checked_health
 from proxy.clusters import configured
 
 ANSWER_WITHIN_SECONDS = 0.9
@@ -108,7 +108,7 @@ def check() -> Health:
     A cluster that is not checked, such as one in maintenance, is unknown and does not affect the overall status.
     """
     queried = stores()
-    checked = {name: status_of(finding_on(cluster)) for name, cluster in configured().items() if is_checked(name)}
+    checked = {name: status_of(checked_health(cluster)) for name, cluster in configured().items() if is_checked(name)}
     return Health(overall(queried | checked), queried | dict.fromkeys(configured(), UNKNOWN) | checked)
 
 

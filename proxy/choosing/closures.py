@@ -1,4 +1,4 @@
-"""What operators took out of service, as each worker holds it in memory and judges it by the clock."""
+"""The closed instances: each worker keeps the maintenance windows in memory and compares them with the clock."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from lucid_gateway.kernel.snapshots.snapshot import Snapshot
 from lucid_gateway.policy.errors import ClusterInMaintenance
-from proxy.clusters import Cluster, Instance, configured, same_instance
+from proxy.clusters import Cluster, Instance, configured, find_instance
 from proxy.models import Maintenance
 
 OPEN_END_SECONDS = 60
@@ -18,28 +18,28 @@ Windows = Mapping[Instance, tuple[Window, ...]]
 
 @dataclass(frozen=True)
 class Closures:
-    """When each instance is out of service, by cluster: windows of epoch seconds that neither meet nor overlap.
+    """When each instance is closed, by cluster: windows of epoch seconds that neither touch nor overlap.
 
-    `closed` gets no new requests; `unwatched`, a part of that, is expected to be down. Clusters without any are left
-    out.
+    In windows of `closed` an instance gets no new requests; in those of `maintenance`, a subset, it is also expected
+    to be down. Clusters without windows have no entry.
     """
 
     closed: Mapping[str, Windows] = field(default_factory=dict)
-    unwatched: Mapping[str, Windows] = field(default_factory=dict)
+    maintenance: Mapping[str, Windows] = field(default_factory=dict)
 
 
 def read_closures() -> Closures:
-    """Read what is in force and what is to come; raise django.db.Error."""
+    """Read the maintenance in force or scheduled; raise django.db.Error."""
     rows = list(Maintenance.objects.not_over())
-    unwatched = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
-    return Closures(by_cluster(rows), by_cluster(unwatched))
+    maintenance = [row for row in rows if row.kind == Maintenance.Kind.MAINTENANCE]
+    return Closures(by_cluster(rows), by_cluster(maintenance))
 
 
 closures_cache = Snapshot("closures", read_closures, Closures())
 
 
 def by_cluster(rows: Iterable[Maintenance]) -> dict[str, Windows]:
-    """Return the windows of each instance, by the names of clusters; a whole cluster's are each instance's."""
+    """Return the windows of each instance, by name of cluster; those of a whole cluster apply to each instance."""
     found: dict[str, dict[Instance, list[Window]]] = {}
     for row in rows:
         cluster = configured().get(row.cluster)
@@ -52,20 +52,20 @@ def by_cluster(rows: Iterable[Maintenance]) -> dict[str, Windows]:
 
 
 def instances_of(row: Maintenance, cluster: Cluster) -> tuple[Instance, ...]:
-    """Return the instances that a row is about; none if its instance is not configured any more."""
+    """Return the instances that a row is about, or () if its instance is no longer configured."""
     if not row.instance:
         return cluster.instances
-    instance = same_instance(cluster, row.instance)
+    instance = find_instance(cluster, row.instance)
     return (instance,) if instance else ()
 
 
 def window_of(row: Maintenance) -> Window:
-    """Return start and end of a row in epoch seconds."""
+    """Return the start and end of a row in epoch seconds; the end is infinite if it is not set."""
     return row.starts_at.timestamp(), row.ends_at.timestamp() if row.ends_at else math.inf
 
 
 def merged(windows: Iterable[Window]) -> tuple[Window, ...]:
-    """Return the windows with those that meet or overlap joined: who asks when it ends is told the last end."""
+    """Join windows that touch or overlap, so that Retry-After names the end of the last one."""
     joined: list[Window] = []
     for start, end in sorted(windows):
         if joined and start <= joined[-1][1]:
@@ -76,32 +76,32 @@ def merged(windows: Iterable[Window]) -> tuple[Window, ...]:
 
 
 def end_of(windows: Iterable[Window], now: float) -> float | None:
-    """Return the end of the window that holds the moment, None if none does."""
+    """Return the end of the window that contains `now`, or None."""
     return next((end for start, end in windows if start <= now < end), None)
 
 
 def is_closed(cluster: str, instance: Instance) -> bool:
-    """Return whether the one instance gets no new requests."""
+    """Return whether the instance gets no new requests."""
     return closed_until(cluster, instance) is not None
 
 
 def closed_until(cluster: str, instance: Instance) -> float | None:
-    """Return when the instance opens again in epoch seconds, infinity if nobody knows, None if it is open."""
+    """Return when the instance opens again in epoch seconds, infinity without a set end, None if it is open."""
     windows = closures_cache.current.closed.get(cluster)
     return end_of(windows.get(instance, ()), time.time()) if windows else None
 
 
-def is_unwatched(cluster: str, instance: Instance) -> bool:
-    """Return whether the instance is expected to be down: it is neither asked for its health nor a reason for alarm."""
-    windows = closures_cache.current.unwatched.get(cluster)
+def is_in_maintenance(cluster: str, instance: Instance) -> bool:
+    """Return whether the instance is expected to be down, so that health checks skip it and it causes no alarm."""
+    windows = closures_cache.current.maintenance.get(cluster)
     return windows is not None and end_of(windows.get(instance, ()), time.time()) is not None
 
 
 def is_expected_down(cluster: str) -> bool:
     """Return whether all of the cluster's instances are expected to be down."""
-    if cluster not in closures_cache.current.unwatched:
+    if cluster not in closures_cache.current.maintenance:
         return False
-    return all(is_unwatched(cluster, instance) for instance in configured()[cluster].instances)
+    return all(is_in_maintenance(cluster, instance) for instance in configured()[cluster].instances)
 
 
 def refuse_if_closed(cluster: str) -> None:
@@ -115,10 +115,10 @@ def refuse_if_closed(cluster: str) -> None:
 
 
 def refusal(cluster: str, until: float) -> ClusterInMaintenance:
-    """Return the error for a cluster of which the first instance opens at `until` (epoch seconds, or infinity)."""
+    """Return the error for a cluster whose first instance opens at `until` (epoch seconds, or infinity)."""
     if math.isinf(until):
-        seconds, words = OPEN_END_SECONDS, None
+        seconds, text = OPEN_END_SECONDS, None
     else:
         seconds = max(1, math.ceil(until - time.time()))
-        words = datetime.fromtimestamp(until, UTC).isoformat().replace("+00:00", "Z")
-    return ClusterInMaintenance(details={"cluster": cluster, "until": words}, retry_after=seconds)
+        text = datetime.fromtimestamp(until, UTC).isoformat().replace("+00:00", "Z")
+    return ClusterInMaintenance(details={"cluster": cluster, "until": text}, retry_after=seconds)

@@ -1,8 +1,8 @@
-"""Active health checks: one worker of a gateway asks each instance, and the others hear what it found. Without Redis,
-through which they hear it, each worker asks for itself.
+"""Active health checks: one worker of a gateway checks each instance and shares the results through Redis; without
+Redis each worker checks all instances.
 
-An instance is unhealthy after three failures in a row and healthy after two successes; in between it is asked every
-second. It answers with anything below 500 within two seconds, or it failed.
+An instance becomes unhealthy after three failures in a row and healthy after two successes; in between it is checked
+every second. A check succeeds if the status is below 500 and arrives within two seconds.
 """
 
 import threading
@@ -14,7 +14,7 @@ from django.conf import settings
 from lucid_gateway.kernel import metrics
 from lucid_gateway.policy.errors import GatewayError
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.closures import is_unwatched
+from proxy.choosing.closures import is_in_maintenance
 from proxy.choosing.instances import InstanceState, states_of
 from proxy.clusters import Cluster, Instance
 from proxy.connection.exchange import exchange, head_of
@@ -26,10 +26,8 @@ UNSETTLED_SECONDS = 1.0
 CHECK = Timeouts(connect=2.0, read=2.0, total=2.0)
 
 
-def answers(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
-    """Return whether the instance, where its name leads now, answers its health path with anything but a server
-    error.
-    """
+def is_answering(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
+    """Return whether the instance, at its current address, answers `path` without a server error."""
     resolver.renew(instance, within=timeouts.connect)
     try:
         with Connection(instance, timeouts) as upstream:
@@ -41,19 +39,22 @@ def answers(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
     return status < 500
 
 
-def finding_on(cluster: Cluster) -> bool | None:
-    """Return whether the checks found a healthy instance of the cluster, None before they have found out.
+def checked_health(cluster: Cluster) -> bool | None:
+    """Return whether a check found a healthy instance of the cluster, or None while no check has and some are pending.
 
     Instances in maintenance do not count.
     """
-    found = [state.healthy for state in states_of(cluster) if not is_unwatched(cluster.name, state.instance)]
+    found = [state.healthy for state in states_of(cluster) if not is_in_maintenance(cluster.name, state.instance)]
     if any(found):
         return True
     return None if None in found else False
 
 
 class Check:
-    """The checks of one instance: what they say, and when the next is due."""
+    """The health of one instance according to its checks, and the time of the next check.
+
+    `verdict` is None before the first result. `due_at` is on the monotonic clock.
+    """
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
@@ -64,7 +65,7 @@ class Check:
         self.running = False
 
     def note(self, passed: bool, now: float) -> None:
-        """Note a result: the first decides at once, later ones when they repeat themselves."""
+        """Add a result: the first one decides immediately, later ones only when repeated."""
         self.streak = self.streak + 1 if passed == self.last else 1
         self.last = passed
         if self.verdict is None or self.streak >= (PASSES if passed else FAILURES):
@@ -74,20 +75,18 @@ class Check:
 
 
 class HealthChecker:
-    """The checks of all instances, as the one worker runs them whose turn it is."""
+    """The health checks of all instances, in the worker that runs them."""
 
-    def __init__(self, ask: Callable[[Instance, str], bool] = answers) -> None:
+    def __init__(self, ask: Callable[[Instance, str], bool] = is_answering) -> None:
         self.ask = ask
         self.checks: dict[str, Check] = {}
 
     def start_due(self, instances: Iterable[tuple[Cluster, InstanceState]]) -> None:
-        """Start the checks that are due, each beside the others: one that hangs delays none. What is in maintenance is
-        not asked.
-        """
+        """Start the due checks, each in a thread so that a hanging one delays no other; skip maintenance."""
         now = time.monotonic()
         for cluster, state in instances:
-            if is_unwatched(cluster.name, state.instance):
-                self.checks.pop(state.name, None)  # what was known before says nothing after it
+            if is_in_maintenance(cluster.name, state.instance):
+                self.checks.pop(state.name, None)  # earlier results say nothing about the time after maintenance
                 continue
             check = self.checks.setdefault(state.name, Check(settings.ENV.HEALTH_CHECK_INTERVAL))
             if not check.running and check.due_at <= now:
@@ -97,7 +96,7 @@ class HealthChecker:
                 ).start()
 
     def run(self, check: Check, cluster: Cluster, state: InstanceState) -> None:
-        """Ask the instance once."""
+        """Check the instance once."""
         try:
             passed = self.ask(state.instance, cluster.health_path)
             check.note(passed, time.monotonic())
@@ -107,9 +106,9 @@ class HealthChecker:
             check.running = False
 
     def verdicts(self) -> dict[str, bool]:
-        """Return what is known of the instances, by name."""
+        """Return whether each instance is healthy, by name; instances without a result are left out."""
         return {name: check.verdict for name, check in self.checks.items() if check.verdict is not None}
 
     def forget(self) -> None:
-        """Forget all: another worker checks."""
+        """Drop all results, because another worker runs the checks now."""
         self.checks.clear()

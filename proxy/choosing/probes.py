@@ -1,4 +1,4 @@
-"""The lease for a probe: of all workers of a gateway one at a time finds out whether an instance still fails."""
+"""The lease for probes: of all workers of a gateway, one at a time may probe a failing instance."""
 
 import socket
 from functools import cache
@@ -14,12 +14,12 @@ LEASE_MS = 5_000
 
 @cache
 def gateway_name() -> str:
-    """Return the name of this gateway among those that share a Redis: its workers see the clusters from one place."""
+    """Return this gateway's name among those that share a Redis; its workers share what they know of the clusters."""
     return f"{socket.gethostname()}:{settings.ENV.HTTP_PORT}"
 
 
 def may_probe(instance: str) -> bool:
-    """Return whether this worker may send the probe; without Redis each worker sends its own."""
+    """Return whether this worker may send the probe; without Redis every worker may."""
     try:
         return take_lease(keys.probe_lease(gateway_name(), instance), "", milliseconds=LEASE_MS)
     except RedisUnavailable:

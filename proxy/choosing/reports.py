@@ -1,4 +1,4 @@
-"""What each worker of each gateway says of the clusters' instances, for operators to see."""
+"""The reports of all workers of all gateways on the clusters' instances, for operators."""
 
 import json
 import os
@@ -18,8 +18,8 @@ KEPT_SECONDS = 60
 
 @dataclass(frozen=True)
 class InstanceReport:
-    """One worker's view of one instance. `breaker` is closed, open or half-open, `open_until` epoch seconds, 0 while
-    closed; `health` is healthy, unhealthy or unknown; the counts are since the worker started.
+    """One worker's view of one instance. `breaker` is closed, open or half-open; `open_until` is in epoch seconds, 0
+    while closed; `health` is healthy, unhealthy or unknown; counts start with the worker.
     """
 
     gateway: str
@@ -35,7 +35,6 @@ class InstanceReport:
 
 
 def report_of(state: InstanceState) -> InstanceReport:
-    """Return this worker's view of the instance."""
     open_until = state.breaker.open_until
     return InstanceReport(
         gateway=gateway_name(),
@@ -52,14 +51,14 @@ def report_of(state: InstanceState) -> InstanceReport:
 
 
 def write_report(pipeline: Any, states: Iterable[InstanceState]) -> None:
-    """Add this worker's report to what is sent to Redis."""
+    """Add the command that stores this worker's report to the pipeline."""
     report = {"at": time.time(), "instances": [asdict(report_of(state)) for state in states]}
     pipeline.hset(WORKER_REPORTS, f"{gateway_name()}|{os.getpid()}", json.dumps(report))
     pipeline.expire(WORKER_REPORTS, KEPT_SECONDS)
 
 
 def read_reports() -> list[InstanceReport]:
-    """Return the reports of the last seconds; raise RedisUnavailable."""
+    """Return the reports of the last five seconds, and delete expired ones; raise RedisUnavailable."""
     found = []
     for field, text in redis_call(lambda redis: redis.hgetall(WORKER_REPORTS)).items():
         report = json.loads(text)
@@ -67,10 +66,9 @@ def read_reports() -> list[InstanceReport]:
         if age <= CURRENT_SECONDS:
             found += [InstanceReport(**instance) for instance in report["instances"]]
         elif age > KEPT_SECONDS:
-            forget(field)
+            delete_report(field)
     return found
 
 
-def forget(field: bytes | str) -> None:
-    """Remove the report of a worker that is no more."""
+def delete_report(field: bytes | str) -> None:
     redis_call(lambda redis: redis.hdel(WORKER_REPORTS, field))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from proxy.choosing.closures import is_closed, is_unwatched
+from proxy.choosing.closures import is_closed, is_in_maintenance
 from proxy.choosing.reports import InstanceReport, read_reports
 from proxy.clusters import Cluster, Instance, configured
 from proxy.models import Maintenance
@@ -115,7 +115,7 @@ def kind_of_closure(cluster: str, instance: Instance) -> str | None:
     """Return `maintenance` or `drain`, or None if the instance is open."""
     if not is_closed(cluster, instance):
         return None
-    return Kind.MAINTENANCE if is_unwatched(cluster, instance) else Kind.DRAIN
+    return Kind.MAINTENANCE if is_in_maintenance(cluster, instance) else Kind.DRAIN
 
 
 def worst(words: Iterable[str], reported: Iterable[str]) -> str:

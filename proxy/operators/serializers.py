@@ -6,7 +6,7 @@ from uuid import UUID
 from rest_framework import serializers
 
 from lucid_gateway.api.fields import TimestampField
-from proxy.clusters import Cluster, same_instance
+from proxy.clusters import Cluster, find_instance
 from proxy.models import Maintenance
 from proxy.operators.overview import BREAKERS, CLOSED, DEGRADED, HEALTHS, OPEN
 from ratelimit.serializers import FutureField
@@ -71,7 +71,7 @@ class InstanceField(serializers.CharField):
         text, cluster = super().to_internal_value(data), self.context["cluster"]
         if not text:
             return text
-        if found := same_instance(cluster, text):
+        if found := find_instance(cluster, text):
             return found.url
         if not self.was_configured(cluster, text):
             raise serializers.ValidationError(UNCONFIGURED, code="invalid_choice")

@@ -1,4 +1,4 @@
-"""Active health checks: what counts as an answer, when a verdict changes, and that one that hangs delays no other."""
+"""Active health checks: what counts as healthy, when a verdict changes, and that a hanging check delays no other."""
 
 import threading
 
@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.health_checks import Check, HealthChecker, answers, finding_on
+from proxy.choosing.health_checks import Check, HealthChecker, checked_health, is_answering
 from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
 from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.operators.closing import close_cluster, open_cluster
@@ -29,14 +29,14 @@ SHORT = Timeouts(connect=2, read=2, total=2)
         (b"", False),
     ],
 )
-def test_anything_below_500_in_time_is_healthy(raw_cluster: RawCluster, answer: bytes, healthy: bool) -> None:
+def test_an_answer_below_500_in_time_is_healthy(raw_cluster: RawCluster, answer: bytes, healthy: bool) -> None:
     raw_cluster.behaviour = saying(answer)
-    assert answers(raw_cluster.instance, "/health", SHORT) is healthy
+    assert is_answering(raw_cluster.instance, "/health", SHORT) is healthy
     assert raw_cluster.request.start == "GET /health HTTP/1.1"
 
 
-def test_who_takes_no_connection_is_not_healthy() -> None:
-    assert not answers(Instance("http", "127.0.0.1", free_port()), "/health", SHORT)
+def test_an_instance_that_accepts_no_connection_is_unhealthy() -> None:
+    assert not is_answering(Instance("http", "127.0.0.1", free_port()), "/health", SHORT)
 
 
 def verdicts(*results: bool, interval: float = 30) -> list[bool | None]:
@@ -60,7 +60,7 @@ def test_two_successes_in_a_row_change_it_back() -> None:
     assert verdicts(False, True, False, True, True) == [False, False, False, False, True]
 
 
-def test_while_a_verdict_is_in_doubt_the_next_check_comes_in_a_second() -> None:
+def test_after_a_contrary_result_the_next_check_follows_in_a_second() -> None:
     check = Check(interval=30)
     due = []
     for result in (True, False, False, False, True, True):
@@ -78,7 +78,7 @@ def test_while_a_verdict_is_in_doubt_the_next_check_comes_in_a_second() -> None:
         ([False, False], False),
     ],
 )
-def test_a_cluster_is_as_its_best_instance(
+def test_a_cluster_is_as_healthy_as_its_best_instance(
     healths: list[bool | None], finding: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = [state_at(port) for port, _ in enumerate(healths, 1)]
@@ -86,10 +86,10 @@ def test_a_cluster_is_as_its_best_instance(
         state.healthy = healthy
     monkeypatch.setattr("proxy.choosing.health_checks.states_of", lambda _: states)
 
-    assert finding_on(Cluster("some_cluster", "some-service")) is finding
+    assert checked_health(Cluster("some_cluster", "some-service")) is finding
 
 
-def test_an_instance_in_maintenance_says_nothing_of_its_cluster(
+def test_an_instance_in_maintenance_does_not_count_for_its_cluster(
     db: None, twins: tuple[Instance, Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = cluster_named("blockchain_core")
@@ -97,14 +97,14 @@ def test_an_instance_in_maintenance_says_nothing_of_its_cluster(
         monkeypatch.setattr(state, "healthy", healthy)
     close_cluster(cluster=cluster.name, instance=twins[0].url, kind="maintenance", reason="x", by="operator")
 
-    assert finding_on(cluster) is False
+    assert checked_health(cluster) is False
 
 
 def state_at(port: int) -> InstanceState:
     return InstanceState("some_cluster", Instance("http", "127.0.0.1", port), NEVER_OPENS)
 
 
-def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Settings) -> None:
+def test_a_hanging_check_delays_no_other_and_is_not_repeated(settings: Settings) -> None:
     release, asked = threading.Event(), []
 
     def ask(instance: Instance, path: str) -> bool:
@@ -120,7 +120,7 @@ def test_one_that_hangs_delays_no_other_and_is_not_asked_twice(settings: Setting
     release.set()
 
 
-def test_what_is_in_maintenance_is_not_asked_and_what_was_known_of_it_is_forgotten(
+def test_an_instance_in_maintenance_is_not_checked_and_its_result_is_forgotten(
     db: None, twins: tuple[Instance, Instance]
 ) -> None:
     asked: list[Instance] = []

@@ -1,4 +1,4 @@
-"""What is out of service, as a worker holds it: by the clock, and without asking anybody."""
+"""Closures in a worker's memory: they start and end by the clock, without a query."""
 
 import math
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from proxy.choosing.closures import (
     end_of,
     is_closed,
     is_expected_down,
-    is_unwatched,
+    is_in_maintenance,
     merged,
     refuse_if_closed,
 )
@@ -44,7 +44,7 @@ def in_seconds(seconds: float) -> datetime:
 
 
 def refusal(cluster: str = CORE) -> ClusterInMaintenance | None:
-    """Return what a request to the cluster gets, None if it passes."""
+    """Return the error for a request to the cluster, or None if it is not refused."""
     try:
         refuse_if_closed(cluster)
     except ClusterInMaintenance as error:
@@ -61,15 +61,15 @@ def retry_after(cluster: str = CORE) -> int:
 # Whole clusters
 
 
-def test_without_any_all_are_open(db: None, twins: Twins) -> None:
+def test_without_maintenance_all_instances_are_open(db: None, twins: Twins) -> None:
     closures_cache.load()
 
     assert refusal() is None
-    assert not any(is_closed(CORE, one) or is_unwatched(CORE, one) for one in twins)
+    assert not any(is_closed(CORE, one) or is_in_maintenance(CORE, one) for one in twins)
     assert refusal("nobody") is None
 
 
-def test_a_closed_cluster_is_refused_and_no_other(db: None, twins: Twins) -> None:
+def test_only_the_closed_cluster_is_refused(db: None, twins: Twins) -> None:
     close(ends_at=in_seconds(100))
 
     error = refusal()
@@ -79,7 +79,7 @@ def test_a_closed_cluster_is_refused_and_no_other(db: None, twins: Twins) -> Non
     assert refusal("tron_payment") is None
 
 
-def test_retry_after_is_what_is_left_rounded_up(db: None, twins: Twins) -> None:
+def test_retry_after_is_the_remaining_time_rounded_up(db: None, twins: Twins) -> None:
     row = close(ends_at=in_seconds(100.5))
 
     error = refusal()
@@ -92,7 +92,7 @@ def test_retry_after_is_what_is_left_rounded_up(db: None, twins: Twins) -> None:
     assert abs((until - row.ends_at).total_seconds()) < 0.002  # MongoDB keeps milliseconds
 
 
-def test_an_open_end_is_tried_again_in_a_minute(db: None, twins: Twins) -> None:
+def test_without_an_end_retry_after_is_a_minute(db: None, twins: Twins) -> None:
     close()
 
     error = refusal()
@@ -100,7 +100,7 @@ def test_an_open_end_is_tried_again_in_a_minute(db: None, twins: Twins) -> None:
     assert (error.headers["Retry-After"], error.details) == ("60", {"cluster": CORE, "until": None})
 
 
-def test_of_overlapping_rows_the_last_end_counts(db: None, twins: Twins) -> None:
+def test_the_last_end_of_overlapping_rows_counts(db: None, twins: Twins) -> None:
     close(ends_at=in_seconds(50))
     close(ends_at=in_seconds(200), starts_at=in_seconds(40))
     close(ends_at=in_seconds(900), starts_at=in_seconds(300))
@@ -110,7 +110,7 @@ def test_of_overlapping_rows_the_last_end_counts(db: None, twins: Twins) -> None
     assert retry_after() == 60
 
 
-def test_the_clock_begins_and_ends_a_window_without_a_read(db: None, twins: Twins) -> None:
+def test_a_window_starts_and_ends_without_a_database_read(db: None, twins: Twins) -> None:
     close(starts_at=in_seconds(0.3), ends_at=in_seconds(0.6))
     held = closures_cache.current
     assert refusal() is None
@@ -124,21 +124,21 @@ def test_the_clock_begins_and_ends_a_window_without_a_read(db: None, twins: Twin
 # Instances
 
 
-def test_a_closed_instance_leaves_the_others(db: None, twins: Twins) -> None:
+def test_a_closed_instance_leaves_the_others_open(db: None, twins: Twins) -> None:
     close(instance=twins[0].url)
 
     assert [is_closed(CORE, one) for one in twins] == [True, False]
     assert refusal() is None
 
 
-def test_with_all_instances_closed_the_first_that_opens_counts(db: None, twins: Twins) -> None:
+def test_with_all_instances_closed_the_first_end_counts(db: None, twins: Twins) -> None:
     close(instance=twins[0].url)
     close(instance=twins[1].url, ends_at=in_seconds(30))
 
     assert 25 < retry_after() <= 30
 
 
-def test_an_instance_that_opens_later_than_its_cluster_keeps_nobody_waiting(db: None, twins: Twins) -> None:
+def test_an_instance_that_opens_later_does_not_extend_retry_after(db: None, twins: Twins) -> None:
     close(ends_at=in_seconds(30))
     close(instance=twins[0].url, ends_at=in_seconds(90))
 
@@ -146,12 +146,12 @@ def test_an_instance_that_opens_later_than_its_cluster_keeps_nobody_waiting(db: 
 
 
 @pytest.mark.parametrize("written", ["http://two.test", "http://two.test:80", "http://Two.Test/", " http://two.test"])
-def test_an_instance_is_known_however_it_is_written(db: None, twins: Twins, written: str) -> None:
+def test_an_instance_is_found_in_any_spelling(db: None, twins: Twins, written: str) -> None:
     assert close(instance=written).instance == "http://two.test"
     assert [is_closed(CORE, one) for one in twins] == [False, True]
 
 
-def test_an_instance_that_is_not_configured_any_more_closes_nothing(db: None, twins: Twins) -> None:
+def test_a_row_of_a_removed_instance_closes_nothing(db: None, twins: Twins) -> None:
     for cluster in (CORE, "gone"):
         Maintenance.objects.create(cluster=cluster, instance="http://gone.test", kind="drain", reason="x")
     closures_cache.load()
@@ -163,22 +163,24 @@ def test_an_instance_that_is_not_configured_any_more_closes_nothing(db: None, tw
 # Maintenance and drain
 
 
-def test_only_maintenance_ends_the_watch(db: None, twins: Twins) -> None:
+def test_only_maintenance_means_expected_down(db: None, twins: Twins) -> None:
     close(kind="drain")
     assert not is_expected_down(CORE)
 
     close(kind="maintenance", instance=twins[0].url)
-    assert [is_unwatched(CORE, one) for one in twins] == [True, False]
+    assert [is_in_maintenance(CORE, one) for one in twins] == [True, False]
     assert not is_expected_down(CORE)
 
     close(kind="maintenance", instance=twins[1].url)
     assert is_expected_down(CORE)
 
 
-# What it costs
+# Cost
 
 
-def test_looking_asks_neither_database_nor_redis(db: None, twins: Twins, django_assert_num_queries: Any) -> None:
+def test_looking_up_closures_needs_neither_database_nor_redis(
+    db: None, twins: Twins, django_assert_num_queries: Any
+) -> None:
     close(instance=twins[0].url)
 
     with django_assert_num_queries(0), watched_redis() as commands:
@@ -196,24 +198,24 @@ starts = st.integers(0, 20)
 windows = st.lists(st.tuples(starts, starts).map(lambda pair: (float(min(pair)), float(max(pair)))), max_size=6)
 
 
-@given(windows=windows, moment=starts)
-def test_joined_windows_hold_the_same_moments(windows: list[tuple[float, float]], moment: int) -> None:
-    held = any(start <= moment < end for start, end in windows)
+@given(windows=windows, now=starts)
+def test_merged_windows_cover_the_same_times(windows: list[tuple[float, float]], now: int) -> None:
+    held = any(start <= now < end for start, end in windows)
 
-    end = end_of(merged(windows), moment)
+    end = end_of(merged(windows), now)
     assert (end is not None) == held
     if end is not None:
         assert not any(start <= end < other for start, other in windows)
 
 
-def test_an_open_end_takes_in_all_that_comes_later() -> None:
+def test_a_window_without_an_end_includes_all_later_ones() -> None:
     assert merged([(5, 6), (0, math.inf), (9, 10)]) == ((0, math.inf),)
 
 
-# Opening, and what stays on record
+# Opening, history and audit
 
 
-def test_opening_ends_what_is_in_force_and_what_is_to_come(db: None, twins: Twins) -> None:
+def test_opening_ends_current_and_scheduled_maintenance(db: None, twins: Twins) -> None:
     close()
     close(starts_at=in_seconds(500))
     kept = close(instance=twins[0].url)
@@ -223,7 +225,7 @@ def test_opening_ends_what_is_in_force_and_what_is_to_come(db: None, twins: Twin
     assert list(Maintenance.objects.not_over()) == [kept]
 
 
-def test_opening_what_is_open_is_not_found(db: None, twins: Twins) -> None:
+def test_opening_an_open_cluster_is_not_found(db: None, twins: Twins) -> None:
     close(instance=twins[0].url)
     with pytest.raises(NotFound):
         open_cluster(cluster=CORE, by="operator")
@@ -231,7 +233,7 @@ def test_opening_what_is_open_is_not_found(db: None, twins: Twins) -> None:
         open_cluster(cluster=CORE, instance=twins[1].url, by="operator")
 
 
-def test_what_was_ended_stays_as_history(db: None, twins: Twins, owner: User) -> None:
+def test_ended_maintenance_stays_as_history(db: None, twins: Twins, owner: User) -> None:
     row = close(ends_at=in_seconds(500))
     open_cluster(cluster=CORE, by=owner)
 
@@ -241,7 +243,7 @@ def test_what_was_ended_stays_as_history(db: None, twins: Twins, owner: User) ->
     assert abs(row.ended_at - timezone.now()) < timedelta(seconds=5)
 
 
-def test_one_is_ended_once(transactional_db: None) -> None:
+def test_concurrent_ends_of_one_row_succeed_once(transactional_db: None) -> None:
     row = close()
 
     ended = in_parallel(6, lambda _: end_maintenance(row, by="operator"))
@@ -250,24 +252,24 @@ def test_one_is_ended_once(transactional_db: None) -> None:
     assert AuditEvent.objects.filter(type="cluster.opened").count() == 1
 
 
-def test_what_the_clock_ended_is_not_ended_again(db: None) -> None:
+def test_maintenance_that_has_expired_is_not_ended_again(db: None) -> None:
     row = Maintenance.objects.create(cluster=CORE, kind="drain", starts_at=in_seconds(-9), ends_at=in_seconds(-1))
 
     assert not end_maintenance(row, by="operator")
     assert row.state == "over"
 
 
-def test_who_what_why_and_until_when_is_audited(db: None, twins: Twins, owner: User) -> None:
+def test_actor_target_reason_and_end_are_audited(db: None, twins: Twins, owner: User) -> None:
     row = close(instance=twins[0].url, by=owner, kind="maintenance", ends_at=in_seconds(60))
     end_maintenance(row, by=owner)
     closed, opened = AuditEvent.objects.filter(type__startswith="cluster.").order_by("created_at")
 
     assert (closed.type, closed.actor, closed.subject) == ("cluster.closed", str(owner.pk), CORE)
-    told = {"instance": "http://one.test:8084", "closure": "maintenance", "reason": "an upgrade"}
-    assert closed.details.items() >= told.items()
+    details = {"instance": "http://one.test:8084", "closure": "maintenance", "reason": "an upgrade"}
+    assert closed.details.items() >= details.items()
     assert datetime.fromisoformat(closed.details["until"]) == row.ends_at
     assert (opened.type, opened.actor, opened.subject) == ("cluster.opened", str(owner.pk), CORE)
-    assert opened.details == told | {"before_its_start": False}
+    assert opened.details == details | {"before_its_start": False}
 
 
 BAD: list[dict[str, Any]] = [
@@ -277,7 +279,7 @@ BAD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", BAD, ids="-".join)
-def test_what_cannot_be_is_refused(db: None, twins: Twins, fields: dict[str, Any]) -> None:
+def test_invalid_maintenance_is_refused(db: None, twins: Twins, fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         close(**fields)
     assert not Maintenance.objects.exists()
@@ -288,10 +290,10 @@ def test_a_cluster_that_is_not_configured_cannot_be_closed(db: None) -> None:
         close("rdp_services")
 
 
-# To the caller
+# Errors for callers
 
 
-def test_a_request_to_a_closed_cluster_is_a_503(api: ApiClient, tokens: TokenPair) -> None:
+def test_a_request_to_a_closed_cluster_gets_503(api: ApiClient, tokens: TokenPair) -> None:
     close("tron_payment", ends_at=in_seconds(100))
 
     response = api.send("post", "/wallets", {}, token=tokens.access)
@@ -299,10 +301,10 @@ def test_a_request_to_a_closed_cluster_is_a_503(api: ApiClient, tokens: TokenPai
     assert (response.status_code, error_code(response)) == (503, "5009")
     assert 95 < int(response["Retry-After"]) <= 100
     assert set(response.json()["error"]["details"]) == {"cluster", "until"}
-    assert error_code(api.send("get", "/chain/info", token=tokens.access)) == "5005"  # open, but nobody is there
+    assert error_code(api.send("get", "/chain/info", token=tokens.access)) == "5005"  # open, but without a listener
 
 
-def test_who_is_not_let_in_learns_nothing_of_it(api: ApiClient, db: None) -> None:
+def test_unauthorized_callers_do_not_learn_of_maintenance(api: ApiClient, db: None) -> None:
     close("tron_payment")
 
     assert error_code(api.send("get", "/wallets")) == "2001"

@@ -1,4 +1,4 @@
-"""Names of instances: looked up again, followed where they lead, kept while nobody can say."""
+"""Host names of instances: they are looked up again, changes are followed, and failures keep the known addresses."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ from redis import Redis
 
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.breaker import BreakerRule
-from proxy.choosing.health_checks import answers
+from proxy.choosing.health_checks import is_answering
 from proxy.choosing.instances import InstanceState
 from proxy.clusters import Instance
 from proxy.connection import upstream
@@ -31,16 +31,16 @@ def at(port: int) -> Address:
 
 
 class Names:
-    """A resolver's server: what the one name leads to, or an error."""
+    """The lookup function: returns `answer`, or raises it, once `waits_for` is set."""
 
     def __init__(self) -> None:
         self.answer: tuple[Address, ...] | OSError = (at(1),)
-        self.asked = 0
+        self.lookups = 0
         self.waits_for = threading.Event()
         self.waits_for.set()
 
     def __call__(self, host: str, port: int) -> tuple[Address, ...]:
-        self.asked += 1
+        self.lookups += 1
         self.waits_for.wait(5)
         if isinstance(self.answer, OSError):
             raise self.answer
@@ -63,8 +63,8 @@ def resolver(names: Names, clock: Clock) -> Resolver:
 
 
 @pytest.fixture
-def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    """The resolver, as connections and pools use it."""
+def installed_resolver(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    """The resolver, installed for connections, pools, probes and health checks."""
     monkeypatch.setattr("proxy.connection.upstream.resolver", resolver)
     monkeypatch.setattr("proxy.connection.pool.resolver", resolver)
     monkeypatch.setattr("proxy.choosing.instances.resolver", resolver)
@@ -72,46 +72,48 @@ def in_use(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> Resolver:
     return resolver
 
 
-def until_it_leads_to(resolver: Resolver, *addresses: Address) -> None:
+def wait_until_resolved(resolver: Resolver, *addresses: Address) -> None:
     wait_until(lambda: resolver.addresses(NAMED) == addresses)
 
 
-def test_a_name_is_asked_for_once_while_it_is_fresh(resolver: Resolver, names: Names, clock: Clock) -> None:
+def test_a_fresh_name_is_looked_up_once(resolver: Resolver, names: Names, clock: Clock) -> None:
     for _ in range(10):
         assert resolver.addresses(NAMED) == (at(1),)
     clock.now += FRESH_SECONDS
     assert resolver.addresses(NAMED) == (at(1),)
-    assert names.asked == 1
+    assert names.lookups == 1
 
 
-def test_a_change_is_followed(resolver: Resolver, names: Names, clock: Clock) -> None:
+def test_a_change_in_the_dns_is_followed(resolver: Resolver, names: Names, clock: Clock) -> None:
     resolver.addresses(NAMED)
     names.answer = (at(2), at(3))
     clock.now += FRESH_SECONDS + 0.1
-    until_it_leads_to(resolver, at(2), at(3))
+    wait_until_resolved(resolver, at(2), at(3))
 
 
-def test_nobody_waits_for_a_slow_resolver_that_answered_before(resolver: Resolver, names: Names, clock: Clock) -> None:
+def test_no_request_waits_for_a_slow_refresh(resolver: Resolver, names: Names, clock: Clock) -> None:
     resolver.addresses(NAMED)
     names.waits_for.clear()
     clock.now += FRESH_SECONDS + 0.1
     assert [resolver.addresses(NAMED) for _ in range(50)] == [(at(1),)] * 50
     names.waits_for.set()
-    assert names.asked == 2
+    assert names.lookups == 2
 
 
-def test_a_resolver_that_hangs_is_not_asked_again_meanwhile(resolver: Resolver, names: Names, clock: Clock) -> None:
+def test_a_hanging_lookup_is_not_repeated(resolver: Resolver, names: Names, clock: Clock) -> None:
     resolver.addresses(NAMED)
     names.waits_for.clear()
     for _ in range(10):
         clock.now += FRESH_SECONDS + 0.1
         resolver.addresses(NAMED)
-    assert names.asked == 2
+    assert names.lookups == 2
     names.waits_for.set()
 
 
 @pytest.mark.parametrize("answer", [(at(1),), OSError("no such name")])
-def test_many_who_ask_first_ask_once(resolver: Resolver, names: Names, answer: tuple[Address, ...] | OSError) -> None:
+def test_concurrent_first_lookups_are_one(
+    resolver: Resolver, names: Names, answer: tuple[Address, ...] | OSError
+) -> None:
     names.answer = answer
     names.waits_for.clear()
     with ThreadPoolExecutor(20) as pool:
@@ -119,10 +121,10 @@ def test_many_who_ask_first_ask_once(resolver: Resolver, names: Names, answer: t
         time.sleep(0.2)
         names.waits_for.set()
     assert {one.exception() or one.result() for one in asked} == {answer}
-    assert names.asked == 1
+    assert names.lookups == 1
 
 
-def test_what_was_known_stays_while_nobody_can_say(resolver: Resolver, names: Names, clock: Clock) -> None:
+def test_known_addresses_stay_while_lookups_fail(resolver: Resolver, names: Names, clock: Clock) -> None:
     resolver.addresses(NAMED)
     names.answer = OSError("no resolver")
     for _ in range(3):
@@ -130,7 +132,7 @@ def test_what_was_known_stays_while_nobody_can_say(resolver: Resolver, names: Na
         assert resolver.addresses(NAMED) == (at(1),)
 
 
-def test_a_name_that_never_led_anywhere_is_an_error_each_time(resolver: Resolver, names: Names) -> None:
+def test_a_name_that_has_never_resolved_is_an_error_each_time(resolver: Resolver, names: Names) -> None:
     names.answer = OSError("no such name")
     for _ in range(2):
         with pytest.raises(OSError, match="no such name"):
@@ -140,12 +142,12 @@ def test_a_name_that_never_led_anywhere_is_an_error_each_time(resolver: Resolver
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_an_address_is_never_asked_for_again(resolver: Resolver, names: Names, clock: Clock, host: str) -> None:
+def test_an_ip_address_is_never_looked_up_again(resolver: Resolver, names: Names, clock: Clock, host: str) -> None:
     literal = Instance("http", host, 80)
     for _ in range(3):
         resolver.addresses(literal)
         clock.now += FRESH_SECONDS + 0.1
-    assert names.asked == 1
+    assert names.lookups == 1
 
 
 def test_the_system_resolves_names_and_literals() -> None:
@@ -154,8 +156,8 @@ def test_the_system_resolves_names_and_literals() -> None:
     assert look_up("::1", 80)[0][1][:2] == ("::1", 80)
 
 
-def test_a_kept_connection_to_where_the_name_led_before_is_not_used_again(
-    raw_cluster: RawCluster, in_use: Resolver, names: Names, clock: Clock
+def test_an_idle_connection_to_a_former_address_is_not_reused(
+    raw_cluster: RawCluster, installed_resolver: Resolver, names: Names, clock: Clock
 ) -> None:
     pool = Pool(NAMED)
     names.answer = (at(raw_cluster.port),)
@@ -164,15 +166,15 @@ def test_a_kept_connection_to_where_the_name_led_before_is_not_used_again(
     with RawCluster() as moved:
         names.answer = (at(moved.port),)
         clock.now += FRESH_SECONDS + 0.1
-        until_it_leads_to(in_use, at(moved.port))
+        wait_until_resolved(installed_resolver, at(moved.port))
         second = use(pool.take(TIMEOUTS))
         assert (len(raw_cluster.requests), len(moved.requests)) == (1, 1)
         assert first.sock.fileno() == -1
         second.close()
 
 
-def test_of_several_addresses_another_is_tried_when_one_refuses(
-    raw_cluster: RawCluster, in_use: Resolver, names: Names
+def test_another_address_is_tried_when_one_refuses(
+    raw_cluster: RawCluster, installed_resolver: Resolver, names: Names
 ) -> None:
     names.answer = (at(free_port()), at(raw_cluster.port))
     connection = upstream.Connection(NAMED, TIMEOUTS)
@@ -180,30 +182,32 @@ def test_of_several_addresses_another_is_tried_when_one_refuses(
     connection.close()
 
 
-def test_a_health_check_asks_where_the_name_leads_now(raw_cluster: RawCluster, in_use: Resolver, names: Names) -> None:
+def test_a_health_check_uses_the_current_address(
+    raw_cluster: RawCluster, installed_resolver: Resolver, names: Names
+) -> None:
     names.answer = (at(free_port()),)
-    assert not answers(NAMED, "/health")
+    assert not is_answering(NAMED, "/health")
     raw_cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     names.answer = (at(raw_cluster.port),)
 
-    assert answers(NAMED, "/health")
+    assert is_answering(NAMED, "/health")
 
 
-def test_the_probe_of_an_open_breaker_goes_where_the_name_leads_now(
-    raw_cluster: RawCluster, in_use: Resolver, names: Names, clock: Clock, empty_redis: Redis
+def test_a_probe_uses_the_current_address(
+    raw_cluster: RawCluster, installed_resolver: Resolver, names: Names, clock: Clock, empty_redis: Redis
 ) -> None:
     names.answer = (at(free_port()),)
-    in_use.addresses(NAMED)
+    installed_resolver.addresses(NAMED)
     state = InstanceState("core", NAMED, BreakerRule(), clock)
     state.breaker.open(1)
     names.answer = (at(raw_cluster.port),)
     clock.now += 2
 
     assert state.begin()
-    assert in_use.addresses(NAMED) == (at(raw_cluster.port),)
+    assert installed_resolver.addresses(NAMED) == (at(raw_cluster.port),)
 
 
-def test_a_probe_waits_for_a_slow_resolver_only_so_long(resolver: Resolver, names: Names) -> None:
+def test_a_probe_waits_a_limited_time_for_a_slow_lookup(resolver: Resolver, names: Names) -> None:
     resolver.addresses(NAMED)
     names.waits_for.clear()
     started = time.monotonic()
@@ -215,13 +219,11 @@ def test_a_probe_waits_for_a_slow_resolver_only_so_long(resolver: Resolver, name
 
 
 @pytest.mark.parametrize("host", ["core.test", "127.0.0.1"])
-def test_what_was_never_looked_up_and_an_address_are_not_asked_for_by_a_probe(
-    resolver: Resolver, names: Names, host: str
-) -> None:
+def test_a_probe_looks_up_neither_unknown_names_nor_ip_addresses(resolver: Resolver, names: Names, host: str) -> None:
     instance = Instance("http", host, 80)
     resolver.renew(instance, within=1)
     resolver.addresses(instance)
     if host != "core.test":
         resolver.renew(instance, within=1)
 
-    assert names.asked == 1
+    assert names.lookups == 1

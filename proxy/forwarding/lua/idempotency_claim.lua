@@ -1,11 +1,11 @@
--- Lets one of all requests with the same Idempotency-Key go on, in one atomic step.
+-- Gives the record of an Idempotency-Key to one of all requests with that key, in one atomic step.
 --
 -- KEYS[1]  the record: a hash of state (s), owner (o), fingerprint of the request (f), end of the owner's lease (l, ms
---          since the epoch), and what there is to tell (a): the encrypted answer, or the status of one not stored
+--          since the epoch), and details (a): the encrypted answer, or the status of an answer that was not stored
 -- ARGV     owner, fingerprint, lease (ms), lifetime of the record (ms)
 --
--- Returns {'claimed'} to the owner, who may ask again should the answer get lost; to all others {'conflict'} if they ask
--- for something else, else {'under_way'}, {'unknown'}, {'not_stored', status} or {'stored', answer}.
+-- Returns {'claimed'} to the owner, which may claim again if it missed the reply. Others get {'conflict'} for another
+-- fingerprint, else {'under_way'}, {'unknown'}, {'not_stored', status} or {'stored', answer}.
 
 local record = redis.call('HMGET', KEYS[1], 's', 'o', 'f', 'l', 'a')
 local state, owner, fingerprint, lease, answer = unpack(record)

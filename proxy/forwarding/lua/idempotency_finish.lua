@@ -1,10 +1,10 @@
--- Writes down what became of a request with an Idempotency-Key, in one atomic step; only its owner can.
+-- Stores the outcome of a request with an Idempotency-Key, in one atomic step; only the owner of the record may do so.
 --
 -- KEYS[1]  the record (see idempotency_claim.lua)
--- ARGV     owner, fingerprint, `stored`, `not_stored`, `unknown` or `released` (nothing was sent: the next request goes
---          on), what there is to tell, lifetime of the record (ms)
+-- ARGV     owner, fingerprint, `stored`, `not_stored`, `unknown` or `released` (nothing was sent: the next request may
+--          claim the key), details, lifetime of the record (ms)
 --
--- Returns 1 to the owner, else 0. A record that Redis has lost meanwhile is written anew.
+-- Returns 1 to the owner, else 0. A record that Redis has lost in the meantime is written again.
 
 local owner = redis.call('HGET', KEYS[1], 'o')
 if owner and owner ~= ARGV[1] then return 0 end
