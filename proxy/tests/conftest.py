@@ -1,4 +1,4 @@
-"""The real gateway of these tests, with raw clusters behind it, shared by all files."""
+"""A real gateway with raw clusters behind it, shared by all files of these tests."""
 
 import sys
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Stage:
     token: str
 
     def connect(self, token: str | None = None) -> RawClient:
-        """Return a new connection to the gateway."""
+        """Return a new connection to the gateway, by default with the user's token."""
         return RawClient(self.gateway.port, self.token if token is None else token)
 
 
@@ -47,7 +47,7 @@ def whole_stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(whole_stage: Stage) -> Stage:
-    """The gateway and its clusters, which have forgotten the last test."""
+    """The gateway and its clusters, without requests or behaviour from earlier tests."""
     for cluster in whole_stage.clusters.values():
         cluster.forget()
     return whole_stage
@@ -55,13 +55,13 @@ def stage(whole_stage: Stage) -> Stage:
 
 @pytest.fixture
 def wallets(stage: Stage) -> RawCluster:
-    """The cluster behind /wallets, which takes every method of every user."""
+    """The cluster behind /wallets, where every user may use every method."""
     return stage.clusters["wallets"]
 
 
 @pytest.fixture
 def connect(stage: Stage) -> Iterator[Connect]:
-    """Opens connections to the gateway, which are closed after the test."""
+    """Opens connections to the gateway and closes them after the test."""
     opened: list[RawClient] = []
 
     def open_one(token: str | None = None) -> RawClient:
@@ -75,20 +75,20 @@ def connect(stage: Stage) -> Iterator[Connect]:
 
 @pytest.fixture
 def ask(connect: Connect) -> Ask:
-    """Sends one request on a connection of its own and returns the answer."""
+    """Sends one request on a new connection and returns the answer."""
     return lambda *arguments, token=None, **more: connect(token).ask(*arguments, **more)
 
 
 @pytest.fixture
 def raw_cluster() -> Iterator[RawCluster]:
-    """A cluster's server of its own, for tests without a gateway."""
+    """A cluster's server, for tests without a gateway."""
     with RawCluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
 def twins(settings: Any) -> Iterator[tuple[Instance, Instance]]:
-    """The two instances that the cluster blockchain_core has in this process; nothing listens there."""
+    """The two instances of the cluster blockchain_core in this process; neither has a listener."""
     urls = ("http://one.test:8084", "http://two.test")
     settings.ENV = settings.ENV.model_copy(update={"BLOCKCHAIN_CORE_URL": urls})
     configured.cache_clear()
@@ -98,7 +98,7 @@ def twins(settings: Any) -> Iterator[tuple[Instance, Instance]]:
 
 @dataclass(frozen=True)
 class SecondStage:
-    """A gateway with httpbin behind /wallets, a dead and two living instances behind /chain, and few block queries."""
+    """A gateway with httpbin behind /wallets, one dead and two live instances behind /chain, and a low query limit."""
 
     gateway: Gateway
     instances: tuple[RawCluster, RawCluster]
@@ -107,7 +107,7 @@ class SecondStage:
     operator: str
 
     def connect(self, token: str | None = None) -> RawClient:
-        """Return a new connection to the gateway."""
+        """Return a new connection to the gateway, by default with the user's token."""
         return RawClient(self.gateway.port, token or self.token)
 
 
@@ -129,7 +129,7 @@ def whole_second_stage() -> Iterator[SecondStage]:
 
 @pytest.fixture
 def second_stage(whole_second_stage: SecondStage) -> SecondStage:
-    """The second gateway, whose raw clusters have forgotten the last test."""
+    """The second gateway; its raw clusters have no requests or behaviour from earlier tests."""
     for cluster in whole_second_stage.instances:
         cluster.forget()
     return whole_second_stage

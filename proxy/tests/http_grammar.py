@@ -1,4 +1,4 @@
-"""What a client or a cluster might send: HTTP, nearly HTTP, HTTP with a few bytes changed, and anything else.
+"""Strategies for what a client or a cluster might send: HTTP, almost HTTP, HTTP with changed bytes, and any bytes.
 
 @TOKEN@ stands for an access token.
 """
@@ -177,7 +177,7 @@ BODIES = st.sampled_from([b"", b"hello", SMUGGLED, b"0\r\n\r\n" + SMUGGLED]) | C
 def written(
     line: bytes, fields: list[bytes], framing: list[bytes], bodies: tuple[bytes, bytes], ends: list[bytes]
 ) -> bytes:
-    """Return the bytes of a request: its body, and what follows it."""
+    """Return the bytes of a request; `bodies` are its body and the bytes that follow it."""
     lines = [line, b"Host: 127.0.0.1", AUTHORIZATION, *fields, *framing]
     ends = (ends + [b"\r\n"] * len(lines))[: len(lines)]
     head = b"".join(line + end for line, end in zip(lines, ends, strict=True))

@@ -12,12 +12,12 @@ from werkzeug.datastructures import Authorization  # noqa: E402
 from werkzeug.exceptions import NotFound  # noqa: E402
 from werkzeug.middleware.dispatcher import DispatcherMiddleware  # noqa: E402
 
-# Later releases of httpbin than 0.10.0 pin an old greenlet; this one asks for a function that werkzeug 3 has moved.
+# Releases of httpbin after 0.10.0 pin an old greenlet; this one needs a function that werkzeug 3 has moved.
 http.parse_authorization_header = Authorization.from_header  # type: ignore[attr-defined]
 
 from httpbin import app  # noqa: E402
 
-# httpbin takes chunked bodies from gunicorn only, which ends them, as this server does.
+# httpbin accepts chunked bodies only from gunicorn, which terminates them; this server does so too.
 ENDS_CHUNKED_BODIES = {"SERVER_SOFTWARE": "gunicorn/", "wsgi.input_terminated": True}
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""/admin/clusters: what is up, what is out of service, and how it gets there and back."""
+"""/admin/clusters: the state of clusters and instances, and starting and ending their maintenance."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ FIELDS = {
     "maintenance_id", "cluster", "instance", "kind", "state", "reason", "starts_at", "ends_at", "created_by",
     "created_at",
 }  # fmt: skip
-NOBODY_TELLS = {
+NO_REPORTS = {
     "workers": 0, "in_flight": None, "breaker": "unknown", "health": "unknown", "requests": None, "failures": None,
 }  # fmt: skip
 Twins = tuple[Instance, Instance]
@@ -41,36 +41,36 @@ def token(admin: User) -> str:
     return issue_tokens(admin).access
 
 
-def moment(minutes: float) -> str:
+def in_minutes(minutes: float) -> str:
     return (timezone.now() + timedelta(minutes=minutes)).isoformat()
 
 
 def cluster(api: ApiClient, token: str, name: str = "blockchain_core") -> dict[str, Any]:
-    """Return what is shown of a cluster."""
+    """Return a cluster as the API shows it."""
     shown = api.send("get", PATH, token=token).json()["clusters"]
     found: dict[str, Any] = next(one for one in shown if one["name"] == name)
     return found
 
 
 def codes(response: Any) -> dict[str, str]:
-    """Return which code each field was refused with."""
+    """Return the error code of each refused field."""
     return {problem["field"]: problem["code"] for problem in response.json()["error"]["details"]["validation_errors"]}
 
 
-def report(twin: Instance, **said: Any) -> InstanceReport:
+def report(twin: Instance, **reported: Any) -> InstanceReport:
     fields: dict[str, Any] = {
         "gateway": "one", "worker": 1, "cluster": "blockchain_core", "instance": twin.url, "in_flight": 2,
         "breaker": "closed", "open_until": 0.0, "health": "healthy", "requests": 10, "failures": 1,
     }  # fmt: skip
-    return InstanceReport(**fields | said)
+    return InstanceReport(**fields | reported)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *reports: InstanceReport) -> None:
-    """Let the workers tell this."""
+def set_reports(monkeypatch: pytest.MonkeyPatch, *reports: InstanceReport) -> None:
+    """Replace the workers' reports."""
     monkeypatch.setattr(overview, "read_reports", lambda: list(reports))
 
 
-# Seeing
+# Listing
 
 
 def test_the_configured_clusters_are_listed(api: ApiClient, token: str) -> None:
@@ -83,24 +83,24 @@ def test_the_configured_clusters_are_listed(api: ApiClient, token: str) -> None:
     assert set(shown["clusters"][0]) == {"name", "service", "state", "instances", "maintenance"}
 
 
-def test_nothing_is_known_of_instances_that_no_worker_tells_of(api: ApiClient, token: str) -> None:
+def test_instances_without_reports_are_unknown(api: ApiClient, token: str) -> None:
     shown = cluster(api, token)
 
     assert (shown["state"], shown["maintenance"]) == ("open", [])
-    open_one = {"state": "open", "closed_for": None} | NOBODY_TELLS
+    open_one = {"state": "open", "closed_for": None} | NO_REPORTS
     assert shown["instances"] == [{"url": url} | open_one for url in ("http://one.test:8084", "http://two.test")]
 
 
-def test_what_the_workers_tell_is_summed(
+def test_the_counts_of_the_workers_are_summed(
     api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = report(twins[0], cluster="tron_payment", in_flight=90)
-    told(monkeypatch, report(twins[0]), report(twins[0], worker=2), report(twins[0], gateway="two"), other)
+    set_reports(monkeypatch, report(twins[0]), report(twins[0], worker=2), report(twins[0], gateway="two"), other)
 
     one, two = cluster(api, token)["instances"]
     assert one | {"workers": 3, "in_flight": 6, "requests": 30, "failures": 3} == one
     assert (one["breaker"], one["health"]) == ("closed", "healthy")
-    assert two.items() >= NOBODY_TELLS.items()
+    assert two.items() >= NO_REPORTS.items()
 
 
 WORST = [
@@ -108,38 +108,36 @@ WORST = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "shown"), WORST)
+@pytest.mark.parametrize(("reported", "shown"), WORST)
 def test_the_worst_breaker_is_shown(
-    *, api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], shown: str
+    *, api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch, reported: tuple[str, ...], shown: str
 ) -> None:
-    told(monkeypatch, *(report(twins[0], breaker=word) for word in said))
+    set_reports(monkeypatch, *(report(twins[0], breaker=word) for word in reported))
     assert cluster(api, token)["instances"][0]["breaker"] == shown
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"), [(("healthy", "unhealthy", "unknown"), "unhealthy"), (("unknown", "healthy"), "healthy")]
+    ("reported", "shown"), [(("healthy", "unhealthy", "unknown"), "unhealthy"), (("unknown", "healthy"), "healthy")]
 )
 def test_the_worst_health_is_shown(
-    *, api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], shown: str
+    *, api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch, reported: tuple[str, ...], shown: str
 ) -> None:
-    told(monkeypatch, *(report(twins[0], health=word) for word in said))
+    set_reports(monkeypatch, *(report(twins[0], health=word) for word in reported))
     assert cluster(api, token)["instances"][0]["health"] == shown
 
 
-def test_without_redis_clusters_are_listed_all_the_same(
-    api: ApiClient, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away() -> list[InstanceReport]:
+def test_clusters_are_listed_without_redis_too(api: ApiClient, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable() -> list[InstanceReport]:
         raise RedisUnavailable()
 
-    monkeypatch.setattr(overview, "read_reports", away)
-    assert cluster(api, token)["instances"][0].items() >= NOBODY_TELLS.items()
+    monkeypatch.setattr(overview, "read_reports", unavailable)
+    assert cluster(api, token)["instances"][0].items() >= NO_REPORTS.items()
 
 
-def test_what_is_in_force_and_to_come_is_shown_and_what_is_over_is_not(api: ApiClient, token: str) -> None:
-    api.send("post", CORE, NEW | {"starts_at": moment(60), "reason": "later"}, token=token)
+def test_only_current_and_scheduled_maintenance_is_listed(api: ApiClient, token: str) -> None:
+    api.send("post", CORE, NEW | {"starts_at": in_minutes(60), "reason": "later"}, token=token)
     api.send("post", CORE, NEW | {"reason": "now"}, token=token)
-    over = {"cluster": "blockchain_core", "kind": "drain", "starts_at": moment(-9), "ends_at": moment(-1)}
+    over = {"cluster": "blockchain_core", "kind": "drain", "starts_at": in_minutes(-9), "ends_at": in_minutes(-1)}
     Maintenance.objects.create(**over)
 
     shown = cluster(api, token)
@@ -173,8 +171,8 @@ def test_an_instance_is_closed(api: ApiClient, token: str, twins: Twins) -> None
     ]  # fmt: skip
 
 
-def test_a_window_to_come_closes_nothing_yet(api: ApiClient, token: str, twins: Twins) -> None:
-    window = {"starts_at": moment(10), "ends_at": moment(20)}
+def test_a_scheduled_window_closes_nothing_yet(api: ApiClient, token: str, twins: Twins) -> None:
+    window = {"starts_at": in_minutes(10), "ends_at": in_minutes(20)}
     response = api.send("post", CORE, NEW | window, token=token)
 
     assert (response.status_code, response.json()["state"]) == (201, "coming")
@@ -182,8 +180,8 @@ def test_a_window_to_come_closes_nothing_yet(api: ApiClient, token: str, twins: 
     assert not is_closed("blockchain_core", twins[0])
 
 
-def test_a_start_that_is_past_is_now(api: ApiClient, token: str) -> None:
-    api.send("post", CORE, NEW | {"starts_at": moment(-60)}, token=token)
+def test_a_start_in_the_past_means_now(api: ApiClient, token: str) -> None:
+    api.send("post", CORE, NEW | {"starts_at": in_minutes(-60)}, token=token)
 
     assert timezone.now() - Maintenance.objects.get().starts_at < timedelta(seconds=10)
 
@@ -207,7 +205,7 @@ BAD: list[tuple[dict[str, Any], str, dict[str, str]]] = [
 ]  # fmt: skip
 
 
-def test_bad_maintenance_is_422(api: ApiClient, token: str) -> None:
+def test_invalid_maintenance_gets_422(api: ApiClient, token: str) -> None:
     for fields, number, found in BAD:
         response = api.send("post", CORE, fields, token=token)
 
@@ -230,7 +228,7 @@ def test_a_cluster_is_opened_and_its_rows_stay(api: ApiClient, token: str, admin
     assert (row.ended_by, row.state) == (str(admin.pk), "over")
 
 
-def test_an_instance_is_opened_however_it_is_written(api: ApiClient, token: str, twins: Twins) -> None:
+def test_an_instance_is_opened_in_any_spelling(api: ApiClient, token: str, twins: Twins) -> None:
     api.send("post", CORE, NEW, token=token)
     api.send("post", CORE, NEW | {"instance": "http://two.test"}, token=token)
 
@@ -238,7 +236,7 @@ def test_an_instance_is_opened_however_it_is_written(api: ApiClient, token: str,
     assert Maintenance.objects.not_over().get().instance == ""
 
 
-def test_one_of_several_is_ended_alone(api: ApiClient, token: str) -> None:
+def test_one_of_several_rows_can_be_ended_alone(api: ApiClient, token: str) -> None:
     first, second = (api.send("post", CORE, NEW, token=token).json()["maintenance_id"] for _ in range(2))
 
     assert api.send("delete", f"{CORE}?maintenance_id={first}", token=token).status_code == 204
@@ -248,7 +246,7 @@ def test_one_of_several_is_ended_alone(api: ApiClient, token: str) -> None:
     assert api.send("delete", other, token=token).status_code == 404
 
 
-def test_what_was_set_for_an_instance_that_is_gone_can_be_ended(api: ApiClient, token: str) -> None:
+def test_maintenance_of_a_removed_instance_can_be_ended(api: ApiClient, token: str) -> None:
     gone = "http://gone.test:1"
     Maintenance.objects.create(cluster="blockchain_core", instance=gone, kind="drain", reason="x")
 
@@ -261,7 +259,7 @@ NOT_FOUND = {
 }  # fmt: skip
 
 
-def test_what_is_not_there_is_not_ended(api: ApiClient, token: str, twins: Twins) -> None:
+def test_unknown_maintenance_cannot_be_ended(api: ApiClient, token: str, twins: Twins) -> None:
     close_cluster(cluster="blockchain_core", instance=twins[0].url, kind="drain", reason="x", by="operator")
     responses = {query: api.send("delete", f"{CORE}{query}", token=token) for query in NOT_FOUND}
 
@@ -278,7 +276,7 @@ def test_a_cluster_that_is_not_configured_is_not_found(api: ApiClient, token: st
     assert [(one.status_code, error_code(one)) for one in responses] == [(404, "4001")] * 2
 
 
-# By whom, and the record of it
+# Permissions and audit
 
 
 def each_method(api: ApiClient, token: str | None) -> list[Any]:
@@ -290,7 +288,7 @@ def each_method(api: ApiClient, token: str | None) -> list[Any]:
 
 
 @pytest.mark.parametrize("role", ["user", "node_operator"])
-def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
+def test_users_who_are_not_staff_are_refused(api: ApiClient, db: None, role: str) -> None:
     close_cluster(cluster="blockchain_core", kind="drain", reason="x", by="operator")
     token = issue_tokens(make_user("somebody", Role(role))).access
 
@@ -299,13 +297,13 @@ def test_others_may_nothing(api: ApiClient, db: None, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["admin", "super_admin"])
-def test_staff_may_all(api: ApiClient, db: None, role: str) -> None:
+def test_staff_may_use_all_methods(api: ApiClient, db: None, role: str) -> None:
     token = issue_tokens(make_user("somebody", Role(role))).access
 
     assert [response.status_code for response in each_method(api, token)] == [200, 201, 204]
 
 
-def test_a_key_that_may_read_may_not_close(api: ApiClient, admin: User) -> None:
+def test_a_key_for_reading_cannot_close_a_cluster(api: ApiClient, admin: User) -> None:
     reads = {"X-API-Key": create_api_key(admin, name="reads", permissions=["admin:read"])[1]}
 
     assert api.send("get", PATH, headers=reads).status_code == 200
@@ -313,11 +311,11 @@ def test_a_key_that_may_read_may_not_close(api: ApiClient, admin: User) -> None:
     assert error_code(api.send("delete", CORE, headers=reads)) == "2004"
 
 
-def test_nobody_may_without_signing_in(api: ApiClient, db: None) -> None:
+def test_requests_without_a_token_are_refused(api: ApiClient, db: None) -> None:
     assert [error_code(response) for response in each_method(api, None)] == ["2001"] * 3
 
 
-def test_what_operators_do_is_audited_and_what_was_refused_is_not(api: ApiClient, token: str, admin: User) -> None:
+def test_changes_are_audited_and_refusals_are_not(api: ApiClient, token: str, admin: User) -> None:
     api.send("post", CORE, NEW | {"kind": "evil"}, token=token)
     api.send("delete", CORE, token=token)
     api.send("post", CORE, NEW, token=token)
@@ -329,7 +327,7 @@ def test_what_operators_do_is_audited_and_what_was_refused_is_not(api: ApiClient
     ]  # fmt: skip
 
 
-def test_this_worker_follows_at_once(api: ApiClient, token: str, twins: Twins) -> None:
+def test_the_worker_that_closes_a_cluster_follows_immediately(api: ApiClient, token: str, twins: Twins) -> None:
     api.send("post", CORE, NEW, token=token)
     assert is_closed("blockchain_core", twins[0])
 

@@ -1,4 +1,4 @@
-"""Which instance is chosen, and what is said when there is none."""
+"""The choice of an instance, and the error when none is available."""
 
 from collections import Counter
 
@@ -26,7 +26,7 @@ def cluster() -> Cluster:
 
 @pytest.fixture
 def states(cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[InstanceState]:
-    """Three instances that are fit and idle."""
+    """Three available, idle instances."""
     states = [InstanceState(cluster.name, instance, RULE, clock) for instance in cluster.instances]
     monkeypatch.setattr("proxy.choosing.balancer.states_of", lambda _: tuple(states))
     return states
@@ -36,8 +36,8 @@ def instance(port: int) -> Instance:
     return Instance("http", "127.0.0.1", port)
 
 
-def begun(cluster: Cluster, times: int) -> Counter[int]:
-    """Begin so many requests that stay under way; return how many went to each port."""
+def begin_requests(cluster: Cluster, times: int) -> Counter[int]:
+    """Begin requests that stay under way; return how many went to each port."""
     ports: Counter[int] = Counter()
     for _ in range(times):
         state = choose(cluster)
@@ -48,15 +48,17 @@ def begun(cluster: Cluster, times: int) -> Counter[int]:
 
 
 def test_requests_take_turns(cluster: Cluster, states: list[InstanceState]) -> None:
-    assert begun(cluster, 9) == {1: 3, 2: 3, 3: 3}
+    assert begin_requests(cluster, 9) == {1: 3, 2: 3, 3: 3}
 
 
-def test_the_one_with_the_fewest_under_way_is_chosen(cluster: Cluster, states: list[InstanceState]) -> None:
+def test_the_instance_with_the_fewest_requests_under_way_is_chosen(
+    cluster: Cluster, states: list[InstanceState]
+) -> None:
     states[0].in_flight, states[1].in_flight, states[2].in_flight = 5, 3, 4
-    assert begun(cluster, 6) == {1: 1, 2: 3, 3: 2}
+    assert begin_requests(cluster, 6) == {1: 1, 2: 3, 3: 2}
 
 
-def test_an_instance_that_is_slow_gets_less(cluster: Cluster, states: list[InstanceState]) -> None:
+def test_a_slow_instance_gets_fewer_requests(cluster: Cluster, states: list[InstanceState]) -> None:
     for _ in range(30):
         state = choose(cluster)
         assert state is not None
@@ -67,31 +69,29 @@ def test_an_instance_that_is_slow_gets_less(cluster: Cluster, states: list[Insta
     assert states[0].requests == 1
 
 
-def test_those_that_were_tried_are_passed_over(cluster: Cluster, states: list[InstanceState]) -> None:
+def test_instances_already_tried_are_skipped(cluster: Cluster, states: list[InstanceState]) -> None:
     assert choose(cluster, states[:2]) is states[2]
     assert choose(cluster, states) is None
 
 
-def test_an_open_breaker_takes_an_instance_out_until_it_may_be_probed(
+def test_an_instance_with_an_open_breaker_is_skipped_until_its_probe(
     cluster: Cluster, states: list[InstanceState], clock: Clock
 ) -> None:
     states[0].breaker.failed(no_answer=True)
-    assert 1 not in begun(cluster, 6)
+    assert 1 not in begin_requests(cluster, 6)
     clock.now += RULE.first_pause
-    assert begun(cluster, 1) == {1: 1}
+    assert begin_requests(cluster, 1) == {1: 1}
 
 
-def test_unhealthy_instances_are_passed_over_while_another_is_not(
-    cluster: Cluster, states: list[InstanceState]
-) -> None:
+def test_unhealthy_instances_are_skipped_while_one_is_healthy(cluster: Cluster, states: list[InstanceState]) -> None:
     states[0].healthy = states[1].healthy = False
-    assert begun(cluster, 4) == {3: 4}
+    assert begin_requests(cluster, 4) == {3: 4}
 
 
-def test_where_none_is_healthy_all_are_asked(cluster: Cluster, states: list[InstanceState]) -> None:
+def test_all_instances_are_candidates_if_none_is_healthy(cluster: Cluster, states: list[InstanceState]) -> None:
     for state in states:
         state.healthy = False
-    assert begun(cluster, 3) == {1: 1, 2: 1, 3: 1}
+    assert begin_requests(cluster, 3) == {1: 1, 2: 1, 3: 1}
 
 
 def test_a_recovered_instance_starts_slowly(cluster: Cluster, states: list[InstanceState], clock: Clock) -> None:
@@ -112,7 +112,7 @@ def test_a_recovered_instance_starts_slowly(cluster: Cluster, states: list[Insta
     assert share() == 1
 
 
-def test_without_an_instance_the_circuit_is_open_until_the_first_may_be_probed(
+def test_without_an_instance_retry_after_is_the_time_to_the_first_probe(
     cluster: Cluster, states: list[InstanceState], clock: Clock
 ) -> None:
     for state in states:

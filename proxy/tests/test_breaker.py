@@ -1,4 +1,4 @@
-"""The breaker of one instance: when it opens, whom it lets probe, when it closes."""
+"""The breaker of one instance: when it opens, when it admits a probe, when it closes."""
 
 import pytest
 from hypothesis import strategies as st
@@ -33,21 +33,21 @@ def fail(breaker: Breaker, times: int = 1) -> None:
         breaker.failed(no_answer=True)
 
 
-def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
+def test_consecutive_failures_open_it(breaker: Breaker) -> None:
     fail(breaker, 2)
     assert (breaker.state, breaker.admits()) == (State.CLOSED, True)
     fail(breaker)
     assert (breaker.state, breaker.admits()) == (State.OPEN, False)
 
 
-def test_a_success_between_failures_begins_the_row_anew(breaker: Breaker) -> None:
+def test_a_success_resets_the_consecutive_failures(breaker: Breaker) -> None:
     fail(breaker, 2)
     breaker.succeeded()
     fail(breaker, 2)
     assert breaker.state == State.CLOSED
 
 
-def test_bad_answers_open_it_only_as_a_share_of_enough_requests(breaker: Breaker) -> None:
+def test_error_answers_open_it_only_as_a_share_of_enough_requests(breaker: Breaker) -> None:
     for _ in range(4):
         breaker.failed()
         breaker.succeeded()
@@ -65,7 +65,7 @@ def test_fewer_failures_than_the_share_leave_it_closed(breaker: Breaker) -> None
     assert breaker.state == State.CLOSED
 
 
-def test_what_was_before_the_window_does_not_count(breaker: Breaker, clock: Clock) -> None:
+def test_requests_before_the_window_do_not_count(breaker: Breaker, clock: Clock) -> None:
     for _ in range(9):
         breaker.failed()
     clock.now += RULE.window
@@ -83,7 +83,7 @@ def test_after_the_pause_one_request_at_a_time_is_admitted(breaker: Breaker, clo
     assert not breaker.admits()
 
 
-def test_a_probe_that_succeeds_closes_it_for_all(breaker: Breaker, clock: Clock) -> None:
+def test_a_successful_probe_closes_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += 5
     breaker.succeeded(probe=True)
@@ -91,7 +91,7 @@ def test_a_probe_that_succeeds_closes_it_for_all(breaker: Breaker, clock: Clock)
     assert (breaker.state, breaker.admits()) == (State.CLOSED, True)
 
 
-def test_probes_that_fail_make_the_pauses_longer_up_to_the_longest(breaker: Breaker, clock: Clock) -> None:
+def test_failed_probes_lengthen_the_pause_up_to_the_longest(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     pauses = []
     for _ in range(4):
@@ -101,7 +101,7 @@ def test_probes_that_fail_make_the_pauses_longer_up_to_the_longest(breaker: Brea
     assert pauses == [5, 10, 20, 20]
 
 
-def test_a_pause_after_a_recovery_is_the_first_again(breaker: Breaker, clock: Clock) -> None:
+def test_after_a_recovery_the_pause_is_short_again(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now = breaker.open_until
     breaker.failed(probe=True)
@@ -111,7 +111,7 @@ def test_a_pause_after_a_recovery_is_the_first_again(breaker: Breaker, clock: Cl
     assert breaker.open_until - clock.now == 5
 
 
-def test_requests_from_before_it_opened_neither_close_nor_prolong_it(breaker: Breaker, clock: Clock) -> None:
+def test_requests_sent_before_it_opened_neither_close_nor_prolong_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     until = breaker.open_until
     clock.now += 1
@@ -120,7 +120,7 @@ def test_requests_from_before_it_opened_neither_close_nor_prolong_it(breaker: Br
     assert breaker.open_until == until
 
 
-def test_a_probe_that_fails_when_another_has_closed_it_opens_nothing(breaker: Breaker, clock: Clock) -> None:
+def test_a_failed_probe_does_not_reopen_a_closed_breaker(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += 5
     breaker.succeeded(probe=True)
@@ -129,7 +129,7 @@ def test_a_probe_that_fails_when_another_has_closed_it_opens_nothing(breaker: Br
 
 
 class Lifetime(RuleBasedStateMachine):
-    """Whatever happens, and in whatever order: it is never open for longer than the longest pause."""
+    """No sequence of events opens it for longer than the longest pause."""
 
     def __init__(self) -> None:
         super().__init__()

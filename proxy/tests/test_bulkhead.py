@@ -1,4 +1,4 @@
-"""The bulkhead: so many requests of a cluster in a worker, and not one more."""
+"""The bulkhead limits the concurrent requests to a cluster."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from lucid_gateway.policy.errors import ServiceUnavailable
 from proxy.choosing.bulkhead import Bulkhead
 
 
-def test_it_takes_as_many_as_it_has_places_and_refuses_the_next() -> None:
+def test_a_full_bulkhead_refuses_the_next_request() -> None:
     bulkhead = Bulkhead("some_cluster", places=2)
     bulkhead.enter()
     bulkhead.enter()
@@ -16,7 +16,7 @@ def test_it_takes_as_many_as_it_has_places_and_refuses_the_next() -> None:
     assert bulkhead.taken == 2
 
 
-def test_a_place_that_is_given_back_is_taken_again() -> None:
+def test_a_freed_place_can_be_taken_again() -> None:
     bulkhead = Bulkhead("some_cluster", places=1)
     bulkhead.enter()
     bulkhead.leave()

@@ -1,4 +1,4 @@
-"""What Cache-Control, Expires, Age and Vary mean to the cache, whatever bytes they are."""
+"""The meaning of Cache-Control, Expires, Age and Vary for the cache, for valid and invalid values."""
 
 import pytest
 from django.utils.http import http_date
@@ -28,13 +28,13 @@ SPACE = st.sampled_from(["", " ", "\t ", " , ,"])
 
 
 def kept_for(*fields: str, default: float | None = None) -> float:
-    """Return the lifetime of an answer with such `Name: value` fields."""
+    """Return the lifetime of an answer with these `Name: value` fields."""
     pairs = [(name, value) for name, _, value in (field.partition(": ") for field in fields)]
     return lifetime(pairs, default=default, now=NOW)
 
 
 def written(draw: st.DrawFn, said: list[tuple[str, str]]) -> str:
-    """Return the directives as some server may write them."""
+    """Return the directives in a random valid spelling."""
     members = []
     for name, value in said:
         cased = draw(st.sampled_from([name, name.upper(), name.title()]))
@@ -68,18 +68,18 @@ def written(draw: st.DrawFn, said: list[tuple[str, str]]) -> str:
         (["Cache-Control: public"], 2),
     ],
 )
-def test_an_answer_is_fresh_for_as_long_as_the_cluster_says(fields: list[str], seconds: float) -> None:
+def test_the_cluster_sets_the_lifetime_of_an_answer(fields: list[str], seconds: float) -> None:
     assert kept_for(*fields, default=2) == seconds
 
 
-def test_where_neither_the_cluster_nor_the_rule_says_anything_nothing_is_kept() -> None:
+def test_without_a_lifetime_nothing_is_stored() -> None:
     assert kept_for("Cache-Control: public") == 0
 
 
 @given(st.lists(ANY_VALUE, min_size=1, max_size=3), ANY_VALUE, ANY_VALUE)
 @example(["\n"], "", "")
 @example(['max-age=1, "'], "", "")
-def test_no_bytes_break_it_or_are_kept_longer_than_the_cap(values: list[str], expires: str, age: str) -> None:
+def test_any_bytes_give_a_lifetime_within_the_limit(values: list[str], expires: str, age: str) -> None:
     fields = [*(("Cache-Control", value) for value in values), ("Expires", expires), ("Age", age), ("Vary", expires)]
     assert 0 <= lifetime(fields, default=2, now=NOW) <= MAX_SECONDS
     assert initial_age(fields, delay=0.1, now=NOW) >= 0.1
@@ -88,7 +88,7 @@ def test_no_bytes_break_it_or_are_kept_longer_than_the_cap(values: list[str], ex
 
 
 @given(st.data(), st.lists(PERMITS, max_size=4), st.lists(FORBIDS, min_size=1, max_size=2))
-def test_what_forbids_wins_wherever_it_stands(
+def test_a_prohibition_wins_in_any_position(
     data: st.DataObject, permits: list[tuple[str, str]], forbids: list[tuple[str, str]]
 ) -> None:
     said = data.draw(st.permutations([*permits, *forbids]))
@@ -97,7 +97,7 @@ def test_what_forbids_wins_wherever_it_stands(
 
 
 @given(st.data(), st.lists(PERMITS, min_size=1, max_size=4))
-def test_nothing_is_kept_longer_than_it_may(data: st.DataObject, permits: list[tuple[str, str]]) -> None:
+def test_no_answer_is_stored_longer_than_allowed(data: st.DataObject, permits: list[tuple[str, str]]) -> None:
     text = data.draw(st.composite(written)(permits))
     shared = [int(value) for name, value in permits if name == "s-maxage"]
     allowed = shared or [int(value) for name, value in permits if name == "max-age"] or [2]
@@ -114,7 +114,7 @@ def test_directives_may_be_spread_over_fields_and_quoted() -> None:
     [([], 0.25), ([("Age", "30")], 30.25), ([("Age", "30, 5")], 30.25), ([("Age", "-3")], 0.25),
      ([("Date", http_date(NOW - 7))], 7), ([("Date", http_date(NOW + 7))], 0.25)],
 )  # fmt: skip
-def test_the_age_counts_from_where_the_answer_was_made(fields: list[tuple[str, str]], age: float) -> None:
+def test_the_age_counts_from_the_generation_of_the_answer(fields: list[tuple[str, str]], age: float) -> None:
     assert initial_age(fields, delay=0.25, now=NOW) == age
 
 
@@ -133,7 +133,9 @@ def test_the_age_counts_from_where_the_answer_was_made(fields: list[tuple[str, s
         ("Host", True, ()),
     ],
 )
-def test_answers_vary_by_what_is_the_clients_to_say(vary: str, shared: bool, names: tuple[str, ...] | None) -> None:
+def test_answers_vary_by_fields_that_the_client_controls(
+    vary: str, shared: bool, names: tuple[str, ...] | None
+) -> None:
     assert varies_by([("Vary", vary)], shared=shared) == names
 
 
@@ -154,5 +156,7 @@ def test_answers_vary_by_what_is_the_clients_to_say(vary: str, shared: bool, nam
         ('"', None, False),
     ],
 )
-def test_the_client_says_what_it_takes(cache_control: str | None, pragma: str | None, takes: bool) -> None:
+def test_the_client_decides_whether_a_stored_answer_will_do(
+    cache_control: str | None, pragma: str | None, takes: bool
+) -> None:
     assert terms_of(cache_control, pragma).accept(age=10, ttl=5) is takes

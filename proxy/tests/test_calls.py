@@ -1,4 +1,4 @@
-"""The gateway's own calls to a cluster: sent once, read whole, judged as all others."""
+"""The gateway's own calls to a cluster: sent once, read whole, and counted by the breaker."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ SHORT = Timeouts(connect=2, read=2, total=2)
 
 @pytest.fixture
 def at(settings: Settings) -> Iterator[Callable[..., None]]:
-    """Says where the session-management cluster is."""
+    """Sets the addresses of the session-management cluster."""
 
-    def be_at(*urls: str) -> None:
+    def set_urls(*urls: str) -> None:
         settings.ENV = settings.ENV.model_copy(update={"SESSION_MANAGEMENT_URL": urls})
         configured.cache_clear()
 
-    yield be_at
+    yield set_urls
     for instance in cluster_named("session_management").instances:
         for connection in pool_for(instance).idle:
             connection.close()
@@ -56,7 +56,7 @@ def answer_with(status: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
-def test_it_says_for_whom_and_reads_the_answer(cluster: RawCluster) -> None:
+def test_a_call_names_the_caller_and_returns_the_answer(cluster: RawCluster) -> None:
     cluster.behaviour = saying(answer_with(b"201 Created", b'{"a": 1}'))
     assert ask("POST", {"x": "y"}) == CallAnswer(201, {"a": 1})
     fields = dict(cluster.request.fields)
@@ -64,33 +64,33 @@ def test_it_says_for_whom_and_reads_the_answer(cluster: RawCluster) -> None:
     assert json.loads(cluster.request.body) == {"x": "y"}
 
 
-def test_connections_are_kept(cluster: RawCluster) -> None:
+def test_connections_are_reused(cluster: RawCluster) -> None:
     for _ in range(3):
         assert ask().succeeded
     assert cluster.accepted == 1
 
 
 @pytest.mark.parametrize(("status", "body"), [(b"404 No", b"plain"), (b"500 Oops", b"")])
-def test_what_a_cluster_answers_is_told_whatever_it_is(cluster: RawCluster, status: bytes, body: bytes) -> None:
+def test_any_answer_of_a_cluster_is_returned(cluster: RawCluster, status: bytes, body: bytes) -> None:
     cluster.behaviour = saying(answer_with(status, body))
     assert ask() == CallAnswer(int(status[:3]), None)
 
 
-def test_an_answer_that_is_too_large_is_not_read_to_its_end(cluster: RawCluster) -> None:
+def test_too_large_an_answer_is_not_read_to_its_end(cluster: RawCluster) -> None:
     cluster.behaviour = saying(answer_with(b"200 OK", bytes(MAX_ANSWER + 1)))
     with pytest.raises(BadUpstreamAnswer):
         ask()
 
 
 @pytest.mark.parametrize("ending", [saying_and_closing(), saying_and_closing(answer_with(b"200 OK", b"12345")[:-2])])
-def test_an_answer_that_breaks_off_is_a_bad_one_and_is_not_asked_for_again(cluster: RawCluster, ending: object) -> None:
+def test_a_truncated_answer_is_an_error_and_is_not_retried(cluster: RawCluster, ending: object) -> None:
     cluster.behaviour = ending  # type: ignore[assignment]
     with pytest.raises(BadUpstreamAnswer):
         ask("POST", {})
     assert len(cluster.requests) == 1
 
 
-def test_who_does_not_answer_is_judged_and_makes_room(cluster: RawCluster) -> None:
+def test_a_missing_answer_counts_as_a_failure_and_frees_its_place(cluster: RawCluster) -> None:
     cluster.behaviour = saying()
     with pytest.raises(UpstreamTimeout):
         ask()
@@ -98,16 +98,16 @@ def test_who_does_not_answer_is_judged_and_makes_room(cluster: RawCluster) -> No
     assert (state.failures, state.in_flight) == (1, 0)
 
 
-def test_an_instance_that_another_worker_probes_is_passed_over(cluster: RawCluster, at: Callable[..., None]) -> None:
+def test_an_instance_probed_by_another_worker_is_skipped(cluster: RawCluster, at: Callable[..., None]) -> None:
     at(f"http://127.0.0.1:{free_port()}", cluster.url)
     probed, healthy = states_of(cluster_named("session_management"))
     probed.breaker.open(0)
     assert may_probe(probed.name)
-    assert healthy.begin()  # it has more under way
+    assert healthy.begin()  # now it has more requests under way
     assert ask().status == 200
 
 
-def test_who_is_not_there_is_unreachable(at: Callable[..., None]) -> None:
+def test_an_instance_without_a_listener_is_unreachable(at: Callable[..., None]) -> None:
     at(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UpstreamUnreachable):
         ask()

@@ -1,4 +1,4 @@
-"""The system checks: a row that cannot be reached, or that another meets by accident, stops the start."""
+"""The system checks: a route that cannot be reached, or that overlaps another by accident, prevents the start."""
 
 import pytest
 from pytest_django.fixtures import Settings
@@ -20,7 +20,7 @@ def test_the_route_table_passes() -> None:
     assert checks.check_routes() == []
 
 
-def test_two_rows_for_a_method_of_a_path_are_an_error() -> None:
+def test_two_routes_for_one_method_and_path_are_an_error() -> None:
     assert ids(route("a", "GET"), route("a", "POST", "GET")) == ["proxy.E001"]
     assert ids(route("a", "GET"), route("a", "POST")) == []
 
@@ -36,7 +36,7 @@ def test_two_rows_for_a_method_of_a_path_are_an_error() -> None:
         ("{x}/b", "a/b"),
     ],
 )
-def test_a_row_that_an_earlier_one_hides_is_an_error(first: str, second: str) -> None:
+def test_a_route_hidden_by_an_earlier_one_is_an_error(first: str, second: str) -> None:
     assert ids(route(first), route(second)) == ["proxy.E002"]
 
 
@@ -44,20 +44,20 @@ def test_a_row_that_an_earlier_one_hides_is_an_error(first: str, second: str) ->
     ("first", "second"),
     [("a/b", "a/{rest*}"), ("a/{x}", "a/{rest*}"), ("a", "b"), ("a/{x}", "a/{x}/b"), ("a", "a/b")],
 )
-def test_the_narrower_row_first_is_fine(first: str, second: str) -> None:
+def test_a_narrower_route_may_come_first(first: str, second: str) -> None:
     assert ids(route(first), route(second)) == []
 
 
 @pytest.mark.parametrize(("first", "second"), [("{x}/b", "a/{y}"), ("a/{x*}", "{y}/b")])
-def test_rows_that_meet_by_accident_are_an_error(first: str, second: str) -> None:
+def test_routes_that_overlap_by_accident_are_an_error(first: str, second: str) -> None:
     assert ids(route(first), route(second)) == ["proxy.E003"]
 
 
-def test_a_path_has_one_tier() -> None:
+def test_methods_of_a_path_in_different_tiers_are_an_error() -> None:
     assert ids(route("a", "GET"), route("a", "POST", tier="admin")) == ["proxy.E004"]
 
 
-def test_the_deployment_check_asks_for_a_signing_secret(settings: Settings) -> None:
+def test_the_deployment_check_warns_without_a_signing_secret(settings: Settings) -> None:
     assert [message.id for message in checks.check_signature()] == ["proxy.W001"]
     settings.ENV = settings.ENV.model_copy(update={"IDENTITY_SIGNING_SECRET": "x" * 40})
     assert checks.check_signature() == []

@@ -1,4 +1,4 @@
-"""Clients that people use, through the gateway to httpbin: what they get is what they get from httpbin itself.
+"""Popular HTTP clients get the same from httpbin through the gateway as directly.
 
 curl and node are the machine's; their tests skip where they are missing.
 """
@@ -20,7 +20,7 @@ from proxy.tests.conftest import SecondStage
 
 MIB = 1024 * 1024
 LARGE = b"0123456789abcdef" * (10 * MIB // 16)
-# Made anew at each hop, or the gateway's own.
+# Set anew at each hop, or by the gateway.
 OWN = ("date", "server", "via", "connection", "keep-alive", "transfer-encoding", "content-length", "vary",
        "x-request-id", "x-content-type-options", "referrer-policy", "cross-origin-opener-policy", "x-ratelimit-",
        "ratelimit", "access-control-")  # fmt: skip
@@ -30,7 +30,7 @@ needs_node = pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 
 @dataclass(frozen=True)
 class Ways:
-    """Two addresses of httpbin: its own, and the gateway's, which asks for the token."""
+    """Two addresses of httpbin: its own, and that of the gateway, which requires the token."""
 
     direct: str
     through: str
@@ -65,13 +65,13 @@ def client(ways: Ways) -> Iterator[httpx.Client]:
 
 
 def seen(response: requests.Response) -> tuple[int, str, list[tuple[str, str]], bytes]:
-    """Return what a client gets: status, reason, the cluster's fields, the body as it came."""
+    """Return what a client gets: status, reason, the cluster's fields, and the raw body."""
     fields = [(name, value) for name, value in response.raw.headers.items() if not name.lower().startswith(OWN)]
     return response.status_code, response.reason, sorted(fields), response.raw.read(decode_content=False)
 
 
 def both(session: requests.Session, ways: Ways, method: str, path: str, **more: Any) -> tuple[object, object]:
-    """Return what comes directly, and what comes through the gateway."""
+    """Return the direct answer, and the one through the gateway."""
     more |= {"allow_redirects": False, "stream": True}
     direct, through = (seen(session.request(method, f"{way}{path}", **more)) for way in (ways.direct, ways.through))
     return direct, through
@@ -106,26 +106,30 @@ def both(session: requests.Session, ways: Ways, method: str, path: str, **more: 
         ("/nothing%20here?%C3%A9", {}),
     ],
 )
-def test_requests_gets_the_same(session: requests.Session, ways: Ways, path: str, headers: dict[str, str]) -> None:
+def test_requests_gets_the_same_answer(
+    session: requests.Session, ways: Ways, path: str, headers: dict[str, str]
+) -> None:
     direct, through = both(session, ways, "GET", path, headers=headers)
     assert through == direct
 
 
 def test_requests_gets_every_status(session: requests.Session, ways: Ways) -> None:
-    for status in {*range(200, 600)} - {407}:  # whose Proxy-Authenticate ends here
+    for status in {*range(200, 600)} - {407}:  # the gateway drops its Proxy-Authenticate
         direct, through = both(session, ways, "GET", f"/status/{status}")
         assert through == direct
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["/html", "/status/201", "/status/404", "/nothing"])
-def test_requests_gets_the_same_for_every_method(session: requests.Session, ways: Ways, method: str, path: str) -> None:
+def test_requests_gets_the_same_answer_for_every_method(
+    session: requests.Session, ways: Ways, method: str, path: str
+) -> None:
     direct, through = both(session, ways, method, path)
     assert through == direct
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "brotli"])
-def test_requests_decodes_what_came_encoded(session: requests.Session, ways: Ways, coding: str) -> None:
+def test_requests_decodes_encoded_answers(session: requests.Session, ways: Ways, coding: str) -> None:
     through = session.get(f"{ways.through}/{coding}")
     assert through.headers["Content-Encoding"] == {"brotli": "br"}.get(coding, coding)
     assert through.json()["method"] == "GET"
@@ -155,7 +159,7 @@ def test_requests_sends_chunks_and_files_and_forms(session: requests.Session, wa
     assert files["form"] == {"é": ["1", "2"]}
 
 
-def test_requests_keeps_its_connection_and_its_cookies(session: requests.Session, ways: Ways) -> None:
+def test_requests_reuses_its_connection_and_keeps_its_cookies(session: requests.Session, ways: Ways) -> None:
     for _ in range(5):
         session.get(f"{ways.through}/cookies/set?a=1", allow_redirects=False)
     assert session.get(f"{ways.through}/cookies").json() == {"cookies": {"a": "1"}}
@@ -164,7 +168,7 @@ def test_requests_keeps_its_connection_and_its_cookies(session: requests.Session
     assert (pool.num_connections, pool.num_requests) == (1, 6)
 
 
-def test_an_answer_is_waited_for(session: requests.Session, ways: Ways) -> None:
+def test_requests_waits_for_a_delayed_answer(session: requests.Session, ways: Ways) -> None:
     started = time.monotonic()
     assert session.get(f"{ways.through}/delay/1").status_code == 200
     assert time.monotonic() - started >= 1
@@ -200,7 +204,7 @@ def test_httpx_streams_down(client: httpx.Client, ways: Ways) -> None:
     assert body == httpx.get(f"{ways.direct}{path}", trust_env=False).content
 
 
-def test_httpx_leaves_a_stream_and_goes_on(client: httpx.Client) -> None:
+def test_httpx_works_after_leaving_a_stream(client: httpx.Client) -> None:
     with client.stream("GET", "/drip?duration=20&numbytes=20&delay=0") as answer:
         assert next(answer.iter_raw()) == b"*"
     assert client.get("/status/204").status_code == 204
@@ -261,21 +265,21 @@ def test_curl_that_offers_http_2_is_served_with_http_1(ways: Ways) -> None:
 
 
 @needs_curl
-def test_curl_asks_for_the_head(ways: Ways) -> None:
+def test_curl_gets_the_head(ways: Ways) -> None:
     head = curl(ways, "-I", f"{ways.through}/bytes/1000").stdout.decode().lower()
     assert head.startswith("http/1.1 200 ok")
     assert "content-length: 1000\r\n" in head
 
 
 @needs_curl
-def test_curl_asks_for_a_range(ways: Ways) -> None:
+def test_curl_gets_a_range(ways: Ways) -> None:
     out = curl(ways, "-r", "10-19", "-w", " %{http_code}", f"{ways.through}/range/26")
     assert out.stdout == b"klmnopqrst 206"
 
 
 @needs_curl
 @pytest.mark.parametrize("query", ["%", "a=%zz&b=%2", "a=b%00c", "a[]=1&b={x}|^", "a=%2e%2e%2f"])
-def test_a_stray_query_arrives_as_curl_sent_it(ways: Ways, query: str) -> None:
+def test_an_unusual_query_arrives_as_curl_sent_it(ways: Ways, query: str) -> None:
     out = [curl(ways, "-g", "--path-as-is", f"{way}/anything?{query}").stdout for way in (ways.direct, ways.through)]
     direct, through = (json.loads(text) for text in out)
     assert through["args"] == direct["args"]
@@ -325,7 +329,7 @@ const pieces = () => new ReadableStream({
 
 
 @needs_node
-def test_fetch_of_node_gets_what_it_asks_for(ways: Ways) -> None:
+def test_fetch_of_node_gets_the_right_answers(ways: Ways) -> None:
     command = ["node", "-e", SCRIPT, ways.through, f"Bearer {ways.token}"]
     out = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert json.loads(out.stdout or b"null") == {

@@ -1,6 +1,6 @@
-"""Clusters that operators close on a real gateway: all workers follow, what is under way is finished, it opens again.
+"""Operators close clusters on a real gateway: all workers follow, requests under way finish, clusters open again.
 
-Each test has a cluster of its own, with two instances: none waits until another's is open again.
+Each test has a separate cluster with two instances, so that no test waits for another's cluster to open.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ SETTINGS = {
     "/storage": "STORAGE_DATABASE_URL", "/chain/info": "BLOCKCHAIN_CORE_URL",
 }  # fmt: skip
 POLLING_FAILED = "polling failed: Revisions.read"
-# Revisions are read every two seconds; the rest is for a busy machine.
+# Workers read revisions every two seconds; the rest allows for a busy machine.
 FOLLOWED_WITHIN = 15.0
 EACH = 6  # requests to each worker
 Twins = tuple[RawCluster, RawCluster]
@@ -39,7 +39,7 @@ Twins = tuple[RawCluster, RawCluster]
 
 @dataclass(frozen=True)
 class Site:
-    """A gateway with two workers, and the clusters behind it by their paths."""
+    """A gateway with two workers, and the clusters behind it, by path."""
 
     gateway: Gateway
     clusters: dict[str, Twins]
@@ -51,7 +51,7 @@ class Site:
         return requests.request(method, self.gateway.url + path, headers=headers, timeout=20, **more)
 
     def answers(self, path: str, each: int = 1) -> set[str]:
-        """Return what so many requests to each of the workers get: `in`, or the code of the refusal."""
+        """Send `each` requests to each worker; return the outcomes: `in`, or the code of the refusal."""
         request = api("GET", path, token=self.user)
         answers = outcomes(volley(self.gateway, [request] * each * len(hammered(self.gateway))))
         return {"in" if outcome == "200" else outcome for outcome in answers}
@@ -64,17 +64,17 @@ class Site:
         assert self.ask(maintenance_of(path), "DELETE", self.admin).status_code == 204
 
     def wait_for(self, answers: set[str], path: str) -> None:
-        """Return when requests to all workers get these answers, and go on to: within two seconds."""
+        """Wait until requests to all workers have these outcomes."""
         wait_until(lambda: self.answers(path) == answers, FOLLOWED_WITHIN)
 
     def under_way(self, path: str) -> int:
-        """Return how many requests to the cluster operators are told to be under way."""
+        """Return the number of requests to the cluster that the admin API shows as under way."""
         shown = self.ask("/admin/clusters", token=self.admin).json()["clusters"]
         cluster = next(one for one in shown if one["name"] == cluster_of(path))
         return sum(instance["in_flight"] or 0 for instance in cluster["instances"])
 
     def requests_at(self, path: str) -> list[int]:
-        """Return how many requests have come to each instance."""
+        """Return the number of requests that each instance has received."""
         return [len(twin.requests) for twin in self.clusters[path]]
 
 
@@ -96,7 +96,7 @@ def in_seconds(seconds: float) -> str:
 
 @pytest.fixture(scope="module")
 def sqlite_site() -> Iterator[Site]:
-    """The gateway; its tests run once."""
+    """The gateway, for tests that run on one database only."""
     with contextlib.ExitStack() as stack:
         clusters = {path: (stack.enter_context(RawCluster()), stack.enter_context(RawCluster())) for path in SETTINGS}
         urls = {SETTINGS[path]: f"{one.url},{two.url}" for path, (one, two) in clusters.items()}
@@ -108,7 +108,7 @@ def sqlite_site() -> Iterator[Site]:
 
 @pytest.fixture
 def site(sqlite_site: Site, db: None) -> Site:
-    """The gateway; its tests run on both databases."""
+    """The gateway, for tests that run on both databases."""
     return sqlite_site
 
 
@@ -127,7 +127,7 @@ def test_all_workers_close_a_cluster_within_two_seconds_and_open_it_again(sqlite
     sqlite_site.wait_for({"in"}, "/rdp")
 
 
-def test_what_is_under_way_is_finished(sqlite_site: Site) -> None:
+def test_requests_under_way_are_finished(sqlite_site: Site) -> None:
     go_on, twins = threading.Event(), sqlite_site.clusters["/nodes"]
 
     def slowly(visit: Visit) -> None:
@@ -150,13 +150,13 @@ def test_what_is_under_way_is_finished(sqlite_site: Site) -> None:
 
 
 def new_requests(site: Site, path: str) -> list[int]:
-    """Return how many of some new requests, which are let in, come to each instance."""
+    """Send new requests, which all succeed; return how many of them each instance received."""
     before = site.requests_at(path)
     assert site.answers(path, EACH) == {"in"}
     return [now - then for then, now in zip(before, site.requests_at(path), strict=True)]
 
 
-def test_a_closed_instance_gets_nothing_more(sqlite_site: Site) -> None:
+def test_a_closed_instance_gets_no_new_requests(sqlite_site: Site) -> None:
     one, two = sqlite_site.clusters["/storage"]
     sqlite_site.close("/storage", instance=one.url)
     wait_until(lambda: new_requests(sqlite_site, "/storage") == [0, 2 * EACH], FOLLOWED_WITHIN)
@@ -167,7 +167,7 @@ def test_a_closed_instance_gets_nothing_more(sqlite_site: Site) -> None:
     assert 40 < int(sqlite_site.ask("/storage").headers["Retry-After"]) <= 50
 
 
-def test_a_window_begins_and_ends_by_itself_on_all_workers(sqlite_site: Site) -> None:
+def test_a_window_starts_and_ends_on_time_on_all_workers(sqlite_site: Site) -> None:
     started = time.monotonic()
     sqlite_site.close("/chain/info", starts_at=in_seconds(4), ends_at=in_seconds(8))
     assert sqlite_site.answers("/chain/info") == {"in"}
@@ -194,7 +194,7 @@ def workers(gateway: Gateway) -> set[int]:
     return {int(number) for number in children.read_text().split()}
 
 
-def test_a_database_that_is_away_leaves_what_was_read(sqlite_site: Site) -> None:
+def test_without_the_database_closures_stay_as_last_read(sqlite_site: Site) -> None:
     sqlite_site.close("/wallets")
     sqlite_site.wait_for({"5009"}, "/wallets")
     with broken_database(sqlite_site.gateway):
@@ -206,7 +206,7 @@ def test_a_database_that_is_away_leaves_what_was_read(sqlite_site: Site) -> None
 
 @contextlib.contextmanager
 def broken_database(gateway: Gateway) -> Iterator[None]:
-    """Put a folder where the database file was."""
+    """Replace the database file by a folder until the block ends."""
     path = Path(gateway.env["SQLITE_PATH"])
     path.rename(path.with_suffix(".away"))
     path.mkdir()

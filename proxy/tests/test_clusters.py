@@ -1,4 +1,4 @@
-"""Where the clusters listen, as the environment says, and what a cluster without an address gets."""
+"""The addresses of the clusters in the environment, and requests to a cluster without a working address."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ Addresses = Callable[..., None]
 
 @pytest.fixture
 def addresses(settings: Any) -> Iterator[Addresses]:
-    """Gives clusters other addresses for one test."""
+    """Sets addresses of clusters for one test."""
 
     def set_addresses(**urls: str) -> None:
         split = {name: tuple(url for url in text.split(",") if url) for name, text in urls.items()}
@@ -42,7 +42,7 @@ def addresses(settings: Any) -> Iterator[Addresses]:
         ("http://[::1]", Instance("http", "::1", 80), "[::1]"),
     ],
 )
-def test_an_address_is_an_instance(url: str, expected: Instance, authority: str) -> None:
+def test_an_address_is_parsed_into_an_instance(url: str, expected: Instance, authority: str) -> None:
     assert instance(url) == expected
     assert instance(url).authority == authority
 
@@ -57,20 +57,22 @@ def test_clusters_without_an_address_are_not_configured(addresses: Addresses) ->
     assert set(configured()) == {"blockchain_core", "session_management"}
 
 
-def test_asking_for_a_cluster_without_an_address_is_unavailable(addresses: Addresses) -> None:
+def test_a_cluster_without_an_address_is_unavailable(addresses: Addresses) -> None:
     addresses(TRON_PAYMENT_URL="")
     with pytest.raises(ServiceUnavailable) as caught:
         cluster_named("tron_payment")
     assert caught.value.details == {"cluster": "tron_payment"}
 
 
-def test_every_row_names_a_cluster_and_every_cluster_a_setting() -> None:
+def test_every_route_has_a_cluster_and_every_cluster_a_setting() -> None:
     assert {route.cluster for route in ROUTES} <= set(CLUSTERS)
     for cluster in CLUSTERS.values():
         assert hasattr(settings.ENV, cluster.setting)
 
 
-def test_a_main_cluster_without_an_address_is_a_503(api: ApiClient, tokens: TokenPair, addresses: Addresses) -> None:
+def test_a_required_cluster_without_an_address_gives_503(
+    api: ApiClient, tokens: TokenPair, addresses: Addresses
+) -> None:
     addresses(TRON_PAYMENT_URL="")
     response = api.send("get", "/wallets", token=tokens.access)
     assert (response.status_code, error_code(response)) == (503, "5008")
@@ -78,7 +80,7 @@ def test_a_main_cluster_without_an_address_is_a_503(api: ApiClient, tokens: Toke
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid", "https://no-such-host.invalid:8443"])
-def test_a_cluster_whose_name_does_not_resolve_is_a_502(
+def test_a_cluster_whose_name_does_not_resolve_gives_502(
     api: ApiClient, tokens: TokenPair, addresses: Addresses, url: str
 ) -> None:
     addresses(TRON_PAYMENT_URL=url)
@@ -86,14 +88,16 @@ def test_a_cluster_whose_name_does_not_resolve_is_a_502(
     assert (response.status_code, error_code(response)) == (502, "5005")
 
 
-def test_a_cluster_that_takes_no_connection_is_a_504(api: ApiClient, tokens: TokenPair, addresses: Addresses) -> None:
+def test_a_cluster_that_accepts_no_connection_gives_504(
+    api: ApiClient, tokens: TokenPair, addresses: Addresses
+) -> None:
     with deaf_server() as port:
         addresses(TRON_PAYMENT_URL=f"http://127.0.0.1:{port}")
         response = api.send("post", "/wallets", {}, token=tokens.access)
     assert (response.status_code, error_code(response)) == (504, "5006")
 
 
-def test_https_needs_a_certificate_that_is_trusted(
+def test_https_requires_a_trusted_certificate(
     api: ApiClient, tokens: TokenPair, addresses: Addresses, raw_cluster: RawCluster
 ) -> None:
     addresses(TRON_PAYMENT_URL=f"https://127.0.0.1:{raw_cluster.port}")

@@ -1,4 +1,4 @@
-"""Clients on fast connections, whose socket always has bytes, or room for them: others get their turn all the same."""
+"""Clients on connections so fast that the gateway never waits: other requests still get their turn."""
 
 import socket
 import threading
@@ -11,12 +11,12 @@ from lucid_gateway.server.client_socket import BYTES_PER_TURN, PatientSocket
 
 MIB = 1024 * 1024
 MUCH = 32 * MIB
-# A turn ends with the call that fills it, so it may be nearly twice as long.
+# A turn ends after the call that reaches its limit, so it may be nearly twice as long.
 LEAST_TURNS = MUCH // (2 * BYTES_PER_TURN)
 
 
 def turns_of_others(work: Callable[[], None]) -> int:
-    """Do the work in a greenlet and return how often another one, which never waits, ran meanwhile."""
+    """Do the work in a greenlet and return how often another one, which never waits, ran in the meantime."""
     working, turns = gevent.spawn(work), 0
     while not working.ready():
         turns += 1
@@ -27,7 +27,7 @@ def turns_of_others(work: Callable[[], None]) -> int:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends whose waiting does not let greenlets run: only what is done on purpose does."""
+    """Two connected sockets; waiting on them does not switch greenlets, only an explicit yield does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs

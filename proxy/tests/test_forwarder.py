@@ -1,4 +1,4 @@
-"""Which instance a request goes to, when it goes to another, and what is never sent twice (DESIGN, section 8)."""
+"""The instance for a request, retries on another one, and requests that are never sent twice (DESIGN, section 8)."""
 
 import io
 import time
@@ -48,7 +48,7 @@ def other_cluster() -> Iterator[RawCluster]:
 
 @pytest.fixture(autouse=True)
 def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Instance, Pool]]:
-    """Pools for one test: no connection to a server that is gone is left, and no state of the clusters."""
+    """Pools for one test, which leaves neither connections to stopped servers nor state of the clusters behind."""
     for cached in (states_of, bulkhead_of, budget_of):
         cached.cache_clear()
     pools: dict[Instance, Pool] = {}
@@ -103,7 +103,7 @@ def test_requests_take_turns(raw_cluster: RawCluster, other_cluster: RawCluster)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_an_instance_that_refuses_is_passed_over(raw_cluster: RawCluster, method: str) -> None:
+def test_an_instance_that_refuses_connections_is_skipped(raw_cluster: RawCluster, method: str) -> None:
     cluster = of(dead(), raw_cluster.instance, dead())
     for _ in range(3):
         assert whole(send(cluster, method, b"12345")) == b"ok"
@@ -119,7 +119,7 @@ def test_each_attempt_is_a_step_of_the_decision(raw_cluster: RawCluster) -> None
     assert [attempt.outcome for attempt in record.attempts] == ["instance_unreachable", "answered"]
 
 
-def test_an_instance_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_that_refuses_connections_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Instance] = []
     take = Pool.take
 
@@ -133,23 +133,23 @@ def test_an_instance_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch)
     assert len(asked) == 1
 
 
-def test_instances_that_another_worker_probes_cost_no_attempt(raw_cluster: RawCluster) -> None:
+def test_instances_probed_by_another_worker_cost_no_attempt(raw_cluster: RawCluster) -> None:
     cluster = of(dead(), dead(), dead(), raw_cluster.instance)
     *probed, healthy = states_of(cluster)
     for state in probed:
         state.breaker.open(0)
         assert may_probe(state.name)
-    assert healthy.begin()  # it has more under way than those
+    assert healthy.begin()  # now it has more requests under way than those
     assert whole(send(cluster)) == b"ok"
 
 
-def test_when_no_instance_takes_a_connection_the_cluster_is_unreachable() -> None:
+def test_a_cluster_whose_instances_all_refuse_is_unreachable() -> None:
     with pytest.raises(UpstreamUnreachable):
         send(of(dead(), dead()))
 
 
 @pytest.mark.parametrize("ending", [saying_and_closing(), saying_and_resetting()])
-def test_a_get_without_an_answer_moves_on(
+def test_a_get_without_an_answer_goes_to_another_instance(
     raw_cluster: RawCluster, other_cluster: RawCluster, ending: Behaviour
 ) -> None:
     raw_cluster.behaviour = ending
@@ -169,7 +169,7 @@ def test_other_methods_without_an_answer_are_sent_once(
 
 
 def close_once(visit: Visit) -> None:
-    """Fail the second request of the first connection, as a server does that was about to close it."""
+    """Fail the second request of the first connection, like a server that was about to close it."""
     if visit.number == 1 and visit.request.target == "/x?y" and getattr(visit, "served", False):
         visit.reset()
     else:
@@ -199,14 +199,14 @@ def test_a_post_on_a_connection_known_to_be_closed_goes_out_on_another(raw_clust
     assert [request.body for request in raw_cluster.requests] == [b"1", b"2"]
 
 
-def test_a_timeout_is_not_tried_again(raw_cluster: RawCluster, other_cluster: RawCluster) -> None:
+def test_a_timeout_is_not_retried(raw_cluster: RawCluster, other_cluster: RawCluster) -> None:
     raw_cluster.behaviour = other_cluster.behaviour = saying()
     with pytest.raises(UpstreamTimeout):
         send(of(raw_cluster.instance, other_cluster.instance), timeouts=SHORT)
     assert len(raw_cluster.requests) + len(other_cluster.requests) == 1
 
 
-def test_a_bad_answer_is_not_tried_again(raw_cluster: RawCluster, other_cluster: RawCluster) -> None:
+def test_a_bad_answer_is_not_retried(raw_cluster: RawCluster, other_cluster: RawCluster) -> None:
     raw_cluster.behaviour = other_cluster.behaviour = saying(b"nonsense\r\n\r\n")
     with pytest.raises(BadUpstreamAnswer):
         send(of(raw_cluster.instance, other_cluster.instance))
@@ -214,7 +214,7 @@ def test_a_bad_answer_is_not_tried_again(raw_cluster: RawCluster, other_cluster:
 
 
 @pytest.mark.parametrize("status", [b"500 Oops", b"503 Busy", b"404 No"])
-def test_an_error_of_the_cluster_is_an_answer(raw_cluster: RawCluster, status: bytes) -> None:
+def test_an_error_of_the_cluster_is_relayed_and_not_retried(raw_cluster: RawCluster, status: bytes) -> None:
     raw_cluster.behaviour = saying(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nno")
     assert whole(send(of(raw_cluster.instance, dead()))) == b"no"
     assert len(raw_cluster.requests) == 1
@@ -241,7 +241,7 @@ def test_a_body_without_a_length_is_aborted_at_the_limit(raw_cluster: RawCluster
 
 
 class Slow(io.BytesIO):
-    """A body that takes its time."""
+    """A body that arrives slowly."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         time.sleep(0.3)
@@ -249,7 +249,7 @@ class Slow(io.BytesIO):
 
 
 class Broken(io.BytesIO):
-    """A client that leaves in the middle."""
+    """A client that disconnects in the middle of its body."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(5)
@@ -258,7 +258,7 @@ class Broken(io.BytesIO):
         return data
 
 
-def test_an_upload_may_take_longer_than_the_total_time(raw_cluster: RawCluster) -> None:
+def test_an_upload_may_take_longer_than_the_total_timeout(raw_cluster: RawCluster) -> None:
     def answer_late(visit: Visit) -> None:
         time.sleep(0.1)
         visit.send(OK)
@@ -285,7 +285,7 @@ def test_an_early_answer_is_read_when_the_cluster_stops_reading(
     assert not pools[raw_cluster.instance].idle
 
 
-def test_an_early_answer_is_read_however_long_the_upload_took(raw_cluster: RawCluster) -> None:
+def test_an_early_answer_is_read_after_a_long_upload(raw_cluster: RawCluster) -> None:
     raw_cluster.on_head = saying_and_closing(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
     forwarded = send(of(raw_cluster.instance), "POST", request=chunked(Slow(b"12345")), timeouts=SHORT)
     assert (forwarded.answer.status, whole(forwarded)) == (413, b"no")
@@ -307,18 +307,18 @@ def dripping(content_type: bytes) -> Behaviour:
 
 
 @pytest.mark.parametrize("content_type", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
-def test_an_event_stream_has_no_total_time(raw_cluster: RawCluster, content_type: bytes) -> None:
+def test_an_event_stream_has_no_total_timeout(raw_cluster: RawCluster, content_type: bytes) -> None:
     raw_cluster.behaviour = dripping(content_type)
     assert whole(send(of(raw_cluster.instance), timeouts=SHORT)) == b"x" * 12
 
 
-def test_any_other_answer_has_a_total_time(raw_cluster: RawCluster) -> None:
+def test_any_other_answer_has_a_total_timeout(raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = dripping(b"text/plain")
     with pytest.raises(ConnectionResetError):
         whole(send(of(raw_cluster.instance), timeouts=SHORT))
 
 
-def test_the_exchange_is_noted_for_the_log(raw_cluster: RawCluster) -> None:
+def test_the_exchange_is_recorded_for_the_log(raw_cluster: RawCluster) -> None:
     request = a_request()
     route = Route("x", ("GET",), "some_cluster", "/x", "user:read", timeouts=ENOUGH)
     forward(request, route, of(raw_cluster.instance), caller=CALLER, target="/x").body.close()
@@ -339,14 +339,14 @@ def test_the_request_is_written_as_one_head(raw_cluster: RawCluster) -> None:
     assert raw_cluster.request.fields[0] == ("host", f"127.0.0.1:{raw_cluster.port}")
 
 
-def test_a_body_that_was_read_gives_its_connection_back(raw_cluster: RawCluster, pools: dict[Instance, Pool]) -> None:
+def test_reading_a_body_to_its_end_returns_the_connection(raw_cluster: RawCluster, pools: dict[Instance, Pool]) -> None:
     forwarded = send(of(raw_cluster.instance))
     whole(forwarded)
     forwarded.body.close()
     assert len(pools[raw_cluster.instance].idle) == 1
 
 
-def test_a_body_that_is_given_up_closes_its_connection(raw_cluster: RawCluster, pools: dict[Instance, Pool]) -> None:
+def test_an_abandoned_body_closes_its_connection(raw_cluster: RawCluster, pools: dict[Instance, Pool]) -> None:
     raw_cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
     forwarded = send(of(raw_cluster.instance))
     assert next(forwarded.body) == b"hello"
@@ -355,16 +355,16 @@ def test_a_body_that_is_given_up_closes_its_connection(raw_cluster: RawCluster, 
     assert not pools[raw_cluster.instance].idle
 
 
-# Through a real gateway: a dead instance and two living ones behind /chain.
+# Through a real gateway: one dead and two live instances behind /chain.
 
 
-def test_a_gateway_spreads_requests_and_passes_over_a_dead_instance(second_stage: SecondStage) -> None:
+def test_a_gateway_spreads_requests_and_skips_a_dead_instance(second_stage: SecondStage) -> None:
     with second_stage.connect() as client:
         assert [client.ask("GET", "/chain/info").status for _ in range(9)] == [200] * 9
     assert min(len(cluster.requests) for cluster in second_stage.instances) >= 3
 
 
-def test_a_gateway_asks_another_instance_when_one_hangs_up(second_stage: SecondStage) -> None:
+def test_a_gateway_tries_another_instance_when_one_hangs_up(second_stage: SecondStage) -> None:
     failing, living = second_stage.instances
     failing.behaviour = saying_and_resetting()
     with second_stage.connect() as client:

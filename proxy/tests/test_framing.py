@@ -41,26 +41,26 @@ def test_an_empty_chunked_body_stays_a_body(ask: Ask, wallets: RawCluster) -> No
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_a_method_that_means_a_body_says_that_there_is_none(ask: Ask, wallets: RawCluster, method: str) -> None:
+def test_a_method_with_a_body_gets_content_length_0_without_one(ask: Ask, wallets: RawCluster, method: str) -> None:
     assert ask(method, "/wallets").status == 200
     assert wallets.request.framing() == [("content-length", "0")]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_a_method_that_means_no_body_says_nothing(ask: Ask, wallets: RawCluster, method: str) -> None:
+def test_a_method_without_a_body_gets_no_framing(ask: Ask, wallets: RawCluster, method: str) -> None:
     assert ask(method, "/wallets", "Content-Length: 0").status == 200
     assert wallets.request.framing() == []
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_an_unusual_body_is_forwarded_like_any(ask: Ask, wallets: RawCluster, method: str) -> None:
+def test_a_body_of_an_unusual_method_is_forwarded(ask: Ask, wallets: RawCluster, method: str) -> None:
     assert ask(method, "/wallets", body=b"12345").status == 200
     assert wallets.request.framing() == [("content-length", "5")]
     assert wallets.request.body == b"12345"
 
 
 @pytest.mark.parametrize("fields", [(), (CHUNKED,)])
-def test_a_request_inside_a_body_stays_inside(ask: Ask, wallets: RawCluster, fields: tuple[str, ...]) -> None:
+def test_a_request_inside_a_body_stays_part_of_the_body(ask: Ask, wallets: RawCluster, fields: tuple[str, ...]) -> None:
     body = chunks(SMUGGLED) if fields else SMUGGLED
     assert ask("POST", "/wallets", *fields, body=body).status == 200
     assert wallets.request.body == SMUGGLED
@@ -105,7 +105,7 @@ def test_a_body_shorter_than_announced_is_never_completed(connect: Connect, wall
 
 
 @pytest.mark.parametrize("rest", [b"", b"zz\r\nhi\r\n", b"5\r\nhi"])
-def test_a_chunked_body_that_breaks_off_is_never_completed(connect: Connect, wallets: RawCluster, rest: bytes) -> None:
+def test_a_truncated_chunked_body_is_never_completed(connect: Connect, wallets: RawCluster, rest: bytes) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", CHUNKED) + b"2\r\nhi\r\n" + rest)
     client.sock.shutdown(1)
@@ -156,7 +156,7 @@ def test_what_follows_an_ambiguous_head_is_never_read(connect: Connect, wallets:
     assert wallets.requests == wallets.broken == []
 
 
-def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_known(connect: Connect, wallets: RawCluster) -> None:
+def test_a_chunked_body_is_refused_as_soon_as_it_exceeds_the_limit(connect: Connect, wallets: RawCluster) -> None:
     def discard(visit: Visit) -> None:
         while visit.more():
             visit.buffer.clear()
@@ -173,7 +173,7 @@ def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_known(connect
     assert wallets.visits[0].over.wait(5)
 
 
-def test_a_body_over_the_limit_is_refused_before_it_comes(connect: Connect, wallets: RawCluster) -> None:
+def test_a_body_announced_over_the_limit_is_refused_unread(connect: Connect, wallets: RawCluster) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", f"Content-Length: {TOO_LARGE}"))
     answer = client.read_answer()
@@ -187,17 +187,17 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
         list(body.pieces())
 
 
-def test_a_body_of_just_the_limit_passes() -> None:
+def test_a_body_of_exactly_the_limit_is_forwarded() -> None:
     assert b"".join(RequestBody(io.BytesIO(b"x" * 2000), None, limit=2000).pieces()) == b"x" * 2000
 
 
-def test_a_body_is_read_no_further_than_its_length() -> None:
+def test_a_body_is_not_read_beyond_its_length() -> None:
     source = io.BytesIO(b"x" * 100 + b"the next request")
     assert b"".join(RequestBody(source, 100, limit=100).pieces()) == b"x" * 100
     assert source.read() == b"the next request"
 
 
-def test_a_body_is_never_held_whole() -> None:
+def test_a_body_is_read_in_small_pieces() -> None:
     body = RequestBody(io.BytesIO(b"x" * 1_000_000), 1_000_000, limit=1_000_000)
     assert max(len(piece) for piece in body.pieces()) == READ_SIZE
 
@@ -207,7 +207,7 @@ def test_a_body_that_ends_early_is_an_error() -> None:
         list(RequestBody(io.BytesIO(b"x"), 2, limit=2).pieces())
 
 
-def test_a_client_that_waits_for_100_continue_is_told_to_go_on(connect: Connect, wallets: RawCluster) -> None:
+def test_a_client_that_expects_100_continue_gets_it(connect: Connect, wallets: RawCluster) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", "Content-Length: 5", "Expect: 100-continue"))
     assert client.read_answer().status == 100
@@ -227,7 +227,7 @@ def test_a_client_that_waits_for_100_continue_is_told_to_go_on(connect: Connect,
     ],
 )
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_after_a_refused_request_the_next_is_read_right_or_the_connection_closes(
+def test_after_a_refusal_the_next_request_is_intact_or_the_connection_closes(
     *, connect: Connect, wallets: RawCluster, method: str, path: str, fields: tuple[str, ...], status: int, framing: str
 ) -> None:
     client = connect()
@@ -236,10 +236,10 @@ def test_after_a_refused_request_the_next_is_read_right_or_the_connection_closes
     else:
         body = SMUGGLED * 1000
     assert client.ask(method, path, *fields, body=body).status == status
-    assert_next_is_read_right(client, wallets)
+    assert_next_request_is_intact(client, wallets)
 
 
-def test_after_a_request_over_the_limit_the_next_is_read_right_or_the_connection_closes(
+def test_after_a_rate_limit_the_next_request_is_intact_or_the_connection_closes(
     second_stage: SecondStage,
 ) -> None:
     with second_stage.connect() as client:
@@ -250,9 +250,7 @@ def test_after_a_request_over_the_limit_the_next_is_read_right_or_the_connection
     assert sorted(targets) == ["/api/v1/blocks", "/api/v1/chain/info"]
 
 
-def test_after_a_body_that_is_too_large_no_part_of_it_is_taken_for_a_request(
-    connect: Connect, wallets: RawCluster
-) -> None:
+def test_no_part_of_a_too_large_body_is_taken_for_a_request(connect: Connect, wallets: RawCluster) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", f"Content-Length: {TOO_LARGE}") + SMUGGLED)
     assert client.read_answer().status == 413
@@ -261,8 +259,8 @@ def test_after_a_body_that_is_too_large_no_part_of_it_is_taken_for_a_request(
     assert wallets.requests == []
 
 
-def assert_next_is_read_right(client: RawClient, wallets: RawCluster) -> None:
-    """Check that the connection is closed, or that the next request on it is what arrives, and nothing else."""
+def assert_next_request_is_intact(client: RawClient, wallets: RawCluster) -> None:
+    """Check that the connection is closed, or that exactly the next request on it arrives at the cluster."""
     try:
         answer = client.ask("GET", "/wallets/next")
     except (Ended, OSError):
@@ -281,7 +279,7 @@ def test_a_head_answer_has_the_length_and_no_body(connect: Connect, wallets: Raw
     assert client.ask("GET", "/wallets").body == b"next"
 
 
-def test_a_head_answer_that_would_be_chunked_has_no_body(connect: Connect, wallets: RawCluster) -> None:
+def test_a_chunked_head_answer_has_no_body(connect: Connect, wallets: RawCluster) -> None:
     wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     client = connect()
     assert client.ask("HEAD", "/wallets").status == 200
@@ -308,7 +306,7 @@ def test_204_and_304_have_no_body(connect: Connect, wallets: RawCluster, head: b
         b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
     ],
 )
-def test_connections_are_kept_on_both_sides(connect: Connect, wallets: RawCluster, answer: bytes) -> None:
+def test_connections_are_reused_on_both_sides(connect: Connect, wallets: RawCluster, answer: bytes) -> None:
     wallets.behaviour = saying(answer)
     client = connect()
     for _ in range(3):
@@ -328,7 +326,7 @@ def test_a_cluster_that_closes_does_not_close_the_client_connection(
     assert len({request.connection for request in wallets.requests}) == 2
 
 
-def test_chunks_in_http_1_0_cost_the_connection(connect: Connect, wallets: RawCluster) -> None:
+def test_a_chunked_http_1_0_answer_closes_the_connection(connect: Connect, wallets: RawCluster) -> None:
     head = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
     wallets.behaviour = saying(head + chunks(b"hello"))
     client = connect()
@@ -358,7 +356,7 @@ def test_http_1_0_clients_get_an_answer_that_ends_with_the_connection(ask: Ask, 
     assert answer.body == b"hello"
 
 
-def test_what_follows_a_body_is_the_clients_next_request(connect: Connect, wallets: RawCluster) -> None:
+def test_bytes_after_a_body_are_the_clients_next_request(connect: Connect, wallets: RawCluster) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", "Content-Length: 2") + b"hi" + client.head("GET", "/nowhere"))
     assert [client.read_answer().status, client.read_answer().status] == [200, 404]

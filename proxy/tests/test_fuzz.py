@@ -1,7 +1,7 @@
-"""Any bytes at all: what a client sends is refused, or is exactly one upstream request, framed once, at the path that
-was judged; what a cluster says arrives unchanged and whole, or is a 502, or is cut off.
+"""Any bytes: a client's request is refused, or becomes exactly one upstream request, framed once, at the path that was
+checked; a cluster's answer arrives unchanged and complete, or becomes a 502, or is visibly truncated.
 
-Each is judged by a reader that knows RFC 9112 and nothing of the gateway.
+Both are compared with a strict parser of RFC 9112 that shares no code with the gateway.
 """
 
 import contextlib
@@ -99,7 +99,7 @@ def read_final_answer(data: bytes, method: str = "GET") -> Answered:
 
 
 def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
-    """Send the bytes and no more; return the final answers, which are to these methods, up to the connection's end."""
+    """Send only these bytes; return all final answers until the connection ends, parsed for these request methods."""
     answers: list[Message] = []
     with stage.connect() as client:
         client.send(data)
@@ -111,7 +111,7 @@ def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
             except Ended:
                 return answers
             except Cut as cut:
-                # With a cluster that takes its time, as on a busy machine, this client looks as if it had left.
+                # If the cluster is slow, as on a busy machine, this client seems to have disconnected.
                 return [*answers, cut.message]
             if answer.status != 100:
                 answers.append(answer)
@@ -120,7 +120,7 @@ def exchange(stage: Stage, data: bytes, methods: list[str]) -> list[Message]:
 
 
 def check_fields(sent: Message, request: Message) -> None:
-    """Check that each field is there once, and is the gateway's own or just what the client said."""
+    """Check that each field appears once, and is either the gateway's own or exactly what the client sent."""
     names = [name for name, _ in sent.fields]
     assert len(names) == len(set(names))
     assert set(names) >= IDENTITY
@@ -139,7 +139,7 @@ def check_fields(sent: Message, request: Message) -> None:
 
 
 def target_of(request: Message) -> str:
-    """Return the target at the cluster for what the client asked for: the path as it was judged, and the query."""
+    """Return the target that the cluster must get: the canonical path and the client's query."""
     path, _, query = request.target.partition("?")
     if not path.startswith("/"):
         path = "/" + path.partition("://")[2].partition("/")[2]
@@ -150,7 +150,7 @@ def target_of(request: Message) -> str:
 
 
 def check_target(target: str) -> None:
-    """Check that the path means the same to a cluster that decodes it again, and again."""
+    """Check that the path keeps its meaning if a cluster decodes it several times."""
     path = target.partition("?")[0]
     slashes = path.count("/")
     for _ in range(4):
@@ -161,7 +161,7 @@ def check_target(target: str) -> None:
 
 
 def is_for(sent: Message, request: Message) -> bool:
-    """Return whether the cluster got just this request."""
+    """Return whether the cluster got exactly this request."""
     if len(request.all("host")) != 1:
         return False
     try:
@@ -171,7 +171,7 @@ def is_for(sent: Message, request: Message) -> bool:
 
 
 def run(stage: Stage, data: bytes) -> None:
-    """Send the bytes to the gateway, and hold what came of them against what they say."""
+    """Send the bytes to the gateway, and compare answers and upstream requests with their strict reading."""
     clusters = stage.clusters.values()
     for cluster in clusters:
         cluster.requests, cluster.broken = [], []
@@ -180,7 +180,7 @@ def run(stage: Stage, data: bytes) -> None:
     methods = [request.method for request in asked] + [rest.lstrip().partition(b" ")[0].decode("latin-1")]
     answers = exchange(stage, data, methods)
     forwarded = sum(answer.status in (200, CLIENT_LEFT) for answer in answers)
-    # A cluster that is behind may read the request of a client that left after the gateway has answered 499.
+    # A slow cluster may read the request of a disconnected client after the gateway has logged 499.
     wait_until(lambda: sum(len(cluster.requests) for cluster in clusters) >= forwarded)
     sent = [request for cluster in clusters for request in cluster.requests]
     for answer in answers:
@@ -189,7 +189,7 @@ def run(stage: Stage, data: bytes) -> None:
     assert len(sent) == forwarded
     for message in sent:
         request = next((request for request in asked if is_for(message, request)), None)
-        assert request, f"nobody asked for {message} in {data!r}"
+        assert request, f"no request for {message} in {data!r}"
         asked.remove(request)
         check_fields(message, request)
         check_target(message.target)
@@ -197,7 +197,7 @@ def run(stage: Stage, data: bytes) -> None:
 
 @A_FEW
 @given(data=ANYTHING)
-def test_whatever_a_client_sends_a_cluster_gets_what_was_asked_and_no_more(whole_stage: Stage, data: bytes) -> None:
+def test_a_cluster_gets_exactly_the_requests_that_the_client_sent(whole_stage: Stage, data: bytes) -> None:
     run(whole_stage, data)
 
 
@@ -205,7 +205,7 @@ def test_whatever_a_client_sends_a_cluster_gets_what_was_asked_and_no_more(whole
 
 
 def converse(stage: Stage, method: str) -> bytes:
-    """Ask for an answer and return all bytes that come of it, up to the end of the connection."""
+    """Send a request and return all bytes received until the connection ends."""
     with stage.connect() as client:
         client.send(client.head(method, "/wallets", "Connection: close"))
         while client.more():
@@ -214,7 +214,7 @@ def converse(stage: Stage, method: str) -> bytes:
 
 
 def understood(said: bytes, method: str) -> Answered | None:
-    """Return the answer that the bytes are, None if they are none; leave out what may be read either way."""
+    """Return the answer in these bytes, or None if they are not one; skip examples that are ambiguous."""
     try:
         return read_final_answer(said, method)
     except Malformed:
@@ -224,7 +224,7 @@ def understood(said: bytes, method: str) -> Answered | None:
 
 
 def check_answer(said: bytes, came: bytes, method: str) -> None:
-    """Check that the client got the cluster's answer unchanged, or none that it could take for one."""
+    """Check that the client got the cluster's answer unchanged, or a 502 or a truncated answer."""
     answer = understood(said, method)
     shown = f"{method} {said!r} became {came!r}"
     got = None if came.endswith(b"<reset>") else read_final_answer(came, method)
@@ -237,7 +237,7 @@ def check_answer(said: bytes, came: bytes, method: str) -> None:
 
 @A_FEW
 @given(said=ANY_ANSWER, method=st.sampled_from(["GET", "POST", "HEAD"]))
-def test_whatever_a_cluster_says_arrives_whole_or_is_no_answer(whole_stage: Stage, said: bytes, method: str) -> None:
+def test_an_answer_of_a_cluster_arrives_complete_or_as_an_error(whole_stage: Stage, said: bytes, method: str) -> None:
     cluster = whole_stage.clusters["wallets"]
     answer = understood(said, method)
     stays = answer is not None and answer.whole and not answer.until_close

@@ -1,4 +1,4 @@
-"""Which fields pass, in either direction (RFC 9110, section 7.6), and which only the gateway may set."""
+"""The fields that are forwarded in each direction (RFC 9110, section 7.6), and those that only the gateway may set."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ UNDERSCORED = [
     "X_User_Id: root", "X_User-Role: super_admin", "X_Forwarded_For: 192.0.2.1", "X_Request_ID: forged-id-1",
     "Remote_User: root", "X_Remote_User: root", "X-Auth_User: root", "X_Client_IP: 192.0.2.1", "X_Host: evil.test",
 ]  # fmt: skip
-# Browsers send each of these as a cookie that Django takes for one of the operator pages.
+# Browsers send each of these as a cookie that Django takes for a cookie of the operator pages.
 OWN_COOKIES = [
     "sessionid=theirs; Path=/admin", "csrftoken=theirs", "messages=theirs", "sessionid", " sessionid =theirs",
     "\tsessionid=theirs", "=sessionid=theirs", "= sessionid=theirs", " = =sessionid=theirs", "sessionid=a=b;HttpOnly",
@@ -55,7 +55,7 @@ def answer_with(*fields: str) -> bytes:
 # To the cluster.
 
 
-def test_a_cluster_is_told_who_calls_and_how(ask: Ask, stage: Stage, wallets: RawCluster) -> None:
+def test_a_cluster_gets_the_identity_and_origin_of_the_request(ask: Ask, stage: Stage, wallets: RawCluster) -> None:
     answer = ask("GET", "/wallets")
     got = {name: value for name, value in wallets.request.fields if name in OWN}
     assert len(wallets.request.fields) == len(OWN)
@@ -74,7 +74,7 @@ def test_a_cluster_is_told_who_calls_and_how(ask: Ask, stage: Stage, wallets: Ra
     }
 
 
-def test_the_clients_credentials_stay_here(ask: Ask, stage: Stage, wallets: RawCluster) -> None:
+def test_the_clients_credentials_are_not_forwarded(ask: Ask, stage: Stage, wallets: RawCluster) -> None:
     ask("GET", "/wallets")
     key = stage.gateway.manage("create_api_key", "--email", "demo@lucid.test", "--name", "headers").strip()
     assert ask("GET", "/wallets", f"X-API-Key: {key}", token="").status == 200
@@ -83,14 +83,14 @@ def test_the_clients_credentials_stay_here(ask: Ask, stage: Stage, wallets: RawC
 
 
 @pytest.mark.parametrize("forged", [*FORGED, *UNDERSCORED])
-def test_what_only_the_gateway_says_no_client_can_say(ask: Ask, wallets: RawCluster, forged: str) -> None:
+def test_a_client_cannot_set_the_gateways_own_fields(ask: Ask, wallets: RawCluster, forged: str) -> None:
     name, _, value = forged.partition(": ")
     assert ask("GET", "/wallets", forged, forged.lower()).status == 200
     assert value not in wallets.request.all(name)
     assert {field.replace("_", "-").lower() for field, _ in wallets.request.fields} == OWN
 
 
-def test_no_client_chooses_the_proxy_of_a_cluster_that_speaks_cgi(ask: Ask, wallets: RawCluster) -> None:
+def test_a_client_cannot_set_the_proxy_of_a_cgi_cluster(ask: Ask, wallets: RawCluster) -> None:
     """https://httpoxy.org: a field Proxy becomes the variable HTTP_PROXY."""
     ask("GET", "/wallets", "Proxy: http://evil.test")
     assert wallets.request.all("proxy") == []
@@ -109,7 +109,7 @@ def test_fields_named_in_connection_end_at_the_gateway(ask: Ask, wallets: RawClu
 
 
 @pytest.mark.parametrize("name", sorted(OWN))
-def test_connection_never_removes_what_the_gateway_says(ask: Ask, wallets: RawCluster, name: str) -> None:
+def test_connection_never_removes_the_gateways_fields(ask: Ask, wallets: RawCluster, name: str) -> None:
     assert ask("GET", "/wallets", f"Connection: {name}, {name.title()}, close").status == 200
     assert {field for field, _ in wallets.request.fields} == OWN
 
@@ -119,7 +119,7 @@ def test_connection_never_removes_the_framing(ask: Ask, wallets: RawCluster) -> 
     assert wallets.request.framing() == [("content-length", "5")]
 
 
-def test_other_fields_pass_unchanged(ask: Ask, wallets: RawCluster) -> None:
+def test_other_fields_are_forwarded_unchanged(ask: Ask, wallets: RawCluster) -> None:
     fields = {
         "accept": "application/json;q=0.9, */*", "accept-encoding": "br", "content-type": "text/plain; charset=utf-8",
         "cookie": "a=b; c=d", "if-none-match": '"x", W/"y"', "range": "bytes=0-1", "idempotency-key": "k-1",
@@ -131,7 +131,7 @@ def test_other_fields_pass_unchanged(ask: Ask, wallets: RawCluster) -> None:
         assert wallets.request.all(name) == [value]
 
 
-def test_a_new_line_in_a_field_is_refused(ask: Ask, wallets: RawCluster) -> None:
+def test_a_line_break_in_a_field_is_refused(ask: Ask, wallets: RawCluster) -> None:
     for value in ("a\nX-User-Id: root", "a\rb", "a\x00b", "a\r\n b"):
         assert ask("GET", "/wallets", f"X-Field: {value}").status == 400
     assert wallets.requests == []
@@ -148,13 +148,13 @@ def test_hop_by_hop_fields_of_an_answer_end_at_the_gateway(ask: Ask, wallets: Ra
     assert answer.all("x-hop") == []
 
 
-def test_cookies_on_several_lines_are_one_field(ask: Ask, wallets: RawCluster) -> None:
+def test_several_cookie_fields_are_joined(ask: Ask, wallets: RawCluster) -> None:
     assert ask("GET", "/wallets", "Cookie: a=1", "X-A: 1", "cookie: b=2; c=3", "X-A: 2", "Cookie: d=4").status == 200
     assert wallets.request.all("cookie") == ["a=1; b=2; c=3; d=4"]
     assert wallets.request.all("x-a") == ["1,2"]
 
 
-def test_several_cookies_stay_several(ask: Ask, wallets: RawCluster) -> None:
+def test_several_set_cookie_fields_stay_separate(ask: Ask, wallets: RawCluster) -> None:
     cookies = ["a=1; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "b=2; HttpOnly", "a=3; Path=/x"]
     wallets.behaviour = saying(answer_with(*(f"Set-Cookie: {cookie}" for cookie in cookies)))
     assert ask("GET", "/wallets").all("set-cookie") == cookies
@@ -167,8 +167,8 @@ def test_a_cluster_cannot_set_a_cookie_of_the_operator_pages(ask: Ask, wallets: 
 
 
 @given(name=st.text(max_size=12), value=st.text(max_size=12))
-def test_no_cookie_of_a_cluster_is_read_as_one_of_the_operator_pages(name: str, value: str) -> None:
-    """What a browser sends for a cookie is its name, `=` and its value; without a name its value alone."""
+def test_no_cookie_of_a_cluster_is_taken_for_one_of_the_operator_pages(name: str, value: str) -> None:
+    """A browser sends a cookie as its name, `=` and its value; without a name it sends the value alone."""
     line = f"{name}={value}".encode("utf-8", "replace").decode("latin-1")
     sent = line.partition(";")[0].strip(" \t").removeprefix("=")
     read = parse_cookie(sent.encode("latin-1").decode("utf-8", "replace"))
@@ -192,7 +192,7 @@ def test_no_padding_hides_a_cookie_of_the_operator_pages(padding: str, name: str
         "NEL: {}", "Report-To: {}", "strict-transport-security: max-age=1; preload", "CLEAR-SITE-DATA: \"cookies\"",
     ],
 )  # fmt: skip
-def test_a_cluster_cannot_change_what_a_browser_does_with_the_host(ask: Ask, wallets: RawCluster, field: str) -> None:
+def test_a_cluster_cannot_set_browser_policies_for_the_host(ask: Ask, wallets: RawCluster, field: str) -> None:
     wallets.behaviour = saying(answer_with(field, "X-Other: 1"))
     answer = ask("GET", "/wallets")
     assert (answer.all(field.partition(":")[0]), answer.all("x-other")) == ([], ["1"])
@@ -219,7 +219,7 @@ def test_repeated_fields_keep_their_order(ask: Ask, wallets: RawCluster) -> None
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "zstd", "nonsense"])
-def test_an_encoded_body_passes_undecoded(ask: Ask, wallets: RawCluster, coding: str) -> None:
+def test_an_encoded_body_is_relayed_undecoded(ask: Ask, wallets: RawCluster, coding: str) -> None:
     body = bytes(range(256)) * 10
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
     wallets.behaviour = saying(head.encode() + body)
@@ -237,7 +237,7 @@ def test_a_redirect_is_relayed_and_not_followed(ask: Ask, wallets: RawCluster, s
     assert len(wallets.requests) == 1
 
 
-def test_only_the_gateway_says_what_other_origins_may_read(ask: Ask, wallets: RawCluster) -> None:
+def test_only_the_gateway_sets_cors_fields(ask: Ask, wallets: RawCluster) -> None:
     wallets.behaviour = saying(
         answer_with("Access-Control-Allow-Origin: *", "Access-Control-Allow-Credentials: true", "access-control-x: y")
     )
@@ -246,7 +246,7 @@ def test_only_the_gateway_says_what_other_origins_may_read(ask: Ask, wallets: Ra
     assert answer.all("access-control-allow-origin") == ["https://app.example.org"]
 
 
-def test_only_the_gateway_names_the_request_and_its_limits(ask: Ask, wallets: RawCluster) -> None:
+def test_only_the_gateway_sets_request_id_and_rate_limit_fields(ask: Ask, wallets: RawCluster) -> None:
     fields = ["X-Request-ID: theirs-12345", "X-RateLimit-Limit: 1", "X-RateLimit-Limit: 2", "RateLimit: x",
               "RateLimit-Policy: y"]  # fmt: skip
     wallets.behaviour = saying(answer_with(*fields))
@@ -256,13 +256,13 @@ def test_only_the_gateway_names_the_request_and_its_limits(ask: Ask, wallets: Ra
 
 
 @pytest.mark.parametrize("line", ["200 OK", "200 Fine by me", "299 Odd", "404 Nicht gefunden", "599 \xe9\xe8"])
-def test_a_status_and_its_reason_pass(ask: Ask, wallets: RawCluster, line: str) -> None:
+def test_status_and_reason_are_relayed(ask: Ask, wallets: RawCluster, line: str) -> None:
     wallets.behaviour = saying(f"HTTP/1.1 {line}\r\nContent-Length: 2\r\n\r\nok".encode("latin-1"))
     assert ask("GET", "/wallets").start == f"HTTP/1.1 {line}"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 409, 422, 429, 500, 502, 503, 504])
-def test_a_clusters_own_error_passes_unchanged(ask: Ask, wallets: RawCluster, status: int) -> None:
+def test_a_clusters_own_error_is_relayed_unchanged(ask: Ask, wallets: RawCluster, status: int) -> None:
     fields = ["Allow: GET", "Retry-After: 7", "Content-Type: text/plain", "WWW-Authenticate: Basic", "ETag: x"]
     head = "\r\n".join([f"HTTP/1.1 {status} Theirs", *fields, "Content-Length: 4", "", "mine"])
     wallets.behaviour = saying(head.encode())
@@ -272,7 +272,7 @@ def test_a_clusters_own_error_passes_unchanged(ask: Ask, wallets: RawCluster, st
     assert len(wallets.requests) == 1
 
 
-def test_no_content_type_is_made_up(ask: Ask) -> None:
+def test_no_content_type_is_added(ask: Ask) -> None:
     assert ask("GET", "/wallets").all("content-type") == []
 
 
@@ -286,14 +286,15 @@ class SomeCaller:
     permissions: frozenset[str] = frozenset({"b", "a"})
 
 
-# What a cluster may not say, besides what ends at every hop.
-UNSAID = {
+# Fields that a cluster must not set, in addition to hop-by-hop fields.
+GATEWAYS_OWN = {
     "x-request-id", "strict-transport-security", "clear-site-data", "alt-svc", "nel", "report-to", "server",
 }  # fmt: skip
 NAME = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12) | st.sampled_from(
     [
-        *sorted(OWN | HOP_BY_HOP | UNSAID), "authorization", "x-api-key", "x-user-x", "x-forwarded-x", "content-length",
-        "expect", "cookie", "set-cookie", "access-control-x", "ratelimit", "ratelimit-x", "x-ratelimit-x",
+        *sorted(OWN | HOP_BY_HOP | GATEWAYS_OWN), "authorization", "x-api-key", "x-user-x", "x-forwarded-x",
+        "content-length", "expect", "cookie", "set-cookie", "access-control-x", "ratelimit", "ratelimit-x",
+        "x-ratelimit-x",
     ]
 )  # fmt: skip
 VALUE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=20)
@@ -301,9 +302,7 @@ FIELDS = st.dictionaries(NAME, VALUE, max_size=8)
 
 
 @given(fields=FIELDS, connection=st.lists(NAME))
-def test_whatever_a_client_sends_the_gateways_own_fields_are_there_once(
-    fields: dict[str, str], connection: list[str]
-) -> None:
+def test_the_gateways_own_fields_always_appear_exactly_once(fields: dict[str, str], connection: list[str]) -> None:
     request = HttpRequest()
     request.META = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in fields.items()}
     request.META |= {"HTTP_HOST": "gateway.test", "HTTP_CONNECTION": ", ".join(connection), "wsgi.url_scheme": "http"}
@@ -330,17 +329,15 @@ def is_own(name: str) -> bool:
 
 
 @given(fields=st.lists(st.tuples(NAME, VALUE), max_size=8), connection=st.lists(NAME))
-def test_whatever_a_cluster_answers_no_field_is_changed_or_moved(
-    fields: list[tuple[str, str]], connection: list[str]
-) -> None:
+def test_no_field_of_an_answer_is_changed_or_moved(fields: list[tuple[str, str]], connection: list[str]) -> None:
     passed = response_headers([*fields, ("Connection", ",".join(connection))])
     connection += [name for field, value in fields if field == "connection" for name in value.split(",")]
-    dropped = HOP_BY_HOP | UNSAID | {name.strip().lower() for name in connection}
-    allowed = [(name, value) for name, value in fields if name not in dropped and not is_unsaid(name, value)]
+    dropped = HOP_BY_HOP | GATEWAYS_OWN | {name.strip().lower() for name in connection}
+    allowed = [(name, value) for name, value in fields if name not in dropped and not is_dropped(name, value)]
     assert passed == allowed
 
 
-def is_unsaid(name: str, value: str) -> bool:
+def is_dropped(name: str, value: str) -> bool:
     if name == "set-cookie":
         return sets_own_cookie(value)
     return name.startswith(("access-control-", "ratelimit", "x-ratelimit-"))

@@ -1,4 +1,4 @@
-"""What a proxied request with a valid access token may cost: no database query, one round trip to Redis."""
+"""A forwarded request with a valid access token costs no database query and one round trip to Redis."""
 
 import pytest
 from django.db import connection
@@ -13,7 +13,7 @@ from testing.redis_monitor import watched_redis
 
 @pytest.fixture
 def warm(api: ApiClient, tokens: TokenPair) -> ApiClient:
-    """A client whose first requests have opened the connections to Redis and loaded the script; the copy is built."""
+    """A client after its first requests: connections to Redis are open, the script and the revocations are loaded."""
     rebuild()
     for _ in range(MAX_CONNECTIONS):
         api.send("get", "/chain/info", token=tokens.access)
@@ -24,7 +24,7 @@ def test_a_proxied_request_makes_no_database_query(warm: ApiClient, tokens: Toke
     with CaptureQueriesContext(connection) as queries:
         response = warm.send("get", "/chain/info", token=tokens.access)
 
-    assert error_code(response) == "5005"  # nothing listens there: it came as far as the cluster
+    assert error_code(response) == "5005"  # no instance listens, so the request got as far as the cluster
     assert len(queries) == 0
 
 

@@ -1,4 +1,4 @@
-"""Through the gateway httpbin answers just as it does directly: status, content fields and every byte of the body."""
+"""Through the gateway, httpbin gives the same status, content fields and body as directly."""
 
 import socket
 
@@ -67,7 +67,7 @@ def content_fields(answer: Message) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("method", "path", "fields"), REQUESTS, ids=lambda value: str(value) if value else "plain")
-def test_an_answer_is_the_same_as_directly(
+def test_an_answer_equals_the_direct_one(
     second_stage: SecondStage, method: str, path: str, fields: tuple[str, ...]
 ) -> None:
     direct, through = (way(second_stage, method, path, *fields) for way in (ask_directly, ask))
@@ -77,7 +77,7 @@ def test_an_answer_is_the_same_as_directly(
 
 
 @pytest.mark.parametrize("path", ["/cache/60", "/etag/abc", "/delay/0.1", "/stream/3", "/cookies/set/a/b"])
-def test_an_answer_that_names_its_request_has_the_same_fields(second_stage: SecondStage, path: str) -> None:
+def test_an_answer_that_echoes_its_request_has_the_same_fields(second_stage: SecondStage, path: str) -> None:
     direct, through = (way(second_stage, "GET", path) for way in (ask_directly, ask))
     assert through.start == direct.start
     assert content_fields(through) == content_fields(direct)
@@ -85,7 +85,7 @@ def test_an_answer_that_names_its_request_has_the_same_fields(second_stage: Seco
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "brotli"])
 def test_a_compressed_answer_arrives_compressed(second_stage: SecondStage, coding: str) -> None:
-    """The bodies name the request's own fields, so that only their form can be compared."""
+    """The bodies echo the request's fields, which differ, so only their encoding is compared."""
     direct, through = (way(second_stage, "GET", f"/{coding}") for way in (ask_directly, ask))
     assert through.all("content-encoding") == direct.all("content-encoding") != []
     assert through.body[:1] == direct.body[:1] != b"{"
@@ -105,7 +105,7 @@ def test_a_compressed_answer_arrives_compressed(second_stage: SecondStage, codin
     ],
     ids=["json", "form", "multipart", "bytes"],
 )
-def test_a_request_arrives_the_same_as_directly(
+def test_a_request_arrives_as_if_sent_directly(
     second_stage: SecondStage, method: str, content_type: str, body: bytes
 ) -> None:
     path, fields = "/anything/x%20y?q=1&q=%C3%A9&empty=", (f"Content-Type: {content_type}", "X-Custom: 1")

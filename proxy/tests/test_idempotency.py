@@ -1,4 +1,4 @@
-"""Idempotency-Key on a real gateway: whatever happens, a cluster executes a request with a key once."""
+"""Idempotency-Key on a real gateway: a cluster executes a request with a key once, whatever fails."""
 
 import contextlib
 import os
@@ -42,10 +42,10 @@ WAIT_SECONDS = 10
 
 
 def outcome(answer: Message) -> str:
-    """Return the outcome that a refused repetition is told."""
+    """Return the outcome of the first request from the refusal of a repeat."""
     assert (answer.status, answer.code) == (409, "4003"), answer
-    told: str = answer.json()["error"]["details"]["outcome"]
-    return told
+    found: str = answer.json()["error"]["details"]["outcome"]
+    return found
 
 
 @pytest.fixture
@@ -60,19 +60,19 @@ def records(redis: Redis) -> list[bytes]:
 
 
 def end_lease(redis: Redis) -> None:
-    """Let the time pass in which the first request should have been answered."""
+    """End the lease of the first request, as if it had taken too long."""
     (record,) = records(redis)
     redis.hset(record.decode(), "l", 1)
 
 
-def as_given(answer: Message) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return an answer without what differs from request to request."""
+def comparable(answer: Message) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return an answer without the fields that differ in each request."""
     fields = [field for field in answer.fields if field[0].lower() not in ("x-request-id", "date")]
     return answer.start, fields, answer.body
 
 
 class Held:
-    """The behaviour of a cluster that works until it is told to answer."""
+    """The behaviour of a cluster that answers when `answer_now` is set."""
 
     def __init__(self) -> None:
         self.answer_now = threading.Event()
@@ -90,7 +90,7 @@ def held(wallets: RawCluster) -> Iterator[Held]:
     behaviour.answer_now.set()
 
 
-def test_the_routes_that_honour_keys_are_posts() -> None:
+def test_only_post_routes_support_keys() -> None:
     assert {route.methods for route in ROUTES if route.idempotency_key} == {("POST",)}
 
 
@@ -104,13 +104,13 @@ def test_a_repetition_gets_the_first_answer_byte_for_byte(ask: Ask, wallets: Raw
     assert (first.start, first.body) == ("HTTP/1.1 201 Made It", CREATED[-6:])
     assert second.all("Idempotent-Replayed") == ["true"]
     second.fields.remove(("Idempotent-Replayed", "true"))
-    assert as_given(second) == as_given(first)
+    assert comparable(second) == comparable(first)
     assert wallets.request.all("Idempotency-Key") == ["5f0c9e1a"]
     assert wallets.request.body == BODY
 
 
 @pytest.mark.parametrize("status", [204, 303, 404, 409, 500, 503])
-def test_whatever_the_cluster_answered_is_the_first_answer(ask: Ask, wallets: RawCluster, status: int) -> None:
+def test_any_answer_of_the_cluster_is_replayed(ask: Ask, wallets: RawCluster, status: int) -> None:
     length = b"" if status == 204 else b"Content-Length: 0\r\n"
     wallets.behaviour = saying(b"HTTP/1.1 %d X\r\nX-Which: first\r\n%b\r\n" % (status, length))
     answers = [ask("POST", "/wallets", HEADER, body=BODY) for _ in range(2)]
@@ -119,7 +119,7 @@ def test_whatever_the_cluster_answered_is_the_first_answer(ask: Ask, wallets: Ra
     assert len(wallets.requests) == 1
 
 
-def test_a_body_in_chunks_is_the_same_body(ask: Ask, wallets: RawCluster) -> None:
+def test_chunking_does_not_change_the_request(ask: Ask, wallets: RawCluster) -> None:
     chunked = b"5\r\n" + BODY[:5] + b"\r\n%x\r\n" % len(BODY[5:]) + BODY[5:] + b"\r\n0\r\n\r\n"
     ask("POST", "/wallets", HEADER, "Transfer-Encoding: chunked", body=chunked)
     second = ask("POST", "/wallets", HEADER, body=BODY)
@@ -129,7 +129,7 @@ def test_a_body_in_chunks_is_the_same_body(ask: Ask, wallets: RawCluster) -> Non
     assert wallets.request.body == BODY
 
 
-def test_a_request_without_a_body_has_a_key_as_well(ask: Ask, wallets: RawCluster) -> None:
+def test_a_request_without_a_body_may_have_a_key(ask: Ask, wallets: RawCluster) -> None:
     assert [ask("POST", "/wallets/7/transactions", HEADER).body for _ in range(2)] == [b"ok", b"ok"]
     assert wallets.request.framing() == [("content-length", "0")]
 
@@ -154,7 +154,7 @@ def test_a_key_is_for_one_request(
     assert len(wallets.requests) == 1
 
 
-def test_another_request_is_refused_while_the_first_is_under_way(
+def test_a_different_request_is_refused_while_the_first_is_under_way(
     connect: Connect, ask: Ask, wallets: RawCluster, held: Held
 ) -> None:
     first = connect()
@@ -172,7 +172,7 @@ def test_another_request_is_refused_while_the_first_is_under_way(
 
 @pytest.fixture(scope="module")
 def operator(whole_stage: Stage) -> str:
-    """The token of somebody who may write to the chain."""
+    """The token of a user who may write to the chain."""
     return whole_stage.gateway.issue_token("operator@lucid.test")
 
 
@@ -182,19 +182,19 @@ def test_each_caller_has_keys_of_its_own(ask: Ask, wallets: RawCluster, operator
     assert len({request.all("X-User-Id")[0] for request in wallets.requests}) == 2
 
 
-def test_transactions_of_the_chain_have_keys(ask: Ask, stage: Stage, operator: str) -> None:
+def test_chain_transactions_support_keys(ask: Ask, stage: Stage, operator: str) -> None:
     answers = [ask("POST", "/chain/transactions", HEADER, body=BODY, token=operator) for _ in range(2)]
     assert [answer.all("Idempotent-Replayed") for answer in answers] == [[], ["true"]]
     assert len(stage.clusters["chain"].requests) == 1
 
 
-def of_duplicates(gateway: Gateway, token: str) -> bytes:
+def request_with_key(gateway: Gateway, token: str) -> bytes:
     host = f"127.0.0.1:{gateway.port}"
     return request_bytes("POST", "/api/v1/wallets", f"Authorization: Bearer {token}", HEADER, body=BODY, host=host)
 
 
-def counted(answers: list[Message]) -> Counter[str]:
-    """Return how many answers are the cluster's, given again, or refusals."""
+def count_kinds(answers: list[Message]) -> Counter[str]:
+    """Return how many answers are first ones, replayed ones, and refusals."""
     kinds: Counter[str] = Counter()
     for answer in answers:
         if answer.status == 409:
@@ -207,19 +207,19 @@ def counted(answers: list[Message]) -> Counter[str]:
 
 
 @pytest.mark.parametrize("work_seconds", [0.0, 0.02, 0.5])
-def test_of_32_at_once_one_is_executed(stage: Stage, wallets: RawCluster, work_seconds: float) -> None:
+def test_one_of_32_concurrent_requests_is_executed(stage: Stage, wallets: RawCluster, work_seconds: float) -> None:
     def work(visit: Visit) -> None:
         time.sleep(work_seconds)
         visit.send(CREATED)
 
     wallets.behaviour = work
-    kinds = counted(volley(stage.gateway, [of_duplicates(stage.gateway, stage.token)] * 32))
+    kinds = count_kinds(volley(stage.gateway, [request_with_key(stage.gateway, stage.token)] * 32))
     assert (len(wallets.requests), kinds["first"], kinds.total()) == (1, 1, 32)
 
 
 @pytest.fixture(scope="module")
 def second_gateway(whole_stage: Stage) -> Iterator[Gateway]:
-    """Another gateway with the same Redis, users and wallets; nothing listens behind its /chain."""
+    """Another gateway with the same Redis, users and wallets; its /chain has no listener."""
     path, url = whole_stage.gateway.env["SQLITE_PATH"], whole_stage.clusters["wallets"].url
     with running_gateway(
         SQLITE_PATH=path, TRON_PAYMENT_URL=url, RATE_LIMIT_ENABLED="false",
@@ -234,18 +234,20 @@ def test_two_gateways_with_one_redis_execute_once(stage: Stage, wallets: RawClus
     found: list[Message] = []
 
     def fire(gateway: Gateway) -> None:
-        found.extend(volley(gateway, [of_duplicates(gateway, stage.token)] * 16))
+        found.extend(volley(gateway, [request_with_key(gateway, stage.token)] * 16))
 
     threads = [threading.Thread(target=fire, args=[gateway]) for gateway in gateways]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    kinds = counted(found)
+    kinds = count_kinds(found)
     assert (len(wallets.requests), kinds["first"], kinds.total()) == (1, 1, 32)
 
 
-def test_what_no_cluster_got_may_be_repeated(second_gateway: Gateway, operator: str, redis: Redis) -> None:
+def test_a_request_that_reached_no_cluster_may_be_repeated(
+    second_gateway: Gateway, operator: str, redis: Redis
+) -> None:
     for _ in range(2):
         with RawClient(second_gateway.port, operator) as client:
             assert client.ask("POST", "/chain/transactions", HEADER, body=BODY).code == "5005"
@@ -253,7 +255,7 @@ def test_what_no_cluster_got_may_be_repeated(second_gateway: Gateway, operator: 
 
 
 @pytest.mark.usefixtures("held")
-def test_a_worker_that_is_killed_midway_executes_nothing_twice(
+def test_a_killed_worker_causes_no_second_execution(
     stage: Stage, connect: Connect, ask: Ask, wallets: RawCluster, redis: Redis
 ) -> None:
     first, before = connect(), workers(stage.gateway)
@@ -280,7 +282,7 @@ def test_a_worker_that_is_killed_midway_executes_nothing_twice(
     ],
     ids=["reset", "closed", "not HTTP", "broken off"],
 )
-def test_what_may_have_been_executed_is_not_sent_again(
+def test_a_request_that_may_have_been_executed_is_not_repeated(
     connect: Connect, ask: Ask, wallets: RawCluster, behaviour: Behaviour
 ) -> None:
     wallets.behaviour = behaviour
@@ -294,14 +296,14 @@ def test_what_may_have_been_executed_is_not_sent_again(
     assert len(wallets.requests) == 1
 
 
-def test_the_answer_is_kept_when_the_client_has_left(
+def test_the_answer_is_stored_when_the_client_has_left(
     connect: Connect, ask: Ask, wallets: RawCluster, held: Held, redis: Redis
 ) -> None:
     first = connect()
     first.send(first.head("POST", "/wallets", HEADER, f"Content-Length: {len(BODY)}") + BODY)
     wait_until(lambda: len(wallets.requests) == 1)
     first.reset()
-    time.sleep(0.3)  # the gateway looks after clients only after 100 ms: it must not, here
+    time.sleep(0.3)  # the gateway watches other clients after 100 ms, but must not watch this one
     held.answer_now.set()
 
     answer = wait_until(lambda: again if (again := ask("POST", "/wallets", HEADER, body=BODY)).status != 409 else None)
@@ -309,7 +311,7 @@ def test_the_answer_is_kept_when_the_client_has_left(
     assert len(wallets.requests) == 1
 
 
-def test_a_client_that_leaves_within_its_body_has_claimed_nothing(
+def test_a_client_that_leaves_within_its_body_claims_nothing(
     connect: Connect, ask: Ask, wallets: RawCluster, redis: Redis
 ) -> None:
     first = connect()
@@ -323,14 +325,14 @@ LARGE = 1024 * 1024 + 1
 
 
 @pytest.mark.parametrize("framing", [f"Content-Length: {LARGE}", "Transfer-Encoding: chunked"])
-def test_a_body_that_is_too_large_is_refused_as_soon_as_it_is_known(
+def test_a_body_is_refused_as_soon_as_it_exceeds_the_limit(
     connect: Connect, wallets: RawCluster, redis: Redis, framing: str
 ) -> None:
     client = connect()
     client.send(client.head("POST", "/wallets", HEADER, framing))
     if "chunked" in framing:
-        more = LARGE + READ_SIZE  # so much is read at a time
-        client.send(b"%x\r\n" % more + bytes(more) + b"\r\n")  # and it goes on
+        more = LARGE + READ_SIZE  # READ_SIZE bytes are read at a time
+        client.send(b"%x\r\n" % more + bytes(more) + b"\r\n")  # without a last chunk
     answer = client.read_answer("POST")
 
     assert (answer.status, answer.code) == (413, "1010")
@@ -338,7 +340,7 @@ def test_a_body_that_is_too_large_is_refused_as_soon_as_it_is_known(
     assert (wallets.requests, records(redis)) == ([], [])
 
 
-def test_one_mebibyte_each_way_is_taken(ask: Ask, wallets: RawCluster) -> None:
+def test_one_mebibyte_each_way_is_accepted(ask: Ask, wallets: RawCluster) -> None:
     whole = os.urandom(LARGE - 1)
     wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(whole), whole)
     answers = [ask("POST", "/wallets", HEADER, body=whole) for _ in range(2)]
@@ -347,7 +349,7 @@ def test_one_mebibyte_each_way_is_taken(ask: Ask, wallets: RawCluster) -> None:
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: %d" % (2 * LARGE), b"Transfer-Encoding: chunked"])
-def test_an_answer_that_is_too_large_is_given_once(ask: Ask, wallets: RawCluster, framing: bytes) -> None:
+def test_a_too_large_answer_is_delivered_once(ask: Ask, wallets: RawCluster, framing: bytes) -> None:
     whole = os.urandom(2 * LARGE)
     sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if b"chunked" in framing else whole
     wallets.behaviour = saying(b"HTTP/1.1 201 Created\r\n" + framing + b"\r\n\r\n", sent)
@@ -360,7 +362,7 @@ def test_an_answer_that_is_too_large_is_given_once(ask: Ask, wallets: RawCluster
     assert len(wallets.requests) == 1
 
 
-def test_an_event_stream_flows_and_is_not_kept(connect: Connect, ask: Ask, wallets: RawCluster) -> None:
+def test_an_event_stream_is_relayed_and_not_stored(connect: Connect, ask: Ask, wallets: RawCluster) -> None:
     wallets.behaviour = saying(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: x\n\r\n"
     )
@@ -384,22 +386,20 @@ def test_two_keys_are_refused(ask: Ask, wallets: RawCluster) -> None:
 
 
 @pytest.mark.parametrize("key", ["x" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "!~"])
-def test_a_well_formed_key_is_taken(ask: Ask, wallets: RawCluster, key: str) -> None:
+def test_a_well_formed_key_is_accepted(ask: Ask, wallets: RawCluster, key: str) -> None:
     assert ask("POST", "/wallets", f"Idempotency-Key: {key}", body=BODY).status == 200
     assert wallets.request.all("Idempotency-Key") == [key]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_other_methods_pass_the_field_on_and_that_is_all(
-    ask: Ask, wallets: RawCluster, redis: Redis, method: str
-) -> None:
+def test_other_methods_only_forward_the_field(ask: Ask, wallets: RawCluster, redis: Redis, method: str) -> None:
     for _ in range(2):
         assert ask(method, "/wallets/7", "Idempotency-Key: a b").status == 200
     assert [request.all("Idempotency-Key") for request in wallets.requests] == [["a b"]] * 2
     assert records(redis) == []
 
 
-def test_what_is_kept_is_encrypted_and_ends_after_a_day(ask: Ask, wallets: RawCluster, redis: Redis) -> None:
+def test_stored_answers_are_encrypted_and_expire_after_a_day(ask: Ask, wallets: RawCluster, redis: Redis) -> None:
     wallets.behaviour = saying(b"HTTP/1.1 200 OK\r\nX-Owner: somebody\r\nContent-Length: 8\r\n\r\nsomebody")
     ask("POST", "/wallets", HEADER, body=BODY)
     (record,) = records(redis)
@@ -410,7 +410,7 @@ def test_what_is_kept_is_encrypted_and_ends_after_a_day(ask: Ask, wallets: RawCl
 
 
 class Customer:
-    """Repeats one request, each time on a connection of its own, at a gateway whose Redis fails."""
+    """Repeats one request, each time on a new connection, to a gateway whose Redis fails."""
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
@@ -438,7 +438,7 @@ def customer(ask: Ask, wallets: RawCluster, redis: Redis) -> Iterator[Customer]:
 
 @contextlib.contextmanager
 def stalled(seconds: float) -> Iterator[None]:
-    """Let Redis do nothing for a while; go on when it is back."""
+    """Stop Redis for some seconds; the block ends when it is back."""
     with Redis.from_url(settings.ENV.REDIS_URL, single_connection_client=True) as redis:
         connection = redis.connection
         assert connection is not None
@@ -447,7 +447,7 @@ def stalled(seconds: float) -> Iterator[None]:
         connection.read_response()
 
 
-def test_with_redis_stalled_nothing_is_sent_until_it_is_back(customer: Customer, wallets: RawCluster) -> None:
+def test_while_redis_is_stalled_nothing_is_sent(customer: Customer, wallets: RawCluster) -> None:
     with stalled(settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5):
         refused = customer.post()
     assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["5"])
@@ -458,13 +458,13 @@ def test_with_redis_stalled_nothing_is_sent_until_it_is_back(customer: Customer,
     assert len(wallets.requests) == 1
 
 
-def test_with_redis_full_nothing_is_sent(customer: Customer, wallets: RawCluster, redis: Redis) -> None:
+def test_while_redis_is_full_nothing_is_sent(customer: Customer, wallets: RawCluster, redis: Redis) -> None:
     redis.config_set("maxmemory", 1)
     assert customer.post().code == "5008"
     assert wallets.requests == []
 
 
-def test_when_redis_fails_at_the_end_the_client_gets_the_answer_and_nothing_is_sent_again(
+def test_a_redis_failure_at_the_end_causes_no_second_execution(
     customer: Customer, wallets: RawCluster, redis: Redis
 ) -> None:
     def fill_redis(visit: Visit) -> None:

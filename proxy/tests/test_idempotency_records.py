@@ -1,4 +1,4 @@
-"""What is written down of requests with an Idempotency-Key, and by whom."""
+"""The records of requests with an Idempotency-Key: who may claim, finish and release them."""
 
 import threading
 from collections.abc import Callable
@@ -32,7 +32,7 @@ CALLER = Caller("6f4b1d0e-0000-4000-8000-000000000000", Role.USER, "jti", "famil
 
 
 def record(fingerprint: str = "f") -> IdempotencyRecord:
-    """Return the record of one more request with the key."""
+    """Return the record of another request with the same key."""
     return IdempotencyRecord(keys.idempotent_request("user:1", "k"), fingerprint)
 
 
@@ -42,20 +42,20 @@ def outcome(one: IdempotencyRecord) -> Any:
     return refused.value.details["outcome"]
 
 
-def test_an_answer_comes_back_as_it_was() -> None:
+def test_an_answer_survives_sealing_unchanged() -> None:
     first = record()
     assert first.claim(60) is None
     first.finish(STORED, ANSWER.sealed())
     assert record().claim(60) == ANSWER
 
 
-def test_an_owner_whose_claim_was_answered_into_the_void_may_ask_again() -> None:
+def test_an_owner_that_missed_the_reply_may_claim_again() -> None:
     first = record()
     assert [first.claim(60), first.claim(60)] == [None, None]
     assert outcome(record()) == "under_way"
 
 
-def test_only_the_owner_finishes() -> None:
+def test_only_the_owner_may_finish() -> None:
     record().claim(60)
     intruder = record()
     intruder.finish(STORED, ANSWER.sealed())
@@ -63,7 +63,7 @@ def test_only_the_owner_finishes() -> None:
     assert outcome(record()) == "under_way"
 
 
-def test_after_the_lease_nobody_knows_until_the_owner_tells() -> None:
+def test_after_the_lease_the_outcome_is_unknown_until_the_owner_finishes() -> None:
     first = record()
     first.claim(0)
     assert outcome(record()) == "unknown"
@@ -71,7 +71,7 @@ def test_after_the_lease_nobody_knows_until_the_owner_tells() -> None:
     assert record().claim(60) == ANSWER
 
 
-def test_what_was_released_is_the_next_one_s() -> None:
+def test_a_released_record_may_be_claimed_again() -> None:
     first, second = record(), record()
     first.claim(60)
     first.release()
@@ -81,7 +81,7 @@ def test_what_was_released_is_the_next_one_s() -> None:
 
 
 @pytest.mark.parametrize("state", [UNKNOWN, NOT_STORED])
-def test_a_record_that_redis_lost_is_written_anew_with_an_expiry(empty_redis: Redis, state: str) -> None:
+def test_a_record_lost_by_redis_is_rewritten_with_an_expiry(empty_redis: Redis, state: str) -> None:
     first = record()
     first.claim(60)
     empty_redis.flushall()
@@ -90,13 +90,13 @@ def test_a_record_that_redis_lost_is_written_anew_with_an_expiry(empty_redis: Re
     assert empty_redis.ttl(first.key) > 86_390
 
 
-def test_another_fingerprint_is_another_request() -> None:
+def test_a_different_fingerprint_is_a_conflict() -> None:
     record().claim(60)
     with pytest.raises(errors.InvalidRequest):
         record("g").claim(60)
 
 
-def test_an_answer_under_a_lost_secret_key_is_not_sent_for_again(settings: Settings) -> None:
+def test_a_request_is_not_repeated_if_its_answer_cannot_be_decrypted(settings: Settings) -> None:
     first = record()
     first.claim(60)
     first.finish(STORED, ANSWER.sealed())
@@ -104,7 +104,7 @@ def test_an_answer_under_a_lost_secret_key_is_not_sent_for_again(settings: Setti
     assert outcome(record()) == "not_stored"
 
 
-def test_a_claim_that_redis_may_have_got_is_taken_back(settings: Settings, empty_redis: Redis) -> None:
+def test_a_claim_that_may_have_reached_redis_is_released(settings: Settings, empty_redis: Redis) -> None:
     record().claim(60)
     empty_redis.flushall()
     with stalled(settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5), pytest.raises(errors.ServiceUnavailable):
@@ -114,7 +114,7 @@ def test_a_claim_that_redis_may_have_got_is_taken_back(settings: Settings, empty
     assert record().claim(60) is None
 
 
-def test_the_lease_outlasts_what_a_request_may_take() -> None:
+def test_the_lease_outlasts_the_longest_request() -> None:
     route = replace(ROUTE, timeouts=Timeouts(connect=2, read=30, total=60), attempts=3)
     assert lease_seconds(route) == 96
 
@@ -142,7 +142,7 @@ def failing(error: BaseException) -> Callable[[], NoReturn]:
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-def test_what_was_certainly_not_sent_may_be_repeated(empty_redis: Redis, error: errors.GatewayError) -> None:
+def test_a_request_that_was_certainly_not_sent_may_be_repeated(empty_redis: Redis, error: errors.GatewayError) -> None:
     for _ in range(2):
         with pytest.raises(type(error)):
             send_once(failing(error))
@@ -154,7 +154,7 @@ def test_what_was_certainly_not_sent_may_be_repeated(empty_redis: Redis, error: 
     [errors.UpstreamTimeout(), errors.BadUpstreamAnswer(), NoAnswer(), errors.BadRequest(), OSError(), SystemExit()],
     ids=lambda error: type(error).__name__,
 )
-def test_what_may_have_been_sent_is_not_sent_again(error: BaseException) -> None:
+def test_a_request_that_may_have_been_sent_is_not_repeated(error: BaseException) -> None:
     with pytest.raises(type(error)):
         send_once(failing(error))
     with pytest.raises(errors.RequestInProgress) as refused:
@@ -162,7 +162,7 @@ def test_what_may_have_been_sent_is_not_sent_again(error: BaseException) -> None
     assert refused.value.details == {"outcome": "unknown"}
 
 
-def test_requests_without_a_key_ask_redis_nothing_more(api: ApiClient, tokens: TokenPair) -> None:
+def test_requests_without_a_key_cost_no_extra_redis_call(api: ApiClient, tokens: TokenPair) -> None:
     rebuild()
     for _ in range(MAX_CONNECTIONS):  # all connections are open, the script is loaded
         api.send("post", "/wallets", {}, token=tokens.access)

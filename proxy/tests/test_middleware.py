@@ -1,4 +1,4 @@
-"""The front door: one Host, one canonical path, one way to frame a body."""
+"""The request target checks: one Host, one canonical path, one framing of the body."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from testing.http.client import ask, request_bytes
 
 
 def path_seen(target: str, **meta: Any) -> str | None:
-    """Return the path that inner layers see for a request target, None if the request is refused."""
+    """Return the path that inner layers see for a request target, or None if the request is refused."""
     seen = []
 
     def view(request: HttpRequest) -> HttpResponse:
@@ -47,7 +47,7 @@ def path_seen(target: str, **meta: Any) -> str | None:
         ("*", "/*"),
     ],
 )
-def test_inner_layers_see_one_path(target: str, path: str) -> None:
+def test_inner_layers_see_the_canonical_path(target: str, path: str) -> None:
     assert path_seen(target) == path
 
 
@@ -68,7 +68,7 @@ def test_an_ambiguous_path_is_refused(target: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "localhost,localhost"])
-def test_exactly_one_host_is_needed(host: str) -> None:
+def test_exactly_one_host_is_required(host: str) -> None:
     assert path_seen("/", HTTP_HOST=host) is None
 
 
@@ -80,19 +80,19 @@ def test_the_target_must_not_name_another_host(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["ftp://localhost/x", "ws://localhost/x", "//localhost/x", "mailto:localhost"])
-def test_an_absolute_target_is_of_http(target: str) -> None:
+def test_an_absolute_target_must_use_http(target: str) -> None:
     assert path_seen(target) is None
 
 
 @pytest.mark.parametrize("target", ["/x#y", "/x?y#z", "/#", "/x?#", "http://localhost/x#y", "http://localhost#y"])
-def test_a_target_has_no_fragment(target: str) -> None:
+def test_a_target_with_a_fragment_is_refused(target: str) -> None:
     assert path_seen(target) is None
 
 
 @pytest.mark.parametrize(
     "host", ["localhost:65536", "localhost:4294967376", "localhost:80a", "localhost:-80", "[::1]:0x50"]
 )
-def test_a_host_with_an_impossible_port_is_refused(host: str) -> None:
+def test_a_host_with_an_invalid_port_is_refused(host: str) -> None:
     assert path_seen("/", HTTP_HOST=host) is None
     assert path_seen(f"http://{host}/", HTTP_HOST=host) is None
 
@@ -100,22 +100,22 @@ def test_a_host_with_an_impossible_port_is_refused(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["localhost:65535", "localhost:00080", "localhost:", "[::1]", "[::1]:80", "127.0.0.1:1"]
 )
-def test_a_host_with_a_possible_port_is_served(host: str) -> None:
+def test_a_host_with_a_valid_port_is_served(host: str) -> None:
     assert path_seen("/", HTTP_HOST=host) == "/"
 
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity", "chunked, chunked"])
-def test_the_only_transfer_coding_is_chunked(coding: str) -> None:
+def test_other_transfer_codings_than_chunked_are_refused(coding: str) -> None:
     assert path_seen("/", HTTP_TRANSFER_ENCODING=coding) is None
     assert path_seen("/", HTTP_TRANSFER_ENCODING="Chunked") == "/"
 
 
-def test_a_server_that_decodes_the_path_is_judged_by_the_same_rules(api: ApiClient) -> None:
+def test_paths_that_the_server_has_decoded_follow_the_same_rules(api: ApiClient) -> None:
     assert error_code(api.get("/api/v1/%2e%2e/admin")) == "1001"
     assert error_code(api.get("/api/v1/nothing-here")) == "4001"
 
 
-def test_the_path_in_the_query_of_an_absolute_target_is_not_served(gateway: Gateway) -> None:
+def test_a_path_in_the_query_of_an_absolute_target_is_not_served(gateway: Gateway) -> None:
     answer = ask(gateway.port, request_bytes("GET", "http://localhost?x=/api/v1/meta/info"))
 
     assert (answer.status, list(json.loads(answer.body))) == (200, ["service", "links"])  # as of GET /
@@ -138,9 +138,7 @@ def test_a_compressed_transfer_coding_is_refused(gateway: Gateway) -> None:
         ("/api/v1/meta/info", "localhost:65536"),
     ],
 )
-def test_targets_and_hosts_that_cannot_be_are_refused_by_a_real_gateway(
-    gateway: Gateway, target: str, host: str
-) -> None:
+def test_a_real_gateway_refuses_invalid_targets_and_hosts(gateway: Gateway, target: str, host: str) -> None:
     answer = ask(gateway.port, request_bytes("GET", target, host=host))
 
     assert (answer.status, answer.code) == (400, "1001")

@@ -1,4 +1,4 @@
-"""The operator page for clusters: a table of all, and what the API does, by forms and with a question first."""
+"""The operator page for clusters: a table of all clusters, and forms and confirmations for what the API does."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("twins")
 
 @pytest.fixture
 def page(admin: User) -> Client:
-    """The browser of the admin."""
+    """A browser in which the admin is signed in."""
     return signed_in(admin)
 
 
@@ -43,18 +43,18 @@ def in_minutes(minutes: float) -> Any:
 
 
 def text(response: Any) -> str:
-    """Return the page, its white space as a browser shows it."""
+    """Return the page with its white space collapsed, as a browser shows it."""
     return " ".join(response.content.decode().split())
 
 
 def errors(response: Any) -> dict[str, list[str]]:
-    """Return what the form says is wrong."""
+    """Return the form's error messages by field."""
     found: dict[str, list[str]] = response.context["adminform"].form.errors
     return found
 
 
 def conditions(page: Client) -> dict[str, str]:
-    """Return what the table says of each instance of the chain."""
+    """Return the condition of each instance of the chain, as in the table."""
     core = page.get(LIST).context["clusters"][0]
     return {instance.url: instance.condition for instance in core.instances}
 
@@ -63,26 +63,26 @@ def add(page: Client, **fields: str) -> Any:
     return page.post(ADD, {"target": f"{CORE} ", "kind": "drain", "reason": "an upgrade"} | fields)
 
 
-def report(twin: Instance, **said: Any) -> InstanceReport:
+def report(twin: Instance, **reported: Any) -> InstanceReport:
     fields: dict[str, Any] = {
         "gateway": "one", "worker": 1, "cluster": CORE, "instance": twin.url, "in_flight": 20, "breaker": "closed",
         "open_until": 0.0, "health": "healthy", "requests": 4_000, "failures": 11,
     }  # fmt: skip
-    return InstanceReport(**fields | said)
+    return InstanceReport(**fields | reported)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *reports: InstanceReport) -> None:
-    """Let the workers tell this."""
+def set_reports(monkeypatch: pytest.MonkeyPatch, *reports: InstanceReport) -> None:
+    """Replace the workers' reports."""
     monkeypatch.setattr(overview, "read_reports", lambda: list(reports))
 
 
 # The table
 
 
-def test_all_clusters_and_instances_are_shown_with_what_is_summed(
+def test_all_clusters_and_instances_are_shown_with_their_sums(
     page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(monkeypatch, report(twins[0]), report(twins[0], worker=2), report(twins[0], gateway="two", failures=12))
+    set_reports(monkeypatch, report(twins[0]), report(twins[0], worker=2), report(twins[0], gateway="two", failures=12))
 
     shown = text(page.get(LIST))
     for words in ("blockchain_core", "session_management", "tron_payment", "http://one.test:8084", "http://two.test"):
@@ -97,20 +97,20 @@ STATES: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "condition"), STATES, ids=str)
-def test_an_open_instance_is_what_the_workers_tell(
-    page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], condition: str
+@pytest.mark.parametrize(("reported", "condition"), STATES, ids=str)
+def test_the_condition_of_an_open_instance_comes_from_the_reports(
+    page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch, reported: dict[str, Any], condition: str
 ) -> None:
-    told(monkeypatch, report(twins[0], **said))
+    set_reports(monkeypatch, report(twins[0], **reported))
 
     assert conditions(page) == {twins[0].url: condition, twins[1].url: "unknown"}
 
 
 @pytest.mark.parametrize(("in_flight", "condition"), [(3, "draining"), (0, "drained")])
-def test_a_drained_instance_tells_what_is_under_way(
+def test_a_draining_instance_shows_its_requests_under_way(
     page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch, in_flight: int, condition: str
 ) -> None:
-    told(monkeypatch, report(twins[0], in_flight=in_flight), report(twins[0], worker=2, in_flight=0))
+    set_reports(monkeypatch, report(twins[0], in_flight=in_flight), report(twins[0], worker=2, in_flight=0))
     put(instance=twins[0].url)
 
     assert conditions(page)[twins[0].url] == condition
@@ -118,14 +118,16 @@ def test_a_drained_instance_tells_what_is_under_way(
     assert "1 of 2 in service" in text(page.get(LIST))
 
 
-def test_an_instance_that_no_worker_tells_of_is_not_called_drained(page: Client, twins: Twins) -> None:
+def test_an_instance_without_reports_is_not_called_drained(page: Client, twins: Twins) -> None:
     put(instance=twins[0].url)
 
     assert conditions(page) == {twins[0].url: "draining", twins[1].url: "unknown"}
 
 
-def test_what_is_in_maintenance_is_not_called_down(page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
-    told(monkeypatch, report(twins[0], health="unhealthy"))
+def test_an_instance_in_maintenance_is_not_called_down(
+    page: Client, twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_reports(monkeypatch, report(twins[0], health="unhealthy"))
     put(kind="maintenance", ends_at=timezone.now().replace(year=2999, month=1, day=2, hour=3, minute=4))
 
     assert set(conditions(page).values()) == {"in maintenance"}
@@ -135,13 +137,13 @@ def test_what_is_in_maintenance_is_not_called_down(page: Client, twins: Twins, m
     assert "0 of 2 in service" in text(page.get(LIST))
 
 
-def test_without_redis_the_page_is_there_and_says_so(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redis_the_page_works_and_says_so(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Redis is unavailable" not in text(page.get(LIST))
 
-    def away() -> list[InstanceReport]:
+    def unavailable() -> list[InstanceReport]:
         raise RedisUnavailable()
 
-    monkeypatch.setattr(overview, "read_reports", away)
+    monkeypatch.setattr(overview, "read_reports", unavailable)
     assert "Redis is unavailable" in text(page.get(LIST))
     assert set(conditions(page).values()) == {"unknown"}
 
@@ -179,7 +181,7 @@ def test_the_form_offers_all_clusters_and_instances(page: Client, twins: Twins) 
     assert offered >= {f"{CORE} ", f"{CORE} {twins[0].url}", f"{CORE} {twins[1].url}", "tron_payment "}
 
 
-def test_the_table_leads_to_the_form_filled_in(page: Client) -> None:
+def test_the_table_links_to_the_form_with_its_target(page: Client) -> None:
     link = f"{ADD}?target={CORE}%20http%3A%2F%2Fone.test%3A8084"
 
     assert f'href="{link}"' in text(page.get(LIST))
@@ -199,7 +201,7 @@ BAD: list[tuple[dict[str, str], set[str]]] = [
 ]  # fmt: skip
 
 
-def test_a_bad_form_is_a_message(page: Client) -> None:
+def test_an_invalid_form_shows_an_error(page: Client) -> None:
     for changes, fields in BAD:
         response = add(page, **changes)
 
@@ -211,12 +213,12 @@ def test_a_bad_form_is_a_message(page: Client) -> None:
 
 
 def end(page: Client, *rows: Maintenance, confirmed: bool = True) -> Any:
-    """Choose rows and the action; answer the question that follows, or not."""
+    """Select rows and the action to end them, and confirm it if `confirmed`."""
     data: dict[str, Any] = {"action": "end", "_selected_action": [str(row.pk) for row in rows]}
     return page.post(LIST, data | ({"_confirmed": "yes"} if confirmed else {}), follow=True)
 
 
-def test_ending_asks_first(page: Client, twins: Twins) -> None:
+def test_ending_requires_a_confirmation(page: Client, twins: Twins) -> None:
     row = put()
 
     assert "drain of blockchain_core" in text(end(page, row, confirmed=False))
@@ -224,7 +226,7 @@ def test_ending_asks_first(page: Client, twins: Twins) -> None:
     assert is_closed(CORE, twins[0])
 
 
-def test_what_is_in_force_and_to_come_is_ended_and_stays_as_history(page: Client, admin: User, twins: Twins) -> None:
+def test_ended_maintenance_stays_as_history(page: Client, admin: User, twins: Twins) -> None:
     rows = [put(), put(starts_at=in_minutes(5)), put(instance=twins[1].url)]
 
     assert messages_of(end(page, *rows[:2])) == ["2 maintenance windows ended."]
@@ -233,7 +235,7 @@ def test_what_is_in_force_and_to_come_is_ended_and_stays_as_history(page: Client
     assert Maintenance.objects.count() == 3
 
 
-def test_what_is_over_cannot_be_ended(page: Client) -> None:
+def test_maintenance_that_is_over_cannot_be_ended(page: Client) -> None:
     over, in_force = put(starts_at=in_minutes(-9), ends_at=in_minutes(-1)), put()
 
     assert messages_of(end(page, over)) == ["All of the selected maintenance has already ended."]
@@ -254,7 +256,7 @@ def test_rows_are_searched_filtered_and_sorted(page: Client, twins: Twins) -> No
     assert {query: len(page.get(f"{LIST}{query}").context["cl"].result_list) for query in FOUND} == FOUND
 
 
-# By whom, and the record of it
+# Permissions and audit
 
 
 def test_rows_are_neither_changed_nor_deleted(page: Client) -> None:
@@ -268,7 +270,7 @@ def test_rows_are_neither_changed_nor_deleted(page: Client) -> None:
 
 
 @pytest.mark.parametrize("role", [None, Role.USER, Role.NODE_OPERATOR])
-def test_others_are_sent_to_the_login(db: None, role: Role | None) -> None:
+def test_users_who_are_not_staff_are_sent_to_the_login(db: None, role: Role | None) -> None:
     row, client = put(), browser() if role is None else signed_in(make_user("somebody", role))
 
     for path in (LIST, ADD, f"{LIST}{row.pk}/change/"):
@@ -277,7 +279,7 @@ def test_others_are_sent_to_the_login(db: None, role: Role | None) -> None:
     assert Maintenance.objects.not_over().exists()
 
 
-def test_what_operators_do_is_audited(page: Client, admin: User) -> None:
+def test_closing_and_opening_are_audited(page: Client, admin: User) -> None:
     add(page)
     end(page, Maintenance.objects.get())
 
@@ -287,7 +289,7 @@ def test_what_operators_do_is_audited(page: Client, admin: User) -> None:
     ]  # fmt: skip
 
 
-def test_what_a_row_says_is_shown_as_text(page: Client) -> None:
+def test_the_text_of_a_row_is_escaped(page: Client) -> None:
     row = put(reason="<script>alert(1)</script>")
 
     shown = text(page.get(LIST)) + text(page.get(f"{LIST}{row.pk}/change/"))

@@ -1,4 +1,4 @@
-"""The path rules: one way to write each path; what two servers could read differently is refused."""
+"""The path rules: each path has one canonical form, and a path that two servers could read differently is refused."""
 
 import re
 from urllib.parse import quote, unquote
@@ -22,7 +22,7 @@ paths = st.text() | st.lists(pieces, max_size=8).map(lambda parts: "/" + "".join
 @given(paths)
 @example("/%25%32%65")
 @example("/a%252")
-def test_a_canonical_path_means_one_thing(raw: str) -> None:
+def test_a_canonical_path_is_unambiguous(raw: str) -> None:
     try:
         path = canonical_path(raw)
     except AmbiguousPath:
@@ -40,7 +40,7 @@ def test_a_canonical_path_means_one_thing(raw: str) -> None:
 
 
 @given(paths)
-def test_a_second_decoding_at_a_cluster_finds_no_trick_either(raw: str) -> None:
+def test_decoding_a_path_twice_reveals_no_trick(raw: str) -> None:
     try:
         twice = unquote(canonical_path(raw))
     except AmbiguousPath:
@@ -86,7 +86,7 @@ def test_a_plain_path_is_decoded_once(raw: str, path: str) -> None:
     assert canonical_path(raw) == path
 
 
-def test_a_long_path_is_judged_at_once() -> None:
+def test_a_long_path_is_judged_quickly() -> None:
     for piece in ("/a", "%2525", ".", "a;", "/%61"):
         with pytest.raises(AmbiguousPath):
             canonical_path("/" + piece * (8000 // len(piece)) + "/../x")
@@ -108,7 +108,7 @@ def test_no_trick_reaches_a_cluster(stage: Stage, trick: str, prefix: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/chain/blocks/", "/chain/%62locks", "/chain/blocks/?x"])
-def test_another_way_to_write_a_path_has_the_same_bucket(second_stage: SecondStage, path: str) -> None:
+def test_other_spellings_of_a_path_share_its_bucket(second_stage: SecondStage, path: str) -> None:
     with second_stage.connect() as client:
         statuses = [client.ask("GET", way).status for way in ("/chain/blocks", path)]
     assert statuses[1] == 429

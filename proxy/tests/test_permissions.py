@@ -1,4 +1,4 @@
-"""Every forwarded route asks for a permission: what an API key may do at a cluster, through a real gateway."""
+"""The permission of each forwarded route, tested with API keys through a real gateway."""
 
 import json
 from collections.abc import Callable
@@ -19,13 +19,13 @@ RESOURCES = {"wallets": "wallet", "rdp": "rdp", "nodes": "node", "storage": "sto
 
 @pytest.fixture(scope="module")
 def operator(whole_stage: Stage) -> str:
-    """The token of a node operator, who has every permission that a forwarded route asks for."""
+    """The token of a node operator, who has every permission that forwarded routes require."""
     return whole_stage.gateway.issue_token("operator@lucid.test")
 
 
 @pytest.fixture(scope="module")
 def new_key(whole_stage: Stage, operator: str) -> NewKey:
-    """Makes an API key of the node operator's."""
+    """Creates an API key of the node operator."""
 
     def create(*permissions: str) -> str:
         data = {"name": "a key", "permissions": permissions}
@@ -48,7 +48,7 @@ def arrived(stage: Stage) -> list[Any]:
     return [request for cluster in stage.clusters.values() for request in cluster.requests]
 
 
-def test_a_key_for_the_profile_sends_no_money(ask: Ask, stage: Stage, new_key: NewKey) -> None:
+def test_a_key_for_the_profile_cannot_send_money(ask: Ask, stage: Stage, new_key: NewKey) -> None:
     key = new_key("user:read")
     assert ask_by_key(ask, "GET", "/users/me", key).status == 200
 
@@ -71,7 +71,7 @@ def test_a_key_without_the_permission_of_a_route_reaches_no_cluster(
 
 @pytest.mark.parametrize("resource", RESOURCES)
 @pytest.mark.parametrize(("way", "may", "may_not"), [("read", READS, WRITES), ("write", WRITES, READS)])
-def test_a_key_that_may_read_does_not_write_and_the_other_way_round(
+def test_a_key_for_reading_cannot_write_and_vice_versa(
     *, ask: Ask, stage: Stage, new_key: NewKey, resource: str, way: str, may: tuple[str, ...], may_not: tuple[str, ...]
 ) -> None:
     key = new_key(f"{RESOURCES[resource]}:{way}")
@@ -83,7 +83,7 @@ def test_a_key_that_may_read_does_not_write_and_the_other_way_round(
 
 @pytest.mark.parametrize("path", ["/nodes", "/nodes/n-1/restart"])
 @pytest.mark.parametrize("method", WRITES)
-def test_writing_to_nodes_is_for_node_operators(
+def test_only_node_operators_may_write_to_nodes(
     *, ask: Ask, stage: Stage, operator: str, method: str, path: str
 ) -> None:
     assert refused(ask(method, path))

@@ -1,4 +1,4 @@
-"""Idle connections: kept only when nothing is left over, used again only when nothing came since."""
+"""Idle connections: kept only after a fully read answer, reused only if nothing has arrived since."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def pool(raw_cluster: RawCluster) -> Iterator[Pool]:
 
 
 def use(connection: Connection) -> Connection:
-    """Make a whole exchange on the connection."""
+    """Send a request on the connection and read the whole answer."""
     connection.start("GET", TIMEOUTS)
     connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     connection.read_head()
@@ -46,7 +46,7 @@ def test_a_connection_is_reused(pool: Pool, raw_cluster: RawCluster) -> None:
     pool.give_back(use(second))
 
 
-def test_the_most_recently_used_comes_first(pool: Pool) -> None:
+def test_the_most_recently_used_connection_is_taken_first(pool: Pool) -> None:
     first, second = use(pool.take(TIMEOUTS)), use(pool.take(TIMEOUTS))
     pool.give_back(first)
     pool.give_back(second)
@@ -64,7 +64,7 @@ def test_no_connection_is_lent_twice(pool: Pool) -> None:
     second.close()
 
 
-def test_a_fresh_connection_is_fresh(pool: Pool) -> None:
+def test_a_fresh_connection_is_a_new_one(pool: Pool) -> None:
     pool.give_back(use(pool.take(TIMEOUTS)))
     fresh = pool.take(TIMEOUTS, fresh=True)
     assert not fresh.reused
@@ -82,7 +82,7 @@ def test_a_fresh_connection_is_fresh(pool: Pool) -> None:
         b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK,
     ],
 )
-def test_a_connection_that_is_not_clean_is_closed(pool: Pool, raw_cluster: RawCluster, answer: bytes) -> None:
+def test_a_connection_with_leftovers_is_closed(pool: Pool, raw_cluster: RawCluster, answer: bytes) -> None:
     raw_cluster.behaviour = saying(answer)
     connection = use(pool.take(TIMEOUTS))
     pool.give_back(connection)
@@ -96,7 +96,7 @@ def test_a_connection_without_framing_is_closed(pool: Pool, raw_cluster: RawClus
     assert not pool.idle
 
 
-def test_an_answer_that_was_not_read_to_its_end_costs_the_connection(pool: Pool, raw_cluster: RawCluster) -> None:
+def test_a_partly_read_answer_closes_the_connection(pool: Pool, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
     connection = pool.take(TIMEOUTS)
     connection.start("GET", TIMEOUTS)
@@ -107,7 +107,7 @@ def test_an_answer_that_was_not_read_to_its_end_costs_the_connection(pool: Pool,
     assert not pool.idle
 
 
-def test_an_answer_whose_body_nobody_took_costs_the_connection(pool: Pool) -> None:
+def test_an_unread_body_closes_the_connection(pool: Pool) -> None:
     connection = pool.take(TIMEOUTS)
     connection.start("GET", TIMEOUTS)
     connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -116,7 +116,7 @@ def test_an_answer_whose_body_nobody_took_costs_the_connection(pool: Pool) -> No
     assert not pool.idle
 
 
-def test_a_connection_that_the_server_closed_is_not_used(pool: Pool, raw_cluster: RawCluster) -> None:
+def test_a_connection_closed_by_the_server_is_not_reused(pool: Pool, raw_cluster: RawCluster) -> None:
     first = use(pool.take(TIMEOUTS))
     pool.give_back(first)
     raw_cluster.hang_up()
@@ -126,7 +126,7 @@ def test_a_connection_that_the_server_closed_is_not_used(pool: Pool, raw_cluster
     pool.give_back(use(second))
 
 
-def test_a_connection_that_was_idle_for_long_is_not_used(pool: Pool) -> None:
+def test_a_connection_idle_for_long_is_not_reused(pool: Pool) -> None:
     first = use(pool.take(TIMEOUTS))
     pool.give_back(first)
     first.idle_since -= MAX_IDLE_SECONDS + 1
@@ -135,7 +135,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used(pool: Pool) -> None:
     second.close()
 
 
-def test_what_a_burst_left_does_not_stay_open_for_ever(pool: Pool) -> None:
+def test_idle_connections_from_a_burst_are_closed_in_time(pool: Pool) -> None:
     burst = [use(pool.take(TIMEOUTS)) for _ in range(3)]
     for connection in burst:
         pool.give_back(connection)
@@ -146,7 +146,7 @@ def test_what_a_burst_left_does_not_stay_open_for_ever(pool: Pool) -> None:
     assert [connection.sock.fileno() for connection in burst[:2]] == [-1, -1]
 
 
-def test_no_more_than_so_many_are_kept(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_idle_connections_is_limited(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "MAX_IDLE", 2)
     connections = [use(pool.take(TIMEOUTS)) for _ in range(3)]
     for connection in connections:
@@ -156,12 +156,12 @@ def test_no_more_than_so_many_are_kept(pool: Pool, monkeypatch: pytest.MonkeyPat
     assert MAX_IDLE > 2
 
 
-def test_an_instance_that_takes_no_connection_is_unreachable() -> None:
+def test_an_instance_that_refuses_connections_is_unreachable() -> None:
     with pytest.raises(UpstreamUnreachable):
         Pool(Instance("http", "127.0.0.1", free_port())).take(TIMEOUTS)
 
 
-def test_asking_an_idle_connection_takes_no_time(pool: Pool) -> None:
+def test_checking_an_idle_connection_takes_no_time(pool: Pool) -> None:
     pool.give_back(use(pool.take(TIMEOUTS)))
     started = time.perf_counter()
     pool.give_back(pool.take(TIMEOUTS))
@@ -174,7 +174,7 @@ def test_each_instance_has_one_pool() -> None:
     assert pool_for(first) is not pool_for(second)
 
 
-def test_what_must_not_be_sent_again_takes_no_connection_that_was_idle_for_long(pool: Pool) -> None:
+def test_an_unrepeatable_request_takes_no_connection_idle_for_long(pool: Pool) -> None:
     kept = use(pool.take(TIMEOUTS))
     pool.give_back(kept)
     kept.idle_since -= SAFE_IDLE_SECONDS + 0.1

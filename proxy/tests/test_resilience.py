@@ -1,4 +1,4 @@
-"""A gateway whose clusters fail, hang, recover and move: what callers of them, and of the others, get."""
+"""Callers of a gateway whose clusters fail, hang, recover and move get errors, and other clusters are unaffected."""
 
 import os
 import select
@@ -28,7 +28,7 @@ RESILIENT = {"CLUSTER_BREAKER_ENABLED": "true", "RATE_LIMIT_ENABLED": "false"}
 
 @dataclass
 class Stage:
-    """A two-worker gateway with breakers, a cluster behind /wallets that a test breaks, and one behind /nodes."""
+    """A two-worker gateway with breakers, a cluster behind /wallets that tests break, and one behind /nodes."""
 
     gateway: Gateway
     wallets: RawCluster
@@ -36,19 +36,19 @@ class Stage:
     token: str
 
     def ask(self, path: str = "/wallets", method: str = "GET") -> Message:
-        """Send one request on a connection of its own."""
+        """Send one request on a new connection."""
         with RawClient(self.gateway.port, self.token) as client:
             return client.ask(method, path)
 
     def statuses(self) -> set[int]:
-        """Ask each worker four times at once; return what they answer."""
+        """Send four concurrent requests to each worker; return the statuses."""
         with connections(self.gateway, 8) as opened:
             for _, connection in opened:
                 connection.send(api("GET", "/wallets", token=self.token))
             return {connection.read_answer().status for _, connection in opened}
 
     def open_the_circuit(self) -> None:
-        """Ask a failing cluster until all workers refuse to."""
+        """Send requests to a failing cluster until all workers refuse them."""
         wait_until(lambda: self.statuses() == {503})
 
 
@@ -61,7 +61,7 @@ def whole_stage() -> Iterator[Stage]:
             TRON_PAYMENT_URL=wallets.url,
             NODE_MANAGEMENT_URL=nodes.url,
             CLUSTER_MAX_IN_FLIGHT=str(PLACES),
-            REDIS_URL=os.environ["REDIS_URL"],  # for the tests to read what the workers report
+            REDIS_URL=os.environ["REDIS_URL"],  # so that the tests can read the workers' reports
             **RESILIENT,
         ) as gateway,
     ):
@@ -78,7 +78,7 @@ def stage(whole_stage: Stage) -> Iterator[Stage]:
     wait_until(lambda: whole_stage.statuses() == {200}, every=0.2)
 
 
-def test_a_cluster_that_fails_is_asked_no_more_until_it_recovers(stage: Stage) -> None:
+def test_a_failing_cluster_gets_no_requests_until_it_recovers(stage: Stage) -> None:
     stage.wallets.behaviour = saying_and_resetting()
     assert (first := stage.ask(method="POST")).status == 502
     assert first.code == "5003"
@@ -92,7 +92,7 @@ def test_a_cluster_that_fails_is_asked_no_more_until_it_recovers(stage: Stage) -
     assert stage.ask("/nodes").status == 200
 
 
-def test_half_open_one_request_of_all_workers_is_the_probe(stage: Stage) -> None:
+def test_one_request_of_all_workers_is_the_probe(stage: Stage) -> None:
     stage.wallets.behaviour = saying_and_resetting()
     stage.open_the_circuit()
     answer_now = threading.Event()
@@ -114,14 +114,14 @@ def test_half_open_one_request_of_all_workers_is_the_probe(stage: Stage) -> None
     answer_now.set()
 
 
-def test_plain_errors_of_a_cluster_close_nothing(stage: Stage) -> None:
+def test_application_errors_of_a_cluster_open_no_breaker(stage: Stage) -> None:
     stage.wallets.behaviour = saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno")
     for _ in range(10):
         assert {answer.status for answer in in_parallel(PLACES // 2, lambda _: stage.ask())} == {500}
     assert stage.ask().status == 500
 
 
-def test_errors_that_say_it_is_not_there_do(stage: Stage) -> None:
+def test_unavailability_errors_open_the_breakers(stage: Stage) -> None:
     stage.wallets.behaviour = saying(b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno")
     assert stage.ask().body == b"no"
     stage.open_the_circuit()  # with requests that are all answered 503
@@ -130,7 +130,7 @@ def test_errors_that_say_it_is_not_there_do(stage: Stage) -> None:
     assert answer.code == "5007"
 
 
-def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None:
+def test_a_hung_cluster_takes_no_places_of_other_clusters(stage: Stage) -> None:
     release = threading.Event()
 
     def hang(visit: Visit) -> None:
@@ -144,7 +144,7 @@ def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None
         wait_until(lambda: len(stage.wallets.requests) == 2 * PLACES)
         deadline = time.monotonic() + 30
         while len(select.select([one.sock for _, one in opened], [], [], 1)[0]) < 4 * PLACES:
-            assert time.monotonic() < deadline  # the others are refused at once
+            assert time.monotonic() < deadline  # the others are refused immediately
 
         refused = stage.ask()
         assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["1"])
@@ -155,7 +155,7 @@ def test_a_hung_cluster_takes_its_places_and_nobody_else_s(stage: Stage) -> None
     assert len(stage.wallets.requests) == 2 * PLACES
 
 
-def test_a_client_that_leaves_gives_its_place_back(stage: Stage) -> None:
+def test_a_client_that_leaves_frees_its_place(stage: Stage) -> None:
     drip = threading.Event()
 
     def stream(visit: Visit) -> None:
@@ -175,7 +175,7 @@ def test_a_client_that_leaves_gives_its_place_back(stage: Stage) -> None:
     drip.set()
 
 
-def test_clients_that_reset_their_connections_are_no_failures_of_the_cluster(stage: Stage) -> None:
+def test_client_resets_do_not_count_as_failures_of_the_cluster(stage: Stage) -> None:
     stage.wallets.behaviour = lambda visit: visit.read_until(b"never")
     for number in range(1, 21):
         with RawClient(stage.gateway.port, stage.token) as client:
@@ -188,7 +188,7 @@ def test_clients_that_reset_their_connections_are_no_failures_of_the_cluster(sta
     assert len(stage.wallets.requests) == 28
 
 
-def test_workers_report_what_they_see(stage: Stage, empty_redis: Redis) -> None:
+def test_workers_report_their_view(stage: Stage, empty_redis: Redis) -> None:
     def own() -> list[InstanceReport]:
         return [report for report in read_reports() if report.gateway.endswith(f":{stage.gateway.port}")]
 
@@ -198,7 +198,7 @@ def test_workers_report_what_they_see(stage: Stage, empty_redis: Redis) -> None:
     }  # fmt: skip
 
 
-def test_the_log_tells_instance_and_attempts(stage: Stage) -> None:
+def test_the_access_log_has_instance_and_attempts(stage: Stage) -> None:
     stage.ask("/nodes")
     lines = wait_until(lambda: [line for line in stage.gateway.access_lines() if line["cluster"] == "node_management"])
     assert (lines[-1]["instance"], lines[-1]["attempts"]) == (stage.nodes.url, 1)
@@ -209,25 +209,25 @@ def without_health(cluster: RawCluster) -> list[Message]:
     return [request for request in cluster.requests if request.target != "/health"]
 
 
-def passes_over(stage: Stage, cluster: RawCluster) -> bool:
+def is_skipped(stage: Stage, cluster: RawCluster) -> bool:
     """Return whether none of twenty requests reaches the instance."""
     before = len(without_health(cluster))
     assert [stage.ask().status for _ in range(20)] == [200] * 20
     return len(without_health(cluster)) == before
 
 
-def test_an_instance_whose_checks_fail_is_passed_over_until_they_succeed() -> None:
-    def ill(visit: Visit) -> None:
+def test_an_unhealthy_instance_is_skipped_until_its_checks_succeed() -> None:
+    def fail_checks(visit: Visit) -> None:
         visit.send(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n" if visit.request.target == "/health" else OK)
 
     with RawCluster() as first, RawCluster() as second:
-        first.behaviour, started = ill, time.monotonic()
+        first.behaviour, started = fail_checks, time.monotonic()
         with running_gateway(
             TRON_PAYMENT_URL=f"{first.url},{second.url}", CLUSTER_HEALTH_CHECKS_ENABLED="true",
             HEALTH_CHECK_INTERVAL="1", **RESILIENT,
         ) as gateway:  # fmt: skip
             stage = Stage(gateway, first, second, gateway.issue_token("demo@lucid.test"))
-            wait_until(lambda: passes_over(stage, first))  # one worker checks, and the other hears of it
+            wait_until(lambda: is_skipped(stage, first))  # one worker checks, and the other adopts the result
             before = len(without_health(first))
             checks = len(first.requests) - len(without_health(first))
             assert 1 <= checks <= time.monotonic() - started + 2  # of one worker, not of two
@@ -236,7 +236,7 @@ def test_an_instance_whose_checks_fail_is_passed_over_until_they_succeed() -> No
             wait_until(lambda: stage.ask() and len(without_health(first)) >= before + 5)
 
 
-def test_a_cluster_that_was_never_there_is_found_when_it_comes() -> None:
+def test_a_cluster_that_starts_late_is_found() -> None:
     port = free_port()
     with running_gateway(TRON_PAYMENT_URL=f"http://127.0.0.1:{port}", **RESILIENT) as gateway:
         token = gateway.issue_token("demo@lucid.test")
@@ -249,10 +249,10 @@ def test_a_cluster_that_was_never_there_is_found_when_it_comes() -> None:
                 wait_until(lambda: {answer.status for answer in in_parallel(8, lambda _: stage.ask())} == {200})
 
 
-def test_a_worker_that_is_killed_loses_what_it_had_under_way_and_nothing_else(stage: Stage) -> None:
+def test_a_killed_worker_loses_only_its_requests_under_way(stage: Stage) -> None:
     clients, kills, last_kill = PLACES, 2, threading.Event()
 
-    def go_on_asking(_: int) -> Counter[str]:
+    def keep_requesting(_: int) -> Counter[str]:
         seen: Counter[str] = Counter()
         since = 0
         while since <= 100 // clients:
@@ -271,7 +271,7 @@ def test_a_worker_that_is_killed_loses_what_it_had_under_way_and_nothing_else(st
 
     killer = threading.Thread(target=kill)
     killer.start()
-    seen = in_parallel(clients, go_on_asking)
+    seen = in_parallel(clients, keep_requesting)
     killer.join()
 
     assert all(one["lost"] <= kills for one in seen)

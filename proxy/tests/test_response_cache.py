@@ -1,4 +1,4 @@
-"""The response cache, in a real gateway and by itself: what is kept, for whom, and who asks the cluster."""
+"""The response cache, in a real gateway and in this process: what it stores, for whom, and how requests coalesce."""
 
 import itertools
 import threading
@@ -36,7 +36,7 @@ numbers = itertools.count()
 
 
 def ok(*fields: str, body: bytes = b"block") -> bytes:
-    """Return a 200 with its length and such fields."""
+    """Return a 200 with these fields and its length."""
     return "\r\n".join(["HTTP/1.1 200 OK", *fields, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
@@ -66,7 +66,7 @@ def token(caching_gateway: Gateway) -> str:
 
 @pytest.fixture
 def blocks(blocks_cluster: RawCluster) -> RawCluster:
-    """The cluster behind /chain, which allows to keep its answers and has forgotten the last test."""
+    """The cluster behind /chain, which allows its answers to be stored; it has no requests from earlier tests."""
     blocks_cluster.forget()
     blocks_cluster.behaviour = saying(KEPT)
     return blocks_cluster
@@ -74,7 +74,7 @@ def blocks(blocks_cluster: RawCluster) -> RawCluster:
 
 @pytest.fixture
 def path() -> str:
-    """A path that nobody has asked for."""
+    """A path that no test has requested yet."""
     return f"/chain/blocks/{next(numbers)}"
 
 
@@ -89,14 +89,14 @@ def get(caching_gateway: Gateway, token: str, blocks: RawCluster, path: str) -> 
     return ask
 
 
-def how(answer: Message) -> str:
-    """Return what the cache says it did, without the seconds that are left."""
+def cache_status(answer: Message) -> str:
+    """Return the Cache-Status of an answer, without its ttl."""
     (status,) = answer.all("cache-status")
     return status.removeprefix("lucid-api-gateway; ").partition("; ttl=")[0]
 
 
 def ttl(answer: Message) -> int:
-    """Return for how many seconds more a kept answer is fresh."""
+    """Return for how many seconds a stored answer is still fresh, from Cache-Status."""
     (status,) = answer.all("cache-status")
     return int(status.removeprefix("lucid-api-gateway; hit; ttl="))
 
@@ -106,27 +106,27 @@ def age(answer: Message) -> int:
     return int(seconds)
 
 
-def at_once(count: int, ask: Callable[[], Message]) -> list[Message]:
+def concurrently(count: int, ask: Callable[[], Message]) -> list[Message]:
     with ThreadPoolExecutor(count) as threads:
         return [future.result() for future in [threads.submit(ask) for _ in range(count)]]
 
 
 def test_the_second_request_is_answered_from_the_cache(get: Ask, blocks: RawCluster) -> None:
     first, second = get(), get()
-    assert (how(first), how(second)) == ("fwd=miss; stored", "hit")
+    assert (cache_status(first), cache_status(second)) == ("fwd=miss; stored", "hit")
     assert 580 < ttl(second) < 600
     assert first.body == second.body == b"block"
     assert (second.status, second.all("content-length")) == (200, ["5"])
     assert len(blocks.requests) == 1
 
 
-def test_a_kept_answer_has_the_fields_of_the_new_request(get: Ask, blocks: RawCluster) -> None:
+def test_a_stored_answer_has_the_fields_of_the_new_request(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(
         ok("Cache-Control: max-age=600", "X-Request-ID: old", "X-RateLimit-Limit: 1", 'ETag: "1"', "X-A: 1", "X-A: 2")
     )
     first, second = get(), get("Origin: https://app.example.org")
     assert len(set(first.all("x-request-id") + second.all("x-request-id"))) == 2
-    assert second.all("x-ratelimit-limit") == []  # limits are off there
+    assert second.all("x-ratelimit-limit") == []  # this gateway has no limits
     assert second.all("access-control-allow-origin") == ["https://app.example.org"]
     assert (second.all("x-a"), second.all("etag")) == (["1", "2"], ['"1"'])
 
@@ -138,12 +138,12 @@ def test_the_cache_is_off_by_default(ask: Ask, stage: Stage, path: str) -> None:
     assert len(stage.clusters["chain"].requests) == 4
 
 
-def test_rows_without_a_rule_keep_nothing(get: Ask, blocks: RawCluster) -> None:
+def test_routes_without_a_rule_store_nothing(get: Ask, blocks: RawCluster) -> None:
     assert [get(path="/chain/height").all("cache-status") for _ in range(2)] == [[], []]
     assert len(blocks.requests) == 2
 
 
-def test_what_is_kept_cannot_be_written_to() -> None:
+def test_cached_paths_have_no_writing_methods() -> None:
     for rows in by_path(ROUTES).values():
         assert not any(row.cache for row in rows.values()) or set(rows) <= {"GET", "HEAD"}
 
@@ -163,19 +163,19 @@ def test_what_is_kept_cannot_be_written_to() -> None:
         KEPT.replace(b"200 OK", b"301 Moved Permanently"),
     ],
 )
-def test_what_may_not_be_kept_is_asked_for_each_time(get: Ask, blocks: RawCluster, answer: bytes) -> None:
+def test_an_answer_that_must_not_be_stored_is_requested_each_time(get: Ask, blocks: RawCluster, answer: bytes) -> None:
     blocks.behaviour = saying(answer)
-    assert [how(get()) for _ in range(2)] == ["fwd=miss"] * 2
+    assert [cache_status(get()) for _ in range(2)] == ["fwd=miss"] * 2
     assert len(blocks.requests) == 2
 
 
-def test_an_answer_that_ends_with_the_connection_may_be_cut_and_is_not_kept(get: Ask, blocks: RawCluster) -> None:
+def test_an_answer_without_framing_is_not_stored(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying_and_closing(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\n\r\nblock")
     assert [get().body for _ in range(2)] == [b"block"] * 2
     assert len(blocks.requests) == 2
 
 
-def test_an_answer_in_chunks_is_kept_whole(get: Ask, blocks: RawCluster) -> None:
+def test_a_chunked_answer_is_stored_whole(get: Ask, blocks: RawCluster) -> None:
     head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n"
     blocks.behaviour = saying(head, b"3\r\nblo\r\n", b"2\r\nck\r\n0\r\n\r\n")
     first, second = get(), get()
@@ -184,7 +184,7 @@ def test_an_answer_in_chunks_is_kept_whole(get: Ask, blocks: RawCluster) -> None
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_answer_too_large_to_be_kept_flows_on(get: Ask, blocks: RawCluster, chunked: bool) -> None:
+def test_a_too_large_answer_is_streamed(get: Ask, blocks: RawCluster, chunked: bool) -> None:
     body = b"0123456789abcdef" * (MAX_ENTRY // 8)
     head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n"
     in_chunks = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
@@ -193,9 +193,7 @@ def test_an_answer_too_large_to_be_kept_flows_on(get: Ask, blocks: RawCluster, c
     assert len(blocks.requests) == 2
 
 
-def test_an_answer_that_takes_its_time_is_passed_on_as_it_comes(
-    caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
-) -> None:
+def test_a_slow_answer_is_streamed(caching_gateway: Gateway, token: str, blocks: RawCluster, path: str) -> None:
     go_on = threading.Event()
     blocks.behaviour = drip(go_on)
     with RawClient(caching_gateway.port, token) as client:
@@ -207,7 +205,7 @@ def test_an_answer_that_takes_its_time_is_passed_on_as_it_comes(
 
 
 def drip(stop: threading.Event) -> Behaviour:
-    """Return the behaviour of a server that goes on sending small pieces until it is told to stop."""
+    """Return the behaviour of a server that sends small pieces until `stop` is set."""
 
     def behave(visit: Visit) -> None:
         visit.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -218,33 +216,35 @@ def drip(stop: threading.Event) -> Behaviour:
     return behave
 
 
-def test_other_paths_and_queries_have_answers_of_their_own(get: Ask, blocks: RawCluster, path: str) -> None:
+def test_other_paths_and_queries_have_separate_answers(get: Ask, blocks: RawCluster, path: str) -> None:
     for other in (path, f"{path}?a=1", f"{path}?a=2", f"{path}/below"):
-        assert how(get(path=other)) == "fwd=miss; stored"
+        assert cache_status(get(path=other)) == "fwd=miss; stored"
     assert [request.target.rpartition("/")[2] for request in blocks.requests][-1] == "below"
 
 
-def test_other_hosts_have_answers_of_their_own(get: Ask, path: str) -> None:
-    assert [how(get(f"Host: {host}")) for host in ("localhost", "127.0.0.1", "localhost")][1:] == [
+def test_other_hosts_have_separate_answers(get: Ask, path: str) -> None:
+    assert [cache_status(get(f"Host: {host}")) for host in ("localhost", "127.0.0.1", "localhost")][1:] == [
         "fwd=miss; stored", "hit",
     ]  # fmt: skip
 
 
-def test_answers_vary_by_what_the_cluster_names(get: Ask, blocks: RawCluster) -> None:
+def test_answers_vary_by_the_fields_in_vary(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Vary: Accept-Encoding"))
     codings = ("gzip", "br", "gzip", "br")
-    assert [how(get(f"Accept-Encoding: {coding}")) for coding in codings] == ["fwd=miss; stored"] * 2 + ["hit"] * 2
-    assert how(get()) == "fwd=miss; stored"
+    assert [cache_status(get(f"Accept-Encoding: {coding}")) for coding in codings] == ["fwd=miss; stored"] * 2 + [
+        "hit"
+    ] * 2
+    assert cache_status(get()) == "fwd=miss; stored"
 
 
-def test_an_answer_is_asked_for_anew_when_it_is_no_longer_fresh(get: Ask, blocks: RawCluster) -> None:
+def test_a_stale_answer_is_requested_again(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 599"))
     get()
-    wait_until(lambda: how(get()) != "hit")
+    wait_until(lambda: cache_status(get()) != "hit")
     assert len(blocks.requests) == 2
 
 
-def test_the_age_that_the_cluster_tells_counts(get: Ask, blocks: RawCluster) -> None:
+def test_the_age_field_of_the_cluster_counts(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 100"))
     get()
     answer = get()
@@ -252,45 +252,45 @@ def test_the_age_that_the_cluster_tells_counts(get: Ask, blocks: RawCluster) -> 
     assert 480 < ttl(answer) < 500
 
 
-def test_the_rules_seconds_hold_where_the_cluster_says_nothing(get: Ask, blocks: RawCluster) -> None:
+def test_the_rule_sets_the_lifetime_if_the_cluster_does_not(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok())
-    assert "hit" in [how(get(path="/chain/info")) for _ in range(5)]
+    assert "hit" in [cache_status(get(path="/chain/info")) for _ in range(5)]
 
 
 @pytest.mark.parametrize("field", ["Cache-Control: no-cache", "Cache-Control: max-age=0", "Pragma: no-cache"])
-def test_a_client_that_wants_the_clusters_answer_gets_it_and_refreshes_the_kept_one(
+def test_no_cache_gets_the_clusters_answer_and_refreshes_the_stored_one(
     get: Ask, blocks: RawCluster, field: str
 ) -> None:
     get()
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", body=b"newer"))
-    assert how(get(field)) == "fwd=request; stored"
+    assert cache_status(get(field)) == "fwd=request; stored"
     assert get().body == b"newer"
 
 
-def test_what_the_client_asks_not_to_store_is_not_stored(get: Ask) -> None:
-    assert how(get("Cache-Control: no-store")) == "fwd=request"
-    assert how(get()) == "fwd=miss; stored"
+def test_no_store_of_the_client_is_respected(get: Ask) -> None:
+    assert cache_status(get("Cache-Control: no-store")) == "fwd=request"
+    assert cache_status(get()) == "fwd=miss; stored"
 
 
 def test_only_if_cached_never_reaches_the_cluster(get: Ask, blocks: RawCluster) -> None:
     refused = get("Cache-Control: only-if-cached")
     assert (refused.status, refused.code, len(blocks.requests)) == (504, "5006", 0)
     get()
-    assert how(get("Cache-Control: only-if-cached")) == "hit"
+    assert cache_status(get("Cache-Control: only-if-cached")) == "hit"
 
 
 @pytest.mark.parametrize(
     "field", ["Range: bytes=0-1", 'If-Match: "1"', "Connection: accept-language", "Transfer-Encoding: chunked"]
 )
-def test_unusual_requests_go_past_the_cache(get: Ask, blocks: RawCluster, field: str) -> None:
+def test_unusual_requests_bypass_the_cache(get: Ask, blocks: RawCluster, field: str) -> None:
     get()
     body = b"0\r\n\r\n" if field.startswith("Transfer") else None
-    assert how(get(field, body=body)) == "fwd=bypass"
-    assert how(get("Content-Length: 1", body=b"x")) == "fwd=bypass"
+    assert cache_status(get(field, body=body)) == "fwd=bypass"
+    assert cache_status(get("Content-Length: 1", body=b"x")) == "fwd=bypass"
     assert len(blocks.requests) == 3
 
 
-def test_a_head_request_goes_past_the_cache(get: Ask, blocks: RawCluster) -> None:
+def test_a_head_request_bypasses_the_cache(get: Ask, blocks: RawCluster) -> None:
     get()
     assert get(method="HEAD").status == 200
     assert [request.method for request in blocks.requests] == ["GET", "HEAD"]
@@ -308,7 +308,7 @@ def test_a_head_request_goes_past_the_cache(get: Ask, blocks: RawCluster) -> Non
         ("If-Modified-Since: yesterday", 200),
     ],
 )
-def test_a_client_that_has_the_kept_answer_is_told_so(get: Ask, blocks: RawCluster, field: str, status: int) -> None:
+def test_a_condition_is_answered_from_the_cache(get: Ask, blocks: RawCluster, field: str, status: int) -> None:
     last_modified = f"Last-Modified: {http_date(1_000)}"
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", 'ETag: "1"', last_modified, "Content-Type: text/x"))
     get()
@@ -318,13 +318,13 @@ def test_a_client_that_has_the_kept_answer_is_told_so(get: Ask, blocks: RawClust
     assert len(blocks.requests) == 1
 
 
-def test_a_condition_is_passed_on_when_nothing_is_kept(get: Ask, blocks: RawCluster) -> None:
+def test_a_condition_is_forwarded_if_nothing_is_stored(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nCache-Control: max-age=600\r\n\r\n')
-    assert [how(get('If-None-Match: "1"')) for _ in range(2)] == ["fwd=miss"] * 2
+    assert [cache_status(get('If-None-Match: "1"')) for _ in range(2)] == ["fwd=miss"] * 2
     assert [request.all("if-none-match") for request in blocks.requests] == [['"1"']] * 2
 
 
-def test_a_fresh_answer_is_given_while_the_cluster_is_down(get: Ask, blocks: RawCluster) -> None:
+def test_a_fresh_answer_is_served_while_the_cluster_is_down(get: Ask, blocks: RawCluster) -> None:
     get()
     blocks.behaviour = saying_and_closing()
     blocks.hang_up()
@@ -332,13 +332,13 @@ def test_a_fresh_answer_is_given_while_the_cluster_is_down(get: Ask, blocks: Raw
     assert get("Cache-Control: no-cache").status == 502
 
 
-def test_permission_is_asked_for_kept_answers_too(get: Ask, caching_gateway: Gateway, path: str) -> None:
+def test_stored_answers_require_the_permission_too(get: Ask, caching_gateway: Gateway, path: str) -> None:
     get()
-    with RawClient(caching_gateway.port, "") as nobody:
-        assert nobody.ask("GET", path).status == 401
+    with RawClient(caching_gateway.port, "") as signed_out:
+        assert signed_out.ask("GET", path).status == 401
 
 
-def test_the_log_tells_where_answers_came_from(get: Ask, caching_gateway: Gateway, path: str) -> None:
+def test_the_access_log_has_the_source_of_the_answer(get: Ask, caching_gateway: Gateway, path: str) -> None:
     get()
     get()
     wait_until(lambda: len(lines_about(caching_gateway, path)) >= 2)
@@ -350,11 +350,11 @@ def lines_about(gateway: Gateway, path: str) -> list[dict[str, Any]]:
     return [line for line in gateway.access_lines() if line["path"].endswith(path)]
 
 
-# Many at once.
+# Concurrent requests.
 
 
-def slowly(answer: bytes, go_on: threading.Event) -> Behaviour:
-    """Return the behaviour of a server that answers when it is told to."""
+def answering_after(answer: bytes, go_on: threading.Event) -> Behaviour:
+    """Return the behaviour of a server that answers when `go_on` is set."""
 
     def behave(visit: Visit) -> None:
         go_on.wait(10)
@@ -363,25 +363,25 @@ def slowly(answer: bytes, go_on: threading.Event) -> Behaviour:
     return behave
 
 
-def test_fifty_at_once_cost_one_request(get: Ask, blocks: RawCluster) -> None:
+def test_fifty_concurrent_requests_are_coalesced(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = lambda visit: (time.sleep(0.3), visit.send(KEPT))[0]
-    answers = at_once(50, get)
+    answers = concurrently(50, get)
     assert {(answer.status, answer.body) for answer in answers} == {(200, b"block")}
     assert len(blocks.requests) == 1
-    assert [how(answer) for answer in answers].count("fwd=miss; stored") == 1
+    assert [cache_status(answer) for answer in answers].count("fwd=miss; stored") == 1
 
 
-def test_those_who_wait_for_an_answer_that_is_not_kept_ask_themselves(get: Ask, blocks: RawCluster) -> None:
+def test_waiting_requests_go_to_the_cluster_if_the_answer_is_not_stored(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok("Cache-Control: no-store"))
-    assert {answer.status for answer in at_once(8, get)} == {200}
+    assert {answer.status for answer in concurrently(8, get)} == {200}
     assert len(blocks.requests) == 8
 
 
-def test_nobody_waits_for_an_answer_that_was_not_kept_lately(get: Ask, blocks: RawCluster) -> None:
-    unkept, go_on = ok("Cache-Control: no-store"), threading.Event()
-    blocks.behaviour = saying(unkept)
+def test_requests_do_not_wait_if_the_last_answer_was_not_stored(get: Ask, blocks: RawCluster) -> None:
+    unstored, go_on = ok("Cache-Control: no-store"), threading.Event()
+    blocks.behaviour = saying(unstored)
     get()
-    blocks.behaviour = slowly(unkept, go_on)
+    blocks.behaviour = answering_after(unstored, go_on)
     with ThreadPoolExecutor(5) as threads:
         asking = [threads.submit(get) for _ in range(5)]
         wait_until(lambda: len(blocks.requests) == 6)
@@ -389,9 +389,9 @@ def test_nobody_waits_for_an_answer_that_was_not_kept_lately(get: Ask, blocks: R
     assert {future.result().status for future in asking} == {200}
 
 
-def test_nobody_waits_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster) -> None:
+def test_no_request_waits_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster) -> None:
     go_on = threading.Event()
-    blocks.behaviour = slowly(KEPT, go_on)
+    blocks.behaviour = answering_after(KEPT, go_on)
     with ThreadPoolExecutor(2) as threads:
         asking = [threads.submit(get, 'If-None-Match: "1"')]
         wait_until(lambda: len(blocks.requests) == 1)
@@ -401,53 +401,51 @@ def test_nobody_waits_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster
     assert {future.result().status for future in asking} == {200}
 
 
-def test_at_once_by_two_codings_cost_two_requests_once_it_is_known_that_they_differ(
-    get: Ask, blocks: RawCluster
-) -> None:
+def test_concurrent_requests_with_different_encodings_are_not_coalesced(get: Ask, blocks: RawCluster) -> None:
     answer = ok("Cache-Control: max-age=600", "Vary: Accept-Encoding")
     blocks.behaviour = lambda visit: (time.sleep(0.2), visit.send(answer))[0]
     codings = itertools.cycle(["gzip", "br"])
-    answers = at_once(20, lambda: get(f"Accept-Encoding: {next(codings)}"))
+    answers = concurrently(20, lambda: get(f"Accept-Encoding: {next(codings)}"))
     assert {answer.status for answer in answers} == {200}
     assert len(blocks.requests) == 2
 
 
-def test_a_leader_whose_client_leaves_does_not_take_the_others_along(
+def test_a_leader_whose_client_leaves_still_serves_the_others(
     get: Ask, caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
 ) -> None:
     go_on = threading.Event()
-    blocks.behaviour = slowly(KEPT, go_on)
+    blocks.behaviour = answering_after(KEPT, go_on)
     leader = RawClient(caching_gateway.port, token)
     leader.send(leader.head("GET", path))
     wait_until(lambda: len(blocks.requests) == 1)
     leader.reset()
     threading.Timer(0.3, go_on.set).start()
-    assert {answer.status for answer in at_once(5, get)} == {200}
+    assert {answer.status for answer in concurrently(5, get)} == {200}
     assert len(blocks.requests) == 1
 
 
-def test_a_leader_whose_answer_is_cut_fails_alone(
+def test_a_leader_with_a_truncated_answer_fails_alone(
     get: Ask, caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
 ) -> None:
     go_on = threading.Event()
 
-    def cut_the_first(visit: Visit) -> None:
+    def truncate_the_first(visit: Visit) -> None:
         if len(blocks.requests) > 1:
             return visit.send(KEPT)
         go_on.wait(10)
         return saying_and_closing(KEPT[:-2])(visit)
 
-    blocks.behaviour = cut_the_first
+    blocks.behaviour = truncate_the_first
     with RawClient(caching_gateway.port, token) as leader:
         leader.send(leader.head("GET", path))
         wait_until(lambda: len(blocks.requests) == 1)
         threading.Timer(0.3, go_on.set).start()
-        assert {(answer.status, answer.body) for answer in at_once(5, get)} == {(200, b"block")}
+        assert {(answer.status, answer.body) for answer in concurrently(5, get)} == {(200, b"block")}
         with pytest.raises(Cut):
             leader.read_answer()
 
 
-# By itself, in this process.
+# In this process, without a gateway.
 
 MINE = Route("/x", ("GET",), "some_cluster", "/x", "user:read", cache=CacheRule(seconds=60))
 OURS = Route("/x", ("GET",), "some_cluster", "/x", "user:read", cache=CacheRule(seconds=60, shared=True))
@@ -456,7 +454,7 @@ ALICE, BOB = (Caller(name, Role.USER, "j", "f", 0) for name in ("alice", "bob"))
 
 @pytest.fixture
 def ask_as(raw_cluster: RawCluster, settings: Settings) -> Iterator[Callable[..., Answered]]:
-    """Asks the cache as some caller for /x on a row, with a cluster of this test behind it."""
+    """Requests /x on a route as a caller, through the cache, from a cluster of this test."""
     settings.ENV = settings.ENV.model_copy(update={"RESPONSE_CACHE_ENABLED": True})
     stored.clear()
     cluster = Cluster("some_cluster", "some-service", "SOME_URL", instances=(raw_cluster.instance,))
@@ -482,28 +480,26 @@ def a_request() -> HttpRequest:
     return request
 
 
-def test_callers_share_what_the_row_says_they_share(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
+def test_callers_share_the_answers_of_shared_routes(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
     ask_as(ALICE, OURS)
     ask_as(BOB, OURS)
     assert len(raw_cluster.requests) == 1
 
 
-def test_callers_share_nothing_else(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
+def test_callers_share_no_other_answers(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
     for caller in (ALICE, BOB, ALICE, BOB):
         ask_as(caller, MINE)
     assert [request.all("x-user-id") for request in raw_cluster.requests] == [["alice"], ["bob"]]
 
 
-def test_a_caller_of_another_role_or_by_a_key_is_another(
-    ask_as: Callable[..., Answered], raw_cluster: RawCluster
-) -> None:
+def test_another_role_or_key_is_a_different_caller(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
     ask_as(ALICE, MINE)
     ask_as(Caller("alice", Role.ADMIN, "j", "f", 0), MINE)
     ask_as(Caller("alice", Role.USER, "j", "", 0, key_permissions=frozenset()), MINE)
     assert len(raw_cluster.requests) == 3
 
 
-def test_who_was_overtaken_on_the_way_finds_what_the_other_has_kept(
+def test_an_overtaken_leader_finds_the_answer_of_the_other(
     ask_as: Callable[..., Answered], raw_cluster: RawCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead_or_wait = flights.lead_or_wait
@@ -518,7 +514,7 @@ def test_who_was_overtaken_on_the_way_finds_what_the_other_has_kept(
     assert len(raw_cluster.requests) == 1
 
 
-def test_a_leader_that_is_killed_leaves_no_one_waiting() -> None:
+def test_a_killed_leader_leaves_no_request_waiting() -> None:
     def lead() -> None:
         with flights.lead_or_wait("key", seconds=5) as leads:
             assert leads
@@ -529,6 +525,6 @@ def test_a_leader_that_is_killed_leaves_no_one_waiting() -> None:
     assert not flights.is_under_way("key")
 
 
-def test_nobody_waits_longer_than_told() -> None:
+def test_no_request_waits_longer_than_the_limit() -> None:
     with flights.lead_or_wait("key", seconds=5), flights.lead_or_wait("key", seconds=0.05) as leads:
         assert not leads

@@ -1,4 +1,4 @@
-"""The retry budget: a share of the requests, with a few to begin with."""
+"""The retry budget: a share of the requests, and an initial reserve."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ def test_retries_are_a_share_of_the_requests() -> None:
     assert 200 <= spent <= 210
 
 
-def test_a_quiet_time_saves_up_the_reserve_and_no_more() -> None:
+def test_unused_retries_are_saved_up_to_the_reserve() -> None:
     budget = RetryBudget(share=0.2, reserve=10)
     for _ in range(1000):
         budget.earn()
@@ -23,7 +23,7 @@ def test_a_quiet_time_saves_up_the_reserve_and_no_more() -> None:
 
 
 @given(st.lists(st.booleans()))
-def test_however_requests_and_retries_follow_each_other_the_share_holds(steps: list[bool]) -> None:
+def test_retries_never_exceed_their_share_in_any_order(steps: list[bool]) -> None:
     budget = RetryBudget(share=0.2, reserve=3)
     requests = retries = 0
     for retry in steps:

@@ -1,4 +1,4 @@
-"""Each row of the contract's table 'Where forwarded routes go', through a real gateway to recording clusters."""
+"""Each row of the table 'Where forwarded routes go' of the contract, through a real gateway to recording clusters."""
 
 import pytest
 from rest_framework.throttling import BaseThrottle
@@ -52,7 +52,7 @@ def test_a_route_leads_to_its_cluster(
     assert request.start == f"{method} /api/v1{path if there is SAME else there} HTTP/1.1"
 
 
-def test_writing_to_the_chain_needs_its_permission(ask: Ask, stage: Stage) -> None:
+def test_writing_to_the_chain_requires_its_permission(ask: Ask, stage: Stage) -> None:
     answer = ask("POST", "/chain/transactions", body=b"{}")
     assert (answer.status, answer.code) == (403, "2004")
     assert stage.clusters["chain"].requests == []
@@ -81,7 +81,7 @@ def test_an_operator_may_write_to_the_chain(ask: Ask, stage: Stage, email: str) 
         ("/%77allets/x", "/wallets/x"),
     ],
 )
-def test_a_path_arrives_in_its_one_canonical_form(ask: Ask, wallets: RawCluster, path: str, there: str) -> None:
+def test_a_path_arrives_in_its_canonical_form(ask: Ask, wallets: RawCluster, path: str, there: str) -> None:
     assert ask("GET", path).status == 200
     assert wallets.request.target == f"/api/v1{there}"
 
@@ -96,13 +96,13 @@ def test_a_query_arrives_byte_for_byte(ask: Ask, wallets: RawCluster, query: str
     assert wallets.request.target == f"/api/v1/wallets/w-1?{query}"
 
 
-def test_a_query_never_holds_what_a_request_line_cannot() -> None:
+def test_a_query_contains_only_bytes_that_a_request_line_may_have() -> None:
     assert printable("a=b\r\nX: y \xe9") == "a=b%0D%0AX:%20y%20%E9"
     assert printable("a=%zz&%") == "a=%zz&%"
 
 
 @pytest.mark.parametrize("path", ["/wallets/", "/wallets/w-1/", "/chain/info/", "/chain/blocks/"])
-def test_a_trailing_slash_makes_no_other_route(ask: Ask, stage: Stage, path: str) -> None:
+def test_a_trailing_slash_leads_to_the_same_route(ask: Ask, stage: Stage, path: str) -> None:
     assert ask("GET", path).status == 200
     (request,) = [request for cluster in stage.clusters.values() for request in cluster.requests]
     assert not request.target.endswith("/")
@@ -118,7 +118,7 @@ def test_a_trailing_slash_loses_no_body(ask: Ask, wallets: RawCluster) -> None:
     ["/Wallets", "/WALLETS/w-1", "/chain/INFO", "/Chain/blocks", "/chain", "/chain/unknown", "/walletsx", "/wallet",
      "/chain/info/more", "/blockchain-info/more", "/sessions/../wallets", "//wallets"],
 )  # fmt: skip
-def test_what_is_in_no_row_is_not_there(ask: Ask, stage: Stage, path: str) -> None:
+def test_a_path_without_a_route_is_not_found(ask: Ask, stage: Stage, path: str) -> None:
     assert ask("GET", path).status in (400, 404)
     assert not [request for cluster in stage.clusters.values() for request in cluster.requests]
 
@@ -135,7 +135,7 @@ def test_what_is_in_no_row_is_not_there(ask: Ask, stage: Stage, path: str) -> No
         ("PROPFIND", "/wallets/w-1", "DELETE, GET, HEAD, PATCH, POST, PUT"),
     ],
 )
-def test_a_method_without_a_row_is_refused(ask: Ask, stage: Stage, method: str, path: str, allowed: str) -> None:
+def test_a_method_without_a_route_is_refused(ask: Ask, stage: Stage, method: str, path: str, allowed: str) -> None:
     answer = ask(method, path)
     assert (answer.status, answer.code) == (405, "4003")
     assert sorted(answer.all("allow")[0].split(", ")) == allowed.split(", ")
@@ -143,7 +143,7 @@ def test_a_method_without_a_row_is_refused(ask: Ask, stage: Stage, method: str, 
 
 
 @pytest.mark.parametrize("path", ["/wallets", "/chain/info", "/chain/blocks/1", "/rdp", "/nodes/1", "/storage"])
-def test_nobody_gets_in_without_a_token(ask: Ask, stage: Stage, path: str) -> None:
+def test_each_route_requires_a_token(ask: Ask, stage: Stage, path: str) -> None:
     answer = ask("GET", path, token="")
     assert (answer.status, answer.code) == (401, "2001")
     assert answer.all("www-authenticate") == ["Bearer"]
@@ -151,34 +151,32 @@ def test_nobody_gets_in_without_a_token(ask: Ask, stage: Stage, path: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/rdp", "/nodes/1", "/storage/x"])
-def test_an_optional_clusters_routes_are_not_there_without_its_address(
-    api: ApiClient, tokens: TokenPair, path: str
-) -> None:
+def test_routes_of_an_optional_cluster_need_its_address(api: ApiClient, tokens: TokenPair, path: str) -> None:
     assert error_code(api.send("get", path, token=tokens.access)) == "4001"
 
 
 # The table itself.
 
 
-def test_only_rows_of_optional_clusters_may_be_missing() -> None:
+def test_only_routes_of_optional_clusters_may_be_missing() -> None:
     assert {route.cluster for route in ROUTES} - {route.cluster for route in active_routes()} == {
         name for name, cluster in CLUSTERS.items() if not cluster.required
     } - {"admin_interface"}
 
 
-def test_no_two_rows_claim_a_method_of_a_path() -> None:
+def test_no_two_routes_share_a_method_and_path() -> None:
     pairs = [(route.path, method) for route in ROUTES for method in route.methods]
     assert len(pairs) == len(set(pairs))
 
 
-def test_the_rows_of_a_path_share_their_tier_which_has_a_throttle() -> None:
+def test_the_routes_of_a_path_share_a_tier_with_a_throttle() -> None:
     for path, methods in by_path(ROUTES).items():
         tiers = {route.tier for route in methods.values()}
         assert len(tiers) == 1, path
         assert issubclass(throttle_for(tiers.pop()), BaseThrottle)
 
 
-def test_each_row_asks_for_a_permission_that_super_admins_have() -> None:
+def test_each_route_requires_a_permission_that_super_admins_have() -> None:
     assert {route.permission for route in ROUTES} <= PERMISSIONS[Role.SUPER_ADMIN]
 
 
@@ -186,7 +184,7 @@ def test_no_wallet_is_reached_through_the_blockchain_cluster() -> None:
     assert {route.cluster for route in ROUTES if "wallet" in route.path + route.upstream} == {"tron_payment"}
 
 
-def test_a_parameter_cannot_leave_its_place() -> None:
+def test_a_parameter_stays_within_its_segments() -> None:
     route = Route("x/{rest*}", ("GET",), "some_cluster", "/base/{rest*}", "user:read")
     assert route.target({"rest": "a b?c#d\r\n{e}%2F"}, "") == "/base/a%20b%3Fc%23d%0D%0A%7Be%7D%252F"
     assert route.target({"rest": "a"}, "q=%") == "/base/a?q=%"

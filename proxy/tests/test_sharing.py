@@ -1,4 +1,4 @@
-"""What workers of one gateway tell one another: open breakers, who checks, what the checks found."""
+"""The workers of one gateway share open breakers, the task of health checks, and their results."""
 
 import time
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ CLUSTER = Cluster("some_cluster", "some-service", "SOME_URL", instances=(INSTANC
 
 
 class Worker(Sharing):
-    """A worker's view of one instance, and its part in the sharing."""
+    """A worker that shares its view of one instance."""
 
     def __init__(self, clock: Clock) -> None:
         self.state = InstanceState(CLUSTER.name, INSTANCE, RULE, clock)
@@ -63,14 +63,14 @@ def sync(*workers: Worker) -> None:
         worker.sync()
 
 
-def test_a_breaker_that_opens_opens_with_all_workers(one: Worker, other: Worker) -> None:
+def test_an_open_breaker_opens_in_all_workers(one: Worker, other: Worker) -> None:
     one.state.breaker.failed(no_answer=True)
     sync(one, other)
     assert other.state.breaker.state == State.OPEN
     assert other.state.breaker.open_until == pytest.approx(one.state.breaker.open_until, abs=0.5)
 
 
-def test_a_breaker_that_a_probe_closes_closes_with_all_workers(one: Worker, other: Worker, clock: Clock) -> None:
+def test_a_breaker_closed_by_a_probe_closes_in_all_workers(one: Worker, other: Worker, clock: Clock) -> None:
     one.state.breaker.failed(no_answer=True)
     sync(one, other)
     clock.now += 60
@@ -81,7 +81,7 @@ def test_a_breaker_that_a_probe_closes_closes_with_all_workers(one: Worker, othe
     assert {one.state.breaker.state, other.state.breaker.state} == {State.CLOSED}
 
 
-def test_a_probe_that_fails_keeps_it_open(one: Worker, other: Worker, clock: Clock) -> None:
+def test_a_failed_probe_keeps_the_breaker_open(one: Worker, other: Worker, clock: Clock) -> None:
     one.state.breaker.failed(no_answer=True)
     sync(one, other)
     clock.now += RULE.first_pause + 0.5
@@ -90,7 +90,7 @@ def test_a_probe_that_fails_keeps_it_open(one: Worker, other: Worker, clock: Clo
     assert (one.state.breaker.state, other.state.breaker.state) == (State.OPEN, State.HALF_OPEN)
 
 
-def test_of_all_workers_one_probes(one: Worker, other: Worker, clock: Clock) -> None:
+def test_only_one_worker_probes(one: Worker, other: Worker, clock: Clock) -> None:
     for worker in (one, other):
         worker.state.breaker.failed(no_answer=True)
     clock.now += RULE.first_pause
@@ -98,7 +98,9 @@ def test_of_all_workers_one_probes(one: Worker, other: Worker, clock: Clock) -> 
     assert [attempt is not None for attempt in attempts] == [True, False, False]
 
 
-def test_a_client_that_leaves_a_probe_leaves_the_question_open(one: Worker, clock: Clock, empty_redis: Redis) -> None:
+def test_a_client_that_leaves_during_a_probe_allows_another_probe(
+    one: Worker, clock: Clock, empty_redis: Redis
+) -> None:
     one.state.breaker.failed(no_answer=True)
     clock.now += RULE.first_pause
     attempt = one.state.begin()
@@ -110,7 +112,7 @@ def test_a_client_that_leaves_a_probe_leaves_the_question_open(one: Worker, cloc
 
 
 def probe_under_way(worker: Worker, clock: Clock) -> Attempt:
-    """Return the probe of the worker's breaker, which opened and has paused."""
+    """Open the worker's breaker, wait for the end of its pause, and return the probe."""
     worker.state.breaker.open(RULE.first_pause)
     clock.now += RULE.first_pause
     attempt = worker.state.begin()
@@ -118,7 +120,7 @@ def probe_under_way(worker: Worker, clock: Clock) -> Attempt:
     return attempt
 
 
-def test_a_probe_is_judged_once_and_not_again_when_its_body_is_cut(one: Worker, clock: Clock) -> None:
+def test_a_probe_is_judged_once_even_if_its_body_is_truncated(one: Worker, clock: Clock) -> None:
     one.state.breaker.rule = BreakerRule()
     attempt = probe_under_way(one, clock)
     attempt.answered(200)
@@ -127,7 +129,7 @@ def test_a_probe_is_judged_once_and_not_again_when_its_body_is_cut(one: Worker, 
 
 
 @pytest.mark.parametrize("status", [200, 503])
-def test_a_probe_whose_body_still_flows_keeps_no_other_from_probing(
+def test_a_probe_whose_body_still_streams_blocks_no_other_probe(
     one: Worker, clock: Clock, empty_redis: Redis, status: int
 ) -> None:
     probe_under_way(one, clock).answered(status)
@@ -138,7 +140,7 @@ def test_a_probe_whose_body_still_flows_keeps_no_other_from_probing(
     assert one.state.breaker.state == State.CLOSED
 
 
-def test_another_gateway_on_the_same_redis_goes_by_what_it_sees_itself(
+def test_another_gateway_on_the_same_redis_uses_its_own_results(
     one: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.state.breaker.failed(no_answer=True)
@@ -160,22 +162,20 @@ def test_without_redis_each_worker_probes_for_itself() -> None:
     assert [may_probe("x"), may_probe("x")] == [True, True]
 
 
-def test_breakers_that_are_switched_off_open_for_nobody(one: Worker, other: Worker) -> None:
+def test_disabled_breakers_never_open(one: Worker, other: Worker) -> None:
     other.state.breaker.rule = NEVER_OPENS
     one.state.breaker.failed(no_answer=True)
     sync(one, other)
     assert (one.state.breaker.state, other.state.breaker.state) == (State.OPEN, State.CLOSED)
 
 
-def test_a_clock_that_was_set_back_keeps_no_breaker_open_for_long(
-    one: Worker, empty_redis: Redis, clock: Clock
-) -> None:
+def test_a_clock_set_back_does_not_keep_a_breaker_open(one: Worker, empty_redis: Redis, clock: Clock) -> None:
     empty_redis.hset(keys.open_breakers(gateway_name()), one.state.name, str(time.time() + 3600))
     one.sync()
     assert one.state.breaker.open_until - clock.now <= RULE.longest_pause
 
 
-def test_a_second_that_fails_is_not_the_last_that_is_shared(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharing_goes_on_after_an_error(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds: list[object] = []
 
     def fail() -> None:
@@ -195,7 +195,7 @@ def checked(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("checked")
-def test_one_worker_checks_and_the_others_hear_of_it(one: Worker, other: Worker) -> None:
+def test_one_worker_checks_and_the_others_adopt_the_result(one: Worker, other: Worker) -> None:
     sync(one, other)
     wait_until(one.checker.verdicts)
     sync(one, other)
@@ -213,13 +213,13 @@ def test_without_redis_each_worker_checks_for_itself(one: Worker, other: Worker)
 
 
 @pytest.mark.usefixtures("without_redis")
-def test_checks_that_are_switched_off_stay_off_without_redis(one: Worker) -> None:
+def test_disabled_checks_stay_off_without_redis(one: Worker) -> None:
     one.share_once()
     assert one.checker.checks == {}
 
 
 @pytest.mark.usefixtures("checked")
-def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker, empty_redis: Redis) -> None:
+def test_another_worker_takes_over_the_checks(one: Worker, other: Worker, empty_redis: Redis) -> None:
     sync(one, other)
     empty_redis.delete(keys.health_checker(gateway_name()))  # five seconds without a renewal
     sync(other, one)
@@ -227,7 +227,7 @@ def test_when_the_checker_is_gone_another_takes_over(one: Worker, other: Worker,
 
 
 @pytest.mark.usefixtures("checked")
-def test_what_checks_found_counts_no_more_once_they_are_switched_off(
+def test_results_of_disabled_checks_are_ignored(
     one: Worker, other: Worker, settings: Settings, empty_redis: Redis
 ) -> None:
     sync(one)
@@ -240,7 +240,7 @@ def test_what_checks_found_counts_no_more_once_they_are_switched_off(
     assert empty_redis.ttl(keys.instance_health(gateway_name())) <= 60
 
 
-def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:
+def test_reports_contain_the_workers_view(one: Worker, clock: Clock) -> None:
     assert one.state.begin()
     one.state.breaker.failed(no_answer=True)
     one.sync()
@@ -252,7 +252,7 @@ def test_reports_tell_what_the_worker_sees(one: Worker, clock: Clock) -> None:
     assert report.open_until == pytest.approx(time.time() + RULE.first_pause, abs=1)
 
 
-def test_reports_of_workers_that_are_gone_are_not_told(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_of_stopped_workers_are_not_shown(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.choosing.reports.CURRENT_SECONDS", 0.0)
     one.sync()
     time.sleep(0.01)

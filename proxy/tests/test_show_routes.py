@@ -14,7 +14,7 @@ def output(*arguments: str) -> str:
     return stream.getvalue()
 
 
-def test_there_is_a_line_for_each_route() -> None:
+def test_each_route_has_a_line() -> None:
     heading, *lines = output().splitlines()
 
     assert heading.split()[:3] == ["methods", "path", "cluster"]
@@ -22,7 +22,7 @@ def test_there_is_a_line_for_each_route() -> None:
     assert any("/api/v1/chain/info" in line and "blockchain:read" in line for line in lines)
 
 
-def test_json_holds_every_field_of_every_route() -> None:
+def test_json_has_every_field_of_every_route() -> None:
     routes = json.loads(output("--json"))
 
     assert [route["path"] for route in routes] == [route.path for route in active_routes()]

@@ -1,4 +1,4 @@
-"""The signature over identity headers, verified as the documents tell clusters to do it."""
+"""The signature over identity headers, verified by the example in the documentation."""
 
 import re
 import time
@@ -21,7 +21,7 @@ Verify = Callable[..., bool]
 
 @pytest.fixture(scope="module")
 def is_from_gateway() -> Verify:
-    """The example of docs/clusters.md."""
+    """The function of the example in docs/clusters.md."""
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/clusters.md").read_text(), re.DOTALL)
     namespace: dict[str, Any] = {}
     exec(example, namespace)
@@ -31,7 +31,7 @@ def is_from_gateway() -> Verify:
 
 @pytest.fixture(scope="module")
 def signed() -> Iterator[Message]:
-    """A request as a cluster behind a gateway with a secret gets it."""
+    """A request as received by a cluster behind a gateway with a signing secret."""
     with (
         RawCluster() as cluster,
         running_gateway(TRON_PAYMENT_URL=cluster.url, IDENTITY_SIGNING_SECRET=SECRET) as gateway,
@@ -43,7 +43,7 @@ def signed() -> Iterator[Message]:
 
 
 def headers_of(request: Message) -> dict[str, str]:
-    """Return the fields with the names that the documents use."""
+    """Return the signed fields with the names that the documentation uses."""
     names = ("X-User-Id", "X-User-Role", "X-User-Permissions", "X-Request-ID", "X-Gateway-Signature")
     return {name: dict(request.fields)[name.lower()] for name in names}
 
@@ -55,7 +55,7 @@ def test_a_cluster_can_verify_a_request(signed: Message, is_from_gateway: Verify
 
 
 @pytest.mark.parametrize("changed", ["method", "target", "secret", "X-User-Id", "X-User-Role", "X-Request-ID"])
-def test_whatever_is_changed_is_found_out(signed: Message, is_from_gateway: Verify, changed: str) -> None:
+def test_any_change_makes_the_signature_invalid(signed: Message, is_from_gateway: Verify, changed: str) -> None:
     method, target, _ = signed.start.split(" ")
     given = {"secret": SECRET, "method": method, "target": target} | headers_of(signed)
     given[changed] += "x"
@@ -75,7 +75,7 @@ def test_a_request_without_a_signature_is_refused(is_from_gateway: Verify) -> No
     assert not is_from_gateway(SECRET.encode(), "GET", "/x", headers)
 
 
-def test_the_value_is_the_hmac_of_the_lines() -> None:
+def test_the_signature_is_the_hmac_of_the_lines() -> None:
     assert signature("key", "GET", "/x?y", FIELDS, 1_700_000_000) == (
         "t=1700000000,v1=f724fc2a406d6e0c91ab6db6dbf7f49198095b5248edf6f800c1e498b196103e"
     )

@@ -1,4 +1,4 @@
-"""Clients that take their time: others are served meanwhile, and the slow ones are let go in bounded time."""
+"""Slow clients: other clients are still served, and slow ones are disconnected after a limited time."""
 
 import contextlib
 import socket
@@ -44,7 +44,7 @@ def test_bytes_pass_as_they_come(pair: tuple[socket.socket, socket.socket]) -> N
     assert theirs.recv(2000) == b"x" * 1000
 
 
-def test_a_silent_client_is_waited_for_no_longer(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_silent_client_times_out(pair: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(RequestTimeout):
         PatientSocket(pair[0], 0.1).recv(10)
 
@@ -55,7 +55,7 @@ def drip(sock: socket.socket, stop: threading.Event) -> None:
             sock.send(b"x")
 
 
-def test_a_drip_does_not_count_as_sending(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_dripping_bytes_do_not_extend_the_time(pair: tuple[socket.socket, socket.socket]) -> None:
     stop = threading.Event()
     dripping = threading.Thread(target=drip, args=[pair[1], stop])
     dripping.start()
@@ -76,14 +76,14 @@ def test_a_client_that_sends_enough_may_take_long(pair: tuple[socket.socket, soc
         sending.join()
 
 
-def test_the_time_between_two_calls_is_not_the_clients(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_time_between_two_calls_does_not_count_for_the_client(pair: tuple[socket.socket, socket.socket]) -> None:
     patient = PatientSocket(pair[0], 0.1)
     time.sleep(0.2)
     pair[1].send(b"hi")
     assert patient.recv(10) == b"hi"
 
 
-def test_a_client_that_does_not_read_is_waited_for_no_longer(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_client_that_does_not_read_times_out(pair: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         PatientSocket(pair[0], 0.1).sendall(b"x" * 10 * MIB)
 
@@ -154,13 +154,13 @@ def test_a_dripping_body_gets_408(client: RawClient) -> None:
     client.send(client.head("POST", "/wallets", "Content-Length: 1000"))
     dripping = threading.Thread(target=drip, args=[client.sock, stop])
     dripping.start()
-    with contextlib.suppress(Ended):  # a reset, if another drop came after the answer
+    with contextlib.suppress(Ended):  # a reset, if another byte arrived after the answer
         assert client.read_answer().status == 408
     stop.set()
     dripping.join()
 
 
-def test_a_client_that_does_not_read_is_cut_off(client: RawClient, cluster: RawCluster) -> None:
+def test_a_client_that_does_not_read_is_disconnected(client: RawClient, cluster: RawCluster) -> None:
     cluster.behaviour = saying(BIG_ANSWER)
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.send(client.head("GET", "/wallets"))
@@ -170,18 +170,18 @@ def test_a_client_that_does_not_read_is_cut_off(client: RawClient, cluster: RawC
         client.read_answer()
 
 
-def test_a_request_of_several_options_ends_its_connection(client: RawClient) -> None:
+def test_a_request_with_several_connection_options_ends_its_connection(client: RawClient) -> None:
     answer = client.ask("GET", "/wallets", "TE: trailers", "Connection: TE, close")
     assert (answer.body, answer.all("connection")) == (b"ok", ["close"])
     assert client.is_closed()
 
 
-def test_a_version_beyond_1_1_is_answered_in_1_1(client: RawClient) -> None:
+def test_a_later_version_than_1_1_is_answered_in_1_1(client: RawClient) -> None:
     for _ in range(2):
         assert client.ask("GET", "/wallets", version="1.9").start == "HTTP/1.1 200 OK"
 
 
-# Many of them.
+# Many slow clients.
 
 
 def half_a_head(client: RawClient) -> None:
@@ -212,7 +212,7 @@ def test_two_hundred_slow_clients_do_not_keep_others_from_their_answers(
         for _ in range(SLOW):
             slowness(stack.enter_context(RawClient(gateway.port, token)))  # type: ignore[operator]
         times = [timed(client) for _ in range(200)]
-    assert statistics.quantiles(times, n=100)[-1] < 3  # one after another they would take minutes
+    assert statistics.quantiles(times, n=100)[-1] < 3  # served one after another, they would take minutes
 
 
 def timed(client: RawClient) -> float:

@@ -1,4 +1,4 @@
-"""What a worker keeps of answers, and for how long."""
+"""The store of answers in a worker: how long it keeps them, and which it removes."""
 
 import pytest
 
@@ -9,7 +9,7 @@ GZIP, PLAIN = {"accept-encoding": "gzip"}.get, {"accept-encoding": "identity"}.g
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test moves."""
 
     now = 100.0
 
@@ -24,7 +24,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def answers(clock: Clock) -> StoredAnswers:
-    """Room for two small answers and a bit."""
+    """A store with room for two small answers but not for three."""
     return StoredAnswers(max_total=3 * OVERHEAD - 100, clock=clock)
 
 
@@ -42,12 +42,12 @@ def test_an_answer_is_found_while_it_is_fresh(answers: StoredAnswers, clock: Clo
 
 
 @pytest.mark.parametrize("other", [OTHER, ONE._replace(caller="user:1"), ONE._replace(origin="https://a")])
-def test_nothing_else_finds_it(answers: StoredAnswers, other: CacheKey) -> None:
+def test_an_answer_is_not_found_under_another_key(answers: StoredAnswers, other: CacheKey) -> None:
     answers.keep(ONE, (), GZIP, answer())
     assert answers.find(other, GZIP) is None
 
 
-def test_the_least_recently_used_goes_first(answers: StoredAnswers) -> None:
+def test_the_least_recently_used_answer_is_removed_first(answers: StoredAnswers) -> None:
     answers.keep(ONE, (), GZIP, answer())
     answers.keep(OTHER, (), GZIP, answer())
     answers.find(ONE, GZIP)
@@ -56,14 +56,14 @@ def test_the_least_recently_used_goes_first(answers: StoredAnswers) -> None:
     assert answers.find(OTHER, GZIP) is None
 
 
-def test_a_newer_answer_takes_the_place_of_the_older(answers: StoredAnswers) -> None:
+def test_a_newer_answer_replaces_the_older_one(answers: StoredAnswers) -> None:
     for number in range(9):
         answers.keep(ONE, (), GZIP, answer(b"%d" % number))
     assert answers.find(ONE, GZIP) == answer(b"8")
     assert answers.size < 2 * OVERHEAD
 
 
-def test_answers_that_vary_are_kept_side_by_side(answers: StoredAnswers) -> None:
+def test_variants_are_stored_side_by_side(answers: StoredAnswers) -> None:
     answers.keep(ONE, ("accept-encoding",), GZIP, answer(b"zipped"))
     assert answers.find(ONE, PLAIN) is None
     answers.keep(ONE, ("accept-encoding",), PLAIN, answer(b"plain"))
@@ -71,13 +71,13 @@ def test_answers_that_vary_are_kept_side_by_side(answers: StoredAnswers) -> None
     assert answers.find(ONE, PLAIN) == answer(b"plain")
 
 
-def test_equal_values_of_other_fields_are_not_the_same(answers: StoredAnswers) -> None:
+def test_equal_values_of_different_fields_are_different_variants(answers: StoredAnswers) -> None:
     answers.keep(ONE, ("accept-encoding",), GZIP, answer(b"zipped"))
     answers.keep(ONE, ("accept",), {"accept": "text"}.get, answer(b"text"))
     assert answers.find(ONE, {"accept": "gzip"}.get) is None
 
 
-def test_nothing_is_left_of_what_has_gone(answers: StoredAnswers, clock: Clock) -> None:
+def test_removed_answers_leave_nothing_behind(answers: StoredAnswers, clock: Clock) -> None:
     for number in range(50):
         answers.keep(ONE._replace(target=str(number)), ("accept-encoding",), GZIP, answer())
     assert answers.size <= answers.max_total

@@ -1,4 +1,4 @@
-"""Bodies flow both ways as they come: nothing is held whole, and who leaves frees the other side."""
+"""Bodies are streamed in both directions without buffering, and either side that disconnects frees the other."""
 
 import json
 import socket
@@ -32,14 +32,14 @@ def workers(stage: Stage) -> list[int]:
 
 
 def peak_mib(pid: int) -> float:
-    """Return the most memory that the process has had since its peak was reset."""
+    """Return the process's peak memory, in MiB, since the peak was reset."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
 @contextmanager
 def no_worker_grows(stage: Stage) -> Iterator[None]:
-    """Check that no worker takes more than MAX_GROWTH_MIB at any moment of the block."""
+    """Check that no worker's memory grows by more than MAX_GROWTH_MIB at any time in the block."""
     for pid in workers(stage):
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak (proc(5))
     before = {pid: peak_mib(pid) for pid in workers(stage)}
@@ -49,10 +49,10 @@ def no_worker_grows(stage: Stage) -> Iterator[None]:
     assert max(growth.values()) < MAX_GROWTH_MIB
 
 
-# Down.
+# Downloads.
 
 
-def send_much(framed: bool) -> Behaviour:
+def send_large(framed: bool) -> Behaviour:
     def behave(visit: Visit) -> None:
         piece = b"x" * MIB
         framing = b"Content-Length: %d" % SIZE if framed else b"Transfer-Encoding: chunked"
@@ -66,8 +66,8 @@ def send_much(framed: bool) -> Behaviour:
 
 
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
-def test_a_large_download_is_not_held(connect: Connect, stage: Stage, wallets: RawCluster, framed: bool) -> None:
-    wallets.behaviour = send_much(framed)
+def test_a_large_download_is_not_buffered(connect: Connect, stage: Stage, wallets: RawCluster, framed: bool) -> None:
+    wallets.behaviour = send_large(framed)
     client = connect()
     with no_worker_grows(stage):
         client.send(client.head("GET", "/wallets"))
@@ -76,7 +76,7 @@ def test_a_large_download_is_not_held(connect: Connect, stage: Stage, wallets: R
 
 
 def test_a_download_waits_for_a_slow_client(connect: Connect, stage: Stage, wallets: RawCluster) -> None:
-    wallets.behaviour = send_much(True)
+    wallets.behaviour = send_large(True)
     client = connect()
     with no_worker_grows(stage):
         client.send(client.head("GET", "/wallets"))
@@ -86,7 +86,7 @@ def test_a_download_waits_for_a_slow_client(connect: Connect, stage: Stage, wall
 
 
 def test_a_slow_client_does_not_stop_others(connect: Connect, wallets: RawCluster, ask: Ask, stage: Stage) -> None:
-    wallets.behaviour = send_much(True)
+    wallets.behaviour = send_large(True)
     for _ in range(4):
         client = connect()
         client.send(client.head("GET", "/wallets"))
@@ -98,7 +98,7 @@ def test_a_slow_client_does_not_stop_others(connect: Connect, wallets: RawCluste
 
 
 def test_a_client_that_leaves_frees_the_clusters_connection(connect: Connect, wallets: RawCluster) -> None:
-    wallets.behaviour = send_much(True)
+    wallets.behaviour = send_large(True)
     client = connect()
     client.send(client.head("GET", "/wallets"))
     client.read_head()
@@ -153,7 +153,7 @@ def test_a_client_that_leaves_an_event_stream_frees_the_clusters_connection(
 
 @pytest.mark.parametrize("head", [b"", EVENTS], ids=["before the answer", "in an event stream"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_client_that_leaves_a_silent_cluster_frees_its_connection_at_once(
+def test_a_client_that_leaves_frees_the_connection_of_a_silent_cluster(
     connect: Connect, stage: Stage, wallets: RawCluster, head: bytes, method: str
 ) -> None:
     def say_nothing_more(visit: Visit) -> None:
@@ -169,7 +169,7 @@ def test_a_client_that_leaves_a_silent_cluster_frees_its_connection_at_once(
         client.read_head()
     (visit,) = wallets.visits
     client.close()
-    assert visit.over.wait(10)  # the time-out is 30 seconds
+    assert visit.over.wait(10)  # the timeout is 30 seconds
 
 
 def test_a_client_that_sends_its_next_request_early_has_not_left(connect: Connect, wallets: RawCluster) -> None:
@@ -184,7 +184,7 @@ def test_a_client_that_sends_its_next_request_early_has_not_left(connect: Connec
     assert [request.target for request in wallets.requests] == ["/api/v1/wallets/1", "/api/v1/wallets/2"]
 
 
-# Up.
+# Uploads.
 
 
 def count_body(visit: Visit) -> None:
@@ -196,7 +196,7 @@ def count_body(visit: Visit) -> None:
 
 
 def discard_visit(visit: Visit, length: int | None) -> int:
-    """Receive a body of that length, or in chunks, and return its size."""
+    """Receive a body of this length (None: in chunks), and return its size."""
     end, count, tail = b"\r\n0\r\n\r\n", len(visit.buffer), visit.buffer[-7:]
     visit.buffer.clear()
     while count < length if length is not None else not tail.endswith(end):
@@ -208,7 +208,7 @@ def discard_visit(visit: Visit, length: int | None) -> int:
 
 
 @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunks"])
-def test_a_large_upload_is_not_held(connect: Connect, stage: Stage, wallets: RawCluster, framed: bool) -> None:
+def test_a_large_upload_is_not_buffered(connect: Connect, stage: Stage, wallets: RawCluster, framed: bool) -> None:
     wallets.on_head = count_body
     client = connect()
     piece = b"x" * MIB
@@ -255,7 +255,9 @@ def test_an_early_answer_of_the_cluster_is_relayed(
     sender.join(5)
 
 
-def test_an_early_answer_is_relayed_while_the_cluster_just_stops_reading(connect: Connect, wallets: RawCluster) -> None:
+def test_an_early_answer_is_relayed_though_the_cluster_keeps_the_connection(
+    connect: Connect, wallets: RawCluster
+) -> None:
     stay = threading.Event()
 
     def answer_and_stay(visit: Visit) -> None:
@@ -278,7 +280,7 @@ def test_an_early_answer_is_relayed_while_the_cluster_just_stops_reading(connect
 
 
 def keep_sending(client: RawClient) -> None:
-    """Upload until the gateway has enough."""
+    """Upload until the gateway closes the connection."""
     try:
         for _ in range(SIZE // MIB):
             client.send(chunk(b"x" * MIB))
@@ -294,7 +296,7 @@ def test_a_client_that_leaves_an_upload_frees_the_clusters_connection(connect: C
     assert wallets.requests == []
 
 
-def test_a_cut_answer_is_one_line_of_the_log(connect: Connect, stage: Stage, wallets: RawCluster) -> None:
+def test_a_truncated_answer_is_one_line_in_the_log(connect: Connect, stage: Stage, wallets: RawCluster) -> None:
     before = len(stage.gateway.log.read_text())
     wallets.behaviour = saying_and_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
     with pytest.raises(Cut):

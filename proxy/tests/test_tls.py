@@ -1,4 +1,4 @@
-"""Instances that are asked over TLS: records come in pieces, and say nothing by themselves."""
+"""Instances with TLS: a record that arrives in pieces is not yet an answer."""
 
 import shutil
 import socket
@@ -35,7 +35,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Records:
-    """The server's end of one TLS connection, that decides itself when which bytes of a record go out."""
+    """The server's end of one TLS connection, with control over when each part of a record is sent."""
 
     def __init__(self, sock: socket.socket, certificate: Path) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -64,13 +64,13 @@ class Records:
                 self.incoming.write(data)
 
     def record(self, data: bytes) -> bytes:
-        """Return the record that holds the data."""
+        """Return the data as one TLS record."""
         self.tls.write(data)
         return self.outgoing.read()
 
 
 def serve(listener: socket.socket, certificate: Path) -> None:
-    """Answer each request of one connection in two halves of a record, each of them late."""
+    """Answer each request of one connection with a record in two halves, both delayed."""
     sock, _ = listener.accept()
     with sock:
         records = Records(sock, certificate)
@@ -94,7 +94,7 @@ def instance(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ins
         thread.join(5)
 
 
-def test_an_answer_whose_record_comes_in_pieces_is_waited_for(instance: Instance) -> None:
+def test_an_answer_in_a_split_tls_record_is_read(instance: Instance) -> None:
     ours, client = socket.socketpair()
     with Connection(instance, TIMEOUTS) as connection, ours, client:
         connection.start("GET", TIMEOUTS, client=ours)

@@ -1,4 +1,4 @@
-"""Which trace a request belongs to: the client's if it is well-formed, else a new one."""
+"""The trace of a request: the client's if it is well-formed, else a new one."""
 
 import re
 
@@ -20,14 +20,14 @@ INVALID = [
 ]  # fmt: skip
 
 
-def test_a_client_s_trace_goes_on_with_its_state(ask: Ask, wallets: RawCluster) -> None:
+def test_the_trace_and_its_state_of_the_client_are_forwarded(ask: Ask, wallets: RawCluster) -> None:
     ask("GET", "/wallets", f"traceparent: {VALID}", "tracestate: vendor=1")
     fields = dict(wallets.request.fields)
     assert (fields["traceparent"], fields["tracestate"]) == (VALID, "vendor=1")
 
 
 @pytest.mark.parametrize("sent", INVALID)
-def test_anything_else_begins_a_new_trace_without_the_state(ask: Ask, wallets: RawCluster, sent: str) -> None:
+def test_an_invalid_traceparent_starts_a_new_trace_without_state(ask: Ask, wallets: RawCluster, sent: str) -> None:
     ask("GET", "/wallets", *([f"traceparent: {sent}"] if sent else []), "tracestate: vendor=1")
     values = [value for name, value in wallets.request.fields if name == "traceparent"]
     assert len(values) == 1
@@ -36,17 +36,17 @@ def test_anything_else_begins_a_new_trace_without_the_state(ask: Ask, wallets: R
     assert "tracestate" not in dict(wallets.request.fields)
 
 
-def test_a_later_version_passes_as_it_is() -> None:
+def test_a_later_version_is_forwarded_unchanged() -> None:
     later = f"cc-{TRACE}-{SPAN}-01-what-the-future-brings"
     assert client_traceparent(RequestFactory().get("/", headers={"traceparent": later})) == later
 
 
-def test_all_attempts_of_a_request_belong_to_one_trace() -> None:
+def test_all_attempts_of_a_request_share_one_trace() -> None:
     request = RequestFactory().get("/")
     assert traceparent(request) == traceparent(request)
 
 
 @given(st.text(alphabet="0123456789abcdefABCDEF-, \x00", max_size=70))
-def test_whatever_a_client_sends_what_goes_out_is_well_formed(sent: str) -> None:
+def test_the_forwarded_traceparent_is_always_well_formed(sent: str) -> None:
     request = RequestFactory().get("/", HTTP_TRACEPARENT=sent)
     assert TRACEPARENT.match(traceparent(request))

@@ -1,4 +1,4 @@
-"""No tunnels: WebSocket and CONNECT are refused in the envelope, any other Upgrade is ignored (RFC 9110, 7.8)."""
+"""No tunnels: WebSocket and CONNECT get an error envelope, any other Upgrade is ignored (RFC 9110, section 7.8)."""
 
 import pytest
 
@@ -13,7 +13,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def cluster_bytes(stage: Stage) -> int:
-    """Return how many requests, whole or not, reached any cluster."""
+    """Return the number of requests, complete or not, that reached any cluster."""
     return sum(len(cluster.requests) + len(cluster.broken) for cluster in stage.clusters.values())
 
 
@@ -21,7 +21,7 @@ def cluster_bytes(stage: Stage) -> int:
     "value", ["websocket", "WebSocket", "WEBSOCKET", "h2c, websocket", "websocket/13,h2c", "\twebsocket "]
 )
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_websocket_is_refused_however_it_is_written(ask: Ask, stage: Stage, value: str, version: str) -> None:
+def test_websocket_is_refused_in_any_spelling(ask: Ask, stage: Stage, value: str, version: str) -> None:
     stage.clusters["wallets"].behaviour = saying(SWITCHED)
     answer = ask("GET", "/wallets", f"Upgrade: {value}", "Connection: Upgrade", KEY, version=version)
     assert (answer.status, answer.code) == (501, "4003")
@@ -33,7 +33,7 @@ def test_websocket_is_refused_however_it_is_written(ask: Ask, stage: Stage, valu
     ["/wallets", "/wallets/x/stream", "/chain/info", "/rdp", "/nodes/1", "/users/me", "/meta/info", "/nowhere", ""],
 )
 @pytest.mark.parametrize("token", [None, ""])
-def test_websocket_is_refused_on_every_path_with_a_token_or_without(
+def test_websocket_is_refused_on_every_path_with_or_without_a_token(
     ask: Ask, stage: Stage, path: str, token: str | None
 ) -> None:
     answer = ask("GET", path, "Upgrade: websocket", "Connection: keep-alive, Upgrade", KEY, token=token)
@@ -47,7 +47,7 @@ def test_websocket_in_a_second_field_is_refused(ask: Ask, stage: Stage) -> None:
     assert cluster_bytes(stage) == 0
 
 
-def test_frames_after_a_refused_websocket_reach_nobody(connect: Connect, stage: Stage) -> None:
+def test_frames_after_a_refused_websocket_reach_no_cluster(connect: Connect, stage: Stage) -> None:
     client = connect()
     head = client.head("GET", "/wallets", "Upgrade: websocket", "Connection: Upgrade", KEY)
     client.send(head + b"\x81\x85\x00\x00\x00\x00hello\r\n\r\n")
@@ -60,7 +60,7 @@ def test_frames_after_a_refused_websocket_reach_nobody(connect: Connect, stage: 
 @pytest.mark.parametrize(
     "fields", [H2C, ("Upgrade: foo/2",), ("Connection: Upgrade", "Upgrade: TLS/1.0, h2c"), ("Upgrade: ",)]
 )
-def test_any_other_upgrade_is_ignored_and_ends_here(
+def test_any_other_upgrade_is_ignored_and_not_forwarded(
     connect: Connect, wallets: RawCluster, fields: tuple[str, ...]
 ) -> None:
     client = connect()
@@ -81,7 +81,7 @@ def test_an_h2c_preface_is_not_http_1(connect: Connect, stage: Stage) -> None:
 @pytest.mark.parametrize(
     "target", ["localhost:80", "127.0.0.1:{port}", "/api/v1/wallets", "http://localhost/", "evil.test:443"]
 )
-def test_connect_is_refused_and_the_connection_ends(connect: Connect, stage: Stage, target: str) -> None:
+def test_connect_is_refused_and_the_connection_closed(connect: Connect, stage: Stage, target: str) -> None:
     client = connect()
     target = target.format(port=stage.clusters["wallets"].port)
     client.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode() + client.head("GET", "/wallets"))

@@ -1,4 +1,4 @@
-"""What becomes of an instance's misbehaviour, each kind from a server that does just that (TRAPS, section 3)."""
+"""Misbehaving instances: each test has a server with one kind of misbehaviour (TRAPS, section 3)."""
 
 import time
 from collections.abc import Iterator
@@ -62,18 +62,18 @@ def test_a_name_that_does_not_resolve_is_unreachable(host: str) -> None:
         Connection(Instance("http", host, 80), SHORT)
 
 
-def test_a_connection_that_comes_to_nothing_is_a_timeout() -> None:
+def test_a_connection_that_is_never_accepted_is_a_timeout() -> None:
     with deaf_server() as port, pytest.raises(UpstreamTimeout):
         Connection(Instance("http", "127.0.0.1", port), SHORT)
 
 
-def test_a_server_that_speaks_no_tls_is_unreachable_over_https(raw_cluster: RawCluster) -> None:
+def test_a_server_without_tls_is_unreachable_over_https(raw_cluster: RawCluster) -> None:
     raw_cluster.on_head = saying_and_closing(b"what?\r\n\r\n")
     with pytest.raises((UpstreamUnreachable, UpstreamTimeout)):
         Connection(Instance("https", "127.0.0.1", raw_cluster.port), SHORT)
 
 
-# No answer, or none that can be understood.
+# No answer, or a malformed one.
 
 
 def test_silence_is_a_timeout(connection: Connection, raw_cluster: RawCluster) -> None:
@@ -83,7 +83,7 @@ def test_silence_is_a_timeout(connection: Connection, raw_cluster: RawCluster) -
 
 
 @pytest.mark.parametrize("behaviour", [saying_and_closing(), saying_and_resetting()])
-def test_an_end_before_the_first_byte_is_told_apart(
+def test_an_end_before_the_first_byte_is_no_answer(
     connection: Connection, raw_cluster: RawCluster, behaviour: Behaviour
 ) -> None:
     raw_cluster.behaviour = behaviour
@@ -92,9 +92,7 @@ def test_an_end_before_the_first_byte_is_told_apart(
 
 
 @pytest.mark.parametrize("ending", [saying_and_closing, saying_and_resetting])
-def test_an_end_within_the_head_is_no_lack_of_an_answer(
-    connection: Connection, raw_cluster: RawCluster, ending: type
-) -> None:
+def test_an_end_within_the_head_is_a_bad_answer(connection: Connection, raw_cluster: RawCluster, ending: type) -> None:
     raw_cluster.behaviour = ending(b"HTTP/1.1 200 OK\r\nContent-")
     with pytest.raises(BadUpstreamAnswer) as caught:
         exchange(connection)
@@ -138,9 +136,7 @@ NOT_HTTP = {
 
 
 @pytest.mark.parametrize("answer", NOT_HTTP.values(), ids=NOT_HTTP)
-def test_an_answer_that_is_not_well_formed_is_a_bad_answer(
-    connection: Connection, raw_cluster: RawCluster, answer: bytes
-) -> None:
+def test_a_malformed_answer_is_a_bad_answer(connection: Connection, raw_cluster: RawCluster, answer: bytes) -> None:
     raw_cluster.behaviour = saying(answer)
     with pytest.raises(BadUpstreamAnswer):
         exchange(connection)
@@ -153,7 +149,7 @@ def test_a_head_of_sixty_kilobytes_is_read(connection: Connection, raw_cluster: 
     assert answer.fields("a") == [value.decode()]
 
 
-def test_a_head_is_the_same_however_it_is_split(connection: Connection, raw_cluster: RawCluster) -> None:
+def test_a_head_may_arrive_in_any_pieces(connection: Connection, raw_cluster: RawCluster) -> None:
     def drip(visit: Visit) -> None:
         for byte in b"HTTP/1.1 200 Fine\r\nA:\r\nB: c \r\nContent-Length: 2\r\n\r\nok":
             visit.send(bytes([byte]))
@@ -174,7 +170,7 @@ def test_an_answer_without_a_reason_has_none(connection: Connection, raw_cluster
 
 
 @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Odd"])
-def test_an_interim_answer_is_skipped_and_the_connection_not_used_again(
+def test_an_interim_answer_is_skipped_and_the_connection_not_reused(
     connection: Connection, raw_cluster: RawCluster, interim: bytes
 ) -> None:
     raw_cluster.behaviour = saying(b"HTTP/1.1 " + interim + b"\r\nLink: </x>\r\nSet-Cookie: a=b\r\n\r\n", OK)
@@ -200,7 +196,7 @@ def test_an_interim_answer_is_skipped_and_the_connection_not_used_again(
         CHUNKED_HEAD + b"5\r\nhello\r\n0\r\nX-Trailer: 1\r\n",
     ],
 )
-def test_a_body_that_breaks_off_is_never_taken_for_whole(
+def test_a_truncated_body_is_never_taken_for_complete(
     connection: Connection, raw_cluster: RawCluster, end: type, answer: bytes
 ) -> None:
     raw_cluster.behaviour = end(answer)
@@ -209,7 +205,7 @@ def test_a_body_that_breaks_off_is_never_taken_for_whole(
     assert not connection.is_reusable()
 
 
-def test_broken_chunks_cut_the_answer(connection: Connection, raw_cluster: RawCluster) -> None:
+def test_invalid_chunks_truncate_the_answer(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = saying(CHUNKED_HEAD, b"5\r\nhello\r\n")
     connection.start("GET", ENOUGH)
     connection.send(GET)
@@ -225,7 +221,7 @@ def test_a_body_without_framing_ends_with_the_connection(connection: Connection,
     assert not connection.is_reusable()
 
 
-def test_a_body_without_framing_that_is_reset_is_cut(connection: Connection, raw_cluster: RawCluster) -> None:
+def test_a_reset_body_without_framing_is_truncated(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = saying_and_resetting(b"HTTP/1.1 200 OK\r\n\r\nhel")
     with pytest.raises(TruncatedAnswer):
         exchange(connection)
@@ -239,7 +235,7 @@ def test_the_trailers_of_an_answer_are_read_and_dropped(connection: Connection, 
     assert connection.is_reusable()
 
 
-def test_the_head_is_passed_on_before_the_body_is_there(connection: Connection, raw_cluster: RawCluster) -> None:
+def test_the_head_is_passed_on_before_the_body_arrives(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = saying(HEAD_OF_FIVE)
     connection.start("GET", ENOUGH)
     connection.send(GET)
@@ -261,7 +257,7 @@ COMPLETE = {
 
 @pytest.mark.parametrize("late", [LATE, b"junk", b"\x00", b"HTTP/1.1 200"])
 @pytest.mark.parametrize("answer", COMPLETE.values(), ids=COMPLETE)
-def test_bytes_after_an_answer_cost_the_connection_and_not_the_answer(
+def test_bytes_after_an_answer_close_the_connection_but_keep_the_answer(
     connection: Connection, raw_cluster: RawCluster, answer: bytes, late: bytes
 ) -> None:
     raw_cluster.behaviour = saying(answer + late)
@@ -273,7 +269,7 @@ def test_bytes_after_an_answer_cost_the_connection_and_not_the_answer(
 
 @pytest.mark.parametrize("late", [LATE, b"junk", b"\r\n"])
 @pytest.mark.parametrize("answer", COMPLETE.values(), ids=COMPLETE)
-def test_bytes_that_come_later_cost_the_idle_connection(raw_cluster: RawCluster, answer: bytes, late: bytes) -> None:
+def test_late_bytes_close_the_idle_connection(raw_cluster: RawCluster, answer: bytes, late: bytes) -> None:
     pool = Pool(raw_cluster.instance)
     raw_cluster.behaviour = saying(answer)
     first = pool.take(ENOUGH)
@@ -287,7 +283,7 @@ def test_bytes_that_come_later_cost_the_idle_connection(raw_cluster: RawCluster,
 
 
 @pytest.mark.parametrize("late", [b"hello", LATE])
-def test_a_body_after_the_head_of_a_head_answer_costs_the_connection(
+def test_a_body_in_a_head_answer_closes_the_connection(
     connection: Connection, raw_cluster: RawCluster, late: bytes
 ) -> None:
     raw_cluster.behaviour = saying(HEAD_OF_FIVE + late)
@@ -300,7 +296,7 @@ def test_a_body_after_the_head_of_a_head_answer_costs_the_connection(
 
 
 def drip(head: bytes, piece: bytes, seconds: float = 20) -> Behaviour:
-    """Return the behaviour of a server that never lets a read wait for long, and never comes to an end."""
+    """Return the behaviour of a server that sends small pieces so often that no read times out."""
 
     def behave(visit: Visit) -> None:
         visit.send(head)
@@ -312,7 +308,7 @@ def drip(head: bytes, piece: bytes, seconds: float = 20) -> Behaviour:
 
 
 @pytest.mark.parametrize("piece", [b"A: b\r\n", b"b"])
-def test_a_head_that_drips_meets_the_total_deadline(
+def test_a_dripping_head_ends_at_the_total_timeout(
     connection: Connection, raw_cluster: RawCluster, piece: bytes
 ) -> None:
     raw_cluster.behaviour = drip(b"HTTP/1.1 200 OK\r\nA: ", piece)
@@ -322,7 +318,7 @@ def test_a_head_that_drips_meets_the_total_deadline(
     assert BRIEF.total - 0.1 < time.monotonic() - started < BRIEF.total + 5
 
 
-def test_a_body_that_drips_meets_the_total_deadline(connection: Connection, raw_cluster: RawCluster) -> None:
+def test_a_dripping_body_ends_at_the_total_timeout(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x")
     started = time.monotonic()
     with pytest.raises(TruncatedAnswer):
@@ -339,7 +335,7 @@ def test_a_body_without_a_deadline_may_drip(connection: Connection, raw_cluster:
     assert b"".join(connection.read_body()) == b"x" * 20
 
 
-def test_the_time_that_a_slow_client_takes_is_not_counted(connection: Connection, raw_cluster: RawCluster) -> None:
+def test_time_spent_on_a_slow_client_does_not_count(connection: Connection, raw_cluster: RawCluster) -> None:
     raw_cluster.behaviour = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"x", seconds=0.31)
     connection.start("GET", BRIEF)
     connection.send(GET)
@@ -371,9 +367,7 @@ def assert_error(answer: Message, status: int, code: str) -> None:
      "101 with an upgrade", "a head without an end"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_bad_answer_is_a_502_and_is_not_asked_for_again(
-    ask: Ask, wallets: RawCluster, name: str, method: str
-) -> None:
+def test_a_bad_answer_gives_502_and_is_not_retried(ask: Ask, wallets: RawCluster, name: str, method: str) -> None:
     wallets.behaviour = saying_and_closing(NOT_HTTP[name])
     assert_error(ask(method, "/wallets"), 502, "5003")
     assert len(wallets.requests) == 1
@@ -450,13 +444,13 @@ def test_an_interim_answer_never_reaches_the_client(connect: Connect, wallets: R
     assert len({request.connection for request in wallets.requests}) == 2
 
 
-def test_a_reason_that_cannot_be_passed_on_is_replaced(ask: Ask, wallets: RawCluster) -> None:
+def test_a_reason_that_cannot_be_relayed_is_replaced(ask: Ask, wallets: RawCluster) -> None:
     wallets.behaviour = saying(b"HTTP/1.1 200 O\x01\x7fK\r\nContent-Length: 2\r\n\r\nok")
     answer = ask("GET", "/wallets")
     assert (answer.status, answer.reason, answer.body) == (200, "OK", b"ok")
 
 
-def test_every_error_of_a_connection_is_one_of_the_gateways() -> None:
+def test_every_connection_error_is_a_gateway_error() -> None:
     for error in (UpstreamUnreachable, UpstreamTimeout, BadUpstreamAnswer, NoAnswer):
         assert issubclass(error, GatewayError)
     assert (UpstreamUnreachable.status, UpstreamUnreachable.number) == (502, 5005)
