@@ -1,7 +1,6 @@
 """Automatic lockouts, which stop guesses at codes and passwords and nothing else.
 
-Mailed links and issued tokens keep working, so that no one can lock an owner out by guessing (DESIGN, section 9,
-invariant 8).
+Mailed links and issued tokens keep working, so that no one can lock an owner out by guessing.
 """
 
 from collections.abc import Iterator, Sequence

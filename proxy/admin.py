@@ -40,7 +40,7 @@ class MaintenanceForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
         model = Maintenance
         fields = ("target", "kind", "starts_at", "ends_at", "reason")
         help_texts = {
-            "kind": "Both stop new requests and let those under way finish. Maintenance also stops health checks.",
+            "kind": "Both stop new requests and let those in progress finish. Maintenance also stops health checks.",
             "starts_at": "UTC. Empty: now.",
             "ends_at": "UTC. Empty: until an operator ends it.",
             "reason": "For the audit log and for other operators.",

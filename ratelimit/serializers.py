@@ -33,7 +33,7 @@ class FutureField(TimestampField):
         """Return the time; raise ValidationError for one in the past."""
         moment: datetime = super().to_internal_value(value)
         if moment <= timezone.now():
-            raise serializers.ValidationError("This time is past.", code="invalid_date")
+            raise serializers.ValidationError("This time is in the past.", code="invalid_date")
         return moment
 
 

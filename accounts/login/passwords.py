@@ -1,4 +1,4 @@
-"""Checking passwords, and this project's rules for them, besides Django's (the contract, section 7)."""
+"""Checking passwords, and this project's rules for them, besides Django's."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Real gateways whose Redis or database fails and recovers (DESIGN, section 5)."""
+"""Real gateways whose Redis or database fails and recovers."""
 
 import contextlib
 import os

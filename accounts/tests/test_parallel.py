@@ -1,4 +1,4 @@
-"""The promises about accounts, under parallel requests to the two workers of a real gateway (DESIGN, section 9)."""
+"""The promises about accounts, under parallel requests to the two workers of a real gateway."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Access to every operation of the API document, for every kind of caller (the contract, sections 4 and 6)."""
+"""Access to every operation of the API document, for every kind of caller."""
 
 import uuid
 from typing import Any

@@ -1,4 +1,4 @@
-"""The permissions of the roles, as in the contract, section 6, and their effects."""
+"""The permissions of the roles, and their effects."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The time of an answer does not reveal whether an account exists (DESIGN, section 9, invariant 7).
+"""The time of an answer does not reveal whether an account exists.
 
 Requests for known, unknown and locked addresses go to a real gateway, in rounds of one each in random order. What they
 took is compared within the rounds, so that whatever else the machine does hits all kinds alike.

@@ -32,7 +32,7 @@ LAST_SIGNATURES_SECONDS = 60
 
 
 class RotationUnderway(Exception):
-    """Another rotation of the signing keys is under way."""
+    """Another rotation of the signing keys is in progress."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""DRF permission classes that check the contract's permissions."""
+"""DRF permission classes that check the API's permissions."""
 
 import uuid
 from typing import Any

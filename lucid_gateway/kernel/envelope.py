@@ -14,7 +14,7 @@ def error_body(error: GatewayError, request_id: str) -> bytes:
 
 
 def envelope(error: GatewayError, request_id: str) -> dict[str, Any]:
-    """Return the envelope as JSON data, in the contract's form."""
+    """Return the envelope as JSON data, in the API's form."""
     return {
         "error": {
             "code": error.code,

@@ -118,7 +118,7 @@ def is_checked(cluster: str) -> bool:
 
 
 def overall(dependencies: Mapping[str, str]) -> str:
-    """Return `unhealthy` if no caller can be authenticated, without both database and Redis (DESIGN, section 5)."""
+    """Return `unhealthy` if no caller can be authenticated, without both database and Redis."""
     if all(state == HEALTHY for state in dependencies.values()):
         return HEALTHY
     stores_down = all(dependencies[store] != HEALTHY for store in ("database", "redis"))

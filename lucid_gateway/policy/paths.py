@@ -1,4 +1,4 @@
-"""The path rules: the canonical form of each path, decided once, before anything else reads it (DESIGN, section 4).
+"""The path rules: the canonical form of each path, decided once, before anything else reads it.
 
 The gateway refuses a path that two servers could read in different ways, so that it forwards exactly the path that it
 has checked. `path_cases.json` lists inputs with their canonical form or the reason for their refusal.

@@ -1,4 +1,4 @@
-"""Every exception becomes the envelope, with the contract's status, code and headers."""
+"""Every exception becomes the envelope, with the API's status, code and headers."""
 
 from typing import Any
 

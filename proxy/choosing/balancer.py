@@ -1,4 +1,4 @@
-"""Chooses the instance for a request: the available one with the fewest requests under way (DESIGN, section 8).
+"""Chooses the instance for a request: the available one with the fewest requests in progress.
 
 Ties go to the instance that was chosen least recently.
 """
@@ -28,7 +28,7 @@ def choose(cluster: Cluster, tried: Collection[InstanceState] = ()) -> InstanceS
 def passes_slow_start(state: InstanceState, *, among: int) -> bool:
     """Return whether the instance, one `among` several, may take this request; a recovering one may at random only.
 
-    An instance that has just recovered has the fewest requests under way, so it would otherwise get all new ones.
+    An instance that has just recovered has the fewest requests in progress, so it would otherwise get all new ones.
     """
     share = state.share()
     return share >= 1 or random.random() < share / among  # noqa: S311

@@ -1,5 +1,5 @@
 """The circuit breaker of one instance: it stops requests to a failing instance, then admits one probe at a time to find
-out whether the instance has recovered (DESIGN, section 8).
+out whether the instance has recovered.
 
 It opens after several requests in a row without an answer (connection failure, timeout or early close), or when too
 large a share of recent requests failed. An answer counts as a failure only if its status is 502, 503 or 504.

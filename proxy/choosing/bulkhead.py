@@ -21,7 +21,7 @@ class Bulkhead:
         """Take a place; raise ServiceUnavailable, without waiting, if all are taken."""
         if self.taken >= self.places:
             metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
-            details = {"cluster": self.cluster, "reason": "too many requests under way"}
+            details = {"cluster": self.cluster, "reason": "too many requests in progress"}
             raise ServiceUnavailable("Cluster is busy", details=details, retry_after=1, reason="cluster_busy")
         self.taken += 1
 

@@ -1,4 +1,4 @@
-"""What a process knows about each instance: requests under way, breaker, health and slow start."""
+"""What a process knows about each instance: requests in progress, breaker, health and slow start."""
 
 import itertools
 import time

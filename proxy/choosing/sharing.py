@@ -79,7 +79,7 @@ class Sharing:
                 self.check()
 
     def measure(self) -> None:
-        """Set the metrics of open breakers and of requests under way."""
+        """Set the metrics of open breakers and of requests in progress."""
         for cluster, state in self.instances():
             is_open = state.breaker.state == State.OPEN
             metrics.BREAKER_OPEN.labels(cluster.name, state.instance.url).set(is_open)

@@ -11,7 +11,7 @@ MAX_UNCOALESCED = 10_000
 
 
 class Flights:
-    """The keys of requests under way, and those exempt from coalescing because their last answer was not stored."""
+    """The keys of requests in progress, and those exempt from coalescing because their last answer was not stored."""
 
     def __init__(self) -> None:
         self._under_way: dict[Hashable, threading.Event] = {}

@@ -85,7 +85,7 @@ def answer_once(
 
 
 def lease_seconds(route: Route) -> float:
-    """Return about how long the first request may take: until then a repeat is refused as under way, not unknown."""
+    """Return about how long the first request may take: until then a repeat is refused as in progress, not unknown."""
     times = route.timeouts
     return route.attempts * times.connect + times.read + times.total
 

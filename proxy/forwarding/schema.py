@@ -10,8 +10,8 @@ from lucid_gateway.api.openapi import GatewaySchema
 from lucid_gateway.policy.routes import Route
 
 KEY_ANSWERS = {
-    409: "The first request with this Idempotency-Key is under way (`Retry-After`), or its answer cannot be repeated: "
-    "`details.outcome` is `under_way`, `unknown` or `not_stored`. Or the cluster's own answer.",
+    409: "The first request with this Idempotency-Key is in progress (`Retry-After`), or its answer cannot be "
+    "repeated: `details.outcome` is `under_way`, `unknown` or `not_stored`. Or the cluster's own answer.",
     422: "The Idempotency-Key is malformed, or was used for another request. Or the cluster's own answer.",
 }
 

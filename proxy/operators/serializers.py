@@ -35,7 +35,7 @@ class InstanceSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField([OPEN, CLOSED], help_text="Depends on maintenance only")
     closed_for = serializers.ChoiceField(Maintenance.Kind.choices, allow_null=True)
     workers = serializers.IntegerField(help_text="Number of workers that report on it")
-    in_flight = serializers.IntegerField(allow_null=True, help_text="Requests under way")
+    in_flight = serializers.IntegerField(allow_null=True, help_text="Requests in progress")
     breaker = serializers.ChoiceField(BREAKERS, help_text="The worst state that a worker reports")
     health = serializers.ChoiceField(HEALTHS, help_text="The worst health that a worker reports")
     requests = serializers.IntegerField(allow_null=True)

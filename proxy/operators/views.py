@@ -35,7 +35,7 @@ class ClusterMaintenanceView(AdminView):
     def post(self, request: Request, name: str) -> Response:
         """Take a cluster or one instance out of service, now or later; workers follow within seconds.
 
-        Requests under way finish. While all instances of a cluster are closed, new requests get 503 LUCID_ERR_5009.
+        Requests in progress finish. While all instances of a cluster are closed, new requests get 503 LUCID_ERR_5009.
         During `drain` health checks continue; during `maintenance` the cluster is expected to be down.
         """
         cluster = cluster_or_not_found(name)

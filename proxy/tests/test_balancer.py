@@ -37,7 +37,7 @@ def instance(port: int) -> Instance:
 
 
 def begin_requests(cluster: Cluster, times: int) -> Counter[int]:
-    """Begin requests that stay under way; return how many went to each port."""
+    """Begin requests that stay in progress; return how many went to each port."""
     ports: Counter[int] = Counter()
     for _ in range(times):
         state = choose(cluster)
@@ -105,7 +105,7 @@ def test_a_recovered_instance_starts_slowly(cluster: Cluster, states: list[Insta
     for state in states:
         state.in_flight = 0 if state is states[0] else 1
     clock.now += 1
-    assert 0.015 < share() < 0.055  # a tenth of a third, though the others have more under way
+    assert 0.015 < share() < 0.055  # a tenth of a third, though the others have more in progress
     clock.now += 4
     assert 0.12 < share() < 0.21
     clock.now += 5

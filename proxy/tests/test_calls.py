@@ -103,7 +103,7 @@ def test_an_instance_probed_by_another_worker_is_skipped(cluster: RawCluster, at
     probed, healthy = states_of(cluster_named("session_management"))
     probed.breaker.open(0)
     assert may_probe(probed.name)
-    assert healthy.begin()  # now it has more requests under way
+    assert healthy.begin()  # now it has more requests in progress
     assert ask().status == 200
 
 

@@ -1,4 +1,4 @@
-"""Operators close clusters on a real gateway: all workers follow, requests under way finish, clusters open again.
+"""Operators close clusters on a real gateway: all workers follow, requests in progress finish, clusters open again.
 
 Each test has a separate cluster with two instances, so that no test waits for another's cluster to open.
 """
@@ -68,7 +68,7 @@ class Site:
         wait_until(lambda: self.answers(path) == answers, FOLLOWED_WITHIN)
 
     def under_way(self, path: str) -> int:
-        """Return the number of requests to the cluster that the admin API shows as under way."""
+        """Return the number of requests to the cluster that the admin API shows as in progress."""
         shown = self.ask("/admin/clusters", token=self.admin).json()["clusters"]
         cluster = next(one for one in shown if one["name"] == cluster_of(path))
         return sum(instance["in_flight"] or 0 for instance in cluster["instances"])

@@ -1,4 +1,4 @@
-"""The instance for a request, retries on another one, and requests that are never sent twice (DESIGN, section 8)."""
+"""The instance for a request, retries on another one, and requests that are never sent twice."""
 
 import io
 import time
@@ -139,7 +139,7 @@ def test_instances_probed_by_another_worker_cost_no_attempt(raw_cluster: RawClus
     for state in probed:
         state.breaker.open(0)
         assert may_probe(state.name)
-    assert healthy.begin()  # now it has more requests under way than those
+    assert healthy.begin()  # now it has more requests in progress than those
     assert whole(send(cluster)) == b"ok"
 
 

@@ -1,4 +1,4 @@
-"""Each row of the table 'Where forwarded routes go' of the contract, through a real gateway to recording clusters."""
+"""Each row of the route table, through a real gateway to recording clusters."""
 
 import pytest
 from rest_framework.throttling import BaseThrottle

@@ -1,4 +1,4 @@
-"""The limiter: one atomic script on Redis decides for all workers and gateways (DESIGN, section 7)."""
+"""The limiter: one atomic script on Redis decides for all workers and gateways."""
 
 import dataclasses
 import secrets
@@ -149,7 +149,7 @@ def admit(limit: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), n
 
 
 def admit_or_fall_back(limit: RequestLimit, subject: str) -> Decision:
-    """Count one request; while Redis is unavailable this process counts on its own (DESIGN, section 5)."""
+    """Count one request; while Redis is unavailable this process counts on its own."""
     try:
         return admit(limit, subject)
     except RedisUnavailable:

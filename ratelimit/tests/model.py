@@ -1,4 +1,4 @@
-"""A model of the contract's section 5, as plain as possible, which the limiters are compared with."""
+"""A model of the rate limits, as plain as possible, which the limiters are compared with."""
 
 from dataclasses import dataclass, field
 

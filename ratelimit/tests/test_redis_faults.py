@@ -1,4 +1,4 @@
-"""A real gateway whose Redis is slow, stalled, stopped, full, read-only, restarted or flushed (DESIGN, section 5)."""
+"""A real gateway whose Redis is slow, stalled, stopped, full, read-only, restarted or flushed."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The tiers and their limits (the contract, section 5)."""
+"""The tiers and their limits."""
 
 from collections.abc import Iterator
 

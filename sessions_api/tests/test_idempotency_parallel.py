@@ -69,10 +69,10 @@ def stage() -> Iterator[Stage]:
 
 
 def outcome(answer: Message) -> str:
-    """Return `made`, `again` for a repeated answer, or `under way`."""
+    """Return `made`, `again` for a repeated answer, or `in progress`."""
     if answer.status == 409:
         assert answer.error()["details"] == {"outcome": "under_way"}
-        return "under way"
+        return "in progress"
     assert answer.status == 201
     return "again" if answer.header("Idempotent-Replayed") else "made"
 

@@ -138,8 +138,7 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
 def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential and count the request in one round trip; raise TokenInvalid, AccountLocked or EpochOver.
 
-    Without Redis, and until the cache is complete, the database decides. Without Redis this process counts by itself
-    (DESIGN, section 5).
+    Without Redis, and until the cache is complete, the database decides. Without Redis this process counts by itself.
     """
     try:
         if revocation_cache.is_suspected and not try_to_rebuild():

@@ -87,7 +87,7 @@ def rebuild() -> int:
 
 
 def take_turn() -> str | None:
-    """Return the key of a rebuild that may begin now, None while another is under way; raise RedisUnavailable."""
+    """Return the key of a rebuild that may begin now, None while another is in progress; raise RedisUnavailable."""
     rebuild_key = keys.rebuild(uuid.uuid4().hex)
     return rebuild_key if take_lease(keys.REBUILD_LEASE, rebuild_key, milliseconds=LEASE_MS) else None
 

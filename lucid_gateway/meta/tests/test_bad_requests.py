@@ -1,4 +1,4 @@
-"""Bad requests to a real gateway get the envelope with the contract's code, and do not end the connection."""
+"""Bad requests to a real gateway get the envelope with the API's code, and do not end the connection."""
 
 import gzip
 import json
