@@ -13,11 +13,11 @@ from urllib.parse import quote
 from django.db.models import F
 
 from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.choosing.closures import refuse_if_closed
 from proxy.connection.headers import Identity
 from proxy.forwarding.calls import CallAnswer, call
-from sessions_api.clock import now_ms
 from sessions_api.manifests import reload_manifest
 from sessions_api.models import Manifest
 

@@ -18,9 +18,9 @@ from rest_framework.serializers import ValidationError
 
 from accounts.idempotency import create_once
 from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed, WrongSessionState
-from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MAX_ACTIVE
 from sessions_api.reservations import remove_abandoned

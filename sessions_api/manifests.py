@@ -10,9 +10,9 @@ from django.db.models import F
 
 from accounts.idempotency import create_once
 from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
-from sessions_api.clock import now_ms
 from sessions_api.cooperation import letting_others_run
 from sessions_api.models import Manifest, Session
 

@@ -12,9 +12,9 @@ from django.db.models import F, ProtectedError
 
 from accounts.idempotency import create_once
 from lucid_gateway.audit.events import record
+from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
-from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.policies import MAX_POLICIES
 

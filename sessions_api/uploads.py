@@ -17,6 +17,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
+from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import (
     AlreadyExists,
@@ -30,7 +31,6 @@ from proxy.clusters import cluster_named
 from proxy.connection.headers import Identity
 from proxy.forwarding.forwarder import Forwarded, forward
 from sessions_api.chunk_body import MAX_CHUNK, ChunkBody
-from sessions_api.clock import now_ms
 from sessions_api.models import Chunk, Session
 from sessions_api.reservations import give_back, reserve, version_of
 from sessions_api.upload_leases import Upload, chunk_in_progress, lease_end, lease_renewer

@@ -17,6 +17,12 @@ MAX_CLOCK_SKEW = timedelta(hours=1)
 NOTICED_SECONDS = 5.0
 
 
+def now_ms() -> datetime:
+    """Return the time in whole milliseconds, as MongoDB stores it, so that answers before and after a read agree."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
 def database_now() -> datetime:
     """Return the database's time; raise django.db.Error. For SQLite that is the time of this machine."""
     if not settings.ON_MONGODB:

@@ -66,8 +66,7 @@ class InternalError(GatewayError):
 class InvalidRequest(GatewayError):
     """The request data is not valid; `details.validation_errors` lists field, message and code of each problem."""
 
-    number, status, text = 1001, 422, "Invalid request data"
-    reason = "invalid_data"
+    number, status, text, reason = 1001, 422, "Invalid request data", "invalid_data"
 
 
 class BadRequest(InvalidRequest):
@@ -154,15 +153,13 @@ class MalformedJSON(InvalidRequest):
 class RequestTooLarge(InvalidRequest):
     """The body exceeds the limit of its endpoint or route, `details.limit_bytes`."""
 
-    number, status, text = 1010, 413, "Request too large"
-    reason = "body_too_large"
+    number, status, text, reason = 1010, 413, "Request too large", "body_too_large"
 
 
 class Unauthenticated(GatewayError):
     """The credentials are missing or wrong (RFC 9110, section 15.5.2)."""
 
-    number, status, text = 2001, 401, "Authentication required"
-    reason = "credentials_missing"
+    number, status, text, reason = 2001, 401, "Authentication required", "credentials_missing"
 
 
 class TokenExpired(Unauthenticated):
@@ -182,8 +179,7 @@ class TokenInvalid(Unauthenticated):
 class InsufficientPermissions(GatewayError):
     """The caller is known but lacks the permission."""
 
-    number, status, text = 2004, 403, "Insufficient permissions"
-    reason = "permission_missing"
+    number, status, text, reason = 2004, 403, "Insufficient permissions", "permission_missing"
 
 
 class AccountLocked(Unauthenticated):
@@ -238,8 +234,7 @@ class RefreshTokenInvalid(Unauthenticated):
 class RateLimited(GatewayError):
     """A tier's limit is used up; `Retry-After` and `details.retry_after` say when a request will pass."""
 
-    number, status, text = 3001, 429, "Rate limit exceeded"
-    reason = "tier_exhausted"
+    number, status, text, reason = 3001, 429, "Rate limit exceeded", "tier_exhausted"
 
     def __init__(
         self,
@@ -284,22 +279,19 @@ class TooManyAttempts(RateLimited):
 class NotFound(GatewayError):
     """The resource does not exist, or the caller may not see it."""
 
-    number, status, text = 4001, 404, "Not found"
-    reason = "not_found"
+    number, status, text, reason = 4001, 404, "Not found", "not_found"
 
 
 class AlreadyExists(GatewayError):
     """Another resource has the same unique value."""
 
-    number, status, text = 4002, 409, "Already exists"
-    reason = "conflict"
+    number, status, text, reason = 4002, 409, "Already exists", "conflict"
 
 
 class OperationNotAllowed(GatewayError):
     """The path does not allow this method; the `Allow` header lists the allowed methods."""
 
-    number, status, text = 4003, 405, "Operation not allowed"
-    reason = "method_not_allowed"
+    number, status, text, reason = 4003, 405, "Operation not allowed", "method_not_allowed"
 
 
 class RequestInProgress(OperationNotAllowed):
@@ -326,79 +318,68 @@ class PreconditionFailed(OperationNotAllowed):
 class SessionTooLarge(GatewayError):
     """The session has too little space left for the upload; `details` give the sizes in bytes."""
 
-    number, status, text = 4005, 413, "Session size limit exceeded"
-    reason = "conflict"
+    number, status, text, reason = 4005, 413, "Session size limit exceeded", "conflict"
 
 
 class ChunkTooLarge(GatewayError):
     """The chunk is empty or larger than `details.limit_bytes` (10 MiB)."""
 
-    number, status, text = 4006, 413, "Chunk size limit exceeded"
-    reason = "body_too_large"
+    number, status, text, reason = 4006, 413, "Chunk size limit exceeded", "body_too_large"
 
 
 class WrongSessionState(GatewayError):
     """The session's state, `details.status`, does not allow the operation."""
 
-    number, status, text = 4007, 409, "The session's state does not allow it"
-    reason = "conflict"
+    number, status, text, reason = 4007, 409, "The session's state does not allow it", "conflict"
 
 
 class BlockchainUnavailable(GatewayError):
     """The blockchain core could not be reached or could not answer."""
 
-    number, status, text = 4009, 503, "Blockchain service unavailable"
-    reason = "unavailable"
+    number, status, text, reason = 4009, 503, "Blockchain service unavailable", "unavailable"
 
 
 class DatabaseUnavailable(GatewayError):
     """The database does not answer."""
 
-    number, status, text = 5002, 503, "Database unavailable"
-    reason = "database_unavailable"
+    number, status, text, reason = 5002, 503, "Database unavailable", "database_unavailable"
 
 
 class BadUpstreamAnswer(GatewayError):
     """A cluster's answer is not well-formed HTTP."""
 
-    number, status, text = 5003, 502, "Bad answer from a cluster"
-    reason = "instance_bad_answer"
+    number, status, text, reason = 5003, 502, "Bad answer from a cluster", "instance_bad_answer"
 
 
 class UpstreamUnreachable(GatewayError):
     """No instance of a cluster accepts connections, so nothing was sent."""
 
-    number, status, text = 5005, 502, "Cannot reach a cluster"
-    reason = "instance_unreachable"
+    number, status, text, reason = 5005, 502, "Cannot reach a cluster", "instance_unreachable"
     nothing_sent = True
 
 
 class UpstreamTimeout(GatewayError):
     """A cluster did not answer in time."""
 
-    number, status, text = 5006, 504, "Cluster timed out"
-    reason = "instance_timeout"
+    number, status, text, reason = 5006, 504, "Cluster timed out", "instance_timeout"
 
 
 class CircuitOpen(GatewayError):
     """All instances of a cluster failed recently; the gateway tries none of them before `Retry-After`."""
 
-    number, status, text = 5007, 503, "Circuit open"
-    reason = "breaker_open"
+    number, status, text, reason = 5007, 503, "Circuit open", "breaker_open"
 
 
 class ServiceUnavailable(GatewayError):
     """A service that the request needs is down or not configured."""
 
-    number, status, text = 5008, 503, "Service unavailable"
-    reason = "unavailable"
+    number, status, text, reason = 5008, 503, "Service unavailable", "unavailable"
 
 
 class ClusterInMaintenance(GatewayError):
     """An operator took the cluster out of service; `Retry-After` says when to try again."""
 
-    number, status, text = 5009, 503, "Cluster in maintenance"
-    reason = "cluster_in_maintenance"
+    number, status, text, reason = 5009, 503, "Cluster in maintenance", "cluster_in_maintenance"
 
 
 def all_errors() -> tuple[type[GatewayError], ...]:

@@ -13,8 +13,8 @@ from django.utils import timezone
 from accounts.models import User
 from conftest import error_code
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.kernel.clock import now_ms
 from sessions_api import lifecycle
-from sessions_api.clock import now_ms
 from sessions_api.models import Session, TrustPolicy
 from sessions_api.models.sessions import MIB
 from sessions_api.tests.scenarios import (
