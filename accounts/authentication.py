@@ -17,7 +17,7 @@ from accounts.tokens.revocation.gates import EpochOver, admit_caller
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
-from lucid_gateway.policy.reasons import Step
+from lucid_gateway.policy.reasons import REASONS, Step
 from lucid_gateway.policy.roles import Role
 from ratelimit.addresses.floods import floods
 from ratelimit.client_address import address_bucket, client_address
@@ -26,6 +26,8 @@ from ratelimit.throttling import TierThrottle, charge_address, record_decision
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 
+# In the order of the gates of accounts.tokens.revocation.gates.
+CREDENTIAL_STEPS = (Step.IDENTITY, Step.LOCK, Step.REVOCATION, Step.EPOCH)
 verified_tokens: CallerCache[tuple[Keyring, str]] = CallerCache()
 
 
@@ -44,20 +46,27 @@ class CallerAuthentication(BaseAuthentication):
             refuse_flood(http_request)
             return None
         throttle = request.parser_context["view"].throttle_classes[0]
+        record = record_of(http_request)
         try:
             caller, decision = admit(header, api_key, throttle, client_address(http_request))
-        except GatewayError:
+        except GatewayError as error:
             refuse_flood(http_request)
+            record.passed(*steps_before(error))
             raise
-        record = record_of(http_request)
         record.caller = caller
-        record.passed(Step.IDENTITY, Step.REVOCATION, Step.LOCK, Step.EPOCH)
+        record.passed(*CREDENTIAL_STEPS)
         record_decision(http_request, decision)
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge of 401 answers (RFC 9110, section 11.6.1)."""
         return "Bearer"
+
+
+def steps_before(error: GatewayError) -> tuple[Step, ...]:
+    """Return the steps that a credential passed before it was refused with the error."""
+    step = REASONS[error.reason].step
+    return CREDENTIAL_STEPS[: CREDENTIAL_STEPS.index(step)] if step in CREDENTIAL_STEPS else ()
 
 
 def admit(

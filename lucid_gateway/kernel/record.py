@@ -124,7 +124,7 @@ class RequestRecord:
 
     def logged_steps(self) -> list[str]:
         """Return the steps for a log line, in order, each as `step` or, if it did not pass, `step:reason`."""
-        return [step.step if step.reason is None else f"{step.step}:{step.reason}" for step in self.steps]
+        return [str(step.step) if step.reason is None else f"{step.step}:{step.reason}" for step in self.steps]
 
 
 # The record of the request in progress.

@@ -95,7 +95,7 @@ def test_a_refusal_is_logged_with_the_steps_that_led_to_it(gateway: Gateway, pat
 def test_a_missing_permission_is_the_last_of_the_logged_steps(gateway: Gateway, gateway_token: str) -> None:
     line = line_of(gateway, get(gateway, "/admin/users", gateway_token))
 
-    passed = ["path", "route", "identity", "revocation", "lock", "epoch"]
+    passed = ["path", "route", "identity", "lock", "revocation", "epoch"]
     assert (line["reason"], line["steps"]) == ("permission_missing", [*passed, "permission:permission_missing"])
 
 

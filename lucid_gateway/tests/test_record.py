@@ -3,7 +3,9 @@
 import pytest
 from django.http import HttpRequest
 
+from accounts.models import User
 from accounts.tokens.issuing import TokenPair
+from accounts.users.locks import lock_user
 from conftest import ApiClient
 from lucid_gateway.kernel.record import COMMAND, Outcome, RequestRecord, current_record, record_of
 from lucid_gateway.policy.errors import NotFound, UpstreamTimeout
@@ -12,7 +14,7 @@ from ratelimit.engine.limiter import Decision, Verdict
 from ratelimit.engine.limits import RequestLimit
 
 ADMITTED = [
-    Step.PATH, Step.ROUTE, Step.IDENTITY, Step.REVOCATION, Step.LOCK, Step.EPOCH, Step.PERMISSION, Step.RATE_LIMIT,
+    Step.PATH, Step.ROUTE, Step.IDENTITY, Step.LOCK, Step.REVOCATION, Step.EPOCH, Step.PERMISSION, Step.RATE_LIMIT,
     Step.ANSWER,
 ]  # fmt: skip
 
@@ -50,6 +52,22 @@ def test_a_refusal_ends_the_steps_with_its_reason(api: ApiClient, db: None) -> N
     assert record.logged_steps() == ["path", "route", "identity:claims_invalid"]
     assert record.steps[-1].outcome == Outcome.REFUSED
     assert record.error_code == "LUCID_ERR_2003"
+
+
+def test_a_locked_account_is_refused_at_the_lock(api: ApiClient, owner: User, tokens: TokenPair) -> None:
+    lock_user(owner, reason="a test", by="manage.py")
+
+    assert record_after(api, "/users/me", tokens.access).logged_steps() == [
+        "path", "route", "identity", "lock:account_locked"
+    ]  # fmt: skip
+
+
+def test_a_logged_out_token_is_refused_at_the_revocation(api: ApiClient, tokens: TokenPair) -> None:
+    api.send("post", "/auth/logout", {}, token=tokens.access)
+
+    assert record_after(api, "/users/me", tokens.access).logged_steps() == [
+        "path", "route", "identity", "lock", "revocation:token_revoked"
+    ]  # fmt: skip
 
 
 def test_a_failure_of_the_gateway_or_a_cluster_is_not_a_refusal() -> None:
