@@ -15,6 +15,7 @@ from django.db import DatabaseError, connection
 from lucid_gateway.kernel.redis.access import RedisUnavailable, ping
 from proxy.choosing.closures import is_expected_down
 from proxy.choosing.health_checks import checked_health
+from proxy.choosing.sharing import first_results
 from proxy.clusters import configured
 
 ANSWER_WITHIN_SECONDS = 0.9
@@ -103,13 +104,21 @@ def status_of(healthy: bool | None) -> str:
 
 
 def check() -> Health:
-    """Query the stores, and read the results of the clusters' health checks.
+    """Query the stores, and read the results of the clusters' health checks; wait for the first ones after a start.
 
     A cluster that is not checked, such as one in maintenance, is unknown and does not affect the overall status.
     """
-    queried = stores()
-    checked = {name: status_of(checked_health(cluster)) for name, cluster in configured().items() if is_checked(name)}
+    deadline = time.monotonic() + ANSWER_WITHIN_SECONDS
+    queried, checked = stores(), clusters()
+    while UNKNOWN in checked.values() and time.monotonic() < min(deadline, first_results.due_at):
+        time.sleep(0.05)
+        checked = clusters()
     return Health(overall(queried | checked), queried | dict.fromkeys(configured(), UNKNOWN) | checked)
+
+
+def clusters() -> dict[str, str]:
+    """Return the status of each cluster that is checked."""
+    return {name: status_of(checked_health(cluster)) for name, cluster in configured().items() if is_checked(name)}
 
 
 def is_checked(cluster: str) -> bool:

@@ -27,7 +27,18 @@ from proxy.clusters import Cluster, configured
 SECONDS = 1.0
 CHECKER_LEASE_MS = 5_000
 KEPT_SECONDS = 120
+# A check takes two seconds at most.
+FIRST_RESULTS_SECONDS, FIRST_PAUSE_SECONDS = 3.0, 0.1
 Instances = list[tuple[Cluster, InstanceState]]
+
+
+class FirstResults:
+    """The time, by time.monotonic(), until which this worker expects the first results of its health checks."""
+
+    due_at = 0.0
+
+
+first_results = FirstResults()
 
 
 def all_instances() -> Instances:
@@ -77,6 +88,13 @@ class Sharing:
         except RedisUnavailable:
             if settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED:
                 self.check()
+
+    def share_quickly_at_first(self) -> None:
+        """Share once or, just after the start of the worker, until the first check of each instance has a result."""
+        self.share_once()
+        while time.monotonic() < first_results.due_at and any(state.healthy is None for _, state in self.instances()):
+            time.sleep(FIRST_PAUSE_SECONDS)
+            self.share_once()
 
     def measure(self) -> None:
         """Set the metrics of open breakers and of requests in progress."""
@@ -150,5 +168,5 @@ class Sharing:
 
 def start_sharing() -> None:
     """Start sharing in the background; call it once in each worker, after the fork."""
-    sharing = Sharing(all_instances)
-    Loop("sharing", sharing.share_once, every=SECONDS, at_once=True).start()
+    first_results.due_at = time.monotonic() + FIRST_RESULTS_SECONDS
+    Loop("sharing", Sharing(all_instances).share_quickly_at_first, every=SECONDS, at_once=True).start()

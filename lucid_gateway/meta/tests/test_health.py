@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 from demo.launch import running_clusters
 from lucid_gateway.meta.health import check, overall
 from proxy.choosing.instances import states_of
-from proxy.choosing.sharing import Sharing, all_instances
+from proxy.choosing.sharing import Sharing, all_instances, first_results
 from proxy.operators.closing import close_cluster
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import ask, request_bytes
@@ -95,7 +95,7 @@ def well() -> Iterator[Gateway]:
 
 
 def test_everything_is_healthy(well: Gateway) -> None:
-    answer = wait_until(lambda: now if (now := health(well))["status"] == "healthy" else {})
+    answer = wait_until(lambda: now if (now := health(well))["status"] == "healthy" else {}, every=0.25)
 
     assert (answer["http"], answer["status"]) == (200, "healthy")
     assert answer["dependencies"] == dict.fromkeys(
@@ -108,7 +108,8 @@ def test_everything_is_healthy(well: Gateway) -> None:
 def test_outages_degrade_the_status_and_only_both_stores_down_is_unhealthy(
     failing: Gateway, redis_of_its_own: RedisServer
 ) -> None:
-    wait_until(lambda: {health(failing)["dependencies"][name] for name in CLUSTERS} == {"unhealthy"})
+    states = lambda: {health(failing)["dependencies"][name] for name in CLUSTERS}  # noqa: E731
+    wait_until(lambda: states() == {"unhealthy"}, every=0.25)  # the public tier would refuse faster requests
     first = health(failing)
     assert (first["http"], first["status"]) == (200, "degraded")
     assert first["dependencies"]["database"] == first["dependencies"]["redis"] == "healthy"
@@ -146,6 +147,16 @@ def found(worker: Sharing) -> set[str]:
     """Return the health of the clusters after one more round of the worker."""
     worker.share_once()
     return {check().dependencies[cluster] for cluster in CLUSTERS}
+
+
+def test_a_new_worker_shares_until_each_first_check_has_a_result(
+    db: None, worker: Sharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_results, "due_at", time.monotonic() + 60)
+
+    worker.share_quickly_at_first()
+
+    assert {check().dependencies[cluster] for cluster in CLUSTERS} == {"unhealthy"}
 
 
 def test_a_drained_cluster_is_checked_and_one_in_maintenance_is_not(db: None, worker: Sharing) -> None:
