@@ -14,10 +14,10 @@ handler404 = "lucid_gateway.kernel.error_responses.page_not_found"
 handler500 = "lucid_gateway.kernel.error_responses.server_error"
 
 api = [
+    path("", include("proxy.urls")),  # first: forwarded paths are found without trying the patterns of the others
     path("meta/", include("lucid_gateway.meta.urls")),
     path("", include("accounts.urls")),
     path("", include("sessions_api.urls")),
-    path("", include("proxy.urls")),
 ]
 docs = [
     path("openapi.json", OpenAPIDocument.as_view(), name="openapi"),

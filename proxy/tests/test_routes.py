@@ -1,6 +1,7 @@
 """Each row of the route table, through a real gateway to recording clusters."""
 
 import pytest
+from django.urls import URLPattern, get_resolver
 from rest_framework.throttling import BaseThrottle
 
 from accounts.tokens.issuing import TokenPair
@@ -188,3 +189,14 @@ def test_a_parameter_stays_within_its_segments() -> None:
     route = Route("x/{rest*}", ("GET",), "some_cluster", "/base/{rest*}", "user:read")
     assert route.target({"rest": "a b?c#d\r\n{e}%2F"}, "") == "/base/a%20b%3Fc%23d%0D%0A%7Be%7D%252F"
     assert route.target({"rest": "a"}, "q=%") == "/base/a?q=%"
+
+
+def test_a_forwarded_path_is_resolved_before_any_pattern_of_another_app_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried, resolve_pattern = [], URLPattern.resolve
+    monkeypatch.setattr(URLPattern, "resolve", lambda self, path: tried.append(self) or resolve_pattern(self, path))
+
+    assert get_resolver().resolve("/api/v1/chain/blocks/latest").route.startswith("api/v1/chain/blocks")
+
+    assert len(tried) <= 1  # the pattern of the root
