@@ -18,7 +18,7 @@ from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
-from proxy.choosing.health_checks import HealthChecker
+from proxy.choosing.health_checks import HealthChecker, checked_health
 from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
 from proxy.choosing.probes import gateway_name
 from proxy.choosing.reports import write_report
@@ -90,9 +90,11 @@ class Sharing:
                 self.check()
 
     def share_quickly_at_first(self) -> None:
-        """Share once or, just after the start of the worker, until the first check of each instance has a result."""
+        """Share once or, just after the start of the worker, until the health of each checked cluster is known."""
         self.share_once()
-        while time.monotonic() < first_results.due_at and any(state.healthy is None for _, state in self.instances()):
+        while time.monotonic() < first_results.due_at and any(
+            checked_health(cluster) is None for cluster, _ in self.instances()
+        ):
             time.sleep(FIRST_PAUSE_SECONDS)
             self.share_once()
 
@@ -168,5 +170,6 @@ class Sharing:
 
 def start_sharing() -> None:
     """Start sharing in the background; call it once in each worker, after the fork."""
-    first_results.due_at = time.monotonic() + FIRST_RESULTS_SECONDS
+    if settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED:
+        first_results.due_at = time.monotonic() + FIRST_RESULTS_SECONDS
     Loop("sharing", Sharing(all_instances).share_quickly_at_first, every=SECONDS, at_once=True).start()
