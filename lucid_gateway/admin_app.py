@@ -4,4 +4,4 @@ from django.contrib.admin.apps import AdminConfig
 
 
 class GatewayAdminConfig(AdminConfig):
-    default_site = "accounts.admin_site.GatewayAdminSite"
+    default_site = "lucid_gateway.console.site.GatewayAdminSite"
