@@ -86,7 +86,7 @@ def drop():
         drop_connections()
         breaker.outage = None
 
-numbers = [0, 0, "", 0, 0, "", 0, 0, 0]
+numbers = [0, 0, "", 0, 0, "", 0, 0, 0, 0]
 jobs = [gevent.spawn(call, lambda: script(["a", "b", "c"], numbers)) for _ in range(40)]
 gevent.joinall([gevent.spawn(drop), *jobs, *[gevent.spawn(call, ping) for _ in range(40)]])
 sys.stderr.write(json.dumps(sorted(found)))

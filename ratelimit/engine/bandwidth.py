@@ -84,12 +84,27 @@ local = LocalBuckets()
 
 def take(limit: ByteLimit, subject: str, size: int, *, now_ms: int | None = None) -> BandwidthDecision:
     """Take `size` bytes out of the subject's bucket, unless they would have to wait longer than two seconds."""
-    longest = int(LONGEST_WAIT_SECONDS * 1000)
-    numbers = [limit.bytes_per_second, limit.burst_bytes, size, longest, "" if now_ms is None else now_ms]
     try:
-        wait, level = script([keys.bandwidth(subject, limit.name)], numbers)
+        return decide(limit, subject, size, now_ms=now_ms)
     except RedisUnavailable:
         return local.take(limit, subject, size)
+
+
+def look(limit: ByteLimit, subject: str, *, now_ms: int | None = None) -> BandwidthDecision:
+    """Return how `take` would decide on the start of the subject's next upload, and change nothing in Redis.
+
+    Raises RedisUnavailable.
+    """
+    return decide(limit, subject, 0, now_ms=now_ms, look_only=True)
+
+
+def decide(
+    limit: ByteLimit, subject: str, size: int, *, now_ms: int | None = None, look_only: bool = False
+) -> BandwidthDecision:
+    """Return the decision of `bandwidth.lua`; raise RedisUnavailable."""
+    longest = int(LONGEST_WAIT_SECONDS * 1000)
+    numbers = [limit.bytes_per_second, limit.burst_bytes, size, longest, "" if now_ms is None else now_ms]
+    wait, level = script([keys.bandwidth(subject, limit.name)], [*numbers, int(look_only)])
     return BandwidthDecision(limit, wait >= 0, abs(wait) / 1000, level)
 
 

@@ -3,14 +3,16 @@
 import dataclasses
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
+from redis import Redis
 
-from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
@@ -22,6 +24,7 @@ from ratelimit.engine.local import LocalLimiter
 
 script = RedisScript(Path(__file__).parent / "admit.lua")
 fallback = LocalLimiter()
+ANSWER_LENGTH = 6  # of `admit.lua`, before what a look adds
 
 
 class Verdict(IntEnum):
@@ -111,6 +114,26 @@ class Decision:
         return REFUSALS[self.verdict](details={"tier": self.limit.name}, retry_after=self.resets_in)
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a subject has used now: requests in this window and in the burst of one tier; over all tiers, requests of
+    this day (UTC) and requests in progress. A number is 0 if no limit applies to it, because it is not counted then.
+    """
+
+    window: int
+    burst: int
+    today: int
+    in_progress: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the next request of a subject would be decided, and what the subject has used before it."""
+
+    decision: Decision
+    used: Used
+
+
 class GateClosed(Exception):
     """A gate refused the request; `index` is its place in `gates`."""
 
@@ -124,28 +147,67 @@ def admit(limit: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), n
 
     Raises GateClosed for the first gate that refuses, with nothing counted, and RedisUnavailable.
     """
-    enabled = settings.ENV.RATE_LIMIT_ENABLED
-    per_minute, quota, at_once = (
-        (limit.requests_per_minute, limit.daily_quota, limit.concurrent_requests) if enabled else (0, 0, 0)
-    )
-    lease_id = secrets.token_hex(8) if at_once else ""
-    names = [
-        keys.rate(subject, limit.name),
-        keys.quota(subject),
-        keys.concurrent(subject),
-        *(gate.key for gate in gates),
-    ]
-    observes = [int(limit.observe_only), int(limit.observe_totals)]
-    numbers = [per_minute, limit.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *observes]
-    rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
-    answer: list[int] = script(names, [*numbers, *rules])
-    if answer[0] < 0:
-        raise GateClosed(-answer[0] - 1)
-    verdict, left, burst_left, resets_in, at, refused = answer
-    decision = Decision(limit, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused)
-    if at_once and decision.admitted and verdict != Verdict.TOO_MANY_AT_ONCE:
+    lease_id = secrets.token_hex(8) if limit.concurrent_requests and settings.ENV.RATE_LIMIT_ENABLED else ""
+    decision = read_decision(limit, script(*question(limit, subject, gates, now=now, lease_id=lease_id)))
+    if lease_id and decision.admitted and decision.verdict != Verdict.TOO_MANY_AT_ONCE:
         return dataclasses.replace(decision, lease=Lease(subject, lease_id))
     return decision
+
+
+def look(limit: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), now: int | None = None) -> Look:
+    """Return how `admit` would decide on the subject's next request, without a lease, and what the subject has used.
+
+    This changes nothing in Redis. Raises GateClosed and RedisUnavailable.
+    """
+    return read_look(limit, script(*question(limit, subject, gates, now=now, look_only=True)))
+
+
+def look_at_all(limits: Iterable[tuple[RequestLimit, str]]) -> list[Look]:
+    """Look at each limit with its subject, without gates, in one round trip; raise RedisUnavailable."""
+    asked = list(limits)
+
+    def ask(redis: Redis) -> list[list[int]]:
+        pipeline = redis.pipeline(transaction=False)
+        for limit, subject in asked:
+            script.add_to(pipeline, *question(limit, subject, (), look_only=True))
+        return pipeline.execute()
+
+    return [read_look(limit, answer) for (limit, _), answer in zip(asked, redis_call(ask), strict=True)]
+
+
+def question(
+    limit: RequestLimit,
+    subject: str,
+    gates: Sequence[KeyGate],
+    *,
+    now: int | None = None,
+    lease_id: str = "",
+    look_only: bool = False,
+) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of `admit.lua`."""
+    per_minute, quota, at_once = (
+        (limit.requests_per_minute, limit.daily_quota, limit.concurrent_requests)
+        if settings.ENV.RATE_LIMIT_ENABLED
+        else (0, 0, 0)
+    )
+    names = [keys.rate(subject, limit.name), keys.quota(subject), keys.concurrent(subject)]
+    shadow = [int(limit.observe_only), int(limit.observe_totals)]
+    numbers = [per_minute, limit.burst_size, "" if now is None else now, quota, at_once, lease_id, LEASE_MS, *shadow]
+    rules = [SERVER_RUN_ID if gate.above is None else gate.above for gate in gates]
+    return [*names, *(gate.key for gate in gates)], [*numbers, int(look_only), *rules]
+
+
+def read_decision(limit: RequestLimit, answer: Sequence[int]) -> Decision:
+    """Return the decision that `admit.lua` answered; raise GateClosed."""
+    if answer[0] < 0:
+        raise GateClosed(-answer[0] - 1)
+    verdict, left, burst_left, resets_in, at, refused = answer[:ANSWER_LENGTH]
+    return Decision(limit, Verdict(verdict), left, burst_left, resets_in, at + resets_in, refused=refused)
+
+
+def read_look(limit: RequestLimit, answer: Sequence[int]) -> Look:
+    """Return what a look answered; raise GateClosed."""
+    return Look(read_decision(limit, answer), Used(*answer[ANSWER_LENGTH:]))
 
 
 def admit_or_fall_back(limit: RequestLimit, subject: str) -> Decision:

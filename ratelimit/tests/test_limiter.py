@@ -250,7 +250,7 @@ KNOCK = """
 import sys, redis
 url, script = sys.argv[1:]
 admit = redis.Redis.from_url(url).register_script(script)
-keys, numbers = ["rate_limit:busy:user:1", "quota", "concurrent"], [300, 100, 1_700_000_050, 0, 0, "", 0, 0, 0]
+keys, numbers = ["rate_limit:busy:user:1", "quota", "concurrent"], [300, 100, 1_700_000_050, 0, 0, "", 0, 0, 0, 0]
 print(sum(admit(keys=keys, args=numbers)[0] for _ in range(200)))
 """
 
