@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
+from lucid_gateway.operators.confirmation import AsksBeforeSaving, Question, ReadOnlyAdmin, ask, counted, operator_of
 from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
@@ -74,7 +74,7 @@ class TimeFilter(admin.SimpleListFilter):
 
 
 @admin.register(Maintenance)
-class MaintenanceAdmin(ReadOnlyAdmin):
+class MaintenanceAdmin(AsksBeforeSaving, ReadOnlyAdmin):
     """All maintenance, below a table of all clusters; rows can be ended, but neither changed nor deleted."""
 
     list_display = ("what", "when", "starts_at", "until", "reason")
@@ -122,6 +122,16 @@ class MaintenanceAdmin(ReadOnlyAdmin):
         """Add all clusters to the page; `known` says whether Redis was available for the workers' reports."""
         found, known = clusters()
         return super().changelist_view(request, {"title": "Clusters", "clusters": found, "known": known})
+
+    def question_about(self, request: HttpRequest, form: "forms.ModelForm[Maintenance]") -> Question | None:
+        """Ask before the whole cluster is closed: no instance is left for its callers."""
+        if form.instance.instance:
+            return None
+        return Question(
+            f"Close the whole cluster {form.instance.cluster}",
+            "All requests to it get 503 for as long as it is closed. Requests in progress finish.",
+            dangerous=True,
+        )
 
     def save_model(self, request: HttpRequest, obj: Maintenance, form: Any, change: bool) -> None:
         row = close_cluster(

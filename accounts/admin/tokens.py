@@ -161,7 +161,9 @@ class SigningKeyAdmin(ReadOnlyAdmin):
         now = "retire_now" in request.GET
         live = counted(IssuedToken.objects.live().count(), "live token")
         title, warning = EMERGENCY if now else ROTATION
-        _, page = ask(self, request, None, title=title, warning=warning.format(live=live))
+        active = SigningKey.objects.filter(state=SigningKey.State.ACTIVE).values_list("kid", flat=True).first()
+        typed = active or "" if now else ""
+        _, page = ask(self, request, None, title=title, warning=warning.format(live=live), typed=typed, dangerous=True)
         if page is not None:
             return page
         try:

@@ -28,10 +28,18 @@ from accounts.users.staff import (
     reset_second_factors,
 )
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.operators.confirmation import ReasonForm, ask, counted, operator_of
+from lucid_gateway.operators.confirmation import (
+    AsksBeforeSaving,
+    Question,
+    ReasonForm,
+    ask,
+    counted,
+    operator_of,
+    reason_of,
+)
 from lucid_gateway.operators.search import FoundByUUID
 from lucid_gateway.policy.errors import NotFound
-from lucid_gateway.policy.roles import Role
+from lucid_gateway.policy.roles import STAFF, Role
 
 # The lists that a user's page links to, with the texts of the links.
 RELATED_LISTS = {
@@ -44,6 +52,14 @@ RELATED_LISTS = {
 }
 
 admin.site.unregister(Group)  # permissions depend only on the role
+
+
+def always(users: list[User]) -> bool:
+    return True
+
+
+def includes_staff(users: list[User]) -> bool:
+    return any(user.role in STAFF for user in users)
 
 
 class NewRole(forms.Form):
@@ -66,7 +82,7 @@ class LockFilter(admin.SimpleListFilter):
 
 
 @admin.register(User)
-class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+class UserAdmin(FoundByUUID, AsksBeforeSaving):
     list_display = ("email", "username", "role", "is_active", "locked", "last_login", "created_at")
     list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", LockFilter, "created_at")
     sortable_by = ("email", "username", "role", "locked", "created_at")
@@ -124,9 +140,26 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         """Return whether the operator is a super admin."""
         return bool(getattr(request.user, "is_superuser", False))
 
+    def question_about(self, request: HttpRequest, form: "forms.ModelForm[User]") -> Question | None:
+        """Ask before a new email, which could take the account over, and before a new role."""
+        if "email" in form.changed_data:
+            warning = "Login codes and links go to {new} from now on. Make sure that the owner asked for this."
+            return Question(
+                f"Change the email of {form.initial['email']}", warning.format(new=form.cleaned_data["email"]),
+                reason=True, dangerous=True,
+            )  # fmt: skip
+        if {"role", "is_active"} & set(form.changed_data):
+            return Question(
+                f"Change the role or the status of {form.initial['email']}",
+                "The user's tokens and admin sessions end.",
+                dangerous=True,
+            )
+        return None
+
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         try:
-            edit_account(obj, by=operator_of(request), before={name: form.initial[name] for name in form.changed_data})
+            before = {name: form.initial[name] for name in form.changed_data}
+            edit_account(obj, by=operator_of(request), before=before, reason=reason_of(request))
         except NotFound as error:
             raise PermissionDenied() from error
 
@@ -143,10 +176,14 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         done: str,
         apply: Callable[..., Any],
         form: type[forms.Form] = forms.Form,
+        dangerous: Callable[[list[User]], bool] = lambda users: False,
     ) -> HttpResponseBase | None:
         """Ask, then call `apply` with the form's data for each user that the operator may change, except themselves."""
         users = self.manageable_users(request, queryset.exclude(pk=operator_of(request).pk))
-        data, page = ask(self, request, users, title=title, warning=warning, form=form, selected=queryset.count())
+        data, page = ask(
+            self, request, users, title=title, warning=warning, form=form, selected=queryset.count(),
+            dangerous=dangerous(users),
+        )  # fmt: skip
         if data is None:
             return page
         for user in users:
@@ -186,6 +223,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         return self.ask_and_apply(
             request, queryset, title="Change roles", form=NewRole, done="role changed.",
             warning="The users' tokens end, because they contain the role.",
+            dangerous=always,
             apply=lambda user, role: change_role(user, Role(role), by=operator_of(request)),
         )  # fmt: skip
 
@@ -195,6 +233,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         return self.ask_and_apply(
             request, queryset, title="End sessions", done="sessions ended.",
             warning="All tokens and admin sessions of the users end. API keys stay valid.",
+            dangerous=includes_staff,
             apply=lambda user: end_sessions(user, by=operator_of(request)),
         )  # fmt: skip
 
@@ -204,6 +243,7 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         return self.ask_and_apply(
             request, queryset, title="Reset second factors", done="second factors reset.",
             warning="Anyone who can read their mail can log in afterwards. Make sure that they asked for this.",
+            dangerous=always,
             apply=lambda user: reset_second_factors(user, by=operator_of(request)),
         )  # fmt: skip
 
@@ -213,5 +253,6 @@ class UserAdmin(FoundByUUID, admin.ModelAdmin):  # type: ignore[type-arg]  # not
         return self.ask_and_apply(
             request, queryset, title="Delete accounts", done="deleted.",
             warning="The users' personal data is deleted, and their tokens and API keys end. This cannot be undone.",
+            dangerous=always,
             apply=lambda user: delete_account(user, by=operator_of(request)),
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """Helpers for the tests of the operator pages: a signed-in browser, and steps that operators take in it."""
 
+import time
 from typing import Any
 
 from django.test import Client
@@ -8,6 +9,7 @@ from accounts.models import User
 from accounts.tokens.issuing import TokenPair
 from conftest import ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.operators.identity import PROVED_AT
 
 
 def browser(**extra: Any) -> Client:
@@ -19,7 +21,15 @@ def signed_in(user: User) -> Client:
     """Return a browser with a session of the user."""
     client = browser()
     client.force_login(user)
+    prove(client)
     return client
+
+
+def prove(client: Client, *, seconds_ago: float = 0) -> None:
+    """Make the browser's session one whose operator entered the password that long ago."""
+    session = client.session
+    session[PROVED_AT] = int(time.time() - seconds_ago)
+    session.save()
 
 
 def user_page(user: User) -> str:

@@ -42,7 +42,8 @@ def states() -> dict[str, str]:
 
 def rotate(client: Client, path: str = ROTATE) -> list[str]:
     """Confirm a rotation; return the messages on the page that follows."""
-    return messages_of(client.post(path, CONFIRMED, follow=True))
+    typed = {"typed": SigningKey.objects.get(state="active").kid} if path == EMERGENCY else {}
+    return messages_of(client.post(path, CONFIRMED | typed, follow=True))
 
 
 def key_of(user: User) -> tuple[ApiKey, str]:
@@ -102,6 +103,16 @@ def test_after_a_rotation_the_next_key_signs_and_tokens_stay_valid(
     after = states()
     assert (after[keys[0]], after[keys[1]], len(after)) == ("retiring", "active", 3)
     assert IssuedToken.objects.live().count() == 2
+
+
+@pytest.mark.parametrize("typed", ["", "next", "no-such-key"])
+def test_an_emergency_needs_the_id_of_the_active_key(super_admin_page: Client, keys: list[str], typed: str) -> None:
+    before, sent = states(), {"typed": keys[1] if typed == "next" else typed}
+    response = super_admin_page.post(EMERGENCY, CONFIRMED | sent)
+
+    assert response.context["form"].errors.keys() == {"typed"}
+    assert f"Type {keys[0]} to confirm" in response.content.decode()
+    assert states() == before
 
 
 def test_an_emergency_revokes_every_key_and_token(super_admin_page: Client, keys: list[str], tokens: TokenPair) -> None:

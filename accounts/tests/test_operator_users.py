@@ -20,6 +20,7 @@ from lucid_gateway.policy.roles import Role
 from testing.mail import Mailbox
 
 LIST = "/admin/accounts/user/"
+CONFIRMED = {"_confirmed": "yes", "reason": "The owner asked for it"}
 
 
 def form_of(client: Client, user: User, **changes: str) -> dict[str, str]:
@@ -47,10 +48,39 @@ def test_an_admin_can_edit_the_names_of_a_user(page: Client, owner: User) -> Non
 
 
 def test_an_edited_email_is_stored_in_lower_case(page: Client, owner: User) -> None:
-    page.post(user_page(owner), form_of(page, owner, email="New@Example.ORG"))
+    page.post(user_page(owner), form_of(page, owner, email="New@Example.ORG") | CONFIRMED)
 
     owner.refresh_from_db()
     assert owner.email == "new@example.org"
+
+
+def test_a_new_email_asks_first_and_needs_a_reason(page: Client, owner: User) -> None:
+    form = form_of(page, owner, email="new@example.org", first_name="Olga")
+    for sent in (form, form | {"_confirmed": "yes", "reason": " "}):
+        asked = page.post(user_page(owner), sent)
+        assert (asked.status_code, asked.context["title"]) == (200, "Change the email of owner@example.org")
+        owner.refresh_from_db()
+        assert (owner.email, owner.first_name) == ("owner@example.org", "")
+
+    page.post(user_page(owner), dict(asked.context["carried"]) | CONFIRMED)
+
+    owner.refresh_from_db()
+    assert (owner.email, owner.first_name) == ("new@example.org", "Olga")
+    assert AuditEvent.objects.get(type="user.updated").details["reason"] == "The owner asked for it"
+
+
+def test_a_new_role_on_a_users_page_asks_first(super_admin_page: Client, owner: User) -> None:
+    asked = super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, role="admin"))
+
+    assert (asked.status_code, asked.context["dangerous"]) == (200, True)
+    owner.refresh_from_db()
+    assert owner.role == "user"
+
+
+def test_an_invalid_form_shows_its_errors_before_it_asks(page: Client, owner: User) -> None:
+    response = page.post(user_page(owner), form_of(page, owner, email="new@example.org", username="No Such Name"))
+
+    assert "adminform" in response.context
 
 
 @pytest.mark.parametrize(("field", "taken"), [("email", "ADMIN@Example.org"), ("username", "admin")])
@@ -85,10 +115,8 @@ def test_an_admin_cannot_change_other_staff(page: Client, super_admin: User, adm
 def test_a_super_admin_changes_roles_and_the_old_tokens_end(
     super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
-    assert (
-        super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, role="node_operator")).status_code
-        == 302
-    )
+    form = form_of(super_admin_page, owner, role="node_operator") | CONFIRMED
+    assert super_admin_page.post(user_page(owner), form).status_code == 302
 
     owner.refresh_from_db()
     assert owner.role == "node_operator"
@@ -99,7 +127,7 @@ def test_a_super_admin_changes_roles_and_the_old_tokens_end(
 def test_a_deactivation_ends_the_tokens(
     super_admin_page: Client, api: ApiClient, owner: User, tokens: TokenPair
 ) -> None:
-    form = form_of(super_admin_page, owner)
+    form = form_of(super_admin_page, owner) | CONFIRMED
     del form["is_active"]
     super_admin_page.post(user_page(owner), form)
 
@@ -210,7 +238,7 @@ def test_an_edit_is_recorded_with_the_operator(page: Client, admin: User, owner:
 
 
 def test_a_new_role_is_recorded_with_the_operator(super_admin_page: Client, super_admin: User, owner: User) -> None:
-    super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, role="admin"))
+    super_admin_page.post(user_page(owner), form_of(super_admin_page, owner, role="admin") | CONFIRMED)
 
     assert actors_of("user.role_changed") == [(str(super_admin.pk), str(owner.pk))]
     assert actors_of("user.updated") == []
@@ -218,7 +246,7 @@ def test_a_new_role_is_recorded_with_the_operator(super_admin_page: Client, supe
 
 def test_a_new_email_is_unverified_and_the_old_address_is_notified(page: Client, owner: User, mailbox: Mailbox) -> None:
     User.objects.filter(pk=owner.pk).update(email_verified=True)
-    page.post(user_page(owner), form_of(page, owner, email="new@example.org"))
+    page.post(user_page(owner), form_of(page, owner, email="new@example.org") | CONFIRMED)
 
     owner.refresh_from_db()
     assert (owner.email, owner.email_verified) == ("new@example.org", False)

@@ -67,7 +67,7 @@ def reset_second_factors(user: User, *, by: User | str) -> None:
         record(f"{factor.kind}.reset", subject=user, actor=by)
 
 
-def edit_account(user: User, *, by: User | str, before: Mapping[str, Any]) -> None:
+def edit_account(user: User, *, by: User | str, before: Mapping[str, Any], reason: str = "") -> None:
     """Save an operator's changes to the user; `before` maps the names of the changed fields to their old values.
 
     A change of `role` or `is_active` ends the user's tokens, and the old email address gets a notice about a new one.
@@ -88,7 +88,8 @@ def edit_account(user: User, *, by: User | str, before: Mapping[str, Any]) -> No
         text = f"The email address of your account is now {user.email}. An operator changed it."
         send_notice(user, text, to=before["email"])
     if others := sorted(before.keys() - {"role"}):
-        record("user.updated", subject=user, actor=by, fields=others)
+        why: dict[str, Any] = {"reason": reason} if reason else {}
+        record("user.updated", subject=user, actor=by, fields=others, **why)
 
 
 def lift_lockouts(user: User, *, by: User | str) -> None:

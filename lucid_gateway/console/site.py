@@ -1,6 +1,5 @@
 """The site of the operator pages. Its login has the same lockouts, limits and second factors as the API's login."""
 
-import re
 from typing import Any
 
 from django import forms
@@ -12,21 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse_lazy
 
+from accounts.login.identity import TOTP_CODE, prove_identity
 from accounts.login.login import Credentials, log_in_staff
 from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.advisories import advisories
-from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.policy.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated, WrongCredentials
+from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
 from ratelimit.throttling import charge_login_attempt, decision_of
 
-CHECK_UNAVAILABLE = "The gateway cannot check passwords right now. Try again shortly."
-
-
-def too_many_attempts(seconds: int) -> forms.ValidationError:
-    """Return the form's error for an attempt that was refused without a check."""
-    return forms.ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="too_many")
+WRONG_LOGIN = "The email, password or code is wrong, or the account is not a staff account."
 
 
 class StaffLoginForm(AdminAuthenticationForm):
@@ -37,9 +31,6 @@ class StaffLoginForm(AdminAuthenticationForm):
         help_text="Only if your account has one.",
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
     )  # fmt: skip
-    error_messages = AdminAuthenticationForm.error_messages | {
-        "invalid_login": "The email, password or code is wrong, or the account is not a staff account."
-    }
 
     def clean(self) -> dict[str, Any]:
         """Log staff in. The error is the same whichever input is wrong."""
@@ -49,16 +40,8 @@ class StaffLoginForm(AdminAuthenticationForm):
         if self.errors:
             return self.cleaned_data
         given = (self.cleaned_data[name] for name in ("username", "password", "second_factor"))
-        try:
+        with as_form_error(WRONG_LOGIN):
             self.user_cache = log_in_staff(credentials_of(*given))
-        except TooManyAttempts as error:
-            raise too_many_attempts(error.details["retry_after"]) from error
-        except Unauthenticated as error:
-            raise self.get_invalid_login_error() from error
-        except ServiceUnavailable as error:
-            raise forms.ValidationError(error.message) from error
-        except RedisUnavailable as error:
-            raise forms.ValidationError(CHECK_UNAVAILABLE) from error
         return self.cleaned_data
 
 
@@ -66,7 +49,7 @@ def credentials_of(email: str, password: str, second: str) -> Credentials:
     """Return the form's credentials. A second factor of six digits is a TOTP code, any other is a recovery code."""
     if not second:
         return Credentials(email.lower(), password=password)
-    if re.fullmatch(r"[0-9]{6}", second):
+    if TOTP_CODE.fullmatch(second):
         return Credentials(email.lower(), password=password, totp=second)
     return Credentials(email.lower(), password=password, recovery_code=second)
 
@@ -77,14 +60,8 @@ class StaffPasswordForm(AdminPasswordChangeForm):
     def clean_old_password(self) -> str:
         """Check the old password; a wrong one counts as a failed attempt."""
         password: str = self.cleaned_data["old_password"]
-        try:
+        with as_form_error(str(self.error_messages["password_incorrect"])):
             prove_password(self.user, password)
-        except TooManyAttempts as error:
-            raise too_many_attempts(error.details["retry_after"]) from error
-        except WrongCredentials as error:
-            raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect") from error
-        except RedisUnavailable as error:
-            raise forms.ValidationError(CHECK_UNAVAILABLE) from error
         return password
 
     def save(self, commit: bool = True) -> User:
@@ -111,7 +88,13 @@ class GatewayAdminSite(AdminSite):
         if not decision.admitted:
             response.status_code = 429
             response["Retry-After"] = str(decision.resets_in)
+        if response.status_code == 302:
+            note_proof(request)
         return response
+
+    def prove_operator(self, user: User, proof: str) -> None:
+        """Check an operator's password or code before a dangerous action; raise what `prove_identity` raises."""
+        prove_identity(user, proof)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show the list of pages and the gateway's warnings."""

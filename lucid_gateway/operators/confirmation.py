@@ -1,20 +1,49 @@
-"""The page on which an operator confirms an action: it says what will happen to which rows, and may ask why."""
+"""The page on which an operator confirms an action: it says what will happen to which rows, and may ask why.
 
-from collections.abc import Callable, Sequence
+reason      asks why; the answer is in the returned data and belongs into the audit log
+typed       asks to type this text, such as the name of what ends for good
+dangerous   asks for the password or a code, unless the operator has entered one in the last 15 minutes
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.http import HttpRequest
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from lucid_gateway.operators.identity import check_proof, has_recent_proof, proof_field
+
 CONFIRMED = "_confirmed"
+REASON, TYPED, PROOF = "reason", "typed", "proof"
 MAX_ROWS = 500  # the page names each row, and Django accepts at most a thousand form fields
+REASON_LENGTH = 200
+OWN_FIELDS = ("csrfmiddlewaretoken", CONFIRMED, "action", "select_across", helpers.ACTION_CHECKBOX_NAME)
+
+
+def reason_field() -> forms.CharField:
+    """Return the form field for the reason."""
+    return forms.CharField(max_length=REASON_LENGTH, help_text="The audit log and other operators see this.")
 
 
 class ReasonForm(forms.Form):
-    reason = forms.CharField(max_length=200, help_text="The audit log and other operators see this.")
+    reason = reason_field()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an operator must confirm: the title is also the text of the button, so it starts with a verb."""
+
+    title: str
+    warning: str
+    form: type[forms.Form] = forms.Form
+    reason: bool = False
+    typed: str = ""
+    dangerous: bool = False
 
 
 def operator_of(request: HttpRequest) -> Any:
@@ -35,6 +64,9 @@ def ask(
     title: str,
     warning: str,
     form: type[forms.Form] = forms.Form,
+    reason: bool = False,
+    typed: str = "",
+    dangerous: bool = False,
     shown_as: Callable[[Any], str] = str,
     selected: int = 0,
 ) -> tuple[dict[str, Any] | None, TemplateResponse | None]:
@@ -42,7 +74,7 @@ def ask(
 
     `rows` are those of the `selected` rows on which the operator may act, or None for an action without rows. The page
     names exactly these rows, and the confirmation covers only them. If there are too many rows or none, this returns
-    (None, None) and shows a message.
+    (None, None) and shows a message. `reason`, `typed` and `dangerous` are explained at the top of this module.
     """
     if rows is not None and not 1 <= len(rows) <= MAX_ROWS:
         text = (
@@ -52,23 +84,134 @@ def ask(
         )
         model_admin.message_user(request, text, messages.ERROR)
         return None, None
-    confirmed = CONFIRMED in request.POST
-    filled = form(request.POST) if confirmed else form()
-    if confirmed and filled.is_valid():
-        return filled.cleaned_data, None
+    question = Question(title, warning, form, reason, typed, dangerous)
+    data, filled = answer_to(model_admin.admin_site, request, question)
+    if data is not None:
+        return data, None
+    return None, page_of(
+        model_admin, request, question, filled,
+        rows=[(row.pk, shown_as(row)) for row in rows or ()],
+        left_out=max(0, selected - len(rows or ())),
+        action=request.POST.get("action", ""),
+    )  # fmt: skip
+
+
+def ask_before_saving(
+    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, question: Question
+) -> tuple[dict[str, Any] | None, TemplateResponse | None]:
+    """Ask like `ask` about a form that was sent; the confirmation sends its fields again."""
+    data, filled = answer_to(model_admin.admin_site, request, question)
+    if data is not None:
+        return data, None
+    left_out = (*OWN_FIELDS, *filled.fields)
+    carried = [(name, value) for name, values in request.POST.lists() if name not in left_out for value in values]
+    return None, page_of(model_admin, request, question, filled, carried=carried)
+
+
+def answer_to(
+    site: admin.AdminSite, request: HttpRequest, question: Question
+) -> tuple[dict[str, Any] | None, forms.Form]:
+    """Return (the data, the form) if the operator has confirmed, otherwise (None, the form to show)."""
+    asked = type("Confirmation", (question.form,), dict(fields_of(question, request)))
+    if CONFIRMED not in request.POST:
+        return None, asked()
+    filled = asked(request.POST)
+    if not filled.is_valid():
+        return None, filled
+    data = filled.cleaned_data
+    data.pop(TYPED, None)
+    # The proof comes last, because a code works once.
+    if (proof := data.pop(PROOF, None)) is not None:
+        try:
+            check_proof(site, request, proof)
+        except forms.ValidationError as error:
+            filled.add_error(PROOF, error)
+            return None, filled
+    return data, filled
+
+
+def fields_of(question: Question, request: HttpRequest) -> Iterator[tuple[str, forms.Field]]:
+    """Yield the names and fields that the question adds to its form."""
+    if question.reason:
+        yield REASON, reason_field()
+    if question.typed:
+        yield TYPED, TypedField(question.typed)
+    if question.dangerous and not has_recent_proof(request):
+        yield PROOF, proof_field()
+
+
+class TypedField(forms.CharField):
+    """A text that the operator must type exactly as it is shown."""
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(label=f"Type {expected} to confirm", widget=forms.TextInput(attrs={"autocomplete": "off"}))
+        self.expected = expected
+
+    def validate(self, value: str) -> None:
+        """Raise ValidationError unless it is the text."""
+        super().validate(value)
+        if value != self.expected:
+            raise forms.ValidationError(f"This is not {self.expected}.")
+
+
+def page_of(
+    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, question: Question, filled: forms.Form, **more: Any
+) -> TemplateResponse:
     context = {
         **model_admin.admin_site.each_context(request),
-        "title": title,
-        "warning": warning,
-        "rows": [(row.pk, shown_as(row)) for row in rows or ()],
-        "left_out": max(0, selected - len(rows or ())),
+        "title": question.title,
+        "warning": question.warning,
+        "dangerous": question.dangerous,
         "form": filled,
         "opts": model_admin.opts,
-        "action": request.POST.get("action", ""),
         "checkbox": helpers.ACTION_CHECKBOX_NAME,
         "confirmed": CONFIRMED,
+        **more,
     }
-    return None, TemplateResponse(request, "admin/confirm_action.html", context)
+    return TemplateResponse(request, "admin/confirm_action.html", context)
+
+
+class AsksBeforeSaving(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+    """A ModelAdmin that asks before it saves some changes.
+
+    `save_model` finds an asked reason with `reason_of(request)`.
+    """
+
+    def question_about(self, request: HttpRequest, form: "forms.ModelForm[Any]") -> Question | None:
+        """Return what the operator must confirm before the valid form is saved, or None to save it at once."""
+        return None
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the form, ask, or save."""
+        form = self.sent_form(request, object_id)
+        question = self.question_about(request, form) if form is not None and form.is_valid() else None
+        if question is not None:
+            _, page = ask_before_saving(self, request, question)
+            if page is not None:
+                return page
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def sent_form(self, request: HttpRequest, object_id: str | None) -> "forms.ModelForm[Any] | None":
+        """Return the form that the operator sent, about a row of its own; None if there is none or it is refused."""
+        if request.method != "POST":
+            return None
+        row = self.get_object(request, unquote(object_id)) if object_id else None
+        allowed = self.has_change_permission(request, row) if object_id else self.has_add_permission(request)
+        if not allowed or (object_id and row is None):
+            return None
+        form_class = self.get_form(request, row, change=row is not None)
+        return form_class(request.POST, request.FILES, instance=row)
+
+
+def reason_of(request: HttpRequest) -> str:
+    """Return the reason that the operator gave on the page that asked before saving, or an empty text."""
+    return request.POST.get(REASON, "").strip()[:REASON_LENGTH]
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -60,7 +60,8 @@ def conditions(page: Client) -> dict[str, str]:
 
 
 def add(page: Client, **fields: str) -> Any:
-    return page.post(ADD, {"target": f"{CORE} ", "kind": "drain", "reason": "an upgrade"} | fields)
+    sent = {"target": f"{CORE} ", "kind": "drain", "reason": "an upgrade", "_confirmed": "yes"} | fields
+    return page.post(ADD, sent)
 
 
 def report(twin: Instance, **reported: Any) -> InstanceReport:
@@ -159,6 +160,21 @@ def test_a_whole_cluster_is_closed_by_a_form(page: Client, admin: User, twins: T
     assert (row.cluster, row.instance, row.kind, row.reason) == (CORE, "", "drain", "an upgrade")
     assert (row.created_by, row.ends_at, row.state) == (admin.email, None, "in_force")
     assert all(is_closed(CORE, twin) for twin in twins)
+
+
+def test_closing_a_whole_cluster_asks_first(page: Client) -> None:
+    asked = page.post(ADD, {"target": f"{CORE} ", "kind": "drain", "reason": "an upgrade"})
+
+    assert (asked.status_code, asked.context["title"]) == (200, f"Close the whole cluster {CORE}")
+    assert ("reason", "an upgrade") in asked.context["carried"]
+    assert Maintenance.objects.count() == 0
+
+
+def test_an_instance_is_closed_without_a_question(page: Client, twins: Twins) -> None:
+    fields = {"target": f"{CORE} {twins[0].url}", "kind": "drain", "reason": "an upgrade"}
+
+    assert page.post(ADD, fields).status_code == 302
+    assert Maintenance.objects.get().instance == twins[0].url
 
 
 def test_an_instance_is_closed_in_a_window(page: Client, twins: Twins) -> None:
