@@ -19,6 +19,7 @@ from django.test import Client
 from hypothesis.internal.conjecture import providers
 from playwright.sync_api import Browser, Page
 from redis import Redis
+from redis.client import Pipeline
 
 from accounts.api_keys import known_keys
 from accounts.authentication import verified_tokens
@@ -133,10 +134,14 @@ def frozen_minute(monkeypatch: pytest.MonkeyPatch) -> int:
     """
     now, script = int(time.time()) // 60 * 60 + 90, limiter.script
 
-    def at_this_time(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        return script(keys, [*arguments[:2], now, *arguments[3:]])
+    class AtThisTime:
+        def __call__(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+            return script(keys, [*arguments[:2], now, *arguments[3:]])
 
-    monkeypatch.setattr(limiter, "script", at_this_time)
+        def add_to(self, pipeline: Pipeline, keys: Sequence[str], arguments: Sequence[Any]) -> None:
+            script.add_to(pipeline, keys, [*arguments[:2], now, *arguments[3:]])
+
+    monkeypatch.setattr(limiter, "script", AtThisTime())
     monkeypatch.setattr(limiter, "time", SimpleNamespace(time=lambda: now))
     return now
 

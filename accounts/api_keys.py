@@ -10,7 +10,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from accounts.callers import CallerCache
+from accounts.callers import CallerCache, caller_of_api_key
 from accounts.idempotency import create_once
 from accounts.models import ApiKey, User
 from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED
@@ -154,6 +154,4 @@ def read_key(key_id: str, text_hash: str) -> Caller:
     if key.suspended_at is not None:
         raise KeySuspended()
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
-    ends = int(key.expires_at.timestamp()) if key.expires_at else 0
-    user = key.user
-    return Caller(str(user.pk), Role(user.role), key.key_id, "", ends, user.token_epoch, frozenset(key.permissions))
+    return caller_of_api_key(key)

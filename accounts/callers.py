@@ -1,4 +1,4 @@
-"""The cache of callers whose credentials this process has checked."""
+"""Callers: those that a user or an API key would be, and the cache of callers whose credentials were checked."""
 
 import threading
 import time
@@ -6,10 +6,24 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from accounts.models import ApiKey, User
 from lucid_gateway.kernel.caller import Caller
+from lucid_gateway.policy.roles import Role
 
 MAX_CALLERS = 10_000
 K = TypeVar("K", bound=Hashable)
+
+
+def caller_of_user(user: User) -> Caller:
+    """Return the caller that the user is with a token issued now; the token has no id."""
+    return Caller(str(user.pk), Role(user.role), jti="", family="", expires_at=0, epoch=user.token_epoch)
+
+
+def caller_of_api_key(key: ApiKey) -> Caller:
+    """Return the caller that the key's owner is with the key."""
+    ends = int(key.expires_at.timestamp()) if key.expires_at else 0
+    user = key.user
+    return Caller(str(user.pk), Role(user.role), key.key_id, "", ends, user.token_epoch, frozenset(key.permissions))
 
 
 class CallerCache(Generic[K]):

@@ -22,6 +22,7 @@ urlpatterns = [
     path("auth/email/confirm", passwords.EmailConfirmView.as_view(), name="email-confirm"),
     path("users", users.UsersView.as_view(), name="users"),
     path("users/me", users.OwnProfileView.as_view(), name="own-profile"),
+    path("users/me/usage", users.OwnUsageView.as_view(), name="own-usage"),
     path("users/me/api-keys", users.ApiKeysView.as_view(), name="api-keys"),
     path("users/me/api-keys/<str:key_id>", users.ApiKeyView.as_view(), name="api-key"),
     path("users/<str:user_id>", users.UserView.as_view(), name="user"),

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from lucid_gateway.api.fields import TimestampField
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
 from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network, tier_choices
+from ratelimit.usage import Usage
 
 
 class NetworkField(serializers.CharField):
@@ -127,3 +128,37 @@ class NewLimitRuleSerializer(LimitQuery):
         except DjangoValidationError as error:
             raise serializers.ValidationError(error.messages, code="invalid") from error
         return attrs
+
+
+class TierUsageSerializer(serializers.Serializer[None]):
+    """What is used of a tier. For chunk uploads, `limit` is in bytes per second and the other numbers are bytes."""
+
+    tier = serializers.CharField()
+    limit = serializers.IntegerField(help_text="Requests in each minute")
+    remaining = serializers.IntegerField(help_text="Requests that are left in this minute")
+    burst = serializers.IntegerField(help_text="Requests beyond the limit; renewed when none was used for 300 seconds")
+    burst_remaining = serializers.IntegerField()
+    resets_at = serializers.DateTimeField(help_text="When the next minute begins")
+
+
+class QuotaUsageSerializer(serializers.Serializer[None]):
+    """The requests of this day (UTC) over all tiers."""
+
+    limit = serializers.IntegerField(allow_null=True, help_text="null: there is no quota, and nothing is counted")
+    used = serializers.IntegerField()
+    resets_at = serializers.DateTimeField()
+
+
+class ConcurrentUsageSerializer(serializers.Serializer[None]):
+    """The requests in progress over all tiers, this one included."""
+
+    limit = serializers.IntegerField(allow_null=True, help_text="null: there is no limit, and nothing is counted")
+    used = serializers.IntegerField()
+
+
+class UsageSerializer(serializers.Serializer[Usage]):
+    """The answer to GET /users/me/usage."""
+
+    tiers = TierUsageSerializer(many=True)
+    quota = QuotaUsageSerializer()
+    concurrent = ConcurrentUsageSerializer()

@@ -17,6 +17,8 @@ from accounts.views.idempotent import idempotent
 from lucid_gateway.api.permissions import HasPermission, IsSelfOrReadsUsers, SignedIn
 from lucid_gateway.api.requests import caller, parse
 from ratelimit.endpoints import CallerView, PublicView, SignedInView
+from ratelimit.serializers import UsageSerializer
+from ratelimit.usage import usage_of
 
 
 class UsersView(PublicView):
@@ -64,6 +66,17 @@ class OwnProfileView(CallerView):
         """Delete the account with its personal data, for good; all logins and API keys end. 409 for staff."""
         delete_account(account_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class OwnUsageView(CallerView):
+    """What the caller has used of its limits."""
+
+    permissions = {"GET": "user:read"}
+
+    @extend_schema(responses=UsageSerializer, tags=["users"])
+    def get(self, request: Request) -> Response:
+        """Return what the user or, with an API key, the key has used of its limits; `tiers` are those that apply."""
+        return Response(UsageSerializer(usage_of(caller(request))).data)
 
 
 class UserView(CallerView):

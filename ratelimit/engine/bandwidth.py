@@ -1,11 +1,13 @@
 """The bandwidth limit: uploads are counted in bytes as they are read, over all gateways together."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from django.conf import settings
+from redis.client import Pipeline
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import RedisScript
@@ -85,7 +87,7 @@ local = LocalBuckets()
 def take(limit: ByteLimit, subject: str, size: int, *, now_ms: int | None = None) -> BandwidthDecision:
     """Take `size` bytes out of the subject's bucket, unless they would have to wait longer than two seconds."""
     try:
-        return decide(limit, subject, size, now_ms=now_ms)
+        return read_decision(limit, script(*question(limit, subject, size, now_ms=now_ms)))
     except RedisUnavailable:
         return local.take(limit, subject, size)
 
@@ -95,16 +97,27 @@ def look(limit: ByteLimit, subject: str, *, now_ms: int | None = None) -> Bandwi
 
     Raises RedisUnavailable.
     """
-    return decide(limit, subject, 0, now_ms=now_ms, look_only=True)
+    return read_decision(limit, script(*question(limit, subject, 0, now_ms=now_ms, look_only=True)))
 
 
-def decide(
+def add_look(pipeline: Pipeline, limit: ByteLimit, subject: str) -> None:
+    """Add a look to the pipeline; `read_decision` reads its result."""
+    script.add_to(pipeline, *question(limit, subject, 0, look_only=True))
+
+
+def question(
     limit: ByteLimit, subject: str, size: int, *, now_ms: int | None = None, look_only: bool = False
-) -> BandwidthDecision:
-    """Return the decision of `bandwidth.lua`; raise RedisUnavailable."""
+) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of `bandwidth.lua`."""
     longest = int(LONGEST_WAIT_SECONDS * 1000)
-    numbers = [limit.bytes_per_second, limit.burst_bytes, size, longest, "" if now_ms is None else now_ms]
-    wait, level = script([keys.bandwidth(subject, limit.name)], [*numbers, int(look_only)])
+    now: int | str = "" if now_ms is None else now_ms
+    numbers = [limit.bytes_per_second, limit.burst_bytes, size, longest, now, int(look_only)]
+    return [keys.bandwidth(subject, limit.name)], numbers
+
+
+def read_decision(limit: ByteLimit, answer: Sequence[int]) -> BandwidthDecision:
+    """Return the decision that `bandwidth.lua` answered."""
+    wait, level = answer
     return BandwidthDecision(limit, wait >= 0, abs(wait) / 1000, level)
 
 

@@ -3,16 +3,16 @@
 import dataclasses
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from redis import Redis
+from redis.client import Pipeline
 
-from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.redis.script import SERVER_RUN_ID, RedisScript
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import QuotaExceeded, RateLimited, TooManyConcurrentRequests
@@ -162,17 +162,9 @@ def look(limit: RequestLimit, subject: str, *, gates: Sequence[KeyGate] = (), no
     return read_look(limit, script(*question(limit, subject, gates, now=now, look_only=True)))
 
 
-def look_at_all(limits: Iterable[tuple[RequestLimit, str]]) -> list[Look]:
-    """Look at each limit with its subject, without gates, in one round trip; raise RedisUnavailable."""
-    asked = list(limits)
-
-    def ask(redis: Redis) -> list[list[int]]:
-        pipeline = redis.pipeline(transaction=False)
-        for limit, subject in asked:
-            script.add_to(pipeline, *question(limit, subject, (), look_only=True))
-        return pipeline.execute()
-
-    return [read_look(limit, answer) for (limit, _), answer in zip(asked, redis_call(ask), strict=True)]
+def add_look(pipeline: Pipeline, limit: RequestLimit, subject: str) -> None:
+    """Add a look without gates to the pipeline; `read_look` reads its result."""
+    script.add_to(pipeline, *question(limit, subject, (), look_only=True))
 
 
 def question(
@@ -206,7 +198,7 @@ def read_decision(limit: RequestLimit, answer: Sequence[int]) -> Decision:
 
 
 def read_look(limit: RequestLimit, answer: Sequence[int]) -> Look:
-    """Return what a look answered; raise GateClosed."""
+    """Return what the script answered to a look; raise GateClosed."""
     return Look(read_decision(limit, answer), Used(*answer[ANSWER_LENGTH:]))
 
 

@@ -11,7 +11,7 @@ from redis import Redis
 
 from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker, redis_client
 from ratelimit.engine import bandwidth
-from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, Used, Verdict, admit, look, look_at_all
+from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, Used, Verdict, admit, look
 from ratelimit.engine.limits import ByteLimit, RequestLimit
 from ratelimit.tests.model import DAY
 from testing.redis_monitor import watched_redis
@@ -186,25 +186,9 @@ def test_disabled_limits_look_unused(settings: Settings) -> None:
     assert seen.used == Used(window=0, burst=0, today=0, in_progress=0)
 
 
-def test_many_limits_are_looked_at_in_one_round_trip() -> None:
-    tiers = [dataclasses.replace(SMALL, name=name) for name in ("one", "two", "three")]
-    for _ in range(2):
-        admit(tiers[1], "user:1")
-
-    seen = look_at_all((tier, "user:1") for tier in tiers)
-
-    assert [found.decision.tier_name for found in seen] == ["one", "two", "three"]
-    assert [found.used.in_progress for found in seen] == [2, 2, 2]
-    assert look_at_all([]) == []
-
-
 def test_looking_needs_redis() -> None:
     breaker.outage = Outage()
 
-    for ask in (
-        lambda: look(SMALL, "user:1"),
-        lambda: look_at_all([(SMALL, "user:1")]),
-        lambda: bandwidth.look(SLOW, "user:1"),
-    ):
+    for ask in (lambda: look(SMALL, "user:1"), lambda: bandwidth.look(SLOW, "user:1")):
         with pytest.raises(RedisUnavailable):
             ask()
