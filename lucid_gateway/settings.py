@@ -61,6 +61,7 @@ MIDDLEWARE = [
     "lucid_gateway.server.admin_middleware.AdminAuthenticationMiddleware",
     "ratelimit.middleware.OperatorPagesLimitMiddleware",
     "lucid_gateway.server.admin_middleware.AdminMessageMiddleware",
+    "lucid_gateway.server.admin_middleware.AdminErrorsMiddleware",
 ]
 
 TEMPLATES: list[dict[str, Any]] = [
@@ -225,7 +226,7 @@ CONTENT_SECURITY_POLICY = {
         "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'self'"], "frame-ancestors": ["'none'"],
     }
 }  # fmt: skip
-CSRF_FAILURE_VIEW = "lucid_gateway.kernel.error_responses.permission_denied"
+CSRF_FAILURE_VIEW = "lucid_gateway.kernel.error_responses.csrf_failed"
 CSRF_TRUSTED_ORIGINS = [ENV.PUBLIC_BASE_URL]
 SILENCED_SYSTEM_CHECKS = [
     "security.W002",  # Clickjacking: PagePolicyMiddleware protects pages; the API has none.

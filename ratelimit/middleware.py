@@ -8,11 +8,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.kernel.operator_pages import is_admin
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
-from lucid_gateway.server.admin_middleware import is_admin
 from ratelimit.client_address import is_trusted, resolve
 from ratelimit.engine.leases import Lease
 from ratelimit.engine.leases import request_leases as leases

@@ -17,9 +17,9 @@ def browser(**extra: Any) -> Client:
     return Client(HTTP_HOST="testserver", **extra)
 
 
-def signed_in(user: User) -> Client:
+def signed_in(user: User, **extra: Any) -> Client:
     """Return a browser with a session of the user."""
-    client = browser()
+    client = browser(**extra)
     client.force_login(user)
     prove(client)
     return client

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 
 from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.kernel.operator_pages import error_page, shows_errors_as_pages
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import errors
@@ -40,10 +42,17 @@ SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
 
 
 def error_response(request: HttpRequest | None, error: errors.GatewayError) -> HttpResponse:
-    """Return the complete answer for the error: status, envelope, and the headers that the status requires."""
+    """Return the complete answer for the error: status, envelope, and the headers that the status requires.
+
+    Operators get a page in place of the envelope.
+    """
     record = record_of(request) if request is not None else None
-    body = error_body(error, record.request_id if record else "")
-    response = HttpResponse(body, status=error.status, content_type="application/json")
+    request_id = record.request_id if record else ""
+    if request is not None and shows_errors_as_pages(request):
+        body, content_type = error_page(request, error, request_id), "text/html; charset=utf-8"
+    else:
+        body, content_type = error_body(error, request_id), "application/json"
+    response = HttpResponse(body, status=error.status, content_type=content_type)
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
     for name, value in error.headers.items():
@@ -142,9 +151,14 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     return error_response(request, errors.BadRequest())
 
 
-def permission_denied(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
-    """Answer a request without the permission, or with a failed CSRF check."""
-    return error_response(request, errors.InsufficientPermissions(reason or None))
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer a request without the permission."""
+    return error_response(request, errors.InsufficientPermissions())
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without a valid CSRF token; `reason` is Django's text about it."""
+    return error_response(request, errors.InsufficientPermissions(reason or None, reason="csrf_failed"))
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -152,5 +166,11 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer an unhandled exception of a view or a middleware; Django has logged it."""
-    return error_response(request, errors.InternalError())
+    """Answer an unhandled exception of a view or a middleware; Django calls this while it handles the exception.
+
+    An outage is no fault of the gateway. Django has logged any other exception.
+    """
+    exc = sys.exception()
+    known = isinstance(exc, errors.GatewayError | DatabaseError | InterfaceError | RedisUnavailable)
+    error = translate(exc) if known and isinstance(exc, Exception) else errors.InternalError()
+    return error_response(request, error)

@@ -88,6 +88,7 @@ ROWS = (
     Reason("account_locked", Step.LOCK, "Staff have locked the account."),
     Reason("epoch_over", Step.EPOCH, "All of the user's tokens were revoked after this one was issued.", STAFF),
     Reason("permission_missing", Step.PERMISSION, "The caller lacks the required permission."),
+    Reason("csrf_failed", Step.PERMISSION, "The form has no valid CSRF token, or came from another site."),
     Reason("tier_exhausted", Step.RATE_LIMIT, "The tier's requests per minute and its burst are used up."),
     Reason("too_many_attempts", Step.RATE_LIMIT, "Too many attempts failed."),
     Reason("quota_exhausted", Step.QUOTA, "The daily quota of requests is used up."),

@@ -15,16 +15,17 @@ from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
-PREFIX = "/admin"
+from lucid_gateway.kernel.error_responses import error_response
+from lucid_gateway.kernel.operator_pages import is_admin
+from lucid_gateway.policy import errors
+
+# Django answers these without a body.
+EMPTY_ERRORS = {error.status: error for error in (errors.BadRequest, errors.NotFound, errors.OperationNotAllowed)}
 
 if TYPE_CHECKING:
     Base = MiddlewareMixin
 else:
     Base = object
-
-
-def is_admin(request: HttpRequest) -> bool:
-    return request.path_info == PREFIX or request.path_info.startswith(f"{PREFIX}/")
 
 
 class OnlyForAdmin(Base):
@@ -54,6 +55,23 @@ class AdminAuthenticationMiddleware(OnlyForAdmin, AuthenticationMiddleware):
 
 class AdminMessageMiddleware(OnlyForAdmin, MessageMiddleware):
     pass
+
+
+class AdminErrorsMiddleware:
+    """Gives Django's errors without a body, such as a 405 of a view, the body of our errors."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        error = EMPTY_ERRORS.get(response.status_code)
+        if error is None or not is_admin(request) or getattr(response, "content", True):
+            return response
+        answer = error_response(request, error())
+        if "Allow" in response.headers:
+            answer["Allow"] = response["Allow"]
+        return answer
 
 
 class PagePolicyMiddleware(CSPMiddleware):
