@@ -61,6 +61,7 @@ class IssuedToken(models.Model):
             models.Index(fields=["kind", "issued_at"], name="token_kind_issued"),
             models.Index(fields=["kid", "expires_at"], name="token_kid_expires"),
             models.Index(fields=["predecessor"], name="token_predecessor"),
+            models.Index(fields=["address", "issued_at"], name="token_address_issued"),
         ]
         constraints = [models.UniqueConstraint(fields=["predecessor", "kind"], name="one_pair_for_a_refresh_token")]
 

@@ -52,8 +52,8 @@ def operator_of(request: HttpRequest) -> Any:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a text such as `1 user` or `2 users`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Return a text such as `1 user` or `1,200 users`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def ask(
