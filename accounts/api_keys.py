@@ -13,14 +13,15 @@ from django.utils import timezone
 from accounts.callers import CallerCache, caller_of_api_key
 from accounts.idempotency import create_once
 from accounts.models import ApiKey, User
+from accounts.tokens.locked import account_locked
 from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED
 from accounts.tokens.revocation.revoking import revoke_api_keys
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.caller import Caller
+from lucid_gateway.kernel.record import note_claim
 from lucid_gateway.kernel.secrets.digests import secret_hash
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import (
-    AccountLocked,
     GatewayError,
     NotFound,
     OperationNotAllowed,
@@ -120,6 +121,7 @@ def caller_of_key(text: str, *, address: str, fresh: bool = False) -> Caller:
     if caller is None:
         caller = look_up_key(text, text_hash, address)
         known_keys.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
+    note_claim("api_key", caller.jti, caller.user_id, caller.role)
     if caller.expires_at and caller.expires_at <= time.time():
         raise TokenExpired(reason="api_key_expired")
     return caller
@@ -147,10 +149,11 @@ def read_key(key_id: str, text_hash: str) -> Caller:
     key = ApiKey.objects.filter(key_id=key_id, revoked_at=None).select_related("user").first()
     if key is None or not hmac.compare_digest(key.secret_hash, text_hash):
         raise TokenInvalid(reason="api_key_unknown")
+    note_claim("api_key", key.key_id, key.user_id, key.user.role)
     if not key.user.is_active:
         raise TokenInvalid(reason="account_deleted")
     if key.user.is_locked:
-        raise AccountLocked()
+        raise account_locked(key.user)
     if key.suspended_at is not None:
         raise KeySuspended()
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())

@@ -5,17 +5,19 @@ import time
 import uuid
 from typing import Any
 
+import jwt
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from accounts.api_keys import PATTERN as KEY_PATTERN
 from accounts.api_keys import caller_of_key
 from accounts.callers import CallerCache
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.gates import EpochOver, admit_caller
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.record import record_of
+from lucid_gateway.kernel.record import Claim, note_claim, record_of
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
 from lucid_gateway.policy.reasons import REASONS, Step
 from lucid_gateway.policy.roles import Role
@@ -50,6 +52,7 @@ class CallerAuthentication(BaseAuthentication):
         try:
             caller, decision = admit(header, api_key, throttle, client_address(http_request))
         except GatewayError as error:
+            record.claim = record.claim or unproved_claim(header, api_key, error)
             refuse_flood(http_request)
             record.passed(*steps_before(error))
             raise
@@ -77,6 +80,7 @@ def admit(
         raise BadRequest("Both Authorization and X-API-Key", reason="several_credentials")
     if api_key is None:
         caller = read_caller(header or "", address)
+        note_claim("token", caller.jti, caller.user_id, caller.role)
         return caller, admit_caller(caller, throttle.limit_for(caller))
     caller = caller_of_key(api_key, address=address)
     try:
@@ -85,6 +89,20 @@ def admit(
         # The owner's tokens were ended, perhaps because the role changed. The key stays valid, with the current role.
         caller = caller_of_key(api_key, address=address, fresh=True)
         return caller, admit_caller(caller, throttle.limit_for(caller))
+
+
+def unproved_claim(header: str | None, api_key: str | None, error: GatewayError) -> Claim | None:
+    """Return what a refused credential says of itself: the id of an API key, or all of a token that has only expired,
+    whose signature was right.
+    """
+    if api_key is not None and header is None:
+        found = KEY_PATTERN.fullmatch(api_key)
+        return Claim("api_key", found[1]) if found else None
+    match = BEARER.fullmatch((header or "").strip(" \t"))
+    if match is None or not isinstance(error, TokenExpired):
+        return None
+    claims = jwt.decode(match[1], options={"verify_signature": False})
+    return Claim("token", claims.get("jti", ""), claims.get("user_id", ""), claims.get("role", ""))
 
 
 def read_caller(header: str, address: str) -> Caller:

@@ -4,7 +4,7 @@ Signing keys stay: they are few, and a revoked key must never be created again.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,6 +52,10 @@ class PruneTask:
         return rows.order_by(self.column).values_list("pk", self.column)[:BATCH]
 
 
+# Tasks of apps above this one, which add them when they start.
+more_tasks: list[Callable[[datetime], Iterable["PruneTask"]]] = []
+
+
 def prune_tasks(now: datetime | None = None) -> list[PruneTask]:
     """Return all tasks. Login challenges need none, because Redis expires them."""
     now = now or timezone.now()
@@ -71,6 +75,7 @@ def prune_tasks(now: datetime | None = None) -> list[PruneTask]:
         PruneTask("sessions", Session.objects.filter(expire_date__lt=now), "expire_date", by_key(Session)),
         PruneTask("operator_log", LogEntry.objects.filter(action_time__lt=retained), "action_time", by_key(LogEntry)),
         PruneTask("audit_events", events, "created_at", lambda keys: AuditEvent.objects.filter(pk__in=keys).forget()),
+        *(task for tasks in more_tasks for task in tasks(now)),
     ]
 
 

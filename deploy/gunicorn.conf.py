@@ -10,6 +10,7 @@ from lucid_gateway.kernel.handover import Handover, shared_memory
 from lucid_gateway.kernel.logs import logging_config
 from lucid_gateway.kernel.metrics_files.directory import make_directory, reserve
 from lucid_gateway.kernel.redis.at_start import refuse_cluster_node
+from lucid_gateway.server import kept_requests  # noqa: F401  # its memory is made before the fork
 from lucid_gateway.server.forks import let_children_end_at_sigterm
 from lucid_gateway.server.listener import ending
 from lucid_gateway.server.open_connections import empty, free_row
@@ -93,6 +94,15 @@ def post_fork(server: Any, worker: Any) -> None:
         reserve(metrics_directory, worker.pid)
 
 
+def worker_exit(server: Any, worker: Any) -> None:
+    """Write the requests that the explorer still keeps in memory; a worker that never served has none."""
+    if not worker.booted:
+        return
+    from lucid_gateway.explorer.writing import finish_writing  # noqa: PLC0415
+
+    finish_writing()
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Keep a dead worker's counters, and clear its open connections. An error here must not end the master."""
     empty(worker.row)
@@ -114,6 +124,7 @@ def post_worker_init(worker: Any) -> None:
     # Django is set up only now.
     from accounts.tokens.keyring import keyring_cache  # noqa: PLC0415
     from accounts.tokens.revocation.gates import READ_EVERY_SECONDS, late_revocations  # noqa: PLC0415
+    from lucid_gateway.explorer.writing import start_writing  # noqa: PLC0415
     from lucid_gateway.kernel.loops import poll  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
@@ -131,6 +142,7 @@ def post_worker_init(worker: Any) -> None:
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)
     start_sharing()
+    start_writing(prunes=worker.row == 0)
     poll(RedisWatch().check, seconds=WATCH_SECONDS)
     gc.collect()
     gc.freeze()

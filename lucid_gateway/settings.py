@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "accounts",
     "proxy",
     "sessions_api",
+    "lucid_gateway.explorer",
     "lucid_gateway.console",
     "chartkick.django",  # Chart.js as a static file; its template tags need inline scripts and are not used
 ]

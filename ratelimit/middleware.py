@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 
 from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.kernel.operator_pages import is_admin
-from lucid_gateway.kernel.record import record_of
+from lucid_gateway.kernel.record import note_claim, record_of
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
@@ -98,6 +98,7 @@ class OperatorPagesLimitMiddleware:
             return self.get_response(request)
         if request.user.is_staff:
             user_id = request.user.pk
+            note_claim("session", "", user_id, request.user.role)
             limit = limit_for(ADMIN.name, f"user:{user_id}")
             decision = record_decision(request, admit_or_fall_back(limit, keys.user(user_id)))
         else:

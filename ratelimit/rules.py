@@ -165,12 +165,13 @@ def limit_for(name: str, *subjects: str) -> RequestLimit:
     # Rules for chunk uploads are in bytes: see byte_limit_for.
     rate = rule_for(name, subjects) if TIERS[name].counts_requests else None
     totals = rule_for(ALL_TIERS, subjects) if subjects else None
-    changes: dict[str, int | bool | None] = {}
+    changes: dict[str, int | bool | str | None] = {}
     if rate is not None:
         changes = {"requests_per_minute": rate.limit, "burst_size": rate.burst, "observe_only": rate.observe_only}
+        changes["rule"] = rate.subject or "everyone"
     if totals is not None:
         changes |= {"concurrent_requests": totals.concurrent_requests, "daily_quota": totals.daily_quota}
-        changes["observe_totals"] = totals.observe_only
+        changes |= {"observe_totals": totals.observe_only, "totals_rule": totals.subject or "everyone"}
     return dataclasses.replace(default, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
 
@@ -181,7 +182,7 @@ def byte_limit_for(*subjects: str) -> ByteLimit:
     if rule is None:
         return default
     rate, burst = rule.limit or default.bytes_per_second, default.burst_bytes if rule.burst is None else rule.burst
-    return ByteLimit(default.name, rate, burst, rule.observe_only)
+    return ByteLimit(default.name, rate, burst, rule.observe_only, rule.subject or "everyone")
 
 
 def rule_for(name: str, subjects: Iterable[str]) -> LimitRule | None:

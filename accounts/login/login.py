@@ -18,12 +18,12 @@ from accounts.login.passwords import check_password
 from accounts.mail import send_login
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.locked import account_locked
 from lucid_gateway.audit.events import BLOCKED, FAILURE, record
 from lucid_gateway.kernel.after_response import after_response
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy.errors import (
-    AccountLocked,
     CodeExpired,
     CodeInvalid,
     GatewayError,
@@ -101,7 +101,7 @@ def finish_login(credentials: Credentials) -> tuple[User, TokenPair]:
     with recording_failures(credentials):
         user = prove_by_mail(credentials) if credentials.password is None else prove_by_password(credentials)
         if user.is_locked:
-            raise AccountLocked()
+            raise account_locked(user)
     user.last_login, user.login_attempts = timezone.now(), 0
     user.email_verified = user.email_verified or credentials.password is None
     noted = {name: getattr(user, name) for name in ("last_login", "login_attempts", "email_verified")}
@@ -120,7 +120,7 @@ def log_in_staff(credentials: Credentials) -> User:
     with recording_failures(credentials):
         user = prove_by_password(credentials, password_suffices=True)
         if user.is_locked:
-            raise AccountLocked()
+            raise account_locked(user)
         if not user.is_staff:
             raise WrongCredentials()
     record("admin.login", subject=user, method=method_of(credentials))

@@ -12,8 +12,9 @@ from accounts.login.passwords import check_password, hash_password
 from accounts.mail import send_notice, send_password_reset
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
+from accounts.tokens.locked import account_locked
 from lucid_gateway.audit.events import record
-from lucid_gateway.policy.errors import AccountLocked, CodeExpired, Unauthenticated, WrongCredentials
+from lucid_gateway.policy.errors import CodeExpired, Unauthenticated, WrongCredentials
 
 PURPOSE = "password"
 LIFETIME_SECONDS = 1800
@@ -52,7 +53,7 @@ def change_password(user: User, *, current_password: str, password: str) -> Toke
     if now is None:
         raise Unauthenticated()
     if now.is_locked:
-        raise AccountLocked()
+        raise account_locked(now)
     return issue_tokens(now)
 
 

@@ -17,11 +17,12 @@ from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenE
 
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.tokens.keyring import Forged, KeyringBackend, keyring, token_backend
+from accounts.tokens.locked import account_locked
 from accounts.tokens.revocation.revoking import end_epoch, revoke
 from lucid_gateway.audit.events import FAILURE, USER_AGENT_LENGTH, record
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.record import current_record
-from lucid_gateway.policy.errors import AccountLocked, RefreshTokenInvalid, TokenExpired, TokenInvalid
+from lucid_gateway.policy.errors import RefreshTokenInvalid, TokenExpired, TokenInvalid
 
 
 class AccessToken(simplejwt.AccessToken):
@@ -116,7 +117,7 @@ def refresh_tokens(text: str) -> tuple[User, TokenPair]:
     if user is None:
         raise RefreshTokenInvalid()
     if user.is_locked:
-        raise AccountLocked()
+        raise account_locked(user)
     if claims["epoch"] != user.token_epoch:
         raise RefreshTokenInvalid()
     token = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()

@@ -20,6 +20,14 @@ def require(request: Request, permission: str) -> bool:
     return True
 
 
+def lacks_token(request: Request) -> bool:
+    """Return whether the caller has an API key instead of an access token, and note that for staff."""
+    by_api_key = caller_of(request._request).by_api_key
+    if by_api_key:
+        record_of(request._request).note(needs="access_token")
+    return by_api_key
+
+
 class HasRoutePermission(BasePermission):
     """Requires the permission that `view.permission_for(request)` returns; None means that the view answers 405."""
 
@@ -34,7 +42,9 @@ class SignedIn(BasePermission):
     """Requires an access token, because an API key may not manage credentials."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return bool(request.user) and not caller_of(request._request).by_api_key
+        if not request.user:
+            return False
+        return not lacks_token(request)
 
 
 class HasPermission(BasePermission):
@@ -47,11 +57,10 @@ class HasPermission(BasePermission):
         """Return whether the caller has the permission; True for a method that the view does not have, which is 405."""
         if not request.user:
             return False
-        caller = caller_of(request._request)
         # Django answers HEAD with the handler of GET.
         needed: str | None = view.permissions.get("GET" if request.method == "HEAD" else request.method)
         if needed is None:
-            return not caller.by_api_key or request.method not in view.allowed_methods
+            return request.method not in view.allowed_methods or not lacks_token(request)
         return require(request, needed)
 
 

@@ -1,16 +1,18 @@
 """Writes the audit log: who did what, to what, from where, and with what outcome."""
 
+import re
 from typing import Any
 
 import structlog
 from django.db.models import Model
 
-from lucid_gateway.audit.kinds import KINDS
+from lucid_gateway.audit.kinds import KINDS, Concerns
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.kernel.record import current_record
+from lucid_gateway.kernel.record import current_record, note_claim
 
 logger = structlog.get_logger("audit")
 USER_AGENT_LENGTH = 200
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A user, of whom only the id is recorded, or an id.
 Who = Model | str | None
 SUCCESS, FAILURE, BLOCKED = AuditEvent.Outcome.SUCCESS, AuditEvent.Outcome.FAILURE, AuditEvent.Outcome.BLOCKED
@@ -41,6 +43,8 @@ def record(
         details=details,
     )
     event.save()
+    if KINDS[kind].concerns is Concerns.USER and UUID.fullmatch(event.subject):
+        note_claim("login", "", event.subject)
     if origin.request_id:  # commands print their own messages
         logger.info("audit", type=kind, outcome=str(outcome), actor=event.actor, subject=event.subject, details=details)
     return event

@@ -160,6 +160,9 @@ class FixedEnvironment(BaseSettings):
     MAX_CONNECTIONS_PER_ADDRESS: Count = 1_000
     HEALTH_CHECK_INTERVAL: Annotated[int, Field(ge=1, le=3600)] = 30
     AUDIT_RETENTION_DAYS: Annotated[int, Field(ge=1, le=3650)] = 90
+    EXPLORER_SAMPLE_PERCENT: Annotated[float, Field(ge=0, le=100)] = 1.0
+    EXPLORER_KEEP_HOURS: Annotated[int, Field(ge=0, le=720)] = 24
+    EXPLORER_MAX_ROWS: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
     API_DOCS_ENABLED: bool = False
 
     @classmethod

@@ -61,6 +61,8 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError) -> H
     response["Content-Length"] = str(len(body))
     if record is not None:
         record.refused(error)
+        if error.status == 413 and request is not None:
+            record.note(content_length=str(request.META.get("CONTENT_LENGTH") or "")[:20])
     return response
 
 

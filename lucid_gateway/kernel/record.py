@@ -49,6 +49,7 @@ class Limits(Protocol):
     @property
     def steps(self) -> tuple[Step, ...]: ...
     def headers(self) -> dict[str, str]: ...
+    def numbers(self) -> dict[str, Any]: ...
     def error(self) -> GatewayError: ...
 
 
@@ -66,15 +67,26 @@ class AttemptRecord:
     outcome: str = ""
 
 
+class Claim(NamedTuple):
+    """The credential of a request, admitted or not: `kind` is `token`, `api_key`, `session` (of /admin) or `login`,
+    `key` the jti or the key's id. `user_id` is empty unless the credential proves it or a login named it.
+    """
+
+    kind: str
+    key: str
+    user_id: str = ""
+    role: str = ""
+
+
 class RequestRecord:
     """`path` and `route` are None until they are known. `actor` is whom the audit log names if there is no caller, such
-    as `manage.py`.
+    as `manage.py`. `facts` are for staff: what the reason alone does not say, such as the rule or the permission.
     """
 
     __slots__ = (
-        "actor", "attempts", "cache", "caller", "client_address", "cluster", "error_code", "lease", "limits", "method",
-        "path", "reason", "request_id", "route", "started", "taken", "traceparent", "upstream_ms", "upstream_status",
-        "user_agent",
+        "actor", "attempts", "cache", "caller", "claim", "client_address", "cluster", "error_code", "facts", "lease",
+        "limits", "method", "path", "reason", "request_id", "route", "started", "taken", "traceparent", "upstream_ms",
+        "upstream_status", "user_agent",
     )  # fmt: skip
 
     def __init__(self, *, client_address: str = "", user_agent: str = "", actor: str = "") -> None:
@@ -99,6 +111,12 @@ class RequestRecord:
         self.upstream_status: int | None = None
         self.upstream_ms: float | None = None
         self.cache: str | None = None
+        self.claim: Claim | None = None
+        self.facts: dict[str, Any] | None = None
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts about the refusal for staff; the values are JSON without secrets, and no client sees them."""
+        self.facts = {**self.facts, **facts} if self.facts else facts
 
     def passed(self, *steps: Step) -> None:
         self.taken.append((steps, Outcome.PASSED, None, time.perf_counter()))
@@ -110,6 +128,10 @@ class RequestRecord:
     def refused(self, error: GatewayError) -> None:
         """Note the error with which the request is answered."""
         self.error_code, self.reason = error.code, error.reason
+        if error.details:
+            self.note(**error.details)
+        if error.message != error.text:
+            self.note(message=error.message)
         # A failed attempt is noted before its error reaches the client.
         if not self.taken or self.taken[-1][2] != error.reason:
             self.ended(error.reason, Outcome.FAILED if error.status >= 500 else Outcome.REFUSED)
@@ -135,6 +157,20 @@ COMMAND = RequestRecord(actor="manage.py")
 def current_record() -> RequestRecord:
     """Return the record of the request in progress; outside of requests, that of a command."""
     return current.get() or COMMAND
+
+
+def note_claim(kind: str, key: str, user_id: object = "", role: str = "") -> None:
+    """Note the credential of the request in progress, unless one is noted already."""
+    record = current.get()
+    if record is not None and record.claim is None:
+        record.claim = Claim(kind, key, str(user_id), role)
+
+
+def note_fact(**facts: Any) -> None:
+    """Keep facts for staff in the record of the request in progress."""
+    record = current.get()
+    if record is not None:
+        record.note(**facts)
 
 
 def record_in(environ: dict[str, Any]) -> RequestRecord:

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 from lucid_gateway.kernel.record import Outcome, RequestRecord, record_of
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server import request_metrics
+from lucid_gateway.server.kept_requests import kept_requests
 
 logger = structlog.get_logger("access")
 COMPLETE, CLIENT_LEFT, UPSTREAM_CUT = "complete", "client_left", "upstream_cut"
@@ -101,6 +102,7 @@ def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
         record.passed(Step.ANSWER)
     seconds = time.perf_counter() - record.started
     request_metrics.count(record, status, seconds, outcome)
+    kept_requests.consider(record, status, size, CUT.get(outcome))
     logger.info(
         "request",
         request_id=record.request_id or None,

@@ -27,6 +27,7 @@ from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.policy.errors import BadRequest, GatewayError, InternalError
 from lucid_gateway.server import request_metrics
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
+from lucid_gateway.server.kept_requests import kept_requests
 from lucid_gateway.server.listener import ListenerName, stop_accepting
 from lucid_gateway.server.open_connections import OpenConnections
 from lucid_gateway.server.parsed_request import MAX_SKIPPED, asks_to_close, check_content_type, has_body, join_cookies
@@ -77,6 +78,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def run(self) -> None:
         """Accept connections until SIGTERM; return when all are served or the graceful timeout is over."""
+        kept_requests.row = self.row
         self.connections = OpenConnections(self.row, environment().MAX_CONNECTIONS_PER_ADDRESS)
         pool = Pool(self.worker_connections)
         servers = [self.start_server(listener, pool) for listener in self.sockets]
@@ -135,7 +137,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         if self.refusal_to is not None:
             refusal = self.refusal_to(record.client_address, req.headers, record)
             if refusal is not None:
-                return self.refuse(req, sock, refusal)
+                return self.refuse(req, sock, refusal, record)
         check_content_type(req.headers)
         req.headers = join_cookies(req.headers)
         if asks_to_close(req.headers):
@@ -163,8 +165,11 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             with contextlib.suppress(OSError):
                 sock.settimeout(None)
 
-    def refuse(self, req: Any, sock: socket.socket, refusal: Any) -> bool:
+    def refuse(self, req: Any, sock: socket.socket, refusal: Any, record: RequestRecord) -> bool:
         """Write the answer in one piece. The connection ends if the request has a body, which is not read."""
+        record.method, record.path = req.method, req.path
+        record.user_agent = next((value for name, value in req.headers if name == "USER-AGENT"), "")
+        kept_requests.consider(record, refusal.error.status, len(refusal.body))
         close = not self.alive or req.should_close() or has_body(req.headers)
         fields = [
             ("Date", date_of(int(time.time()))), ("Connection", "close" if close else "keep-alive"), *refusal.headers
@@ -213,7 +218,11 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         record.request_id = str(uuid.uuid4())
         error, status = refusal_of(exc)
         record.refused(error)
+        record.note(parser=type(exc).__name__)
+        if req is not None:
+            record.method, record.path = req.method or "", req.path
         request_metrics.count_refused(record)
+        kept_requests.consider(record, status)
         noted = {"request_id": record.request_id, "client": record.client_address, "reason": record.reason}
         if isinstance(error, BadRequest):
             logger.warning("malformed request", extra={**noted, "error": type(exc).__name__})

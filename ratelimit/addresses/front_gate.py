@@ -17,6 +17,7 @@ from lucid_gateway.kernel.envelope import error_body
 from lucid_gateway.kernel.record import RequestRecord, record_in
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
+from lucid_gateway.server.kept_requests import kept_requests
 from lucid_gateway.server.request_metrics import count_refused
 from ratelimit.client_address import resolve
 from ratelimit.rules import AddressVerdict, refusing_verdict, rules_cache
@@ -58,6 +59,7 @@ class AddressGate:
         refusal = self.refusal_to(environ.get("REMOTE_ADDR", ""), fields, record_in(environ))
         if refusal is None:
             return self.application(environ, start_response)
+        keep(environ, refusal)
         start_response(refusal.status, refusal.headers)
         return [refusal.body]
 
@@ -71,6 +73,8 @@ class AddressGate:
         if verdict is None:
             record.passed(Step.ADDRESS_RULE)
             return None
+        until = verdict.expires_at.isoformat() if verdict.expires_at else None
+        record.note(network=verdict.network, rule=verdict.kind, until=until, automatic=verdict.automatic)
         return refused(record, prepared(verdict, int(time.time())))
 
 
@@ -91,6 +95,7 @@ class ClosedGate:
             logger.info("the rules have been read: serving requests")
         elif environ.get("PATH_INFO") != LIVENESS:
             refusal = refused(record_in(environ), refusal_for(DatabaseUnavailable(UNREAD, reason="gateway_not_ready")))
+            keep(environ, refusal)
             start_response(refusal.status, refusal.headers)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         return self.inside(environ, start_response)
@@ -103,6 +108,14 @@ def refused(record: RequestRecord, refusal: Refusal) -> Refusal:
     count_refused(record)
     body = refusal.body.replace(REQUEST_ID.encode(), record.request_id.encode())
     return replace(refusal, headers=[*refusal.headers, ("X-Request-ID", record.request_id)], body=body)
+
+
+def keep(environ: Environ, refusal: Refusal) -> None:
+    """Let the request explorer keep the refused request."""
+    record = record_in(environ)
+    record.method, record.path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO")
+    record.user_agent = environ.get("HTTP_USER_AGENT", "")
+    kept_requests.consider(record, refusal.error.status, len(refusal.body))
 
 
 @lru_cache(maxsize=256)

@@ -55,6 +55,14 @@ class BandwidthDecision:
             "RateLimit": f'"{name}";r={left};t={full_in}',
         }
 
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the decision as JSON, in bytes, for staff."""
+        return {
+            "tier": self.limit.name, "rule": self.limit.rule, "limit": self.limit.bytes_per_second,
+            "burst": self.limit.burst_bytes, "remaining": max(0, self.level),
+            "resets_at": int(time.time()) + self.seconds_until_full,
+        }  # fmt: skip
+
     def error(self) -> BandwidthExceeded:
         """Return the error for a refusal."""
         seconds = max(1, -int(-self.wait // 1))

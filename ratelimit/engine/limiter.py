@@ -109,6 +109,16 @@ class Decision:
             f'"{burst}";r={self.burst_remaining};t={BURST_RENEWS_AFTER_SECONDS}',
         }
 
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the decision as JSON, for staff."""
+        limit = self.limit
+        return {
+            "tier": limit.name, "rule": limit.rule, "limit": limit.requests_per_minute, "burst": limit.burst_size,
+            "remaining": self.remaining, "burst_remaining": self.burst_remaining, "resets_at": self.resets_at,
+            "refused": self.refused, "exact": self.exact, "daily_quota": limit.daily_quota,
+            "concurrent_requests": limit.concurrent_requests, "totals_rule": limit.totals_rule,
+        }  # fmt: skip
+
     def error(self) -> RateLimited:
         """Return the error for a refusal; its Retry-After is when the next window or day begins."""
         return REFUSALS[self.verdict](details={"tier": self.limit.name}, retry_after=self.resets_in)

@@ -16,7 +16,9 @@ class RequestLimit:
     """A subject may send `requests_per_minute` in each minute of the clock, and `burst_size` more; `name` is its tier.
 
     Over all tiers it may have `concurrent_requests` in progress and send `daily_quota` requests per day; 0 is no limit.
-    Shadow mode refuses nothing: `observe_only` for the rate, `observe_totals` for the other two.
+    Shadow mode refuses nothing: `observe_only` for the rate, `observe_totals` for the other two. `rule` and
+    `totals_rule` are the subjects of the operators' rules that set the numbers: `everyone` for a rule without one,
+    empty for the environment's numbers.
     """
 
     name: str
@@ -26,6 +28,8 @@ class RequestLimit:
     daily_quota: int = 0
     observe_only: bool = False
     observe_totals: bool = False
+    rule: str = ""
+    totals_rule: str = ""
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -44,6 +48,7 @@ class ByteLimit:
     bytes_per_second: int
     burst_bytes: int
     observe_only: bool = False
+    rule: str = ""
 
 
 @cache

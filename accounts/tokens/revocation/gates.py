@@ -14,6 +14,7 @@ from typing import Any
 from redis import Redis
 
 from accounts.models import ApiKey, IssuedToken, User
+from accounts.tokens.locked import account_locked
 from accounts.tokens.revocation.cache import revocation_cache
 from accounts.tokens.revocation.publishing import Entry, in_chunks, late_entries, try_to_publish
 from accounts.tokens.revocation.rebuild import try_to_rebuild
@@ -21,7 +22,7 @@ from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW, compare_clock, database_now
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable, redis_call
 from lucid_gateway.policy import keys
-from lucid_gateway.policy.errors import AccountLocked, TokenInvalid
+from lucid_gateway.policy.errors import TokenInvalid
 from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, admit, admit_locally
 from ratelimit.engine.limits import RequestLimit
 
@@ -187,7 +188,7 @@ def refuse_locked(caller: Caller) -> None:
     if user is None or not user.is_active:
         raise TokenInvalid(reason="account_deleted")
     if user.is_locked:
-        raise AccountLocked()
+        raise account_locked(user)
 
 
 def check_in_database(caller: Caller) -> None:
@@ -202,7 +203,7 @@ def check_in_database(caller: Caller) -> None:
     if not credential.user.is_active:
         raise TokenInvalid(reason="account_deleted")
     if credential.user.is_locked:
-        raise AccountLocked()
+        raise account_locked(credential.user)
     if credential.revoked_at is not None:
         raise TokenInvalid(reason="token_revoked")
     if credential.user.token_epoch > caller.epoch:

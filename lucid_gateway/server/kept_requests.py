@@ -1,0 +1,102 @@
+"""Which finished requests the request explorer keeps: refused and failed ones, and a share of the others.
+
+This runs on the hot path, so it only decides and buffers; `lucid_gateway.explorer` writes the rows. The caps hold over
+all workers of a gateway, which count in memory that they share. Each writes only its own row, so there are no locks;
+workers that decide in the same microsecond may exceed a cap by one request each.
+"""
+
+import mmap
+import random
+import time
+from collections import Counter, deque
+from typing import NamedTuple
+
+from lucid_gateway.kernel.env import environment
+from lucid_gateway.kernel.record import RequestRecord
+
+A_SECOND, OF_ONE_CALLER = 200, 20
+MAX_BUFFERED = 2_000
+# Reasons for which a request that should be kept is left out.
+GATEWAY_CAP, CALLER_CAP, BUFFER_FULL = "gateway_cap", "caller_cap", "buffer_full"
+
+# Column 0 counts all requests, each other one those of the callers whose hash selects it.
+COLUMNS = 1 + (1 << 12)
+# More than the workers that live at the same time, including those that end after a reload.
+ROWS = 8 * environment().WEB_CONCURRENCY + 8
+# A cell holds a second of the clock (24 bits) and the requests kept in it (8 bits). The master creates this before it
+# forks workers.
+cells = memoryview(mmap.mmap(-1, ROWS * COLUMNS * 4)).cast("I")
+
+
+class FinishedRequest(NamedTuple):
+    """A request to keep: `ended_at` is in epoch seconds, `size` is the answer's body in bytes, `cut` the reason why the
+    answer did not arrive whole.
+    """
+
+    record: RequestRecord
+    status: int
+    size: int
+    seconds: float
+    ended_at: float
+    cut: str | None
+
+
+class KeptRequests:
+    """The buffer of one worker, whose row of the shared memory is `row`. `left_out` counts by reason."""
+
+    def __init__(self, row: int, *, enabled: bool, sample_percent: float) -> None:
+        self.row, self.enabled, self.share = row, enabled, sample_percent / 100
+        self.buffer: deque[FinishedRequest] = deque()
+        self.left_out: Counter[str] = Counter()
+
+    def consider(self, record: RequestRecord, status: int, size: int = 0, cut: str | None = None) -> None:
+        """Keep the finished request if it was refused, has failed or is in the sample, and no cap is reached."""
+        if record.reason is None and status < 400 and cut is None and random.random() >= self.share:  # noqa: S311
+            return
+        if not self.enabled:
+            return
+        now = time.time()
+        reason = self.reason_to_leave_out(record, int(now) & 0xFFFFFF)
+        if reason is not None:
+            self.left_out[reason] += 1
+            return
+        self.buffer.append(FinishedRequest(record, status, size, time.perf_counter() - record.started, now, cut))
+
+    def reason_to_leave_out(self, record: RequestRecord, second: int) -> str | None:
+        """Return the reason, or None after counting the request in its second."""
+        if len(self.buffer) >= MAX_BUFFERED:
+            return BUFFER_FULL
+        if kept_in(0, second) >= A_SECOND:
+            return GATEWAY_CAP
+        columns = columns_of(record)
+        if any(kept_in(column, second) >= OF_ONE_CALLER for column in columns):
+            return CALLER_CAP
+        for column in (0, *columns):
+            self.count(column, second)
+        return None
+
+    def count(self, column: int, second: int) -> None:
+        """Add one to this worker's cell, which begins again with each second."""
+        cell = self.row * COLUMNS + column
+        same = cells[cell] >> 8 == second
+        cells[cell] = cells[cell] + 1 if same else (second << 8) + 1
+
+    def drain(self, most: int = MAX_BUFFERED) -> list[FinishedRequest]:
+        """Take up to `most` requests out of the buffer, the oldest first."""
+        return [self.buffer.popleft() for _ in range(min(most, len(self.buffer)))]
+
+
+def kept_in(column: int, second: int) -> int:
+    """Return how many requests all workers have kept in this second."""
+    return sum(cell & 0xFF for cell in cells[column::COLUMNS] if cell >> 8 == second)
+
+
+def columns_of(record: RequestRecord) -> set[int]:
+    """Return the columns of the request's address and user; two callers may share a column by chance."""
+    names = (record.client_address, record.claim.user_id if record.claim else "")
+    return {1 + hash(name) % (COLUMNS - 1) for name in names if name}
+
+
+kept_requests = KeptRequests(
+    0, enabled=environment().EXPLORER_KEEP_HOURS > 0, sample_percent=environment().EXPLORER_SAMPLE_PERCENT
+)
