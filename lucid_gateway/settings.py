@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "lucid_gateway",
     "lucid_gateway.kernel.snapshots",
     "lucid_gateway.audit",
+    "lucid_gateway.operators",
     "ratelimit",
     "accounts",
     "proxy",

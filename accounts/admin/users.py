@@ -83,7 +83,7 @@ class LockFilter(admin.SimpleListFilter):
 
 @admin.register(User)
 class UserAdmin(FoundByUUID, AsksBeforeSaving):
-    list_display = ("email", "username", "role", "is_active", "locked", "last_login", "created_at")
+    list_display = ("email", "username", "role", "status", "locked", "last_login", "created_at")
     list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", LockFilter, "created_at")
     sortable_by = ("email", "username", "role", "locked", "created_at")
     search_fields = ("email", "username", "first_name", "last_name")
@@ -101,6 +101,26 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         "updated_at", "deleted_at", "see_also",
     )  # fmt: skip
     actions = ("lock", "unlock", "lift_lockouts", "change_role", "end_sessions", "reset_factors", "delete_accounts")
+
+    row_actions = {"lock": "Lock…", "unlock": "Unlock"}
+    harmful_actions = frozenset({"lock", "delete_accounts"})
+    pills = {
+        "role": {Role.ADMIN: "warn", Role.SUPER_ADMIN: "warn"},
+        "status": {"active": "ok", "locked": "bad", "deleted": "", "inactive": "warn"},
+    }
+
+    @admin.display(description="Status")
+    def status(self, user: User) -> str:
+        """Return the status in a word."""
+        if user.deleted_at is not None:
+            return "deleted"
+        if not user.is_active:
+            return "inactive"
+        return "locked" if user.is_locked else "active"
+
+    def row_action_applies(self, action: str, row: User) -> bool:
+        """Offer the one of lock and unlock that changes something."""
+        return row.deleted_at is None and row.is_locked == (action == "unlock")
 
     @admin.display(description="Locked until", ordering="locked_until")
     def locked(self, user: User) -> Any:

@@ -3,19 +3,21 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 
 from accounts.login.identity import TOTP_CODE, prove_identity
 from accounts.login.login import Credentials, log_in_staff
 from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
+from lucid_gateway.console.menu import menu
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
 from ratelimit.throttling import charge_login_attempt, decision_of
@@ -74,10 +76,24 @@ class GatewayAdminSite(AdminSite):
     """Django's admin site with our forms and rate-limited logins."""
 
     site_header = site_title = "Lucid API Gateway"
-    index_title = "Operations"
+    index_title = "Overview"
+    enable_nav_sidebar = False  # the frame has a menu of its own
+    empty_value_display = "–"
     site_url = None  # "/" is not a page for people
     login_form = StaffLoginForm
     login_template = "admin/staff_login.html"
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what the frame around every page shows: the menu, the environment, and the operator's own pages."""
+        context = super().each_context(request)
+        del context["available_apps"]  # costs a query of permissions for each model, and no page shows it
+        if context["has_permission"]:
+            context |= {
+                "menu": menu(request),
+                "environment": settings.ENV.ENVIRONMENT,
+                "own_pages": [{"name": "Change password", "url": reverse("admin:password_change")}],
+            }
+        return context
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the form or log staff in. A rate limit counts attempts by address; lockouts apply, too."""

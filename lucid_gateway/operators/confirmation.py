@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from lucid_gateway.operators.identity import check_proof, has_recent_proof, proof_field
+from lucid_gateway.operators.pages import OperatorPages
 
 CONFIRMED = "_confirmed"
 REASON, TYPED, PROOF = "reason", "typed", "proof"
@@ -171,7 +172,7 @@ def page_of(
     return TemplateResponse(request, "admin/confirm_action.html", context)
 
 
-class AsksBeforeSaving(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+class AsksBeforeSaving(OperatorPages):
     """A ModelAdmin that asks before it saves some changes.
 
     `save_model` finds an asked reason with `reason_of(request)`.
@@ -214,7 +215,7 @@ def reason_of(request: HttpRequest) -> str:
     return request.POST.get(REASON, "").strip()[:REASON_LENGTH]
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+class ReadOnlyAdmin(OperatorPages):
     """Pages for rows that operators cannot edit; they can only use actions on them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -77,8 +77,7 @@ def test_a_block_can_expire(page: Client) -> None:
         "network": "192.0.2.1",
         "kind": "blocked",
         "reason": "x",
-        "expires_at_0": "2099-01-02",
-        "expires_at_1": "03:04",
+        "expires_at": "2099-01-02T03:04",
     }
     page.post(f"{ADDRESSES}add/", data)
 

@@ -34,8 +34,8 @@ print(session.pk, manifest.pk, policy.pk)
 """
 OVERLAPPED = """() => {
   const text = document.createRange();
-  text.selectNodeContents(document.querySelector("#content h2"));
-  const button = document.querySelector(".object-tools").getBoundingClientRect();
+  text.selectNodeContents(document.querySelector(".head h1"));
+  const button = document.querySelector(".head .right").getBoundingClientRect();
   return [...text.getClientRects()].some(line =>
     line.right > button.left && line.left < button.right && line.bottom > button.top && line.top < button.bottom);
 }"""

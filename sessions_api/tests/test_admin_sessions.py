@@ -38,7 +38,13 @@ def test_the_list_shows_owners_and_totals(page: Client, owner: User) -> None:
     record_chunks(completed_session(owner, name="two"), 5 * 1024**2)
 
     text = page.get(LIST).content.decode().replace("\xa0", " ")
-    for shown in ("2.0 KB", "5.0 MB", '<td class="field-chunks">2</td>', user_page(owner), owner.email):
+    for shown in (
+        "2.0 KB",
+        "5.0 MB",
+        '<td class="field-chunks" data-label="Chunks">2</td>',
+        user_page(owner),
+        owner.email,
+    ):
         assert shown in text
 
 

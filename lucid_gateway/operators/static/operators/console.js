@@ -1,0 +1,89 @@
+// What all operator pages share: times in the viewer's zone, copied ids, the menu of narrow windows, and two keys.
+"use strict";
+
+const DAY = 24 * 3600 * 1000;
+const dateAndTime = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+const thisYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false });
+const timeOfDay = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+
+function apart(milliseconds) {
+  const minutes = Math.round(milliseconds / 60000);
+  if (milliseconds < 60000) return `${Math.round(milliseconds / 1000)} s`;
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// Under a day, a time is relative: alone in a table, beside the time of day elsewhere.
+function localTime(moment, now, alone) {
+  if (Math.abs(now - moment) < DAY) {
+    const distance = apart(Math.abs(now - moment));
+    const relative = moment <= now ? `${distance} ago` : `in ${distance}`;
+    return alone ? relative : `${timeOfDay.format(moment)} (${relative})`;
+  }
+  return (moment.getFullYear() === now.getFullYear() ? thisYear : dateAndTime).format(moment);
+}
+
+function showTimes(part) {
+  const now = new Date();
+  for (const element of part.querySelectorAll("time[datetime]")) {
+    const moment = new Date(element.dateTime);
+    element.textContent = localTime(moment, now, element.closest("td") !== null);
+    element.dataset.utc ??= element.title;
+    element.title = `${dateAndTime.format(moment)} here, ${element.dataset.utc}`;
+  }
+}
+
+function offerCopies(part) {
+  for (const button of part.querySelectorAll(".copy[hidden]")) button.hidden = !navigator.clipboard;
+}
+
+// Pages that replace a part of themselves call this for it.
+function refresh(part) {
+  showTimes(part);
+  offerCopies(part);
+}
+
+function onClick(event) {
+  const copied = event.target.closest("[data-copy]");
+  if (copied) {
+    navigator.clipboard.writeText(copied.dataset.copy).then(() => copied.classList.add("done"));
+    return;
+  }
+  const opener = document.querySelector(".button.menu");
+  if (opener && (event.target === opener || !event.target.closest("#menu"))) {
+    const menu = document.getElementById("menu");
+    const open = event.target === opener && !menu.classList.contains("open");
+    menu.classList.toggle("open", open);
+    opener.setAttribute("aria-expanded", String(open));
+    if (open) menu.querySelector("a, input").focus();
+  }
+  for (const details of document.querySelectorAll("details.filters[open], details.you[open]")) {
+    if (!details.contains(event.target)) details.open = false;
+  }
+}
+
+function onKey(event) {
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || event.target.isContentEditable;
+  if (event.key === "k" && (event.ctrlKey || event.metaKey)) {
+    const find = document.querySelector("[data-find] input[name=q]");
+    if (find) {
+      event.preventDefault();
+      document.getElementById("menu").classList.add("open");
+      find.focus();
+    }
+  } else if (event.key === "/" && !typing) {
+    const search = document.querySelector("[data-focus-key='/']") || document.querySelector("[data-find] input[name=q]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    }
+  } else if (event.key === "Escape") {
+    document.getElementById("menu")?.classList.remove("open");
+    for (const details of document.querySelectorAll("details.filters[open], details.you[open]")) details.open = false;
+  }
+}
+
+document.addEventListener("click", onClick);
+document.addEventListener("keydown", onKey);
+refresh(document);
+setInterval(() => showTimes(document), 30000);
+window.lucidConsole = { refresh, localTime };
