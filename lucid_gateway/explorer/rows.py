@@ -7,9 +7,9 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from lucid_gateway.explorer.models import KeptRequest, key_at
+from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.server.kept_requests import FinishedRequest
-from proxy.choosing.probes import gateway_name
 from ratelimit.client_address import parse
 
 MAX_LISTED = 20  # fields of an invalid request that are kept

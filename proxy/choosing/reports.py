@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.policy.keys import WORKER_REPORTS
 from proxy.choosing.instances import InstanceState
-from proxy.choosing.probes import gateway_name
 
 CURRENT_SECONDS = 5.0
 KEPT_SECONDS = 60

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
@@ -20,7 +21,6 @@ from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.health_checks import HealthChecker, checked_health
 from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
-from proxy.choosing.probes import gateway_name
 from proxy.choosing.reports import write_report
 from proxy.clusters import Cluster, configured
 

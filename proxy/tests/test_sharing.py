@@ -7,6 +7,7 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 
+from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import Outage
 from lucid_gateway.kernel.redis.access import breaker as redis_breaker
@@ -14,7 +15,7 @@ from lucid_gateway.policy import keys
 from proxy.choosing.breaker import BreakerRule, State
 from proxy.choosing.health_checks import HealthChecker
 from proxy.choosing.instances import NEVER_OPENS, Attempt, InstanceState
-from proxy.choosing.probes import gateway_name, may_probe
+from proxy.choosing.probes import may_probe
 from proxy.choosing.reports import read_reports
 from proxy.choosing.sharing import Sharing
 from proxy.clusters import Cluster, Instance
