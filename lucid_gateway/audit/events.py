@@ -9,6 +9,7 @@ from django.db.models import Model
 from lucid_gateway.audit.kinds import KINDS, Concerns
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.record import current_record, note_claim
+from lucid_gateway.server.samples import count
 
 logger = structlog.get_logger("audit")
 USER_AGENT_LENGTH = 200
@@ -43,6 +44,7 @@ def record(
         details=details,
     )
     event.save()
+    count("events", kind)
     if KINDS[kind].concerns is Concerns.USER and UUID.fullmatch(event.subject):
         note_claim("login", "", event.subject)
     if origin.request_id:  # commands print their own messages

@@ -12,6 +12,7 @@ from lucid_gateway.kernel.record import Outcome, RequestRecord, record_of
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server import request_metrics
 from lucid_gateway.server.kept_requests import kept_requests
+from lucid_gateway.server.samples import count_request
 
 logger = structlog.get_logger("access")
 COMPLETE, CLIENT_LEFT, UPSTREAM_CUT = "complete", "client_left", "upstream_cut"
@@ -103,6 +104,7 @@ def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
     seconds = time.perf_counter() - record.started
     request_metrics.count(record, status, seconds, outcome)
     kept_requests.consider(record, status, size, CUT.get(outcome))
+    count_request(record, status, seconds, cut=outcome == UPSTREAM_CUT)
     logger.info(
         "request",
         request_id=record.request_id or None,

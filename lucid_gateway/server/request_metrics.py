@@ -13,6 +13,7 @@ from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.env import metrics_directory
 from lucid_gateway.kernel.metrics_files.last_minute import Ring
 from lucid_gateway.kernel.record import RequestRecord
+from lucid_gateway.server.samples import count_request
 
 logger = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -51,8 +52,9 @@ def upstream_counters(cluster: str, outcome: str) -> tuple[Counter, Histogram]:
     return metrics.UPSTREAM_REQUESTS.labels(cluster, outcome), metrics.UPSTREAM_SECONDS.labels(cluster)
 
 
-def count_refused(record: RequestRecord) -> None:
+def count_refused(record: RequestRecord, status: int) -> None:
     """Count a request that was refused before the application."""
+    count_request(record, status, None)
     metrics.REFUSED.labels(EARLY_REFUSALS[record.reason or ""]).inc()
 
 

@@ -221,7 +221,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         record.note(parser=type(exc).__name__)
         if req is not None:
             record.method, record.path = req.method or "", req.path
-        request_metrics.count_refused(record)
+        request_metrics.count_refused(record, status)
         kept_requests.consider(record, status)
         noted = {"request_id": record.request_id, "client": record.client_address, "reason": record.reason}
         if isinstance(error, BadRequest):

@@ -105,7 +105,7 @@ def refused(record: RequestRecord, refusal: Refusal) -> Refusal:
     """Record and count the refusal; return it with the request's id."""
     record.request_id = str(uuid.uuid4())
     record.refused(refusal.error)
-    count_refused(record)
+    count_refused(record, refusal.error.status)
     body = refusal.body.replace(REQUEST_ID.encode(), record.request_id.encode())
     return replace(refusal, headers=[*refusal.headers, ("X-Request-ID", record.request_id)], body=body)
 
