@@ -1,4 +1,4 @@
-"""Deletion of old data: expired tokens, ended API keys, old audit events and the like.
+"""Deletion of old data: expired tokens, ended API keys, old audit events, old figures and the like.
 
 Signing keys stay: they are few, and a revoked key must never be created again.
 """
@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, IdempotentRequest, IssuedToken
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.figures.models import Sample
 
 BATCH = 1000
 # Longer than the retry interval of other writers that wait for SQLite's lock (lucid_gateway/sqlite/base.py).
@@ -27,7 +28,7 @@ GRACE_PERIOD = timedelta(days=7)
 
 @dataclass(frozen=True)
 class PruneTask:
-    """Rows to delete, the indexed time column that orders them, and a function that deletes rows by primary key."""
+    """Rows to delete, the indexed column that orders them by time, and a function that deletes rows by primary key."""
 
     name: str
     rows: QuerySet[Any]
@@ -43,7 +44,7 @@ class PruneTask:
             if len(batch) == BATCH:
                 time.sleep(PAUSE_SECONDS)
 
-    def oldest(self, since: datetime | None) -> QuerySet[Any, tuple[Any, datetime]]:
+    def oldest(self, since: Any) -> QuerySet[Any, tuple[Any, Any]]:
         """Return (key, time) of the oldest rows, not before `since`, the end of the last batch.
 
         Without `since`, MongoDB would scan the index entries of the rows that were just deleted.
@@ -74,6 +75,7 @@ def prune_tasks(now: datetime | None = None) -> list[PruneTask]:
         ),
         PruneTask("sessions", Session.objects.filter(expire_date__lt=now), "expire_date", by_key(Session)),
         PruneTask("operator_log", LogEntry.objects.filter(action_time__lt=retained), "action_time", by_key(LogEntry)),
+        PruneTask("figures", Sample.objects.over(now.timestamp()), "start", by_key(Sample)),
         PruneTask("audit_events", events, "created_at", lambda keys: AuditEvent.objects.filter(pk__in=keys).forget()),
         *(task for tasks in more_tasks for task in tasks(now)),
     ]

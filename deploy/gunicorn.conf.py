@@ -95,11 +95,12 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Write the requests that the explorer still keeps in memory; a worker that never served has none."""
+    """Write the figures and the requests that are still in memory; a worker that never served has none."""
     if not worker.booted:
         return
     from lucid_gateway.explorer.writing import finish_writing  # noqa: PLC0415
 
+    worker.figures.finish()
     finish_writing()
 
 
@@ -125,6 +126,7 @@ def post_worker_init(worker: Any) -> None:
     from accounts.tokens.keyring import keyring_cache  # noqa: PLC0415
     from accounts.tokens.revocation.gates import READ_EVERY_SECONDS, late_revocations  # noqa: PLC0415
     from lucid_gateway.explorer.writing import start_writing  # noqa: PLC0415
+    from lucid_gateway.figures.writing import start_writing_figures  # noqa: PLC0415
     from lucid_gateway.kernel.loops import poll  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import EVERY_SECONDS as WATCH_SECONDS  # noqa: PLC0415
     from lucid_gateway.kernel.redis.watch import RedisWatch  # noqa: PLC0415
@@ -143,6 +145,7 @@ def post_worker_init(worker: Any) -> None:
         ClosedGate(worker.wsgi, handover.is_complete)
     start_sharing()
     start_writing(prunes=worker.row == 0)
+    worker.figures = start_writing_figures()
     poll(RedisWatch().check, seconds=WATCH_SECONDS)
     gc.collect()
     gc.freeze()

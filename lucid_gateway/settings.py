@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "lucid_gateway.kernel.snapshots",
     "lucid_gateway.audit",
     "lucid_gateway.operators",
+    "lucid_gateway.figures",
     "ratelimit",
     "accounts",
     "proxy",

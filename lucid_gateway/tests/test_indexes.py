@@ -10,7 +10,7 @@ import pytest
 from django.apps import apps
 from django.db import models
 
-OURS = ("accounts", "audit", "explorer", "ratelimit", "proxy", "sessions_api")
+OURS = ("accounts", "audit", "explorer", "figures", "ratelimit", "proxy", "sessions_api")
 MODELS = [model for app in OURS for model in apps.get_app_config(app).get_models() if model._meta.managed]
 
 

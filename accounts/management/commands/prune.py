@@ -13,7 +13,7 @@ from lucid_gateway.audit.events import record
 
 
 class Command(BaseCommand):
-    help = "Delete expired tokens, ended keys and old audit events (AUDIT_RETENTION_DAYS). Safe to run at any time."
+    help = "Delete expired tokens, ended keys, old figures and audit events (AUDIT_RETENTION_DAYS). Always safe to run."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="only count the rows; delete nothing")

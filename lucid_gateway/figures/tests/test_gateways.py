@@ -1,0 +1,74 @@
+"""Real gateways with several workers: their rows have every request exactly once, whatever happens to a worker."""
+
+import json
+import os
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from testing.gateway import Gateway, running_gateway
+from testing.http.client import ask, request_bytes
+from testing.waiting import wait_until
+
+ROUTE = "api/v1/meta/info"
+PRINT_ROWS = (
+    "import json; from lucid_gateway.figures.models import Sample; "
+    "print(json.dumps([(row.seconds, row.groups) for row in Sample.objects.all()]))"
+)
+
+
+def send(gateway: Gateway, count: int, path: str = f"/{ROUTE}") -> None:
+    """Send requests on connections of their own, so that all workers get some."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: ask(gateway.port, request_bytes("GET", path)), range(count)))
+
+
+def counted(gateway: Gateway, group: str = "routes", name: str = ROUTE) -> dict[int, int]:
+    """Return the count in the rows of each length."""
+    found: Counter[int] = Counter()
+    for seconds, groups in json.loads(gateway.manage("shell", "-v", "0", "-c", PRINT_ROWS)):
+        found[seconds] += groups.get(group, {}).get(name, 0)
+    return dict(found)
+
+
+def workers_of(gateway: Gateway) -> list[int]:
+    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
+def wait_for(gateway: Gateway, expected: int, group: str = "routes", name: str = ROUTE) -> None:
+    wait_until(lambda: counted(gateway, group, name) == dict.fromkeys((10, 60, 600), expected), 60, every=1)
+
+
+def test_every_request_is_counted_once_over_all_workers_also_when_one_is_killed() -> None:
+    with running_gateway(WEB_CONCURRENCY="3") as gateway:
+        send(gateway, 90)
+        wait_for(gateway, 90)
+
+        os.kill(workers_of(gateway)[0], signal.SIGKILL)
+        wait_until(lambda: len(workers_of(gateway)) == 3)
+        send(gateway, 60)
+        wait_for(gateway, 150)
+
+
+def test_a_gateway_that_ends_has_written_everything() -> None:
+    with running_gateway() as gateway:
+        send(gateway, 40)
+        gateway.process.terminate()
+        gateway.process.wait(60)
+
+        assert counted(gateway) == {10: 40, 60: 40, 600: 40}
+
+
+def test_figures_need_no_metrics() -> None:
+    with running_gateway(METRICS_ENABLED="false") as gateway:
+        send(gateway, 40)
+        wait_for(gateway, 40)
+
+
+def test_requests_that_the_parser_refuses_are_counted() -> None:
+    with running_gateway() as gateway:
+        for _ in range(3):
+            ask(gateway.port, b"GET / HTTP/1.1\r\nHost: a\r\nbroken\r\n\r\n")
+        wait_for(gateway, 3, "refused", "malformed_request")
