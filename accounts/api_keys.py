@@ -122,9 +122,14 @@ def caller_of_key(text: str, *, address: str, fresh: bool = False) -> Caller:
         caller = look_up_key(text, text_hash, address)
         known_keys.put(text_hash, caller, seconds=API_KEY_REMEMBERED.total_seconds())
     note_claim("api_key", caller.jti, caller.user_id, caller.role)
+    refuse_expired(caller)
+    return caller
+
+
+def refuse_expired(caller: Caller) -> None:
+    """Raise TokenExpired if the caller's API key has expired."""
     if caller.expires_at and caller.expires_at <= time.time():
         raise TokenExpired(reason="api_key_expired")
-    return caller
 
 
 def look_up_key(text: str, text_hash: str, address: str) -> Caller:
@@ -149,6 +154,13 @@ def read_key(key_id: str, text_hash: str) -> Caller:
     key = ApiKey.objects.filter(key_id=key_id, revoked_at=None).select_related("user").first()
     if key is None or not hmac.compare_digest(key.secret_hash, text_hash):
         raise TokenInvalid(reason="api_key_unknown")
+    check_key(key)
+    ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
+    return caller_of_api_key(key)
+
+
+def check_key(key: ApiKey) -> None:
+    """Raise TokenInvalid, AccountLocked or KeySuspended unless the key, which is not revoked, may be used."""
     note_claim("api_key", key.key_id, key.user_id, key.user.role)
     if not key.user.is_active:
         raise TokenInvalid(reason="account_deleted")
@@ -156,5 +168,13 @@ def read_key(key_id: str, text_hash: str) -> Caller:
         raise account_locked(key.user)
     if key.suspended_at is not None:
         raise KeySuspended()
-    ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
-    return caller_of_api_key(key)
+
+
+def usable_caller(key: ApiKey) -> Caller:
+    """Return the caller that the key's owner would be with the key; raise as `caller_of_key` does."""
+    if key.revoked_at is not None:
+        raise TokenInvalid(reason="api_key_unknown")
+    check_key(key)
+    caller = caller_of_api_key(key)
+    refuse_expired(caller)
+    return caller

@@ -145,12 +145,17 @@ def address_verdict(address: str) -> AddressVerdict | None:
     return rules_cache.current.addresses.find(address)
 
 
+def refusing_rule(address: str) -> AddressVerdict | None:
+    """Return the rule that refuses the address, None if none does."""
+    verdict = address_verdict(address)
+    return verdict if verdict is not None and verdict.kind in REFUSED_KINDS else None
+
+
 def refusing_verdict(address: str) -> AddressVerdict | None:
     """Return the rule that refuses the address, None if none does; count the refusal."""
-    verdict = address_verdict(address)
-    if verdict is None or verdict.kind not in REFUSED_KINDS:
-        return None
-    refusals.add(verdict.network)
+    verdict = refusing_rule(address)
+    if verdict is not None:
+        refusals.add(verdict.network)
     return verdict
 
 

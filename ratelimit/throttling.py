@@ -18,7 +18,7 @@ from ratelimit.addresses.offenders import is_offence, punish
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.engine import bandwidth
 from ratelimit.engine.leases import request_leases as leases
-from ratelimit.engine.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back
+from ratelimit.engine.limiter import REFUSALS, Decision, Verdict, admit_or_fall_back, look
 from ratelimit.engine.limits import RequestLimit
 from ratelimit.engine.shadow import note_shadow_refusal
 from ratelimit.models import AddressRule
@@ -46,9 +46,9 @@ def record_decision(request: HttpRequest, decision: Decision) -> Decision:
     return decision
 
 
-def address_subject(request: HttpRequest, endpoint: str = "") -> str:
+def address_subject(address: str, endpoint: str = "") -> str:
     """Return the subject that an anonymous request counts for: its address, at one endpoint or at all."""
-    return keys.address(address_bucket(client_address(request)), endpoint)
+    return keys.address(address_bucket(address), endpoint)
 
 
 def address_limit(name: str, address: str) -> RequestLimit | None:
@@ -68,12 +68,21 @@ def charge_address(request: HttpRequest) -> Decision:
     limit = address_limit("public", address)
     if limit is None:
         return record_decision(request, unlimited())
-    decision = admit_or_fall_back(limit, address_subject(request))
+    decision = admit_or_fall_back(limit, address_subject(address))
     if not decision.admitted:
         floods.note(address_bucket(address), decision.resets_at)
         if is_offence(decision):
             punish(address, decision)
     return record_decision(request, decision)
+
+
+def look_at_address(address: str) -> Decision:
+    """Return how `charge_address` would decide on the next request of the address, and count nothing.
+
+    Raises RedisUnavailable.
+    """
+    limit = address_limit("public", address)
+    return unlimited() if limit is None else look(limit, address_subject(address)).decision
 
 
 def unlimited() -> Decision:
@@ -96,6 +105,11 @@ class TierThrottle(BaseThrottle):
     def limit_for(cls, caller: Caller) -> RequestLimit:
         """Return the limit that counts the caller's requests."""
         return limit_for(cls.tier_name, caller.bucket)
+
+    @classmethod
+    def look_at(cls, address: str, view: Any) -> Decision:
+        """Return how the next request of the address without a credential would be decided; raise RedisUnavailable."""
+        return look_at_address(address)
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited for the tier that refused."""
@@ -178,6 +192,11 @@ class LoginAttemptThrottle(TierThrottle):
 
     tier_name = tiers.LOGIN_ATTEMPT.name
 
+    @classmethod
+    def look_at(cls, address: str, view: Any) -> Decision:
+        """Return how the next attempt of the address at the view would be decided; raise RedisUnavailable."""
+        return look(login_attempt_limit(address), address_subject(address, type(view).__name__)).decision
+
     def allow_request(self, request: Request, view: Any) -> bool:
         """Return True, or raise RateLimited."""
         decision = charge_login_attempt(request._request, type(view).__name__)
@@ -187,11 +206,16 @@ class LoginAttemptThrottle(TierThrottle):
         return True
 
 
+def login_attempt_limit(address: str) -> RequestLimit:
+    """Return the limit of login attempts for the address, which an allowed network has, too."""
+    name = LoginAttemptThrottle.tier_name
+    return address_limit(name, address) or limit_for(name)
+
+
 def charge_login_attempt(request: HttpRequest, where: str) -> Decision:
     """Count an attempt of the request's address at an endpoint; a refused one counts in the public tier, too."""
     address = client_address(request)
-    limit = address_limit(LoginAttemptThrottle.tier_name, address) or limit_for(LoginAttemptThrottle.tier_name)
-    decision = admit_or_fall_back(limit, address_subject(request, where))
+    decision = admit_or_fall_back(login_attempt_limit(address), address_subject(address, where))
     if not decision.admitted:
         charge_address(request)
     return record_decision(request, decision)

@@ -21,9 +21,13 @@ class Bulkhead:
         """Take a place; raise ServiceUnavailable, without waiting, if all are taken."""
         if self.taken >= self.places:
             metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
-            details = {"cluster": self.cluster, "reason": "too many requests in progress"}
-            raise ServiceUnavailable("Cluster is busy", details=details, retry_after=1, reason="cluster_busy")
+            raise self.error()
         self.taken += 1
+
+    def error(self) -> ServiceUnavailable:
+        """Return the error for a request that finds no place."""
+        details = {"cluster": self.cluster, "reason": "too many requests in progress"}
+        return ServiceUnavailable("Cluster is busy", details=details, retry_after=1, reason="cluster_busy")
 
     def leave(self) -> None:
         self.taken -= 1

@@ -33,16 +33,20 @@ class RequestTargetMiddleware:
             refuse_tunnels(request)
             check_target(request)
             check_framing(request)
-            path = canonical_path(raw_path(request))
+            path = served_path(raw_path(request))
         except UpgradeRefused as refusal:
             return error_response(request, refusal)
         except (BadTarget, AmbiguousPath) as error:
             return error_response(request, BadRequest(f"Bad request: {error}", reason="ambiguous_target"))
-        if path.startswith("/api/") and len(path) > len("/api/"):
-            path = path.removesuffix("/")
         record_of(request).passed(Step.PATH)
         request.path = request.path_info = request.META["PATH_INFO"] = path
         return self.get_response(request)
+
+
+def served_path(raw: str) -> str:
+    """Return the canonical path, below /api without a trailing slash; raise AmbiguousPath."""
+    path = canonical_path(raw)
+    return path.removesuffix("/") if path.startswith("/api/") and len(path) > len("/api/") else path
 
 
 def refuse_tunnels(request: HttpRequest) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
@@ -68,13 +69,14 @@ REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "The gateway's error envelope, or
 
 class ChunksView(CallerView):
     streams_body = True
+    routes = {"POST": CHUNK_UPLOAD}
     permissions = {"GET": "session:read", "POST": CHUNK_UPLOAD.permission}
     throttle_classes = [AuthenticatedThrottle]
 
-    def initial(self, request: Request, *arguments: Any, **parameters: Any) -> None:
+    def setup(self, request: HttpRequest, *arguments: Any, **parameters: Any) -> None:
         """Limit uploads by their own rate-limit tier, other requests by the tier of authenticated callers."""
+        super().setup(request, *arguments, **parameters)
         self.throttle_classes = [ChunkUploadThrottle if request.method == "POST" else AuthenticatedThrottle]
-        super().initial(request, *arguments, **parameters)
 
     @extend_schema(
         operation_id="sessions_chunks_list",

@@ -6,10 +6,10 @@ database can be read, a revoked token works for two seconds at most.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 
@@ -23,9 +23,10 @@ from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW, compare_clock, database_n
 from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable, redis_call
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TokenInvalid
-from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, admit, admit_locally
+from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, Look, admit, admit_locally, look
 from ratelimit.engine.limits import RequestLimit
 
+D = TypeVar("D")
 COMPLETE_GATE, LOCK_GATE, REVOKED_GATE, EPOCH_GATE = range(4)
 READ_EVERY_SECONDS = 1.0
 # Each read begins this much before the last one: a row may become visible later than its time says.
@@ -124,6 +125,10 @@ class EpochOver(TokenInvalid):
     reason = "epoch_over"
 
 
+class CacheIncomplete(Exception):
+    """Redis does not have all revocations."""
+
+
 def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
     """Return the gates of a caller: the cache is complete on this server, the account is not locked, the token is not
     revoked and of the current epoch. `unlocked` says that the database was asked about the lock.
@@ -152,34 +157,64 @@ def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
         return admit_locally(tier, caller.subject)
 
 
-def admit_by_cache(caller: Caller, tier: RequestLimit, *, unlocked: bool = False, rebuilt: bool = False) -> Decision:
-    """Check the late revocations, then ask Redis. The database decides if the cache is incomplete and cannot be rebuilt
-    at once.
+def admit_by_cache(caller: Caller, tier: RequestLimit) -> Decision:
+    """Pass the gates in Redis. The database decides if the cache is incomplete and cannot be rebuilt at once."""
+    try:
+        return pass_gates(caller, tier, admit)
+    except CacheIncomplete:
+        if not try_to_rebuild():
+            return admit_by_database(caller, tier)
+    try:
+        return pass_gates(caller, tier, admit)
+    except CacheIncomplete:
+        return admit_by_database(caller, tier)
+
+
+def pass_gates(caller: Caller, tier: RequestLimit, decide: Callable[..., D], *, unlocked: bool = False) -> D:
+    """Check the late revocations, then ask Redis; return what `decide`, which is `admit` or `look`, returns.
+
+    Raises TokenInvalid, AccountLocked, EpochOver, CacheIncomplete or RedisUnavailable.
     """
     caller_gates = gates(caller, unlocked=unlocked)
     try:
         late_revocations.check(caller_gates)
-        return admit(tier, caller.subject, gates=caller_gates)
+        return decide(tier, caller.subject, gates=caller_gates)
     except GateClosed as error:
         closed = error.index
     if closed == LOCK_GATE:
         # The lock may have been lifted while Redis was unavailable.
         refuse_locked(caller)
         late_revocations.forget(keys.locked(caller.user_id))
-        return admit_by_cache(caller, tier, unlocked=True, rebuilt=rebuilt)
+        return pass_gates(caller, tier, decide, unlocked=True)
     if closed == REVOKED_GATE:
         raise TokenInvalid(reason="token_revoked")
     if closed == EPOCH_GATE:
         raise EpochOver()
-    if rebuilt or not try_to_rebuild():
-        return admit_by_database(caller, tier)
-    return admit_by_cache(caller, tier, unlocked=unlocked, rebuilt=True)
+    raise CacheIncomplete
 
 
 def admit_by_database(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential in the database while the cache is rebuilt; Redis still counts."""
     check_in_database(caller)
     return admit(tier, caller.subject)
+
+
+def look_at_caller(caller: Caller, tier: RequestLimit) -> Look | None:
+    """Return how `admit_caller` would decide on the caller's next request, and count nothing.
+
+    A caller without a token id is what a user would be with a new token. Without Redis the database checks the
+    credential, each process counts by itself, and this returns None. Raises TokenInvalid, AccountLocked or EpochOver.
+    """
+    check = check_in_database if caller.jti else refuse_locked
+    try:
+        with suppress(CacheIncomplete):
+            if not revocation_cache.is_suspected:
+                return pass_gates(caller, tier, look)
+        check(caller)
+        return look(tier, caller.subject)
+    except RedisUnavailable:
+        check(caller)
+        return None
 
 
 def refuse_locked(caller: Caller) -> None:
