@@ -56,6 +56,7 @@ MIDDLEWARE = [
     "ratelimit.middleware.RateLimitHeadersMiddleware",
     "ratelimit.middleware.UncountedRequestsMiddleware",
     "proxy.forwarding.request_target.RequestTargetMiddleware",
+    "ratelimit.middleware.OperatorNetworksMiddleware",  # judges the canonical path
     "lucid_gateway.meta.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
     "lucid_gateway.server.body.BodyLimitMiddleware",
@@ -65,6 +66,7 @@ MIDDLEWARE = [
     "ratelimit.middleware.OperatorPagesLimitMiddleware",
     "lucid_gateway.server.admin_middleware.AdminMessageMiddleware",
     "lucid_gateway.server.admin_middleware.AdminErrorsMiddleware",
+    "lucid_gateway.console.middleware.SecondFactorMiddleware",
 ]
 
 TEMPLATES: list[dict[str, Any]] = [

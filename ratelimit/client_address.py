@@ -39,6 +39,11 @@ def is_trusted(text: str, networks: Sequence[Network]) -> bool:
     """Return whether the peer is a trusted proxy: it is in TRUSTED_PROXIES, or connected over a unix socket."""
     if text == UNIX_SOCKET:
         return True
+    return is_within(text, networks)
+
+
+def is_within(text: str, networks: Sequence[Network]) -> bool:
+    """Return whether the text is an address in one of the networks."""
     if not networks:
         return False
     address = parse(text)

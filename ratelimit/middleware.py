@@ -11,9 +11,10 @@ from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.kernel.operator_pages import is_admin
 from lucid_gateway.kernel.record import note_claim, record_of
 from lucid_gateway.policy import keys
+from lucid_gateway.policy.errors import NotFound
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
-from ratelimit.client_address import is_trusted, resolve
+from ratelimit.client_address import client_address, is_trusted, is_within, resolve
 from ratelimit.engine.leases import Lease
 from ratelimit.engine.leases import request_leases as leases
 from ratelimit.engine.limiter import admit_or_fall_back
@@ -82,6 +83,19 @@ def is_free(request: HttpRequest) -> bool:
     view: Any = getattr(request.resolver_match, "func", None)
     view_class = getattr(view, "view_class", getattr(view, "cls", None))
     return view_class is not None and getattr(view_class, "throttle_classes", None) == []
+
+
+class OperatorNetworksMiddleware:
+    """Hides the operator pages from clients outside of ADMIN_NETWORKS: they get the answer for an unknown path."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+        self.networks = settings.ENV.admin_networks
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not self.networks or not is_admin(request) or is_within(client_address(request), self.networks):
+            return self.get_response(request)
+        return error_response(request, NotFound(reason="unknown_path"), page=False)
 
 
 class OperatorPagesLimitMiddleware:

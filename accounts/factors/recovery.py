@@ -30,6 +30,15 @@ def ensure_recovery_codes(user: User) -> list[str]:
     return codes
 
 
+def renew_recovery_codes(user: User) -> list[str]:
+    """Replace the recovery codes, used or not, by ten new ones; return these."""
+    user.recovery_codes.all().delete()
+    codes = ensure_recovery_codes(user)
+    record("recovery_code.renewed", subject=user)
+    send_notice(user, "New recovery codes were made; the earlier ones no longer work.")
+    return codes
+
+
 def code_hash(user: User, code: str) -> str:
     """Return the hash that is stored for a code; case, spaces and hyphens do not matter."""
     return secret_hash(f"{user.pk} {code.lower().replace('-', '').replace(' ', '')}")

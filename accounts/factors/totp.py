@@ -33,6 +33,10 @@ class Enrolment:
     otpauth_url: str
     qr_code: str
 
+    def inline_qr_code(self) -> str:
+        """Return the QR code as an SVG element, for pages whose policy allows no data URIs."""
+        return str(segno.make(self.otpauth_url, error="m").svg_inline(omitsize=True, light="white", border=3))
+
 
 def enrol(user: User) -> Enrolment:
     """Give the account a new secret, which takes effect when a code is confirmed; raise AlreadyExists."""
@@ -40,8 +44,18 @@ def enrol(user: User) -> Enrolment:
     # Only while TOTP is off: a parallel enrolment must not replace a secret that was just confirmed.
     if not User.objects.filter(pk=user.pk, totp_enabled=False).update(totp_secret=encrypt(secret), totp_last_step=0):
         raise AlreadyExists("TOTP is already enabled")
+    return enrolment_of(user, secret)
+
+
+def enrolment_of(user: User, secret: str) -> Enrolment:
     url = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name=ISSUER)
     return Enrolment(secret, url, segno.make(url, error="m").svg_data_uri(scale=4))
+
+
+def pending_enrolment(user: User) -> Enrolment | None:
+    """Return the enrolment that waits for its first code, or None. Raises ServiceUnavailable like `secret_of`."""
+    waits = user.totp_secret and not user.totp_enabled
+    return enrolment_of(user, secret_of(user)) if waits else None
 
 
 def confirm(user: User, code: str) -> list[str]:

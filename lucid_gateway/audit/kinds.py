@@ -51,6 +51,7 @@ ROWS = (
     Kind("wallet.removed", "A hardware wallet was removed"),
     Kind("wallet.reset", "Staff removed a hardware wallet"),
     Kind("recovery_code.used", "A recovery code was used"),
+    Kind("recovery_code.renewed", "A user made new recovery codes"),
     Kind("token.issued", "A command issued tokens"),
     Kind("token.revoked", "Tokens were revoked"),
     Kind("token.reused", "A refresh token was used twice, which ended its login"),

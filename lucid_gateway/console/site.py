@@ -10,7 +10,7 @@ from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordCha
 from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse, reverse_lazy
+from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
 
 from accounts.login.identity import TOTP_CODE, prove_identity
 from accounts.login.login import Credentials, log_in_staff
@@ -18,6 +18,7 @@ from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.console.menu import menu
+from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
 from ratelimit.throttling import charge_login_attempt, decision_of
@@ -91,7 +92,10 @@ class GatewayAdminSite(AdminSite):
             context |= {
                 "menu": menu(request),
                 "environment": settings.ENV.ENVIRONMENT,
-                "own_pages": [{"name": "Change password", "url": reverse("admin:password_change")}],
+                "own_pages": [
+                    {"name": "Change password", "url": reverse("admin:password_change")},
+                    {"name": "Second factor", "url": reverse("admin:second_factor")},
+                ],
             }
         return context
 
@@ -107,6 +111,15 @@ class GatewayAdminSite(AdminSite):
         if response.status_code == 302:
             note_proof(request)
         return response
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """Add the pages that belong to no model."""
+        own = [path("second-factor/", self.admin_view(self.second_factor), name="second_factor")]
+        return [*own, *super().get_urls()]
+
+    def second_factor(self, request: HttpRequest) -> HttpResponse:
+        """Show the operator's own second factor, with forms that add and remove it."""
+        return second_factor_page(self, request)
 
     def prove_operator(self, user: User, proof: str) -> None:
         """Check an operator's password or code before a dangerous action; raise what `prove_identity` raises."""

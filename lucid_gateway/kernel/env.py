@@ -146,6 +146,9 @@ class FixedEnvironment(BaseSettings):
     TRUSTED_PROXIES: CommaList = ()
     PUBLIC_BASE_URL: str = "http://127.0.0.1:8080"
 
+    STAFF_SECOND_FACTOR: Literal["required", "optional"] | None = None
+    ADMIN_NETWORKS: CommaList = ()
+
     EMAIL_HOST: str = ""
     EMAIL_PORT: Port = 25
     EMAIL_HOST_USER: str = ""
@@ -188,6 +191,16 @@ class FixedEnvironment(BaseSettings):
         return tuple(ipaddress.ip_network(network) for network in self.TRUSTED_PROXIES)
 
     @property
+    def admin_networks(self) -> tuple[Network, ...]:
+        """The networks that may open /admin; empty if all may."""
+        return tuple(ipaddress.ip_network(network) for network in self.ADMIN_NETWORKS)
+
+    @property
+    def second_factor_required(self) -> bool:
+        """Whether staff must have a second factor to use /admin."""
+        return self.in_production if self.STAFF_SECOND_FACTOR is None else self.STAFF_SECOND_FACTOR == "required"
+
+    @property
     def sqlite_file(self) -> Path:
         """SQLITE_PATH, relative to the project's folder."""
         return BASE_DIR / self.SQLITE_PATH
@@ -216,7 +229,7 @@ class FixedEnvironment(BaseSettings):
             raise ValueError("expected host names such as api.example.org, without scheme or port")
         return hosts
 
-    @field_validator("TRUSTED_PROXIES")
+    @field_validator("TRUSTED_PROXIES", "ADMIN_NETWORKS")
     @classmethod
     def networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         """Each entry must be an address or a CIDR network."""
@@ -345,6 +358,8 @@ def production_problems(env: Environment) -> list[str]:
     problems = []
     if env.DEBUG:
         problems.append("DEBUG: is true in production; expected false")
+    if env.STAFF_SECOND_FACTOR == "optional":
+        problems.append("STAFF_SECOND_FACTOR: is optional in production; expected required")
     secrets = ["SECRET_KEY", "JWT_SECRET_KEY", *(["IDENTITY_SIGNING_SECRET"] if env.IDENTITY_SIGNING_SECRET else [])]
     problems += [weakness for name in secrets if (weakness := secret_weakness(env, name))]
     clusters = (cluster.setting for cluster in CLUSTERS.values() if cluster.required)

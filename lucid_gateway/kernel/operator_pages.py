@@ -14,7 +14,6 @@ from lucid_gateway.policy.errors import GatewayError
 logger = logging.getLogger(__name__)
 PREFIX = "/admin"
 TEMPLATE = "admin/error.html"
-FRAME, BARE_FRAME = "admin/base_site.html", "admin/bare.html"
 
 
 class Text(NamedTuple):
@@ -64,18 +63,18 @@ def shows_errors_as_pages(request: HttpRequest) -> bool:
 
 
 def error_page(request: HttpRequest, error: GatewayError, request_id: str) -> bytes:
-    """Return the error as an HTML page: with the menu for signed-in staff, otherwise in a bare frame.
+    """Return the error as an HTML page: with the menu for signed-in staff, otherwise without.
 
-    The bare frame needs neither the database nor Redis. It is also used if the menu cannot be made.
+    Without the menu it needs neither the database nor Redis; so this is also the answer if the menu cannot be made.
     """
     text = text_of(error)
     context = {"title": text.title, "text": text, "error": error, "request_id": request_id, "moment": timezone.now()}
     try:
         if frame := frame_of(request, error):
-            return render_to_string(TEMPLATE, frame | context | {"frame": FRAME}, request).encode()
+            return render_to_string(TEMPLATE, frame | context, request).encode()
     except Exception:  # whatever has failed, an operator gets the page
         logger.warning("an error page has no menu", exc_info=True)
-    return render_to_string(TEMPLATE, context | {"frame": BARE_FRAME}).encode()
+    return render_to_string(TEMPLATE, context).encode()
 
 
 def frame_of(request: HttpRequest, error: GatewayError) -> dict[str, Any]:

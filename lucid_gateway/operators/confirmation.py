@@ -16,11 +16,11 @@ from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from lucid_gateway.operators.identity import check_proof, has_recent_proof, proof_field
+from lucid_gateway.operators.identity import PROOF, check_proof, proof_fields
 from lucid_gateway.operators.pages import OperatorPages
 
 CONFIRMED = "_confirmed"
-REASON, TYPED, PROOF = "reason", "typed", "proof"
+REASON, TYPED = "reason", "typed"
 MAX_ROWS = 500  # the page names each row, and Django accepts at most a thousand form fields
 REASON_LENGTH = 200
 OWN_FIELDS = ("csrfmiddlewaretoken", CONFIRMED, "action", "select_across", helpers.ACTION_CHECKBOX_NAME)
@@ -137,8 +137,8 @@ def fields_of(question: Question, request: HttpRequest) -> Iterator[tuple[str, f
         yield REASON, reason_field()
     if question.typed:
         yield TYPED, TypedField(question.typed)
-    if question.dangerous and not has_recent_proof(request):
-        yield PROOF, proof_field()
+    if question.dangerous:
+        yield from proof_fields(request).items()
 
 
 class TypedField(forms.CharField):

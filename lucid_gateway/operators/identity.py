@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.errors import ServiceUnavailable, TooManyAttempts, Unauthenticated
 
+PROOF = "proof"  # the name of the form field
 PROVED_AT = "proved_at"  # in the session: seconds since the epoch
 PROOF_SECONDS = 15 * 60
 CHECK_UNAVAILABLE = "The gateway cannot check passwords right now. Try again shortly."
@@ -29,13 +30,16 @@ def has_recent_proof(request: HttpRequest) -> bool:
     return 0 <= seconds_ago < PROOF_SECONDS
 
 
-def proof_field() -> forms.CharField:
-    """Return the form field for the proof."""
-    return forms.CharField(
+def proof_fields(request: HttpRequest) -> dict[str, forms.Field]:
+    """Return the form field for the proof under its name, or nothing if the last proof is recent."""
+    if has_recent_proof(request):
+        return {}
+    field = forms.CharField(
         label="Your password, or a code of your authenticator app", max_length=128, strip=False,
         help_text="Asked again because you last entered it more than 15 minutes ago.",
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )  # fmt: skip
+    return {PROOF: field}
 
 
 def check_proof(site: AdminSite, request: HttpRequest, proof: str) -> None:

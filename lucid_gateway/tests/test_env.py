@@ -131,6 +131,9 @@ def test_a_missing_or_empty_variable_is_named(monkeypatch: pytest.MonkeyPatch, n
         ("CORS_ORIGINS", "app.example.org"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "nginx"),
+        ("ADMIN_NETWORKS", "10.0.0.1/8"),
+        ("ADMIN_NETWORKS", "office"),
+        ("STAFF_SECOND_FACTOR", "sometimes"),
         ("PUBLIC_BASE_URL", "api.example.org"),
         ("EMAIL_PORT", "smtp"),
         ("LOG_LEVEL", "LOUD"),
@@ -183,6 +186,21 @@ def test_a_redis_cluster_is_refused_until_it_is_supported(monkeypatch: pytest.Mo
     assert line == (
         "REDIS_URL: is a Redis Cluster, which is not supported yet; expected a single server or sentinel://"
     )
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting", "required"),
+    [("production", "", True), ("staging", "required", True), ("development", "", False), ("test", "", False),
+     ("development", "required", True), ("test", "optional", False)],
+)  # fmt: skip
+def test_staff_must_have_a_second_factor_in_production_and_where_it_is_required(
+    monkeypatch: pytest.MonkeyPatch, environment: str, setting: str, required: bool
+) -> None:
+    settings = PRODUCTION | {"ENVIRONMENT": environment, "STAFF_SECOND_FACTOR": setting}
+
+    set_variables(monkeypatch, settings)
+
+    assert load().second_factor_required == required
 
 
 def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +286,7 @@ def test_a_complete_production_environment_is_accepted(monkeypatch: pytest.Monke
     ("name", "value", "why"),
     [
         ("DEBUG", "true", "is true in production"),
+        ("STAFF_SECOND_FACTOR", "optional", "is optional in production"),
         ("SECRET_KEY", "", "is missing"),
         ("SECRET_KEY", "Zx9-too-short", "is 13 characters long"),
         ("SECRET_KEY", "abababababababababababababababababababab", "is easy to guess"),

@@ -35,7 +35,7 @@ def shown(response: Any, status: int, title: str) -> str:
     """Return the text of an error page, after checking what every error page has."""
     text: str = response.content.decode()
     assert (response.status_code, response["Content-Type"]) == (status, "text/html; charset=utf-8"), text
-    assert f"<title>{title} | Lucid API Gateway</title>" in text
+    assert f"<title>{title} · Lucid API Gateway</title>" in text
     assert f"<code>{response['X-Request-ID']}</code>" in text
     assert "LUCID_ERR_" in text
     assert response["Cache-Control"] == "no-store"
