@@ -1,1 +1,1 @@
-"""The figures of all gateways: one row per gateway for each ten seconds, minute and ten minutes, kept for two days."""
+"""The figures of all gateways: rows for ten seconds, a minute, ten minutes and an hour, kept for two days."""

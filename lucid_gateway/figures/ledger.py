@@ -14,12 +14,12 @@ import orjson
 
 from lucid_gateway.server.samples import OTHER, SECONDS, Groups, Sample
 
-LENGTHS = (SECONDS, 60, 600)
+LENGTHS = (SECONDS, 60, 600, 3600)
 OPEN_SECONDS = 60  # a row takes late samples for so long after its end
 UNWRITTEN_SECONDS = 600  # a row waits for the database for so long after its end
 OFFENDERS = "offenders."
 # How many counts of each kind of offender a written row has, and how many the ledger has.
-WRITTEN_OFFENDERS = {SECONDS: 50, 60: 150, 600: 150}
+WRITTEN_OFFENDERS = {SECONDS: 50, 60: 150, 600: 150, 3600: 150}
 MAX_OFFENDERS = 1_000
 
 
@@ -82,7 +82,7 @@ class Ledger:
     lost: int = 0
 
     def add(self, sample: Sample, now: float) -> None:
-        """Add the counts to the rows for ten seconds, a minute and ten minutes."""
+        """Add the counts to the rows for ten seconds, a minute, ten minutes and an hour."""
         for seconds in LENGTHS:
             start = sample.start - sample.start % seconds
             row = self.rows.get((seconds, start))

@@ -6,8 +6,8 @@ import time
 
 from django.db import Error as DatabaseProblem
 
-from lucid_gateway.figures.ledger import LENGTHS, Ledger
-from lucid_gateway.figures.models import Sample, packed
+from lucid_gateway.figures.ledger import Ledger
+from lucid_gateway.figures.models import Sample, columns
 from lucid_gateway.figures.stores import OwnMemory, SharedFolder, Store
 from lucid_gateway.kernel.env import metrics_directory
 from lucid_gateway.kernel.gateway_name import gateway_name
@@ -16,6 +16,7 @@ from lucid_gateway.server import samples
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0
+PRUNE_EVERY_SECONDS = 600
 PATIENCE_SECONDS = 1.0  # of a worker that ends, while another one writes
 
 
@@ -82,7 +83,7 @@ class Writer:
         """Write the rows, and delete old ones every ten minutes; log the first of several failures."""
         try:
             write_rows(ledger)
-            if int(now) % LENGTHS[-1] < samples.SECONDS:
+            if int(now) % PRUNE_EVERY_SECONDS < samples.SECONDS:
                 Sample.objects.over(now).delete()
         except DatabaseProblem as error:
             if not self.fails:
@@ -98,7 +99,7 @@ class Writer:
 def write_rows(ledger: Ledger) -> None:
     """Write each row that has changed; raise django.db.Error."""
     for key, row in ledger.unwritten():
-        Sample(key, gateway_name(), row.seconds, row.start, packed(row.shown())).save()
+        Sample(key, gateway_name(), row.seconds, row.start, **columns(row.shown())).save()
         row.is_written = True
 
 

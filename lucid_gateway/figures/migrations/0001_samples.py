@@ -18,7 +18,9 @@ class Migration(migrations.Migration):
                 ('gateway', models.CharField(max_length=300)),
                 ('seconds', models.PositiveSmallIntegerField()),
                 ('start', models.BigIntegerField()),
-                ('data', models.BinaryField()),
+                ('requests', models.BinaryField()),
+                ('instances', models.BinaryField()),
+                ('tables', models.BinaryField()),
             ],
             options={
                 'indexes': [models.Index(fields=['sample_id'], name='sample_key'), models.Index(fields=['seconds', 'start'], name='sample_period'), models.Index(fields=['start'], name='sample_start')],

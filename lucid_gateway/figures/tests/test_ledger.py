@@ -13,7 +13,7 @@ from lucid_gateway.figures.ledger import (
 )
 from lucid_gateway.server.samples import Sample
 
-NOW = 1_000_000_200  # a whole ten minutes
+NOW = 1_000_000_800  # a whole hour
 GROUPS = {"statuses": {"2xx": 3}}
 
 
@@ -23,13 +23,13 @@ def written(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def test_a_sample_counts_in_the_ten_seconds_the_minute_and_the_ten_minutes() -> None:
+def test_a_sample_counts_in_a_row_of_each_length() -> None:
     ledger = Ledger()
     ledger.add(Sample(NOW + 130, GROUPS), NOW + 141)
     ledger.add(Sample(NOW + 150, GROUPS), NOW + 161)
 
     assert {key: row.groups["statuses"]["2xx"] for key, row in ledger.rows.items()} == {
-        (10, NOW + 130): 3, (10, NOW + 150): 3, (60, NOW + 120): 6, (600, NOW): 6
+        (10, NOW + 130): 3, (10, NOW + 150): 3, (60, NOW + 120): 6, (600, NOW): 6, (3600, NOW): 6
     }  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def test_a_changed_row_is_written_again_with_all_its_counts() -> None:
         f"10 {NOW + 10}": {"statuses": {"2xx": 3}},
         f"60 {NOW}": {"statuses": {"2xx": 6}},
         f"600 {NOW}": {"statuses": {"2xx": 6}},
+        f"3600 {NOW}": {"statuses": {"2xx": 6}},
     }
 
 
@@ -62,7 +63,7 @@ def test_a_sample_that_is_too_late_for_a_row_is_counted_as_lost_and_changes_the_
     ledger = Ledger()
     ledger.add(Sample(NOW, GROUPS), NOW + 200)
 
-    assert list(ledger.rows) == [(600, NOW)]
+    assert list(ledger.rows) == [(600, NOW), (3600, NOW)]
     assert ledger.lost == 2
 
 
@@ -70,10 +71,10 @@ def test_a_row_waits_ten_minutes_for_the_database() -> None:
     ledger = Ledger()
     ledger.add(Sample(NOW, GROUPS), NOW + 11)
     ledger.forget(NOW + 10 + UNWRITTEN_SECONDS)
-    assert len(ledger.rows) == 3
+    assert len(ledger.rows) == 4
 
     ledger.forget(NOW + 11 + UNWRITTEN_SECONDS)
-    assert set(ledger.rows) == {(60, NOW), (600, NOW)}
+    assert set(ledger.rows) == {(60, NOW), (600, NOW), (3600, NOW)}
     assert ledger.lost == 1
 
 

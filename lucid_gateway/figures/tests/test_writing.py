@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError
 
-from lucid_gateway.figures.models import KEPT_SECONDS, Sample, packed
+from lucid_gateway.figures.models import KEPT_SECONDS, Sample, columns
 from lucid_gateway.figures.stores import OwnMemory, SharedFolder
 from lucid_gateway.figures.writing import Writer
 from lucid_gateway.server import samples
@@ -49,7 +49,7 @@ def test_one_worker_writes_what_all_workers_of_its_gateway_counted(db: None, tmp
         worker.writer.deliver(NOW)
     workers[0].writer.work(NOW)
 
-    for seconds in (10, 60, 600):
+    for seconds in (10, 60, 600, 3600):
         assert totals(seconds) == {"2xx": 7}
         assert Sample.objects.filter(seconds=seconds).count() == 1
 
@@ -66,7 +66,7 @@ def test_workers_without_a_shared_folder_have_rows_of_their_own(db: None) -> Non
     for n in (3, 5):
         Worker(None).counts(sample(n)).writer.work(NOW)
 
-    assert totals(10) == totals(60) == totals(600) == {"2xx": 8}
+    assert totals(10) == totals(60) == totals(600) == totals(3600) == {"2xx": 8}
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -240,7 +240,7 @@ def test_a_worker_that_cannot_write_ends_all_the_same(
 
 def test_old_rows_are_deleted_every_ten_minutes(db: None, tmp_path: Path) -> None:
     kept, over = (
-        Sample(name, "gateway", 60, int(NOW) - age, packed({})) for name, age in (("a", 60), ("b", KEPT_SECONDS + 1))
+        Sample(name, "gateway", 60, int(NOW) - age, **columns({})) for name, age in (("a", 60), ("b", KEPT_SECONDS + 1))
     )
     kept.save()
     over.save()
