@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from django.contrib import admin
-from django.urls import resolve
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from testing.browser import complaints, noted_requests, screen, sign_in
@@ -70,27 +68,6 @@ def visitor(request: pytest.FixtureRequest, browser: Browser, site: str) -> Iter
     """A page of a visitor who has not signed in, at each width."""
     with browser.new_page(base_url=site, **screen(request.param)) as page:
         yield page
-
-
-def links(page: Page, site: str) -> list[str]:
-    """Return the links to operator pages, without the downloads."""
-    addresses = page.locator("a[href]").evaluate_all("links => links.map(link => link.href)")
-    return [address for address in addresses if address.startswith(f"{site}/admin/") and "/export/" not in address]
-
-
-def test_no_operator_page_breaks_its_policy(site: str, operator: Page) -> None:
-    waiting, views = [f"{site}/admin/"], {"admin:logout"}
-    while waiting:
-        address = waiting.pop()
-        view = resolve(urlsplit(address).path).view_name
-        if view not in views:
-            views.add(view)
-            operator.goto(address)
-            assert complaints(operator) == [], address
-            waiting += links(operator, site)
-
-    lists = {f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist" for model in admin.site._registry}
-    assert lists <= views
 
 
 def test_the_controls_of_operator_pages_work_under_the_policy(operator: Page) -> None:
