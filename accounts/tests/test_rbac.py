@@ -52,6 +52,7 @@ DELETE /api/v1/users/me                             . + + + + x x
 GET    /api/v1/users/me/api-keys                    . + + + + x x
 POST   /api/v1/users/me/api-keys                    . + + + + x x
 DELETE /api/v1/users/me/api-keys/{key_id}           . + + + + x x
+GET    /api/v1/users/me/usage                       . + + + + + x
 GET    /api/v1/users/{user_id}                      . x x + + + x
 
 GET    /api/v1/admin/users                          . x x + + + x
