@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stress fuzz lint format bench soak documents requirements
+.PHONY: help setup run test test-stress fuzz lint format bench soak console-scale documents requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -60,6 +60,10 @@ format: setup ## format the code
 documents: setup ## regenerate docs/openapi.yaml and docs/policy.json
 	$(SPECTACULAR) --file docs/openapi.yaml
 	$(POLICY) > docs/policy.json
+
+console-scale: setup ## open every page of the console with ROWS (1000000) users, audit events and requests (minutes)
+	$(BIN)/pytest -s --timeout 3600 lucid_gateway/console/tests/scale.py --rows $(or $(ROWS),1000000)
+	$(BIN)/pytest -s --timeout 3600 lucid_gateway/console/tests/scale.py --rows $(or $(ROWS),1000000) --database mongodb
 
 bench: setup ## run the load harness
 	$(BIN)/python -m benchmarks

@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what the data tests run on; with mongodb nothing but the data tests runs",
     )  # fmt: skip
     parser.addoption("--restarts", type=int, default=1, help="rolling restarts in the test of those (make soak)")
+    parser.addoption("--rows", type=int, default=20_000, help="rows of each table in make console-scale")
     parser.addoption("--requests", type=int, default=0, help="requests that are sent meanwhile, at least")
 
 

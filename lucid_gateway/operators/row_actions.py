@@ -1,6 +1,6 @@
 """Buttons on the rows of a list, each of which runs one of the list's actions on its row."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,11 +37,8 @@ class RowActions(Base):
         """Return whether the action can change this row, such as `unlock` a locked user."""
         return True
 
-    def row_buttons(self, request: HttpRequest, row: Any) -> list[RowButton]:
-        """Return the buttons that the operator may use on the row."""
-        if not self.row_actions:
-            return []
-        allowed = self.get_actions(request)
+    def row_buttons(self, row: Any, allowed: Container[str]) -> list[RowButton]:
+        """Return the buttons of the row, for those of its actions that the operator is allowed to use."""
         return [
             RowButton(f"{name} {row.pk}", label, name in self.harmful_actions)
             for name, label in self.row_actions.items()

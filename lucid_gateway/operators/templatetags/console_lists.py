@@ -49,13 +49,16 @@ def headers_of(cl: ChangeList) -> list[dict[str, Any]]:
     return list(result_headers(cl))
 
 
-@register.simple_tag
-def rows_of(cl: ChangeList) -> Iterator[tuple[Any, list[Cell]]]:
-    """Yield each row with its cells."""
-    labels = {name: str(label_for_field(name, cl.model, cl.model_admin)) for name in cl.list_display}
+@register.simple_tag(takes_context=True)
+def rows_of(context: Any, cl: ChangeList) -> Iterator[tuple[list[Cell], list[RowButton]]]:
+    """Yield the cells and the buttons of each row."""
+    page: Any = cl.model_admin
+    labels = {name: str(label_for_field(name, cl.model, page)) for name in cl.list_display}
     linked = linked_columns(cl)
+    allowed = page.get_actions(context["request"]) if getattr(page, "row_actions", None) else None
     for row in cl.result_list:
-        yield row, [cell_of(cl, row, name, labels[name], link=name in linked) for name in cl.list_display]
+        cells = [cell_of(cl, row, name, labels[name], link=name in linked) for name in cl.list_display]
+        yield cells, page.row_buttons(row, allowed) if allowed is not None else []
 
 
 def linked_columns(cl: ChangeList) -> set[Any]:
@@ -98,14 +101,6 @@ def filters_of(cl: ChangeList) -> list[Filter]:
         choices = [dict(choice) for choice in spec.choices(cl)]
         chosen = next((str(choice["display"]) for choice in choices[1:] if choice.get("selected")), None)
         found.append(Filter(capfirst(str(spec.title)), choices, chosen, str(choices[0].get("query_string", "?"))))
-    return found
-
-
-@register.simple_tag(takes_context=True)
-def row_buttons(context: Any, cl: ChangeList, row: Any) -> list[RowButton]:
-    """Return the buttons of a row: those of its actions that the operator may use on it."""
-    buttons = getattr(cl.model_admin, "row_buttons", None)
-    found: list[RowButton] = buttons(context["request"], row) if buttons else []
     return found
 
 
