@@ -15,6 +15,7 @@ from lucid_gateway.kernel import metrics
 from lucid_gateway.policy.errors import GatewayError
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.closures import is_in_maintenance
+from proxy.choosing.failures import failure_words, status_words
 from proxy.choosing.instances import InstanceState, states_of
 from proxy.clusters import Cluster, Instance
 from proxy.connection.exchange import exchange, head_of
@@ -26,17 +27,19 @@ UNSETTLED_SECONDS = 1.0
 CHECK = Timeouts(connect=2.0, read=2.0, total=2.0)
 
 
-def is_answering(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> bool:
-    """Return whether the instance, at its current address, answers `path` without a server error."""
+def problem_of(instance: Instance, path: str, timeouts: Timeouts = CHECK) -> str | None:
+    """Ask the instance, at its current address, for `path`. Return None if it answers without a server error, otherwise
+    what went wrong, in words for operators.
+    """
     resolver.renew(instance, within=timeouts.connect)
     try:
         with Connection(instance, timeouts) as upstream:
             head = head_of("GET", path, [("host", instance.authority), ("connection", "close")])
             status = exchange(upstream, "GET", head, timeouts=timeouts).status
             upstream.close()
-    except (OSError, GatewayError):
-        return False
-    return status < 500
+    except (OSError, GatewayError) as error:
+        return failure_words(error)
+    return None if status < 500 else f"{status_words(status)} for {path}"
 
 
 def checked_health(cluster: Cluster) -> bool | None:
@@ -75,10 +78,10 @@ class Check:
 
 
 class HealthChecker:
-    """The health checks of all instances, in the worker that runs them."""
+    """The health checks of all instances, in the worker that runs them; `find_problem` is one check."""
 
-    def __init__(self, ask: Callable[[Instance, str], bool] = is_answering) -> None:
-        self.ask = ask
+    def __init__(self, find_problem: Callable[[Instance, str], str | None] = problem_of) -> None:
+        self.find_problem = find_problem
         self.checks: dict[str, Check] = {}
 
     def start_due(self, instances: Iterable[tuple[Cluster, InstanceState]]) -> None:
@@ -98,9 +101,10 @@ class HealthChecker:
     def run(self, check: Check, cluster: Cluster, state: InstanceState) -> None:
         """Check the instance once."""
         try:
-            passed = self.ask(state.instance, cluster.health_path)
-            check.note(passed, time.monotonic())
-            if not passed:
+            problem = self.find_problem(state.instance, cluster.health_path)
+            check.note(problem is None, time.monotonic())
+            if problem is not None:
+                state.note_error(problem)
                 metrics.OWN_CALLS_FAILED.labels(cluster.name, "health_check").inc()
         finally:
             check.running = False

@@ -1,4 +1,4 @@
-"""What a process knows about each instance: requests in progress, breaker, health and slow start."""
+"""What a process knows about each instance: requests in progress, breaker, health, failures and slow start."""
 
 import itertools
 import time
@@ -11,6 +11,7 @@ from django.conf import settings
 
 from lucid_gateway.policy.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
 from proxy.choosing.breaker import Breaker, BreakerRule
+from proxy.choosing.failures import BROKE_OFF, failure_words, status_words
 from proxy.choosing.probes import may_probe
 from proxy.clusters import Cluster, Instance
 from proxy.connection.resolver import resolver
@@ -26,7 +27,10 @@ NEVER_OPENS = BreakerRule(consecutive_failures=1_000_000_000, failure_share=2.0)
 
 
 class InstanceState:
-    """One instance as this process sees it; `healthy` is None until the health checks have a result."""
+    """One instance as this process sees it; `healthy` is None until the health checks have a result.
+
+    `last_error` is in words for operators. `last_error_at` and `down_since` are in epoch seconds, or None.
+    """
 
     def __init__(
         self, cluster: str, instance: Instance, rule: BreakerRule, clock: Callable[[], float] = time.monotonic
@@ -39,6 +43,9 @@ class InstanceState:
         self.last_turn = 0
         self.requests = 0
         self.failures = 0
+        self.last_error = ""
+        self.last_error_at: float | None = None
+        self.down_since: float | None = None
 
     @property
     def name(self) -> str:
@@ -54,6 +61,17 @@ class InstanceState:
         if healthy and self.healthy is False:
             self.recovered_at = self.clock()
         self.healthy = healthy
+
+    def note_error(self, words: str) -> None:
+        """Remember why a request or a health check has just failed."""
+        self.last_error, self.last_error_at = words, time.time()
+
+    def note_whether_down(self) -> None:
+        """Note since when the breaker is open or the health checks fail, or that neither is so."""
+        if not self.breaker.open_until and self.healthy is not False:
+            self.down_since = None
+        elif self.down_since is None:
+            self.down_since = time.time()
 
     def begin(self) -> "Attempt | None":
         """Start an attempt; return None if the breaker refuses it, or if another worker is probing the instance."""
@@ -93,23 +111,25 @@ class Attempt:
         """Record a failure and end the attempt; a successful one goes on until its answer has been read."""
         if error is not None:
             if isinstance(error, UpstreamUnreachable | UpstreamTimeout | NoAnswer):
-                self.failed(no_answer=True)
+                self.failed(failure_words(error), no_answer=True)
             elif isinstance(error, BadUpstreamAnswer):
-                self.failed()
+                self.failed(failure_words(error))
             self.end()
 
     def answered(self, status: int) -> None:
         """Report an answer to the breaker; its status decides whether it counts as a failure."""
         if status in FAILED_STATUSES:
-            self.failed()
+            self.failed(status_words(status))
             return
         probe = self.end_probe()
         self.state.breaker.succeeded(probe=probe)
         if probe:
             self.state.recovered_at = self.state.clock()
 
-    def failed(self, *, no_answer: bool = False) -> None:
+    def failed(self, words: str = BROKE_OFF, *, no_answer: bool = False) -> None:
+        """Report a failure to the breaker; `words` say why, for operators."""
         self.state.failures += 1
+        self.state.note_error(words)
         probe = self.end_probe()
         self.state.breaker.failed(probe=probe, no_answer=no_answer)
 

@@ -4,12 +4,13 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.policy.keys import WORKER_REPORTS
+from proxy.choosing.bulkhead import bulkhead_of
 from proxy.choosing.instances import InstanceState
 
 CURRENT_SECONDS = 5.0
@@ -18,8 +19,11 @@ KEPT_SECONDS = 60
 
 @dataclass(frozen=True)
 class InstanceReport:
-    """One worker's view of one instance. `breaker` is closed, open or half-open; `open_until` is in epoch seconds, 0
-    while closed; `health` is healthy, unhealthy or unknown; counts start with the worker.
+    """One worker's view of one instance. `breaker` is closed, open or half-open; `health` is healthy, unhealthy or
+    unknown; counts start with the worker.
+
+    Times are in epoch seconds: `open_until` is 0 while the breaker is closed, and `down_since` None while the instance
+    is up. `last_error` is in words. `places` is the worker's limit for requests in progress to the cluster.
     """
 
     gateway: str
@@ -32,6 +36,14 @@ class InstanceReport:
     health: str
     requests: int
     failures: int
+    down_since: float | None = None
+    last_error: str = ""
+    last_error_at: float | None = None
+    places: int = 0
+
+
+# A worker of another release may write fields that this one does not know.
+KNOWN_FIELDS = frozenset(field.name for field in fields(InstanceReport))
 
 
 def report_of(state: InstanceState) -> InstanceReport:
@@ -47,6 +59,10 @@ def report_of(state: InstanceState) -> InstanceReport:
         health={None: "unknown", True: "healthy", False: "unhealthy"}[state.healthy],
         requests=state.requests,
         failures=state.failures,
+        down_since=state.down_since,
+        last_error=state.last_error,
+        last_error_at=state.last_error_at,
+        places=bulkhead_of(state.cluster).places,
     )
 
 
@@ -64,7 +80,10 @@ def read_reports() -> list[InstanceReport]:
         report = json.loads(text)
         age = time.time() - report["at"]
         if age <= CURRENT_SECONDS:
-            found += [InstanceReport(**instance) for instance in report["instances"]]
+            found += [
+                InstanceReport(**{name: value for name, value in instance.items() if name in KNOWN_FIELDS})
+                for instance in report["instances"]
+            ]
         elif age > KEPT_SECONDS:
             delete_report(field)
     return found

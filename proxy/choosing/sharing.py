@@ -99,8 +99,9 @@ class Sharing:
             self.share_once()
 
     def measure(self) -> None:
-        """Set the metrics of open breakers and of requests in progress."""
+        """Set the metrics of open breakers and of requests in progress, and note which instances are down."""
         for cluster, state in self.instances():
+            state.note_whether_down()
             is_open = state.breaker.state == State.OPEN
             metrics.BREAKER_OPEN.labels(cluster.name, state.instance.url).set(is_open)
             metrics.UPSTREAM_IN_FLIGHT.labels(cluster.name).set(bulkhead_of(cluster.name).taken)

@@ -33,10 +33,22 @@ class NoAnswer(BadUpstreamAnswer):
 
 
 class ConnectTimeout(UpstreamTimeout):
-    """No address accepted a connection in time, so nothing was sent."""
+    """No address accepted a connection within `seconds`, so nothing was sent."""
 
     nothing_sent = True
     reason = "instance_connect_timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("Cluster timed out while connecting")
+        self.seconds = seconds
+
+
+class SilenceTimeout(UpstreamTimeout):
+    """The instance sent nothing for `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
 
 
 class TruncatedAnswer(ConnectionResetError):
@@ -152,7 +164,7 @@ class Connection:
         try:
             self.sock, self.address = connect(instance, timeouts.connect)
         except TimeoutError as error:
-            raise ConnectTimeout("Cluster timed out while connecting") from error
+            raise ConnectTimeout(timeouts.connect) from error
         except (OSError, UnicodeError) as error:
             raise UpstreamUnreachable() from error
         self.connect_ms = round((time.perf_counter() - started) * 1000, 2)
@@ -196,7 +208,7 @@ class Connection:
         try:
             return self.receive_within(left)
         except TimeoutError as error:
-            raise UpstreamTimeout() from error
+            raise SilenceTimeout(left) from error
         finally:
             if self.time_left is not None:
                 self.time_left -= time.monotonic() - started

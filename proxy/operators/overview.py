@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from proxy.choosing.closures import is_closed, is_in_maintenance
@@ -23,6 +24,8 @@ class InstanceView:
     """An instance: `state` is open or closed, `closed_for` is drain or maintenance, or None.
 
     The other fields combine the reports of all `workers` of all gateways; without reports they are None or `unknown`.
+    `down_since` is the earliest time since which a worker finds it down, and `last_error` says in words why a request
+    or a health check failed last.
     """
 
     url: str
@@ -34,6 +37,10 @@ class InstanceView:
     health: str
     requests: int | None
     failures: int | None
+    breaker_until: datetime | None = None
+    down_since: datetime | None = None
+    last_error: str = ""
+    last_error_at: datetime | None = None
 
     @property
     def condition(self) -> str:
@@ -51,13 +58,21 @@ class InstanceView:
 
 @dataclass(frozen=True)
 class ClusterView:
-    """A cluster: `state` is open, degraded (some instances are closed) or closed (all are)."""
+    """A cluster: `state` is open, degraded (some instances are closed) or closed (all are).
+
+    `places` is how many requests may be in progress: the sum of the limits of all workers.
+    """
 
     name: str
     service: str
     state: str
     instances: tuple[InstanceView, ...]
     maintenance: tuple[Maintenance, ...]
+    places: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        return sum(instance.in_flight or 0 for instance in self.instances)
 
     @property
     def serving(self) -> int:
@@ -84,7 +99,10 @@ def cluster_view(cluster: Cluster, reports: Iterable[InstanceReport], rows: Iter
     of_cluster = [report for report in reports if report.cluster == cluster.name]
     instances = tuple(instance_view(cluster, instance, of_cluster) for instance in cluster.instances)
     maintenance = tuple(row for row in rows if row.cluster == cluster.name)
-    return ClusterView(cluster.name, cluster.service, cluster_state(instances), instances, maintenance)
+    places = {(report.gateway, report.worker): report.places for report in of_cluster}
+    return ClusterView(
+        cluster.name, cluster.service, cluster_state(instances), instances, maintenance, sum(places.values())
+    )
 
 
 def cluster_state(instances: Iterable[InstanceView]) -> str:
@@ -98,6 +116,7 @@ def instance_view(cluster: Cluster, instance: Instance, reports: Iterable[Instan
     """Combine the workers' reports on an instance: counts are summed, of words the worst is taken."""
     closed_for = kind_of_closure(cluster.name, instance)
     found = [report for report in reports if report.instance == instance.url]
+    latest = max(found, key=lambda report: report.last_error_at or 0, default=None)
     return InstanceView(
         url=instance.url,
         state=OPEN if closed_for is None else CLOSED,
@@ -108,7 +127,21 @@ def instance_view(cluster: Cluster, instance: Instance, reports: Iterable[Instan
         health=UNKNOWN if closed_for == Kind.MAINTENANCE else worst(HEALTHS, [report.health for report in found]),
         requests=sum(report.requests for report in found) if found else None,
         failures=sum(report.failures for report in found) if found else None,
+        breaker_until=moment(max((report.open_until for report in found), default=None)),
+        down_since=None if closed_for == Kind.MAINTENANCE else down_since(found),
+        last_error=latest.last_error if latest else "",
+        last_error_at=moment(latest.last_error_at) if latest else None,
     )
+
+
+def down_since(reports: Iterable[InstanceReport]) -> datetime | None:
+    """Return since when the first of the workers finds the instance down, or None if none does."""
+    return moment(min((report.down_since for report in reports if report.down_since), default=None))
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Return the time for seconds since the epoch, or None for none."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def kind_of_closure(cluster: str, instance: Instance) -> str | None:

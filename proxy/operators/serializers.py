@@ -40,6 +40,9 @@ class InstanceSerializer(serializers.Serializer[Any]):
     health = serializers.ChoiceField(HEALTHS, help_text="The worst health that a worker reports")
     requests = serializers.IntegerField(allow_null=True)
     failures = serializers.IntegerField(allow_null=True)
+    down_since = TimestampField(allow_null=True, help_text="Since when the first of the workers finds it down")
+    last_error = serializers.CharField(help_text="Why a request or a health check failed last, in words; may be empty")
+    last_error_at = TimestampField(allow_null=True)
 
 
 class ClusterSerializer(serializers.Serializer[Any]):

@@ -30,6 +30,7 @@ FIELDS = {
 }  # fmt: skip
 NO_REPORTS = {
     "workers": 0, "in_flight": None, "breaker": "unknown", "health": "unknown", "requests": None, "failures": None,
+    "down_since": None, "last_error": "", "last_error_at": None,
 }  # fmt: skip
 Twins = tuple[Instance, Instance]
 pytestmark = pytest.mark.usefixtures("twins")
@@ -124,6 +125,28 @@ def test_the_worst_health_is_shown(
 ) -> None:
     set_reports(monkeypatch, *(report(twins[0], health=word) for word in reported))
     assert cluster(api, token)["instances"][0]["health"] == shown
+
+
+def test_the_first_worker_says_since_when_it_is_down_and_the_last_error_of_any_is_shown(
+    api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = {"down_since": 60.0, "last_error": "no answer within 2 s", "last_error_at": 80.0}
+    two = {"down_since": 50.0, "last_error": "connection refused", "last_error_at": 90.0}
+    reports = [report(twins[0], **fields) for fields in (one, two, {"down_since": None, "last_error_at": None})]
+    set_reports(monkeypatch, *reports)
+
+    shown = cluster(api, token)["instances"][0]
+    assert shown["down_since"] == "1970-01-01T00:00:50Z"
+    assert (shown["last_error"], shown["last_error_at"]) == ("connection refused", "1970-01-01T00:01:30Z")
+
+
+def test_an_instance_in_maintenance_is_not_down_since_any_time(
+    api: ApiClient, token: str, twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_reports(monkeypatch, report(twins[0], down_since=60.0))
+    close_cluster(cluster="blockchain_core", kind="maintenance", reason="x", by="operator")
+
+    assert cluster(api, token)["instances"][0]["down_since"] is None
 
 
 def test_clusters_are_listed_without_redis_too(api: ApiClient, token: str, monkeypatch: pytest.MonkeyPatch) -> None:

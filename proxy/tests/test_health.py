@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from lucid_gateway.policy.routes import Timeouts
-from proxy.choosing.health_checks import Check, HealthChecker, checked_health, is_answering
+from proxy.choosing.health_checks import Check, HealthChecker, checked_health, problem_of
 from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
 from proxy.clusters import Cluster, Instance, cluster_named
 from proxy.operators.closing import close_cluster, open_cluster
@@ -31,12 +31,12 @@ SHORT = Timeouts(connect=2, read=2, total=2)
 )
 def test_an_answer_below_500_in_time_is_healthy(raw_cluster: RawCluster, answer: bytes, healthy: bool) -> None:
     raw_cluster.behaviour = saying(answer)
-    assert is_answering(raw_cluster.instance, "/health", SHORT) is healthy
+    assert (problem_of(raw_cluster.instance, "/health", SHORT) is None) is healthy
     assert raw_cluster.request.start == "GET /health HTTP/1.1"
 
 
 def test_an_instance_that_accepts_no_connection_is_unhealthy() -> None:
-    assert not is_answering(Instance("http", "127.0.0.1", free_port()), "/health", SHORT)
+    assert problem_of(Instance("http", "127.0.0.1", free_port()), "/health", SHORT) == "connection refused"
 
 
 def verdicts(*results: bool, interval: float = 30) -> list[bool | None]:
@@ -107,9 +107,10 @@ def state_at(port: int) -> InstanceState:
 def test_a_hanging_check_delays_no_other_and_is_not_repeated(settings: Settings) -> None:
     release, asked = threading.Event(), []
 
-    def ask(instance: Instance, path: str) -> bool:
+    def ask(instance: Instance, path: str) -> None:
         asked.append(instance.port)
-        return instance.port != 1 or release.wait(5)
+        if instance.port == 1:
+            release.wait(5)
 
     checker, cluster = HealthChecker(ask), Cluster("some_cluster", "some-service", "SOME_URL")
     instances = [(cluster, state_at(1)), (cluster, state_at(2))]
@@ -125,7 +126,7 @@ def test_an_instance_in_maintenance_is_not_checked_and_its_result_is_forgotten(
 ) -> None:
     asked: list[Instance] = []
     checker, cluster = (
-        HealthChecker(lambda instance, path: not asked.append(instance)),
+        HealthChecker(lambda instance, path: asked.append(instance)),
         cluster_named("blockchain_core"),
     )
     instances = [(cluster, InstanceState(cluster.name, twin, NEVER_OPENS)) for twin in twins]
@@ -149,6 +150,8 @@ def test_a_failed_check_is_counted() -> None:
     failed = lambda: REGISTRY.get_sample_value("lucid_own_calls_failed_total", labels) or 0  # noqa: E731
     before = failed()
 
-    HealthChecker(lambda instance, path: False).start_due([(cluster, state_at(1))])
+    state = state_at(1)
+    HealthChecker(lambda instance, path: "connection refused").start_due([(cluster, state)])
 
     wait_until(lambda: failed() == before + 1)
+    assert state.last_error == "connection refused"

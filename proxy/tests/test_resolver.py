@@ -10,7 +10,7 @@ from redis import Redis
 
 from lucid_gateway.policy.routes import Timeouts
 from proxy.choosing.breaker import BreakerRule
-from proxy.choosing.health_checks import is_answering
+from proxy.choosing.health_checks import problem_of
 from proxy.choosing.instances import InstanceState
 from proxy.clusters import Instance
 from proxy.connection import upstream
@@ -186,11 +186,11 @@ def test_a_health_check_uses_the_current_address(
     raw_cluster: RawCluster, installed_resolver: Resolver, names: Names
 ) -> None:
     names.answer = (at(free_port()),)
-    assert not is_answering(NAMED, "/health")
+    assert problem_of(NAMED, "/health") == "connection refused"
     raw_cluster.behaviour = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     names.answer = (at(raw_cluster.port),)
 
-    assert is_answering(NAMED, "/health")
+    assert problem_of(NAMED, "/health") is None
 
 
 def test_a_probe_uses_the_current_address(

@@ -1,5 +1,6 @@
 """The workers of one gateway share open breakers, the task of health checks, and their results."""
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -33,7 +34,7 @@ class Worker(Sharing):
     def __init__(self, clock: Clock) -> None:
         self.state = InstanceState(CLUSTER.name, INSTANCE, RULE, clock)
         super().__init__(lambda: [(CLUSTER, self.state)])
-        self.checker = HealthChecker(lambda instance, path: True)
+        self.checker = HealthChecker(lambda instance, path: None)
 
     def probe(self, *, status: int) -> None:
         """Send the probe of a half-open breaker."""
@@ -251,6 +252,51 @@ def test_reports_contain_the_workers_view(one: Worker, clock: Clock) -> None:
     )  # fmt: skip
     assert (report.breaker, report.health) == ("open", "unknown")
     assert report.open_until == pytest.approx(time.time() + RULE.first_pause, abs=1)
+
+
+def test_reports_say_since_when_an_instance_is_down_and_why(one: Worker) -> None:
+    attempt = one.state.begin()
+    assert attempt
+    attempt.failed("connection refused", no_answer=True)
+    one.share_once()
+    (first,) = read_reports()
+    one.share_once()
+    (second,) = read_reports()
+
+    assert first.down_since == pytest.approx(time.time(), abs=10)
+    assert (second.down_since, second.last_error) == (first.down_since, "connection refused")
+    assert second.last_error_at == pytest.approx(time.time(), abs=10)
+    assert second.places == 1_000
+
+
+def test_an_instance_that_recovers_is_not_down_but_keeps_its_last_error(one: Worker, clock: Clock) -> None:
+    attempt = one.state.begin()
+    assert attempt
+    attempt.failed("connection refused", no_answer=True)
+    one.share_once()
+    clock.now = one.state.breaker.open_until
+    one.share_once()
+    assert read_reports()[0].down_since is not None  # half-open: nobody knows yet
+    one.probe(status=200)
+    one.share_once()
+
+    (report,) = read_reports()
+    assert (report.down_since, report.last_error) == (None, "connection refused")
+
+
+def test_an_instance_whose_health_checks_fail_is_down(one: Worker) -> None:
+    one.state.set_health(False)
+    one.share_once()
+    assert read_reports()[0].down_since is not None
+
+
+def test_fields_of_another_release_are_ignored(one: Worker, empty_redis: Redis) -> None:
+    one.share_once()
+    ((field, text),) = empty_redis.hgetall(keys.WORKER_REPORTS).items()
+    report = json.loads(text)
+    report["instances"][0]["colour"] = "red"
+    empty_redis.hset(keys.WORKER_REPORTS, field, json.dumps(report))
+    assert read_reports()[0].instance == INSTANCE.url
 
 
 def test_reports_of_stopped_workers_are_not_shown(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
