@@ -1,6 +1,7 @@
 """The operator pages for users."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from accounts.admin.undo_locks import change_locks
 from accounts.models import User
 from accounts.models.users import role_choices
 from accounts.users.locks import FOREVER, lock_user, unlock_user
@@ -197,6 +199,7 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         apply: Callable[..., Any],
         form: type[forms.Form] = forms.Form,
         dangerous: Callable[[list[User]], bool] = lambda users: False,
+        changes_locks: bool = False,
     ) -> HttpResponseBase | None:
         """Ask, then call `apply` with the form's data for each user that the operator may change, except themselves."""
         users = self.manageable_users(request, queryset.exclude(pk=operator_of(request).pk))
@@ -206,9 +209,13 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         )  # fmt: skip
         if data is None:
             return page
+        text = f"{counted(len(users), 'user')}: {done}"
+        if changes_locks:
+            change_locks(request, users, partial(apply, **data), text)
+            return None
         for user in users:
             apply(user, **data)
-        self.message_user(request, f"{counted(len(users), 'user')}: {done}", messages.SUCCESS)
+        self.message_user(request, text, messages.SUCCESS)
         return None
 
     @admin.action(description="Lock the selected users", permissions=["change"])
@@ -218,14 +225,14 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
             request, queryset, title="Lock users", form=ReasonForm, done="locked.",
             warning="The users' tokens, API keys and admin sessions stop with their next request.",
             apply=lambda user, reason: lock_user(user, reason=reason, by=operator_of(request)),
+            changes_locks=True,
         )  # fmt: skip
 
     @admin.action(description="Unlock the selected users", permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         users = self.manageable_users(request, queryset)
-        for user in users:
-            unlock_user(user, by=operator_of(request))
-        self.message_user(request, f"{counted(len(users), 'user')}: unlocked.", messages.SUCCESS)
+        unlock = partial(unlock_user, by=operator_of(request))
+        change_locks(request, users, unlock, f"{counted(len(users), 'user')}: unlocked.")
 
     @admin.action(description="Lift automatic lockouts of the selected users", permissions=["change"])
     def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -1,6 +1,7 @@
 """Staff locks, which stop a user's tokens, API keys and admin sessions immediately."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from django.utils import timezone
 
@@ -11,6 +12,7 @@ from accounts.users.staff import OwnAccount, is_own
 from lucid_gateway.audit.events import record
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
+LOCK_FIELDS = ("locked_until", "lock_reason", "locked_by")
 
 
 def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FOREVER) -> None:
@@ -33,3 +35,35 @@ def unlock_user(user: User, *, by: User | str) -> None:
     publish_unlock(user)
     lift_account(user.email)
     record("user.unlocked", subject=user, actor=by)
+
+
+def lock_of(user: User) -> dict[str, Any]:
+    """Return the fields of the account's lock as JSON, as the database has them now."""
+    fields: dict[str, Any] = User.objects.filter(pk=user.pk).values(*LOCK_FIELDS).get()
+    return fields | {"locked_until": fields["locked_until"] and fields["locked_until"].isoformat()}
+
+
+def restore_lock(user: User, *, before: dict[str, Any], after: dict[str, Any], by: User | str) -> bool:
+    """Undo a change of the account's lock; return False, and change nothing, if the lock is no longer `after`.
+
+    Tokens that a lock has ended stay ended, and lifted lockouts stay lifted.
+    """
+    then, now = lock_fields(before), lock_fields(after)
+    if not User.objects.filter(pk=user.pk, deleted_at=None, **now).update(**then, updated_at=timezone.now()):
+        return False
+    user.refresh_from_db(fields=LOCK_FIELDS)
+    if not user.is_locked:
+        publish_unlock(user)
+        record("user.unlocked", subject=user, actor=by, undone=True)
+        return True
+    lock(user, until=then["locked_until"])
+    revoke(IssuedToken.objects.filter(user=user))
+    ends = None if user.locked_until == FOREVER else before["locked_until"]
+    record("user.locked", subject=user, actor=by, reason=user.lock_reason, until=ends, undone=True)
+    return True
+
+
+def lock_fields(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a state that `lock_of` returned."""
+    until = state["locked_until"]
+    return state | {"locked_until": datetime.fromisoformat(until) if until else None}

@@ -1,5 +1,6 @@
 """The site of the operator pages. Its login has the same lockouts, limits and second factors as the API's login."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -20,6 +21,7 @@ from lucid_gateway.audit.events import record
 from lucid_gateway.console.menu import menu
 from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.kernel.advisories import advisories
+from lucid_gateway.operators import undo
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
 from ratelimit.throttling import charge_login_attempt, decision_of
 
@@ -95,6 +97,7 @@ class GatewayAdminSite(AdminSite):
                 "own_pages": [
                     {"name": "Change password", "url": reverse("admin:password_change")},
                     {"name": "Second factor", "url": reverse("admin:second_factor")},
+                    {"name": "Undo recent changes", "url": reverse("admin:undo")},
                 ],
             }
         return context
@@ -114,7 +117,10 @@ class GatewayAdminSite(AdminSite):
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Add the pages that belong to no model."""
-        own = [path("second-factor/", self.admin_view(self.second_factor), name="second_factor")]
+        own = [
+            path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
+            path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
+        ]
         return [*own, *super().get_urls()]
 
     def second_factor(self, request: HttpRequest) -> HttpResponse:

@@ -8,9 +8,12 @@ from typing import Any
 from django import template
 from django.contrib.admin.helpers import AdminReadonlyField
 from django.contrib.admin.utils import lookup_field
+from django.contrib.messages.storage.base import Message
 from django.core.exceptions import ObjectDoesNotExist
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+
+from lucid_gateway.operators.undo import key_of
 
 register = template.Library()
 
@@ -51,6 +54,12 @@ def cut(value: object, name: str = "id") -> str:
 def pill(text: object, tone: str = "") -> str:
     """Return a status as a pill; `tone` is ok, warn, bad or "" (neutral)."""
     return format_html('<span class="pill {}">{}</span>', tone, text)
+
+
+@register.filter
+def undo_key(message: Message) -> str:
+    """Return the key of what the message's "Undo" button restores, or "" for a message without one."""
+    return key_of(message)
 
 
 @register.filter
