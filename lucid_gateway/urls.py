@@ -18,6 +18,7 @@ api = [
     path("meta/", include("lucid_gateway.meta.urls")),
     path("", include("accounts.urls")),
     path("", include("sessions_api.urls")),
+    path("", include("lucid_gateway.explorer.urls")),
 ]
 docs = [
     path("openapi.json", OpenAPIDocument.as_view(), name="openapi"),

@@ -65,7 +65,10 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["key_id"], name="api_key_key")]
+        indexes = [
+            models.Index(fields=["key_id"], name="api_key_key"),
+            models.Index(fields=["name"], name="api_key_name"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["user", "place"], condition=models.Q(place__gte=0), name="one_api_key_a_place"

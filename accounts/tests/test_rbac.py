@@ -54,8 +54,11 @@ POST   /api/v1/users/me/api-keys                    . + + + + x x
 DELETE /api/v1/users/me/api-keys/{key_id}           . + + + + x x
 GET    /api/v1/users/me/usage                       . + + + + + x
 GET    /api/v1/users/{user_id}                      . x x + + + x
+GET    /api/v1/users/me/requests                    . + + + + + x
 
 GET    /api/v1/admin/users                          . x x + + + x
+GET    /api/v1/admin/requests                       . x x + + + x
+GET    /api/v1/admin/requests/{request_id}          . x x + + + x
 POST   /api/v1/admin/users/{user_id}/lock           . x x + + + x
 POST   /api/v1/admin/users/{user_id}/unlock         . x x + + + x
 POST   /api/v1/admin/users/{user_id}/role           . x x x + + x
@@ -185,7 +188,7 @@ def mark_of(path: str, response: Any) -> str:
 def mark_for(api: ApiClient, method: str, path: str, headers: dict[str, str]) -> str:
     """Return the table's mark for the operation with the headers."""
     ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
-    target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
+    target = path.format(**ids, key_id="abcdefghijkl", request_id="some-request", index=0, rest="1", name="wallets")
     return mark_of(path, api.generic(method, target, headers=headers))
 
 

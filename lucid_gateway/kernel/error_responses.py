@@ -11,9 +11,10 @@ from django.db import DatabaseError, InterfaceError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 
+from lucid_gateway.kernel.env import environment
 from lucid_gateway.kernel.envelope import error_body
 from lucid_gateway.kernel.operator_pages import error_page, shows_errors_as_pages
-from lucid_gateway.kernel.record import record_of
+from lucid_gateway.kernel.record import RequestRecord, record_of
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy import errors
 
@@ -51,7 +52,7 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError, *, p
     if page and request is not None and shows_errors_as_pages(request):
         body, content_type = error_page(request, error, request_id), "text/html; charset=utf-8"
     else:
-        body, content_type = error_body(error, request_id), "application/json"
+        body, content_type = error_body(error, request_id, **links_for_staff(record)), "application/json"
     response = HttpResponse(body, status=error.status, content_type=content_type)
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
@@ -64,6 +65,18 @@ def error_response(request: HttpRequest | None, error: errors.GatewayError, *, p
         if error.status == 413 and request is not None:
             record.note(content_length=str(request.META.get("CONTENT_LENGTH") or "")[:20])
     return response
+
+
+def links_for_staff(record: RequestRecord | None) -> dict[str, str]:
+    """Return, for callers who may read it, the detail that links to the page on which the console explains the request.
+
+    Only a caller whose credential was admitted counts as staff.
+    """
+    caller = record.caller if record is not None else None
+    if record is None or caller is None or "admin:read" not in caller.permissions:
+        return {}
+    env = environment()
+    return {"console": f"{env.PUBLIC_BASE_URL}/admin/requests/{record.request_id}/"} if env.EXPLORER_KEEP_HOURS else {}
 
 
 def drf_exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse:

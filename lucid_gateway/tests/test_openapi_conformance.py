@@ -23,6 +23,7 @@ from demo.launch import running_clusters
 from testing.gateway import Gateway, running_gateway
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import ROOT
+from testing.waiting import wait_until
 
 CHECKS = [
     not_a_server_error,
@@ -127,6 +128,13 @@ class Actor:
         """Request the challenge of a wallet registration and return its signature."""
         return signature_of(self.ask("POST", "/auth/hardware-wallet", address=WALLET_ADDRESS)["challenge"])
 
+    def kept_request(self) -> str:
+        """Send a request that is refused, and return its id when it can be looked up."""
+        refused = requests.get(f"{self.gateway.url}/nowhere", timeout=10).headers["X-Request-ID"]
+        page = f"{self.gateway.url}/admin/requests/{refused}"
+        wait_until(lambda: requests.get(page, headers=self.headers, timeout=10).status_code == 200, every=0.2)
+        return refused
+
 
 def body(**fields: Any) -> dict[str, Any]:
     return {"body": fields, "media_type": "application/json"}
@@ -202,6 +210,11 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("GET /admin/audit", lambda actor: {"query": {"type": "api_key.", "limit": 3, "outcome": "success"}}),
     ("GET /admin/audit", lambda actor: {"query": {"type": "api_key.", "format": "csv"}}),
     ("GET /admin/audit", lambda actor: {"query": {"type": "api_key.", "format": "jsonl"}}),
+    ("GET /admin/requests", lambda actor: {"query": {"status": "404", "limit": 3, "since": "1h"}}),
+    (
+        "GET /admin/requests/{request_id}",
+        lambda actor: {"path_parameters": {"request_id": actor.kept_request()}},
+    ),
     ("POST /admin/users/{user_id}/lock", lambda actor: on(actor.target_id, reason="stolen laptop")),
     ("POST /admin/users/{user_id}/unlock", lambda actor: on(actor.target_id)),
     ("POST /admin/users/{user_id}/role", lambda actor: on(actor.target_id, role="node_operator")),

@@ -54,7 +54,7 @@ def operations_with_ids() -> Iterator[tuple[str, str]]:
             yield method, path
 
 
-def test_every_id_in_a_path_is_documented_as_a_uuid_except_that_of_an_api_key() -> None:
+def test_every_id_in_a_path_is_documented_as_a_uuid_except_those_of_api_keys_and_requests() -> None:
     ids = {
         name: schema.get("format")
         for operation in OPERATIONS.values()
@@ -62,7 +62,7 @@ def test_every_id_in_a_path_is_documented_as_a_uuid_except_that_of_an_api_key() 
         if name.endswith("_id")
     }
 
-    assert {name for name, form in ids.items() if form != "uuid"} == {"key_id"}
+    assert {name for name, form in ids.items() if form != "uuid"} == {"key_id", "request_id"}
     assert {"user_id", "session_id", "chunk_id", "manifest_id", "policy_id"} <= set(ids)
 
 

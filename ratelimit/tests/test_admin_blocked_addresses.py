@@ -332,7 +332,9 @@ def test_refused_requests_leave_no_event(api: ApiClient, token: str) -> None:
 def test_a_rule_that_would_lock_out_its_author_is_refused(api: ApiClient, token: str) -> None:
     refused = api.send("post", PATH, {"network": "0.0.0.0/0", "kind": "deny", "reason": "t"}, token=token)
     assert (refused.status_code, error_code(refused)) == (409, "4003")
-    assert refused.json()["error"]["details"] == {"address": "127.0.0.1"}
+    details = refused.json()["error"]["details"]
+    assert details.pop("console").endswith(f"/admin/requests/{refused['X-Request-ID']}/")
+    assert details == {"address": "127.0.0.1"}
     assert api.send("get", PATH, token=token).status_code == 200
 
     for harmless in ({"network": "0.0.0.0/0", "kind": "halved"}, {"network": "192.0.2.0/24", "kind": "deny"}):
