@@ -12,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 
+from accounts.models import User
 from lucid_gateway.audit.events import BLOCKED, record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
@@ -99,6 +100,18 @@ def this_address() -> LockoutSubject:
     return LockoutSubject("address", address_bucket(current_record().client_address))
 
 
+def whom_it_concerns(subject: LockoutSubject) -> str:
+    """Return the subject of an audit event: the id of the user, or the lockout's key for an address or an email without
+    an account. Known and unknown emails cost the same query.
+    """
+    if subject.kind == "address":
+        return subject.key
+    if subject.kind == "signed-in":
+        return subject.name
+    user_id = User.objects.filter(email=subject.name).values_list("pk", flat=True).first()
+    return str(user_id or subject.key)
+
+
 class GuessAttempt:
     """One attempt, which counts as a failure of its subjects from the start.
 
@@ -120,7 +133,7 @@ class GuessAttempt:
     def fail(self) -> None:
         """Record the lockouts that this attempt began."""
         for subject in self.begun:
-            record("lockout.started", subject=subject.key, outcome=BLOCKED, counted=subject.kind)
+            record("lockout.started", subject=whom_it_concerns(subject), outcome=BLOCKED, counted=subject.kind)
 
     def forgive(self) -> None:
         """Refund the attempt and delete earlier failures, except those of the address."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed
 from ratelimit.models import AddressRule, LimitRule, as_network
@@ -31,8 +31,13 @@ def set_address_rule(
         "evidence": {},
     }
     with rules_cache.changing():
+        before = AddressRule.objects.filter(network=as_network(network)).values(*CHANGING).first() or {}
         rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
-    record("address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=iso_time(expires_at))
+    changes = changed(before, {name: fields[name] for name in CHANGING})
+    record(
+        "address.ruled", subject=rule.network, actor=by, rule=kind, reason=reason, until=iso_time(expires_at),
+        changes=changes,
+    )  # fmt: skip
     return rule
 
 
@@ -53,7 +58,9 @@ def lift_address_rule(network: str, *, by: Model | str) -> None:
         raise NotFound()
     with rules_cache.changing():
         rule.delete()
-    record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason)
+    before = {name: getattr(rule, name) for name in CHANGING}
+    changes = changed(before, dict.fromkeys(CHANGING))
+    record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason, changes=changes)
 
 
 def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) -> LimitRule:
@@ -61,21 +68,26 @@ def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) 
     fields = {**NO_NUMBERS, **numbers, "created_by": str(by)}
     LimitRule(tier=tier, subject=subject, **fields).full_clean(validate_unique=False, validate_constraints=False)
     with rules_cache.changing():
+        before = LimitRule.objects.filter(tier=tier, subject=subject).values(*NO_NUMBERS).first() or NO_NUMBERS
         rule, _ = LimitRule.objects.update_or_create(tier=tier, subject=subject, defaults=fields)
-    changed = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
-    record("limit.set", subject=subject or "everyone", actor=by, tier=tier, **changed)
+    given = {name: value for name, value in numbers.items() if value is not None and name != "expires_at"}
+    changes = changed(before, {name: fields[name] for name in NO_NUMBERS})
+    record("limit.set", subject=subject or "everyone", actor=by, tier=tier, changes=changes, **given)
     return rule
 
 
 def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
     """Remove a limit rule, so that the environment's limits apply again; raise NotFound if it does not exist."""
     with rules_cache.changing():
+        before = LimitRule.objects.filter(tier=tier, subject=subject).values(*NO_NUMBERS).first()
         deleted, _ = LimitRule.objects.filter(tier=tier, subject=subject).delete()
-    if not deleted:
+    if not deleted or before is None:
         raise NotFound()
-    record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier)
+    record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier, changes=changed(before, NO_NUMBERS))
 
 
+# What an operator may change of a rule for addresses.
+CHANGING = ("kind", "reason", "expires_at")
 NO_NUMBERS: dict[str, Any] = {
     "limit": None, "burst": None, "concurrent_requests": None, "daily_quota": None, "observe_only": False,
     "reason": "", "expires_at": None,

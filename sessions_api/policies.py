@@ -11,7 +11,7 @@ from django.db import IntegrityError
 from django.db.models import F, ProtectedError
 
 from accounts.idempotency import create_once
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed, PreconditionFailed
@@ -58,9 +58,12 @@ def change_policy(policy: TrustPolicy, *, version: int | None, **changes: Any) -
     Raises PreconditionFailed or NotFound; then nothing has changed.
     """
     if changes:
+        before = {name: getattr(policy, name) for name in changes}
         update_row(policy, version, **changes, updated_at=now_ms())
-        fields = sorted(changes)
-        record("trust_policy.changed", subject=str(policy.pk), actor=str(policy.user_id), fields=fields)
+        record(
+            "trust_policy.changed", subject=str(policy.pk), actor=str(policy.user_id), fields=sorted(changes),
+            changes=changed(before, changes),
+        )  # fmt: skip
     found = TrustPolicy.objects.filter(pk=policy.pk).first()
     if found is None:
         raise NotFound()

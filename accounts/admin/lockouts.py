@@ -43,5 +43,6 @@ class LockoutAdmin(ReadOnlyAdmin):
         if subject.kind not in lockouts.RULES:
             return
         lockouts.lift(subject)
-        record("lockout.lifted", subject=subject.key, actor=operator_of(request), counted=subject.kind)
+        concerned = lockouts.whom_it_concerns(subject)
+        record("lockout.lifted", subject=concerned, actor=operator_of(request), counted=subject.kind)
         self.message_user(request, f"The lockout of {subject.name} was lifted.", messages.SUCCESS)

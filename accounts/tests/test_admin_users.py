@@ -236,6 +236,7 @@ def test_a_change_of_role_ends_the_tokens_with_the_old_role(
     assert error_code(api.send("post", "/auth/refresh", {"refresh_token": tokens.refresh})) == "2010"
     event = event_of(response, "user.role_changed")
     assert (event.actor, event.subject) == (str(super_admin.pk), str(owner.pk))
+    assert event.details.pop("changes") == {"role": ["user", "node_operator"]}
     assert event.details == {"before": "user", "after": "node_operator"}
 
 

@@ -392,3 +392,16 @@ def test_the_start_of_a_lockout_and_what_it_blocked_are_recorded(api: ApiClient,
     assert EMAIL not in repr(list(AuditEvent.objects.values()))
     owner.refresh_from_db()
     assert owner.login_attempts == 1
+
+
+def test_a_lockout_of_an_account_is_recorded_for_its_user_and_one_of_an_unknown_email_without_it(
+    api: ApiClient, owner: User, db: None
+) -> None:
+    for email in (EMAIL, NOBODY):
+        for _ in range(FREE - 1):
+            GuessAttempt(account(email))
+        post(api, "login", email=email, password="Wrong-Horse-7")
+
+    events = AuditEvent.objects.filter(type="lockout.started").order_by("created_at")
+    assert list(events.values_list("subject", flat=True)) == [str(owner.pk), account(NOBODY).key]
+    assert NOBODY not in repr(list(AuditEvent.objects.values()))

@@ -234,7 +234,9 @@ def test_an_edit_is_recorded_with_the_operator(page: Client, admin: User, owner:
     page.post(user_page(owner), form_of(page, owner, first_name="Olga", last_name="Owner"))
 
     assert actors_of("user.updated") == [(str(admin.pk), str(owner.pk))]
-    assert AuditEvent.objects.get(type="user.updated").details == {"fields": ["first_name", "last_name"]}
+    assert AuditEvent.objects.get(type="user.updated").details == {
+        "fields": ["first_name", "last_name"], "changes": {"first_name": ["", "Olga"], "last_name": ["", "Owner"]},
+    }  # fmt: skip
 
 
 def test_a_new_role_is_recorded_with_the_operator(super_admin_page: Client, super_admin: User, owner: User) -> None:

@@ -80,7 +80,11 @@ def test_a_patch_changes_only_the_fields_it_contains(api: ApiClient, owner: User
     assert User.objects.filter(username="augusta", first_name="Augusta", last_name="Lovelace").exists()
     event = AuditEvent.objects.get(type="user.updated")
     assert (event.actor, event.subject, event.details) == (
-        str(owner.pk), str(owner.pk), {"fields": ["first_name", "username"]},
+        str(owner.pk), str(owner.pk),
+        {
+            "fields": ["first_name", "username"],
+            "changes": {"first_name": ["Ada", "Augusta"], "username": ["owner", "augusta"]},
+        },
     )  # fmt: skip
 
 

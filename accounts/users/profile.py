@@ -16,7 +16,7 @@ from accounts.tokens.issuing import end_all
 from accounts.tokens.revocation.revoking import revoke_api_keys
 from accounts.users.registration import refuse_taken
 from accounts.users.staff import OwnAccount, is_own
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.policy.errors import AlreadyExists, Unauthenticated
 from lucid_gateway.policy.roles import STAFF
@@ -39,12 +39,13 @@ def update_profile(user: User, *, email: str | None = None, current_password: st
             raise ValidationError({"current_password": "A new email requires the current password."}, code="required")
         prove_password(user, current_password)
         token = mail_links.create(EMAIL, new_email, user=user, counted=str(user.pk), lifetime=EMAIL_LIFETIME_SECONDS)
-    changed = {name: value for name, value in fields.items() if getattr(user, name) != value}
-    for name, value in changed.items():
+    before = {name: getattr(user, name) for name in fields}
+    new_values = {name: value for name, value in fields.items() if before[name] != value}
+    for name, value in new_values.items():
         setattr(user, name, value)
-    if changed:
-        save_unique(user, changed)
-        record("user.updated", subject=user, fields=sorted(changed))
+    if new_values:
+        save_unique(user, new_values)
+        record("user.updated", subject=user, fields=sorted(new_values), changes=changed(before, new_values))
     if new_email:
         send_email_confirmation(user, new_email, token=token, hours=EMAIL_LIFETIME_SECONDS // 3600)
         text = f"Someone asked to change your email address to {new_email}. That mailbox must confirm the change."
@@ -74,7 +75,7 @@ def confirm_email(*, token: str) -> User:
     user, before = link.user, link.user.email
     user.email, user.email_verified = link.email, True
     save_unique(user, {"email": user.email, "email_verified": True})
-    record("user.email_changed", subject=user)
+    record("user.email_changed", subject=user, changes=changed({"email": before}, {"email": user.email}))
     send_notice(user, f"The email address of your account is now {user.email}.", to=before)
     return user
 

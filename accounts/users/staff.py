@@ -12,7 +12,7 @@ from accounts.factors.totp import TOTP
 from accounts.mail import send_notice
 from accounts.models import User
 from accounts.tokens.issuing import end_all
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.policy.errors import InsufficientPermissions, NotFound, OperationNotAllowed
 from lucid_gateway.policy.roles import STAFF, Role
 
@@ -48,7 +48,8 @@ def change_role(user: User, role: Role, *, by: User | str) -> None:
     before, user.role = user.role, role
     user.save(update_fields=["role", "updated_at"])
     end_all(user)
-    record("user.role_changed", subject=user, actor=by, before=str(before), after=str(role))
+    role_change = changed({"role": str(before)}, {"role": str(role)})
+    record("user.role_changed", subject=user, actor=by, before=str(before), after=str(role), changes=role_change)
 
 
 def end_sessions(user: User, *, by: User | str) -> int:
@@ -95,7 +96,8 @@ def edit_account(user: User, *, by: User | str, before: Mapping[str, Any], reaso
         send_notice(user, text, to=before["email"])
     if others := sorted(before.keys() - {"role"}):
         why: dict[str, Any] = {"reason": reason} if reason else {}
-        record("user.updated", subject=user, actor=by, fields=others, **why)
+        changes = changed(before, {name: getattr(user, name) for name in others})
+        record("user.updated", subject=user, actor=by, fields=others, changes=changes, **why)
 
 
 def lift_lockouts(user: User, *, by: User | str) -> None:

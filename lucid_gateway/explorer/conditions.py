@@ -4,7 +4,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-from lucid_gateway.explorer.rows import address_forms, address_key
+from lucid_gateway.explorer.rows import address_forms
+from lucid_gateway.kernel.addresses import address_key
 from ratelimit.client_address import parse
 
 AFTER_ALL = "\U0010ffff"

@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from lucid_gateway.explorer.models import KeptRequest, key_at
+from lucid_gateway.kernel.addresses import address_key
 from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.server.kept_requests import FinishedRequest
@@ -31,14 +32,6 @@ def address_forms(text: str) -> AddressForms:
         return AddressForms(text[:45], "", "")
     network = ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False)
     return AddressForms(str(address), address_key(address), str(network))
-
-
-def address_key(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """Return 32 digits that sort by number; an IPv4 address sorts as its mapped IPv6 address."""
-    number = int(address)
-    if address.version == 4:
-        number |= 0xFFFF << 32
-    return f"{number:032x}"
 
 
 @cache

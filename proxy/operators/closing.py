@@ -6,12 +6,14 @@ from uuid import UUID
 from django.utils import timezone
 
 from accounts.models import User
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.policy.errors import NotFound
 from proxy.choosing.closures import closures_cache
 from proxy.clusters import Cluster, configured
 from proxy.models import Maintenance
 from ratelimit.ruling import iso_time
+
+IN_SERVICE = "in service"
 
 
 def cluster_or_not_found(name: str) -> Cluster:
@@ -47,6 +49,7 @@ def close_cluster(
     record(
         "cluster.closed", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind, reason=reason,
         starts=iso_time(row.starts_at), until=iso_time(ends_at),
+        changes=changed({"service": IN_SERVICE}, {"service": row.kind}),
     )  # fmt: skip
     return row
 
@@ -76,5 +79,6 @@ def end_maintenance(row: Maintenance, *, by: User | str) -> bool:
     record(
         "cluster.opened", subject=row.cluster, actor=by, instance=row.instance, closure=row.kind,
         reason=row.reason, before_its_start=row.starts_at > now,
+        changes=changed({"service": row.kind}, {"service": IN_SERVICE}),
     )  # fmt: skip
     return True

@@ -269,7 +269,9 @@ def test_actor_target_reason_and_end_are_audited(db: None, twins: Twins, owner: 
     assert closed.details.items() >= details.items()
     assert datetime.fromisoformat(closed.details["until"]) == row.ends_at
     assert (opened.type, opened.actor, opened.subject) == ("cluster.opened", str(owner.pk), CORE)
+    assert opened.details.pop("changes") == {"service": ["maintenance", "in service"]}
     assert opened.details == details | {"before_its_start": False}
+    assert closed.details["changes"] == {"service": ["in service", "maintenance"]}
 
 
 BAD: list[dict[str, Any]] = [

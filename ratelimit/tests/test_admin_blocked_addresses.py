@@ -319,7 +319,14 @@ def test_operator_changes_are_audited(api: ApiClient, token: str, admin: User) -
     assert (ruled.details["rule"], ruled.details["reason"]) == ("blocked", "scans")
     assert datetime.fromisoformat(ruled.details["until"]) == datetime.fromisoformat(ends)
     assert (lifted.type, lifted.actor, lifted.subject) == ("address.lifted", str(admin.pk), "192.0.2.0/24")
+    assert ruled.details["changes"]["kind"] == [None, "blocked"]
+    assert lifted.details.pop("changes") == ruled_back(ruled.details["changes"])
     assert lifted.details == {"rule": "blocked", "reason": "scans"}
+
+
+def ruled_back(changes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return the changes that undo these."""
+    return {name: values[::-1] for name, values in changes.items()}
 
 
 def test_refused_requests_leave_no_event(api: ApiClient, token: str) -> None:

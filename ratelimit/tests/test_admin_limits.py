@@ -269,6 +269,9 @@ def test_anonymous_requests_are_refused(api: ApiClient, db: None) -> None:
 # Audit log
 
 
+NOTHING = {"limit": None, "burst": None, "expires_at": None, "reason": ""}
+
+
 def test_operator_changes_are_audited(api: ApiClient, token: str, admin: User) -> None:
     ends = (timezone.now() + timedelta(hours=1)).isoformat()
     api.send("post", PATH, RULE | {"subject": USER, "burst": 0, "reason": "abuse", "expires_at": ends}, token=token)
@@ -280,6 +283,9 @@ def test_operator_changes_are_audited(api: ApiClient, token: str, admin: User) -
     assert of_user.details.items() >= {"tier": "authenticated", "limit": 50, "burst": 0, "reason": "abuse"}.items()
     assert (of_all.type, of_all.subject) == ("limit.set", "everyone")
     assert (lifted.type, lifted.actor, lifted.subject) == ("limit.lifted", str(admin.pk), USER)
+    assert of_user.details["changes"]["limit"] == [None, 50]
+    undone = {name: [of_user.details["changes"][name][1], empty] for name, empty in NOTHING.items()}
+    assert lifted.details.pop("changes") == undone
     assert lifted.details == {"tier": "authenticated"}
 
 

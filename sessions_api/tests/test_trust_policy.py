@@ -126,7 +126,10 @@ def test_an_invalid_change_changes_nothing(api: ApiClient, policy: TrustPolicy, 
 
 def test_a_change_is_in_the_audit_log(api: ApiClient, owner: User, policy: TrustPolicy, tokens: TokenPair) -> None:
     api.send("patch", at(policy), {"name": "b", "enabled": False}, token=tokens.access)
-    assert events("changed") == [(str(owner.pk), str(policy.pk), {"fields": ["enabled", "name"]})]
+    changes = {"name": ["Adults", "b"], "enabled": [True, False]}
+    assert events("changed") == [
+        (str(owner.pk), str(policy.pk), {"fields": ["enabled", "name"], "changes": changes}),
+    ]
 
 
 # Conditional requests
