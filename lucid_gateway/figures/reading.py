@@ -92,8 +92,7 @@ class Counted:
 
     def percentile_ms(self, share: float) -> float | None:
         """Return the percentile of the durations in milliseconds, None without requests."""
-        seconds = percentile(self.groups.get("seconds", {}), share)
-        return None if seconds is None else seconds * 1000
+        return percentile_ms(self.groups.get("seconds", {}), share)
 
 
 @dataclass(frozen=True)
@@ -249,12 +248,14 @@ def read_gateways(now: float | None = None) -> tuple[GatewayState, ...]:
 @dataclass(frozen=True)
 class InstanceSeries:
     """The last hour of an instance in points of a minute: attempts, failed ones, and the 95th percentile of the time to
-    the first byte in milliseconds.
+    the first byte in milliseconds. `p50_hour_ms` and `p95_hour_ms` are percentiles of the whole hour.
     """
 
     attempts: tuple[int, ...]
     failed: tuple[int, ...]
     p95_ms: tuple[float | None, ...]
+    p50_hour_ms: float | None = None
+    p95_hour_ms: float | None = None
 
 
 def read_instances(now: float | None = None) -> dict[tuple[str, str], InstanceSeries]:
@@ -273,9 +274,18 @@ def instance_of(name: str) -> tuple[str, str]:
 
 
 def series_of(name: str, points: list[Groups]) -> InstanceSeries:
-    first_bytes = [percentile(groups.get(f"first_byte {name}", {}), 0.95) for groups in points]
+    histograms = [groups.get(f"first_byte {name}", {}) for groups in points]
+    hour = total_of({"hour": histogram} for histogram in histograms).get("hour", {})
     return InstanceSeries(
         attempts=tuple(groups.get("instances", {}).get(name, 0) for groups in points),
         failed=tuple(groups.get("instances.failed", {}).get(name, 0) for groups in points),
-        p95_ms=tuple(None if seconds is None else seconds * 1000 for seconds in first_bytes),
+        p95_ms=tuple(percentile_ms(histogram, 0.95) for histogram in histograms),
+        p50_hour_ms=percentile_ms(hour, 0.5),
+        p95_hour_ms=percentile_ms(hour, 0.95),
     )
+
+
+def percentile_ms(histogram: Mapping[str, int], share: float) -> float | None:
+    """Return the percentile of a histogram in milliseconds, or None for an empty one."""
+    seconds = percentile(histogram, share)
+    return None if seconds is None else seconds * 1000

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from proxy.choosing.closures import is_closed, is_in_maintenance
+from proxy.choosing.closures import instances_of
 from proxy.choosing.reports import InstanceReport, read_reports
 from proxy.clusters import Cluster, Instance, configured
 from proxy.models import Maintenance
@@ -97,8 +97,11 @@ def current_reports() -> tuple[list[InstanceReport], bool]:
 
 def cluster_view(cluster: Cluster, reports: Iterable[InstanceReport], rows: Iterable[Maintenance]) -> ClusterView:
     of_cluster = [report for report in reports if report.cluster == cluster.name]
-    instances = tuple(instance_view(cluster, instance, of_cluster) for instance in cluster.instances)
     maintenance = tuple(row for row in rows if row.cluster == cluster.name)
+    instances = tuple(
+        instance_view(instance, of_cluster, kind_of_closure(cluster, instance, maintenance))
+        for instance in cluster.instances
+    )
     places = {(report.gateway, report.worker): report.places for report in of_cluster}
     return ClusterView(
         cluster.name, cluster.service, cluster_state(instances), instances, maintenance, sum(places.values())
@@ -112,9 +115,8 @@ def cluster_state(instances: Iterable[InstanceView]) -> str:
     return DEGRADED if any(are_open) else CLOSED
 
 
-def instance_view(cluster: Cluster, instance: Instance, reports: Iterable[InstanceReport]) -> InstanceView:
+def instance_view(instance: Instance, reports: Iterable[InstanceReport], closed_for: str | None) -> InstanceView:
     """Combine the workers' reports on an instance: counts are summed, of words the worst is taken."""
-    closed_for = kind_of_closure(cluster.name, instance)
     found = [report for report in reports if report.instance == instance.url]
     latest = max(found, key=lambda report: report.last_error_at or 0, default=None)
     return InstanceView(
@@ -144,11 +146,15 @@ def moment(seconds: float | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
-def kind_of_closure(cluster: str, instance: Instance) -> str | None:
-    """Return `maintenance` or `drain`, or None if the instance is open."""
-    if not is_closed(cluster, instance):
+def kind_of_closure(cluster: Cluster, instance: Instance, rows: Iterable[Maintenance]) -> str | None:
+    """Return `maintenance` or `drain`, or None if the instance is open.
+
+    The rows decide, because this worker's snapshot of them may be two seconds old.
+    """
+    kinds = {row.kind for row in rows if row.state == "in_force" and instance in instances_of(row, cluster)}
+    if not kinds:
         return None
-    return Kind.MAINTENANCE if is_in_maintenance(cluster, instance) else Kind.DRAIN
+    return Kind.MAINTENANCE if Kind.MAINTENANCE in kinds else Kind.DRAIN
 
 
 def worst(words: Iterable[str], reported: Iterable[str]) -> str:

@@ -123,6 +123,7 @@ def test_an_instance_has_its_attempts_failures_and_times(db: None) -> None:
     assert key == ("core", "http://10.0.0.1")
     assert (sum(series.attempts), sum(series.failed), len(series.attempts)) == (40, 4, 60)
     assert [ms for ms in series.p95_ms if ms is not None] == [pytest.approx(50, rel=0.2)]
+    assert (series.p50_hour_ms, series.p95_hour_ms) == (pytest.approx(50, rel=0.2), pytest.approx(50, rel=0.2))
 
 
 @pytest.mark.parametrize("until", [None, NOW + 7_200 - 25])

@@ -1,7 +1,8 @@
 """The operator page for clusters: their state and maintenance, with forms to start and end maintenance."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -10,10 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.operators.confirmation import AsksBeforeSaving, Question, ReadOnlyAdmin, ask, counted, operator_of
+from proxy.admin.service import ServicePages, cards
 from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
-from proxy.operators.overview import clusters
 
 WARNING = "These get requests again within seconds, unless other maintenance keeps them closed."
 STATE_LABELS = {"in_force": "In force", "coming": "Scheduled", "over": "Ended"}
@@ -74,15 +75,20 @@ class TimeFilter(admin.SimpleListFilter):
 
 
 @admin.register(Maintenance)
-class MaintenanceAdmin(AsksBeforeSaving, ReadOnlyAdmin):
-    """All maintenance, below a table of all clusters; rows can be ended, but neither changed nor deleted."""
+class MaintenanceAdmin(ServicePages, AsksBeforeSaving, ReadOnlyAdmin):
+    """All maintenance, below a card for each cluster; rows can be ended, but neither changed nor deleted."""
 
     list_display = ("what", "when", "starts_at", "until", "reason")
     list_filter = (TimeFilter, "kind", "cluster", "starts_at")
     sortable_by = ("starts_at",)
     search_fields = ("cluster", "instance", "reason")
     actions = ("end",)
+    row_actions: ClassVar[Mapping[str, str]] = {"end": "End…"}
+    pills: ClassVar[Mapping[str, Mapping[Any, str]]] = {"when": {"In force": "warn"}}
     change_list_template = "admin/proxy/clusters.html"
+
+    def row_action_applies(self, action: str, row: Maintenance) -> bool:
+        return row.state != "over"
 
     @admin.display(description="What")
     def what(self, row: Maintenance) -> str:
@@ -119,9 +125,8 @@ class MaintenanceAdmin(AsksBeforeSaving, ReadOnlyAdmin):
         return () if obj is None else self.get_fields(request, obj)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Add all clusters to the page; `known` says whether Redis was available for the workers' reports."""
-        found, known = clusters()
-        return super().changelist_view(request, {"title": "Clusters", "clusters": found, "known": known})
+        """Add the cards of all clusters to the page."""
+        return super().changelist_view(request, {"title": "Clusters", **cards()})
 
     def question_about(self, request: HttpRequest, form: "forms.ModelForm[Maintenance]") -> Question | None:
         """Ask before the whole cluster is closed: no instance is left for its callers."""
