@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import F
 from django.utils import timezone
@@ -11,8 +12,10 @@ from django.utils import timezone
 from accounts.factors.factor import spend_recovery_code
 from accounts.factors.hardware_wallet import new_challenge
 from accounts.factors.table import factors_of
+from accounts.factors.totp import TOTP
 from accounts.lockouts import WRONG_GUESS, account, charged, lift_account, second_factor, this_address
 from accounts.login import challenges
+from accounts.login.break_glass import charged_even_without_redis
 from accounts.login.equal_time import in_equal_time
 from accounts.login.passwords import check_password
 from accounts.mail import send_login
@@ -115,15 +118,19 @@ def finish_login(credentials: Credentials) -> tuple[User, TokenPair]:
 def log_in_staff(credentials: Credentials) -> User:
     """Return the staff member with this password and, if the account has any, these second factors.
 
-    The operator pages share the lockouts of the API. Raises WrongCredentials, AccountLocked or TooManyAttempts.
+    The operator pages share the lockouts of the API. While Redis is down, only a super admin with a TOTP code gets in,
+    and this process limits the attempts. Raises WrongCredentials, AccountLocked, TooManyAttempts or RedisUnavailable.
     """
+    guessable, has_code = (account(credentials.email), this_address()), credentials.totp is not None
     with recording_failures(credentials):
-        user = prove_by_password(credentials, password_suffices=True)
+        with charged_even_without_redis(credentials.email, *guessable, fallback=has_code) as without_redis:
+            user = user_with_password(credentials, password_suffices=not without_redis)
         if user.is_locked:
             raise account_locked(user)
-        if not user.is_staff:
+        if not user.is_staff or (without_redis and not (user.is_superuser and TOTP.is_on(user))):
             raise WrongCredentials()
-    record("admin.login", subject=user, method=method_of(credentials))
+    break_glass: dict[str, Any] = {"break_glass": True} if without_redis else {}
+    record("admin.login", subject=user, method=method_of(credentials), **break_glass)
     return user
 
 
@@ -172,22 +179,27 @@ def refunded_unless_wrong(guess: challenges.Guess) -> Iterator[None]:
         raise
 
 
-def prove_by_password(credentials: Credentials, *, password_suffices: bool = False) -> User:
-    """Return the user with this password and these second factors.
+def prove_by_password(credentials: Credentials) -> User:
+    """Return the user with this password and these second factors; raise WrongCredentials or TooManyAttempts."""
+    with charged(account(credentials.email), this_address()):
+        return user_with_password(credentials)
+
+
+def user_with_password(credentials: Credentials, *, password_suffices: bool = False) -> User:
+    """Return the user with this password and these second factors, without counting the attempt.
 
     An account without a second factor is refused, unless `password_suffices`. Raises WrongCredentials, whatever is
     wrong.
     """
-    with charged(account(credentials.email), this_address()):
-        user = User.objects.active_user(email=credentials.email)
-        right = check_password(user, credentials.password or "")
-        if user is None or not right or credentials.missing(user) or not (password_suffices or factors_of(user)):
-            raise WrongCredentials()
-        signs = any(factor.signs for factor in factors_of(user)) and credentials.recovery_code is None
-        try:
-            prove_second_factors(user, credentials, challenges.take_wallet_challenge(user.email) if signs else "")
-        except (CodeInvalid, WalletSignatureInvalid) as error:
-            raise WrongCredentials() from error
+    user = User.objects.active_user(email=credentials.email)
+    right = check_password(user, credentials.password or "")
+    if user is None or not right or credentials.missing(user) or not (password_suffices or factors_of(user)):
+        raise WrongCredentials()
+    signs = any(factor.signs for factor in factors_of(user)) and credentials.recovery_code is None
+    try:
+        prove_second_factors(user, credentials, challenges.take_wallet_challenge(user.email) if signs else "")
+    except (CodeInvalid, WalletSignatureInvalid) as error:
+        raise WrongCredentials() from error
     return user
 
 

@@ -21,6 +21,7 @@ from lucid_gateway.audit.events import record
 from lucid_gateway.console.menu import menu
 from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.kernel.advisories import advisories
+from lucid_gateway.kernel.redis.access import breaker
 from lucid_gateway.operators import undo
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
 from ratelimit.throttling import charge_login_attempt, decision_of
@@ -103,11 +104,15 @@ class GatewayAdminSite(AdminSite):
         return context
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the form or log staff in. A rate limit counts attempts by address; lockouts apply, too."""
+        """Show the form or log staff in. A rate limit counts attempts by address; lockouts apply, too.
+
+        While Redis is down, the form says who can still sign in.
+        """
+        context = {"without_redis": breaker.outage is not None} | (extra_context or {})
         if request.method != "POST":
-            return super().login(request, extra_context)
+            return super().login(request, context)
         decision = charge_login_attempt(request, "admin")
-        response = super().login(request, extra_context)
+        response = super().login(request, context)
         if not decision.admitted:
             response.status_code = 429
             response["Retry-After"] = str(decision.resets_in)
