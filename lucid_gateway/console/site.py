@@ -121,12 +121,12 @@ class GatewayAdminSite(AdminSite):
         return response
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        """Add the pages that belong to no model."""
+        """Add the pages that belong to no model; drop the redirect to public pages of rows, which have none."""
         own = [
             path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
         ]
-        return [*own, *super().get_urls()]
+        return [*own, *(url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site")]
 
     def second_factor(self, request: HttpRequest) -> HttpResponse:
         """Show the operator's own second factor, with forms that add and remove it."""
