@@ -63,6 +63,7 @@ POST   /api/v1/admin/users/{user_id}/lock           . x x + + + x
 POST   /api/v1/admin/users/{user_id}/unlock         . x x + + + x
 POST   /api/v1/admin/users/{user_id}/role           . x x x + + x
 POST   /api/v1/admin/users/{user_id}/revoke-tokens  . x x + + + x
+POST   /api/v1/admin/preview                        . x x + + + x
 GET    /api/v1/admin/audit                          . x x + + + x
 GET    /api/v1/admin/blocked-addresses              . x x + + + x
 POST   /api/v1/admin/blocked-addresses              . x x + + + x

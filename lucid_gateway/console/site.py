@@ -19,6 +19,7 @@ from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.console.menu import menu
+from lucid_gateway.console.preview.page import preview_page
 from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import breaker
@@ -125,6 +126,7 @@ class GatewayAdminSite(AdminSite):
         own = [
             path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
+            path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),
         ]
         return [*own, *(url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site")]
 

@@ -221,6 +221,7 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("POST /admin/users/{user_id}/revoke-tokens", lambda actor: on(actor.target_id)),
     ("POST /admin/blocked-addresses", lambda actor: body(network="198.51.100.0/24", reason="a flood")),
     ("DELETE /admin/blocked-addresses", lambda actor: denied(actor, "203.0.113.0/24")),
+    ("POST /admin/preview", lambda actor: body(user_id=actor.target_id, method="GET", path="/api/v1/chain/info")),
     ("POST /manifests", lambda actor: body(session_id=actor.completed_id)),
     ("GET /manifests/{manifest_id}", of_manifest),
     ("PUT /manifests/{manifest_id}", lambda actor: of_manifest(actor) | body(metadata={"a": 1})),

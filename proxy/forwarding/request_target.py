@@ -37,10 +37,15 @@ class RequestTargetMiddleware:
         except UpgradeRefused as refusal:
             return error_response(request, refusal)
         except (BadTarget, AmbiguousPath) as error:
-            return error_response(request, BadRequest(f"Bad request: {error}", reason="ambiguous_target"))
+            return error_response(request, ambiguous(error))
         record_of(request).passed(Step.PATH)
         request.path = request.path_info = request.META["PATH_INFO"] = path
         return self.get_response(request)
+
+
+def ambiguous(error: ValueError) -> BadRequest:
+    """Return the error for a target that two servers could interpret differently."""
+    return BadRequest(f"Bad request: {error}", reason="ambiguous_target")
 
 
 def served_path(raw: str) -> str:

@@ -73,8 +73,7 @@ class AddressGate:
         if verdict is None:
             record.passed(Step.ADDRESS_RULE)
             return None
-        until = verdict.expires_at.isoformat() if verdict.expires_at else None
-        record.note(network=verdict.network, rule=verdict.kind, until=until, automatic=verdict.automatic)
+        note_rule(record, verdict)
         return refused(record, prepared(verdict, int(time.time())))
 
 
@@ -99,6 +98,12 @@ class ClosedGate:
             start_response(refusal.status, refusal.headers)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         return self.inside(environ, start_response)
+
+
+def note_rule(record: RequestRecord, verdict: AddressVerdict) -> None:
+    """Note the rule that refuses the request, for staff."""
+    until = verdict.expires_at.isoformat() if verdict.expires_at else None
+    record.note(network=verdict.network, rule=verdict.kind, until=until, automatic=verdict.automatic)
 
 
 def refused(record: RequestRecord, refusal: Refusal) -> Refusal:

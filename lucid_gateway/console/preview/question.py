@@ -1,0 +1,79 @@
+"""The request of a preview, and whose it would be."""
+
+import uuid
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from accounts.api_keys import PATTERN
+from accounts.models import ApiKey, User
+from ratelimit.client_address import parse
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+MAX_CHOICES = 5
+
+
+class NotFoundInQuestion(ValueError):
+    """A user, a key or an address that does not exist; `field` names it, and the text is for staff."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that nobody has sent. `path` is that of a request line, without its query.
+
+    It is sent with a new token of the user, or with the API key, or without a credential; at most one of the two is
+    set. Without an address, nothing that depends on it is asked.
+    """
+
+    method: str
+    path: str
+    address: str = ""
+    user: User | None = None
+    key: ApiKey | None = None
+
+
+def path_of(text: str) -> str:
+    """Return the path in a URL or a request target, without its query."""
+    text = text.strip()
+    return urlsplit(text).path or "/" if "://" in text else text.partition("?")[0].partition("#")[0]
+
+
+def address_of(text: str) -> str:
+    """Return the address in its usual form; raise NotFoundInQuestion."""
+    address = parse(text)
+    if address is None:
+        raise NotFoundInQuestion("address", "Expected an address such as 192.0.2.7.")
+    return str(address)
+
+
+def user_of(text: str) -> User:
+    """Return the user with the email or the id; raise NotFoundInQuestion."""
+    text = text.strip()
+    try:
+        found = User.objects.filter(pk=uuid.UUID(text)).first()
+    except ValueError:
+        found = User.objects.filter(email=text.lower()).first()
+    if found is None:
+        raise NotFoundInQuestion("user", "No user has this email or id.")
+    return found
+
+
+def key_of(text: str) -> ApiKey:
+    """Return the API key with the id, the name, or the text, of which only the beginning is read.
+
+    Raises NotFoundInQuestion, also for a name that several keys have: it lists some of them.
+    """
+    text = text.strip()
+    whole = PATTERN.fullmatch(text)
+    key_id = whole[1] if whole else text.removeprefix("lk_").partition("_")[0]
+    found = list(ApiKey.objects.filter(key_id=key_id).select_related("user")[:1])
+    found = found or list(ApiKey.objects.filter(name=text).select_related("user")[: MAX_CHOICES + 1])
+    if not found:
+        raise NotFoundInQuestion("key", "No API key has this name or id.")
+    if len(found) > 1:
+        choices = ", ".join(f"{key.key_id} of {key.user.email}" for key in found[:MAX_CHOICES])
+        raise NotFoundInQuestion("key", f"Several keys have this name. Enter an id: {choices}.")
+    return found[0]
