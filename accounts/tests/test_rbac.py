@@ -186,11 +186,15 @@ def mark_of(path: str, response: Any) -> str:
     return REFUSALS.get(answer) or ("+" if response.status_code in admitted else str(answer))
 
 
+def target_of(path: str) -> str:
+    """Return a path of the table with ids of rows that do not exist."""
+    ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
+    return path.format(**ids, key_id="abcdefghijkl", request_id="some-request", index=0, rest="1", name="wallets")
+
+
 def mark_for(api: ApiClient, method: str, path: str, headers: dict[str, str]) -> str:
     """Return the table's mark for the operation with the headers."""
-    ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
-    target = path.format(**ids, key_id="abcdefghijkl", request_id="some-request", index=0, rest="1", name="wallets")
-    return mark_of(path, api.generic(method, target, headers=headers))
+    return mark_of(path, api.generic(method, target_of(path), headers=headers))
 
 
 @pytest.mark.urls("testing.every_route")

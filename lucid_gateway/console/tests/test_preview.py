@@ -14,7 +14,7 @@ from pytest_django.fixtures import Settings
 
 from accounts.api_keys import create_api_key
 from accounts.models import ApiKey, User
-from accounts.tests.test_rbac import CALLERS, FORWARDED, ROWS
+from accounts.tests.test_rbac import CALLERS, FORWARDED, ROWS, target_of
 from accounts.tokens.issuing import issue_tokens
 from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code, make_user
@@ -110,12 +110,10 @@ def caller_fields(caller: str) -> dict[str, Any]:
 @pytest.mark.urls("testing.every_route")
 @pytest.mark.parametrize("caller", CALLERS)
 def test_each_caller_is_let_in_where_the_table_of_access_says(caller: str) -> None:
-    ids = {name: uuid.uuid4() for name in ("session_id", "chunk_id", "user_id", "manifest_id", "policy_id")}
     who, found = caller_fields(caller), {}
 
     for method, path in ROWS:
-        target = path.format(**ids, key_id="abcdefghijkl", index=0, rest="1", name="wallets")
-        error = ask(target, method, **who).error
+        error = ask(target_of(path), method, **who).error
         unconfigured = path.startswith(FORWARDED) and error is not None and error.reason == "cluster_not_configured"
         found[method, path] = "+" if error is None or unconfigured else {401: ".", 403: "x"}.get(error.status, error)
 
@@ -454,11 +452,7 @@ def test_a_preview_changes_nothing(owner: User, stage: Callable[[User], None]) -
     report()
     key, questions = with_key(owner), []
     for method, path in ROWS:
-        target = path.format(
-            session_id=uuid.uuid4(), chunk_id=uuid.uuid4(), user_id=owner.pk, manifest_id=uuid.uuid4(),
-            policy_id=uuid.uuid4(), key_id=key.pk, index=0, rest="1", name=CLUSTER,
-        )  # fmt: skip
-        questions += [(method, target, fields) for fields in ({"user": owner}, {"key": key}, {})]
+        questions += [(method, target_of(path), fields) for fields in ({"user": owner}, {"key": key}, {})]
     before, counted, known = dump(), dict(refusals.counts), dict(floods._floods)
 
     with CaptureQueriesContext(connection) as queries, watched_redis(scripts=True) as commands:
