@@ -54,7 +54,7 @@ class ApiKey(models.Model):
     name = models.CharField(max_length=100)
     secret_hash = models.CharField(max_length=64, editable=False)
     permissions = models.JSONField(default=list)
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, db_index=True)
@@ -68,6 +68,7 @@ class ApiKey(models.Model):
         indexes = [
             models.Index(fields=["key_id"], name="api_key_key"),
             models.Index(fields=["name"], name="api_key_name"),
+            models.Index(fields=["created_at", "key_id"], name="api_key_by_creation"),  # see user_by_creation
         ]
         constraints = [
             models.UniqueConstraint(

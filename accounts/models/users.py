@@ -75,7 +75,7 @@ class User(AbstractBaseUser):
     token_epoch = models.PositiveIntegerField(default=0, editable=False)  # tokens of an earlier epoch are invalid
     token_epoch_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -91,6 +91,8 @@ class User(AbstractBaseUser):
             models.Index(fields=["user_id"], name="user_key"),
             models.Index(fields=["email"], name="user_email"),
             models.Index(fields=["username"], name="user_username"),
+            # Lists are sorted by time and then by key; without the key in the index, MongoDB would sort all rows.
+            models.Index(fields=["created_at", "user_id"], name="user_by_creation"),
         ]
 
     def __str__(self) -> str:

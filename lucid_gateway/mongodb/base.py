@@ -13,6 +13,8 @@ from django_mongodb_backend.base import DatabaseWrapper as MongoDatabaseWrapper
 from pymongo.command_cursor import CommandCursor
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
+from lucid_gateway.mongodb.compiler import Operations
+
 DUPLICATE_KEY = 11000
 # The backend's methods for data. Its schema changes are already translated, and it relies on some errors of the driver
 # to find out what a server supports.
@@ -69,6 +71,8 @@ def translated(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class DatabaseWrapper(MongoDatabaseWrapper):  # type: ignore[misc]  # the backend ships no types
+    ops_class = Operations
+
     def connect(self) -> None:
         """Connect; raise DatabaseError if no server answers."""
         with translated_errors:
