@@ -181,14 +181,40 @@ def active_lockouts() -> list[Lockout]:
         now = redis.time()[0]
         # Any: the type that redis-py gives is too wide.
         found: Any = redis.zrange(keys.LOCKOUTS, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
-        subjects = [(subject_of(name.decode()), ends) for name, ends in found]
-        failures = [redis.hget(subject.key, "n") for subject, _ in subjects]
-        return [
-            Lockout(subject, int(count or 0), datetime.fromtimestamp(ends, tz=UTC))
-            for (subject, ends), count in zip(subjects, failures, strict=True)
-        ]
+        return with_failures(redis, [(subject_of(name.decode()), ends) for name, ends in found])
 
     return redis_call(read)
+
+
+def active_lockouts_of(subjects: Sequence[LockoutSubject]) -> list[Lockout]:
+    """Return the active lockouts of these subjects; raise RedisUnavailable."""
+
+    def read(redis: Redis) -> list[Lockout]:
+        now = redis.time()[0]
+        pipeline = redis.pipeline(transaction=False)
+        for subject in subjects:
+            pipeline.zscore(keys.LOCKOUTS, subject.text)
+        ends = pipeline.execute()
+        found = [(subject, end) for subject, end in zip(subjects, ends, strict=True) if end and end > now]
+        return with_failures(redis, found)
+
+    return redis_call(read)
+
+
+def with_failures(redis: Redis, ends: Sequence[tuple[LockoutSubject, float]]) -> list[Lockout]:
+    """Return the lockouts of subjects, given with the times when they end, with their numbers of failures."""
+    pipeline = redis.pipeline(transaction=False)
+    for subject, _ in ends:
+        pipeline.hget(subject.key, "n")
+    return [
+        Lockout(subject, int(count or 0), datetime.fromtimestamp(end, tz=UTC))
+        for (subject, end), count in zip(ends, pipeline.execute(), strict=True)
+    ]
+
+
+def subjects_of_user(user_id: object, email: str) -> tuple[LockoutSubject, ...]:
+    """Return the subjects under which failures of the user are counted."""
+    return account(email), second_factor(email), signed_in_user(user_id)
 
 
 def lift_account(email: str) -> None:

@@ -1,19 +1,25 @@
 """The operator pages for API keys."""
 
+import re
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 
+from accounts.admin.owned import OwnedAdmin
 from accounts.api_keys import revoke_api_key
 from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
+from lucid_gateway.operators.confirmation import ask, counted, operator_of
+from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound
+
+KEY_PREFIX = re.compile(r"^lk_([a-z0-9]{12})(_.*)?$", re.DOTALL)
 
 
 def manageable_keys(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:
@@ -33,18 +39,40 @@ class SuspendedFilter(admin.SimpleListFilter):
         return queryset.filter(pk__in=ApiKey.objects.suspended()) if self.value() == "yes" else queryset
 
 
+def state_of(key: ApiKey) -> str:
+    """Return whether the key is live, suspended, expired or revoked."""
+    if key.revoked_at:
+        return "revoked"
+    if key.expires_at and key.expires_at <= timezone.now():
+        return "expired"
+    return "suspended" if key.suspended_at else "live"
+
+
 @admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ("name", "key_id", "user", "created_at", "expires_at", "last_used_at", "revoked_at", "suspended_at")
+class ApiKeyAdmin(OwnedAdmin):
+    list_display = ("name", "key_id", "owner", "state", "created_at", "expires_at", "last_used_at")
     list_filter = (SuspendedFilter, "created_at", "expires_at", "revoked_at")
     sortable_by = ("created_at",)
-    list_select_related = ("user",)
     search_fields = ("key_id", "name", "user__email", "user__username")
+    search_help_text = "Name, key id, email or username"
     actions = ("revoke", "confirm")
+    row_actions = {"revoke": "Revoke…", "confirm": "Confirm…"}
+    harmful_actions = frozenset({"revoke"})
+    pills = {"state": {"live": "ok", "suspended": "warn", "revoked": "bad"}}
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the filter that the links on a user's page use."""
-        return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+    @admin.display(description="State")
+    def state(self, key: ApiKey) -> str:
+        return state_of(key)
+
+    def state_allows(self, action: str, row: ApiKey) -> bool:
+        return state_of(row) in ({"suspended"} if action == "confirm" else {"live", "suspended"})
+
+    def named(self, text: str) -> Q:
+        """Return the condition for the beginning of an id or a name, and any part of the names of the newest keys."""
+        text = KEY_PREFIX.sub(r"\1", text)
+        newest = ApiKey.objects.order_by("-created_at", "-key_id")
+        keys = keys_beginning_with(ApiKey.objects.all(), text, "key_id", "name")
+        return Q(pk__in={*keys, *keys_containing(newest, text, "name")})
 
     @admin.action(description="Revoke the selected API keys", permissions=["operate"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponseBase | None:

@@ -1,5 +1,7 @@
 """The operator page for automatic lockouts."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
@@ -8,10 +10,45 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from accounts import lockouts
-from accounts.models import AutomaticLockout
+from accounts.lockouts import Lockout
+from accounts.models import AutomaticLockout, User
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.back import back_of
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
+from lucid_gateway.operators.search import HYPHENATED
+
+MAX_SHOWN = 500
+# What each kind of lockout stops.
+STOPPED = {
+    "account": "Codes and password",
+    "address": "All guesses from an address",
+    "second-factor": "Second factor after a mailed link",
+    "signed-in": "Second factor of a signed-in user",
+}
+
+
+@dataclass(frozen=True)
+class LockoutRow:
+    """A lockout as the list shows it; `user` is None for an address and for an email without an account."""
+
+    lockout: Lockout
+    user: User | None
+
+    @property
+    def stopped(self) -> str:
+        return STOPPED.get(self.lockout.subject.kind, self.lockout.subject.kind)
+
+
+def rows_of(found: Iterable[Lockout]) -> list[LockoutRow]:
+    """Return the rows with their users, in two queries."""
+    listed = list(found)
+    ids = [lockout.subject.name for lockout in listed if HYPHENATED.fullmatch(lockout.subject.name)]
+    emails = [lockout.subject.name for lockout in listed if "@" in lockout.subject.name]
+    users: dict[str, User] = {str(key): user for key, user in User.objects.in_bulk(ids).items()} if ids else {}
+    if emails:
+        users |= {user.email: user for user in User.objects.filter(email__in=emails)}
+    return [LockoutRow(lockout, users.get(lockout.subject.name)) for lockout in listed]
 
 
 @admin.register(AutomaticLockout)
@@ -23,17 +60,19 @@ class LockoutAdmin(ReadOnlyAdmin):
         return [path("", self.admin_site.admin_view(self.changelist_view), name="accounts_automaticlockout_changelist")]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the active lockouts; a POST lifts one."""
+        """Show the active lockouts whose subject contains the search text; a POST lifts one."""
+        text = request.GET.get("q", "").strip().lower()
+        found: list[Lockout] | None = None
         try:
             if request.method == "POST":
                 self.lift(request)
-                return HttpResponseRedirect(request.path)
-            found: list[lockouts.Lockout] | None = lockouts.active_lockouts()
+                return HttpResponseRedirect(back_of(request) or request.get_full_path())
+            found = [lockout for lockout in lockouts.active_lockouts() if text in lockout.subject.name.lower()]
         except RedisUnavailable:
             self.message_user(request, "Redis is unavailable: the lockouts are unknown.", messages.ERROR)
-            found = None
         context = {
-            **self.admin_site.each_context(request), "title": "Active lockouts", "opts": self.opts, "lockouts": found,
+            **self.admin_site.each_context(request), "title": "Active lockouts", "opts": self.opts, "text": text,
+            "lockouts": found, "rows": rows_of((found or [])[:MAX_SHOWN]), "left_out": len(found or []) - MAX_SHOWN,
         }  # fmt: skip
         return TemplateResponse(request, "admin/accounts/lockouts.html", context)
 

@@ -1,15 +1,21 @@
 """The operator pages for tokens, signed-in devices and signing keys."""
 
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
+from accounts.admin.owned import OwnedAdmin
+from accounts.affected import spellings
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.tokens.issuing import end_family
 from accounts.tokens.revocation.revoking import revoke
@@ -17,9 +23,10 @@ from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
 from accounts.users.staff import may_manage
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
+from lucid_gateway.operators.clients import client_words
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
-from lucid_gateway.operators.long_lists import LongListPaginator
-from lucid_gateway.operators.search import FoundByUUID
+from lucid_gateway.operators.search import HYPHENATED, keys_beginning_with
+from ratelimit.client_address import parse
 
 ROTATION = (
     "Rotate the signing keys",
@@ -67,24 +74,42 @@ def description_of(token: IssuedToken) -> str:
     return ", ".join(part for part in (f"{token.user}: {token}", token.address, token.user_agent) if part)
 
 
-@admin.register(IssuedToken)
-class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
-    paginator = LongListPaginator
-    show_full_result_count = False
-    list_display: tuple[str, ...] = (
-        "user", "kind", "issued_at", "expires_at", "used_at", "revoked_at", "address", "jti",
-    )  # fmt: skip
-    list_filter: ClassVar[tuple[Any, ...]] = (StatusFilter, "kind", "issued_at", "expires_at", "revoked_at")
-    sortable_by: ClassVar[tuple[str, ...]] = ("issued_at", "expires_at")
-    list_select_related = ("user",)
-    search_fields = ("jti", "user__email", "user__username", "address")
-    search_help_text = "A part of the id, email, username or address, or the whole family"
-    uuid_field = "family"
-    actions: tuple[str, ...] = ("revoke", "end_families")
+def state_of(token: IssuedToken) -> str:
+    """Return whether the token is live, used, revoked or expired."""
+    if token.revoked_at:
+        return "revoked"
+    if token.expires_at <= timezone.now():
+        return "expired"
+    return "used" if token.used_at else "live"
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the filter that the links on a user's page use."""
-        return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+@admin.register(IssuedToken)
+class IssuedTokenAdmin(OwnedAdmin):
+    list_display: tuple[str, ...] = ("owner", "kind", "state", "issued_at", "expires_at", "address", "jti")
+    list_display_links: tuple[str, ...] = ("issued_at",)
+    list_filter: ClassVar[tuple[Any, ...]] = (StatusFilter, "kind", "issued_at", "expires_at", "revoked_at")
+    sortable_by: ClassVar[tuple[str, ...]] = ("issued_at",)
+    search_fields = ("jti", "user__email", "user__username", "address")
+    search_help_text = "Email, username, address, jti or family"
+    actions: tuple[str, ...] = ("revoke", "end_families")
+    row_actions: ClassVar[Mapping[str, str]] = {"revoke": "Revoke…"}
+    harmful_actions = frozenset({"revoke", "end_families"})
+    pills = {"kind": {}, "state": {"live": "ok", "revoked": "bad"}}
+
+    @admin.display(description="State")
+    def state(self, token: IssuedToken) -> str:
+        return state_of(token)
+
+    def state_allows(self, action: str, row: IssuedToken) -> bool:
+        return state_of(row) == "live"
+
+    def named(self, text: str) -> Q:
+        """Return the condition for a family, an address, or the beginning of an address or a jti."""
+        if HYPHENATED.fullmatch(text):
+            return Q(family=uuid.UUID(text))
+        if address := parse(text):
+            return Q(address__in=spellings(address))
+        return Q(pk__in=keys_beginning_with(IssuedToken.objects.all(), text.lower(), "jti", "address"))
 
     @admin.action(description="Revoke the selected tokens", permissions=["operate"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[IssuedToken]) -> HttpResponseBase | None:
@@ -122,10 +147,23 @@ class IssuedTokenAdmin(FoundByUUID, ReadOnlyAdmin):
 
 @admin.register(SignIn)
 class SignInAdmin(IssuedTokenAdmin):
-    list_display = ("user", "signed_in_at", "issued_at", "expires_at", "address", "user_agent", "family")
+    list_display = ("owner", "client", "address", "signed_in_at", "last_seen", "expires_at", "family")
+    list_display_links = ("last_seen",)
     list_filter = ("issued_at",)
-    sortable_by = ("issued_at",)
     actions = ("end_families",)
+    row_actions = {"end_families": "End…"}
+    pills = {}
+
+    @admin.display(description="Client")
+    def client(self, token: IssuedToken) -> str:
+        """Return the client in words, with its whole user agent on hover."""
+        words = client_words(token.user_agent)
+        return format_html('<span title="{}">{}</span>', token.user_agent, words) if words else ""
+
+    @admin.display(description="Last seen", ordering="issued_at")
+    def last_seen(self, token: IssuedToken) -> datetime:
+        """Return when the device got its tokens, which it renews while it is used."""
+        return token.issued_at
 
 
 @admin.register(SigningKey)

@@ -26,6 +26,7 @@ from accounts.users.staff import (
     edit_account,
     end_sessions,
     lift_lockouts,
+    mail_login_link,
     may_manage,
     reset_second_factors,
 )
@@ -39,8 +40,9 @@ from lucid_gateway.operators.confirmation import (
     operator_of,
     reason_of,
 )
-from lucid_gateway.operators.search import FoundByUUID
-from lucid_gateway.policy.errors import NotFound
+from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.search import HYPHENATED, FoundByUUID, keys_beginning_with, keys_containing
+from lucid_gateway.policy.errors import NotFound, TooManyAttempts
 from lucid_gateway.policy.roles import STAFF, Role
 
 # The lists that a user's page links to, with the texts of the links.
@@ -53,7 +55,18 @@ RELATED_LISTS = {
     "sessions_api_trustpolicy": "trust policies",
 }
 
+NOT_MAILED: dict[type[Exception], str] = {
+    NotFound: "A locked or deleted user cannot log in: not all login links were sent.",
+    RedisUnavailable: "Redis is unavailable: not all login links were sent. Try again.",
+    TooManyAttempts: "This user has asked for too many logins. Send the login link in a few minutes.",
+}
+
 admin.site.unregister(Group)  # permissions depend only on the role
+
+
+def keys_of_users(text: str) -> list[Any]:
+    """Return the keys of users whose email or username begins with the text."""
+    return keys_beginning_with(User.objects.all(), text.lower(), "email", "username")
 
 
 def always(users: list[User]) -> bool:
@@ -85,11 +98,13 @@ class LockFilter(admin.SimpleListFilter):
 
 @admin.register(User)
 class UserAdmin(FoundByUUID, AsksBeforeSaving):
+    paginator = LongListPaginator
+    show_full_result_count = False
     list_display = ("email", "username", "role", "status", "locked", "last_login", "created_at")
     list_filter = ("role", "is_active", "totp_enabled", "hardware_wallet_enabled", LockFilter, "created_at")
-    sortable_by = ("email", "username", "role", "locked", "created_at")
+    sortable_by = ("email", "username", "created_at")
     search_fields = ("email", "username", "first_name", "last_name")
-    search_help_text = "A part of the email, username or name, or the whole user id"
+    search_help_text = "Email, username, name or user id"
     uuid_field = "user_id"
     fields = (
         "user_id", "email", "username", "first_name", "last_name", "role", "is_active", "email_verified",
@@ -102,14 +117,27 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         "locked", "lock_reason", "locked_by", "login_attempts", "token_epoch", "last_login", "created_at",
         "updated_at", "deleted_at", "see_also",
     )  # fmt: skip
-    actions = ("lock", "unlock", "lift_lockouts", "change_role", "end_sessions", "reset_factors", "delete_accounts")
-
-    row_actions = {"lock": "Lock…", "unlock": "Unlock"}
+    actions = (
+        "lock", "unlock", "lift_lockouts", "change_role", "end_sessions", "reset_factors", "send_login_link",
+        "delete_accounts",
+    )  # fmt: skip
+    row_actions = {"lock": "Lock…", "unlock": "Unlock…"}
     harmful_actions = frozenset({"lock", "delete_accounts"})
     pills = {
         "role": {Role.ADMIN: "warn", Role.SUPER_ADMIN: "warn"},
         "status": {"active": "ok", "locked": "bad", "deleted": "", "inactive": "warn"},
     }
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        """Search beginnings of emails and usernames, and among the newest users any part of a name, too."""
+        text = search_term.strip()
+        if not text or HYPHENATED.fullmatch(text):
+            return super().get_search_results(request, queryset, search_term)
+        newest = User.objects.order_by("-created_at", "-user_id")
+        keys = keys_of_users(text) + keys_containing(newest, text, *self.search_fields)
+        return queryset.filter(pk__in=set(keys)), False
 
     @admin.display(description="Status")
     def status(self, user: User) -> str:
@@ -200,9 +228,13 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         form: type[forms.Form] = forms.Form,
         dangerous: Callable[[list[User]], bool] = lambda users: False,
         changes_locks: bool = False,
+        own: bool = False,
     ) -> HttpResponseBase | None:
-        """Ask, then call `apply` with the form's data for each user that the operator may change, except themselves."""
-        users = self.manageable_users(request, queryset.exclude(pk=operator_of(request).pk))
+        """Ask, then call `apply` with the form's data for each user that the operator may change.
+
+        The operator's own account is left out, unless `own`.
+        """
+        users = self.manageable_users(request, queryset if own else queryset.exclude(pk=operator_of(request).pk))
         data, page = ask(
             self, request, users, title=title, warning=warning, form=form, selected=queryset.count(),
             dangerous=dangerous(users),
@@ -229,21 +261,38 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         )  # fmt: skip
 
     @admin.action(description="Unlock the selected users", permissions=["change"])
-    def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        users = self.manageable_users(request, queryset)
-        unlock = partial(unlock_user, by=operator_of(request))
-        change_locks(request, users, unlock, f"{counted(len(users), 'user')}: unlocked.")
+    def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        return self.ask_and_apply(
+            request, queryset, title="Unlock users", done="unlocked.", changes_locks=True,
+            warning="The users can log in again, and their API keys work again. Tokens that the lock ended stay ended.",
+            apply=lambda user: unlock_user(user, by=operator_of(request)),
+        )  # fmt: skip
 
     @admin.action(description="Lift automatic lockouts of the selected users", permissions=["change"])
-    def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        users = self.manageable_users(request, queryset)
+    def lift_lockouts(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Lift the lockouts of the users, with an error message if Redis is unavailable."""
         try:
-            for user in users:
-                lift_lockouts(user, by=operator_of(request))
+            return self.ask_and_apply(
+                request, queryset, title="Lift lockouts", done="lockouts lifted.", own=True,
+                warning="The users can try codes and passwords again at once, and so can whoever guessed them.",
+                apply=lambda user: lift_lockouts(user, by=operator_of(request)),
+            )  # fmt: skip
         except RedisUnavailable:
             self.message_user(request, "Redis is unavailable: not all lockouts were lifted. Try again.", messages.ERROR)
-            return
-        self.message_user(request, f"{counted(len(users), 'user')}: lockouts lifted.", messages.SUCCESS)
+            return None
+
+    @admin.action(description="Mail the selected users a login link", permissions=["change"])
+    def send_login_link(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Mail each user a code and a link, with an error message if that is not possible."""
+        try:
+            return self.ask_and_apply(
+                request, queryset.filter(is_active=True), title="Send login links", done="login link sent.",
+                warning="Each user gets a mail with a code and a link, which log in once within five minutes.",
+                apply=lambda user: mail_login_link(user, by=operator_of(request)),
+            )  # fmt: skip
+        except (NotFound, RedisUnavailable, TooManyAttempts) as error:
+            self.message_user(request, NOT_MAILED[type(error)], messages.ERROR)
+            return None
 
     @admin.action(description="Change the role of the selected users", permissions=["govern"])
     def change_role(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:

@@ -4,11 +4,12 @@ import threading
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 
-from accounts.lockouts import GuessAttempt, account, active_lockouts, second_factor
+from accounts.lockouts import GuessAttempt, account, active_lockouts, second_factor, signed_in_user
 from accounts.models import ApiKey, User
-from accounts.tests.conftest import Phone
+from accounts.tests.conftest import Phone, code_in, post, wait_for_senders
 from accounts.tests.operators import act, actors_of, choose, me, messages_of
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.users.locks import lock_user
@@ -18,6 +19,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.operators import confirmation
 from lucid_gateway.policy.roles import Role
+from testing.mail import Mailbox
 
 LIST = "/admin/accounts/user/"
 DANGEROUS = ["lock", "end_sessions", "reset_factors", "change_role", "delete_accounts"]
@@ -25,7 +27,7 @@ FOR_SUPER_ADMINS = ["change_role", "delete_accounts"]
 KINDS = {
     "lock": "user.locked", "unlock": "user.unlocked", "lift_lockouts": "lockout.lifted",
     "end_sessions": "token.revoked", "reset_factors": "totp.reset", "change_role": "user.role_changed",
-    "delete_accounts": "user.deleted",
+    "send_login_link": "login.mailed", "delete_accounts": "user.deleted",
 }  # fmt: skip
 
 
@@ -169,6 +171,38 @@ def test_operators_cannot_lock_themselves(super_admin_page: Client, super_admin:
     assert list(User.objects.locked()) == [owner]
 
 
+def test_a_login_link_is_mailed_as_by_a_login(page: Client, api: ApiClient, owner: User, mailbox: Mailbox) -> None:
+    assert act(page, "send_login_link", owner) == ["1 user: login link sent."]
+
+    assert post(api, "verify", email=owner.email, code=code_in(mailbox, owner.email)).status_code == 200
+
+
+def test_a_locked_user_gets_no_login_link(page: Client, owner: User, mailbox: Mailbox) -> None:
+    lock_user(owner, reason="", by="")
+
+    assert act(page, "send_login_link", owner) == [
+        "A locked or deleted user cannot log in: not all login links were sent."
+    ]
+    wait_for_senders()
+    assert mailbox.mails == []
+
+
+def test_login_links_are_limited_like_logins(page: Client, owner: User, mailbox: Mailbox) -> None:
+    for _ in range(settings.ENV.LOGINS_PER_ACCOUNT):
+        act(page, "send_login_link", owner)
+
+    assert act(page, "send_login_link", owner) == [
+        "This user has asked for too many logins. Send the login link in a few minutes."
+    ]
+
+
+def test_without_redis_no_login_link_is_sent(page: Client, owner: User) -> None:
+    breaker.outage = Outage()
+
+    assert act(page, "send_login_link", owner) == ["Redis is unavailable: not all login links were sent. Try again."]
+    assert actors_of("login.mailed") == []
+
+
 def test_all_sessions_of_a_user_are_ended(
     page: Client, api: ApiClient, owner: User, tokens: TokenPair, node_operator: User
 ) -> None:
@@ -227,8 +261,9 @@ def test_a_deleted_account_has_no_personal_data(
     assert "owner@example.org" not in super_admin_page.get(LIST).content.decode()
 
 
-def test_both_lockouts_of_an_account_are_lifted(page: Client, owner: User) -> None:
-    for subject in (account(owner.email), second_factor(owner.email), account("other@example.org")):
+def test_all_lockouts_of_a_user_are_lifted(page: Client, owner: User) -> None:
+    own = account(owner.email), second_factor(owner.email), signed_in_user(owner.pk)
+    for subject in (*own, account("other@example.org")):
         for _ in range(10):
             GuessAttempt(subject)
 

@@ -110,4 +110,4 @@ def test_an_operator_who_lost_the_right_cannot_undo(page: Client, owner: User) -
 
 def test_without_a_change_nothing_is_offered(page: Client, super_admin: User) -> None:
     (message,) = choose(page, "unlock", super_admin).context["messages"]
-    assert (str(message), undo.key_of(message)) == ("0 users: unlocked.", "")
+    assert (str(message), undo.key_of(message)) == ("You may not do this to any of the selected rows.", "")

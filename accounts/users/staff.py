@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts import lockouts
 from accounts.factors.table import FACTORS, factors_of
 from accounts.factors.totp import TOTP
+from accounts.login.login import start_login
 from accounts.mail import send_notice
 from accounts.models import User
 from accounts.tokens.issuing import end_all
@@ -101,7 +102,15 @@ def edit_account(user: User, *, by: User | str, before: Mapping[str, Any], reaso
 
 
 def lift_lockouts(user: User, *, by: User | str) -> None:
-    """Lift the automatic lockouts of the user's account; raise RedisUnavailable."""
-    for subject in (lockouts.account(user.email), lockouts.second_factor(user.email)):
+    """Lift the automatic lockouts of the user; raise RedisUnavailable."""
+    for subject in lockouts.subjects_of_user(user.pk, user.email):
         lockouts.lift(subject)
     record("lockout.lifted", subject=user, actor=by)
+
+
+def mail_login_link(user: User, *, by: User | str) -> None:
+    """Mail the user a code and a link, as a login does. Raises TooManyAttempts, or NotFound for a locked user."""
+    if not user.is_active or user.is_locked:
+        raise NotFound()
+    start_login(email=user.email)
+    record("login.mailed", subject=user, actor=by)

@@ -40,6 +40,7 @@ ROWS = (
     Kind("login.succeeded", "A login succeeded"),
     Kind("login.failed", "A login failed"),
     Kind("login.blocked", "A login was refused after too many failures"),
+    Kind("login.mailed", "Staff mailed a login link"),
     Kind("admin.login", "A member of staff signed in to the operator pages"),
     Kind("logout", "A user signed out"),
     Kind("lockout.started", "A lockout began after too many failures"),

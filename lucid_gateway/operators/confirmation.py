@@ -16,6 +16,7 @@ from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from lucid_gateway.operators.back import BACK, back_of
 from lucid_gateway.operators.identity import PROOF, check_proof, proof_fields
 from lucid_gateway.operators.pages import OperatorPages
 
@@ -23,7 +24,7 @@ CONFIRMED = "_confirmed"
 REASON, TYPED = "reason", "typed"
 MAX_ROWS = 500  # the page names each row, and Django accepts at most a thousand form fields
 REASON_LENGTH = 200
-OWN_FIELDS = ("csrfmiddlewaretoken", CONFIRMED, "action", "select_across", helpers.ACTION_CHECKBOX_NAME)
+OWN_FIELDS = ("csrfmiddlewaretoken", CONFIRMED, BACK, "action", "select_across", helpers.ACTION_CHECKBOX_NAME)
 
 
 def reason_field() -> forms.CharField:
@@ -106,7 +107,7 @@ def ask_before_saving(
         return data, None
     left_out = (*OWN_FIELDS, *filled.fields)
     carried = [(name, value) for name, values in request.POST.lists() if name not in left_out for value in values]
-    return None, page_of(model_admin, request, question, filled, carried=carried)
+    return None, page_of(model_admin, request, question, filled, carried=carried, back=request.get_full_path())
 
 
 def answer_to(
@@ -165,6 +166,7 @@ def page_of(
         "dangerous": question.dangerous,
         "form": filled,
         "opts": model_admin.opts,
+        "back": back_of(request),
         "checkbox": helpers.ACTION_CHECKBOX_NAME,
         "confirmed": CONFIRMED,
         **more,

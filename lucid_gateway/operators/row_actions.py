@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.admin import ModelAdmin, helpers
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from lucid_gateway.operators.back import back_of
 
 if TYPE_CHECKING:
     Base = ModelAdmin[Any]
@@ -54,7 +56,10 @@ class RowActions(Base):
         return True
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Treat a row's button as if its row alone had been selected and the action chosen."""
+        """Treat a row's button as if its row alone had been selected and the action chosen.
+
+        After an action that began on another page, return there.
+        """
         name, _, key = request.POST.get(FIELD, "").partition(" ")
         selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         post = request.POST.copy()
@@ -62,4 +67,6 @@ class RowActions(Base):
             post["action"], post["index"], selected = name, "0", [key]
         post.setlist(helpers.ACTION_CHECKBOX_NAME, [key for key in selected if self.is_key(key)])
         request.POST = post  # type: ignore[assignment]  # a copy may be changed, the original may not
-        return super().changelist_view(request, extra_context)
+        response = super().changelist_view(request, extra_context)
+        back = back_of(request)
+        return HttpResponseRedirect(back) if back and response.status_code == 302 else response

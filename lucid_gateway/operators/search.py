@@ -1,4 +1,4 @@
-"""Search by UUID on the operator pages, which works for whole UUIDs only, on every database."""
+"""Searches of the operator pages, which read a limited number of rows: by whole UUIDs, beginnings and parts."""
 
 import re
 import uuid
@@ -9,6 +9,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 HYPHENATED = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # token ids have no hyphens
+AFTER_ALL = "\U0010ffff"
+MAX_FOUND = 1_000
+NEWEST = 5_000  # rows that are read to find a part of a text
 
 if TYPE_CHECKING:
     Base = ModelAdmin[Any]
@@ -27,3 +30,26 @@ class FoundByUUID(Base):
         if HYPHENATED.fullmatch(search_term.strip()):
             return queryset.filter(**{self.uuid_field: uuid.UUID(search_term.strip())}), False
         return super().get_search_results(request, queryset, search_term)
+
+
+def keys_beginning_with(rows: QuerySet[Any], text: str, *fields: str) -> list[Any]:
+    """Return the keys of rows with a field that begins with the text, at most MAX_FOUND for each field.
+
+    Each field needs an index.
+    """
+    found: dict[Any, None] = {}
+    for field in fields:
+        matching = rows.filter(**{f"{field}__gte": text, f"{field}__lt": text + AFTER_ALL}).order_by(field)
+        found |= dict.fromkeys(matching.values_list("pk", flat=True)[:MAX_FOUND])
+    return list(found)
+
+
+def keys_containing(rows: QuerySet[Any], text: str, *fields: str) -> list[Any]:
+    """Return the keys of those of the first NEWEST rows in whose fields each word of the text occurs, in any case.
+
+    The order of the rows needs an index.
+    """
+    words = text.lower().split()
+    newest = rows.values_list("pk", *fields)[:NEWEST]
+    texts = ((key, "\n".join(values).lower()) for key, *values in newest)
+    return [key for key, values in texts if all(word in values for word in words)][:MAX_FOUND]

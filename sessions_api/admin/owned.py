@@ -10,21 +10,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from accounts.admin.owned import OwnedList
 from accounts.models import User
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin
 from lucid_gateway.operators.long_lists import LongListPaginator
 from lucid_gateway.operators.search import HYPHENATED
-
-
-class OwnedList(ChangeList):
-    """A page of rows whose users are read in one query: with a join, MongoDB would read the users of all rows first."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list = list(self.result_list)
-        users = User.objects.in_bulk({row.user_id for row in self.result_list})
-        for row in self.result_list:
-            row.user = users[row.user_id]
 
 
 class OwnedAdmin(ReadOnlyAdmin):

@@ -10,7 +10,8 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.text import Truncator
 
-from sessions_api.admin.owned import OwnedAdmin, OwnedList
+from accounts.admin.owned import OwnedList
+from sessions_api.admin.owned import OwnedAdmin
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
 from sessions_api.totals import settle_all

@@ -1,4 +1,4 @@
-// What all operator pages share: times in the viewer's zone, copied ids, the menu of narrow windows, and two keys.
+// What all operator pages share: times in the viewer's zone, copied ids, the menu of narrow windows, two keys, and no secrets in searches.
 "use strict";
 
 const DAY = 24 * 3600 * 1000;
@@ -61,6 +61,23 @@ function onClick(event) {
   }
 }
 
+// A pasted API key or token must not be sent: only the key's prefix or the token's id is searched for.
+function withoutSecrets(text) {
+  return text.trim()
+    .replace(/\b(lk_[a-z0-9]{12})_\S*/g, "$1")
+    .replace(/\beyJ[\w-]{8,}\.([\w-]+)\.[\w-]*/g, (token, claims) => {
+      try {
+        return String(JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).jti ?? "");
+      } catch {
+        return "";
+      }
+    });
+}
+
+function onSubmit(event) {
+  for (const field of event.target.querySelectorAll("input[type=search]")) field.value = withoutSecrets(field.value);
+}
+
 function onKey(event) {
   const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || event.target.isContentEditable;
   if (event.key === "k" && (event.ctrlKey || event.metaKey)) {
@@ -83,6 +100,7 @@ function onKey(event) {
 }
 
 document.addEventListener("click", onClick);
+document.addEventListener("submit", onSubmit, true);
 document.addEventListener("keydown", onKey);
 refresh(document);
 setInterval(() => showTimes(document), 30000);
