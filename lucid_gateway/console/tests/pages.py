@@ -58,6 +58,7 @@ PAGES: Mapping[str, Page] = {
     "password_change/done/": STAFF,
     "second-factor/": STAFF,
     "undo/": STAFF,
+    "preview/": STAFF,
     "autocomplete/": NOBODY,
     "jsi18n/": STAFF,
     "<app_label>/": REDIRECT,
@@ -72,6 +73,9 @@ PAGES: Mapping[str, Page] = {
     **model_pages("audit/auditevent"),
     "audit/auditevent/export/<str:form>/": STAFF,
     **model_pages("proxy/maintenance", add=STAFF),
+    "proxy/maintenance/now/": STAFF,
+    "proxy/maintenance/close/": REDIRECT,  # back to the list, because the address names no cluster
+    "proxy/maintenance/open/": Page(admin=405, super_admin=405),
     **model_pages("ratelimit/addressrule", add=STAFF),
     **model_pages("ratelimit/limitrule", add=STAFF),
     **model_pages("sessions_api/manifest"),
