@@ -101,7 +101,10 @@ def form_for(pattern: str, cast: Cast) -> list[dict[str, Any]]:
 
 
 def test_every_page_is_in_the_table() -> None:
-    assert sorted(patterns()) == sorted(PAGES)
+    missing, gone = set(patterns()) - set(PAGES), set(PAGES) - set(patterns())
+
+    assert not missing, f"add a line for each to PAGES: {missing}"
+    assert not gone, f"remove from PAGES: {gone}"
 
 
 @pytest.mark.parametrize("role", ROLES)
