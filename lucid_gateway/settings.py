@@ -61,6 +61,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "lucid_gateway.server.body.BodyLimitMiddleware",
     "lucid_gateway.server.admin_middleware.AdminSessionMiddleware",
+    "lucid_gateway.server.admin_middleware.AdminIdleMiddleware",
     "lucid_gateway.server.admin_middleware.AdminCsrfMiddleware",
     "lucid_gateway.server.admin_middleware.AdminAuthenticationMiddleware",
     "ratelimit.middleware.OperatorPagesLimitMiddleware",

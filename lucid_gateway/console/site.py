@@ -1,5 +1,6 @@
 """The site of the operator pages. Its login has the same lockouts, limits and second factors as the API's login."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
+from django.utils import timezone
 
 from accounts.login.identity import TOTP_CODE, prove_identity
 from accounts.login.login import Credentials, log_in_staff
@@ -119,6 +121,8 @@ class GatewayAdminSite(AdminSite):
             response["Retry-After"] = str(decision.resets_in)
         if response.status_code == 302:
             note_proof(request)
+            # A fixed end: without it, each later write of the session would extend it.
+            request.session.set_expiry(timezone.now() + timedelta(seconds=settings.SESSION_COOKIE_AGE))
         return response
 
     def get_urls(self) -> list[URLResolver | URLPattern]:

@@ -2,11 +2,13 @@
 what browsers may do with pages.
 """
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -21,6 +23,9 @@ from lucid_gateway.policy import errors
 
 # Django answers these without a body.
 EMPTY_ERRORS = {error.status: error for error in (errors.BadRequest, errors.NotFound, errors.OperationNotAllowed)}
+
+SEEN_AT = "seen_at"  # in the session: when the operator was last active, in seconds since the epoch
+IDLE_SECONDS, SEEN_EVERY_SECONDS = 3600, 60
 
 if TYPE_CHECKING:
     Base = MiddlewareMixin
@@ -42,6 +47,27 @@ class OnlyForAdmin(Base):
 
 class AdminSessionMiddleware(OnlyForAdmin, SessionMiddleware):
     pass
+
+
+class AdminIdleMiddleware:
+    """Ends a session in which nobody has opened a page or sent a form for an hour.
+
+    Pages that refresh themselves do not count: browsers mark requests of scripts (Fetch Metadata, `Sec-Fetch-Mode`).
+    The session is written once a minute at most.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_admin(request) and SESSION_KEY in request.session:
+            now = int(time.time())
+            idle_for = now - request.session.setdefault(SEEN_AT, now)
+            if idle_for > IDLE_SECONDS:
+                request.session.flush()
+            elif idle_for > SEEN_EVERY_SECONDS and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate":
+                request.session[SEEN_AT] = now
+        return self.get_response(request)
 
 
 class AdminCsrfMiddleware(OnlyForAdmin, CsrfViewMiddleware):
