@@ -22,6 +22,7 @@ from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.console.menu import menu
 from lucid_gateway.console.preview.page import preview_page
+from lucid_gateway.console.routes.page import routes_page
 from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import breaker
@@ -131,6 +132,7 @@ class GatewayAdminSite(AdminSite):
             path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
             path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),
+            path("routes/", self.admin_view(partial(routes_page, self)), name="routes"),
         ]
         return [*own, *(url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site")]
 

@@ -59,6 +59,7 @@ PAGES: Mapping[str, Page] = {
     "second-factor/": STAFF,
     "undo/": STAFF,
     "preview/": STAFF,
+    "routes/": STAFF,
     "autocomplete/": NOBODY,
     "jsi18n/": STAFF,
     "<app_label>/": REDIRECT,

@@ -1,0 +1,135 @@
+"""The page "Routes": the route table as it is in force, with a search, and the gateway's own endpoints."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
+
+from lucid_gateway.console.routes.endpoints import Endpoint, own_endpoints
+from lucid_gateway.console.routes.tiers import TierView, tier_views
+from lucid_gateway.policy.routes import MIB, PARAMETER, ROUTES, Route
+from proxy.clusters import configured
+from proxy.forwarding.resolving import active_routes, django_path
+
+PREFIX = "/api/v1/"
+EXAMPLE = "1"  # in place of a parameter, where a path is needed
+LONGEST_SEARCH = 200
+
+
+@dataclass(frozen=True)
+class RouteRow:
+    """A row of the route table as the page shows it."""
+
+    route: Route
+    tier: TierView
+    active: bool
+
+    @property
+    def path(self) -> str:
+        return f"{PREFIX}{self.route.path}"
+
+    @property
+    def methods(self) -> str:
+        return " ".join(self.route.methods)
+
+    @property
+    def rewrite(self) -> str:
+        """The path at the cluster, empty if it is the same."""
+        return "" if self.route.upstream == self.path else self.route.upstream
+
+    @property
+    def timeouts(self) -> str:
+        times = self.route.timeouts
+        return f"{times.connect:g} / {times.read:g} / {times.total:g} s"
+
+    @property
+    def body_limit(self) -> str:
+        return f"{self.route.body_limit // MIB} MiB"
+
+    @property
+    def attempts(self) -> str:
+        return f"{self.route.attempts} attempts" if self.route.attempts > 1 else "1 attempt"
+
+    @property
+    def extras(self) -> list[str]:
+        """What else the route does, in words."""
+        cache = self.route.cache
+        seconds = "by Cache-Control" if cache is None or cache.seconds is None else f"{cache.seconds:g} s"
+        callers = "for all callers" if cache is not None and cache.shared else "for each caller"
+        found = {
+            "Idempotency-Key": self.route.idempotency_key,
+            f"cached {seconds}, {callers}": cache is not None,
+            "recorded as a chunk": self.route.recorded,
+        }
+        return [words for words, applies in found.items() if applies]
+
+    @property
+    def requests_url(self) -> str:
+        return page_url("requests", route=f"api/v1/{django_path(self.route.path)}")
+
+    @property
+    def preview_url(self) -> str:
+        return page_url("preview", method=self.route.methods[0], path=PARAMETER.sub(EXAMPLE, self.path))
+
+    def matches(self, words: str) -> bool:
+        """Return whether the row has the lower-case text."""
+        route = self.route
+        text = " ".join((self.path, self.methods, route.cluster, route.upstream, route.permission, route.tier))
+        return words in f"{text} {' '.join(self.extras)}".lower()
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """An endpoint of the gateway itself; `tier` is None if no limit counts it."""
+
+    endpoint: Endpoint
+    tier: TierView | None
+
+    @property
+    def methods(self) -> str:
+        return " ".join(self.endpoint.methods)
+
+    @property
+    def requests_url(self) -> str:
+        return page_url("requests", route=self.endpoint.route)
+
+    def matches(self, words: str) -> bool:
+        endpoint = self.endpoint
+        return words in f"{endpoint.path} {self.methods} {endpoint.access} {endpoint.tier}".lower()
+
+
+def page_url(name: str, **query: str) -> str:
+    """Return the address of an operator page, or an empty text if there is none."""
+    try:
+        return f"{reverse(f'admin:{name}')}?{urlencode(query)}"
+    except NoReverseMatch:
+        return ""
+
+
+def routes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Show the rows that have the search `q`, of one `cluster` or of all."""
+    words, cluster = request.GET.get("q", "").strip()[:LONGEST_SEARCH], request.GET.get("cluster", "")
+    tiers, searched = tier_views(), words.lower()
+    routes = [row for row in route_rows(ROUTES, tiers) if row.matches(searched)]
+    endpoints = [EndpointRow(endpoint, tiers.get(endpoint.tier)) for endpoint in own_endpoints()]
+    context = {
+        **site.each_context(request),
+        "title": "Routes",
+        "query": words,
+        "cluster": cluster,
+        "clusters": dict.fromkeys(route.cluster for route in ROUTES),
+        "routes": [row for row in routes if cluster in ("", row.route.cluster)],
+        "endpoints": [row for row in endpoints if row.matches(searched)] if not cluster else [],
+    }
+    return TemplateResponse(request, "admin/routes.html", context)
+
+
+def route_rows(routes: Iterable[Route], tiers: Mapping[str, TierView]) -> list[RouteRow]:
+    served = set(active_routes())
+    return [
+        RouteRow(route, tiers[route.tier], active=route in served and route.cluster in configured()) for route in routes
+    ]
