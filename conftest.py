@@ -32,6 +32,8 @@ from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
+from lucid_gateway.console import alarms, health_strip
+from lucid_gateway.figures import reading
 from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.kernel.redis.access import breaker, redis_client
 from lucid_gateway.policy.roles import Role
@@ -108,6 +110,9 @@ def empty_redis() -> Redis:
     revocation_cache.next_rebuild_at = 0.0
     late_revocations.entries = {}
     limiter.fallback.clear()
+    alarms.remembered.forget()
+    health_strip.strip.forget()
+    reading.history.known.clear()
     return redis
 
 

@@ -15,6 +15,7 @@ from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
 
 from accounts.models import User
+from lucid_gateway.server.samples import count
 
 logger = logging.getLogger(__name__)
 RETRY_DELAYS_SECONDS = (0.1, 2.0, 10.0)
@@ -93,6 +94,7 @@ def deliver(write: Callable[[], EmailMessage] | None) -> None:
                 return
             try:
                 write().send()
+                count("mail", "sent")
                 return
             except (SMTPRecipientsRefused, ValueError) as error:
                 failure = error
@@ -101,6 +103,7 @@ def deliver(write: Callable[[], EmailMessage] | None) -> None:
             except OSError as error:
                 # smtplib's exceptions are OSErrors, as are those of the network.
                 failure = error
+        count("mail", "failed")
         logger.error("mail not sent", extra={"error": type(failure).__name__})
     finally:
         waiting.release()

@@ -24,6 +24,7 @@ FINAL_SECONDS = OPEN_SECONDS + UNWRITTEN_SECONDS
 SETTLED_SECONDS, SETTLED_FOR = 70, 20.0  # a row rarely changes after its first minute
 MAX_KNOWN = 2_000
 LIVING_SECONDS = 40
+LATELY_SECONDS = 600
 FORGOTTEN_SECONDS = 600  # a gateway that has written nothing for so long was stopped
 LOGINS = ("login.succeeded", "admin.login")
 LOGIN_FAILURES = ("login.failed", "login.blocked")
@@ -289,3 +290,10 @@ def percentile_ms(histogram: Mapping[str, int], share: float) -> float | None:
     """Return the percentile of a histogram in milliseconds, or None for an empty one."""
     seconds = percentile(histogram, share)
     return None if seconds is None else seconds * 1000
+
+
+def read_lately(now: float | None = None) -> Counted:
+    """Return what was counted in the last ten minutes; raise django.db.Error."""
+    now = time.time() if now is None else now
+    since = int(now) // HOUR.step * HOUR.step - LATELY_SECONDS
+    return Counted(since, now - since, history.add_up("requests", cover_until_now(since, now), now))

@@ -1,0 +1,90 @@
+"""The strip of health on every page: what is well in a word, what is not with its cause and a link."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from lucid_gateway.console.links import page
+from lucid_gateway.console.remembered import Remembered
+from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
+from lucid_gateway.figures.reading import read_gateways, read_lately
+from lucid_gateway.operators.confirmation import counted
+from proxy.operators.overview import CLOSED, ClusterView, clusters
+
+OK, WARN, BAD = "ok", "warn", "bad"
+STALE_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Item:
+    """A dependency: its tone is ok, warn or bad; `words` say what is not well."""
+
+    name: str
+    tone: str = OK
+    words: str = ""
+    link: str = ""
+
+
+def items() -> list[Item]:
+    """Return the strip; it needs a few microseconds, or a third of a second while the database hangs."""
+    found = strip.get()
+    if strip.age > STALE_SECONDS:
+        found = (Item("Gateways and clusters", WARN, "unknown", page("alarms")),)
+    gateways, others = found[:1], found[1:]
+    return [*gateways, redis(), database(), *others]
+
+
+def redis() -> Item:
+    lost = redis_lost_seconds()
+    return Item("Redis") if lost is None else Item("Redis", BAD, "unavailable", page("alarms"))
+
+
+def database() -> Item:
+    silent = database_silent_seconds()
+    return Item("Database") if silent is None else Item("Database", BAD, "unavailable", page("alarms"))
+
+
+def compute() -> tuple[Item, ...]:
+    """Return the gateways, the mail and the clusters; raise django.db.Error."""
+    now = time.time()
+    views, known = clusters()
+    return (gateways(now), mail(now), *clusters_of(views, known))
+
+
+def gateways(now: float) -> Item:
+    """Return how many gateways write figures, and how many have stopped in the last ten minutes."""
+    found = read_gateways(now)
+    living = sum(gateway.is_living(now) for gateway in found)
+    name, silent = counted(living, "gateway"), len(found) - living
+    return Item(name, WARN, f"{silent} silent", page("alarms")) if silent else Item(name, link=page("index"))
+
+
+def mail(now: float) -> Item:
+    """Return whether mails were sent in the last ten minutes."""
+    if not settings.ENV.EMAIL_HOST:
+        return Item("Mail", WARN if settings.ENV.in_production else OK, "goes to the log")
+    failed = read_lately(now).groups.get("mail", {}).get("failed", 0)
+    return Item("Mail", WARN, f"{failed} not sent", page("alarms")) if failed else Item("Mail")
+
+
+def clusters_of(views: list[ClusterView], known: bool) -> Iterator[Item]:
+    """Yield each cluster that is not well, and the number of the others."""
+    link = page("proxy_maintenance_changelist")
+    if not known:
+        yield Item(counted(len(views), "cluster"), WARN, "not known without Redis", link)
+        return
+    well = 0
+    for view in views:
+        if view.serving == len(view.instances):
+            well += 1
+        else:
+            tone = BAD if view.serving == 0 else WARN
+            words = "out of service" if view.state == CLOSED else f"{view.serving} of {len(view.instances)}"
+            yield Item(view.name, tone, words, link)
+    if well:
+        yield Item(counted(well, "cluster" if well == len(views) else "other cluster"), link=link)
+
+
+strip: Remembered[tuple[Item, ...]] = Remembered(compute, (Item("Gateways", WARN, "unknown"),))
