@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
@@ -21,10 +20,10 @@ from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.console.menu import menu
+from lucid_gateway.console.overview import alarms_page, overview, overview_json
 from lucid_gateway.console.preview.page import preview_page
 from lucid_gateway.console.routes.page import routes_page
 from lucid_gateway.console.second_factor import second_factor_page
-from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import breaker
 from lucid_gateway.operators import undo
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
@@ -129,6 +128,8 @@ class GatewayAdminSite(AdminSite):
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Add the pages that belong to no model; drop the redirect to public pages of rows, which have none."""
         own = [
+            path("overview.json", self.admin_view(overview_json), name="overview_json"),
+            path("alarms/", self.admin_view(alarms_page), name="alarms"),
             path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
             path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),
@@ -145,10 +146,8 @@ class GatewayAdminSite(AdminSite):
         prove_identity(user, proof)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """Show the list of pages and the gateway's warnings."""
-        for text in advisories.texts():
-            messages.warning(request, text)
-        return super().index(request, extra_context)
+        """Show the overview."""
+        return overview(request, extra_context)
 
     def app_index(self, request: HttpRequest, app_label: str, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]  # Django's returns a page
         """Show the overview: the menu takes the place of Django's page for each app."""

@@ -57,6 +57,8 @@ PAGES: Mapping[str, Page] = {
     "password_change/": STAFF,
     "password_change/done/": STAFF,
     "second-factor/": STAFF,
+    "overview.json": STAFF,
+    "alarms/": STAFF,
     "undo/": STAFF,
     "preview/": STAFF,
     "routes/": STAFF,

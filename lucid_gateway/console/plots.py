@@ -1,0 +1,137 @@
+"""The plots of the overview: their lines as numbers for the script, and as SVG without one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lucid_gateway.console.links import page, requests_page
+from lucid_gateway.figures.reading import Counted, Figures
+
+WIDTH, HEIGHT = 600, 150
+MOST_REASONS = 3
+REASON_TONES = ("p50", "p95", "p99")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line; `tone` names its colour, a custom property of the stylesheet. None is a gap."""
+
+    name: str
+    tone: str
+    values: tuple[float | None, ...]
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Lines over time. `times` are in seconds since the epoch, `unit` stands behind each value, and `empty` is said in
+    place of lines without a value.
+    """
+
+    name: str
+    title: str
+    unit: str
+    times: tuple[int, ...]
+    lines: tuple[Line, ...]
+    empty: str
+    is_filled: bool = False
+    url: str = ""
+
+    @property
+    def top(self) -> float:
+        """The largest value."""
+        return max((value for line in self.lines for value in line.values if value is not None), default=0.0)
+
+    def data(self) -> dict[str, Any]:
+        """Return the plot as the script reads it."""
+        lines = [{"name": line.name, "tone": line.tone, "values": line.values, "url": line.url} for line in self.lines]
+        return {"name": self.name, "unit": self.unit, "times": self.times, "filled": self.is_filled, "lines": lines}
+
+    @property
+    def began(self) -> datetime | None:
+        return datetime.fromtimestamp(self.times[0], UTC) if self.times else None
+
+    def polylines(self) -> list[tuple[str, list[str]]]:
+        """Return (tone, the points of each piece) of each line, for a picture of WIDTH × HEIGHT."""
+        return [(line.tone, pieces(line.values, self.top or 1)) for line in self.lines]
+
+
+def pieces(values: Sequence[float | None], top: float) -> list[str]:
+    """Return the points of the pieces between gaps."""
+    step = WIDTH / max(1, len(values) - 1)
+    found: list[list[str]] = [[]]
+    for number, value in enumerate(values):
+        if value is None:
+            found.append([])
+        else:
+            found[-1].append(f"{number * step:.1f},{HEIGHT - (HEIGHT - 4) * value / top:.1f}")
+    return [" ".join(points) for points in found if points]
+
+
+def plots_of(figures: Figures) -> list[Plot]:
+    points, since = figures.points, figures.period.name
+    times = tuple(point.start for point in points)
+    refusals, failed_logins = requests_page(status="4xx", since=since), login_events("login.failed")
+    return [
+        Plot("answers", "Answers", "/s", times, answers(points, since), "No requests.", is_filled=True),
+        Plot("latency", "Latency", "ms", times, latency(points), "No requests."),
+        Plot("refused", "Refused", "/min", times, refused(points, since), "No request was refused.", True, refusals),
+        Plot("logins", "Logins", "/min", times, logins(points), "Nobody has tried to sign in.", url=failed_logins),
+    ]
+
+
+def login_events(kind: str) -> str:
+    return page("audit_auditevent_changelist", type=kind)
+
+
+def answers(points: Sequence[Counted], since: str) -> tuple[Line, ...]:
+    return tuple(
+        Line(
+            name, f"s{name}", rates(points, [point.status(name) for point in points], 1),
+            requests_page(status=name, since=since),
+        )
+        for name in ("2xx", "4xx", "5xx")
+    )  # fmt: skip
+
+
+def latency(points: Sequence[Counted]) -> tuple[Line, ...]:
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    return tuple(
+        Line(name, name, tuple(rounded(point.percentile_ms(share)) for point in points))
+        for name, share in shares.items()
+    )
+
+
+def refused(points: Sequence[Counted], since: str) -> tuple[Line, ...]:
+    """Return a line for each of the most frequent reasons."""
+    total: Counter[str] = Counter()
+    for point in points:
+        total.update(point.groups.get("refused", {}))
+    return tuple(
+        Line(
+            reason.replace("_", " "), tone,
+            rates(points, [point.groups.get("refused", {}).get(reason, 0) for point in points], 60),
+            requests_page(reason=reason, since=since),
+        )
+        for (reason, _), tone in zip(total.most_common(MOST_REASONS), REASON_TONES, strict=False)
+    )  # fmt: skip
+
+
+def logins(points: Sequence[Counted]) -> tuple[Line, ...]:
+    return (
+        Line("succeeded", "s2xx", rates(points, [point.logins for point in points], 60),
+             login_events("login.succeeded")),
+        Line("failed", "s5xx", rates(points, [point.login_failures for point in points], 60),
+             login_events("login.failed")),
+    )  # fmt: skip
+
+
+def rates(points: Sequence[Counted], counts: Sequence[int], per_seconds: int) -> tuple[float | None, ...]:
+    """Return the counts per so many seconds."""
+    return tuple(rounded(count * per_seconds / point.seconds) for point, count in zip(points, counts, strict=True))
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")

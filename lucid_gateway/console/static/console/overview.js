@@ -1,0 +1,134 @@
+// The overview: draws the plots, and replaces what has changed every few seconds, except while nobody looks.
+"use strict";
+
+const page = document.getElementById("overview");
+const state = document.getElementById("state");
+const charts = new Map();
+const hourAndMinute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hour12: false });
+let timer = 0;
+
+function token(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function faded(colour) {
+  return `color-mix(in srgb, ${colour} 18%, transparent)`;
+}
+
+function amount(value, unit) {
+  if (unit === "ms" && value >= 1000) return `${value / 1000} s`;
+  return `${value.toLocaleString("en-GB")} ${unit}`;
+}
+
+function lineOf(line, filled) {
+  const colour = token(line.tone);
+  return {
+    label: line.name, data: line.values, borderColor: colour, backgroundColor: faded(colour), fill: filled ? "origin" : false,
+    borderWidth: 1.5, pointRadius: 0, pointHitRadius: 8, tension: 0.2,
+  };
+}
+
+function axes(plot) {
+  const text = { color: token("faint"), font: { size: 11 } };
+  return {
+    x: { grid: { display: false }, border: { color: token("line") }, ticks: { ...text, maxTicksLimit: 6, maxRotation: 0, autoSkipPadding: 24 } },
+    y: {
+      beginAtZero: true, grid: { color: token("line") }, border: { display: false },
+      ticks: { ...text, maxTicksLimit: 4, callback: (value) => amount(value, plot.unit) },
+    },
+  };
+}
+
+function options(plot) {
+  return {
+    animation: false, responsive: true, maintainAspectRatio: false, interaction: { mode: "index", intersect: false },
+    scales: axes(plot),
+    plugins: {
+      legend: { display: false },
+      tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${amount(item.parsed.y, plot.unit)}` } },
+    },
+  };
+}
+
+function dataOf(plot) {
+  return {
+    labels: plot.times.map((seconds) => hourAndMinute.format(new Date(seconds * 1000))),
+    datasets: plot.lines.map((line) => lineOf(line, plot.filled)),
+  };
+}
+
+function keyOf(line) {
+  const key = document.createElement(line.url ? "a" : "span");
+  if (line.url) key.href = line.url;
+  key.className = `key ${line.tone}`;
+  key.textContent = line.name;
+  return key;
+}
+
+// The canvas has no text: the picture behind it stays for who has the page read aloud.
+function draw(plot) {
+  const card = page.querySelector(`[data-plot="${plot.name}"]`);
+  if (!card || !window.Chart) return;
+  const holder = card.querySelector(".canvas");
+  const legend = card.querySelector(".legend");
+  const known = Array.from(legend.children, (key) => key.textContent);
+  if (known.join() !== plot.lines.map((line) => line.name).join()) legend.replaceChildren(...plot.lines.map(keyOf));
+  holder.classList.toggle("flat", !plot.lines.some((line) => line.values.some((value) => value)));
+  const chart = charts.get(plot.name);
+  if (chart) {
+    chart.data = dataOf(plot);
+    chart.options = options(plot);
+    chart.update();
+    return;
+  }
+  const canvas = document.createElement("canvas");
+  canvas.setAttribute("aria-hidden", "true");
+  holder.append(canvas);
+  holder.classList.add("drawn");
+  charts.set(plot.name, new window.Chart(canvas, { type: "line", data: dataOf(plot), options: options(plot) }));
+}
+
+// A part in which somebody uses the keyboard stays as it is until they leave it.
+function replace(name, html) {
+  const part = document.getElementById(name);
+  if (!part || part.dataset.html === html || part.contains(document.activeElement)) return;
+  part.innerHTML = html;
+  part.dataset.html = html;
+  window.lucidConsole.refresh(part);
+}
+
+function say(text) {
+  state.textContent = text;
+  state.classList.add("worse");
+  delete state.dataset.html;
+}
+
+async function ask() {
+  const answer = await fetch(page.dataset.source, { headers: { Accept: "application/json" }, redirect: "manual" });
+  if (answer.type === "opaqueredirect") throw new Error("you are signed out");
+  if (!answer.ok) throw new Error(answer.status === 429 ? "too many requests" : `the gateway answered ${answer.status}`);
+  return answer.json();
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  try {
+    const answer = await ask();
+    state.classList.remove("worse");
+    for (const [name, html] of Object.entries(answer.parts)) replace(name, html);
+    for (const plot of answer.plots) draw(plot);
+    page.dataset.refreshed = String(Date.now());
+  } catch (error) {
+    const since = page.dataset.refreshed ? ` since ${hourAndMinute.format(new Date(Number(page.dataset.refreshed)))}` : "";
+    say(`not refreshed${since}: ${error instanceof TypeError ? "the gateway does not answer" : error.message}`);
+  }
+  timer = setTimeout(refresh, 1000 * Number(page.dataset.every));
+}
+
+if (page) {
+  new MutationObserver(refresh).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
+  document.addEventListener("visibilitychange", refresh);
+  refresh();
+}
