@@ -124,4 +124,5 @@ class AddressRule(models.Model):
 
     def clean(self) -> None:
         """Store the network in its canonical form."""
-        self.network = as_network(self.network)
+        if self.network:  # otherwise the check of the field reports it
+            self.network = as_network(self.network)

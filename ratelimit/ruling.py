@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from lucid_gateway.audit.events import changed, record
+from lucid_gateway.audit.events import Changes, changed, record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import NotFound, OperationNotAllowed
 from ratelimit.models import AddressRule, LimitRule, as_network
@@ -51,8 +51,8 @@ def refuse_to_lock_out(rule: AddressRule) -> None:
             raise LocksOut(details={"address": address})
 
 
-def lift_address_rule(network: str, *, by: Model | str) -> None:
-    """Remove the rule of a network; raise NotFound if it has none."""
+def lift_address_rule(network: str, *, by: Model | str, why: str = "") -> None:
+    """Remove the rule of a network; raise NotFound if it has none. The audit event keeps `why`."""
     rule = AddressRule.objects.filter(network=as_network(network)).first()
     if rule is None:
         raise NotFound()
@@ -60,7 +60,38 @@ def lift_address_rule(network: str, *, by: Model | str) -> None:
         rule.delete()
     before = {name: getattr(rule, name) for name in CHANGING}
     changes = changed(before, dict.fromkeys(CHANGING))
-    record("address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason, changes=changes)
+    record(
+        "address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason, changes=changes,
+        **reason_given(why),
+    )  # fmt: skip
+
+
+def extend_address_rule(rule: AddressRule, expires_at: datetime | None, *, by: Model | str, why: str = "") -> None:
+    """Change only when the rule ends, so that the reason and the evidence stay; raise NotFound or LocksOut.
+
+    The audit event keeps `why`.
+    """
+    refuse_to_lock_out(AddressRule(network=rule.network, kind=rule.kind, expires_at=expires_at))
+    changes, until = extend(rule, expires_at), iso_time(expires_at)
+    record(
+        "address.ruled", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason, until=until,
+        changes=changes, **reason_given(why),
+    )  # fmt: skip
+
+
+def extend_limit_rule(rule: LimitRule, expires_at: datetime | None, *, by: Model | str, why: str = "") -> None:
+    """Change only when the rule ends; raise NotFound. The audit event keeps `why`."""
+    changes, who = extend(rule, expires_at), rule.subject or "everyone"
+    record("limit.set", subject=who, actor=by, tier=rule.tier, changes=changes, **reason_given(why))
+
+
+def extend(rule: LimitRule | AddressRule, expires_at: datetime | None) -> Changes:
+    """Change when the rule ends; return the change for the audit log."""
+    with rules_cache.changing():
+        found = type(rule).objects.filter(pk=rule.pk).update(expires_at=expires_at)
+    if not found:
+        raise NotFound()
+    return changed({"expires_at": rule.expires_at}, {"expires_at": expires_at})
 
 
 def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) -> LimitRule:
@@ -76,14 +107,23 @@ def set_limit_rule(*, tier: str, subject: str, by: Model | str, **numbers: Any) 
     return rule
 
 
-def lift_limit_rule(*, tier: str, subject: str, by: Model | str) -> None:
-    """Remove a limit rule, so that the environment's limits apply again; raise NotFound if it does not exist."""
+def lift_limit_rule(*, tier: str, subject: str, by: Model | str, why: str = "") -> None:
+    """Remove a limit rule, so that the environment's limits apply again; raise NotFound if it does not exist.
+
+    The audit event keeps `why`.
+    """
     with rules_cache.changing():
         before = LimitRule.objects.filter(tier=tier, subject=subject).values(*NO_NUMBERS).first()
         deleted, _ = LimitRule.objects.filter(tier=tier, subject=subject).delete()
     if not deleted or before is None:
         raise NotFound()
-    record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier, changes=changed(before, NO_NUMBERS))
+    changes = changed(before, NO_NUMBERS)
+    record("limit.lifted", subject=subject or "everyone", actor=by, tier=tier, changes=changes, **reason_given(why))
+
+
+def reason_given(why: str) -> dict[str, Any]:
+    """Return the detail of an audit event that says why an operator did it, if the operator did."""
+    return {"why": why} if why else {}
 
 
 # What an operator may change of a rule for addresses.

@@ -11,7 +11,7 @@ from accounts.models import User
 from accounts.users.locks import lock_of, restore_lock
 from accounts.users.staff import may_manage
 from lucid_gateway.operators import undo
-from lucid_gateway.operators.confirmation import counted, operator_of
+from lucid_gateway.operators.confirmation import operator_of
 
 RESTORER = "locks"
 
@@ -41,13 +41,4 @@ def restore_locks(request: HttpRequest, state: list[dict[str, Any]]) -> str:
             problems.append("you may not change one of the accounts")
         elif not restore_lock(user, before=change["before"], after=change["after"], by=operator):
             problems.append(f"somebody has changed the lock of {user.email} since")
-    if len(problems) == len(state):
-        raise undo.CannotUndo(f"Nothing was undone: {listed(problems)}.")
-    words = f"{counted(len(state) - len(problems), 'user')}: undone. Sessions that had ended stay ended."
-    return f"{words} The rest stays as it is: {listed(problems)}." if problems else words
-
-
-def listed(problems: Sequence[str]) -> str:
-    """Return the first three of the problems, and how many more there are."""
-    more = f"; and {len(problems) - 3:,} more" if len(problems) > 3 else ""
-    return "; ".join(problems[:3]) + more
+    return undo.summary(len(state), problems, "user", " Sessions that had ended stay ended.")

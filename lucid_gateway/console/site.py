@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
 from django.utils import timezone
 
+from accounts import directory
 from accounts.login.identity import TOTP_CODE, prove_identity
 from accounts.login.login import Credentials, log_in_staff
 from accounts.login.password_reset import prove_password, set_password
@@ -89,6 +90,7 @@ class GatewayAdminSite(AdminSite):
     site_url = None  # "/" is not a page for people
     login_form = StaffLoginForm
     login_template = "admin/staff_login.html"
+    directory = directory  # for the pages of lower floors: lucid_gateway/operators/directory.py
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the frame around every page shows: the menu, the environment, and the operator's own pages."""

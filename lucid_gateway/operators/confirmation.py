@@ -116,7 +116,7 @@ def answer_to(
     """Return (the data, the form) if the operator has confirmed, otherwise (None, the form to show)."""
     asked = type("Confirmation", (question.form,), dict(fields_of(question, request)))
     if CONFIRMED not in request.POST:
-        return None, asked()
+        return None, asked(initial={REASON: reason_of(request)})
     filled = asked(request.POST)
     if not filled.is_valid():
         return None, filled

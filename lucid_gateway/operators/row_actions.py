@@ -20,11 +20,12 @@ FIELD = "row_action"
 
 @dataclass(frozen=True)
 class RowButton:
-    """`value` is what the form sends under the name `row_action`."""
+    """`value` is what the form sends under the name `row_action`. A button with `link` only opens that page."""
 
     value: str
     label: str
-    harmful: bool
+    harmful: bool = False
+    link: str = ""
 
 
 class RowActions(Base):

@@ -6,7 +6,7 @@ meanwhile.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,8 @@ from django.http.response import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+
+from lucid_gateway.operators.confirmation import counted
 
 UNDO_FOR = timedelta(minutes=10)
 SESSION_KEY = SALT = "undo"
@@ -98,6 +100,15 @@ def take(request: HttpRequest, key: str) -> Undo | None:
         return None
     request.session[SESSION_KEY] = kept
     return read(key, token)
+
+
+def summary(count: int, problems: Sequence[str], noun: str, more: str = "") -> str:
+    """Return what an undo of several changes did, in words; raise CannotUndo if each had a problem."""
+    listed = "; ".join(problems[:3]) + (f"; and {len(problems) - 3:,} more" if len(problems) > 3 else "")
+    if len(problems) == count:
+        raise CannotUndo(f"Nothing was undone: {listed}.")
+    words = f"{counted(count - len(problems), noun)}: undone.{more}"
+    return f"{words} The rest stays as it is: {listed}." if problems else words
 
 
 def page(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:

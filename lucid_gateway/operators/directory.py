@@ -1,0 +1,53 @@
+"""Who operators mean and see: the pages of the lower floors find and name users and API keys through the site.
+
+`site.directory` is `accounts.directory`, which this package may not import.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.contrib.admin import AdminSite
+from django.utils.html import format_html
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What to call somebody, and the page about them; without a page, `url` is empty."""
+
+    text: str
+    url: str = ""
+
+    def as_html(self) -> str:
+        """Return the name, as a link if there is a page."""
+        shown = format_html('<span class="cut" title="{}">{}</span>', self.text, self.text)
+        return format_html('<a href="{}">{}</a>', self.url, shown) if self.url else shown
+
+
+class Directory(Protocol):
+    """Finds and names users and API keys. A subject is `user:<id>`, `key:<id>`, or "" for everyone."""
+
+    def find_subject(self, text: str) -> str:
+        """Return the subject that an operator means; raise ValidationError that says what was not found."""
+
+    def without_secret(self, text: str) -> str:
+        """Return the text, or the subject of an API key that was pasted as a whole."""
+
+    def suggestions(self, text: str) -> list[str]:
+        """Return emails of users that begin with the text, or whose usernames do."""
+
+    def names_of(self, who: Iterable[str]) -> Mapping[str, Name]:
+        """Return the names of subjects, of ids of users, and of emails; those that are unknown are left out."""
+
+    def whom_a_limit_affects(self, tier: str, subject: str) -> str:
+        """Return in words whom a limit rule would affect."""
+
+    def whom_an_address_rule_affects(self, network: str) -> str:
+        """Return in words whom a rule for the network would affect."""
+
+
+def directory_of(site: AdminSite) -> Directory:
+    """Return the directory of the site."""
+    owner: Any = site
+    found: Directory = owner.directory
+    return found

@@ -1,0 +1,5 @@
+"""The operator pages for limits and addresses."""
+
+from ratelimit.admin import addresses, limits
+
+__all__ = ["addresses", "limits"]

@@ -1,0 +1,218 @@
+"""What the pages of limits and of addresses have in common: previews, confirmations of wide rules, lifting, undo."""
+
+from collections.abc import Callable, Container
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+
+from lucid_gateway.operators.confirmation import (
+    AsksBeforeSaving,
+    Question,
+    ReadOnlyAdmin,
+    ask,
+    counted,
+)
+from lucid_gateway.operators.directory import Directory, Name, directory_of
+from lucid_gateway.operators.row_actions import RowButton
+from lucid_gateway.policy.errors import NotFound
+from ratelimit.admin.forms import ExtendForm, end_of
+from ratelimit.admin.undo_rules import Changes, Rule
+from ratelimit.admin.words import is_wide
+from ratelimit.ruling import LocksOut
+
+PREVIEW = "_preview"
+GATEWAY = "gateway"
+
+
+class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
+    """Rows that staff add, change and extend, and lift with an action. `affected_by` and the others differ by model."""
+
+    actions = ("lift", "extend")
+    row_actions = {"lift": "Lift…", "extend": "Extend…"}
+    harmful_actions = frozenset({"lift"})
+    lift_warning: ClassVar[str]
+
+    @property
+    def directory(self) -> Directory:
+        return directory_of(self.admin_site)
+
+    def affected_by(self, rule: Any) -> str:
+        """Return in words whom the rule affects; raise ValidationError."""
+        raise NotImplementedError
+
+    def prefilled(self, request: HttpRequest) -> Any:
+        """Return the rule that the query of the page prefills, or None."""
+        raise NotImplementedError
+
+    def lift_one(self, request: HttpRequest, rule: Any) -> None:
+        """Lift the rule; raise NotFound."""
+        raise NotImplementedError
+
+    def extend_one(self, request: HttpRequest, rule: Any, expires_at: Any) -> None:
+        """Change when the rule ends; raise NotFound or LocksOut."""
+        raise NotImplementedError
+
+    # Rights
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return whether the operator is staff."""
+        return self.has_operate_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the operator is staff."""
+        return self.has_operate_permission(request)
+
+    # Lists
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Find the names that the rows show with one query each for users and for keys."""
+        found = super().get_changelist_instance(request)
+        rows: list[Any] = list(found.result_list)
+        names = self.directory.names_of(name for row in rows for name in (getattr(row, "subject", ""), row.created_by))
+        for row in rows:
+            row.names = names
+        found.result_list = rows
+        return found
+
+    @admin.display(description="Made by")
+    def made_by(self, rule: Any) -> str:
+        """Return who made the rule, as a link if it was a user."""
+        name: Name = rule.names.get(rule.created_by) or Name(rule.created_by or GATEWAY)
+        return name.as_html()
+
+    def row_buttons(self, row: Any, allowed: Container[str]) -> list[RowButton]:
+        """Return the buttons of the actions, and one that opens the form of the rule."""
+        return [*super().row_buttons(row, allowed), RowButton("", "Edit", link=self.page_of(row))]
+
+    def row_action_applies(self, action: str, row: Any) -> bool:
+        """Offer to extend a rule that ends."""
+        return action != "extend" or row.expires_at is not None
+
+    def page_of(self, rule: Any) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[rule.pk])
+
+    # Forms
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Return the form, which only checks its fields if the operator asked for a preview."""
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.directory, form.only_preview = self.directory, PREVIEW in request.POST
+        return form
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the form with whom the rule would affect, ask, or save."""
+        more = {"affected": self.affected_words(request, object_id), "preview": PREVIEW}
+        return super().changeform_view(request, object_id, form_url, {**more, **(extra_context or {})})
+
+    def affected_words(self, request: HttpRequest, object_id: str | None) -> str:
+        """Return whom the rule would affect that the operator previews, or to which a link has led; "" without one."""
+        if PREVIEW in request.POST:
+            form = self.sent_form(request, object_id)
+            rule = None if form is None or form.errors else form.instance
+        else:
+            rule = self.prefilled(request) if request.method == "GET" and object_id is None else None
+        try:
+            return self.affected_by(rule) if rule is not None else ""
+        except ValidationError:
+            return ""
+
+    def question_about(self, request: HttpRequest, form: Any) -> Question | None:
+        """Ask before a rule for everyone or for a wide network is saved."""
+        rule = form.instance
+        if not is_wide(rule):
+            return None
+        return Question(
+            f"Save the rule for {self.whom(rule)}", f"{self.affected_by(rule)}. {self.advice(rule)}", reason=True,
+            dangerous=True,
+        )  # fmt: skip
+
+    def whom(self, rule: Any) -> str:
+        """Return for whom the rule is, in words."""
+        raise NotImplementedError
+
+    def advice(self, rule: Any) -> str:
+        """Return what to consider before a wide rule is saved."""
+        raise NotImplementedError
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Set the rule, as the API does, and offer to undo that."""
+        changes = Changes(self.model)
+        with changes.to(obj):
+            obj.pk = self.set_one(request, obj).pk
+        changes.offer_undo(request, f"The rule for {self.whom(obj)} was {'changed' if change else 'added'}.")
+
+    def set_one(self, request: HttpRequest, rule: Any) -> Rule:
+        """Set the rule in place of the one with the same key."""
+        raise NotImplementedError
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Go to the list; `save_model` has shown the message."""
+        return self.response_post_save_add(request, obj)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """Go to the list; `save_model` has shown the message."""
+        return self.response_post_save_change(request, obj)
+
+    # Actions
+
+    @admin.action(description="Lift the selected rules", permissions=["operate"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
+        """Ask for confirmation, for wide rules also for a reason, then lift each rule."""
+        rows = list(queryset)
+        wide = any(map(is_wide, rows))
+        data, page = ask(
+            self, request, rows, title="Lift rules", warning=self.lift_warning, reason=wide, dangerous=wide,
+            shown_as=self.shown,
+        )  # fmt: skip
+        if data is None:
+            return page
+        self.change_each(request, rows, lambda rule: self.lift_one(request, rule), "lifted")
+        return None
+
+    @admin.action(description="Extend the selected rules", permissions=["operate"])
+    def extend(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
+        """Ask how long the rules last from now on, for wide rules also for a reason, then change when each ends."""
+        rows = list(queryset)
+        wide = any(map(is_wide, rows))
+        data, page = ask(
+            self, request, rows, title="Extend rules", warning="The rules last this long, from now on.",
+            form=ExtendForm, reason=wide, dangerous=wide, shown_as=self.shown,
+        )  # fmt: skip
+        if data is None:
+            return page
+        ends = end_of(data["lasts"])
+        self.change_each(request, rows, lambda rule: self.extend_one(request, rule, ends), "extended")
+        return None
+
+    def shown(self, rule: Any) -> str:
+        """Return the rule in words, for the pages that ask."""
+        return str(rule)
+
+    def change_each(self, request: HttpRequest, rows: list[Any], change: Callable[[Any], None], done: str) -> None:
+        """Change each rule that still exists, and offer to undo that."""
+        changes = Changes(self.model)
+        for rule in rows:
+            try:
+                with changes.to(rule):
+                    change(rule)
+            except NotFound:
+                continue  # another operator has lifted it, or it has expired
+            except LocksOut as error:
+                self.message_user(request, f"{rule}: {error.text}.", messages.ERROR)
+        text = f"{counted(len(changes), 'rule')} {done}."
+        if len(changes):
+            changes.offer_undo(request, text)
+        else:
+            self.message_user(request, text)
