@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from accounts.affected import spellings
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.tokens.issuing import end_family
 from accounts.tokens.revocation.revoking import revoke
-from accounts.tokens.signing_keys import Rotation, RotationUnderway, rotate
+from accounts.tokens.signing_keys import ROTATE_AFTER, Rotation, RotationUnderway, rotate
 from accounts.users.staff import may_manage
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
@@ -28,6 +28,7 @@ from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, op
 from lucid_gateway.operators.search import HYPHENATED, keys_beginning_with
 from ratelimit.client_address import parse
 
+COUNTED_TOKENS = 10_000  # a page does not wait for a longer count
 ROTATION = (
     "Rotate the signing keys",
     "The next key signs from now on. The current key verifies until its last token expires.",
@@ -169,17 +170,27 @@ class SignInAdmin(IssuedTokenAdmin):
 @admin.register(SigningKey)
 class SigningKeyAdmin(ReadOnlyAdmin):
     list_display = (
-        "kid", "algorithm", "state", "created_at", "activated_at", "retired_at", "verify_until", "live_tokens",
+        "kid", "state", "live_tokens", "algorithm", "age", "activated_at", "retired_at", "verify_until",
     )  # fmt: skip
+    pills: ClassVar[Mapping[str, Mapping[Any, str]]] = {
+        "state": {SigningKey.State.ACTIVE: "ok", SigningKey.State.RETIRING: "warn", SigningKey.State.REVOKED: "bad"}
+    }
     list_filter = ("state", "algorithm")
     fields = ("kid", "algorithm", "state", "created_at", "activated_at", "retired_at", "verify_until", "revoked_at")
     sortable_by = ()
     change_list_template = "admin/accounts/signing_keys.html"
 
     @admin.display(description="Live tokens")
-    def live_tokens(self, key: SigningKey) -> int:
-        """Return how many live tokens the key has signed."""
-        return IssuedToken.objects.filter(kid=key.kid).live().count()
+    def live_tokens(self, key: SigningKey) -> int | str:
+        """Return how many live tokens the key has signed. A revoked key has none: they were revoked with it."""
+        if key.state == SigningKey.State.REVOKED:
+            return 0
+        count = IssuedToken.objects.filter(kid=key.kid).live().order_by()[: COUNTED_TOKENS + 1].count()
+        return count if count <= COUNTED_TOKENS else f"over {COUNTED_TOKENS:,}"
+
+    @admin.display(description="Age")
+    def age(self, key: SigningKey) -> str:
+        return days_of(timezone.now() - key.created_at)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page that rotates the keys."""
@@ -187,8 +198,21 @@ class SigningKeyAdmin(ReadOnlyAdmin):
         return [rotation, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Show the rotation buttons only to super admins."""
-        return super().changelist_view(request, {"may_rotate": self.has_govern_permission(request)})
+        """Say when the next rotation is due, and show its buttons only to super admins."""
+        active = SigningKey.objects.filter(state=SigningKey.State.ACTIVE).first()
+        signs_since = (active.activated_at or active.created_at) if active else None
+        context = {
+            "title": "Signing keys",
+            "may_rotate": self.has_govern_permission(request),
+            "active": active,
+            "signs_since": signs_since,
+            "signs_for": days_of(timezone.now() - signs_since) if signs_since else "",
+            "due_at": signs_since + ROTATE_AFTER if signs_since else None,
+            "is_due": signs_since is not None and timezone.now() >= signs_since + ROTATE_AFTER,
+            "rotate_after": ROTATE_AFTER.days,
+            "verify_days": settings.ENV.JWT_REFRESH_TOKEN_EXPIRE_DAYS,
+        }
+        return super().changelist_view(request, context)
 
     def rotate(self, request: HttpRequest) -> HttpResponseBase:
         """Ask, then rotate the keys; with `?retire_now=1` every earlier key is revoked immediately."""
@@ -212,6 +236,11 @@ class SigningKeyAdmin(ReadOnlyAdmin):
         text = f"{rotation.active} signs now; {counted(rotation.tokens_ended, 'token')} ended."
         self.message_user(request, text, messages.SUCCESS)
         return back
+
+
+def days_of(age: timedelta) -> str:
+    """Return a text such as `12 days`."""
+    return counted(age.days, "day") if age.days else "less than a day"
 
 
 def rotate_as(operator: User, *, retire_now: bool) -> Rotation:

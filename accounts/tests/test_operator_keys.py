@@ -1,9 +1,11 @@
 """The operator pages for signing keys and API keys."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.admin import tokens as token_pages
 from accounts.api_keys import create_api_key
@@ -63,6 +65,61 @@ def test_the_list_shows_how_many_live_tokens_each_key_signed(page: Client, keys:
     counts = {row.kid: shown.model_admin.live_tokens(row) for row in shown.result_list}
     assert counts == {keys[0]: 2, keys[1]: 0}
     assert client.get(f"{KEYS}{keys[0]}/change/").status_code == 200
+
+
+def sign_since(kid: str, *, days: float) -> None:
+    """Make a key one that has been active for so many days."""
+    then = timezone.now() - timedelta(days=days)
+    SigningKey.objects.filter(kid=kid).update(activated_at=then, created_at=then)
+
+
+def words(client: Client) -> str:
+    """Return the page of the keys with its white space collapsed, as a browser shows it."""
+    return " ".join(client.get(KEYS).content.decode().split())
+
+
+def test_the_page_says_since_when_the_key_signs_and_when_a_rotation_is_due(page: Client, keys: list[str]) -> None:
+    sign_since(keys[0], days=12)
+
+    shown = page.get(KEYS)
+    assert shown.context["due_at"] == SigningKey.objects.get(kid=keys[0]).activated_at + timedelta(days=90)
+    assert f"Key <code>{keys[0]}</code> has signed all tokens since <time" in words(page)
+    assert "</time>, for 12 days." in words(page)
+    assert "The next rotation is due <time" in words(page)
+    assert "for at most 90 days" in words(page)
+
+
+def test_an_overdue_rotation_is_a_warning(super_admin_page: Client, keys: list[str]) -> None:
+    sign_since(keys[0], days=91)
+
+    assert '<p class="banner warn"><span>Key' in words(super_admin_page)
+    assert "A rotation was due <time" in words(super_admin_page)
+    assert '<a class="button main" href="/admin/accounts/signingkey/rotate/">' in words(super_admin_page)
+
+
+def test_the_page_says_what_rotating_does(page: Client, keys: list[str]) -> None:
+    assert "until its last token has expired, 7 days later. Nobody is signed out" in words(page)
+    assert "all users must log in again" in words(page)
+    assert "Only super admins can rotate the keys." in words(page)
+
+
+def test_states_are_pills_and_ages_are_in_days(page: Client, keys: list[str]) -> None:
+    sign_since(keys[0], days=3)
+
+    assert '<span class="pill ok">Active</span>' in words(page)
+    assert "3 days" in words(page)
+    assert "less than a day" in words(page)
+
+
+def test_without_a_key_the_page_says_so(page: Client) -> None:
+    assert "There is no active key: the first token makes one." in words(page)
+
+
+def test_a_count_of_very_many_tokens_stops(
+    page: Client, keys: list[str], tokens: TokenPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_pages, "COUNTED_TOKENS", 1)
+    assert "over 1<" in words(page)
 
 
 def test_no_page_shows_a_secret(super_admin_page: Client, keys: list[str], owner: User) -> None:

@@ -27,6 +27,8 @@ ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA")
 RSA_BITS = 3072
 # Workers read the keys every two seconds; even a slow worker has read a new key after this time.
 PUBLISHED_AFTER_SECONDS = 6
+# How long a key should sign. Operators rotate it; nothing happens by itself.
+ROTATE_AFTER = timedelta(days=90)
 # A worker that has not read the new key yet signs with the old one for at most this long.
 LAST_SIGNATURES_SECONDS = 60
 
