@@ -11,10 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 
 from accounts.admin.undo_locks import change_locks
 from accounts.models import User
@@ -44,16 +41,6 @@ from lucid_gateway.operators.long_lists import LongListPaginator
 from lucid_gateway.operators.search import HYPHENATED, FoundByUUID, keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound, TooManyAttempts
 from lucid_gateway.policy.roles import STAFF, Role
-
-# The lists that a user's page links to, with the texts of the links.
-RELATED_LISTS = {
-    "accounts_signin": "signed-in devices",
-    "accounts_issuedtoken": "tokens",
-    "accounts_apikey": "API keys",
-    "sessions_api_session": "sessions",
-    "sessions_api_manifest": "manifests",
-    "sessions_api_trustpolicy": "trust policies",
-}
 
 NOT_MAILED: dict[type[Exception], str] = {
     NotFound: "A locked or deleted user cannot log in: not all login links were sent.",
@@ -96,8 +83,9 @@ class LockFilter(admin.SimpleListFilter):
         return queryset.exclude(**active) if self.value() == "no" else queryset
 
 
-@admin.register(User)
 class UserAdmin(FoundByUUID, AsksBeforeSaving):
+    """The list, the form and the actions. The console registers them, with a page that shows one user."""
+
     paginator = LongListPaginator
     show_full_result_count = False
     list_display = ("email", "username", "role", "status", "locked", "last_login", "created_at")
@@ -106,17 +94,7 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     search_fields = ("email", "username", "first_name", "last_name")
     search_help_text = "Email, username, name or user id"
     uuid_field = "user_id"
-    fields = (
-        "user_id", "email", "username", "first_name", "last_name", "role", "is_active", "email_verified",
-        "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address", "locked", "lock_reason",
-        "locked_by", "login_attempts", "token_epoch", "last_login", "created_at", "updated_at", "deleted_at",
-        "see_also",
-    )  # fmt: skip
-    readonly_fields = (
-        "user_id", "email_verified", "totp_enabled", "hardware_wallet_enabled", "hardware_wallet_address",
-        "locked", "lock_reason", "locked_by", "login_attempts", "token_epoch", "last_login", "created_at",
-        "updated_at", "deleted_at", "see_also",
-    )  # fmt: skip
+    fields = ("email", "username", "first_name", "last_name", "role", "is_active")
     actions = (
         "lock", "unlock", "lift_lockouts", "change_role", "end_sessions", "reset_factors", "send_login_link",
         "delete_accounts",
@@ -159,17 +137,10 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
             return self.get_empty_value_display()
         return "no end set" if user.locked_until == FOREVER else user.locked_until
 
-    @admin.display(description="See also")
-    def see_also(self, user: User) -> SafeString:
-        events = reverse("admin:audit_auditevent_changelist")
-        links = [(reverse(f"admin:{model}_changelist"), user.pk, name) for model, name in RELATED_LISTS.items()]
-        others = format_html_join("", ' · <a href="{}?user__user_id__exact={}">{}</a>', links)
-        return format_html('<a href="{}?q={}">audit events</a>{}', events, user.pk, others)
-
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """Only super admins can change roles and deactivate users, and not themselves."""
         may_change_role = getattr(request.user, "is_superuser", False) and (obj is None or obj.pk != request.user.pk)
-        return self.readonly_fields if may_change_role else (*self.readonly_fields, "role", "is_active")
+        return () if may_change_role else ("role", "is_active")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Accounts are created through the API or the command line."""

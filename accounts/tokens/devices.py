@@ -14,10 +14,14 @@ def devices_of(user_id: str) -> IssuedTokenQuerySet:
 
 
 def devices_to_show(user_id: str) -> list[IssuedToken]:
-    """Return each of the user's devices once, without tokens that a failed refresh left behind."""
-    found = list(devices_of(user_id))
-    unused = {token.jti for token in found}
-    return [token for token in found if token.predecessor not in unused]
+    """Return each of the user's devices once."""
+    return without_leftovers(list(devices_of(user_id)))
+
+
+def without_leftovers(devices: list[IssuedToken]) -> list[IssuedToken]:
+    """Return the devices without tokens that a failed refresh left behind."""
+    unused = {token.jti for token in devices}
+    return [token for token in devices if token.predecessor not in unused]
 
 
 def end_device(user_id: str, family: uuid.UUID, *, by: User | str | None = None) -> None:

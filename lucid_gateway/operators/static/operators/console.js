@@ -12,7 +12,7 @@ function apart(milliseconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-// Under a day, a time is relative: alone in a table, beside the time of day elsewhere.
+// Under a day, a time is relative: alone in a table and in a part with `data-short-times`, beside the time of day elsewhere.
 function localTime(moment, now, alone) {
   if (Math.abs(now - moment) < DAY) {
     const distance = apart(Math.abs(now - moment));
@@ -26,7 +26,7 @@ function showTimes(part) {
   const now = new Date();
   for (const element of part.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);
-    element.textContent = localTime(moment, now, element.closest("td") !== null);
+    element.textContent = localTime(moment, now, element.closest("td, [data-short-times]") !== null);
     element.dataset.utc ??= element.title;
     element.title = `${dateAndTime.format(moment)} here, ${element.dataset.utc}`;
   }

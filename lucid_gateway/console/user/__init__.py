@@ -1,0 +1,1 @@
+"""The page that shows one user: each module reads a part of it, in a constant number of queries."""
