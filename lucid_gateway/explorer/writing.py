@@ -10,7 +10,8 @@ from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.pruning import PruneInTurns
 from lucid_gateway.explorer.rows import row_of
 from lucid_gateway.kernel.loops import Loop
-from lucid_gateway.server.kept_requests import KeptRequests, kept_requests
+from lucid_gateway.server.kept_requests import LEFT_OUT, KeptRequests, kept_requests
+from lucid_gateway.server.samples import count
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 1.0
@@ -48,8 +49,9 @@ class Writer:
             logger.warning("requests for the explorer are not written", extra={"error": type(error).__name__})
         self.failing = True
         too_many = max(0, len(self.waiting) - MAX_WAITING)
-        self.source.left_out[NOT_WRITTEN] += too_many
-        del self.waiting[:too_many]
+        if too_many:
+            count(LEFT_OUT, NOT_WRITTEN, too_many)
+            del self.waiting[:too_many]
 
 
 def insert(rows: list[KeptRequest]) -> None:

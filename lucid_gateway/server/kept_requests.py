@@ -8,15 +8,17 @@ workers that decide in the same microsecond may exceed a cap by one request each
 import mmap
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import NamedTuple
 
 from lucid_gateway.kernel.env import environment
 from lucid_gateway.kernel.record import RequestRecord
+from lucid_gateway.server.samples import count
 
 A_SECOND, OF_ONE_CALLER = 200, 20
 MAX_BUFFERED = 2_000
-# Reasons for which a request that should be kept is left out.
+# The group of samples that counts, by reason, the requests that should have been kept but were left out.
+LEFT_OUT = "explorer_left_out"
 GATEWAY_CAP, CALLER_CAP, BUFFER_FULL = "gateway_cap", "caller_cap", "buffer_full"
 
 # Column 0 counts all requests, each other one those of the callers whose hash selects it.
@@ -42,12 +44,11 @@ class FinishedRequest(NamedTuple):
 
 
 class KeptRequests:
-    """The buffer of one worker, whose row of the shared memory is `row`. `left_out` counts by reason."""
+    """The buffer of one worker, whose row of the shared memory is `row`."""
 
     def __init__(self, row: int, *, enabled: bool, sample_percent: float) -> None:
         self.row, self.enabled, self.share = row, enabled, sample_percent / 100
         self.buffer: deque[FinishedRequest] = deque()
-        self.left_out: Counter[str] = Counter()
 
     def consider(self, record: RequestRecord, status: int, size: int = 0, cut: str | None = None) -> None:
         """Keep the finished request if it was refused, has failed or is in the sample, and no cap is reached."""
@@ -58,7 +59,7 @@ class KeptRequests:
         now = time.time()
         reason = self.reason_to_leave_out(record, int(now) & 0xFFFFFF)
         if reason is not None:
-            self.left_out[reason] += 1
+            count(LEFT_OUT, reason)
             return
         self.buffer.append(FinishedRequest(record, status, size, time.perf_counter() - record.started, now, cut))
 
@@ -72,10 +73,10 @@ class KeptRequests:
         if any(kept_in(column, second) >= OF_ONE_CALLER for column in columns):
             return CALLER_CAP
         for column in (0, *columns):
-            self.count(column, second)
+            self.note(column, second)
         return None
 
-    def count(self, column: int, second: int) -> None:
+    def note(self, column: int, second: int) -> None:
         """Add one to this worker's cell, which begins again with each second."""
         cell = self.row * COLUMNS + column
         same = cells[cell] >> 8 == second
