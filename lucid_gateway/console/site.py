@@ -25,6 +25,7 @@ from lucid_gateway.console.overview import alarms_page, overview, overview_json
 from lucid_gateway.console.preview.page import preview_page
 from lucid_gateway.console.routes.page import routes_page
 from lucid_gateway.console.second_factor import second_factor_page
+from lucid_gateway.explorer.pages import request_page, requests_page
 from lucid_gateway.kernel.redis.access import breaker
 from lucid_gateway.operators import undo
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
@@ -136,6 +137,8 @@ class GatewayAdminSite(AdminSite):
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
             path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),
             path("routes/", self.admin_view(partial(routes_page, self)), name="routes"),
+            path("requests/", self.admin_view(partial(requests_page, self)), name="requests"),
+            path("requests/<str:request_id>/", self.admin_view(partial(request_page, self)), name="request"),
         ]
         return [*own, *(url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site")]
 

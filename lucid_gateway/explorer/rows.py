@@ -46,8 +46,9 @@ def row_of(finished: FinishedRequest) -> KeptRequest:
     started = datetime.fromtimestamp(finished.ended_at - finished.seconds, UTC)
     gateway, worker = this_worker()
     address = address_forms(record.client_address)
+    key = key_at(started, random=True)
     return KeptRequest(
-        kept_id=key_at(started, random=True), request_id=printable(record.request_id, 128), gateway=gateway,
+        kept_id=key, request_id=printable(record.request_id, 128) or str(key), gateway=gateway,
         worker=worker, method=printable(record.method, 20), path=printable(path_of(record), 500),
         route=printable(record.route, 200), status=finished.status, status_class=finished.status // 100,
         error_code=record.error_code or "", reason=record.reason or finished.cut or "", started_at=started,

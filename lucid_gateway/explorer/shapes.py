@@ -50,7 +50,7 @@ def credential(row: KeptRequest) -> dict[str, str | None] | None:
 
 def told(reason: str | None) -> str | None:
     """Return the reason if clients may read it."""
-    return reason if reason and REASONS[reason].audience is Audience.CLIENTS else None
+    return reason if reason in REASONS and REASONS[reason].audience is Audience.CLIENTS else None
 
 
 def steps(row: KeptRequest) -> list[dict[str, Any]]:

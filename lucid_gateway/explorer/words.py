@@ -1,0 +1,39 @@
+"""Times, durations and numbers in sentences."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+
+def clock(moment: datetime | None) -> SafeString:
+    """Return a time to the second, in UTC until the page's script shows it in the viewer's zone."""
+    if moment is None:
+        return SafeString("")
+    utc = moment.astimezone(UTC)
+    text = f"{utc:%H:%M:%S} UTC" if abs((utc - datetime.now(UTC)).days) < 1 else f"{utc:%Y-%m-%d %H:%M} UTC"
+    iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_html('<time datetime="{}" title="{} UTC">{}</time>', iso, f"{utc:%Y-%m-%d %H:%M:%S}", text)
+
+
+def duration(ms: float) -> str:
+    """Return a duration such as `0.4 ms`, `6 ms` or `30.0 s`."""
+    if ms >= 1000:
+        return f"{ms / 1000:,.1f} s"
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
+
+
+def number(value: Any) -> int | None:
+    """Return a number that may be stored as text, None for anything else."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def moment(value: Any) -> datetime | None:
+    """Return a stored time, None if there is none."""
+    parsed = parse_datetime(value) if isinstance(value, str) else None
+    return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed
