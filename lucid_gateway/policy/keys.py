@@ -160,5 +160,10 @@ def instance_health(gateway: str) -> str:
     return f"{{gateway:{gateway}}}:health"
 
 
+def downtimes(gateway: str) -> str:
+    """Return the key of the instances that the gateway finds down: a hash."""
+    return f"{{gateway:{gateway}}}:downtimes"
+
+
 WORKER_REPORTS = "worker_reports"
 REDIS_PROBE = "redis_probe"

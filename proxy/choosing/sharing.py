@@ -1,4 +1,4 @@
-"""The workers of one gateway share open breakers and health check results, once a second through Redis.
+"""The workers of one gateway share open breakers, health check results and downtimes, once a second through Redis.
 
 Without Redis each worker uses only its own results.
 """
@@ -19,6 +19,7 @@ from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
 from proxy.choosing.breaker import State
 from proxy.choosing.bulkhead import bulkhead_of
+from proxy.choosing.downtimes import Downtimes
 from proxy.choosing.health_checks import HealthChecker, checked_health
 from proxy.choosing.instances import NEVER_OPENS, InstanceState, states_of
 from proxy.choosing.reports import write_report
@@ -54,13 +55,15 @@ class Sharing:
         self.instances = instances
         self.checker = HealthChecker()
         self.known_open: set[str] = set()
+        self.downtimes = Downtimes()
 
     def sync(self) -> None:
         """Adopt the other workers' results and write this worker's; raise RedisUnavailable."""
         instances = self.instances()
         enabled = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED
         checks = enabled and self.is_checker()
-        breakers, health = self.read()
+        breakers, health, downtimes = self.read()
+        self.downtimes.adopt([state for _, state in instances], downtimes)
         changes = {state.name: self.adopt(state, breakers.get(state.name)) for _, state in instances}
         if checks:
             health = self.check()
@@ -115,20 +118,23 @@ class Sharing:
             self.checker.forget()
         return chosen
 
-    def read(self) -> tuple[dict[str, float], dict[str, bool]]:
-        """Return the end of each open breaker's pause (epoch seconds) and whether instances are healthy, by name."""
+    def read(self) -> tuple[dict[str, float], dict[str, bool], dict[bytes, bytes]]:
+        """Return the end of each open breaker's pause (epoch seconds), whether instances are healthy, and downtimes, by
+        name.
+        """
 
         def query(redis: Any) -> Any:
             return (
                 redis.pipeline(transaction=False)
                 .hgetall(keys.open_breakers(gateway_name()))
                 .hgetall(keys.instance_health(gateway_name()))
+                .hgetall(keys.downtimes(gateway_name()))
                 .execute()
             )
 
-        breakers, health = redis_call(query)
+        breakers, health, downtimes = redis_call(query)
         open_until = {name.decode(): json.loads(text) for name, text in breakers.items()}
-        return open_until, {name.decode(): text == b"healthy" for name, text in health.items()}
+        return open_until, {name.decode(): text == b"healthy" for name, text in health.items()}, downtimes
 
     def adopt(self, state: InstanceState, shared_until: float | None) -> float | None:
         """Open or close the breaker as another worker did; return the end of its pause, or None if it is closed.
@@ -162,6 +168,7 @@ class Sharing:
                 pipeline.expire(keys.open_breakers(gateway_name()), KEPT_SECONDS)
             if verdicts:
                 pipeline.expire(keys.instance_health(gateway_name()), KEPT_SECONDS)
+            self.downtimes.write(pipeline, states)
             write_report(pipeline, states)
             pipeline.execute()
 

@@ -284,6 +284,47 @@ def test_an_instance_that_recovers_is_not_down_but_keeps_its_last_error(one: Wor
     assert (report.down_since, report.last_error) == (None, "connection refused")
 
 
+def test_a_new_worker_takes_over_since_when_an_instance_is_down_and_why(one: Worker, other: Worker) -> None:
+    one.state.set_health(False)
+    one.state.note_error("connection refused")
+    one.share_once()
+    assert one.state.down_since is not None
+    one.state.down_since -= 500
+    one.share_once()
+
+    other.state.set_health(False)
+    other.share_once()
+    assert (other.state.down_since, other.state.last_error) == (one.state.down_since, "connection refused")
+    assert other.state.last_error_at == one.state.last_error_at
+
+
+def test_a_new_downtime_does_not_begin_with_an_earlier_one(one: Worker, other: Worker) -> None:
+    one.state.set_health(False)
+    one.share_once()
+    one.state.set_health(True)
+    one.share_once()
+
+    before = time.time()
+    other.state.set_health(False)
+    other.share_once()
+    assert other.state.down_since is not None
+    assert other.state.down_since >= before
+
+
+def test_a_downtime_that_nobody_renews_is_forgotten(
+    one: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.state.set_health(False)
+    one.share_once()
+    monkeypatch.setattr("proxy.choosing.downtimes.CURRENT_SECONDS", -1.0)
+
+    before = time.time()
+    other.state.set_health(False)
+    other.share_once()
+    assert other.state.down_since is not None
+    assert other.state.down_since >= before
+
+
 def test_an_instance_whose_health_checks_fail_is_down(one: Worker) -> None:
     one.state.set_health(False)
     one.share_once()

@@ -25,7 +25,13 @@ function pathTo(element, part) {
   return focused.matches("a") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : `button[name="${CSS.escape(focused.name)}"][value="${CSS.escape(focused.value)}"]`;
 }
 
+function isBeingSelected(part) {
+  const selection = document.getSelection();
+  return !selection.isCollapsed && part.contains(selection.anchorNode);
+}
+
 function replace(part, html) {
+  if (isBeingSelected(part)) return;  // an operator copies an address: the next round comes soon
   const focused = pathTo(document.activeElement, part);
   part.innerHTML = html;
   window.lucidConsole.refresh(part);
