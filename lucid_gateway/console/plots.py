@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lucid_gateway.console.links import page, requests_page
-from lucid_gateway.figures.reading import Counted, Figures
+from lucid_gateway.figures.reading import LOGIN_FAILURES, LOGINS, Counted, Figures
 
+Points = Sequence[Counted | None]
 WIDTH, HEIGHT = 600, 150
 MOST_REASONS = 3
 REASON_TONES = ("p50", "p95", "p99")
@@ -67,12 +68,15 @@ def pieces(values: Sequence[float | None], top: float) -> list[str]:
             found.append([])
         else:
             found[-1].append(f"{number * step:.1f},{HEIGHT - (HEIGHT - 4) * value / top:.1f}")
-    return [" ".join(points) for points in found if points]
+    # A single point is a line to itself, which is drawn as a dot.
+    return [" ".join(points if len(points) > 1 else 2 * points) for points in found if points]
 
 
 def plots_of(figures: Figures) -> list[Plot]:
-    points, since = figures.points, figures.period.name
-    times = tuple(point.start for point in points)
+    since = figures.period.name
+    # Nothing is known of the time before the first figures.
+    points = [point if point.start >= figures.begins else None for point in figures.points]
+    times = tuple(point.start for point in figures.points)
     refusals, failed_logins = requests_page(status="4xx", since=since), login_events("login.failed")
     return [
         Plot("answers", "Answers", "/s", times, answers(points, since), "No requests.", is_filled=True),
@@ -86,51 +90,51 @@ def login_events(kind: str) -> str:
     return page("audit_auditevent_changelist", type=kind)
 
 
-def answers(points: Sequence[Counted], since: str) -> tuple[Line, ...]:
+def answers(points: Points, since: str) -> tuple[Line, ...]:
     return tuple(
-        Line(
-            name, f"s{name}", rates(points, [point.status(name) for point in points], 1),
-            requests_page(status=name, since=since),
-        )
+        Line(name, f"s{name}", rates(points, "statuses", (name,), 1), requests_page(status=name, since=since))
         for name in ("2xx", "4xx", "5xx")
-    )  # fmt: skip
+    )
 
 
-def latency(points: Sequence[Counted]) -> tuple[Line, ...]:
+def latency(points: Points) -> tuple[Line, ...]:
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     return tuple(
-        Line(name, name, tuple(rounded(point.percentile_ms(share)) for point in points))
+        Line(name, name, tuple(None if point is None else rounded(point.percentile_ms(share)) for point in points))
         for name, share in shares.items()
     )
 
 
-def refused(points: Sequence[Counted], since: str) -> tuple[Line, ...]:
+def refused(points: Points, since: str) -> tuple[Line, ...]:
     """Return a line for each of the most frequent reasons."""
     total: Counter[str] = Counter()
     for point in points:
-        total.update(point.groups.get("refused", {}))
+        total.update(point.groups.get("refused", {}) if point else {})
+    reasons = [reason for reason, count in total.most_common(MOST_REASONS) if count]
     return tuple(
         Line(
-            reason.replace("_", " "), tone,
-            rates(points, [point.groups.get("refused", {}).get(reason, 0) for point in points], 60),
+            reason.replace("_", " "), tone, rates(points, "refused", (reason,), 60),
             requests_page(reason=reason, since=since),
         )
-        for (reason, _), tone in zip(total.most_common(MOST_REASONS), REASON_TONES, strict=False)
+        for reason, tone in zip(reasons, REASON_TONES, strict=False)
     )  # fmt: skip
 
 
-def logins(points: Sequence[Counted]) -> tuple[Line, ...]:
+def logins(points: Points) -> tuple[Line, ...]:
     return (
-        Line("succeeded", "s2xx", rates(points, [point.logins for point in points], 60),
-             login_events("login.succeeded")),
-        Line("failed", "s5xx", rates(points, [point.login_failures for point in points], 60),
-             login_events("login.failed")),
-    )  # fmt: skip
+        Line("succeeded", "s2xx", rates(points, "events", LOGINS, 60), login_events("login.succeeded")),
+        Line("failed", "s5xx", rates(points, "events", LOGIN_FAILURES, 60), login_events("login.failed")),
+    )
 
 
-def rates(points: Sequence[Counted], counts: Sequence[int], per_seconds: int) -> tuple[float | None, ...]:
-    """Return the counts per so many seconds."""
-    return tuple(rounded(count * per_seconds / point.seconds) for point, count in zip(points, counts, strict=True))
+def rates(points: Points, group: str, names: Sequence[str], per_seconds: int) -> tuple[float | None, ...]:
+    """Return the sums of these counts per so many seconds."""
+    return tuple(
+        None
+        if point is None
+        else rounded(sum(point.groups.get(group, {}).get(name, 0) for name in names) * per_seconds / point.seconds)
+        for point in points
+    )
 
 
 def rounded(value: float | None) -> float | None:

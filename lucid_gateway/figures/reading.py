@@ -109,14 +109,15 @@ class GatewayState:
 
 @dataclass(frozen=True)
 class Figures:
-    """A period: its points, all of it, and the period before. `up_to` is the end of the newest sample, if there is one
-    in the last ten minutes.
+    """A period: its points, all of it, and the period before. The points before `begins` have no figures. `up_to` is
+    the end of the newest sample, if there is one in the last ten minutes.
     """
 
     period: Period
     points: tuple[Counted, ...]
     total: Counted
     before: Counted
+    begins: int
     gateways: tuple[GatewayState, ...]
     up_to: int | None
 
@@ -221,17 +222,25 @@ def read_figures(period: Period, now: float | None = None) -> Figures:
         for seconds, start in steps
         if start < end
     )
-    begin = next((point.start for point in points if point.groups), since)
+    begins = next((point.start for point in points if point.groups), since)
     groups = total_of(rows.values()) | history.add_up("tables", cover_until_now(since, now), now)
-    before = history.add_up("requests", cover(since - period.seconds, since), now)
     return Figures(
         period=period,
         points=points,
-        total=Counted(since, end - begin, groups),
-        before=Counted(since - period.seconds, period.seconds, before),
+        total=Counted(since, end - begins, groups),
+        before=counted_between(since - period.seconds, since, now),
+        begins=begins,
         gateways=gateways,
         up_to=up_to,
     )
+
+
+def counted_between(since: int, until: int, now: float) -> Counted:
+    """Return what was counted in a period that is over; its seconds begin with the first row that has figures."""
+    keys = list(cover(since, until))
+    rows = history.read("requests", keys, now)
+    begins = next((key[1] for key in keys if rows[key]), since)
+    return Counted(since, until - begins, total_of(rows.values()))
 
 
 def read_gateways(now: float | None = None) -> tuple[GatewayState, ...]:

@@ -88,6 +88,15 @@ def test_rates_are_for_the_time_that_has_figures(db: None) -> None:
     assert figures.points[-1].per_second == pytest.approx(200 / figures.total.seconds)
 
 
+def test_the_period_before_is_compared_by_the_time_that_has_figures(db: None) -> None:
+    since = HOUR.since(NOW)
+    gateway_counts("new", *((NOW - start, requests(600)) for start in range(since - 600, since, 10)))
+
+    before = read_figures(HOUR, NOW).before
+    assert before.requests == 60 * 600
+    assert before.per_second == pytest.approx(60, rel=0.5)
+
+
 def test_logins_and_failures_are_counted_by_kind(db: None) -> None:
     events = {"login.succeeded": 4, "admin.login": 1, "login.failed": 2, "login.blocked": 1, "logout": 9}
     gateway_counts("a", (60, {"events": events}))

@@ -20,11 +20,16 @@ function amount(value, unit) {
   return `${value.toLocaleString("en-GB")} ${unit}`;
 }
 
+// A value between two gaps is no line, so it is a dot.
+function isAlone(values, at) {
+  return values[at] !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null;
+}
+
 function lineOf(line, filled) {
   const colour = token(line.tone);
   return {
     label: line.name, data: line.values, borderColor: colour, backgroundColor: faded(colour), fill: filled ? "origin" : false,
-    borderWidth: 1.5, pointRadius: 0, pointHitRadius: 8, tension: 0.2,
+    borderWidth: 1.5, pointRadius: (point) => (isAlone(line.values, point.dataIndex) ? 2 : 0), pointHitRadius: 8, tension: 0.2,
   };
 }
 
