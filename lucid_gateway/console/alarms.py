@@ -14,6 +14,7 @@ from django.db import Error as DatabaseProblem
 from django.utils import timezone
 
 from accounts.models import SigningKey, User
+from accounts.tokens.signing_keys import ROTATE_AFTER
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.console.links import page, requests_page
 from lucid_gateway.console.remembered import PATIENCE_SECONDS, Remembered
@@ -30,7 +31,6 @@ REUSED_WITHIN = timedelta(hours=24)
 MOST_NAMED = 3
 MOST_USERS, MOST_EVENTS = 5, 200
 LOCKOUT_SURGE = 10  # in ten minutes
-KEY_AGE = timedelta(days=90)
 SLOW_SECONDS = 2.0  # for the few queries below
 
 
@@ -232,10 +232,10 @@ def old_signing_key() -> Iterator[Alarm]:
     for key in SigningKey.objects.filter(state=SigningKey.State.ACTIVE):
         signs_since = key.activated_at or key.created_at
         age = timezone.now() - signs_since
-        if age > KEY_AGE:
+        if age > ROTATE_AFTER:
             yield Alarm(
                 "signing_key", WARN, f"The signing key {key.kid} is {age.days} days old",
-                f"Rotate it every {KEY_AGE.days} days: nobody is signed out by that.",
+                f"Rotate it every {ROTATE_AFTER.days} days: nobody is signed out by that.",
                 since=signs_since,
                 remedy=remedy("Signing keys", page("accounts_signingkey_changelist")),
             )  # fmt: skip
@@ -276,7 +276,7 @@ KINDS = (
     Kind("token_reuse", "A refresh token was used twice in the last 24 hours.", reused_tokens),
     Kind("lockouts", f"{LOCKOUT_SURGE} lockouts began in ten minutes.", many_lockouts),
     Kind("networks", "The gateway has halved the limits of a network, or blocked it.", punished_networks),
-    Kind("signing_key", f"The signing key is older than {KEY_AGE.days} days.", old_signing_key),
+    Kind("signing_key", f"The signing key is older than {ROTATE_AFTER.days} days.", old_signing_key),
     Kind("gateways", "A gateway has written no figures for 40 seconds.", silent_gateways),
     Kind("mail", "Mails could not be sent in the last ten minutes.", unsent_mail),
     Kind("advisories", "A setting or a server should be corrected.", advice),

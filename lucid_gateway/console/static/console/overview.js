@@ -110,7 +110,7 @@ function say(text) {
 
 async function ask() {
   const answer = await fetch(page.dataset.source, { headers: { Accept: "application/json" }, redirect: "manual" });
-  if (answer.type === "opaqueredirect") throw new Error("you are signed out");
+  if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) throw new Error("you are signed out");
   if (!answer.ok) throw new Error(answer.status === 429 ? "too many requests" : `the gateway answered ${answer.status}`);
   return answer.json();
 }
