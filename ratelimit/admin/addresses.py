@@ -4,6 +4,7 @@ import ipaddress
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -20,7 +21,7 @@ from ratelimit.admin.words import (
     what_it_does,
 )
 from ratelimit.client_address import parse
-from ratelimit.models import AddressRule, is_past
+from ratelimit.models import AddressRule, as_network, is_past
 from ratelimit.rules import REFUSED_KINDS
 from ratelimit.ruling import extend_address_rule, lift_address_rule, set_address_rule
 
@@ -99,8 +100,10 @@ class AddressRuleAdmin(RulePages):
 
     def prefilled(self, request: HttpRequest) -> AddressRule | None:
         """Return the rule of a link such as `?network=192.0.2.0/24&kind=deny`."""
-        network = request.GET.get("network", "")
-        return AddressRule(network=network) if network else None
+        try:
+            return AddressRule(network=as_network(request.GET.get("network", "")))
+        except ValidationError:
+            return None
 
     def whom(self, rule: AddressRule) -> str:
         return network_in_words(rule.network)

@@ -118,6 +118,11 @@ class LimitRuleForm(RuleForm):
 class AddressRuleForm(RuleForm):
     """A rule for a network that does not lock out the operator who makes it."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.initial.get("kind") == AddressRule.Kind.BLOCKED and self.instance._state.adding:
+            self.initial.setdefault("lasts", "24h")
+
     def clean_network(self) -> str:
         """Return the network in its canonical form."""
         return as_network(self.cleaned_data["network"])

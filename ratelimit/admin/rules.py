@@ -8,7 +8,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 
 from lucid_gateway.operators.confirmation import (
@@ -22,8 +22,9 @@ from lucid_gateway.operators.directory import Directory, Name, directory_of
 from lucid_gateway.operators.row_actions import RowButton
 from lucid_gateway.policy.errors import NotFound
 from ratelimit.admin.forms import ExtendForm, end_of
-from ratelimit.admin.undo_rules import Changes, Rule
+from ratelimit.admin.undo_rules import KEYS, Changes, Rule
 from ratelimit.admin.words import is_wide
+from ratelimit.models import is_past
 from ratelimit.ruling import LocksOut
 
 PREVIEW = "_preview"
@@ -112,9 +113,20 @@ class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show the form with whom the rule would affect, ask, or save."""
+        """Show the form with whom the rule would affect, ask, or save. A link to a rule that exists opens its page."""
+        if existing := self.prefilled_rule(request, object_id):
+            self.message_user(request, "There is a rule for this already.", messages.WARNING)
+            return HttpResponseRedirect(self.page_of(existing))
         more = {"affected": self.affected_words(request, object_id), "preview": PREVIEW}
         return super().changeform_view(request, object_id, form_url, {**more, **(extra_context or {})})
+
+    def prefilled_rule(self, request: HttpRequest, object_id: str | None) -> Any:
+        """Return the rule in force with the key that the query of the form for new rules prefills, or None."""
+        rule = self.prefilled(request) if request.method == "GET" and object_id is None else None
+        if rule is None:
+            return None
+        found = self.model.objects.filter(**{name: getattr(rule, name) for name in KEYS[self.model]}).first()
+        return None if found is None or is_past(found.expires_at) else found
 
     def affected_words(self, request: HttpRequest, object_id: str | None) -> str:
         """Return whom the rule would affect that the operator previews, or to which a link has led; "" without one."""
