@@ -22,6 +22,7 @@ from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, 
 from lucid_gateway.policy.reasons import REASONS, Step
 from lucid_gateway.policy.roles import Role
 from ratelimit.addresses.floods import floods
+from ratelimit.addresses.front_gate import note_observed_caller
 from ratelimit.client_address import address_bucket, client_address
 from ratelimit.engine.limiter import Decision
 from ratelimit.throttling import TierThrottle, charge_address, record_decision
@@ -57,6 +58,7 @@ class CallerAuthentication(BaseAuthentication):
             record.passed(*steps_before(error))
             raise
         record.caller = caller
+        note_observed_caller(record, caller)
         record.passed(*CREDENTIAL_STEPS)
         record_decision(http_request, decision)
         return caller, None

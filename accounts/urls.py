@@ -33,6 +33,7 @@ urlpatterns = [
     path("admin/users/<str:user_id>/revoke-tokens", staff.RevokeTokensView.as_view(), name="admin-revoke-tokens"),
     path("admin/audit", staff.AuditView.as_view(), name="admin-audit"),
     path("admin/blocked-addresses", limits.BlockedAddressesView.as_view(), name="admin-blocked-addresses"),
+    path("admin/shadow-refusals", limits.ShadowRefusalsView.as_view(), name="admin-shadow-refusals"),
     path("admin/limits", limits.LimitsView.as_view(), name="admin-limits"),
 ]
 root_urlpatterns = [

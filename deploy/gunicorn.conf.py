@@ -134,12 +134,14 @@ def post_worker_init(worker: Any) -> None:
     from proxy.choosing.closures import closures_cache  # noqa: PLC0415
     from proxy.choosing.sharing import start_sharing  # noqa: PLC0415
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
-    from ratelimit.rules import refusals, rules_cache  # noqa: PLC0415
+    from ratelimit.engine.shadow import shadow_subjects  # noqa: PLC0415
+    from ratelimit.rules import observations, refusals, rules_cache  # noqa: PLC0415
 
     poll(late_revocations.read, seconds=READ_EVERY_SECONDS)
     handover = Handover(memory, keyring_cache, rules_cache, closures_cache)
     # The revisions come first: a table is read again only if its revision has changed.
-    poll(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, refusals.write, handover.write)
+    counts = (refusals.write, observations.write, shadow_subjects.write)
+    poll(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, *counts, handover.write)
     handover.take_over()
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)

@@ -103,9 +103,15 @@ class AddressRule(models.Model):
     rule_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     network = models.CharField(max_length=50, unique=True, help_text="An address or a network, such as 192.0.2.0/24")
     kind = models.CharField(max_length=10, choices=Kind.choices)
+    observe_only = models.BooleanField(
+        default=False, help_text="Shadow mode: count whom the rule would refuse, but refuse nobody"
+    )
     reason = models.CharField(max_length=200)
     evidence = models.JSONField(default=dict, blank=True, editable=False)
     refused = models.PositiveBigIntegerField(default=0, editable=False, help_text="Requests refused by this rule")
+    observed = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Requests that this rule would have refused in shadow mode"
+    )
     created_by = models.CharField(max_length=254, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
@@ -123,6 +129,8 @@ class AddressRule(models.Model):
         return f"{self.network} {self.kind}"
 
     def clean(self) -> None:
-        """Store the network in its canonical form."""
+        """Store the network in its canonical form; refuse shadow mode for a rule that refuses nobody anyway."""
         if self.network:  # otherwise the check of the field reports it
             self.network = as_network(self.network)
+        if self.observe_only and self.kind not in (self.Kind.DENY, self.Kind.BLOCKED):
+            raise ValidationError({"observe_only": "Only a rule that denies or blocks has a shadow mode."})

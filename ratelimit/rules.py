@@ -23,14 +23,15 @@ PUNISHMENTS = frozenset({Kind.HALVED, Kind.BLOCKED})
 
 @dataclass(frozen=True)
 class AddressVerdict:
-    """The rule that applies to an address; without `expires_at` it lasts until it is lifted, and an `automatic` one was
-    made by the gateway itself.
+    """The rule that applies to an address; without `expires_at` it lasts until it is lifted, an `automatic` one was
+    made by the gateway itself, and one that `observe_only` refuses nobody.
     """
 
     kind: str
     network: str
     expires_at: datetime | None
     automatic: bool = False
+    observe_only: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -54,7 +55,9 @@ class AddressTable:
         network = ipaddress.ip_network(rule.network)
         of_length = self.networks.setdefault((network.version, network.prefixlen), {})
         automatic = rule.kind in PUNISHMENTS and not rule.created_by
-        of_length[int(network.network_address)] = AddressVerdict(rule.kind, rule.network, rule.expires_at, automatic)
+        of_length[int(network.network_address)] = AddressVerdict(
+            rule.kind, rule.network, rule.expires_at, automatic, rule.observe_only
+        )
 
     def find(self, address: str) -> AddressVerdict | None:
         """Return the rule that applies to the address, None if there is none."""
@@ -93,16 +96,26 @@ class AddressTable:
 
 @dataclass(frozen=True)
 class Rules:
-    """All rules in force."""
+    """All rules in force. `trial` has the address rules in shadow mode, too; it is None if there are none."""
 
     limits: Mapping[tuple[str, str], LimitRule] = field(default_factory=dict)
     addresses: AddressTable = field(default_factory=AddressTable)
+    trial: AddressTable | None = None
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether there is any rule for addresses."""
+        return bool(self.addresses.networks) or self.trial is not None
 
 
 class RefusalCounts:
-    """How many requests this process refused by the rule of each network, and has not yet written to its row."""
+    """How many requests this process refused by the rule of each network, and has not yet written to its row.
 
-    def __init__(self) -> None:
+    With the column `observed`, how many the rule would have refused in shadow mode.
+    """
+
+    def __init__(self, column: str = "refused") -> None:
+        self.column = column
         self.counts: dict[str, int] = {}
 
     def add(self, network: str, count: int = 1) -> None:
@@ -114,19 +127,27 @@ class RefusalCounts:
         for network in list(self.counts):
             count = self.counts.pop(network, 0)
             try:
-                AddressRule.objects.filter(network=network).update(refused=F("refused") + count)
+                AddressRule.objects.filter(network=network).update(**{self.column: F(self.column) + count})
             except Exception:
                 self.add(network, count)
                 raise
 
 
 refusals = RefusalCounts()
+observations = RefusalCounts("observed")
 
 
 def read_rules() -> Rules:
     """Read the rules in force; raise django.db.Error."""
     limits = {(rule.tier, rule.subject): rule for rule in LimitRule.objects.in_force()}
-    return Rules(limits, table_of(AddressRule.objects.in_force()))
+    return rules_of(limits, AddressRule.objects.in_force())
+
+
+def rules_of(limits: Mapping[tuple[str, str], LimitRule], addresses: Iterable[AddressRule]) -> Rules:
+    """Return the rules as a worker holds them: a rule in shadow mode must not hide another rule from an address."""
+    rows = list(addresses)
+    enforced = [rule for rule in rows if not rule.observe_only]
+    return Rules(limits, table_of(enforced), table_of(rows) if len(enforced) < len(rows) else None)
 
 
 rules_cache = Snapshot("rules", read_rules, Rules())
@@ -157,6 +178,14 @@ def refusing_verdict(address: str) -> AddressVerdict | None:
     if verdict is not None:
         refusals.add(verdict.network)
     return verdict
+
+
+def observing_rule(address: str) -> AddressVerdict | None:
+    """Return the rule that would refuse the address if it were not in shadow mode, None if none would."""
+    trial = rules_cache.current.trial
+    verdict = trial.find(address) if trial is not None else None
+    refuses = verdict is not None and verdict.observe_only and verdict.kind in REFUSED_KINDS
+    return verdict if refuses else None
 
 
 def limit_for(name: str, *subjects: str) -> RequestLimit:

@@ -19,19 +19,31 @@ class LocksOut(OperationNotAllowed):
 
 
 def set_address_rule(
-    *, network: str, kind: str, reason: str, by: Model | str, expires_at: datetime | None = None
+    *,
+    network: str,
+    kind: str,
+    reason: str,
+    by: Model | str,
+    expires_at: datetime | None = None,
+    observe_only: bool = False,
 ) -> AddressRule:
-    """Set the rule of a network, in place of the one it had; all workers follow within two seconds. Raises LocksOut."""
-    refuse_to_lock_out(AddressRule(network=as_network(network), kind=kind, expires_at=expires_at))
+    """Set the rule of a network, in place of the one it had; all workers follow within two seconds. Raises LocksOut.
+
+    A rule that would `observe_only` refuses nobody.
+    """
+    new = AddressRule(network=as_network(network), kind=kind, expires_at=expires_at, observe_only=observe_only)
+    new.clean()
+    refuse_to_lock_out(new)
     fields: dict[str, Any] = {
         "kind": kind,
         "reason": reason,
         "expires_at": expires_at,
+        "observe_only": observe_only,
         "created_by": str(by),
         "evidence": {},
     }
     with rules_cache.changing():
-        before = AddressRule.objects.filter(network=as_network(network)).values(*CHANGING).first() or {}
+        before = AddressRule.objects.filter(network=as_network(network)).values(*CHANGING).first() or NO_RULE
         rule, _ = AddressRule.objects.update_or_create(network=as_network(network), defaults=fields)
     changes = changed(before, {name: fields[name] for name in CHANGING})
     record(
@@ -44,8 +56,8 @@ def set_address_rule(
 def refuse_to_lock_out(rule: AddressRule) -> None:
     """Raise LocksOut if the rule would refuse the operator who makes it. A command of `manage.py` has no address."""
     address = current_record().client_address
-    if address and rule.kind in REFUSED_KINDS:
-        others = AddressRule.objects.in_force().exclude(network=rule.network)
+    if address and rule.kind in REFUSED_KINDS and not rule.observe_only:
+        others = AddressRule.objects.in_force().filter(observe_only=False).exclude(network=rule.network)
         verdict = table_of([*others, rule]).find(address)
         if verdict is not None and verdict.kind in REFUSED_KINDS:
             raise LocksOut(details={"address": address})
@@ -59,7 +71,7 @@ def lift_address_rule(network: str, *, by: Model | str, why: str = "") -> None:
     with rules_cache.changing():
         rule.delete()
     before = {name: getattr(rule, name) for name in CHANGING}
-    changes = changed(before, dict.fromkeys(CHANGING))
+    changes = changed(before, NO_RULE)
     record(
         "address.lifted", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason, changes=changes,
         **reason_given(why),
@@ -71,7 +83,8 @@ def extend_address_rule(rule: AddressRule, expires_at: datetime | None, *, by: M
 
     The audit event keeps `why`.
     """
-    refuse_to_lock_out(AddressRule(network=rule.network, kind=rule.kind, expires_at=expires_at))
+    kept = {name: getattr(rule, name) for name in ("network", "kind", "observe_only")}
+    refuse_to_lock_out(AddressRule(**kept, expires_at=expires_at))
     changes, until = extend(rule, expires_at), iso_time(expires_at)
     record(
         "address.ruled", subject=rule.network, actor=by, rule=rule.kind, reason=rule.reason, until=until,
@@ -127,7 +140,8 @@ def reason_given(why: str) -> dict[str, Any]:
 
 
 # What an operator may change of a rule for addresses.
-CHANGING = ("kind", "reason", "expires_at")
+NO_RULE: dict[str, Any] = {"kind": None, "reason": None, "expires_at": None, "observe_only": False}
+CHANGING = tuple(NO_RULE)
 NO_NUMBERS: dict[str, Any] = {
     "limit": None, "burst": None, "concurrent_requests": None, "daily_quota": None, "observe_only": False,
     "reason": "", "expires_at": None,

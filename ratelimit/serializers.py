@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from lucid_gateway.api.fields import TimestampField
 from lucid_gateway.api.pagination import ListQuery, PaginationSerializer
+from lucid_gateway.policy.tiers import TIERS
 from ratelimit.models import SUBJECT, AddressRule, LimitRule, as_network, tier_choices
 from ratelimit.usage import Usage
 
@@ -56,7 +57,8 @@ class AddressRuleSerializer(serializers.ModelSerializer[AddressRule]):
     class Meta:
         model = AddressRule
         fields = (
-            "rule_id", "network", "kind", "reason", "evidence", "refused", "created_by", "created_at", "expires_at",
+            "rule_id", "network", "kind", "observe_only", "reason", "evidence", "refused", "observed", "created_by",
+            "created_at", "expires_at",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -73,14 +75,54 @@ class NewAddressRuleSerializer(serializers.Serializer[None]):
 
     network = NetworkField()
     kind = serializers.ChoiceField(AddressRule.Kind.choices, default=AddressRule.Kind.DENY)
+    observe_only = serializers.BooleanField(
+        default=False, help_text="Shadow mode of a rule that denies or blocks: count whom it would refuse"
+    )
     reason = serializers.CharField(max_length=200)
     expires_at = FutureField(required=False, allow_null=True, default=None)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse shadow mode for a rule that refuses nobody anyway."""
+        try:
+            AddressRule(**attrs).clean()
+        except DjangoValidationError as error:
+            raise serializers.ValidationError(error.message_dict, code="invalid") from error
+        return attrs
 
 
 class NetworkQuery(serializers.Serializer[None]):
     """The query of DELETE /admin/blocked-addresses."""
 
     network = NetworkField()
+
+
+class ShadowQuery(serializers.Serializer[None]):
+    """The query of GET /admin/shadow-refusals: a tier or a network."""
+
+    tier = serializers.ChoiceField([(tier.name, tier.label) for tier in TIERS.values()], required=False)
+    network = NetworkField(required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse both, or neither, of tier and network."""
+        if ("tier" in attrs) == ("network" in attrs):
+            raise serializers.ValidationError("Give a tier or a network.", code="required")
+        return attrs
+
+
+class ShadowSubjectSerializer(serializers.Serializer[None]):
+    """Someone whose requests would have been refused. A request of a caller counts for a network twice: for its address
+    and for its user or API key.
+    """
+
+    subject = serializers.CharField(help_text="user:<id>, key:<id> or ip:<address or /64 network>")
+    count = serializers.IntegerField(help_text="Requests today (UTC)")
+
+
+class ShadowRefusalsSerializer(serializers.Serializer[None]):
+    """The answer to GET /admin/shadow-refusals, the most frequent first."""
+
+    subjects = ShadowSubjectSerializer(many=True)
 
 
 class LimitRuleSerializer(serializers.ModelSerializer[LimitRule]):

@@ -9,6 +9,7 @@ from lucid_gateway.api.pagination import page_of
 from lucid_gateway.api.requests import caller, parse, parse_query
 from ratelimit import serializers as shapes
 from ratelimit.endpoints import AdminView
+from ratelimit.engine.shadow import network_scope, shadow_subjects_today, tier_scope
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.ruling import lift_address_rule, lift_limit_rule, set_address_rule, set_limit_rule
 
@@ -40,6 +41,20 @@ class BlockedAddressesView(AdminView):
         """Lift the rule of a network."""
         lift_address_rule(parse_query(shapes.NetworkQuery, request)["network"], by=caller(request).user_id)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class ShadowRefusalsView(AdminView):
+    """What rules and limits in shadow mode would have refused."""
+
+    permissions = {"GET": "admin:read"}
+
+    @extend_schema(parameters=[shapes.ShadowQuery], responses=shapes.ShadowRefusalsSerializer, tags=["admin"])
+    def get(self, request: Request) -> Response:
+        """List whom the limits of a tier, or the rule of a network, would have refused most often today (UTC)."""
+        query = parse_query(shapes.ShadowQuery, request)
+        scope = tier_scope(query["tier"]) if "tier" in query else network_scope(query["network"])
+        found = [{"subject": name, "count": count} for name, count in shadow_subjects_today(scope, query["limit"])]
+        return Response({"subjects": found})
 
 
 class LimitsView(AdminView):

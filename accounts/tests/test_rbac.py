@@ -68,6 +68,7 @@ GET    /api/v1/admin/audit                          . x x + + + x
 GET    /api/v1/admin/blocked-addresses              . x x + + + x
 POST   /api/v1/admin/blocked-addresses              . x x + + + x
 DELETE /api/v1/admin/blocked-addresses              . x x + + + x
+GET    /api/v1/admin/shadow-refusals                . x x + + + x
 GET    /api/v1/admin/limits                         . x x + + + x
 POST   /api/v1/admin/limits                         . x x + + + x
 DELETE /api/v1/admin/limits                         . x x + + + x

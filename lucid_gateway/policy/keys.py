@@ -52,6 +52,14 @@ def shadow_refusals(day: int) -> str:
     return f"shadow_refusals:{day}"
 
 
+def shadow_subjects(day: int, scope: str) -> str:
+    """Return the key of whom shadow mode would have refused on a day: a sorted set of subjects by their refusals.
+
+    The scope is `tier:<name>` for a limit or `network:<network>` for an address rule.
+    """
+    return f"shadow_subjects:{day}:{scope}"
+
+
 # Revocation. Redis caches the revocations of the database; the cache is complete while the first of these keys exists.
 
 REVOCATIONS_COMPLETE = "revocations:complete"

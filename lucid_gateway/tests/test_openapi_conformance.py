@@ -227,6 +227,7 @@ GOOD: list[tuple[str, Callable[[Actor], dict[str, Any]]]] = [
     ("PUT /manifests/{manifest_id}", lambda actor: of_manifest(actor) | body(metadata={"a": 1})),
     ("POST /manifests/{manifest_id}/anchor", of_manifest),
     ("GET /manifests/{manifest_id}/proof/{index}", lambda actor: of_manifest(actor, index="0")),
+    ("GET /admin/shadow-refusals", lambda actor: {"query": {"tier": "public"}}),
     ("POST /admin/limits", lambda actor: body(tier="public", limit=50)),
     ("GET /trust/policies", lambda actor: {"query": {"enabled": "true", "name": "adult", "sort": "name"}}),
     ("POST /trust/policies", lambda actor: body(**POLICY)),

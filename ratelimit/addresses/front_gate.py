@@ -13,14 +13,16 @@ from typing import Any
 
 from django.conf import settings
 
+from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.envelope import error_body
-from lucid_gateway.kernel.record import RequestRecord, record_in
+from lucid_gateway.kernel.record import Outcome, RequestRecord, record_in
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server.kept_requests import kept_requests
 from lucid_gateway.server.request_metrics import count_refused
-from ratelimit.client_address import resolve
-from ratelimit.rules import AddressVerdict, refusing_verdict, rules_cache
+from ratelimit.client_address import address_bucket, resolve
+from ratelimit.engine.shadow import name_of, network_scope, shadow_subjects
+from ratelimit.rules import AddressVerdict, observations, observing_rule, refusing_verdict, rules_cache
 
 logger = logging.getLogger(__name__)
 Environ = dict[str, Any]
@@ -65,13 +67,17 @@ class AddressGate:
 
     def refusal_to(self, peer: str, fields: Fields, record: RequestRecord) -> Refusal | None:
         """Return the refusal of a peer's request with these header fields (names in upper case), None to serve it."""
-        if not rules_cache.current.addresses.networks:
+        if not rules_cache.current.has_addresses:
             return None
         forwarded_for = ",".join(value for name, value in fields if name == "X-FORWARDED-FOR")
         record.client_address = resolve(peer, forwarded_for, self.networks)
         verdict = refusing_verdict(record.client_address)
         if verdict is None:
-            record.passed(Step.ADDRESS_RULE)
+            observing = observing_rule(record.client_address)
+            if observing is None:
+                record.passed(Step.ADDRESS_RULE)
+            else:
+                count_observed(record, observing)
             return None
         note_rule(record, verdict)
         return refused(record, prepared(verdict, int(time.time())))
@@ -98,6 +104,26 @@ class ClosedGate:
             start_response(refusal.status, refusal.headers)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         return self.inside(environ, start_response)
+
+
+def count_observed(record: RequestRecord, verdict: AddressVerdict) -> None:
+    """Note and count a request that a rule in shadow mode would have refused, by its address."""
+    note_observed(record, verdict)
+    observations.add(verdict.network)
+    shadow_subjects.add(network_scope(verdict.network), name_of(address_bucket(record.client_address)))
+
+
+def note_observed(record: RequestRecord, verdict: AddressVerdict) -> None:
+    """Note the rule in shadow mode that would have refused the request."""
+    note_rule(record, verdict)
+    record.observed_rule = verdict.network
+    record.ended(refusal(verdict).reason, Outcome.OBSERVED)
+
+
+def note_observed_caller(record: RequestRecord, caller: Caller) -> None:
+    """Count a request that an address rule in shadow mode would have refused, by its user or API key."""
+    if record.observed_rule is not None:
+        shadow_subjects.add(network_scope(record.observed_rule), caller.bucket)
 
 
 def note_rule(record: RequestRecord, verdict: AddressVerdict) -> None:

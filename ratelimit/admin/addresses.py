@@ -12,6 +12,7 @@ from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
 from ratelimit.admin.forms import AddressRuleForm
 from ratelimit.admin.rules import GATEWAY, RulePages
+from ratelimit.admin.shadow import observed_today
 from ratelimit.admin.words import (
     KIND_WORDS,
     Kind,
@@ -21,27 +22,28 @@ from ratelimit.admin.words import (
     what_it_does,
 )
 from ratelimit.client_address import parse
+from ratelimit.engine.shadow import network_scope
 from ratelimit.models import AddressRule, as_network, is_past
 from ratelimit.rules import REFUSED_KINDS
 from ratelimit.ruling import extend_address_rule, lift_address_rule, set_address_rule
 
-ENDED = "Ended"
+ENDED, SHADOW = "Ended", "Shadow"
 
 
 @admin.register(AddressRule)
 class AddressRuleAdmin(RulePages):
     form = AddressRuleForm
     list_display = ("network", "happens", "reason", "refused", "made_by", "created_at", "expires_at")
-    list_filter = ("kind", "created_at", "expires_at")
+    list_filter = ("kind", "observe_only", "created_at", "expires_at")
     sortable_by = ("created_at",)
     search_fields = ("network", "reason")
     search_help_text = "An address, which finds the rules of its networks, or a part of a network or reason"
-    fields = ("network", "kind", "reason", "lasts", "expires_at")
+    fields = ("network", "kind", "observe_only", "reason", "lasts", "expires_at")
     change_form_template = "admin/ratelimit/address_form.html"
     pills = {
         "happens": {
             KIND_WORDS[Kind.ALLOW]: "ok", KIND_WORDS[Kind.DENY]: "bad", KIND_WORDS[Kind.BLOCKED]: "bad",
-            KIND_WORDS[Kind.HALVED]: "warn", ENDED: "",
+            KIND_WORDS[Kind.HALVED]: "warn", SHADOW: "warn", ENDED: "",
         }
     }  # fmt: skip
     lift_warning = "The gateway will treat these networks like all others."
@@ -49,7 +51,9 @@ class AddressRuleAdmin(RulePages):
     @admin.display(description="Kind")
     def happens(self, rule: AddressRule) -> str:
         """Return in a word what happens to requests from the network now."""
-        return ENDED if is_past(rule.expires_at) else KIND_WORDS[Kind(rule.kind)]
+        if is_past(rule.expires_at):
+            return ENDED
+        return SHADOW if rule.observe_only else KIND_WORDS[Kind(rule.kind)]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AddressRule], search_term: str
@@ -92,7 +96,8 @@ class AddressRuleAdmin(RulePages):
             or Name(rule.created_by or f"the {GATEWAY}"),
             "evidence": evidence_in_words(rule.evidence),
             "requests_url": requests_url(rule),
-            "refuses": rule.kind in REFUSED_KINDS,
+            "refuses": rule.kind in REFUSED_KINDS and not rule.observe_only,
+            "observed": observed_today(self.directory, network_scope(rule.network)) if rule.observe_only else [],
         }
 
     def affected_by(self, rule: AddressRule) -> str:
@@ -114,7 +119,7 @@ class AddressRuleAdmin(RulePages):
     def set_one(self, request: HttpRequest, rule: AddressRule) -> AddressRule:
         return set_address_rule(
             network=rule.network, kind=rule.kind, reason=rule.reason, expires_at=rule.expires_at,
-            by=operator_of(request),
+            by=operator_of(request), observe_only=rule.observe_only,
         )  # fmt: skip
 
     def lift_one(self, request: HttpRequest, rule: AddressRule) -> None:

@@ -122,6 +122,7 @@ class AddressRuleForm(RuleForm):
         super().__init__(*args, **kwargs)
         if self.initial.get("kind") == AddressRule.Kind.BLOCKED and self.instance._state.adding:
             self.initial.setdefault("lasts", "24h")
+        self.fields["observe_only"].label = "Shadow mode first"
 
     def clean_network(self) -> str:
         """Return the network in its canonical form."""
@@ -131,8 +132,9 @@ class AddressRuleForm(RuleForm):
         """Refuse a rule that locks the operator out; the model checks everything else."""
         super().clean()
         network, kind = self.cleaned_data.get("network", self.instance.network), self.cleaned_data.get("kind")
+        observes = bool(self.cleaned_data.get("observe_only"))
         if network:
             try:
-                refuse_to_lock_out(AddressRule(network=network, kind=kind or ""))
+                refuse_to_lock_out(AddressRule(network=network, kind=kind or "", observe_only=observes))
             except LocksOut as error:
                 self.add_error(None, f"{error.text} ({error.details['address']}).")

@@ -12,9 +12,10 @@ from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
 from ratelimit.admin.forms import LimitRuleForm
 from ratelimit.admin.rules import GATEWAY, RulePages
+from ratelimit.admin.shadow import observed_today
 from ratelimit.admin.tiers import tier_rows, title_of, totals
 from ratelimit.admin.words import numbers_in_words
-from ratelimit.engine.shadow import shadow_refusals_today
+from ratelimit.engine.shadow import shadow_refusals_today, tier_scope
 from ratelimit.models import ALL_TIERS, LimitRule, is_past
 from ratelimit.ruling import NO_NUMBERS, extend_limit_rule, lift_limit_rule, set_limit_rule
 
@@ -115,6 +116,8 @@ class LimitRuleAdmin(RulePages):
             more |= {"rule": rule, "who": names.get(rule.subject) or Name(rule.subject or "everyone"), "maker": maker}
             word = self.mode(rule)
             more |= {"numbers": numbers_in_words(rule), "mode": word, "tone": self.pills["mode"][word]}
+            if rule.observe_only and rule.tier != ALL_TIERS:
+                more["observed"] = observed_today(self.directory, tier_scope(rule.tier))
         return super().changeform_view(request, object_id, form_url, {**more, **(extra_context or {})})
 
     def suggestions(self, request: HttpRequest) -> list[str]:

@@ -15,7 +15,7 @@ from lucid_gateway.operators import undo
 from lucid_gateway.operators.confirmation import operator_of
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import rules_cache
-from ratelimit.ruling import CHANGING, NO_NUMBERS, LocksOut, refuse_to_lock_out
+from ratelimit.ruling import NO_NUMBERS, NO_RULE, LocksOut, refuse_to_lock_out
 
 RESTORER = "rules"
 Rule = LimitRule | AddressRule
@@ -24,7 +24,8 @@ Values = dict[str, Any]
 KEYS: dict[type[Rule], tuple[str, ...]] = {LimitRule: ("tier", "subject"), AddressRule: ("network",)}
 MODELS: dict[str, type[Rule]] = {model._meta.model_name or "": model for model in KEYS}
 # Columns that change without an operator, or that no filter can compare.
-NOT_COMPARED = frozenset({"refused", "evidence"})
+COUNTED = frozenset({"refused", "observed"})
+NOT_COMPARED = COUNTED | {"evidence"}
 
 
 class Changes:
@@ -115,7 +116,7 @@ def change_back(model: type[Rule], before: Rule | None, after: Rule) -> bool:
     if before is None:
         return bool(same.delete()[0])
     former = columns(before)
-    return bool(same.update(**{name: former[name] for name in former if name not in ("rule_id", "refused")}))
+    return bool(same.update(**{name: former[name] for name in former if name not in COUNTED | {"rule_id"}}))
 
 
 def columns(rule: Rule) -> Values:
@@ -139,6 +140,6 @@ def note(before: Rule | None, after: Rule | None, operator: Any) -> None:
 
 def undone(before: Rule | None, after: Rule | None) -> audit.Changes:
     """Return what the undo changed, for the audit log."""
-    names = CHANGING if isinstance(before or after, AddressRule) else tuple(NO_NUMBERS)
-    old, new = ({name: getattr(rule, name, None) for name in names} for rule in (after, before))
+    nothing = NO_RULE if isinstance(before or after, AddressRule) else dict.fromkeys(NO_NUMBERS)
+    old, new = ({name: getattr(rule, name, value) for name, value in nothing.items()} for rule in (after, before))
     return audit.changed(old, new)

@@ -65,6 +65,8 @@ def what_it_does(rule: AddressRule) -> str:
     where = network_in_words(rule.network)
     if is_past(rule.expires_at):
         return f"This rule has ended: requests from {where} are treated like all others."
+    if rule.observe_only:
+        return f"In shadow mode: every request from {where} would be refused, but none is."
     return DOES[Kind(rule.kind)].format(where)
 
 

@@ -19,7 +19,8 @@ from testing.parallel import in_parallel
 PATH = "/admin/blocked-addresses"
 RULE = {"network": "192.0.2.0/24", "reason": "scans"}
 FIELDS = {
-    "rule_id", "network", "kind", "reason", "evidence", "refused", "created_by", "created_at", "expires_at",
+    "rule_id", "network", "kind", "observe_only", "reason", "evidence", "refused", "observed", "created_by",
+    "created_at", "expires_at",
 }  # fmt: skip
 
 

@@ -36,10 +36,10 @@ from proxy.choosing.closures import refuse_if_closed
 from proxy.clusters import Cluster, cluster_named
 from proxy.forwarding.request_target import ambiguous, served_path
 from proxy.operators.overview import current_reports
-from ratelimit.addresses.front_gate import note_rule, refusal
+from ratelimit.addresses.front_gate import note_observed, note_rule, refusal
 from ratelimit.engine import bandwidth
 from ratelimit.engine.limiter import REFUSALS, Decision, Look, look
-from ratelimit.rules import AddressVerdict, address_verdict, byte_limit_for, limit_for, refusing_rule
+from ratelimit.rules import AddressVerdict, address_verdict, byte_limit_for, limit_for, observing_rule, refusing_rule
 from ratelimit.throttling import ChunkUploadThrottle, TierThrottle, look_at_address
 
 
@@ -93,7 +93,12 @@ class Preview:
         if refusing is not None:
             note_rule(self.record, refusing)
             raise refusal(refusing)
-        self.record.passed(Step.ADDRESS_RULE)
+        observing = observing_rule(address)
+        if observing is None:
+            self.record.passed(Step.ADDRESS_RULE)
+        else:
+            self.rule = observing
+            note_observed(self.record, observing)
 
     def check_path(self) -> str:
         """Return the canonical path; raise BadRequest, as RequestTargetMiddleware does."""

@@ -19,6 +19,10 @@ from ratelimit.engine.limiter import Decision
 from ratelimit.models import AddressRule
 
 Kind = AddressRule.Kind
+MEANINGS = {
+    Kind.ALLOW: "no limits by address apply", Kind.HALVED: "its limits by address are halved",
+    Kind.DENY: "it denies the address", Kind.BLOCKED: "it blocks the address for a while",
+}  # fmt: skip
 REDIS_DOWN = "Redis is unavailable: each worker counts on its own, and this page cannot know what it has counted."
 NO_ADDRESS = "No address was given."
 NO_REPORT = "No worker has reported in the last five seconds."
@@ -86,8 +90,7 @@ def address_rule(preview: Preview, state: State) -> str:
         return NO_ADDRESS
     if rule is None:
         return f"No rule for {preview.question.address}."
-    meaning = {Kind.HALVED: "its limits by address are halved", Kind.ALLOW: "it has no limits by address"}
-    return f"The rule for {rule.network}: {meaning.get(Kind(rule.kind), rule.kind)}."
+    return f"The rule for {rule.network}: {MEANINGS[Kind(rule.kind)]}."
 
 
 def path(preview: Preview, state: State) -> str:

@@ -34,8 +34,9 @@ from proxy.clusters import cluster_named
 from proxy.models import Maintenance
 from ratelimit.addresses.floods import floods
 from ratelimit.engine.limits import default_byte_limit, default_limit
+from ratelimit.engine.shadow import shadow_subjects
 from ratelimit.models import AddressRule, LimitRule
-from ratelimit.rules import refusals, rules_cache
+from ratelimit.rules import observations, refusals, rules_cache
 from testing.redis_monitor import watched_redis
 
 pytestmark = pytest.mark.django_db
@@ -235,6 +236,19 @@ def test_the_rules_of_addresses_come_first(owner: User, rule: Callable[[User], N
     assert ask(user=owner).error is None
 
 
+def test_a_rule_of_addresses_in_shadow_mode_lets_in_and_says_so(owner: User) -> None:
+    rule = AddressRule.objects.create(network="192.0.2.0/24", kind="deny", reason="scans", observe_only=True)
+    rules_cache.load()
+
+    said = ask(user=owner, address=ADDRESS)
+
+    assert said.error is None
+    assert step(said, Step.ADDRESS_RULE).state == State.OBSERVED
+    assert "Without shadow mode it would be refused by: address rule." in sentence(said)
+    assert [remedy.url for remedy in remedies_of(said)] == [f"/admin/ratelimit/addressrule/{rule.pk}/change/"]
+    assert (observations.counts, shadow_subjects.waiting) == ({}, {})
+
+
 def test_an_address_over_its_limit_is_refused_before_its_missing_credential_is(api: ApiClient) -> None:
     set_rule(tier="public", limit=1, burst=0)
     assert ask("/api/v1/users/me", address=ADDRESS).error.reason == "credentials_missing"  # type: ignore[union-attr]
@@ -267,7 +281,7 @@ def test_an_allowed_network_has_no_limit_by_address(api: ApiClient) -> None:
     said = ask("/api/v1/meta/info", address=ADDRESS)
 
     assert said.error is None
-    assert "no limits by address" in step(said, Step.ADDRESS_RULE).text
+    assert "no limits by address apply" in step(said, Step.ADDRESS_RULE).text
 
 
 def with_key(owner: User, **fields: Any) -> ApiKey:
