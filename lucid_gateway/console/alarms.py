@@ -315,6 +315,6 @@ def open_alarms(patience: float = PATIENCE_SECONDS) -> tuple[Alarm, ...]:
     return remembered.get(patience)
 
 
-def count() -> int:
-    """Return the number of open alarms, for the menu."""
-    return len(open_alarms())
+def count(*kinds: str) -> int:
+    """Return the number of open alarms, or of those of some kinds, for the menu."""
+    return sum(not kinds or alarm.kind in kinds for alarm in open_alarms())

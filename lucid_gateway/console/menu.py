@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
+from lucid_gateway.console import alarms
+
 
 @dataclass(frozen=True)
 class Row:
@@ -20,7 +22,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Watch", (
         Row("Overview", "admin:index"),
         Row("Requests", "admin:requests"),
-        Row("Alarms", "admin:alarms"),
+        Row("Alarms", "admin:alarms", alarms.count),
         Row("What would happen?", "admin:preview"),
     )),
     ("People", (
@@ -33,7 +35,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Policy", (
         Row("Limits", "admin:ratelimit_limitrule_changelist"),
         Row("Addresses", "admin:ratelimit_addressrule_changelist"),
-        Row("Clusters", "admin:proxy_maintenance_changelist"),
+        Row("Clusters", "admin:proxy_maintenance_changelist", lambda: alarms.count("cluster", "instance")),
         Row("Routes", "admin:routes"),
         Row("Signing keys", "admin:accounts_signingkey_changelist"),
     )),

@@ -20,6 +20,7 @@ from accounts.login.login import Credentials, log_in_staff
 from accounts.login.password_reset import prove_password, set_password
 from accounts.models import User
 from lucid_gateway.audit.events import record
+from lucid_gateway.console import health_strip
 from lucid_gateway.console.menu import menu
 from lucid_gateway.console.overview import alarms_page, overview, overview_json
 from lucid_gateway.console.preview.page import preview_page
@@ -100,6 +101,7 @@ class GatewayAdminSite(AdminSite):
         if context["has_permission"]:
             context |= {
                 "menu": menu(request),
+                "strip": health_strip.items(),
                 "environment": settings.ENV.ENVIRONMENT,
                 "own_pages": [
                     {"name": "Change password", "url": reverse("admin:password_change")},

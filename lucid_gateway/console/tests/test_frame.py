@@ -42,6 +42,11 @@ def test_the_page_of_a_row_belongs_to_its_list(page: Client, owner: User) -> Non
     assert current(page.get(f"{USERS}{owner.pk}/change/")) == ["Users"]
 
 
+def test_the_strip_says_how_what_the_gateway_uses_is(page: Client) -> None:
+    names = [item.name for item in page.get(USERS).context["strip"]]
+    assert {"Redis", "Database"} <= set(names)
+
+
 def test_visitors_see_no_menu(db: None) -> None:
     shown = text(browser().get("/admin/login/"))
     assert 'id="menu"' not in shown
