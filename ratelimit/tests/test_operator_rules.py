@@ -1,12 +1,14 @@
 """What operators see and confirm about limits and address rules: names, previews, wide rules, durations, evidence."""
 
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts.api_keys import create_api_key
@@ -221,6 +223,40 @@ def test_a_link_prefills_the_form_of_an_address_rule(page: Client) -> None:
     assert '<option value="blocked" selected>' in shown
     assert "No user was seen in the last day" in shown
     assert 'value="24h" id="id_lasts_1" checked' in shown.replace(" checked required", " checked")
+
+
+def test_a_link_to_block_an_address_suggests_a_day(page: Client) -> None:
+    assert 'value="24h" id="id_lasts_1" checked' in text(page.get(f"{ADDRESSES}add/?network=192.0.2.7&kind=blocked"))
+    assert " checked" not in text(page.get(f"{ADDRESSES}add/?network=192.0.2.7&kind=deny")).partition("id_network")[2]
+
+
+def test_a_link_to_a_rule_that_exists_opens_its_page(page: Client, owner: User) -> None:
+    address, limit = put("192.0.2.7/32"), put_limit(subject=f"user:{owner.pk}")
+    ended = put("192.0.2.8/32", expires_at=timezone.now() - timedelta(hours=1))
+
+    links = [(ADDRESSES, "network=192.0.2.7&kind=blocked", address)]
+    links += [(LIMITS, f"tier=authenticated&subject=user:{owner.pk}", limit)]
+    for path, query, rule in links:
+        response = page.get(f"{path}add/?{query}", follow=True)
+        assert response.redirect_chain == [(f"{path}{rule.pk}/change/", 302)]
+        assert "There is a rule for this already." in text(response)
+    assert page.get(f"{ADDRESSES}add/?network={ended.network}").status_code == 200
+    assert page.get(f"{LIMITS}add/?tier=admin&subject=user:{owner.pk}").status_code == 200
+
+
+def test_the_page_of_a_rule_links_to_the_requests_that_it_refused(page: Client) -> None:
+    links = {
+        put("192.0.2.7/32"): "address=192.0.2.7&reason=address_denied",
+        put("2001:db8::/48"): "network=2001%3Adb8%3A%3A%2F48&reason=address_denied",
+        put("192.0.2.8/32", kind="blocked", expires_at=timezone.now() + timedelta(hours=1)):
+            "address=192.0.2.8&reason=address_blocked",
+        put("192.0.2.9/32", kind="halved"): "",
+    }  # fmt: skip
+    for rule, query in links.items():
+        shown = unescape(text(page.get(f"{ADDRESSES}{rule.pk}/change/")))
+        assert (f'href="{reverse("admin:requests")}?{query}"' in shown) == bool(query)
+        if query:
+            assert page.get(f"{reverse('admin:requests')}?{query}").status_code == 200
 
 
 @pytest.mark.parametrize(
