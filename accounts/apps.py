@@ -7,4 +7,6 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what Django and drf-spectacular find by import."""
-        from accounts import schema  # noqa: F401, PLC0415  # the registry needs loaded apps
+        from accounts import audit_names, schema  # noqa: F401, PLC0415  # the registry needs loaded apps
+
+        audit_names.register()

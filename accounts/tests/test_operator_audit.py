@@ -3,18 +3,34 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
+from html import unescape
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils.html import escape
 
+from accounts.api_keys import create_api_key
 from accounts.models import User
 from accounts.tests.operators import actors_of, messages_of, signed_in, user_page
+from accounts.users.profile import delete_account
+from accounts.users.staff import edit_account
+from conftest import make_user
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.audit.newest_first import UNSORTED, NewestFirstPaginator, without_indexes
+from lucid_gateway.audit.search import matching
+from lucid_gateway.policy.roles import Role
+from sessions_api.lifecycle import create_session
+from sessions_api.tests.trust import policy_of
 
 LOG = "/admin/audit/auditevent/"
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
 
 
 @pytest.fixture
@@ -47,6 +63,11 @@ def test_events_are_searched_and_filtered(page: Client, events: None) -> None:
         "": 4, "?outcome__exact=failure": 2, "?type=login.succeeded": 2, "?q=login.failed": 2, "?q=192.0.2.1": 2,
         "?q=request-owner": 2, "?q=nobody": 0, "?q=192.0.2.1&outcome__exact=failure": 1,
         "?created_at__gte=2001-01-01+00:00:00%2B00:00": 4, "?created_at__lt=2001-01-01+00:00:00%2B00:00": 0,
+        "?q=login.": 4, "?q=login": 0, "?q=lockout.": 0, "?group=login": 4, "?group=lockout": 0, "?group=log": 0,
+        "?group=login&type=login.failed": 2, "?type=no.such": 0, "?q=192.0.2.2": 2, "?q=192.0.2.0/23": 4,
+        "?q=192.0.2.2/31": 2, "?q=192.0.2.1/32": 2, "?q=192.0.3.0/24": 0, "?q=192.0.2.0/33": 0, "?q=2001:db8::/32": 0,
+        "?q=%3A%3Affff%3A192.0.2.1": 2, "?q=owner@example.org": 2, "?q=OWNER@example.org": 2, "?q=owner": 2,
+        "?q=%20request-owner%20": 2, "?q=REQUEST-OWNER": 0, "?q=%25": 0, "?q=": 4,
     }  # fmt: skip
 
     assert {query: len(listed(page, query)) for query in counts} == counts
@@ -76,11 +97,11 @@ def test_an_event_is_shown_with_all_fields(page: Client, events: None, owner: Us
         assert text in shown
 
 
-def test_the_id_of_a_user_links_to_the_users_page(page: Client, events: None, owner: User) -> None:
+def test_the_email_of_a_user_links_to_the_users_page(page: Client, events: None, owner: User) -> None:
     record("signing_key.active", subject="0123456789abcdef", actor="manage.py")
     shown = page.get(LOG).content.decode()
 
-    assert f'<a href="{user_page(owner)}">{owner.pk}</a>' in shown
+    assert re.search(f'<a href="{user_page(owner)}"><span[^>]*>{re.escape(owner.email)}</span></a>', shown)
     assert ">manage.py<" in shown
     assert ">0123456789abcdef<" in shown
 
@@ -144,3 +165,128 @@ def test_events_cannot_be_edited_or_deleted(super_admin_page: Client, events: No
     for path in (f"{event.pk}/change/", f"{event.pk}/delete/", "add/"):
         assert super_admin_page.post(f"{LOG}{path}", {"type": "x"}).status_code == 403
     assert "delete_selected" not in super_admin_page.get(LOG).content.decode()
+
+
+# Names, changes and what an operator has done
+
+
+def queries_of(page: Client, path: str) -> int:
+    """Return how many queries the page needs."""
+    with CaptureQueriesContext(connection) as captured:
+        assert page.get(path).status_code == 200
+    return len(captured)
+
+
+def test_subjects_have_names_and_links(page: Client, owner: User, admin: User) -> None:
+    session, policy = create_session(owner.pk, name="A call"), policy_of(owner, name="Adults only")
+    key, _ = create_api_key(owner, name="indexer", permissions=[], by=admin)
+    record("trust_policy.changed", subject=str(policy.pk), actor=owner)
+    record("limit.set", subject=f"key:{key.pk}", actor=admin)
+    record("limit.set", subject=f"user:{owner.pk}", actor=admin)
+    record("address.ruled", subject="192.0.2.0/24", actor=admin)
+    text = page.get(LOG).content.decode()
+
+    for name, link in {
+        "A call": f"/admin/sessions_api/session/{session.pk}/change/",
+        "Adults only": f"/admin/sessions_api/trustpolicy/{policy.pk}/change/",
+        "indexer": f"/admin/accounts/apikey/{key.pk}/change/",
+        owner.email: user_page(owner),
+        "192.0.2.0/24": "/admin/ratelimit/addressrule/?q=192.0.2.0%2F24",
+    }.items():
+        assert re.search(f'<a href="{re.escape(link)}"><span[^>]*>{re.escape(name)}</span></a>', text), name
+
+
+def test_names_take_the_same_number_of_queries_for_any_number_of_events(page: Client, owner: User) -> None:
+    record("login.failed", subject=owner)
+    record("session.created", subject=str(create_session(owner.pk, name="one").pk), actor=owner)
+    few = queries_of(page, LOG)
+    for number in range(5):
+        user = make_user(f"other{number}", Role.USER)
+        record("login.failed", subject=user)
+        record("session.created", subject=str(create_session(user.pk, name="more").pk), actor=user)
+
+    assert queries_of(page, LOG) == few
+
+
+def test_a_deleted_account_says_so(page: Client, owner: User) -> None:
+    record("login.failed", subject=owner)
+    delete_account(owner)
+
+    text = page.get(LOG).content.decode()
+    assert "deleted account" in text
+    assert "@deleted.invalid" not in text
+
+
+def test_an_event_shows_old_and_new_values_as_text(page: Client, owner: User, admin: User) -> None:
+    owner.first_name, before = HOSTILE, owner.first_name
+    edit_account(owner, by=admin, before={"first_name": before})
+    event = AuditEvent.objects.get(type="user.updated")
+    text = page.get(f"{LOG}{event.pk}/change/").content.decode()
+
+    assert HOSTILE not in text
+    assert escape(HOSTILE) in text
+    assert ">First name<" in text
+    for shown in (admin.email, owner.email, user_page(admin), user_page(owner), "An account was changed"):
+        assert shown in text
+
+
+def test_an_event_links_to_its_address_its_request_and_more_of_its_actor(
+    page: Client, events: None, owner: User
+) -> None:
+    event = AuditEvent.objects.filter(address="192.0.2.1").first()
+    assert event is not None
+    text = page.get(f"{LOG}{event.pk}/change/").content.decode()
+
+    for link in (
+        "/admin/ratelimit/addressrule/add/?network=192.0.2.1", f"{LOG}?q=192.0.2.1", f"{LOG}?q=request-owner",
+        f"{LOG}?actor__exact={owner.pk}",
+    ):  # fmt: skip
+        assert f'href="{link}"' in text, link
+
+
+def test_odd_details_are_shown(page: Client) -> None:
+    event = record("login.failed", changes={"a": ["1", {"b": [2]}]}, list=["x", 7], nested={"k": None}, flag=True)
+    AuditEvent.objects.bulk_create([AuditEvent(type="of.old", details={"changes": {"a": "no pair"}})])
+    old = AuditEvent.objects.get(type="of.old")
+
+    assert "x, 7" in page.get(f"{LOG}{event.pk}/change/").content.decode()
+    assert page.get(f"{LOG}{old.pk}/change/").status_code == page.get(LOG).status_code == 200
+
+
+def test_an_operator_sees_what_they_have_done(page: Client, admin: User, owner: User) -> None:
+    record("user.locked", subject=owner, actor=admin)
+    record("login.failed", subject=owner)
+    own, other = f"{LOG}?actor__exact={admin.pk}", f"{LOG}?actor__exact={owner.pk}"
+
+    assert f'<a href="{own}">What have I done</a>' in page.get("/admin/").content.decode()
+    assert listed(page, f"?actor__exact={admin.pk}") == [("user.locked", str(owner.pk))]
+    assert ">What you have done<" in page.get(own).content.decode()
+    assert f">What {owner.email} has done<" in page.get(other).content.decode()
+
+
+def test_the_times_to_choose_from_are_periods_until_now(page: Client, events: None) -> None:
+    record("logout", subject="ada")
+    choices = re.findall(r'href="([?]created_at__gte=[^"]+)">(Last [^<]+)<', page.get(LOG).content.decode())
+
+    assert [name for _, name in choices] == ["Last hour", "Last 24 hours", "Last 7 days", "Last 30 days"]
+    assert [listed(page, unescape(query)) for query, _ in choices] == [[("logout", "ada")]] * 4
+
+
+def test_a_search_for_a_network_finds_its_rules_too(page: Client, events: None, admin: User) -> None:
+    record("address.ruled", subject="192.0.2.0/24", actor=admin)
+
+    assert len(listed(page, "?q=192.0.2.0/24")) == 5
+
+
+def test_a_dense_list_is_the_same_along_the_time(db: None) -> None:
+    AuditEvent.objects.bulk_create(
+        AuditEvent(type="logout" if number % 3 else "login.failed", address=f"10.0.{number % 2}.1")
+        for number in range(40)
+    )
+    for term in ("10.0.1.0/24", "login."):
+        rows = matching(AuditEvent.objects.all(), term)
+        by_time = without_indexes(rows, UNSORTED)
+        if not settings.ON_MONGODB:
+            assert "audit_by_time" in by_time.explain()
+            assert list(by_time) == list(rows)
+        assert list(NewestFirstPaginator(rows, 7).page(2)) == list(rows[7:14])

@@ -1,52 +1,84 @@
 """The operator pages for the audit log."""
 
-import uuid
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.http import Http404, HttpRequest, HttpResponseRedirect
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
+from lucid_gateway.audit.event_page import facts_of
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.export import EXPORTS, export
-from lucid_gateway.audit.kinds import KINDS, Concerns
+from lucid_gateway.audit.filters import GroupFilter, KindFilter, TimeFilter
+from lucid_gateway.audit.kinds import Concerns, text_of
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.audit.names import Name, actor_of, names_of, subject_of
+from lucid_gateway.audit.newest_first import NewestFirstPaginator
+from lucid_gateway.audit.search import matching
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
-from lucid_gateway.operators.long_lists import LongListPaginator
 
-# What an event concerns -> the page of its subject.
-PAGES = {
-    Concerns.USER: "admin:accounts_user_change",
-    Concerns.SESSION: "admin:sessions_api_session_change",
-    Concerns.MANIFEST: "admin:sessions_api_manifest_change",
-    Concerns.TRUST_POLICY: "admin:sessions_api_trustpolicy_change",
-}
+
+class EventList(ChangeList):
+    """A page of events whose names are read together: one query for each kind of row."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        names = names_of(reference for event in self.result_list for reference in (actor_of(event), subject_of(event)))
+        for event in self.result_list:
+            event.actor_name, event.subject_name = names[actor_of(event)], names[subject_of(event)]
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    paginator = LongListPaginator
+    paginator = NewestFirstPaginator
     show_full_result_count = False
-    list_display = ("created_at", "type", "outcome", "by", "whom", "address", "request_id")
-    fields = (
-        "event_id", "created_at", "type", "outcome", "by", "whom", "address", "user_agent", "request_id", "details",
-    )  # fmt: skip
-    list_filter = ("outcome", "created_at", "type")
+    list_display = ("created_at", "what", "outcome", "by", "whom", "address")
+    list_display_links = ("what",)
+    list_filter = ("outcome", ("created_at", TimeFilter), GroupFilter, KindFilter)
     sortable_by = ("created_at",)
-    search_fields = ("=type", "=actor", "=subject", "=address", "=request_id")
-    search_help_text = "The exact type, actor, subject, address or request id"
+    search_fields = ("type",)
+    search_help_text = "Email, id, address or network, type such as lockout., request id"
     change_list_template = "admin/audit_events.html"
+    change_form_template = "admin/audit_event.html"
+    pills = {"outcome": {"success": "ok", "failure": "warn", "blocked": "bad"}}
+
+    @admin.display(description="Event")
+    def what(self, event: AuditEvent) -> str:
+        return format_html('<span class="two"><b>{}</b><code>{}</code></span>', text_of(event.type), event.type)
 
     @admin.display(description="Actor")
-    def by(self, event: AuditEvent) -> str:
-        return linked(event.actor)
+    def by(self, event: Any) -> str:
+        return linked(event.actor_name)
 
     @admin.display(description="Subject")
-    def whom(self, event: AuditEvent) -> str:
-        kind = KINDS.get(event.type)  # None for a type of an earlier release that no longer exists
-        return linked(event.subject, PAGES.get(kind.concerns, "") if kind else "")
+    def whom(self, event: Any) -> str:
+        return linked(event.subject_name)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return EventList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
+    ) -> tuple[QuerySet[AuditEvent], bool]:
+        """Search by values that have an index."""
+        return matching(queryset, search_term) if search_term.strip() else queryset, False  # type: ignore[arg-type]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list; that of one actor says so in its heading."""
+        return super().changelist_view(request, {"heading": heading_of(request), **(extra_context or {})})
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        event = self.get_object(request, object_id)
+        facts = facts_of(event) if event else {}
+        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.export)
@@ -65,12 +97,22 @@ class AuditEventAdmin(ReadOnlyAdmin):
         return export(events.exclude(pk=own.pk), form)
 
 
-def linked(who: str, page_name: str = PAGES[Concerns.USER]) -> str:
-    """Return the id, as a link to its page if the page exists and the id is a UUID."""
-    try:
-        page = reverse(page_name, args=[uuid.UUID(who)]) if page_name else None
-    except ValueError:
-        page = None
-    if page is None:
-        return who
-    return format_html('<a href="{}">{}</a>', page, who)
+def linked(name: Name) -> str:
+    """Return the name as HTML, with a link if it has a page."""
+    if not name.text:
+        return ""
+    text = format_html(
+        '<span class="cut{}" title="{}">{}</span>', " faint" if name.is_gone else "", name.text, name.text
+    )
+    return format_html('<a href="{}">{}</a>', name.link, text) if name.link else text
+
+
+def heading_of(request: HttpRequest) -> str:
+    """Return the heading of the events of one actor, or an empty text for any other list."""
+    actor = request.GET.get("actor__exact", "")
+    if not actor:
+        return ""
+    if actor == str(request.user.pk):
+        return "What you have done"
+    reference = (Concerns.USER, actor)
+    return f"What {names_of([reference])[reference].text} has done"

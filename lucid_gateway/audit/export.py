@@ -12,6 +12,7 @@ from django.http import StreamingHttpResponse
 from django.utils import timezone
 
 from lucid_gateway.audit.models import AuditEvent, AuditEventQuerySet
+from lucid_gateway.kernel.addresses import key_of
 
 COLUMNS = (
     "event_id", "created_at", "type", "outcome", "actor", "subject", "address", "user_agent", "request_id", "details",
@@ -19,7 +20,7 @@ COLUMNS = (
 ROWS_AT_A_TIME = 1000
 # A spreadsheet treats a cell that begins so as a formula, and clients choose their user agent.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-EXACT = ("outcome", "actor", "subject", "address", "request_id")
+EXACT = ("outcome", "actor", "subject", "address_key", "request_id")
 
 
 def matching_events(
@@ -30,6 +31,8 @@ def matching_events(
     **exact: str,
 ) -> AuditEventQuerySet:
     """Return the events from `since` until `until` with these exact values. A `kind` that ends in a dot is a prefix."""
+    if address := exact.get("address"):
+        exact |= {"address": "", "address_key": key_of(address) or address}
     events = AuditEvent.objects.filter(**{name: value for name, value in exact.items() if name in EXACT and value})
     if kind:
         events = events.filter(**({"type__startswith": kind} if kind.endswith(".") else {"type": kind}))

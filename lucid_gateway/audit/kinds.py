@@ -89,3 +89,16 @@ ROWS = (
     Kind("pruned", "Old rows were deleted", Concerns.GATEWAY),
 )
 KINDS = {kind.name: kind for kind in ROWS}
+# The first words of kinds, with what they are about.
+GROUPS = {
+    "user": "Accounts", "login": "Logins", "logout": "Sign-outs", "admin": "Sign-ins of staff", "lockout": "Lockouts",
+    "totp": "Authenticator apps", "wallet": "Hardware wallets", "recovery_code": "Recovery codes", "token": "Tokens",
+    "api_key": "API keys", "signing_key": "Signing keys", "address": "Address rules", "limit": "Limits",
+    "cluster": "Clusters", "session": "Sessions", "manifest": "Manifests", "trust_policy": "Trust policies",
+    "audit": "Exports", "database": "Restored databases", "pruned": "Deleted old rows",
+}  # fmt: skip
+
+
+def text_of(name: str) -> str:
+    """Return the sentence for a kind of event; a kind of an earlier release that no longer exists is its own."""
+    return KINDS[name].text if name in KINDS else name

@@ -71,20 +71,22 @@ class AuditEvent(models.Model):
     user_agent = models.CharField(max_length=200, blank=True)
     request_id = models.CharField(max_length=128, blank=True, db_index=True)
     details = models.JSONField(default=dict, blank=True)
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    created_at = models.DateTimeField("time", default=timezone.now)
 
     objects = AuditEventQuerySet.as_manager()
 
     class Meta:
         db_table = "accounts_auditevent"  # the name of earlier releases
-        ordering = ["-created_at", "event_id"]
+        ordering = ["-created_at", "-event_id"]
         indexes = [
             models.Index(fields=["event_id"], name="audit_key"),
-            models.Index(fields=["type", "created_at"], name="audit_type"),
-            models.Index(fields=["actor", "created_at"], name="audit_actor"),
-            models.Index(fields=["subject", "created_at"], name="audit_subject"),
-            models.Index(fields=["outcome", "created_at"], name="audit_outcome"),
-            models.Index(fields=["address_key", "created_at"], name="audit_address_key"),
+            # Each holds the whole order of the lists: MongoDB would sort all events with the value itself.
+            models.Index(fields=["created_at", "event_id"], name="audit_by_time"),
+            models.Index(fields=["type", "created_at", "event_id"], name="audit_by_type"),
+            models.Index(fields=["actor", "created_at", "event_id"], name="audit_by_actor"),
+            models.Index(fields=["subject", "created_at", "event_id"], name="audit_by_subject"),
+            models.Index(fields=["outcome", "created_at", "event_id"], name="audit_by_outcome"),
+            models.Index(fields=["address_key", "created_at", "event_id"], name="audit_by_address"),
         ]
 
     def __str__(self) -> str:

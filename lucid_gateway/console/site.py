@@ -30,6 +30,7 @@ from lucid_gateway.explorer.pages import request_page, requests_page
 from lucid_gateway.kernel.redis.access import breaker
 from lucid_gateway.operators import undo
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
+from lucid_gateway.operators.links import page
 from ratelimit.throttling import charge_login_attempt, decision_of
 
 WRONG_LOGIN = "The email, password or code is wrong, or the account is not a staff account."
@@ -107,6 +108,10 @@ class GatewayAdminSite(AdminSite):
                     {"name": "Change password", "url": reverse("admin:password_change")},
                     {"name": "Second factor", "url": reverse("admin:second_factor")},
                     {"name": "Undo recent changes", "url": reverse("admin:undo")},
+                    {
+                        "name": "What have I done",
+                        "url": page("admin:audit_auditevent_changelist", actor__exact=str(request.user.pk)),
+                    },
                 ],
             }
         return context

@@ -37,6 +37,7 @@ def links_of(user: User) -> dict[str, str]:
     return lists | {
         "requests": links.page("requests", user=user.pk),
         "events": links.page("audit_auditevent_changelist", q=user.pk),
+        "done": links.page("audit_auditevent_changelist", actor__exact=user.pk),
         "history": links.page("accounts_user_history", user.pk),
     }
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from accounts.models import User
-from lucid_gateway.audit.admin import PAGES
 from lucid_gateway.audit.kinds import KINDS, Concerns
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.audit.names import PAGES
 from lucid_gateway.console import links
 from lucid_gateway.console.user.known import known
 from lucid_gateway.explorer.models import KeptRequest
