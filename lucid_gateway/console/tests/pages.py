@@ -21,6 +21,7 @@ from accounts.models import SigningKey, User
 from accounts.tokens.issuing import issue_tokens
 from accounts.tokens.signing_keys import bootstrap
 from lucid_gateway.audit.events import record
+from lucid_gateway.explorer.tests.stage import kept
 from proxy.models import Maintenance
 from ratelimit.models import AddressRule, LimitRule
 from sessions_api.lifecycle import change_session, create_session
@@ -59,6 +60,8 @@ PAGES: Mapping[str, Page] = {
     "second-factor/": STAFF,
     "overview.json": STAFF,
     "alarms/": STAFF,
+    "requests/": STAFF,
+    "requests/<str:request_id>/": STAFF,
     "undo/": STAFF,
     "preview/": STAFF,
     "routes/": STAFF,
@@ -86,7 +89,7 @@ PAGES: Mapping[str, Page] = {
     **model_pages("sessions_api/trustpolicy"),
 }  # fmt: skip
 # What stands in the address in place of a variable part; `object_id` is a row of `make_rows`.
-EXAMPLES = {"form": "csv", "app_label": "accounts", "url": "nothing-here/"}
+EXAMPLES = {"form": "csv", "app_label": "accounts", "request_id": "request-1", "url": "nothing-here/"}
 
 
 def make_rows(owner: User) -> dict[str, str]:
@@ -98,6 +101,7 @@ def make_rows(owner: User) -> dict[str, str]:
     Chunk.objects.create(session=session, index=0, size=1, hash="0" * 64, state="recorded")
     manifest = make_manifest(change_session(session, version=None, changes={"status": "completed"}))
     policy = TrustPolicy.objects.create(user=owner, slot=1, name="policy", rules=[])
+    kept(request_id=EXAMPLES["request_id"])
     tomorrow = timezone.now() + timedelta(days=1)
     rows: dict[str, Any] = {
         "accounts/user": owner,

@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -43,6 +43,7 @@ pytestmark = pytest.mark.django_db
 ADDRESS = "192.0.2.7"
 CHAIN = "/api/v1/chain/info"
 CLUSTER = "blockchain_core"
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -294,9 +295,9 @@ def with_key(owner: User, **fields: Any) -> ApiKey:
     ("fields", "reason"),
     [
         ({}, None),
-        ({"revoked_at": timezone.now()}, "api_key_unknown"),
-        ({"suspended_at": timezone.now()}, "api_key_suspended"),
-        ({"expires_at": timezone.now() - timedelta(minutes=1)}, "api_key_expired"),
+        ({"revoked_at": PAST}, "api_key_unknown"),
+        ({"suspended_at": PAST}, "api_key_suspended"),
+        ({"expires_at": PAST}, "api_key_expired"),
         ({"permissions": ["wallet:read"]}, "permission_missing"),
     ],
     ids=str,
