@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, StorageState, expect
 from testing.browser import complaints, noted_requests, screen, sign_in
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import ask, request_bytes
+from testing.servers import running_redis
 from testing.waiting import wait_until
 
 PASSWORD = "Correct-Horse-7"
@@ -137,3 +138,18 @@ def test_without_a_script_the_page_has_pictures_and_tables(browser: Browser, sit
         expect(page.locator("#offenders")).to_contain_text("127.0.0.1")
         page.get_by_role("link", name="24 h").click()
         expect(page.locator("#reasons")).to_contain_text("Last day")
+
+
+def test_an_open_page_shows_a_lost_redis_and_its_return(browser: Browser) -> None:
+    with running_redis() as redis, running_gateway(REDIS_URL=redis.url) as gateway:
+        gateway.manage("shell", "--no-imports", "--command", STAFF)
+        site = f"http://127.0.0.1:{gateway.port}"
+        with open_page(browser, site, sign_in(browser, site, "looker@lucid.test", PASSWORD)) as page:
+            expect(page.locator("#alarms")).not_to_contain_text("Redis is unavailable")
+            redis.process.kill()
+            redis.process.wait()
+            expect(page.locator("#alarms")).to_contain_text("Redis is unavailable")
+            expect(page.locator("#cards")).to_contain_text("Requests per second")
+
+            with running_redis(redis.port):
+                expect(page.locator("#alarms")).not_to_contain_text("Redis is unavailable")
