@@ -50,7 +50,7 @@ def state_of(key: ApiKey) -> str:
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(OwnedAdmin):
-    list_display = ("name", "key_id", "owner", "state", "created_at", "expires_at", "last_used_at")
+    list_display = ("name", "key_id", "owner", "state", "created_at", "last_used_at")
     list_filter = (SuspendedFilter, "created_at", "expires_at", "revoked_at")
     sortable_by = ("created_at",)
     search_fields = ("key_id", "name", "user__email", "user__username")

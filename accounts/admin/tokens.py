@@ -26,6 +26,7 @@ from lucid_gateway.kernel.record import current_record
 from lucid_gateway.operators.clients import client_words
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
 from lucid_gateway.operators.search import HYPHENATED, keys_beginning_with
+from lucid_gateway.operators.templatetags.console import cut
 from ratelimit.client_address import parse
 
 COUNTED_TOKENS = 10_000  # a page does not wait for a longer count
@@ -86,7 +87,7 @@ def state_of(token: IssuedToken) -> str:
 
 @admin.register(IssuedToken)
 class IssuedTokenAdmin(OwnedAdmin):
-    list_display: tuple[str, ...] = ("owner", "kind", "state", "issued_at", "expires_at", "address", "jti")
+    list_display: tuple[str, ...] = ("owner", "kind", "state", "issued_at", "expires_at", "address", "token_id")
     list_display_links: tuple[str, ...] = ("issued_at",)
     list_filter: ClassVar[tuple[Any, ...]] = (StatusFilter, "kind", "issued_at", "expires_at", "revoked_at")
     sortable_by: ClassVar[tuple[str, ...]] = ("issued_at",)
@@ -100,6 +101,10 @@ class IssuedTokenAdmin(OwnedAdmin):
     @admin.display(description="State")
     def state(self, token: IssuedToken) -> str:
         return state_of(token)
+
+    @admin.display(description="jti")
+    def token_id(self, token: IssuedToken) -> str:
+        return cut(token.jti, "jti")
 
     def state_allows(self, action: str, row: IssuedToken) -> bool:
         return state_of(row) == "live"

@@ -25,6 +25,7 @@ from lucid_gateway.console.menu import menu
 from lucid_gateway.console.overview import alarms_page, overview, overview_json
 from lucid_gateway.console.preview.page import preview_page
 from lucid_gateway.console.routes.page import routes_page
+from lucid_gateway.console.search.page import search_page
 from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.explorer.pages import request_page, requests_page
 from lucid_gateway.kernel.redis.access import breaker
@@ -103,6 +104,7 @@ class GatewayAdminSite(AdminSite):
             context |= {
                 "menu": menu(request),
                 "strip": health_strip.items(),
+                "search_url": reverse("admin:search"),
                 "environment": settings.ENV.ENVIRONMENT,
                 "own_pages": [
                     {"name": "Change password", "url": reverse("admin:password_change")},
@@ -140,6 +142,7 @@ class GatewayAdminSite(AdminSite):
         own = [
             path("overview.json", self.admin_view(overview_json), name="overview_json"),
             path("alarms/", self.admin_view(alarms_page), name="alarms"),
+            path("search/", self.admin_view(partial(search_page, self)), name="search"),
             path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
             path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),

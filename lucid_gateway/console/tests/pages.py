@@ -57,6 +57,7 @@ PAGES: Mapping[str, Page] = {
     "logout/": Page(admin=405, super_admin=405),
     "password_change/": STAFF,
     "password_change/done/": STAFF,
+    "search/": STAFF,
     "second-factor/": STAFF,
     "overview.json": STAFF,
     "alarms/": STAFF,
