@@ -15,7 +15,8 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
-from lucid_gateway.console.alarms import KINDS, open_alarms
+from lucid_gateway.console import health_strip
+from lucid_gateway.console.alarms import KINDS, count, open_alarms
 from lucid_gateway.console.figure_cards import cards_of
 from lucid_gateway.console.links import page, requests_page
 from lucid_gateway.console.offenders import distinct, offenders_in, with_names
@@ -26,6 +27,7 @@ from lucid_gateway.figures.reading import HOUR, LIVING_SECONDS, PERIODS, Figures
 MOST_BANNERS, MOST_ROWS, MOST_OFFENDERS = 3, 8, 7
 # The parts of the page that refresh themselves -> their templates.
 PARTS = {part: f"admin/overview/{part}.html" for part in ("state", "alarms", "cards", "reasons", "offenders", "routes")}
+PARTS["strip"] = "admin/includes/strip.html"  # of the frame
 REFRESHED_EVERY_SECONDS = 5
 PATIENCE_SECONDS = 2.0  # for the alarms
 
@@ -54,9 +56,10 @@ def overview(request: HttpRequest, extra_context: Mapping[str, Any] | None = Non
 def overview_json(request: HttpRequest) -> JsonResponse:
     """Answer with everything that the page shows: the HTML of its parts, and the values of its plots."""
     period = period_of(request)
-    facts = facts_of(period)
+    facts = facts_of(period) | {"strip": health_strip.items()}
     parts = {part: render_to_string(template, facts) for part, template in PARTS.items()}
-    return JsonResponse({"period": period.name, "parts": parts, "plots": [plot.data() for plot in facts["plots"]]})
+    plots = [plot.data() for plot in facts["plots"]]
+    return JsonResponse({"period": period.name, "parts": parts, "plots": plots, "open_alarms": count()})
 
 
 def alarms_page(request: HttpRequest) -> TemplateResponse:

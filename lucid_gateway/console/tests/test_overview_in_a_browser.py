@@ -150,6 +150,8 @@ def test_an_open_page_shows_a_lost_redis_and_its_return(browser: Browser) -> Non
             redis.process.wait()
             expect(page.locator("#alarms")).to_contain_text("Redis is unavailable")
             expect(page.locator("#cards")).to_contain_text("Requests per second")
+            expect(page.locator("#strip")).to_contain_text("Redis unavailable")
+            expect(page.locator("#menu").get_by_role("link", name="Alarms")).to_contain_text("1")
 
             with running_redis(redis.port):
                 expect(page.locator("#alarms")).not_to_contain_text("Redis is unavailable")

@@ -102,6 +102,16 @@ function replace(name, html) {
   window.lucidConsole.refresh(part);
 }
 
+// The menu's own number, which the frame shows only if there are alarms.
+function showCount(count) {
+  const link = document.querySelector("#menu a[href='/admin/alarms/']");
+  if (!link) return;
+  const shown = link.querySelector(".count") || link.appendChild(document.createElement("span"));
+  shown.className = "count";
+  shown.textContent = String(count);
+  shown.hidden = count === 0;
+}
+
 function say(text) {
   state.textContent = text;
   state.classList.add("worse");
@@ -123,6 +133,7 @@ async function refresh() {
     state.classList.remove("worse");
     for (const [name, html] of Object.entries(answer.parts)) replace(name, html);
     for (const plot of answer.plots) draw(plot);
+    showCount(answer.open_alarms);
     page.dataset.refreshed = String(Date.now());
   } catch (error) {
     const since = page.dataset.refreshed ? ` since ${hourAndMinute.format(new Date(Number(page.dataset.refreshed)))}` : "";
