@@ -11,6 +11,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure, table
 from benchmarks.measurements.blocked import blocked
 from benchmarks.measurements.bodies import bodies
+from benchmarks.measurements.explorer import explorer
 from benchmarks.measurements.footprint import memory, start
 from benchmarks.measurements.hung import hung
 from benchmarks.measurements.in_flight import in_flight
@@ -24,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "get": throughput,
     "latency": latency,
     "blocked": blocked,
+    "explorer": explorer,
     "in-flight": in_flight,
     "hung": hung,
     "bodies": bodies,
