@@ -70,7 +70,10 @@ def path_of(record: RequestRecord) -> str:
 
 def printable(text: str | None, length: int) -> str:
     """Return at most `length` characters, with a mark in place of each one that cannot be shown."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in (text or "")[:length])
+    short = (text or "")[:length]
+    if short.isprintable():
+        return short
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in short)
 
 
 def details_of(record: RequestRecord, cut: str | None) -> dict[str, Any]:

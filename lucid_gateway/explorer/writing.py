@@ -14,7 +14,7 @@ from lucid_gateway.server.kept_requests import LEFT_OUT, KeptRequests, kept_requ
 from lucid_gateway.server.samples import count
 
 logger = logging.getLogger(__name__)
-EVERY_SECONDS = 1.0
+EVERY_SECONDS = 2.0  # often enough for people; each round opens a connection to the database
 BATCH = 50
 MAX_WAITING = 1_000  # rows that wait for the database
 NOT_WRITTEN = "database"

@@ -49,6 +49,9 @@ class KeptRequests:
     def __init__(self, row: int, *, enabled: bool, sample_percent: float) -> None:
         self.row, self.enabled, self.share = row, enabled, sample_percent / 100
         self.buffer: deque[FinishedRequest] = deque()
+        self.second = 0
+        # The columns whose cap is reached in this second: a flood costs no further look at them.
+        self.full: dict[int, str] = {}
 
     def consider(self, record: RequestRecord, status: int, size: int = 0, cut: str | None = None) -> None:
         """Keep the finished request if it was refused, has failed or is in the sample, and no cap is reached."""
@@ -67,12 +70,17 @@ class KeptRequests:
         """Return the reason, or None after counting the request in its second."""
         if len(self.buffer) >= MAX_BUFFERED:
             return BUFFER_FULL
-        if kept_in(0, second) >= A_SECOND:
-            return GATEWAY_CAP
+        if second != self.second:
+            self.second, self.full = second, {}
         columns = columns_of(record)
-        if any(kept_in(column, second) >= OF_ONE_CALLER for column in columns):
-            return CALLER_CAP
-        for column in (0, *columns):
+        for column in columns:
+            if column not in self.full:
+                cap = OF_ONE_CALLER if column else A_SECOND
+                if kept_in(column, second) < cap:
+                    continue
+                self.full[column] = CALLER_CAP if column else GATEWAY_CAP
+            return self.full[column]
+        for column in columns:
             self.note(column, second)
         return None
 
@@ -92,10 +100,10 @@ def kept_in(column: int, second: int) -> int:
     return sum(cell & 0xFF for cell in cells[column::COLUMNS] if cell >> 8 == second)
 
 
-def columns_of(record: RequestRecord) -> set[int]:
-    """Return the columns of the request's address and user; two callers may share a column by chance."""
+def columns_of(record: RequestRecord) -> tuple[int, ...]:
+    """Return the column of all requests and those of the address and the user, which others may share by chance."""
     names = (record.client_address, record.claim.user_id if record.claim else "")
-    return {1 + hash(name) % (COLUMNS - 1) for name in names if name}
+    return (0, *{1 + hash(name) % (COLUMNS - 1) for name in names if name})
 
 
 kept_requests = KeptRequests(

@@ -21,13 +21,39 @@ from testing.waiting import wait_until
 BLOCKED = "203.0.113.66"
 
 
+SIGN_IN = """
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from accounts.models import User
+
+admin = User.objects.get(email="admin@lucid.test")
+session = import_module(settings.SESSION_ENGINE).SessionStore()
+session[SESSION_KEY], session[HASH_SESSION_KEY] = str(admin.pk), admin.get_session_auth_hash()
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session.save()
+print(session.session_key)
+"""
+
+
 @dataclass(frozen=True)
 class Explorer:
-    """A gateway, and tokens of a user and of staff."""
+    """A gateway, tokens of a user and of staff, and a session of staff on the operator pages."""
 
     gateway: Gateway
     user: str
     staff: str
+    session: str
+
+    def page(self, request_id: str) -> str:
+        """Return the operator page of a request."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.gateway.port}/admin/requests/{request_id}/",
+            headers={"Cookie": f"sessionid={self.session}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text: str = answer.read().decode()
+            return text
 
     def get(self, path: str) -> Any:
         """Return the answer to staff as JSON, None if it is 404."""
@@ -41,8 +67,11 @@ class Explorer:
             raise
 
     def find(self, request_id: str | None) -> dict[str, Any]:
-        """Wait until the request is kept, and return it."""
+        """Wait until the request is kept, and return it; its page has its id and status, too."""
         found: dict[str, Any] = wait_until(lambda: self.get(f"/admin/requests/{request_id}"), every=0.2)
+        page = self.page(found["request_id"])
+        assert f"<code>{request_id}</code>" in page
+        assert f'">{found["status"]} {found["error_code"] or ""}'.strip() in page
         return found
 
 
@@ -61,7 +90,8 @@ def explorer(hung: int) -> Iterator[Explorer]:
     }  # fmt: skip
     with running_gateway(**settings) as gateway:
         user, staff = (gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "admin"))
-        yield Explorer(gateway, user, staff)
+        session = gateway.manage("shell", "--no-imports", "--command", SIGN_IN).strip()
+        yield Explorer(gateway, user, staff, session)
 
 
 def sent(explorer: Explorer, method: str, path: str, *fields: str, address: str, token: str = "") -> tuple[int, str]:
