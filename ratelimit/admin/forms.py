@@ -123,6 +123,7 @@ class AddressRuleForm(RuleForm):
         if self.initial.get("kind") == AddressRule.Kind.BLOCKED and self.instance._state.adding:
             self.initial.setdefault("lasts", "24h")
         self.fields["observe_only"].label = "Shadow mode first"
+        self.fields["observe_only"].help_text = "Count whom the rule would refuse, but refuse nobody."
 
     def clean_network(self) -> str:
         """Return the network in its canonical form."""
