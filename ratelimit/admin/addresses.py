@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponse
 
 from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
+from lucid_gateway.operators.templatetags.console import thousands
 from ratelimit.admin.forms import AddressRuleForm
-from ratelimit.admin.rules import GATEWAY, RulePages
+from ratelimit.admin.rules import ENFORCED_ADVICE, GATEWAY, RulePages
 from ratelimit.admin.shadow import observed_today
 from ratelimit.admin.words import (
     KIND_WORDS,
@@ -33,7 +34,7 @@ ENDED, SHADOW = "Ended", "Shadow"
 @admin.register(AddressRule)
 class AddressRuleAdmin(RulePages):
     form = AddressRuleForm
-    list_display = ("network", "happens", "reason", "refused", "made_by", "created_at", "expires_at")
+    list_display = ("network", "happens", "reason", "refusals", "made_by", "created_at", "expires_at")
     list_filter = ("kind", "observe_only", "created_at", "expires_at")
     sortable_by = ("created_at",)
     search_fields = ("network", "reason")
@@ -54,6 +55,11 @@ class AddressRuleAdmin(RulePages):
         if is_past(rule.expires_at):
             return ENDED
         return SHADOW if rule.observe_only else KIND_WORDS[Kind(rule.kind)]
+
+    @admin.display(description="Refused")
+    def refusals(self, rule: AddressRule) -> str:
+        """Return how many requests the rule has refused or, in shadow mode, would have refused."""
+        return f"{rule.observed:,} in shadow" if rule.observe_only else thousands(rule.refused)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AddressRule], search_term: str
@@ -114,7 +120,8 @@ class AddressRuleAdmin(RulePages):
         return network_in_words(rule.network)
 
     def advice(self, rule: AddressRule) -> str:
-        return what_it_does(rule)
+        enforced = rule.kind in REFUSED_KINDS and not rule.observe_only
+        return f"{what_it_does(rule)} {ENFORCED_ADVICE}" if enforced else what_it_does(rule)
 
     def set_one(self, request: HttpRequest, rule: AddressRule) -> AddressRule:
         return set_address_rule(

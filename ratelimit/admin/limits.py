@@ -3,16 +3,19 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
+from lucid_gateway.operators.templatetags.console import pill, thousands
 from ratelimit.admin.forms import LimitRuleForm
-from ratelimit.admin.rules import GATEWAY, RulePages
-from ratelimit.admin.shadow import observed_today
+from ratelimit.admin.rules import ENFORCED_ADVICE, GATEWAY, RulePages
+from ratelimit.admin.shadow import observed_by_tier, observed_today, refused_by
 from ratelimit.admin.tiers import tier_rows, title_of, totals
 from ratelimit.admin.words import numbers_in_words
 from ratelimit.engine.shadow import shadow_refusals_today, tier_scope
@@ -20,15 +23,15 @@ from ratelimit.models import ALL_TIERS, LimitRule, is_past
 from ratelimit.ruling import NO_NUMBERS, extend_limit_rule, lift_limit_rule, set_limit_rule
 
 ENFORCED, SHADOW, ENDED = "Enforced", "Shadow", "Ended"
+TONES = {ENFORCED: "ok", SHADOW: "warn", ENDED: ""}
 RATES, TOTALS = ("limit", "burst"), ("concurrent_requests", "daily_quota")
 SHADOW_ADVICE = "In shadow mode the rule refuses nobody, and the limit that it replaces does not either."
-ENFORCED_ADVICE = "Shadow mode first would show whom the rule would refuse."
 
 
 @admin.register(LimitRule)
 class LimitRuleAdmin(RulePages):
     form = LimitRuleForm
-    list_display = ("tier_name", "for_whom", "numbers", "mode", "made_by", "expires_at")
+    list_display = ("tier_name", "for_whom", "numbers", "mode_today", "made_by", "expires_at")
     list_filter = ("tier", "observe_only")
     sortable_by = ()
     search_fields = ("subject", "reason")
@@ -39,7 +42,6 @@ class LimitRuleAdmin(RulePages):
     )  # fmt: skip
     change_list_template = "admin/ratelimit/limits.html"
     add_form_template = change_form_template = "admin/ratelimit/limit_form.html"
-    pills = {"mode": {ENFORCED: "ok", SHADOW: "warn", ENDED: ""}}
     lift_warning = "The limits of the environment will apply again."
 
     @admin.display(description="Tier")
@@ -60,20 +62,42 @@ class LimitRuleAdmin(RulePages):
         return numbers_in_words(rule)
 
     @admin.display(description="Mode")
+    def mode_today(self, rule: Any) -> str:
+        """Return the mode and, in shadow mode, how many requests of today the rule would have refused."""
+        word = self.mode(rule)
+        shown = pill(word, TONES[word])
+        if word != SHADOW or rule.pk not in rule.refused_today:
+            return shown
+        count = thousands(rule.refused_today[rule.pk])
+        return format_html('{} <span class="faint" title="Requests of today (UTC)">{}</span>', shown, count)
+
     def mode(self, rule: LimitRule) -> str:
         """Return in a word whether the rule refuses requests now."""
         if is_past(rule.expires_at):
             return ENDED
         return SHADOW if rule.observe_only else ENFORCED
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show also the limits of every tier, and what shadow mode would have refused today."""
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Count also what each rule in shadow mode would have refused today; without Redis this is unknown."""
+        found = super().get_changelist_instance(request)
+        rows: list[Any] = list(found.result_list)
         try:
-            shadow = shadow_refusals_today()
+            counts = refused_by(rows, shadow_refusals_today()) if any(row.observe_only for row in rows) else {}
         except RedisUnavailable:
-            shadow = {}
-        more = {"title": "Limits", "shadow": sorted(shadow.items()), "tiers": tier_rows(), "totals": list(totals())}
-        return super().changelist_view(request, more)
+            counts = {}
+        for row in rows:
+            row.refused_today = counts
+        return found
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show also the limits of every tier, and what and whom shadow mode would have refused today."""
+        try:
+            shadow = sorted(shadow_refusals_today().items())
+            observed = observed_by_tier(self.directory, (tier for tier, _ in shadow))
+        except RedisUnavailable:
+            shadow, observed = [], []
+        more = {"title": "Limits", "shadow": shadow, "observed": observed}
+        return super().changelist_view(request, {**more, "tiers": tier_rows(), "totals": list(totals())})
 
     def get_fields(self, request: HttpRequest, obj: LimitRule | None = None) -> Any:
         """Leave out the numbers that an existing rule cannot have."""
@@ -115,9 +139,9 @@ class LimitRuleAdmin(RulePages):
             maker = names.get(rule.created_by) or Name(rule.created_by or GATEWAY)
             more |= {"rule": rule, "who": names.get(rule.subject) or Name(rule.subject or "everyone"), "maker": maker}
             word = self.mode(rule)
-            more |= {"numbers": numbers_in_words(rule), "mode": word, "tone": self.pills["mode"][word]}
+            more |= {"numbers": numbers_in_words(rule), "mode": word, "tone": TONES[word]}
             if rule.observe_only and rule.tier != ALL_TIERS:
-                more["observed"] = observed_today(self.directory, tier_scope(rule.tier))
+                more["observed"] = observed_today(self.directory, tier_scope(rule.tier), rule.subject)
         return super().changeform_view(request, object_id, form_url, {**more, **(extra_context or {})})
 
     def suggestions(self, request: HttpRequest) -> list[str]:

@@ -29,6 +29,7 @@ from ratelimit.ruling import LocksOut
 
 PREVIEW = "_preview"
 GATEWAY = "gateway"
+ENFORCED_ADVICE = "Shadow mode first would show whom the rule would refuse."
 
 
 class RulePages(AsksBeforeSaving, ReadOnlyAdmin):

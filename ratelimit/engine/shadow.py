@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -63,6 +63,18 @@ def shadow_subjects_today(scope: str, limit: int = 20) -> list[tuple[str, int]]:
         lambda redis: redis.zrevrange(keys.shadow_subjects(today(), scope), 0, limit - 1, withscores=True)
     )
     return [(name.decode(), int(count)) for name, count in found]
+
+
+def counts_today(subjects: Sequence[tuple[str, str]]) -> list[int]:
+    """Return how many requests of each scope and subject would have been refused today; raise RedisUnavailable."""
+
+    def ask(redis: Redis) -> list[float | None]:
+        pipeline = redis.pipeline(transaction=False)
+        for scope, subject in subjects:
+            pipeline.zscore(keys.shadow_subjects(today(), scope), subject)
+        return pipeline.execute()
+
+    return [int(count or 0) for count in redis_call(ask)]
 
 
 def count_subjects(pipeline: Pipeline, scope: str, counts: Mapping[str, int]) -> None:

@@ -16,6 +16,7 @@ from accounts.models import User
 from accounts.tests.operators import prove, signed_in
 from conftest import PASSWORD
 from lucid_gateway.audit.models import AuditEvent
+from ratelimit.engine.shadow import note_shadow_refusal
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.rules import rules_cache
 
@@ -137,6 +138,55 @@ def test_kinds_are_pills_and_ended_rules_say_so(page: Client) -> None:
 
     put_limit(observe_only=True)
     assert '<span class="pill warn">Shadow</span>' in rows(page.get(LIMITS))
+
+
+def test_a_limit_in_shadow_mode_shows_what_it_would_have_refused_today(page: Client, owner: User) -> None:
+    put_limit(subject=f"user:{owner.pk}", observe_only=True)
+    put_limit(tier="public", observe_only=True)
+    put_limit(tier="admin", subject=f"user:{owner.pk}")
+    for name, subject, count in (
+        ("authenticated", f"user:{owner.pk}", 3),
+        ("authenticated", "key:abcdefghijkl", 4),
+        ("public", "192.0.2.7", 2),
+        ("public", "192.0.2.8", 5),
+    ):
+        for _ in range(count):
+            note_shadow_refusal(name, subject)
+
+    response = page.get(LIMITS)
+    counts = {row.tier: row.refused_today.get(row.pk) for row in response.context["cl"].result_list}
+    assert counts == {"authenticated": 3, "public": 7, "admin": None}
+    assert '<span class="pill warn">Shadow</span> <span class="faint" title="Requests of today (UTC)">7</span>' in rows(
+        response
+    )
+    named = text(response).partition("Whom shadow mode would have refused")[2].partition("</details>")[0]
+    assert [words in named for words in (owner.email, "key:abcdefghijkl", "192.0.2.7", "192.0.2.8")] == [True] * 4
+
+
+def test_the_page_of_a_limit_in_shadow_mode_counts_only_its_own_user(page: Client, owner: User, admin: User) -> None:
+    rule = put_limit(subject=f"user:{owner.pk}", observe_only=True)
+    counted = lambda: text(page.get(f"{LIMITS}{rule.pk}/change/")).partition("Whom shadow mode would have refused")[2]  # noqa: E731
+    assert "Nobody so far." in counted()
+
+    note_shadow_refusal("authenticated", f"user:{admin.pk}")
+    assert "Nobody so far." in counted()
+    note_shadow_refusal("authenticated", f"user:{owner.pk}")
+    assert owner.email in counted()
+
+
+def test_an_address_rule_in_shadow_mode_shows_what_it_would_have_refused(page: Client) -> None:
+    put(observe_only=True, observed=1234, refused=7)
+    put("198.51.100.0/24", observed=8, refused=1000)
+    shown = rows(page.get(ADDRESSES))
+    assert "1,234 in shadow" in shown
+    assert "1,000" in shown
+
+
+def test_a_wide_rule_that_refuses_suggests_shadow_mode(page: Client) -> None:
+    assert "Shadow mode first" in text(add_address(page, network="10.0.0.0/8")).partition("<form")[0]
+    asked = text(add_address(page, network="10.0.0.0/8", observe_only="on")).partition('name="reason"')[0]
+    assert "would be refused, but none is. Shadow mode first" not in asked
+    assert "In shadow mode: every request from 10.0.0.0/8 (16,777,216 addresses) would be refused" in asked
 
 
 NUMBERS = [
