@@ -126,9 +126,10 @@ class ServicePages(Base):
     """The pages and the endpoint that belong to the cards: a mixin for the ModelAdmin of maintenance."""
 
     def get_urls(self) -> list[URLPattern]:
-        views = {"now": self.now, "close": self.close, "open": self.open}
         own = [
-            path(f"{name}/", self.admin_site.admin_view(view), name=f"clusters_{name}") for name, view in views.items()
+            path("now.json", self.admin_site.admin_view(self.now), name="clusters_now"),
+            path("close/", self.admin_site.admin_view(self.close), name="clusters_close"),
+            path("open/", self.admin_site.admin_view(self.open), name="clusters_open"),
         ]
         return [*own, *super().get_urls()]
 

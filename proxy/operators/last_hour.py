@@ -51,7 +51,8 @@ class LastHour:
         """The median and the 95th percentile of the time to the first byte."""
         if self.series.p50_hour_ms is None or self.series.p95_hour_ms is None:
             return NOTHING
-        return f"{duration(self.series.p50_hour_ms)} / {duration(self.series.p95_hour_ms)}"
+        p50, p95 = duration(self.series.p50_hour_ms), duration(self.series.p95_hour_ms)
+        return f"{p50.removesuffix(' ms') if p95.endswith(' ms') else p50} / {p95}"
 
 
 def duration(milliseconds: float) -> str:

@@ -116,12 +116,12 @@ def test_the_page_says_how_old_its_figures_are(operator: Page) -> None:
     def fail(route: Route) -> None:
         route.fulfill(json={"html": "", "problem": "Redis is unavailable"})
 
-    operator.route("**/now/", fail)
+    operator.route("**/now.json", fail)
     operator.goto(CLUSTERS)
     expect(operator.locator("#stale")).to_have_text(re.compile(r"Figures are \d+ s old: Redis is unavailable"))
     expect(operator.locator("#blockchain_core")).to_be_visible()
 
-    operator.unroute("**/now/")
+    operator.unroute("**/now.json")
     expect(operator.locator("#stale")).to_be_hidden()
     assert complaints(operator) == []
 

@@ -1,5 +1,6 @@
 """The cards of the clusters page, and its buttons that take instances out of service and put them back."""
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -25,7 +26,7 @@ from proxy.models import Maintenance
 from proxy.operators import overview
 from proxy.tests.test_operator_clusters import CORE, LIST, Twins, put, report, set_reports, text
 
-NOW, CLOSE, OPEN = f"{LIST}now/", f"{LIST}close/", f"{LIST}open/"
+NOW, CLOSE, OPEN = f"{LIST}now.json", f"{LIST}close/", f"{LIST}open/"
 ANSWERS = {"kind": "drain", "minutes": "", "reason": "an upgrade"}
 pytestmark = pytest.mark.usefixtures("twins")
 
@@ -121,7 +122,7 @@ def test_the_last_hour_of_an_instance_is_shown(page: Client, twins: Twins) -> No
     shown = cards(page)
     assert '<span title="36,000 of 3,600,000 in the last hour">1 %</span>' in shown
     assert shown.count('<svg class="spark') == 3
-    assert " ms / " in shown
+    assert re.search(r">[45]\d / [45]\d ms <svg", shown)
 
 
 def test_without_the_figures_the_page_says_so(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +145,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(page: Client, twins: 
             page.get(NOW)
         return len(captured)
 
+    queries()  # the first request of a session also writes it
     before = queries()
     for twin in twins * 10:
         put(instance=twin.url)

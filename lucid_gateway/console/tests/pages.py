@@ -80,7 +80,7 @@ PAGES: Mapping[str, Page] = {
     **model_pages("audit/auditevent"),
     "audit/auditevent/export/<str:form>/": STAFF,
     **model_pages("proxy/maintenance", add=STAFF),
-    "proxy/maintenance/now/": STAFF,
+    "proxy/maintenance/now.json": STAFF,
     "proxy/maintenance/close/": REDIRECT,  # back to the list, because the address names no cluster
     "proxy/maintenance/open/": Page(admin=405, super_admin=405),
     **model_pages("ratelimit/addressrule", add=STAFF),

@@ -13,7 +13,7 @@ function age(since) {
 
 async function fetchPart(url) {
   const answer = await fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin", signal: AbortSignal.timeout(EVERY) });
-  if (answer.redirected) return { problem: "you are signed out" };
+  if (answer.redirected || answer.status === 401 || answer.status === 403) return { problem: "you are signed out" };
   if (!answer.ok) return { problem: `the gateway answers with status ${answer.status}` };
   return answer.json();
 }
