@@ -53,7 +53,7 @@ def operator(
 def ask(page: Page, **fields: str) -> None:
     """Fill the form in, and send it."""
     for label, text in fields.items():
-        page.get_by_label(label.replace("_", " ")).fill(text)
+        page.get_by_role("main").get_by_label(label.replace("_", " ")).fill(text)
     page.get_by_role("button", name="Show what would happen").click()
 
 
