@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from accounts.models import User
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.conditions import Equal
 from lucid_gateway.explorer.decided import lines
@@ -20,7 +21,7 @@ from lucid_gateway.explorer.left_out import left_out
 from lucid_gateway.explorer.models import KeptRequest, key_at
 from lucid_gateway.explorer.naming import is_uuid, names_of
 from lucid_gateway.explorer.questions import FILTERS, NotUnderstood, Secret, conditions_of, moment
-from lucid_gateway.explorer.remedies import audit_of_request, requests_of_caller
+from lucid_gateway.explorer.remedies import audit_of_request, preview_of, requests_of_caller
 from lucid_gateway.explorer.searching import Found, Search, find
 from lucid_gateway.explorer.sentences import explain
 from lucid_gateway.explorer.shapes import for_staff
@@ -113,7 +114,18 @@ def answer_search(site: AdminSite, request: HttpRequest) -> HttpResponse:
     (only, *others) = (*search.conditions, None)
     if isinstance(only, Equal) and only.field == "request_id" and not any(others):
         return HttpResponseRedirect(reverse("admin:request", args=[only.value]))
-    return HttpResponseRedirect(f"{reverse('admin:requests')}?{urlencode(filters)}")
+    return HttpResponseRedirect(f"{reverse('admin:requests')}?{urlencode(without_emails(filters, search))}")
+
+
+def without_emails(filters: dict[str, str], search: Search) -> dict[str, str]:
+    """Return the filters with the id of a user in place of a name: proxies in front may log addresses of pages."""
+    names = [name for name in filters if name in FILTERS]
+    found = dict(filters)
+    for name, condition in zip(names, search.conditions, strict=True):
+        if isinstance(condition, Equal) and condition.field == "user_id":
+            del found[name]
+            found["user"] = condition.value
+    return found
 
 
 def given(values: Mapping[str, str]) -> dict[str, str]:
@@ -153,7 +165,7 @@ def list_page(
         "rows": shown(found.rows) if found else [],
         "problem": problem,
         "filters": filters,
-        "chips": [Chip(LABELS[name], text, without(filters, name)) for name, text in filters.items()],
+        "chips": [chip(filters, name) for name in filters],
         "query": query,
         "older": older,
         "is_first": not request.GET.get("before"),
@@ -167,8 +179,12 @@ def list_page(
     return TemplateResponse(request, "admin/explorer/requests.html", context, status=status)
 
 
-def without(filters: dict[str, str], name: str) -> str:
-    return urlencode({other: text for other, text in filters.items() if other != name})
+def chip(filters: dict[str, str], name: str) -> Chip:
+    """Return the chip of a filter, of a user with the email in place of the id."""
+    text = filters[name]
+    user = User.objects.filter(pk=uuid.UUID(text)).first() if name == "user" and is_uuid(text) else None
+    without = urlencode({other: text for other, text in filters.items() if other != name})
+    return Chip(LABELS[name], user.email if user else text, without)
 
 
 def request_page(site: AdminSite, request: HttpRequest, request_id: str) -> HttpResponse:
@@ -194,7 +210,7 @@ def request_page(site: AdminSite, request: HttpRequest, request_id: str) -> Http
         "lines": lines(case),
         "around": around,
         "of_caller": of_caller,
-        "audit": audit_of_request(case),
+        "looks": [look for look in (preview_of(case), audit_of_request(case)) if look],
     }
     return TemplateResponse(request, "admin/explorer/request.html", context)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.naming import KEY_PAGE, USER_PAGE, address_of
 from lucid_gateway.policy.tiers import TIERS
+from lucid_gateway.server.request_metrics import METHODS
 from ratelimit.models import ALL_TIERS
 
 
@@ -168,7 +169,7 @@ def tokens_of_user(case: Case) -> Button | None:
 def audit_of_request(case: Case) -> Button | None:
     """Lead to the events that the request caused."""
     query = {"q": case.row.request_id}
-    return button("Audit events of this request", address_of("admin:audit_auditevent_changelist", **query))
+    return button("Audit events", address_of("admin:audit_auditevent_changelist", **query))
 
 
 def audit_of_user(case: Case) -> Button | None:
@@ -176,3 +177,12 @@ def audit_of_user(case: Case) -> Button | None:
     if not case.user_id:
         return None
     return button("Audit events of this user", address_of("admin:audit_auditevent_changelist", q=case.user_id))
+
+
+def preview_of(case: Case) -> Button | None:
+    """Lead to the page that says what would happen to the same request now."""
+    if case.row.method not in METHODS or not case.row.path.startswith("/"):
+        return None
+    who = {"key": case.row.credential_id} if case.is_key else {"user": case.user_id}
+    query = {**who, "address": case.row.address, "method": case.row.method, "path": case.row.path}
+    return button("What would happen now?", address_of("admin:preview", **{name: v for name, v in query.items() if v}))

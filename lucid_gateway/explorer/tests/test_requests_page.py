@@ -57,7 +57,8 @@ def test_a_search_leads_to_an_address_with_its_filters(client: Client, owner: Us
     response = client.post(LIST, {"q": "owner@example.org", "status": "4xx", "method": ""})
 
     assert response.status_code == 302
-    assert response["Location"] == f"{LIST}?q=owner%40example.org&status=4xx"
+    assert response["Location"] == f"{LIST}?status=4xx&user={owner.pk}"  # no email in an address
+    assert "User: owner@example.org" in text_of(client.get(response["Location"]))
 
 
 def test_a_search_for_an_id_leads_to_the_request(client: Client, db: None) -> None:
