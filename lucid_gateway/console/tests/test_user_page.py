@@ -196,7 +196,7 @@ def test_requests_and_audit_events_are_one_timeline(page: Client, owner: User, a
     entries = page.get(user_page(owner)).context["timeline"].entries
     assert [entry.text for entry in entries] == ["An account was changed", "GET /api/v1/chain/blocks/1"]
     text = shown(page, owner)
-    assert "An account was changed by admin@example.org email: old@example.org → owner@example.org" in text
+    assert "An account was changed by admin@example.org Email: old@example.org → owner@example.org" in text
     assert "429 The tier's requests per minute and its burst are used up." in text
 
 

@@ -12,6 +12,7 @@ from accounts.users.locks import FOREVER
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.console import links
 from lucid_gateway.console.user.known import known
+from lucid_gateway.operators.search import HYPHENATED
 
 REUSE_SHOWN = timedelta(days=7)
 
@@ -99,6 +100,8 @@ def reuse_of(user: User) -> Reuse | None:
     event = newest(user, "token.reused")
     if event is None or event.created_at < timezone.now() - REUSE_SHOWN:
         return None
-    family = event.details.get("family")
-    tokens = IssuedToken.objects.filter(family=family, issued_at__lte=event.created_at) if family else None
-    return Reuse(event, tokens.order_by("-issued_at").first() if tokens is not None else None)
+    family = str(event.details.get("family"))
+    if not HYPHENATED.fullmatch(family):
+        return Reuse(event, None)
+    tokens = IssuedToken.objects.filter(family=family, issued_at__lte=event.created_at)
+    return Reuse(event, tokens.order_by("-issued_at").first())
