@@ -101,9 +101,9 @@ def test_a_request_over_the_limit_is_a_page_without_a_menu(one_a_minute: None, a
 
 
 def test_a_fault_is_a_page_in_the_frame_that_reveals_nothing(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin.site, "index_template", "no-such-template.html")
+    monkeypatch.setattr(admin.site._registry[User], "change_list_template", "no-such-template.html")
 
-    text = shown(page.get("/admin/"), 500, "Internal error")
+    text = shown(page.get("/admin/accounts/user/"), 500, "Internal error")
     assert MENU in text
     assert "no-such-template" not in text
 
