@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 
 from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
@@ -34,9 +35,9 @@ ENDED, SHADOW = "Ended", "Shadow"
 @admin.register(AddressRule)
 class AddressRuleAdmin(RulePages):
     form = AddressRuleForm
-    list_display = ("network", "happens", "reason", "refusals", "made_by", "created_at", "expires_at")
+    list_display = ("network", "happens", "reason", "refusals", "made_by", "expires_at")
     list_filter = ("kind", "observe_only", "created_at", "expires_at")
-    sortable_by = ("created_at",)
+    sortable_by = ("expires_at",)
     search_fields = ("network", "reason")
     search_help_text = "An address, which finds the rules of its networks, or a part of a network or reason"
     fields = ("network", "kind", "observe_only", "reason", "lasts", "expires_at")
@@ -59,7 +60,11 @@ class AddressRuleAdmin(RulePages):
     @admin.display(description="Refused")
     def refusals(self, rule: AddressRule) -> str:
         """Return how many requests the rule has refused or, in shadow mode, would have refused."""
-        return f"{rule.observed:,} in shadow" if rule.observe_only else thousands(rule.refused)
+        if not rule.observe_only:
+            return thousands(rule.refused)
+        return format_html(
+            '<span class="faint" title="It would have refused these">{}</span>', thousands(rule.observed)
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AddressRule], search_term: str

@@ -178,7 +178,7 @@ def test_an_address_rule_in_shadow_mode_shows_what_it_would_have_refused(page: C
     put(observe_only=True, observed=1234, refused=7)
     put("198.51.100.0/24", observed=8, refused=1000)
     shown = rows(page.get(ADDRESSES))
-    assert "1,234 in shadow" in shown
+    assert '<span class="faint" title="It would have refused these">1,234</span>' in shown
     assert "1,000" in shown
 
 
