@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.operators.confirmation import AsksBeforeSaving, Question, ReadOnlyAdmin, ask, counted, operator_of
-from proxy.admin.service import ServicePages, cards
+from proxy.admin.service import ServicePages, cards, closing_question
 from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
@@ -129,14 +129,9 @@ class MaintenanceAdmin(ServicePages, AsksBeforeSaving, ReadOnlyAdmin):
         return super().changelist_view(request, {"title": "Clusters", **cards()})
 
     def question_about(self, request: HttpRequest, form: "forms.ModelForm[Maintenance]") -> Question | None:
-        """Ask before the whole cluster is closed: no instance is left for its callers."""
-        if form.instance.instance:
-            return None
-        return Question(
-            f"Close the whole cluster {form.instance.cluster}",
-            "All requests to it get 503 for as long as it is closed. Requests in progress finish.",
-            dangerous=True,
-        )
+        """Ask before a whole cluster is closed, or the instance that serves its callers last."""
+        question = closing_question(configured()[form.instance.cluster], form.instance.instance)
+        return Question(**question) if question["dangerous"] else None
 
     def save_model(self, request: HttpRequest, obj: Maintenance, form: Any, change: bool) -> None:
         row = close_cluster(

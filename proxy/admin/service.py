@@ -147,7 +147,7 @@ class ServicePages(Base):
             self.message_user(request, "There is no such cluster or instance.", messages.ERROR)
             return HttpResponseRedirect(reverse(LIST))
         cluster, instance = target
-        data, page = ask(self, request, None, form=ClosingForm, **question_about(cluster, instance))
+        data, page = ask(self, request, None, form=ClosingForm, **closing_question(cluster, instance))
         if data is None:
             assert page is not None
             return page
@@ -186,7 +186,7 @@ def rows_to_end(key: str, text: str) -> list[Maintenance]:
     return list(Maintenance.objects.in_force().filter(cluster=cluster, instance=instance))
 
 
-def question_about(cluster: Cluster, instance: str) -> dict[str, Any]:
+def closing_question(cluster: Cluster, instance: str) -> dict[str, Any]:
     """Return what `ask` asks: closing what is left of a cluster is as dangerous as closing it whole."""
     found, _ = clusters()
     view = next(view for view in found if view.name == cluster.name)

@@ -178,6 +178,15 @@ def test_an_instance_is_closed_without_a_question(page: Client, twins: Twins) ->
     assert Maintenance.objects.get().instance == twins[0].url
 
 
+def test_closing_the_last_instance_in_service_asks_first(page: Client, twins: Twins) -> None:
+    put(instance=twins[0].url)
+    asked = page.post(ADD, {"target": f"{CORE} {twins[1].url}", "kind": "drain", "reason": "an upgrade"})
+
+    assert (asked.status_code, asked.context["title"]) == (200, "Take the instance out of service")
+    assert "No other instance of blockchain_core is up: callers get 503." in asked.context["warning"]
+    assert Maintenance.objects.count() == 1
+
+
 def test_an_instance_is_closed_in_a_window(page: Client, twins: Twins) -> None:
     window = {
         "starts_at": "2998-01-02T03:04", "ends_at": "2999-01-02T03:04:05",
