@@ -48,8 +48,9 @@ def state_of(key: ApiKey) -> str:
     return "suspended" if key.suspended_at else "live"
 
 
-@admin.register(ApiKey)
 class ApiKeyAdmin(OwnedAdmin):
+    """The list and its actions; the console adds the page of a key and registers both."""
+
     list_display = ("name", "key_id", "owner", "state", "created_at", "last_used_at")
     list_filter = (SuspendedFilter, "created_at", "expires_at", "revoked_at")
     sortable_by = ("created_at",)
