@@ -53,7 +53,17 @@ class OneOf:
         return value in self.values
 
 
-Condition = Equal | Between | OneOf
+@dataclass(frozen=True)
+class NotEmpty:
+    """The field is not empty; it never selects rows by an index."""
+
+    field: str
+
+    def accepts(self, value: str) -> bool:
+        return bool(value)
+
+
+Condition = Equal | Between | OneOf | NotEmpty
 
 
 def path_below(prefix: str) -> Between:

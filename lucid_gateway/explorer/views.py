@@ -11,14 +11,14 @@ from rest_framework.response import Response
 
 from lucid_gateway.api.requests import caller, parse_query
 from lucid_gateway.explorer import serializers as shapes
-from lucid_gateway.explorer.conditions import Between, Equal, OneOf
+from lucid_gateway.explorer.conditions import Equal, NotEmpty, OneOf
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.searching import find
 from lucid_gateway.explorer.shapes import for_caller, for_staff
 from lucid_gateway.policy.errors import NotFound
 from ratelimit.endpoints import AdminView, CallerView
 
-REFUSED = (Between("reason", "a", "~"), OneOf("credential_kind", frozenset({"token", "api_key", "session"})))
+REFUSED = (NotEmpty("reason"), OneOf("credential_kind", frozenset({"token", "api_key", "session"})))
 
 
 def page_of(query: dict[str, Any], show: Callable[[KeptRequest], dict[str, Any]]) -> dict[str, Any]:
