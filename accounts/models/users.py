@@ -60,8 +60,8 @@ class User(AbstractBaseUser):
     username = models.CharField(max_length=50, unique=True, validators=[username_validator])
     first_name = models.CharField(max_length=100, blank=True)
     last_name = models.CharField(max_length=100, blank=True)
-    role = models.CharField(max_length=20, choices=role_choices, default=Role.USER, db_index=True)
-    is_active = models.BooleanField(default=True, db_index=True)
+    role = models.CharField(max_length=20, choices=role_choices, default=Role.USER)
+    is_active = models.BooleanField(default=True)
     email_verified = models.BooleanField(default=False)
     hardware_wallet_enabled = models.BooleanField(default=False)
     hardware_wallet_address = models.CharField(max_length=34, blank=True)
@@ -93,6 +93,9 @@ class User(AbstractBaseUser):
             models.Index(fields=["username"], name="user_username"),
             # Lists are sorted by time and then by key; without the key in the index, MongoDB would sort all rows.
             models.Index(fields=["created_at", "user_id"], name="user_by_creation"),
+            # Filtered by one of these, too: with an index of the value alone, SQLite would sort all rows that have it.
+            models.Index(fields=["role", "created_at", "user_id"], name="user_by_role"),
+            models.Index(fields=["is_active", "created_at", "user_id"], name="user_by_activity"),
         ]
 
     def __str__(self) -> str:

@@ -10,8 +10,8 @@ from django.http import HttpRequest
 
 HYPHENATED = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # token ids have no hyphens
 AFTER_ALL = "\U0010ffff"
-MAX_FOUND = 1_000
-NEWEST = 5_000  # rows that are read to find a part of a text
+MAX_FOUND = 200
+NEWEST = 2_000  # rows that are read to find a part of a text
 
 if TYPE_CHECKING:
     Base = ModelAdmin[Any]

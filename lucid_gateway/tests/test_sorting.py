@@ -40,6 +40,11 @@ def test_the_newest_rows_come_from_an_index(db: None, model: Any, order: str, fi
     assert not sorts_all((rows if fields is None else rows.values_list(*fields))[:50])
 
 
+@pytest.mark.parametrize("filtered", [{"role": "user"}, {"is_active": True}], ids=["role", "activity"])
+def test_the_newest_users_of_a_filter_come_from_an_index(users: Any, filtered: dict[str, Any]) -> None:
+    assert not sorts_all(User.objects.filter(**filtered).order_by("-created_at", "-pk")[:50])
+
+
 def test_the_names_that_begin_with_a_text_come_from_an_index(users: Any) -> None:
     assert not sorts_all(User.objects.filter(email__gte="u", email__lt="v").order_by("email").values_list("pk")[:50])
 
