@@ -13,7 +13,7 @@ from testing.gateway import Gateway, running_gateway
 from testing.http.client import RawClient, ask, request_bytes
 from testing.http.messages import Message
 
-CSS = "/static/admin/css/base.css"
+CSS = "/static/operators/console.css"
 # Path, and whether compression saves enough.
 DOCUMENTS = {
     "/": False,
