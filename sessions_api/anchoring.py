@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.db.models import F
 
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import Who, record
 from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.choosing.closures import refuse_if_closed
@@ -36,8 +36,11 @@ class InvalidManifest(OperationNotAllowed):
     status, text = 409, "The manifest does not match its chunks"
 
 
-def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest:
+def anchor(manifest: Manifest, *, caller: Identity, request_id: str, by: Who = None) -> Manifest:
     """Start an attempt to store the root, or check the pending one; return the manifest with the new status.
+
+    `caller` is the owner, also if an operator asks: the same attempt must have one caller. The audit log names the
+    operator, `by`.
 
     Raises BlockchainUnavailable or ClusterInMaintenance if there is no answer; a pending attempt then stays pending.
     Raises InvalidManifest, and NotFound if the session was deleted meanwhile.
@@ -46,24 +49,24 @@ def anchor(manifest: Manifest, *, caller: Identity, request_id: str) -> Manifest
         if manifest.validation_status != Manifest.Validation.VALID:
             raise InvalidManifest()
         refuse_if_closed(CLUSTER)
-        begin_attempt(manifest)
+        begin_attempt(manifest, by)
         manifest = reload_manifest(manifest)
         if manifest.anchor_status == Anchor.PENDING:
             try:
-                apply_answer(manifest, submit_or_query(manifest, caller, request_id))
+                apply_answer(manifest, submit_or_query(manifest, caller, request_id), by)
             except GatewayError as error:
                 raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status}) from error
             manifest = reload_manifest(manifest)
     return manifest
 
 
-def begin_attempt(manifest: Manifest) -> None:
+def begin_attempt(manifest: Manifest, by: Who) -> None:
     """Begin an attempt unless one is pending; of concurrent requests only one begins."""
     fresh = {"anchor_status": Anchor.PENDING, "anchor_requested_at": now_ms(), "anchor_transaction_id": "",
              "anchor_error": ""}  # fmt: skip
     begun = Manifest.objects.filter(pk=manifest.pk, anchor_status__in=[Anchor.NONE, Anchor.FAILED]).update(**fresh)
     if begun:
-        record("manifest.anchoring", subject=str(manifest.pk), actor=str(manifest.user_id))
+        record("manifest.anchoring", subject=str(manifest.pk), actor=by or str(manifest.user_id))
 
 
 def submit_or_query(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
@@ -88,23 +91,25 @@ def attempt_key(manifest: Manifest) -> str:
     return f"{manifest.pk}-{begun:%Y%m%dT%H%M%S%f}"
 
 
-def apply_answer(manifest: Manifest, answer: CallAnswer) -> None:
+def apply_answer(manifest: Manifest, answer: CallAnswer, by: Who) -> None:
     """Store the outcome that the core reports; raise BlockchainUnavailable if it reports none yet."""
     if answer.status >= 500 or answer.status in OUTCOME_UNKNOWN:
         raise BlockchainUnavailable(details={"anchor_status": manifest.anchor_status})
     reply: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
     transaction = reply.get("transaction_id")
     if not answer.succeeded or not (isinstance(transaction, str) and TRANSACTION_ID.fullmatch(transaction)):
-        end_attempt(manifest, Anchor.FAILED, anchor_error=f"the blockchain core answered {answer.status}")
+        end_attempt(manifest, Anchor.FAILED, by, anchor_error=f"the blockchain core answered {answer.status}")
     elif reply.get("status") == "confirmed":
         height = reply.get("block_height")
         height = height if type(height) is int and 0 <= height <= MAX_HEIGHT else None
         end_attempt(
-            manifest, Anchor.CONFIRMED, anchor_transaction_id=transaction, anchor_block_height=height,
+            manifest, Anchor.CONFIRMED, by, anchor_transaction_id=transaction, anchor_block_height=height,
             anchored_at=now_ms(),
         )  # fmt: skip
     elif reply.get("status") in ("failed", "rejected"):
-        end_attempt(manifest, Anchor.FAILED, anchor_transaction_id=transaction, anchor_error="the transaction failed")
+        end_attempt(
+            manifest, Anchor.FAILED, by, anchor_transaction_id=transaction, anchor_error="the transaction failed"
+        )
     else:
         still_pending(manifest).update(anchor_transaction_id=transaction)
 
@@ -116,8 +121,8 @@ def still_pending(manifest: Manifest) -> Any:
     )
 
 
-def end_attempt(manifest: Manifest, status: str, **facts: Any) -> None:
+def end_attempt(manifest: Manifest, status: str, by: Who, **facts: Any) -> None:
     """Store the final status of the attempt unless it has one already."""
     now = now_ms()
     if still_pending(manifest).update(anchor_status=status, updated_at=now, version=F("version") + 1, **facts):
-        record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=str(manifest.user_id))
+        record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=by or str(manifest.user_id))

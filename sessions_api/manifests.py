@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from accounts.idempotency import create_once
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import Who, record
 from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
@@ -150,9 +150,9 @@ def prove(manifest: Manifest, index: int) -> InclusionProof:
     return InclusionProof(index, chunk_hash, size, bytes.fromhex(manifest.merkle_root), path)
 
 
-def verify(manifest: Manifest) -> Iterator[int | Verification]:
+def verify(manifest: Manifest, *, by: Who = None) -> Iterator[int | Verification]:
     """Compute the root and all proofs again from the recorded chunks. Yield the number of proofs checked so far, and
-    finally the verdict, after storing it.
+    finally the verdict, after storing it. `by` is the operator whom the audit log names.
     """
     link(manifest)  # the request that created it may have died before this step
     session = Session.objects.get(pk=manifest.session_id)
@@ -166,7 +166,7 @@ def verify(manifest: Manifest) -> Iterator[int | Verification]:
             problems.append(f"the proof of chunk {index} does not lead to the root")
         yield index + 1
     verdict = Verification(len(leaves), sum(size for _, size in facts), tree.root.hex(), problems)
-    store_verdict(manifest, verdict)
+    store_verdict(manifest, verdict, by)
     yield verdict
 
 
@@ -194,11 +194,11 @@ def problems_of(manifest: Manifest, session: Session, facts: list[tuple[int, int
     return found
 
 
-def store_verdict(manifest: Manifest, verdict: Verification) -> None:
+def store_verdict(manifest: Manifest, verdict: Verification, by: Who) -> None:
     status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
     Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=now_ms())
     problems = verdict.problems[:10]
-    record("manifest.verified", subject=str(manifest.pk), valid=verdict.valid, problems=problems)
+    record("manifest.verified", subject=str(manifest.pk), actor=by, valid=verdict.valid, problems=problems)
 
 
 def update_metadata(manifest: Manifest, *, version: int | None, metadata: dict[str, object]) -> Manifest:

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
@@ -26,7 +26,8 @@ class OwnedAdmin(ReadOnlyAdmin):
 
     @admin.display(description="User")
     def owner(self, row: Any) -> str:
-        return format_html('<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[row.user_id]), row.user)
+        page = reverse("admin:accounts_user_change", args=[row.user_id])
+        return format_html('<a href="{}"><span class="cut" title="{}">{}</span></a>', page, row.user, row.user)
 
     def link_to(self, model: str, key: uuid.UUID | None) -> str:
         """Return a link to the page of the row with that key, or the admin's mark for an empty value."""
@@ -38,6 +39,21 @@ class OwnedAdmin(ReadOnlyAdmin):
     def audit_events(self, row: Any) -> str:
         events = reverse("admin:audit_auditevent_changelist")
         return format_html('<a href="{}?q={}">audit events</a>', events, row.pk)
+
+    def named(self, name: str, key: uuid.UUID) -> str:
+        """Return the cell of a row: its name, and its id cut in the middle."""
+        text = str(key)
+        return format_html(
+            '<span class="two"><b title="{}">{}</b><code title="{}">{}…{}</code></span>', name, name, text, text[:6],
+            text[-4:],
+        )  # fmt: skip
+
+    def row_or_404(self, request: HttpRequest, object_id: str) -> Any:
+        """Return the row that staff may see; raise Http404."""
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404()
+        return row
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return OwnedList

@@ -1,54 +1,159 @@
-"""The operator pages for trust policies."""
+"""The operator pages for trust policies, which show what a policy would decide and store nothing."""
 
 from collections.abc import Iterator
+from typing import Any
 
+from django import forms
 from django.contrib import admin
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 
-from lucid_gateway.operators.search import FoundByUUID
+from lucid_gateway.operators.confirmation import counted
+from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from sessions_api.admin.owned import OwnedAdmin
-from sessions_api.evaluation import by_priority
+from sessions_api.admin.shapes import attributes_of
+from sessions_api.evaluation import EvaluatedRule, PolicyDecision, by_priority, covers, decide
 from sessions_api.models import Session, TrustPolicy
+from sessions_api.serializers.policies import MAX_CONTEXT_BYTES, QuestionSerializer
 
 VERBS = {"allow": "allows", "deny": "denies"}
-ROW = '<li{}><strong>{}</strong> {} <code>{}</code> if <code class="condition">{}</code> · priority {}{}</li>'
+ATTRIBUTES_HELP = "A JSON object, or a line for each attribute, such as user.age = 18"
+Outcome = tuple[str, str]
+
+
+class QuestionForm(forms.Form):
+    """What a policy is asked: an action, and attributes as text."""
+
+    action = forms.CharField(max_length=100, initial="session.view", help_text="Such as session.view")
+    attributes = forms.CharField(
+        required=False, max_length=2 * MAX_CONTEXT_BYTES, help_text=ATTRIBUTES_HELP,
+        widget=forms.Textarea(attrs={"rows": 7, "spellcheck": "false", "class": "mono"}),
+    )  # fmt: skip
+
+    def clean(self) -> dict[str, Any]:
+        """Check the question as the API does; `context` are the attributes as JSON."""
+        data: dict[str, Any] = self.cleaned_data
+        try:
+            data["context"] = attributes_of(data.get("attributes", ""))
+        except ValueError as error:
+            self.add_error("attributes", str(error))
+            return data
+        question = QuestionSerializer(data={"action": data.get("action", ""), "context": data["context"]})
+        if "action" in data and not question.is_valid():
+            for name, texts in question.errors.items():
+                self.add_error("action" if name == "action" else "attributes", [str(text) for text in texts])
+        return data
 
 
 @admin.register(TrustPolicy)
-class TrustPolicyAdmin(FoundByUUID, OwnedAdmin):
-    list_display = ("name", "owner", "enabled", "number_of_rules", "created_at", "updated_at")
+class TrustPolicyAdmin(OwnedAdmin):
+    list_display = ("short_name", "owner", "enabled", "number_of_rules", "created_at", "updated_at")
     list_filter = ("enabled",)
     sortable_by = ()
-    ordering = ("user_id", "created_at")
-    search_fields = ("=user__email", "=user__username", "name")
-    search_help_text = "Part of the name, full email or username of the user, or full policy id"
-    uuid_field = "policy_id"
-    fields = (
-        "policy_id", "owner", "name", "description", "enabled", "rules_in_order", "referring_sessions",
-        "created_at", "updated_at", "audit_events", "version",
-    )  # fmt: skip
+    search_fields = ("name",)
+    search_help_text = "Name, email or username, or id of the policy or user"
+    fields = ("policy_id",)
+    change_form_template = "admin/sessions_api/policy.html"
+    pills = {"enabled": {True: "ok", False: "warn"}}
 
     class Media:
         css = {"all": ("sessions_api/policies.css",)}
+
+    @admin.display(description="Name")
+    def short_name(self, policy: TrustPolicy) -> str:
+        return self.named(policy.name, policy.pk)
 
     @admin.display(description="Rules")
     def number_of_rules(self, policy: TrustPolicy) -> int:
         return len(policy.rules)
 
-    @admin.display(description="Rules, in order of evaluation")
-    def rules_in_order(self, policy: TrustPolicy) -> SafeString:
-        """Return a numbered list with a sentence for each rule."""
-        return format_html('<ol class="rules">{}</ol>', format_html_join("", ROW, rule_rows(policy)))
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TrustPolicy], search_term: str
+    ) -> tuple[QuerySet[TrustPolicy], bool]:
+        """Search by full ids, users, beginnings of names, and parts of the names of the newest policies."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        matching = self.rows_matching(term, queryset, "pk")
+        if matching is None:
+            policies = TrustPolicy.objects.all()
+            keys = keys_beginning_with(policies, term, "name") + keys_containing(policies, term, "name")
+            matching = queryset.filter(pk__in=keys)
+        return matching, False
 
-    @admin.display(description="Sessions with this policy")
-    def referring_sessions(self, policy: TrustPolicy) -> int:
-        return Session.objects.undeleted().filter(trust_policy=policy).count()
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        policy = self.get_object(request, object_id)
+        facts = self.facts_of(policy, QuestionForm()) if policy else {}
+        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.evaluate)
+        return [
+            path("<path:object_id>/evaluate/", view, name="sessions_api_trustpolicy_evaluate"),
+            *super().get_urls(),
+        ]
+
+    def evaluate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show what the policy decides on the sent question, or the form."""
+        policy: TrustPolicy = self.row_or_404(request, object_id)
+        form = QuestionForm(request.POST) if request.method == "POST" else QuestionForm()
+        decision = None
+        if form.is_bound and form.is_valid():
+            decision = decide(policy, action=form.cleaned_data["action"], context=form.cleaned_data["context"])
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Evaluate {policy.name}",
+            "opts": self.opts,
+            "original": policy,
+            "media": self.media,
+            **self.facts_of(policy, form, decision),
+        }
+        return TemplateResponse(request, self.change_form_template, context)
+
+    def facts_of(
+        self, policy: TrustPolicy, form: QuestionForm, decision: PolicyDecision | None = None
+    ) -> dict[str, Any]:
+        """Return the context of the page."""
+        action = form.cleaned_data["action"] if decision else ""
+        return {
+            "words": in_words(policy),
+            "rules": list(rule_rows(policy, action, decision)),
+            "sessions": Session.objects.undeleted().filter(trust_policy=policy).count(),
+            "form": form,
+            "decision": decision,
+            "evaluate_url": reverse("admin:sessions_api_trustpolicy_evaluate", args=[policy.pk]),
+        }
 
 
-def rule_rows(policy: TrustPolicy) -> Iterator[tuple[object, ...]]:
-    """Yield the values that fill ROW for each rule."""
+def in_words(policy: TrustPolicy) -> str:
+    """Return a sentence about what the policy does."""
+    if not policy.enabled:
+        return "This policy is disabled, so it allows nothing."
+    active = sum(rule["enabled"] for rule in policy.rules)
+    return f"{counted(active, 'enabled rule')}. What no rule allows is denied."
+
+
+def rule_rows(policy: TrustPolicy, action: str, decision: PolicyDecision | None) -> Iterator[dict[str, Any]]:
+    """Yield the rules in order of evaluation, with what each had to do with the decision."""
+    evaluated = {result.rule_id: result for result in decision.evaluated} if decision else {}
     for rule in by_priority(policy.rules):
-        off = "" if rule["enabled"] else " · disabled"
-        marked = "" if rule["enabled"] else SafeString(' class="off"')
-        yield marked, rule["rule_id"], VERBS[rule["type"]], rule["action"], rule["condition"], rule["priority"], off
+        result = evaluated.get(rule["rule_id"])
+        outcome = outcome_of(rule, result, action) if decision else None
+        yield {**rule, "verb": VERBS[rule["type"]], "outcome": outcome, "error": result.error if result else None}
+
+
+def outcome_of(rule: dict[str, Any], result: EvaluatedRule | None, action: str) -> Outcome:
+    """Return what happened to the rule in words, and the tone of its pill."""
+    if not rule["enabled"]:
+        return "disabled", ""
+    if not covers(rule["action"], action):
+        return "other action", ""
+    if result is None:
+        return "not asked", ""
+    if result.error is not None:
+        return "undecided", "warn"
+    return ("matches", "ok" if rule["type"] == "allow" else "bad") if result.matched else ("no match", "")

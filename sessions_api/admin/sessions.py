@@ -1,22 +1,20 @@
 """The operator pages for sessions."""
 
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
-from django.utils.text import Truncator
+from django.http import HttpRequest, HttpResponse
 
 from accounts.admin.owned import OwnedList
+from lucid_gateway.operators.search import keys_beginning_with
+from lucid_gateway.operators.templatetags.console import size
 from sessions_api.admin.owned import OwnedAdmin
+from sessions_api.admin.session_page import facts_of, start_of
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
 from sessions_api.totals import settle_all
-
-LAST_CHARACTER = "\U0010ffff"
 
 
 class SessionList(OwnedList):
@@ -45,29 +43,14 @@ class SessionAdmin(OwnedAdmin):
     list_filter = ("status", "created_at", DeletionFilter)
     sortable_by = ("created_at",)
     search_fields = ("name",)
-    search_help_text = "Beginning of the name, full email or username of the user, or full id of the session or user"
-    fields = (
-        "session_id", "name", "description", "owner", "status", "created_at", "updated_at", "started_at",
-        "completed_at", "deletion", "chunks", "size", "settled", "reserved_bytes", "max_size_bytes",
-        "policy_page", "manifest_page", "merkle_root", "rdp_server_id", "metadata", "audit_events", "version",
-    )  # fmt: skip
+    search_help_text = "Beginning of the name, email or username, or id of the session or user"
+    fields = ("session_id",)
+    change_form_template = "admin/sessions_api/session.html"
+    pills = {"status": {"active": "ok", "completed": "", "failed": "bad", "cancelled": "warn"}}
 
     @admin.display(description="Name")
     def short_name(self, session: Session) -> str:
-        return Truncator(session.name).chars(40)
-
-    @admin.display(description="Manifest")
-    def manifest_page(self, session: Session) -> str:
-        return self.link_to("manifest", session.manifest_id)
-
-    @admin.display(description="Trust policy")
-    def policy_page(self, session: Session) -> str:
-        return self.link_to("trustpolicy", session.trust_policy_id)
-
-    @admin.display(description="Deleted at")
-    def deletion(self, session: Session) -> datetime | str:
-        """Return when the deletion began."""
-        return session.deleted_at if session.is_deleted else self.get_empty_value_display()
+        return self.named(session.name, session.pk)
 
     @admin.display(description="Chunks")
     def chunks(self, session: Session) -> int:
@@ -75,7 +58,7 @@ class SessionAdmin(OwnedAdmin):
 
     @admin.display(description="Size")
     def size(self, session: Session) -> str:
-        return filesizeformat(session.size_bytes)
+        return size(session.size_bytes)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SessionList
@@ -94,4 +77,14 @@ class SessionAdmin(OwnedAdmin):
         if not term:
             return queryset, False
         matching = self.rows_matching(term, queryset, "pk")
-        return queryset.filter(name__gte=term, name__lt=term + LAST_CHARACTER) if matching is None else matching, False
+        if matching is None:
+            matching = queryset.filter(pk__in=keys_beginning_with(Session.objects.all(), term, "name"))
+        return matching, False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the session with a page of its chunks."""
+        session = self.get_object(request, object_id)
+        facts = facts_of(session, start_of(request.GET.get("from", ""))) if session is not None else {}
+        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})

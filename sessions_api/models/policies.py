@@ -42,6 +42,10 @@ class TrustPolicy(models.Model):
         indexes = [
             models.Index(fields=["user", "created_at"], name="policy_of_user"),
             models.Index(fields=["user", "name"], name="policy_by_name"),
+            # For the operator pages, which list the policies of all users.
+            models.Index(fields=["created_at", "policy_id"], name="policy_by_creation"),
+            models.Index(fields=["enabled", "created_at", "policy_id"], name="policy_enabled"),
+            models.Index(fields=["name"], name="policy_name"),
             models.Index(fields=["policy_id"], name="policy_key"),  # see session_key
         ]
 

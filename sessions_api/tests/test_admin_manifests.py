@@ -8,10 +8,15 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from accounts.tests.operators import signed_in, user_page
-from sessions_api.manifests import make_manifest
+from accounts.tests.operators import messages_of, signed_in, user_page
+from lucid_gateway.audit.models import AuditEvent
+from sessions_api.manifests import make_manifest, prove
 from sessions_api.models import Manifest
 from sessions_api.tests.scenarios import new_session, record_chunks
+from sessions_api.tests.test_anchoring import answers, chain
+from testing.http.cluster import RawCluster
+
+__all__ = ["chain"]  # a fixture
 
 LIST = "/admin/sessions_api/manifest/"
 
@@ -99,3 +104,118 @@ def test_the_admin_cannot_add_change_or_delete(page: Client, owner: User) -> Non
 
 def test_users_who_are_not_staff_are_sent_to_the_login(owner: User) -> None:
     assert signed_in(owner).get(LIST).status_code == 302
+
+
+# Verification, anchoring and proofs
+
+
+def press(page: Client, manifest: Manifest, step: str, **form: str) -> Any:
+    """Press a button of the manifest's page; with `_confirmed` the confirmation, too."""
+    return page.post(f"{LIST}{manifest.pk}/{step}/", form, follow=True)
+
+
+def test_verifying_asks_first_and_names_the_operator(page: Client, owner: User, super_admin: User) -> None:
+    manifest = made(owner)
+
+    assert "Verify the manifest" in press(page, manifest, "verify").content.decode()
+    assert not AuditEvent.objects.filter(type="manifest.verified").exists()
+    assert messages_of(press(page, manifest, "verify", _confirmed="yes")) == ["Every chunk matches the manifest."]
+    event = AuditEvent.objects.get(type="manifest.verified")
+    assert (event.actor, event.subject, event.details["valid"]) == (str(super_admin.pk), str(manifest.pk), True)
+
+
+def test_a_damaged_recording_is_found_and_the_page_says_what_is_wrong(page: Client, owner: User) -> None:
+    manifest = made(owner)
+    manifest.session.chunks.filter(index=1).delete()
+
+    response = press(page, manifest, "verify", _confirmed="yes")
+    assert messages_of(response) == ["The chunks do not match the manifest."]
+    text = response.content.decode()
+    assert "The recorded chunks do not match this manifest." in text
+    assert "the indexes of the chunks have gaps" in text
+    assert "there are 2 chunks instead of 3" in text
+
+
+def test_a_long_session_is_verified_by_the_command(page: Client, owner: User) -> None:
+    manifest = made(owner, chunk_count=100_001)
+
+    (text,) = messages_of(press(page, manifest, "verify", _confirmed="yes"))
+    assert f"verify_manifest {manifest.pk}" in text
+    assert not AuditEvent.objects.filter(type="manifest.verified").exists()
+
+
+def test_anchoring_asks_first_and_is_done_for_the_owner_by_the_operator(
+    page: Client, owner: User, super_admin: User, chain: RawCluster
+) -> None:
+    manifest = made(owner)
+    answers(chain, 200, transaction_id="ab" * 32, status="confirmed", block_height=7)
+
+    assert "This cannot be undone." in press(page, manifest, "anchor").content.decode()
+    assert chain.requests == []
+    assert messages_of(press(page, manifest, "anchor", _confirmed="yes")) == [
+        "The blockchain holds its Merkle root in block 7."
+    ]
+    assert str(owner.pk) in dict(chain.request.fields).values()
+    events = AuditEvent.objects.filter(type__startswith="manifest.anchor").order_by("created_at")
+    assert [(event.type, event.actor) for event in events] == [
+        ("manifest.anchoring", str(super_admin.pk)), ("manifest.anchor_confirmed", str(super_admin.pk)),
+    ]  # fmt: skip
+    assert "/anchor/" not in page.get(f"{LIST}{manifest.pk}/change/").content.decode()
+
+
+def test_a_failed_anchor_and_an_unreachable_chain_are_messages(page: Client, owner: User, chain: RawCluster) -> None:
+    manifest = made(owner)
+    answers(chain, 500)
+    (unknown,) = messages_of(press(page, manifest, "anchor", _confirmed="yes"))
+    answers(chain, 422)
+    (failed,) = messages_of(press(page, manifest, "anchor", _confirmed="yes"))
+
+    assert "unavailable" in unknown.lower()
+    assert failed == "The last attempt to anchor it failed: the blockchain core answered 422."
+
+
+def test_an_invalid_manifest_is_not_anchored(page: Client, owner: User, chain: RawCluster) -> None:
+    manifest = made(owner, validation_status="invalid")
+
+    assert messages_of(press(page, manifest, "anchor", _confirmed="yes")) == ["The manifest does not match its chunks."]
+    assert chain.requests == []
+
+
+def test_a_chunk_is_proved_by_its_index(page: Client, owner: User) -> None:
+    manifest = made(owner)
+    text = page.get(f"{LIST}{manifest.pk}/change/?proof=2").content.decode()
+
+    assert "The proof leads from chunk 2 to the Merkle root of this manifest." in text
+    assert prove(manifest, 2).path[0].hex() in text
+    for index, sentence in {"3": "This manifest has no chunk 3.", "x": "The index must be a whole number."}.items():
+        assert sentence in page.get(f"{LIST}{manifest.pk}/change/?proof={index}").content.decode()
+
+
+def test_a_proof_that_does_not_lead_to_the_root_is_shown_so(page: Client, owner: User) -> None:
+    manifest = made(owner, merkle_root="00" * 32)
+
+    text = page.get(f"{LIST}{manifest.pk}/change/?proof=0").content.decode()
+    assert "The proof of chunk 0 does not lead to the Merkle root of this manifest." in text
+
+
+def test_the_names_of_sessions_take_one_query(page: Client, owner: User) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            found(page)
+        return len(captured)
+
+    made(owner)
+    queries()
+    few = queries()
+    made(owner)
+    made(owner)
+    assert queries() == few
+    assert "A session" in page.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("step", ["verify", "anchor"])
+def test_others_cannot_use_the_buttons(owner: User, step: str) -> None:
+    manifest = made(owner)
+
+    assert signed_in(owner).post(f"{LIST}{manifest.pk}/{step}/", {"_confirmed": "yes"}).status_code == 302
+    assert not AuditEvent.objects.filter(type__in=["manifest.verified", "manifest.anchoring"]).exists()

@@ -1,5 +1,6 @@
 """The operator pages for sessions."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,14 @@ from conftest import make_user
 from lucid_gateway.audit.events import record
 from lucid_gateway.policy.roles import Role
 from sessions_api.models import Session
-from sessions_api.tests.scenarios import completed_session, new_policy, new_session, record_chunks
+from sessions_api.tests.scenarios import (
+    ENDED,
+    completed_session,
+    new_policy,
+    new_session,
+    record_chunks,
+    uploading_chunk,
+)
 
 LIST = "/admin/sessions_api/session/"
 
@@ -39,8 +47,8 @@ def test_the_list_shows_owners_and_totals(page: Client, owner: User) -> None:
 
     text = page.get(LIST).content.decode().replace("\xa0", " ")
     for shown in (
-        "2.0 KB",
-        "5.0 MB",
+        "2.0 KiB",
+        "5.0 MiB",
         '<td class="field-chunks" data-label="Chunks">2</td>',
         user_page(owner),
         owner.email,
@@ -165,3 +173,115 @@ def test_users_who_are_not_staff_are_sent_to_the_login(owner: User, path: str) -
     response: Any = signed_in(owner).get(path)
 
     assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
+
+
+# The page of a session
+
+
+def table(page: Client, session: Session, query: str = "") -> list[tuple[str, str]]:
+    """Return (index or indexes, state) of each row of the table of chunks."""
+    response = page.get(f"{LIST}{session.pk}/change/{query}")
+    assert response.status_code == 200
+    rows = response.context["table"].rows
+    return [(str(row.missing) if row.missing else str(row.chunk.index), row.state[0]) for row in rows]
+
+
+def says(page: Client, session: Session) -> str:
+    """Return the text of the page."""
+    return str(page.get(f"{LIST}{session.pk}/change/").content.decode())
+
+
+def without(session: Session, *indexes: int) -> None:
+    session.chunks.filter(index__in=indexes).delete()
+
+
+def test_missing_and_unfinished_chunks_are_rows_of_the_table(page: Client, owner: User) -> None:
+    session = new_session(owner)
+    record_chunks(session, *range(1, 8))
+    without(session, 0, 1, 4)
+    session.chunks.filter(index=2).update(state="uploading", lease_until=timezone.now() + ENDED)
+    session.chunks.filter(index=6).update(state="uploading", lease_until=timezone.now() + timedelta(minutes=5))
+
+    assert table(page, session) == [
+        ("0–1", "Missing"), ("2", "Broken off"), ("3", "Recorded"), ("4", "Missing"), ("5", "Recorded"),
+        ("6", "Uploading"),
+    ]  # fmt: skip
+    assert "Not recorded yet: index 2, 6." in says(page, session)
+
+
+def test_the_table_has_pages_that_begin_at_an_index(page: Client, owner: User) -> None:
+    session = completed_session(owner)
+    record_chunks(session, *[1] * 205)
+
+    first = page.get(f"{LIST}{session.pk}/change/").context["table"]
+    second = page.get(f"{LIST}{session.pk}/change/?from={first.following}").context["table"]
+    last = page.get(f"{LIST}{session.pk}/change/?from={second.following}").context["table"]
+    assert [(len(each.rows), each.previous, each.following) for each in (first, second, last)] == [
+        (100, None, 100), (100, 0, 200), (5, 100, None),
+    ]  # fmt: skip
+    assert table(page, session, "?from=999") == []
+    for odd in ("-1", "x", "9" * 30, "%00", "²"):
+        assert len(table(page, session, f"?from={odd}")) == 100
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (new_session, "Recording: 0 chunks, 0 bytes so far."),
+        (completed_session, "Completed without a chunk. It can have no manifest."),
+        (lambda owner: new_session(owner, status="failed"), "The session has failed, with 0 chunks, 0 bytes."),
+        (lambda owner: new_session(owner, status="cancelled"), "The session was cancelled, with 0 chunks, 0 bytes."),
+        (lambda owner: new_session(owner, status="cancelled", deleted_at=timezone.now()), "is being deleted"),
+    ],
+)
+def test_the_page_says_the_state_first(page: Client, owner: User, make: Any, sentence: str) -> None:
+    assert sentence in says(page, make(owner))
+
+
+def test_a_completed_session_with_missing_chunks_names_them(page: Client, owner: User) -> None:
+    session = completed_session(owner)
+    record_chunks(session, *[1024] * 6)
+    without(session, 2, 3)
+
+    text = says(page, session)
+    assert "Completed with 4 chunks, 4.0 KiB. It can have no manifest, because chunks are missing." in text
+    assert "2 chunks are missing: index 2–3." in text
+
+
+def test_a_whole_session_waits_for_its_manifest(page: Client, owner: User) -> None:
+    session = completed_session(owner)
+    record_chunks(session, 7)
+
+    assert "Completed with 1 chunk, 7 bytes. No chunk is missing" in says(page, session)
+
+
+def test_the_page_takes_the_same_number_of_queries_for_any_number_of_chunks(page: Client, owner: User) -> None:
+    session = new_session(owner)
+    record_chunks(session, 1)
+    uploading_chunk(session)
+    record_chunks(session, 1)
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            says(page, session)
+        return len(captured)
+
+    queries()
+    few = queries()
+    record_chunks(session, *[1] * 150)
+    assert queries() == few
+
+
+def test_the_page_links_to_the_requests_of_its_uploads(page: Client, owner: User) -> None:
+    session = new_session(owner)
+    link = f"/admin/requests/?path=%2Fapi%2Fv1%2Fsessions%2F{session.pk}%2Fchunks"
+
+    assert f'href="{link}"' in says(page, session)
+    assert page.get(link).status_code == 200
+
+
+def test_a_search_finds_beginnings_of_names_and_not_parts(page: Client, owner: User) -> None:
+    new_session(owner, name="Call 4711")
+
+    assert found(page, "q=Cal") == {"Call 4711"}
+    assert found(page, "q=all") == set()

@@ -86,6 +86,9 @@ PAGES: Mapping[str, Page] = {
     **model_pages("ratelimit/addressrule", add=STAFF),
     **model_pages("ratelimit/limitrule", add=STAFF),
     **model_pages("sessions_api/manifest"),
+    "sessions_api/manifest/<path:object_id>/verify/": STAFF,
+    "sessions_api/manifest/<path:object_id>/anchor/": STAFF,
+    "sessions_api/trustpolicy/<path:object_id>/evaluate/": STAFF,
     **model_pages("sessions_api/session"),
     **model_pages("sessions_api/trustpolicy"),
 }  # fmt: skip
