@@ -138,7 +138,7 @@ def failing(error: BaseException) -> Callable[[], NoReturn]:
     "error",
     [
         errors.UpstreamUnreachable(), errors.CircuitOpen(), errors.ClusterInMaintenance(), errors.ServiceUnavailable(),
-        ConnectTimeout(),
+        ConnectTimeout(2.0),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
