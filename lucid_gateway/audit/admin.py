@@ -73,12 +73,13 @@ class AuditEventAdmin(ReadOnlyAdmin):
         """Show the list; that of one actor says so in its heading."""
         return super().changelist_view(request, {"heading": heading_of(request), **(extra_context or {})})
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
-        event = self.get_object(request, object_id)
-        facts = facts_of(event) if event else {}
-        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})
+        """Show who did what, with old and new values."""
+        row: AuditEvent | None = options.get("obj")
+        facts = facts_of(row) if row else {}
+        return super().render_change_form(request, context | facts, *args, **options)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.export)

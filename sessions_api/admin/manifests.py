@@ -86,13 +86,13 @@ class ManifestAdmin(OwnedAdmin):
         matching = self.rows_matching(term, queryset, "pk", "session_id")
         return queryset.none() if matching is None else matching, False
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
         """Show the manifest, with the proof of a chunk if the query asks for one."""
-        manifest = self.get_object(request, object_id)
-        facts = facts_of(manifest, request.GET.get("proof", "")) if manifest else {}
-        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})
+        row: Manifest | None = options.get("obj")
+        facts = facts_of(row, request.GET.get("proof", "")) if row else {}
+        return super().render_change_form(request, context | facts, *args, **options)
 
     def get_urls(self) -> list[URLPattern]:
         """Return the pages of the buttons, and Django's."""

@@ -83,12 +83,13 @@ class TrustPolicyAdmin(OwnedAdmin):
             matching = queryset.filter(pk__in=keys)
         return matching, False
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
-        policy = self.get_object(request, object_id)
-        facts = self.facts_of(policy, QuestionForm()) if policy else {}
-        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})
+        """Show the rules, and the form that evaluates them."""
+        row: TrustPolicy | None = options.get("obj")
+        facts = self.facts_of(row, QuestionForm()) if row else {}
+        return super().render_change_form(request, context | facts, *args, **options)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.evaluate)

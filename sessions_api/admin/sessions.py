@@ -81,10 +81,10 @@ class SessionAdmin(OwnedAdmin):
             matching = queryset.filter(pk__in=keys_beginning_with(Session.objects.all(), term, "name"))
         return matching, False
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
         """Show the session with a page of its chunks."""
-        session = self.get_object(request, object_id)
-        facts = facts_of(session, start_of(request.GET.get("from", ""))) if session is not None else {}
-        return super().change_view(request, object_id, form_url, {**facts, **(extra_context or {})})
+        row: Session | None = options.get("obj")
+        facts = facts_of(row, start_of(request.GET.get("from", ""))) if row else {}
+        return super().render_change_form(request, context | facts, *args, **options)
