@@ -3,7 +3,6 @@
 import contextlib
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +26,10 @@ from django.contrib.auth.hashers import make_password
 from accounts.models import User
 password = make_password({PASSWORD!r})
 User.objects.create(email={STAFF!r}, username="ada", role="super_admin", password=password)
-for name in ("locked", "guessed", "busy", "denied", "leaked", "uploader", "reused", "caller"):
+for name in ("locked", "guessed", "busy", "limited", "denied", "leaked", "uploader", "reused", "caller", "writer"):
     User.objects.create(
-        email=f"{{name}}@example.org", username=name, role="user", password=password, email_verified=True)
+        email=f"{{name}}@example.org", username=name, role="node_operator" if name == "writer" else "user",
+        password=password, email_verified=True)
 """
 
 
@@ -48,15 +48,23 @@ class Stage:
         return f"http://127.0.0.1:{self.gateway.port}"
 
     def token(self, name: str) -> str:
-        """Return an access token of the user with that name."""
+        """Return an access token of the user with that name or email."""
         if name not in self.tokens:
-            self.tokens[name] = self.gateway.issue_token(f"{name}@example.org")
+            self.tokens[name] = self.gateway.issue_token(name if "@" in name else f"{name}@example.org")
         return self.tokens[name]
 
     def ask(self, method: str, path: str, *, by: str = "", **options: Any) -> httpx.Response:
         """Send a request below /api/v1, as the user `by`."""
         headers = options.pop("headers", {}) | ({"Authorization": f"Bearer {self.token(by)}"} if by else {})
         return httpx.request(method, f"{self.gateway.url}{path}", headers=headers, timeout=60, **options)
+
+    def wait_until_kept(self, count: int, **filters: str) -> None:
+        """Wait until the explorer has so many requests with these filters."""
+        wait_until(lambda: len(self.kept(filters)) >= count, every=0.5)
+
+    def kept(self, filters: dict[str, str]) -> list[Any]:
+        found: list[Any] = self.ask("GET", "/admin/requests", by=STAFF, params=filters).json()["requests"]
+        return found
 
     def shell(self, code: str) -> str:
         """Run Python beside the gateway; return what it printed."""
@@ -150,12 +158,17 @@ def test_locked_out_by_failures(stage: Stage, operator: Operator) -> None:
     operator.sees("Active")
 
 
-def test_a_429(stage: Stage, operator: Operator) -> None:
+def limit(stage: Stage, name: str, requests: int) -> None:
+    """Let the user send so many requests a minute."""
     stage.shell(
         "from accounts.models import User; from ratelimit.ruling import set_limit_rule; "
-        "user = User.objects.get(username='busy'); set_limit_rule("
-        "tier='authenticated', subject=f'user:{user.pk}', limit=2, burst=0, by='ada', reason='a trial')"
+        f"user = User.objects.get(username={name!r}); set_limit_rule("
+        f"tier='authenticated', subject=f'user:{{user.pk}}', limit={requests}, burst=0, by='ada', reason='a trial')"
     )
+
+
+def test_a_429(stage: Stage, operator: Operator) -> None:
+    limit(stage, "busy", 2)
     wait_until(lambda: stage.ask("GET", "/users/me", by="busy").status_code == 429, every=0.1)
 
     operator.reloads_until_seen("tier exhausted")
@@ -167,11 +180,33 @@ def test_a_429(stage: Stage, operator: Operator) -> None:
     expect(operator.main.get_by_label("Limit")).to_have_value("2")
 
 
+def over_the_limit(stage: Stage) -> httpx.Response:
+    """Return the first answer that a user gets whose limit is three requests a minute."""
+    limit(stage, "limited", 3)
+    return wait_until(lambda: refusal(stage.ask("GET", "/users/me", by="limited")), every=0.1)
+
+
+def refusal(answer: httpx.Response) -> httpx.Response | None:
+    return answer if answer.status_code == 429 else None
+
+
+def bad_answer(stage: Stage) -> httpx.Response:
+    """Return the answer of a cluster whose instances do not speak HTTP; one is asked, as a POST is not repeated."""
+    stage.good.behaviour = stage.bad.behaviour = saying(b"nonsense\r\n\r\n")
+    try:
+        return stage.ask("POST", "/chain/transactions", by="writer", json={})
+    finally:
+        stage.good.forget()
+        stage.bad.forget()
+
+
 STATUSES: dict[int, tuple[Callable[[Stage], httpx.Response], str]] = {
     401: (lambda stage: stage.ask("GET", "/users/me", headers={"Authorization": "Bearer a.b.c"}), "not a token"),
     403: (lambda stage: stage.ask("GET", "/admin/users", by="denied"), "admin:read"),
     404: (lambda stage: stage.ask("GET", "/no/such/path", by="denied"), "no endpoint with this path"),
     413: (lambda stage: stage.ask("POST", "/users", content=b"x" * (1024**2 + 1)), "the body was too large"),
+    429: (over_the_limit, "may send 3 requests a minute"),
+    502: (bad_answer, "not well-formed HTTP"),
 }
 
 
@@ -181,7 +216,7 @@ def test_a_request_id_from_a_customer(stage: Stage, operator: Operator, status: 
     answer = send(stage)
     assert answer.status_code == status
     request_id = answer.headers["X-Request-ID"]
-    time.sleep(3)  # the explorer writes each second
+    stage.wait_until_kept(1, q=request_id)
 
     operator.find(request_id)
     operator.sees(request_id[:6], str(status), cause)
@@ -233,7 +268,7 @@ def test_a_leaked_api_key(stage: Stage, operator: Operator) -> None:
     key = made.split()[-1]
     for address in ("198.51.100.7", "203.0.113.9"):
         stage.ask("GET", "/admin/users", headers={"X-API-Key": key, "X-Forwarded-For": address})
-    time.sleep(3)
+    stage.wait_until_kept(2, q=key.split("_")[1])
     sent = noted_requests(operator.page)
 
     operator.find(key)
