@@ -171,10 +171,13 @@ def test_events_cannot_be_edited_or_deleted(super_admin_page: Client, events: No
 
 
 def queries_of(page: Client, path: str) -> int:
-    """Return how many queries the page needs."""
-    with CaptureQueriesContext(connection) as captured:
-        assert page.get(path).status_code == 200
-    return len(captured)
+    """Return how many queries the page needs: the fewest of three times, as some requests also save the session."""
+    counts = []
+    for _ in range(3):
+        with CaptureQueriesContext(connection) as captured:
+            assert page.get(path).status_code == 200
+        counts.append(len(captured))
+    return min(counts)
 
 
 def test_subjects_have_names_and_links(page: Client, owner: User, admin: User) -> None:
@@ -199,7 +202,6 @@ def test_subjects_have_names_and_links(page: Client, owner: User, admin: User) -
 def test_names_take_the_same_number_of_queries_for_any_number_of_events(page: Client, owner: User) -> None:
     record("login.failed", subject=owner)
     record("session.created", subject=str(create_session(owner.pk, name="one").pk), actor=owner)
-    queries_of(page, LOG)
     few = queries_of(page, LOG)
     for number in range(5):
         user = make_user(f"other{number}", Role.USER)

@@ -172,7 +172,7 @@ def test_a_key_that_is_retired_now_is_refused_by_all_workers(stage: Stage, earli
 
 def test_processes_that_start_together_on_an_empty_database_make_one_first_key(tmp_path: Path) -> None:
     env = os.environ | {"SQLITE_PATH": str(tmp_path / "db.sqlite3"), "MONGODB_DATABASE": "empty"}
-    manage(env, "migrate", "accounts", "--verbosity", "0")
+    manage(env, "migrate", "--verbosity", "0")
 
     with ThreadPoolExecutor(4) as threads:
         started = list(threads.map(lambda _: manage(env, "rotate_jwt_keys", "--dry-run", "--json"), range(4)))

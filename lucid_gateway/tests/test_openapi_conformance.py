@@ -129,11 +129,18 @@ class Actor:
         return signature_of(self.ask("POST", "/auth/hardware-wallet", address=WALLET_ADDRESS)["challenge"])
 
     def kept_request(self) -> str:
-        """Send a request that is refused, and return its id when it can be looked up."""
-        refused = requests.get(f"{self.gateway.url}/nowhere", timeout=10).headers["X-Request-ID"]
-        page = f"{self.gateway.url}/admin/requests/{refused}"
-        wait_until(lambda: requests.get(page, headers=self.headers, timeout=10).status_code == 200, every=0.2)
-        return refused
+        """Send requests that are refused until one is kept, and return its id: of an address, 20 a second are kept."""
+        sent: list[str] = []
+
+        def kept() -> str | None:
+            sent.append(requests.get(f"{self.gateway.url}/nowhere", timeout=10).headers["X-Request-ID"])
+            return next((refused for refused in sent if self.is_kept(refused)), None)
+
+        return wait_until(kept, every=1.0)
+
+    def is_kept(self, request_id: str) -> bool:
+        page = f"{self.gateway.url}/admin/requests/{request_id}"
+        return requests.get(page, headers=self.headers, timeout=10).status_code == 200
 
 
 def body(**fields: Any) -> dict[str, Any]:
