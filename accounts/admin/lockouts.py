@@ -12,6 +12,7 @@ from django.urls import URLPattern, path
 from accounts import lockouts
 from accounts.lockouts import Lockout
 from accounts.models import AutomaticLockout, User
+from accounts.users.staff import may_manage
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.back import back_of
@@ -38,6 +39,10 @@ class LockoutRow:
     @property
     def stopped(self) -> str:
         return STOPPED.get(self.lockout.subject.kind, self.lockout.subject.kind)
+
+    def may_be_lifted_by(self, operator: User) -> bool:
+        """Return whether the lockout is nobody's or that of a user whom the operator manages."""
+        return self.user is None or may_manage(operator.role, operator.pk, self.user)
 
 
 def rows_of(found: Iterable[Lockout]) -> list[LockoutRow]:
@@ -70,16 +75,26 @@ class LockoutAdmin(ReadOnlyAdmin):
             found = [lockout for lockout in lockouts.active_lockouts() if text in lockout.subject.name.lower()]
         except RedisUnavailable:
             self.message_user(request, "Redis is unavailable: the lockouts are unknown.", messages.ERROR)
+        rows, operator = rows_of((found or [])[:MAX_SHOWN]), operator_of(request)
         context = {
-            **self.admin_site.each_context(request), "title": "Active lockouts", "opts": self.opts, "text": text,
-            "lockouts": found, "rows": rows_of((found or [])[:MAX_SHOWN]), "left_out": len(found or []) - MAX_SHOWN,
-        }  # fmt: skip
+            **self.admin_site.each_context(request),
+            "title": "Active lockouts",
+            "opts": self.opts,
+            "text": text,
+            "lockouts": found,
+            "rows": [(row, row.may_be_lifted_by(operator)) for row in rows],
+            "left_out": len(found or []) - MAX_SHOWN,
+        }
         return TemplateResponse(request, "admin/accounts/lockouts.html", context)
 
     def lift(self, request: HttpRequest) -> None:
-        """Lift the lockout that the form names."""
+        """Lift the active lockout that the form names. Those of other staff are for super admins."""
         subject = lockouts.subject_of(request.POST.get("subject", ""))
-        if subject.kind not in lockouts.RULES:
+        found = rows_of(lockouts.active_lockouts_of([subject])) if subject.kind in lockouts.RULES else []
+        if not found:
+            return
+        if not found[0].may_be_lifted_by(operator_of(request)):
+            self.message_user(request, "Only a super admin may lift the lockout of other staff.", messages.ERROR)
             return
         lockouts.lift(subject)
         concerned = lockouts.whom_it_concerns(subject)

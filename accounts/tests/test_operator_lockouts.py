@@ -6,7 +6,7 @@ from django.test import Client
 from accounts.lockouts import GuessAttempt, LockoutSubject, account, second_factor
 from accounts.models import User
 from accounts.tests.conftest import failures_of
-from accounts.tests.operators import actors_of, messages_of
+from accounts.tests.operators import actors_of, messages_of, signed_in
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import Outage, breaker
 
@@ -71,6 +71,22 @@ def test_a_lockout_of_second_factors_is_lifted(page: Client) -> None:
 
     assert lift(page, "second-factor:guessed@example.org") != []
     assert listed(page) == []
+
+
+def test_an_admin_cannot_lift_the_lockouts_of_other_staff(page: Client, super_admin: User) -> None:
+    lock_out(account(super_admin.email), 10)
+
+    assert 'name="subject"' not in page.get(LIST).content.decode()
+    text = f"account:{super_admin.email}"
+    assert lift(page, text) == ["Only a super admin may lift the lockout of other staff."]
+    assert [name for _, name, _ in listed(page)] == [super_admin.email]
+
+    assert lift(signed_in(super_admin), text) == [f"The lockout of {super_admin.email} was lifted."]
+
+
+def test_a_lockout_that_is_not_active_is_not_lifted(page: Client, lockouts: None) -> None:
+    assert lift(page, "account:lucky@example.org") == []
+    assert actors_of("lockout.lifted") == []
 
 
 def test_lifting_is_recorded_with_the_operator_and_the_subject_of_the_lockout(

@@ -39,18 +39,23 @@ class Use:
 
 @dataclass(frozen=True)
 class Uses:
-    """The addresses with the most requests; `count` is the number of requests read, `at_least` if there are more."""
+    """The addresses with the most requests; `count` is the number of requests read, `at_least` if there are more.
+
+    `attempts` counts requests with the key's id and a wrong secret: whoever sent them does not have the key.
+    """
 
     by_address: list[Use]
     count: int
     addresses: int
     at_least: bool
+    attempts: int
 
 
 def uses_of(key: ApiKey) -> Uses:
     """Return from where the key was used, from its newest kept requests."""
     columns = ("address", "status", "started_at", "user_agent")
-    rows = list(KeptRequest.objects.filter(credential_id=key.key_id).values_list(*columns)[: MAX_READ + 1])
+    kept = KeptRequest.objects.filter(credential_id=key.key_id)
+    rows = list(kept.filter(user_id=str(key.user_id)).values_list(*columns)[: MAX_READ + 1])
     read, refused = rows[:MAX_READ], Counter(address for address, status, *_ in rows[:MAX_READ] if status >= 400)
     counts = Counter(address for address, *_ in read)
     newest: dict[str, tuple[datetime, str]] = {}
@@ -60,7 +65,8 @@ def uses_of(key: ApiKey) -> Uses:
         Use(address, count, refused[address], newest[address][0], client_words(newest[address][1]))
         for address, count in counts.most_common(MAX_ADDRESSES)
     ]
-    return Uses(found, len(read), len(counts), len(rows) > MAX_READ)
+    attempts = kept.filter(user_id="")[: MAX_READ + 1].count()
+    return Uses(found, len(read), len(counts), len(rows) > MAX_READ, attempts)
 
 
 @admin.register(ApiKey)

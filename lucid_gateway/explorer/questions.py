@@ -185,7 +185,7 @@ def moment(text: str) -> datetime:
         parsed = parse_datetime(text)
     except ValueError:
         parsed = None
-    if parsed is None or not 1970 <= parsed.year < 9999:
+    if parsed is None or not 1970 < parsed.year < 9999:  # keys begin with the time since 1970, in any zone
         raise NotUnderstood("Expected a time such as 15m, 24h or 2026-11-25T14:03:07Z.")
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 

@@ -162,8 +162,9 @@ def take_out_of_service(case: Case) -> Button | None:
 
 def tokens_of_user(case: Case) -> Button | None:
     """Lead to the token, or to the tokens of the user."""
-    text = case.row.credential_id or (case.user_row.email if case.user_row else "")
-    return button("Look at the tokens", address_of("admin:accounts_issuedtoken_changelist", q=text)) if text else None
+    query = {"q": case.row.credential_id} if case.row.credential_id else {"user__user_id__exact": case.user_id}
+    found = any(query.values())
+    return button("Look at the tokens", address_of("admin:accounts_issuedtoken_changelist", **query)) if found else None
 
 
 def audit_of_request(case: Case) -> Button | None:

@@ -23,7 +23,8 @@ Rows = QuerySet[KeptRequest]
 @dataclass(frozen=True)
 class Search:
     """Conditions that all must hold, a time from `since` until before `until`, and the page: the rows after `before`,
-    a key, or at `offset`.
+    a key, or at `offset`. `examined` is how many rows a page reads at
+    most, by default EXAMINED.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -32,6 +33,7 @@ class Search:
     before: uuid.UUID | None = None
     offset: int = 0
     limit: int = 50
+    examined: int | None = None
 
     def period(self) -> dict[str, uuid.UUID]:
         """Return the lookups of keys for the period and the page."""
@@ -107,9 +109,10 @@ def newest_matching(search: Search, driver: Equal | None) -> tuple[list[uuid.UUI
     """
     rows = KeptRequest.objects.filter(**(driver.lookups() if driver else {}), **search.period()).order_by("-pk")
     rest = [condition for condition in search.conditions if condition is not driver]
-    candidates = list(values(rows, rest)[:EXAMINED])
+    examined = search.examined or EXAMINED
+    candidates = list(values(rows, rest)[:examined])
     last = candidates[-1][0] if candidates else None
-    return matching(candidates, rest), len(candidates) < EXAMINED, last
+    return matching(candidates, rest), len(candidates) < examined, last
 
 
 def values(rows: Rows, conditions: Sequence[Condition]) -> Any:

@@ -134,8 +134,9 @@ def count_offenders(record: RequestRecord, reason: str) -> None:
         count("offenders.network", f"{network} {reason}", most=MAX_OFFENDERS)
     if claim is None or claim.kind == "login":  # whoever guesses a password is not the user
         return
-    if claim.user_id:
-        count("offenders.user", f"{claim.user_id} {reason}", most=MAX_OFFENDERS)
+    if not claim.user_id:  # somebody who knows the id of a key, but not its secret, is not its owner
+        return
+    count("offenders.user", f"{claim.user_id} {reason}", most=MAX_OFFENDERS)
     if claim.kind == "api_key":
         count("offenders.key", f"{claim.key} {reason}", most=MAX_OFFENDERS)
 

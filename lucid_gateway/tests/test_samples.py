@@ -77,6 +77,16 @@ def test_the_user_of_a_login_is_not_blamed_for_guesses(counted: Samples) -> None
     assert "offenders.user" not in found
 
 
+def test_a_key_is_not_blamed_for_wrong_secrets_of_others(counted: Samples) -> None:
+    guessed = record(claim=Claim("api_key", "k1"))
+    guessed.refused(RateLimited(retry_after=1, reason="api_key_unknown"))
+    count_request(guessed, 429, 0.001)
+
+    found = groups(counted)
+    assert "offenders.address" in found
+    assert "offenders.key" not in found
+
+
 def test_an_ipv6_address_counts_for_its_48(counted: Samples) -> None:
     refused = record(client_address="2001:db8:1:2::3")
     refused.refused(RateLimited(retry_after=1, reason="tier_exhausted"))

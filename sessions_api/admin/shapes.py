@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+MAX_DEPTH = 20
+
 
 def as_json(value: Any) -> str:
     """Return a JSON value with an indent."""
@@ -34,6 +36,8 @@ def attributes_in_lines(lines: list[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise ValueError(f"Line {number} is not of the form name = value.")
         *maps, last = name.strip().split(".")
+        if len(maps) > MAX_DEPTH:
+            raise ValueError(f"Line {number} has more than {MAX_DEPTH} dots in its name.")
         target = found
         for each in maps:
             target = target.setdefault(each, {})

@@ -25,13 +25,14 @@ def page(admin: User) -> Client:
     return signed_in(admin)
 
 
-def keep(key: ApiKey, address: str, *, status: int = 200, seconds_ago: int = 0) -> None:
+def keep(key: ApiKey, address: str, *, status: int = 200, seconds_ago: int = 0, proved: bool = True) -> None:
     """Keep a request of the key."""
     moment = NOW - timedelta(seconds=seconds_ago)
     KeptRequest.objects.create(
         kept_id=key_at(moment, random=True), request_id="r", gateway="g", worker="1", method="GET", path="/", route="",
         status=status, status_class=status // 100, error_code="", reason="", started_at=moment, duration_ms=1,
-        address=address, address_key="", network="", user_agent=FIREFOX, user_id=str(key.user_id), role="user",
+        address=address, address_key="", network="", user_agent=FIREFOX, role="user",
+        user_id=str(key.user_id) if proved else "",
         credential_kind="key", credential_id=key.key_id, cluster="", instance="", cache="", trace_id="",
         response_bytes=1,
     )  # fmt: skip
@@ -56,6 +57,16 @@ def test_the_addresses_that_used_the_key_are_counted(page: Client, key: ApiKey) 
         microsecond=uses.by_address[0].last.microsecond
     )
     assert uses.by_address[0].client == "Firefox on Linux"
+
+
+def test_wrong_secrets_are_counted_apart_because_they_are_no_uses_of_the_key(page: Client, key: ApiKey) -> None:
+    keep(key, "198.51.100.7", seconds_ago=5)
+    keep(key, "203.0.113.9", status=401, proved=False)
+
+    uses = shown(page, key).context["uses"]
+    assert [use.address for use in uses.by_address] == ["198.51.100.7"]
+    assert uses.attempts == 1
+    assert "1 kept request had the id of this key and a wrong secret" in shown(page, key).content.decode()
 
 
 def test_requests_of_other_keys_do_not_count(page: Client, key: ApiKey, owner: User) -> None:
