@@ -127,9 +127,11 @@ def test_parallel_clients_lose_no_count(scene: Scene) -> None:
 
 
 def test_a_killed_worker_loses_no_counts_and_leaves_no_requests_in_flight(scene: Scene) -> None:
+    answered = scene.value("lucid_requests_total", **WALLETS, status="200")
     assert scene.get(WALLET).status == 200
+    before = answered + 1
+    wait_until(lambda: scene.value("lucid_requests_total", **WALLETS, status="200") == before)  # after the last byte
     scene.cluster.behaviour = lambda visit: visit.over.wait(WAIT_SECONDS) and None
-    before = scene.value("lucid_requests_total", **WALLETS, status="200")
     with hammer.connections(scene.gateway, 2) as opened:
         for _, connection in opened:
             connection.send(hammer.api("GET", WALLET, token=scene.user))
