@@ -9,7 +9,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.audit.names import API_KEY, Reference, actor_of, names_of, subject_of
 from lucid_gateway.operators.links import page
 
-LOG = "admin:audit_auditevent_changelist"
+LOG = "audit_auditevent_changelist"
 NOTHING = "–"
 
 
@@ -77,8 +77,8 @@ def links_of(event: AuditEvent) -> dict[str, str]:
         "by_actor": page(LOG, actor__exact=event.actor) if event.actor else "",
         "about": page(LOG, q=event.subject) if event.subject else "",
         "same_request": page(LOG, q=request_id) if request_id else "",
-        "request": page("admin:request", request_id) if request_id else "",
+        "request": page("request", request_id) if request_id else "",
         "address": page(LOG, q=address) if address else "",
-        "requests": page("admin:requests", address=address) if address else "",
-        "block": page("admin:ratelimit_addressrule_add", network=address) if address else "",
+        "requests": page("requests", address=address) if address else "",
+        "block": page("ratelimit_addressrule_add", network=address) if address else "",
     }

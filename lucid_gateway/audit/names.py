@@ -14,17 +14,17 @@ API_KEY = "api_key"
 KEY_ID = re.compile("[a-z0-9]{12}")
 # What an event concerns -> the page of its subject, by its id.
 PAGES: dict[str, str] = {
-    Concerns.USER: "admin:accounts_user_change",
-    Concerns.SESSION: "admin:sessions_api_session_change",
-    Concerns.MANIFEST: "admin:sessions_api_manifest_change",
-    Concerns.TRUST_POLICY: "admin:sessions_api_trustpolicy_change",
-    API_KEY: "admin:accounts_apikey_change",
+    Concerns.USER: "accounts_user_change",
+    Concerns.SESSION: "sessions_api_session_change",
+    Concerns.MANIFEST: "sessions_api_manifest_change",
+    Concerns.TRUST_POLICY: "sessions_api_trustpolicy_change",
+    API_KEY: "accounts_apikey_change",
 }
 # What an event concerns -> the list on which its subject is found by its name.
 LISTS: dict[str, str] = {
-    Concerns.ADDRESS: "admin:ratelimit_addressrule_changelist",
-    Concerns.CLUSTER: "admin:proxy_maintenance_changelist",
-    Concerns.SIGNING_KEY: "admin:accounts_signingkey_changelist",
+    Concerns.ADDRESS: "ratelimit_addressrule_changelist",
+    Concerns.CLUSTER: "proxy_maintenance_changelist",
+    Concerns.SIGNING_KEY: "accounts_signingkey_changelist",
 }
 
 

@@ -16,12 +16,12 @@ from django.utils import timezone
 from accounts.models import SigningKey, User
 from accounts.tokens.signing_keys import ROTATE_AFTER
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.console.links import page, requests_page
 from lucid_gateway.console.remembered import PATIENCE_SECONDS, Remembered
 from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.reading import FORGOTTEN_SECONDS, read_gateways, read_lately
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.links import page, requests_page
 from proxy.operators.overview import ClusterView, InstanceView, clusters
 from ratelimit.models import AddressRule
 

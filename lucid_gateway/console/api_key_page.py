@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.admin.credentials import ApiKeyAdmin, manageable_keys, state_of
 from accounts.models import ApiKey
-from lucid_gateway.console import links
 from lucid_gateway.console.user.belongings import KEY_TONES
 from lucid_gateway.console.user.known import known
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.operators import links
 from lucid_gateway.operators.clients import client_words
 from lucid_gateway.operators.confirmation import operator_of
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from lucid_gateway.console.links import requests_page
 from lucid_gateway.figures.reading import Counted, Figures
+from lucid_gateway.operators.links import requests_page
 
 BETTER, WORSE, NEUTRAL = "better", "worse", ""
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from lucid_gateway.console.links import page
 from lucid_gateway.console.remembered import Remembered
 from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.reading import read_gateways, read_lately
 from lucid_gateway.operators.confirmation import counted
+from lucid_gateway.operators.links import page
 from proxy.operators.overview import CLOSED, ClusterView, clusters
 
 OK, WARN, BAD = "ok", "warn", "bad"

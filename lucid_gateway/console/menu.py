@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from lucid_gateway.console import alarms
 
@@ -68,27 +68,11 @@ class Group:
 
 def menu(request: HttpRequest) -> list[Group]:
     """Return the menu; the current page is the one with the longest address that begins the request's path."""
-    rows = [(group, row, address) for group, rows in GROUPS for row in rows if (address := address_of(row)) is not None]
-    inside = [address for _, _, address in rows if request.path.startswith(address)]
-    current = max(inside, key=len, default="")
-    if current == reverse("admin:index") != request.path:
-        current = ""
+    urls = {row.page: reverse(row.page) for _, rows in GROUPS for row in rows}
+    current = max((url for url in urls.values() if request.path.startswith(url)), key=len, default="")
+    if current == urls["admin:index"] != request.path:
+        current = ""  # every page is below the overview
     return [
-        Group(
-            name,
-            tuple(
-                Item(row.name, address, address == current, row.count())
-                for group, row, address in rows
-                if group == name
-            ),
-        )
-        for name, _ in GROUPS
+        Group(name, tuple(Item(row.name, urls[row.page], urls[row.page] == current, row.count()) for row in rows))
+        for name, rows in GROUPS
     ]
-
-
-def address_of(row: Row) -> str | None:
-    """Return the address of a page, or None if this gateway does not have it."""
-    try:
-        return reverse(row.page)
-    except NoReverseMatch:
-        return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from accounts.models import ApiKey, User
-from lucid_gateway.console.links import page, requests_page
+from lucid_gateway.operators.links import page, requests_page
 from lucid_gateway.server.samples import OTHER, network_of
 
 # From the most precise to the least.

@@ -18,11 +18,11 @@ from django.views.decorators.http import require_safe
 from lucid_gateway.console import health_strip
 from lucid_gateway.console.alarms import KINDS, count, open_alarms
 from lucid_gateway.console.figure_cards import cards_of
-from lucid_gateway.console.links import page, requests_page
 from lucid_gateway.console.offenders import distinct, offenders_in, with_names
 from lucid_gateway.console.plots import plots_of
 from lucid_gateway.console.refusals import reasons_of, routes_of
 from lucid_gateway.figures.reading import HOUR, LIVING_SECONDS, PERIODS, Figures, Period, read_figures
+from lucid_gateway.operators.links import page, requests_page
 
 MOST_BANNERS, MOST_ROWS, MOST_OFFENDERS = 3, 8, 7
 # The parts of the page that refresh themselves -> their templates.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lucid_gateway.console.links import page, requests_page
 from lucid_gateway.figures.reading import LOGIN_FAILURES, LOGINS, Counted, Figures
+from lucid_gateway.operators.links import page, requests_page
 
 Points = Sequence[Counted | None]
 WIDTH, HEIGHT = 600, 150

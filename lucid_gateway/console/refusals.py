@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from lucid_gateway.console.links import requests_page
 from lucid_gateway.console.offenders import Offender, most_affected, with_names
 from lucid_gateway.figures.reading import Counted
+from lucid_gateway.operators.links import requests_page
 from lucid_gateway.policy.reasons import REASONS
 from lucid_gateway.server.samples import INSTANCE_ERROR
 

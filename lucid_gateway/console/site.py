@@ -112,7 +112,7 @@ class GatewayAdminSite(AdminSite):
                     {"name": "Undo recent changes", "url": reverse("admin:undo")},
                     {
                         "name": "What have I done",
-                        "url": page("admin:audit_auditevent_changelist", actor__exact=str(request.user.pk)),
+                        "url": page("audit_auditevent_changelist", actor__exact=str(request.user.pk)),
                     },
                 ],
             }

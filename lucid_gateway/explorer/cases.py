@@ -14,8 +14,9 @@ from accounts.users.locks import FOREVER
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.explorer.conditions import Equal
 from lucid_gateway.explorer.models import KeptRequest, key_at
-from lucid_gateway.explorer.naming import Names, address_of, is_uuid, link, names_of
+from lucid_gateway.explorer.naming import Names, is_uuid, link, names_of
 from lucid_gateway.explorer.words import clock, duration, moment, number
+from lucid_gateway.operators.links import page
 from lucid_gateway.operators.templatetags.console import size, thousands
 from lucid_gateway.policy.routes import ROUTES, Route
 from lucid_gateway.policy.tiers import TIERS, Counts
@@ -97,7 +98,7 @@ class Case:
     @property
     def address(self) -> SafeString:
         shown = self.row.address or "unknown"
-        return link(address_of("admin:requests", address=shown) if self.row.address_key else "", shown)
+        return link(page("requests", address=shown) if self.row.address_key else "", shown)
 
     # What.
 
@@ -164,7 +165,7 @@ class Case:
     def tier(self) -> SafeString:
         name = str(self.row.limits.get("tier") or self.row.facts.get("tier") or "unknown")
         label = TIERS[name].name if name in TIERS else name
-        return link(address_of("admin:ratelimit_limitrule_changelist", q=name), label)
+        return link(page("ratelimit_limitrule_changelist", q=name), label)
 
     @property
     def limit(self) -> str:
@@ -222,8 +223,8 @@ class Case:
         rule = self.limit_rule
         if rule is None:
             return SafeString("")
-        page = address_of("admin:ratelimit_limitrule_change", rule.pk)
-        return format_html("The numbers come from {}.", link(page, "an operator's rule"))
+        rule_page = page("ratelimit_limitrule_change", rule.pk)
+        return format_html("The numbers come from {}.", link(rule_page, "an operator's rule"))
 
     # Rules for addresses.
 
@@ -239,7 +240,7 @@ class Case:
     @property
     def network_link(self) -> SafeString:
         rule = self.address_rule
-        return link(address_of("admin:ratelimit_addressrule_change", rule.pk) if rule else "", self.network)
+        return link(page("ratelimit_addressrule_change", rule.pk) if rule else "", self.network)
 
     @property
     def rule_reason(self) -> SafeString:
@@ -335,7 +336,7 @@ class Case:
     @property
     def cluster(self) -> SafeString:
         name = self.row.cluster or (self.forwarded.cluster if self.forwarded else "the cluster")
-        return link(address_of("admin:proxy_maintenance_changelist"), name)
+        return link(page("proxy_maintenance_changelist"), name)
 
     @property
     def instance(self) -> str:

@@ -3,27 +3,16 @@
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlencode
 
-from django.urls import NoReverseMatch, reverse
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.questions import KEY_ID
+from lucid_gateway.operators.links import page
 
-USER_PAGE, KEY_PAGE = "admin:accounts_user_change", "admin:accounts_apikey_change"
-
-
-def address_of(page: str, *args: Any, **query: Any) -> str:
-    """Return the address of a page by its URL name, with a query; "" if this gateway does not have the page."""
-    try:
-        address = reverse(page, args=args)
-    except NoReverseMatch:
-        return ""
-    return f"{address}?{urlencode(query)}" if query else address
+USER_PAGE, KEY_PAGE = "accounts_user_change", "accounts_apikey_change"
 
 
 def link(address: str, text: object) -> SafeString:
@@ -41,12 +30,12 @@ class Names:
     def user(self, user_id: str) -> SafeString:
         """Return the email of a user, or the id, as a link."""
         user = self.users.get(user_id)
-        return link(address_of(USER_PAGE, user_id) if user else "", user.email if user else user_id)
+        return link(page(USER_PAGE, user_id) if user else "", user.email if user else user_id)
 
     def key(self, key_id: str) -> SafeString:
         """Return the name of an API key, or the id, as a link."""
         key = self.keys.get(key_id)
-        return link(address_of(KEY_PAGE, key_id) if key else "", key.name if key else key_id)
+        return link(page(KEY_PAGE, key_id) if key else "", key.name if key else key_id)
 
 
 def names_of(rows: Iterable[KeptRequest]) -> Names:

@@ -1,15 +1,30 @@
-"""Links to pages of other apps, which an app knows only by their URL names."""
+"""Links to operator pages, also to those of higher apps, which an app knows only by their URL names."""
 
-from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
 
-def page(name: str, *args: Any, **query: str) -> str:
-    """Return the address of a page with a query, or an empty text if this gateway has no such page."""
+def page(name: str, *args: object, **query: object) -> str:
+    """Return the address of an operator page, with the query's values that are not empty.
+
+    `name` is the URL name without `admin:`. The address is empty if no URL can hold the arguments, such as a request id
+    with a slash.
+    """
     try:
-        address = reverse(name, args=args)
+        address = reverse(f"admin:{name}", args=args)
     except NoReverseMatch:
         return ""
-    return f"{address}?{urlencode(query)}" if query else address
+    filled = {key: value for key, value in query.items() if value not in ("", None)}
+    return f"{address}?{urlencode(filled)}" if filled else address
+
+
+def change_page(row: Model) -> str:
+    """Return the address of the page of a row."""
+    return page(f"{row._meta.app_label}_{row._meta.model_name}_change", row.pk)
+
+
+def requests_page(**filters: object) -> str:
+    """Return the address of the request explorer with these filters."""
+    return page("requests", **filters)

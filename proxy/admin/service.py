@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, operator_of, reason_field
+from lucid_gateway.operators.links import requests_page
 from proxy.clusters import Cluster, configured, find_instance
 from proxy.models import Maintenance
 from proxy.operators.closing import close_cluster, end_maintenance
@@ -100,14 +100,6 @@ def card_of(cluster: ClusterView, hours: Mapping[tuple[str, str], LastHour]) -> 
         for view in cluster.instances
     ]
     return ClusterCard(cluster, rows, what_callers_notice(cluster), "" in closed)
-
-
-def requests_page(**filters: str) -> str:
-    """Return the address of the request explorer with these filters, or an empty text without one."""
-    try:
-        return f"{reverse('admin:requests')}?{urlencode(filters)}"
-    except NoReverseMatch:
-        return ""
 
 
 def target_of(text: str) -> tuple[Cluster, str] | None:

@@ -3,12 +3,10 @@
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
-
-from django.urls import NoReverseMatch, reverse
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.directory import Directory, Name
+from lucid_gateway.operators.links import requests_page
 from ratelimit.engine.shadow import counts_today, shadow_subjects_today, tier_scope
 from ratelimit.models import ALL_TIERS, LimitRule
 
@@ -57,8 +55,4 @@ def name_of(subject: str) -> Name:
     if not subject.startswith(ADDRESS):
         return Name(subject)
     address = subject.removeprefix(ADDRESS)
-    try:
-        requests = reverse("admin:requests")
-    except NoReverseMatch:
-        return Name(address)
-    return Name(address, f"{requests}?{urlencode({'network' if '/' in address else 'address': address})}")
+    return Name(address, requests_page(**{"network" if "/" in address else "address": address}))

@@ -3,10 +3,8 @@
 import ipaddress
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
-from django.urls import NoReverseMatch, reverse
-
+from lucid_gateway.operators.links import requests_page
 from lucid_gateway.operators.templatetags.console import size
 from lucid_gateway.policy.tiers import TIERS
 from ratelimit.models import ALL_TIERS, AddressRule, LimitRule, is_past
@@ -87,7 +85,4 @@ def requests_url(rule: AddressRule) -> str:
     network = ipaddress.ip_network(rule.network)
     where = {"address": network.network_address} if network.num_addresses == 1 else {"network": network}
     reason = "address_denied" if rule.expires_at is None else "address_blocked"
-    try:
-        return f"{reverse('admin:requests')}?{urlencode({**where, 'reason': reason})}"
-    except NoReverseMatch:
-        return ""
+    return requests_page(**where, reason=reason)

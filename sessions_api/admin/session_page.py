@@ -31,7 +31,7 @@ def facts_of(session: Session, start: int) -> dict[str, Any]:
         "used_percent": min(100, 100 * session.reserved_bytes // session.max_size_bytes)
         if session.max_size_bytes
         else 0,
-        "refused": page("admin:requests", path=UPLOADS.format(session.pk)),
+        "refused": page("requests", path=UPLOADS.format(session.pk)),
     }
 
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
-
-from django.urls import reverse
 
 from lucid_gateway.console.preview.decision import Preview
+from lucid_gateway.operators.links import change_page, page
 from lucid_gateway.policy.tiers import TIERS, Counts
 from ratelimit.engine.bandwidth import BandwidthDecision
 from ratelimit.engine.limiter import Decision
@@ -70,18 +68,12 @@ def limit_rule(preview: Preview, tier_name: str) -> list[Remedy]:
     if found is not None and LimitRule.objects.filter(pk=found.pk).exists():
         whose = {"": "everyone", "user": "this user", "key": "this key"}[found.subject.partition(":")[0]]
         return [Remedy(f"Change the limit of {whose}", change_page(found))]
-    query = urlencode({"tier": tier_name, "subject": subjects[0] if subjects else ""})
-    return [Remedy("Set another limit", f"{reverse('admin:ratelimit_limitrule_add')}?{query}")]
+    subject = subjects[0] if subjects else ""
+    return [Remedy("Set another limit", page("ratelimit_limitrule_add", tier=tier_name, subject=subject))]
 
 
 def clusters(preview: Preview) -> list[Remedy]:
-    return [Remedy("Open the clusters", reverse("admin:proxy_maintenance_changelist"))]
-
-
-def change_page(row: object) -> str:
-    """Return the address of the row's page."""
-    meta = row._meta  # type: ignore[attr-defined]  # every row of a model has it
-    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])  # type: ignore[attr-defined]
+    return [Remedy("Open the clusters", page("proxy_maintenance_changelist"))]
 
 
 REMEDIES: Mapping[str, Callable[[Preview], list[Remedy]]] = {

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
 
 from lucid_gateway.console.routes.endpoints import Endpoint, own_endpoints
 from lucid_gateway.console.routes.tiers import TierView, tier_views
+from lucid_gateway.operators.links import page
 from lucid_gateway.policy.routes import MIB, PARAMETER, ROUTES, Route
 from proxy.clusters import configured
 from proxy.forwarding.resolving import active_routes, django_path
@@ -69,11 +68,11 @@ class RouteRow:
 
     @property
     def requests_url(self) -> str:
-        return page_url("requests", route=f"api/v1/{django_path(self.route.path)}")
+        return page("requests", route=f"api/v1/{django_path(self.route.path)}")
 
     @property
     def preview_url(self) -> str:
-        return page_url("preview", method=self.route.methods[0], path=PARAMETER.sub(EXAMPLE, self.path))
+        return page("preview", method=self.route.methods[0], path=PARAMETER.sub(EXAMPLE, self.path))
 
     def matches(self, words: str) -> bool:
         """Return whether the row has the lower-case text."""
@@ -95,19 +94,11 @@ class EndpointRow:
 
     @property
     def requests_url(self) -> str:
-        return page_url("requests", route=self.endpoint.route)
+        return page("requests", route=self.endpoint.route)
 
     def matches(self, words: str) -> bool:
         endpoint = self.endpoint
         return words in f"{endpoint.path} {self.methods} {endpoint.access} {endpoint.tier}".lower()
-
-
-def page_url(name: str, **query: str) -> str:
-    """Return the address of an operator page, or an empty text if there is none."""
-    try:
-        return f"{reverse(f'admin:{name}')}?{urlencode(query)}"
-    except NoReverseMatch:
-        return ""
 
 
 def routes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:

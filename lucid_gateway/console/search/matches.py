@@ -11,9 +11,9 @@ from django.db.models import Q
 from accounts.affected import spellings
 from accounts.models import ApiKey, IssuedToken, SigningKey, User
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.console import links
 from lucid_gateway.explorer.conditions import of_network
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.operators import links
 from lucid_gateway.operators.search import AFTER_ALL, HYPHENATED
 from ratelimit.client_address import parse
 from ratelimit.models import AddressRule, as_network

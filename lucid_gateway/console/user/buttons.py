@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from accounts.admin.users import UserAdmin
 from accounts.models import User
-from lucid_gateway.console import links
 from lucid_gateway.console.user.status import Status
+from lucid_gateway.operators import links
 from lucid_gateway.policy.roles import STAFF
 
 
