@@ -470,10 +470,14 @@ def test_a_preview_changes_nothing(owner: User, stage: Callable[[User], None]) -
         questions += [(method, target_of(path), fields) for fields in ({"user": owner}, {"key": key}, {})]
     before, counted, known = dump(), dict(refusals.counts), dict(floods._floods)
 
-    with CaptureQueriesContext(connection) as queries, watched_redis(scripts=True) as commands:
+    def ask_all() -> None:
         for method, target, fields in questions:
             found = ask(target, method, address=ADDRESS, **fields)
             sentence(found), remedies_of(found)
+
+    ask_all()  # the first use of a script loads it, and asks who the server is
+    with CaptureQueriesContext(connection) as queries, watched_redis(scripts=True) as commands:
+        ask_all()
 
     assert dump() == before
     assert (dict(refusals.counts), dict(floods._floods)) == (counted, known)
