@@ -62,6 +62,12 @@ def test_of_a_pasted_api_key_only_the_prefix_is_sent(operator: Page, site: tuple
     assert key[16:] not in site[0].log.read_text()
 
 
+def test_of_a_part_of_a_pasted_api_key_only_the_prefix_is_sent(operator: Page, site: tuple[Gateway, str]) -> None:
+    operator.locator("#searchbar").fill(site[1][:-7])
+
+    expect(operator.locator("#searchbar")).to_have_value(site[1][:15])
+
+
 def test_of_a_pasted_token_only_the_jti_is_sent(operator: Page) -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"jti": "a" * 32}).encode()).decode().rstrip("=")
     search = operator.locator("#searchbar")

@@ -61,21 +61,32 @@ function onClick(event) {
   }
 }
 
+function jtiOf(claims) {
+  try {
+    return String(JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).jti ?? "");
+  } catch {
+    return "";
+  }
+}
+
 // A pasted API key or token must not be sent: only the key's prefix or the token's id is searched for.
 function withoutSecrets(text) {
-  return text.trim()
-    .replace(/\b(lk_[a-z0-9]{12})_\S*/g, "$1")
-    .replace(/\beyJ[\w-]{8,}\.([\w-]+)\.[\w-]*/g, (token, claims) => {
-      try {
-        return String(JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).jti ?? "");
-      } catch {
-        return "";
-      }
-    });
+  const key = text.match(/\b(lk_[a-z0-9]{12})_\S/);
+  if (key) return key[1];
+  const token = text.match(/\beyJ[\w-]{8,}\.([\w-]+)\.[\w-]*/);
+  return token ? jtiOf(token[1]) : text;
+}
+
+// Search fields are cleaned when they are sent; in a form with `data-without-secrets` each field, and at once.
+function onInput(event) {
+  if (!event.target.closest("[data-without-secrets]")) return;
+  const text = withoutSecrets(event.target.value);
+  if (text !== event.target.value) event.target.value = text;
 }
 
 function onSubmit(event) {
-  for (const field of event.target.querySelectorAll("input[type=search]")) field.value = withoutSecrets(field.value);
+  const fields = "[data-without-secrets] input[type=text], input[type=search]";
+  for (const field of event.target.querySelectorAll(fields)) field.value = withoutSecrets(field.value.trim());
 }
 
 function onKey(event) {
@@ -100,8 +111,9 @@ function onKey(event) {
 }
 
 document.addEventListener("click", onClick);
+document.addEventListener("input", onInput);
 document.addEventListener("submit", onSubmit, true);
 document.addEventListener("keydown", onKey);
 refresh(document);
 setInterval(() => showTimes(document), 30000);
-window.lucidConsole = { refresh, localTime };
+window.lucidConsole = { refresh };
