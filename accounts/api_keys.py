@@ -33,6 +33,8 @@ from ratelimit.addresses.floods import floods
 from ratelimit.client_address import address_bucket
 
 PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
+# The part of a key that identifies it, and whatever follows.
+KEY_PREFIX = re.compile(r"lk_([a-z0-9]{12})(_.*)?", re.DOTALL)
 MAX_KEYS = 50
 ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 

@@ -12,11 +12,10 @@ from accounts.affected import affected_by_address_rule, affected_by_limit_rule
 from accounts.api_keys import PATTERN
 from accounts.models import ApiKey, User
 from lucid_gateway.operators.directory import Name
+from lucid_gateway.operators.search import AFTER_ALL, KEY_ID
 
 SUBJECT = re.compile(r"user:[0-9a-f-]{36}|key:[a-z0-9]{12}")
-KEY_ID = re.compile(r"[a-z0-9]{12}")
 MAX_SUGGESTIONS = 5
-LAST_CHARACTER = "\U0010ffff"
 
 
 def find_subject(text: str) -> str:
@@ -77,7 +76,7 @@ def suggestions(text: str) -> list[str]:
     start = text.strip().lower()
     if not start:
         return []
-    names = (Q(**{f"{field}__gte": start, f"{field}__lt": start + LAST_CHARACTER}) for field in ("email", "username"))
+    names = (Q(**{f"{field}__gte": start, f"{field}__lt": start + AFTER_ALL}) for field in ("email", "username"))
     emails = (User.objects.filter(name).order_by().values_list("email", flat=True)[:MAX_SUGGESTIONS] for name in names)
     return sorted({email for found in emails for email in found})[:MAX_SUGGESTIONS]
 

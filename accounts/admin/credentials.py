@@ -1,6 +1,5 @@
 """The operator pages for API keys."""
 
-import re
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,7 +9,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 
 from accounts.admin.owned import OwnedAdmin
-from accounts.api_keys import revoke_api_key
+from accounts.api_keys import KEY_PREFIX, revoke_api_key
 from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
@@ -18,8 +17,6 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import ask, counted, operator_of
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound
-
-KEY_PREFIX = re.compile(r"^lk_([a-z0-9]{12})(_.*)?$", re.DOTALL)
 
 
 def manageable_keys(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:
@@ -70,7 +67,8 @@ class ApiKeyAdmin(OwnedAdmin):
 
     def named(self, text: str) -> Q:
         """Return the condition for the beginning of an id or a name, and any part of the names of the newest keys."""
-        text = KEY_PREFIX.sub(r"\1", text)
+        key = KEY_PREFIX.fullmatch(text)
+        text = key[1] if key else text
         newest = ApiKey.objects.order_by("-created_at", "-key_id")
         keys = keys_beginning_with(ApiKey.objects.all(), text, "key_id", "name")
         return Q(pk__in={*keys, *keys_containing(newest, text, "name")})

@@ -1,17 +1,16 @@
 """Names for the ids of audit events. The apps that have the rows register how to find them."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from lucid_gateway.audit.events import UUID
 from lucid_gateway.audit.kinds import KINDS, Concerns
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.operators.links import page
+from lucid_gateway.operators.search import KEY_ID
 
-UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 API_KEY = "api_key"
-KEY_ID = re.compile("[a-z0-9]{12}")
 # What an event concerns -> the page of its subject, by its id.
 PAGES: dict[str, str] = {
     Concerns.USER: "accounts_user_change",

@@ -143,7 +143,7 @@ class GatewayAdminSite(AdminSite):
             path("overview.json", self.admin_view(overview_json), name="overview_json"),
             path("alarms/", self.admin_view(alarms_page), name="alarms"),
             path("search/", self.admin_view(partial(search_page, self)), name="search"),
-            path("second-factor/", self.admin_view(self.second_factor), name="second_factor"),
+            path("second-factor/", self.admin_view(partial(second_factor_page, self)), name="second_factor"),
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
             path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),
             path("routes/", self.admin_view(partial(routes_page, self)), name="routes"),
@@ -151,10 +151,6 @@ class GatewayAdminSite(AdminSite):
             path("requests/<str:request_id>/", self.admin_view(partial(request_page, self)), name="request"),
         ]
         return [*own, *(url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site")]
-
-    def second_factor(self, request: HttpRequest) -> HttpResponse:
-        """Show the operator's own second factor, with forms that add and remove it."""
-        return second_factor_page(self, request)
 
     def prove_operator(self, user: User, proof: str) -> None:
         """Check an operator's password or code before a dangerous action; raise what `prove_identity` raises."""

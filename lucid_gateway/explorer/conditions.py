@@ -6,9 +6,9 @@ from typing import Any
 
 from lucid_gateway.explorer.rows import address_forms
 from lucid_gateway.kernel.addresses import address_key
+from lucid_gateway.operators.search import AFTER_ALL
 from ratelimit.client_address import parse
 
-AFTER_ALL = "\U0010ffff"
 # Prefix lengths of the networks that rows hold.
 NETWORK_LENGTHS = {4: 24, 6: 48}
 

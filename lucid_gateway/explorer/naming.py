@@ -9,8 +9,8 @@ from django.utils.safestring import SafeString
 
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.models import KeptRequest
-from lucid_gateway.explorer.questions import KEY_ID
 from lucid_gateway.operators.links import page
+from lucid_gateway.operators.search import KEY_ID
 
 USER_PAGE, KEY_PAGE = "accounts_user_change", "accounts_apikey_change"
 

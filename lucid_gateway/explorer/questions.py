@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from accounts.api_keys import KEY_PREFIX
 from accounts.api_keys import PATTERN as WHOLE_KEY
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.conditions import (
@@ -20,15 +21,12 @@ from lucid_gateway.explorer.conditions import (
     path_below,
 )
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.operators.search import HYPHENATED, JTI, KEY_ID
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.reasons import REASONS
 from lucid_gateway.server.request_metrics import METHODS
 
-KEY_PREFIX = re.compile(r"lk_([a-z0-9]{12})(_.*)?", re.DOTALL)
-KEY_ID = re.compile(r"[a-z0-9]{12}")
-HYPHENATED = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-JTI = re.compile(r"[0-9a-f]{32}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 RELATIVE = re.compile(r"([0-9]{1,4})(m|h|d)")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}

@@ -39,7 +39,6 @@ class Explanation:
 
 
 LIMIT_REMEDIES = (do.raise_limit, do.exempt_address, do.requests_of_caller, do.revoke_key, do.block_address)
-GUESSING = (do.requests_of_address, do.audit_of_request, do.block_address)
 INSTANCE = (do.clusters, do.requests_of_instance, do.take_out_of_service)
 
 WORDS: dict[str, Words] = {

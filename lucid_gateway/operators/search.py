@@ -9,7 +9,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 HYPHENATED = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # token ids have no hyphens
-AFTER_ALL = "\U0010ffff"
+KEY_ID = re.compile("[a-z0-9]{12}")
+JTI = re.compile("[0-9a-f]{32}")
+AFTER_ALL = "\U0010ffff"  # sorts behind each text that begins like the one before it
 MAX_FOUND = 200
 NEWEST = 2_000  # rows that are read to find a part of a text
 

@@ -14,7 +14,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.explorer.conditions import of_network
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.operators import links
-from lucid_gateway.operators.search import AFTER_ALL, HYPHENATED
+from lucid_gateway.operators.search import AFTER_ALL, HYPHENATED, JTI
 from ratelimit.client_address import parse
 from ratelimit.models import AddressRule, as_network
 from ratelimit.rules import address_verdict
@@ -22,7 +22,6 @@ from sessions_api.models import Manifest, Session, TrustPolicy
 
 MAX_MATCHES = 10  # of one kind
 KEY_ID = re.compile(r"(?:lk_)?([a-z0-9]{12})")
-JTI = re.compile(r"[0-9a-f]{32}")
 KID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{3,128}")
 
