@@ -1,4 +1,4 @@
-"""What the lists of tokens, devices and API keys have in common: each row belongs to a user."""
+"""What the lists of rows that belong to users have in common: here tokens, devices and API keys; recordings, too."""
 
 from typing import Any
 
@@ -34,8 +34,8 @@ class OwnedList(ChangeList):
             row.is_manageable = may_manage(operator.role, operator.pk, row.user)
 
 
-class OwnedAdmin(ReadOnlyAdmin):
-    """Read-only rows of users, with buttons where the operator may act on the user."""
+class OwnedRows(ReadOnlyAdmin):
+    """Read-only rows that link to their users."""
 
     list_select_related = False
     paginator = LongListPaginator
@@ -53,6 +53,10 @@ class OwnedAdmin(ReadOnlyAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow the filter that the links on a user's page use."""
         return lookup == "user__user_id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+
+class OwnedAdmin(OwnedRows):
+    """Rows of users, with buttons where the operator may act on the user."""
 
     def row_action_applies(self, action: str, row: Any) -> bool:
         """Return whether the action can change this row, and the operator may act on its user."""

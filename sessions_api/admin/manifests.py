@@ -16,7 +16,7 @@ from lucid_gateway.operators.confirmation import ask, operator_of
 from lucid_gateway.operators.templatetags.console import size
 from lucid_gateway.policy.errors import GatewayError
 from sessions_api.admin.manifest_page import MAX_CHUNKS, anchored, facts_of
-from sessions_api.admin.owned import OwnedAdmin
+from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.anchoring import anchor
 from sessions_api.cooperation import letting_others_run
 from sessions_api.manifests import Verification, verify
@@ -39,7 +39,7 @@ class ManifestList(OwnedList):
 
 
 @admin.register(Manifest)
-class ManifestAdmin(OwnedAdmin):
+class ManifestAdmin(RecordingAdmin):
     list_display = ("short_id", "owner", "anchoring", "validation", "chunks", "size", "created_at")
     list_filter = ("anchor_status", "validation_status", "created_at")
     sortable_by = ("created_at",)

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path, reverse
 
 from lucid_gateway.operators.confirmation import counted
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing
-from sessions_api.admin.owned import OwnedAdmin
+from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.admin.shapes import attributes_of
 from sessions_api.evaluation import EvaluatedRule, PolicyDecision, by_priority, covers, decide
 from sessions_api.models import Session, TrustPolicy
@@ -48,7 +48,7 @@ class QuestionForm(forms.Form):
 
 
 @admin.register(TrustPolicy)
-class TrustPolicyAdmin(OwnedAdmin):
+class TrustPolicyAdmin(RecordingAdmin):
     list_display = ("short_name", "owner", "enabled", "number_of_rules", "created_at", "updated_at")
     list_filter = ("enabled",)
     sortable_by = ()

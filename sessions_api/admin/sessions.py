@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.admin.owned import OwnedList
 from lucid_gateway.operators.search import keys_beginning_with
 from lucid_gateway.operators.templatetags.console import size
-from sessions_api.admin.owned import OwnedAdmin
+from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.admin.session_page import facts_of, start_of
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
@@ -38,7 +38,7 @@ class DeletionFilter(admin.SimpleListFilter):
 
 
 @admin.register(Session)
-class SessionAdmin(OwnedAdmin):
+class SessionAdmin(RecordingAdmin):
     list_display = ("short_name", "owner", "status", "created_at", "completed_at", "chunks", "size")
     list_filter = ("status", "created_at", DeletionFilter)
     sortable_by = ("created_at",)

@@ -1,0 +1,40 @@
+"""The base of the operator pages for sessions, manifests and trust policies."""
+
+import uuid
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest
+from django.utils.html import format_html
+
+from accounts.admin.owned import OwnedRows
+from accounts.models import User
+from lucid_gateway.operators.search import HYPHENATED
+
+
+class RecordingAdmin(OwnedRows):
+    """Read-only records of users, which are found by their ids and their users."""
+
+    def named(self, name: str, key: uuid.UUID) -> str:
+        """Return the cell of a row: its name, and its id cut in the middle."""
+        text = str(key)
+        return format_html(
+            '<span class="two"><b title="{}">{}</b><code title="{}">{}…{}</code></span>', name, name, text, text[:6],
+            text[-4:],
+        )  # fmt: skip
+
+    def row_or_404(self, request: HttpRequest, object_id: str) -> Any:
+        """Return the row that staff may see; raise Http404."""
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404()
+        return row
+
+    def rows_matching(self, term: str, rows: QuerySet[Any], *keys: str) -> QuerySet[Any] | None:
+        """Return the rows with the term as their id or their user's id, email or username; None if the term is neither
+        a UUID nor a known email or username.
+        """
+        if HYPHENATED.fullmatch(term):
+            return rows.filter(Q(*((key, term) for key in (*keys, "user_id")), _connector=Q.OR))
+        user = User.objects.filter(Q(email=term.lower()) | Q(username=term.lower())).first()
+        return None if user is None else rows.filter(user_id=user.pk)
