@@ -18,6 +18,9 @@ from lucid_gateway.operators.confirmation import ask, counted, operator_of
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound
 
+# The tone of each state of a key; an expired one is neither well nor to be looked at.
+TONES = {"live": "ok", "suspended": "warn", "revoked": "bad"}
+
 
 def manageable_keys(operator: User, keys: QuerySet[ApiKey]) -> list[ApiKey]:
     """Return the keys of users that the operator may act on."""
@@ -56,7 +59,7 @@ class ApiKeyAdmin(OwnedAdmin):
     actions = ("revoke", "confirm")
     row_actions = {"revoke": "Revoke…", "confirm": "Confirm…"}
     harmful_actions = frozenset({"revoke"})
-    pills = {"state": {"live": "ok", "suspended": "warn", "revoked": "bad"}}
+    pills = {"state": TONES}
 
     @admin.display(description="State")
     def state(self, key: ApiKey) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
-from accounts.admin.credentials import ApiKeyAdmin, manageable_keys, state_of
+from accounts.admin.credentials import TONES, ApiKeyAdmin, manageable_keys, state_of
 from accounts.models import ApiKey
-from lucid_gateway.console.user.belongings import KEY_TONES
-from lucid_gateway.console.user.known import known
+from lucid_gateway.console.known import known
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.operators import links
 from lucid_gateway.operators.clients import client_words
@@ -84,7 +83,7 @@ class ApiKeyPages(ApiKeyAdmin):
         response.context_data |= {  # type: ignore[attr-defined]
             "key": key,
             "state": state,
-            "tone": KEY_TONES.get(state, ""),
+            "tone": TONES.get(state, ""),
             "uses": known(lambda: uses_of(key)),
             "requests_url": links.requests_page(key=key.key_id),
             "events_url": links.page("audit_auditevent_changelist", q=key.key_id),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from accounts.admin.credentials import state_of
+from accounts.admin.credentials import TONES, state_of
 from accounts.models import ApiKey, IssuedToken, User
 from accounts.tokens.devices import devices_of, without_leftovers
 from lucid_gateway.console.user.buttons import Button
@@ -12,7 +12,6 @@ from sessions_api.totals import totals_of
 
 MAX_DEVICES = MAX_KEYS = 20
 MAX_SESSIONS = 1_000
-KEY_TONES = {"live": "ok", "suspended": "warn", "revoked": "bad"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Key:
 
     @property
     def tone(self) -> str:
-        return KEY_TONES.get(self.state, "")
+        return TONES.get(self.state, "")
 
     @property
     def can_end(self) -> bool:

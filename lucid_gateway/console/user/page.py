@@ -8,9 +8,9 @@ from django.urls import reverse
 
 from accounts.admin.users import UserAdmin
 from accounts.models import User
+from lucid_gateway.console.known import known
 from lucid_gateway.console.user.belongings import api_keys, devices, recordings
 from lucid_gateway.console.user.buttons import buttons_of
-from lucid_gateway.console.user.known import known
 from lucid_gateway.console.user.limits import limits_of, new_rule, own_rules
 from lucid_gateway.console.user.status import status_of
 from lucid_gateway.console.user.timeline import AUDIT, BOTH, REQUESTS, timeline_of

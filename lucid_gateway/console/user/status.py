@@ -10,7 +10,7 @@ from accounts.lockouts import active_lockouts_of, subjects_of_user
 from accounts.models import IssuedToken, User
 from accounts.users.locks import FOREVER
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.console.user.known import known
+from lucid_gateway.console.known import known
 from lucid_gateway.operators import links
 from lucid_gateway.operators.search import HYPHENATED
 
