@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lucid_gateway.figures.reading import Counted, Figures
 from lucid_gateway.operators.links import requests_page
+from lucid_gateway.operators.numbers import duration, rate
 
 BETTER, WORSE, NEUTRAL = "better", "worse", ""
 
@@ -29,23 +30,10 @@ def cards_of(figures: Figures) -> list[Card]:
     everything = requests_page(since=since)
     return [
         Card("Requests per second", rate(total.per_second), *more_or_less(total, before, compared), everything),
-        Card("p95 latency", milliseconds(total.percentile_ms(0.95)), *latency, everything),
+        Card("p95 latency", duration(total.percentile_ms(0.95)), *latency, everything),
         Card("Refused", percent(total.refused_share), *refused, requests_page(status="4xx", since=since)),
         Card("Errors (5xx)", percent(total.error_share), *errors, requests_page(status="5xx", since=since)),
     ]
-
-
-def rate(per_second: float) -> str:
-    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
-
-
-def milliseconds(value: float | None) -> str:
-    """Return a duration with two significant digits and its unit."""
-    if value is None:
-        return "–"
-    if value >= 1_000:
-        return f"{value / 1_000:.1f} s"
-    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 
 def percent(share: float) -> str:
@@ -71,7 +59,7 @@ def slower_or_faster(now: float | None, before: float | None, compared: str) -> 
     if abs(now - before) < 0.1 * before:
         return f"the same as {compared}", NEUTRAL
     slower = now > before
-    return f"{'▲' if slower else '▼'} {milliseconds(abs(now - before))} on {compared}", WORSE if slower else BETTER
+    return f"{'▲' if slower else '▼'} {duration(abs(now - before))} on {compared}", WORSE if slower else BETTER
 
 
 def points(now: float, period_before: Counted, before: float, compared: str) -> tuple[str, str]:

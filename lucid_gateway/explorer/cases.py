@@ -15,9 +15,9 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.explorer.conditions import Equal
 from lucid_gateway.explorer.models import KeptRequest, key_at
 from lucid_gateway.explorer.naming import Names, is_uuid, link, names_of
-from lucid_gateway.explorer.words import clock, duration, moment, number
+from lucid_gateway.explorer.words import clock, moment, number
 from lucid_gateway.operators.links import page
-from lucid_gateway.operators.templatetags.console import size, thousands
+from lucid_gateway.operators.numbers import duration, size, thousands
 from lucid_gateway.policy.routes import ROUTES, Route
 from lucid_gateway.policy.tiers import TIERS, Counts
 from proxy.forwarding.resolving import django_path

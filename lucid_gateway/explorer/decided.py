@@ -8,9 +8,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases import Case
-from lucid_gateway.explorer.words import duration
 from lucid_gateway.kernel.record import Outcome
-from lucid_gateway.operators.templatetags.console import size, thousands
+from lucid_gateway.operators.numbers import duration, size, thousands
 from lucid_gateway.policy.reasons import REASONS, Step
 
 PASSED, REFUSED, OBSERVED, NOT_ASKED = "", "no", "watch", "skip"

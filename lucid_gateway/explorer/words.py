@@ -1,4 +1,4 @@
-"""Times, durations and numbers in sentences."""
+"""Times and stored values in sentences."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,13 +16,6 @@ def clock(moment: datetime | None) -> SafeString:
     text = f"{utc:%H:%M:%S} UTC" if abs((utc - datetime.now(UTC)).days) < 1 else f"{utc:%Y-%m-%d %H:%M} UTC"
     iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return format_html('<time datetime="{}" title="{} UTC">{}</time>', iso, f"{utc:%Y-%m-%d %H:%M:%S}", text)
-
-
-def duration(ms: float) -> str:
-    """Return a duration such as `0.4 ms`, `6 ms` or `30.0 s`."""
-    if ms >= 1000:
-        return f"{ms / 1000:,.1f} s"
-    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
 
 
 def number(value: Any) -> int | None:

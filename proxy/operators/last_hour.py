@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from django.db import Error as DatabaseProblem
 
 from lucid_gateway.figures.reading import InstanceSeries, read_instances
+from lucid_gateway.operators.numbers import EMPTY, duration, rate
 
-NOTHING = "–"
 POINT_SECONDS = 60
 
 
@@ -30,13 +30,12 @@ class LastHour:
     @property
     def per_second(self) -> str:
         """The requests per second of the current minute and the one before."""
-        rate = sum(self.series.attempts[-2:]) / (POINT_SECONDS + self.elapsed)
-        return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+        return f"{rate(sum(self.series.attempts[-2:]) / (POINT_SECONDS + self.elapsed))}/s"
 
     @property
     def error_share(self) -> str:
         if not self.attempts:
-            return NOTHING
+            return EMPTY
         share = self.failed / self.attempts
         return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.3g} %"
 
@@ -50,15 +49,9 @@ class LastHour:
     def first_byte(self) -> str:
         """The median and the 95th percentile of the time to the first byte."""
         if self.series.p50_hour_ms is None or self.series.p95_hour_ms is None:
-            return NOTHING
+            return EMPTY
         p50, p95 = duration(self.series.p50_hour_ms), duration(self.series.p95_hour_ms)
         return f"{p50.removesuffix(' ms') if p95.endswith(' ms') else p50} / {p95}"
-
-
-def duration(milliseconds: float) -> str:
-    if milliseconds >= 1_000:
-        return f"{milliseconds / 1_000:.1f} s"
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
 
 
 def last_hour() -> Mapping[tuple[str, str], LastHour] | None:

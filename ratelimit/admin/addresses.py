@@ -11,7 +11,7 @@ from django.utils.html import format_html
 
 from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
-from lucid_gateway.operators.templatetags.console import thousands
+from lucid_gateway.operators.numbers import thousands
 from ratelimit.admin.forms import AddressRuleForm
 from ratelimit.admin.rules import ENFORCED_ADVICE, GATEWAY, RulePages
 from ratelimit.admin.shadow import observed_today

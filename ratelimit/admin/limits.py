@@ -12,7 +12,8 @@ from django.utils.html import format_html
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
-from lucid_gateway.operators.templatetags.console import pill, thousands
+from lucid_gateway.operators.numbers import thousands
+from lucid_gateway.operators.templatetags.console import pill
 from ratelimit.admin.forms import LimitRuleForm
 from ratelimit.admin.rules import ENFORCED_ADVICE, GATEWAY, RulePages
 from ratelimit.admin.shadow import observed_by_tier, observed_today, refused_by

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lucid_gateway.operators.templatetags.console import size, thousands
+from lucid_gateway.operators.numbers import size, thousands
 from lucid_gateway.policy import tiers
 from lucid_gateway.policy.routes import ROUTES
 from lucid_gateway.policy.tiers import TIERS, Counts, Tier, Unit

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lucid_gateway.operators.links import requests_page
-from lucid_gateway.operators.templatetags.console import size
+from lucid_gateway.operators.numbers import size
 from lucid_gateway.policy.tiers import TIERS
 from ratelimit.models import ALL_TIERS, AddressRule, LimitRule, is_past
 

@@ -13,7 +13,7 @@ from accounts.admin.owned import OwnedList
 from accounts.callers import caller_of_user
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.operators.confirmation import ask, operator_of
-from lucid_gateway.operators.templatetags.console import size
+from lucid_gateway.operators.numbers import size
 from lucid_gateway.policy.errors import GatewayError
 from sessions_api.admin.manifest_page import MAX_CHUNKS, anchored, facts_of
 from sessions_api.admin.recordings import RecordingAdmin

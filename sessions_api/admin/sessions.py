@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin.owned import OwnedList
+from lucid_gateway.operators.numbers import size
 from lucid_gateway.operators.search import keys_beginning_with
-from lucid_gateway.operators.templatetags.console import size
 from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.admin.session_page import facts_of, start_of
 from sessions_api.models import Session

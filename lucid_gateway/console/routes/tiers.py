@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from lucid_gateway.operators.templatetags.console import size
+from lucid_gateway.operators.numbers import size
 from lucid_gateway.policy.tiers import TIERS
 from ratelimit.rules import byte_limit_for, limit_for
 

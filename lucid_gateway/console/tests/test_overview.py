@@ -11,11 +11,12 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 from accounts.tests.operators import browser, signed_in
 from lucid_gateway.console import overview
-from lucid_gateway.console.figure_cards import milliseconds, percent, rate
+from lucid_gateway.console.figure_cards import percent
 from lucid_gateway.console.plots import pieces
 from lucid_gateway.figures.ledger import Ledger
 from lucid_gateway.figures.models import Sample, columns
 from lucid_gateway.kernel.histogram import bucket_of
+from lucid_gateway.operators.numbers import duration, rate
 from lucid_gateway.server import samples
 
 JSON = "/admin/overview.json"
@@ -150,8 +151,8 @@ def test_the_number_of_queries_is_constant(page: Client, owner: User) -> None:
     ("shown", "expected"),
     [
         (rate(684.3), "684"), (rate(12_345), "12,345"), (rate(0.123), "0.12"), (rate(0), "0"),
-        (milliseconds(None), "–"), (milliseconds(2.44), "2.4 ms"), (milliseconds(24), "24 ms"),
-        (milliseconds(1_540), "1.5 s"), (percent(0), "0.0 %"), (percent(0.0001), "< 0.1 %"), (percent(0.061), "6.1 %"),
+        (duration(None), "–"), (duration(2.44), "2.4 ms"), (duration(24), "24 ms"),
+        (duration(1_540), "1.5 s"), (percent(0), "0.0 %"), (percent(0.0001), "< 0.1 %"), (percent(0.061), "6.1 %"),
     ],
 )  # fmt: skip
 def test_numbers_have_units_and_few_digits(shown: str, expected: str) -> None:

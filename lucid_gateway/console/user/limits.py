@@ -7,7 +7,7 @@ from typing import Any
 from accounts.callers import caller_of_user
 from accounts.models import User
 from lucid_gateway.operators import links
-from lucid_gateway.operators.templatetags.console import size
+from lucid_gateway.operators.numbers import size
 from lucid_gateway.policy import tiers
 from lucid_gateway.policy.roles import STAFF
 from ratelimit.models import LimitRule

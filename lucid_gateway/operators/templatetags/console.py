@@ -13,14 +13,15 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from lucid_gateway.operators.numbers import EMPTY, size, thousands
 from lucid_gateway.operators.undo import key_of
 
 register = template.Library()
+register.filter(size)
+register.filter(thousands)
 
-EMPTY = "–"
 # An id that is longer than this is shown by its first and last characters.
 WHOLE_ID = 14
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @register.simple_tag
@@ -60,23 +61,6 @@ def pill(text: object, tone: str = "") -> str:
 def undo_key(message: Message) -> str:
     """Return the key of what the message's "Undo" button restores, or "" for a message without one."""
     return key_of(message)
-
-
-@register.filter
-def thousands(number: float | None) -> str:
-    """Return a number with separated thousands."""
-    return EMPTY if number is None else f"{number:,}"
-
-
-@register.filter
-def size(count: float | None) -> str:
-    """Return a number of bytes in the largest unit that fits, such as `1.2 GiB`."""
-    if count is None:
-        return EMPTY
-    value, unit = float(count), 0
-    while abs(value) >= 1024 and unit < len(UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{int(value):,} {UNITS[0]}" if unit == 0 else f"{value:,.1f} {UNITS[unit]}"
 
 
 @register.simple_tag

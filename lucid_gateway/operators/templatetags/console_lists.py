@@ -14,8 +14,9 @@ from django.urls import NoReverseMatch
 from django.utils.html import format_html
 from django.utils.text import capfirst
 
+from lucid_gateway.operators.numbers import EMPTY
 from lucid_gateway.operators.row_actions import RowButton
-from lucid_gateway.operators.templatetags.console import EMPTY, pill, shown
+from lucid_gateway.operators.templatetags.console import pill, shown
 
 register = template.Library()
 

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from django.utils.safestring import SafeString
 
-from lucid_gateway.operators.templatetags.console import cut, pill, shown, size, sparkline, thousands, when
+from lucid_gateway.operators.numbers import size, thousands
+from lucid_gateway.operators.templatetags.console import cut, pill, shown, sparkline, when
 
 NOON = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 
