@@ -35,7 +35,7 @@ def act(client: Client, action: str, *users: User) -> str:
 
 
 def press(client: Client, key: str) -> list[str]:
-    response: Any = client.post("/admin/undo/", {"undo": key, "next": "/admin/accounts/user/"}, follow=True)
+    response: Any = client.post("/admin/undo/", {"undo": key, "back": "/admin/accounts/user/"}, follow=True)
     return messages_of(response)
 
 

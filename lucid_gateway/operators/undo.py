@@ -18,8 +18,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 
+from lucid_gateway.operators.back import back_of
 from lucid_gateway.operators.confirmation import counted
 
 UNDO_FOR = timedelta(minutes=10)
@@ -123,6 +123,4 @@ def page(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
         messages.success(request, restorers[undo.restorer](request, undo.state))
     except CannotUndo as error:
         messages.error(request, str(error))
-    back = request.POST.get("next", "")
-    known = url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure())
-    return HttpResponseRedirect(back if known and back.startswith("/") else reverse("admin:index"))
+    return HttpResponseRedirect(back_of(request) or reverse("admin:index"))

@@ -52,7 +52,7 @@ def lift(page: Client, path: str, *rules: Any) -> str:
 
 
 def press(page: Client, key: str) -> list[str]:
-    response: Any = page.post("/admin/undo/", {"undo": key, "next": ADDRESSES}, follow=True)
+    response: Any = page.post("/admin/undo/", {"undo": key, "back": ADDRESSES}, follow=True)
     return messages_of(response)
 
 

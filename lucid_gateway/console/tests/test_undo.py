@@ -53,7 +53,7 @@ def offered(client: Client, *states: Any, text: str = "Done.") -> list[str]:
 
 def press(client: Client, key: str, **fields: str) -> list[str]:
     """Press the button; return the messages on the page that follows."""
-    return messages_of(client.post(UNDO, {"undo": key, "next": UNDO} | fields, follow=True))
+    return messages_of(client.post(UNDO, {"undo": key, "back": UNDO} | fields, follow=True))
 
 
 def test_the_button_restores_the_state(page: Client, restored: list[Any]) -> None:
@@ -118,7 +118,7 @@ def test_a_refusal_says_why(page: Client, restored: list[Any]) -> None:
 def test_it_returns_to_the_page_of_the_button(page: Client) -> None:
     (key,) = offered(page, 1)
     assert (
-        page.post(UNDO, {"undo": key, "next": "/admin/accounts/user/?q=a"})["Location"] == "/admin/accounts/user/?q=a"
+        page.post(UNDO, {"undo": key, "back": "/admin/accounts/user/?q=a"})["Location"] == "/admin/accounts/user/?q=a"
     )
 
 
@@ -126,7 +126,7 @@ def test_it_returns_to_the_page_of_the_button(page: Client) -> None:
     "elsewhere", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:x", ""]
 )
 def test_it_leads_to_no_other_site(page: Client, elsewhere: str) -> None:
-    assert page.post(UNDO, {"undo": "x", "next": elsewhere})["Location"] == "/admin/"
+    assert page.post(UNDO, {"undo": "x", "back": elsewhere})["Location"] == "/admin/"
 
 
 def test_the_page_lists_what_can_be_undone_the_newest_first(page: Client) -> None:
