@@ -7,7 +7,7 @@ from functools import cached_property
 
 from accounts.models import ApiKey, User
 from lucid_gateway.operators.links import page, requests_page
-from lucid_gateway.server.samples import OTHER, network_of
+from lucid_gateway.server.samples import OTHER, network_of_text
 
 # From the most precise to the least.
 KINDS = ("key", "user", "address", "network")
@@ -88,7 +88,7 @@ def offenders_in(groups: Mapping[str, Mapping[str, int]]) -> list[Offender]:
             if subject not in ("", OTHER):
                 by_subject[subject][reason] = count
         found += [Offender(kind, subject, reasons) for subject, reasons in by_subject.items()]
-    addresses = Counter(network_of(offender.subject) for offender in found if offender.kind == "address")
+    addresses = Counter(network_of_text(offender.subject) for offender in found if offender.kind == "address")
     counted = (replace(o, addresses=addresses[o.subject]) if o.kind == "network" else o for o in found)
     return sorted(counted, key=lambda offender: (-offender.count, KINDS.index(offender.kind)))
 
@@ -120,7 +120,7 @@ def is_same(offender: Offender, other: Offender) -> bool:
     if offender.kind == other.kind:
         return False
     if offender.kind == "address" and other.kind == "network":
-        return network_of(offender.subject) == other.subject
+        return network_of_text(offender.subject) == other.subject
     if offender.main_reason != other.main_reason:
         return False
     one, two = sorted((offender.count, other.count))

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_gateway.explorer.rows import address_forms
-from lucid_gateway.kernel.addresses import address_key
+from lucid_gateway.kernel.addresses import NETWORK_LENGTHS, keys_of_network
 from lucid_gateway.operators.search import AFTER_ALL
 from ratelimit.client_address import parse
 
 # Prefix lengths of the networks that rows hold.
-NETWORK_LENGTHS = {4: 24, 6: 48}
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def of_network(text: str) -> Equal | Between:
         return of_address(str(network.network_address))
     if network.prefixlen == NETWORK_LENGTHS[network.version]:
         return Equal("network", str(network))
-    first, last = network[0], network[-1]
-    return Between("address_key", address_key(first), address_key(last) + AFTER_ALL)
+    first, last = keys_of_network(text)
+    return Between("address_key", first, last + AFTER_ALL)
 
 
 def of_status(text: str) -> Equal:

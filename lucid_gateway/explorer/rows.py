@@ -1,13 +1,12 @@
 """Makes the row of a finished request."""
 
-import ipaddress
 import os
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from lucid_gateway.explorer.models import KeptRequest, key_at
-from lucid_gateway.kernel.addresses import address_key
+from lucid_gateway.kernel.addresses import address_key, network_of
 from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.record import RequestRecord
 from lucid_gateway.server.kept_requests import FinishedRequest
@@ -26,12 +25,11 @@ class AddressForms(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def address_forms(text: str) -> AddressForms:
-    """Return the forms of an address; a text that is none, such as that of a Unix socket, has only itself."""
+    """Return the forms of an address. A text that is not an address, such as that of a Unix socket, has only itself."""
     address = parse(text)
     if address is None:
         return AddressForms(text[:45], "", "")
-    network = ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False)
-    return AddressForms(str(address), address_key(address), str(network))
+    return AddressForms(str(address), address_key(address), network_of(address))
 
 
 @cache

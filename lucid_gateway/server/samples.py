@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from lucid_gateway.kernel.addresses import network_of
 from lucid_gateway.kernel.histogram import bucket_of
 from lucid_gateway.kernel.record import RequestRecord
 
@@ -129,7 +130,7 @@ def count_attempts(groups: Groups, record: RequestRecord, cluster: str, failed: 
 def count_offenders(record: RequestRecord, reason: str) -> None:
     """Count a refusal for everybody who may have caused it."""
     address, claim = record.client_address, record.claim
-    if address and (network := network_of(address)):
+    if address and (network := network_of_text(address)):
         count("offenders.address", f"{address} {reason}", most=MAX_OFFENDERS)
         count("offenders.network", f"{network} {reason}", most=MAX_OFFENDERS)
     if claim is None or claim.kind == "login":  # whoever guesses a password is not the user
@@ -142,10 +143,9 @@ def count_offenders(record: RequestRecord, reason: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def network_of(address: str) -> str:
-    """Return the /24 of an IPv4 address or the /48 of an IPv6 address; "" if the text is not an address."""
+def network_of_text(text: str) -> str:
+    """Return the network of an address; "" if the text is not an address."""
     try:
-        parsed = ipaddress.ip_address(address)
+        return network_of(ipaddress.ip_address(text))
     except ValueError:
         return ""
-    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))

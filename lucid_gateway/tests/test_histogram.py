@@ -1,4 +1,4 @@
-"""Histograms of durations: percentiles within ten percent, and sums that know nothing of who counted."""
+"""Histograms of durations: percentiles within ten percent, and sums that do not depend on which worker counted."""
 
 import math
 import random

@@ -69,7 +69,7 @@ def client_of(role: str) -> Client:
 
 
 def state() -> dict[str, Any]:
-    """Return all rows that operators can change, except of who signs in for the test."""
+    """Return all rows that operators can change, except those of the user who signs in for the test."""
     found: dict[str, Any] = {}
     for table in TABLES:
         rows = table._default_manager.all()
