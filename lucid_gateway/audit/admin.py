@@ -17,10 +17,11 @@ from lucid_gateway.audit.export import EXPORTS, export
 from lucid_gateway.audit.filters import GroupFilter, KindFilter, TimeFilter
 from lucid_gateway.audit.kinds import Concerns, text_of
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.audit.names import Name, actor_of, names_of, subject_of
+from lucid_gateway.audit.names import actor_of, names_of, subject_of
 from lucid_gateway.audit.newest_first import NewestFirstPaginator
 from lucid_gateway.audit.search import matching
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
+from lucid_gateway.operators.directory import Name
 
 
 class EventList(ChangeList):
@@ -99,13 +100,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
 
 def linked(name: Name) -> str:
-    """Return the name as HTML, with a link if it has a page."""
-    if not name.text:
-        return ""
-    text = format_html(
-        '<span class="cut{}" title="{}">{}</span>', " faint" if name.is_gone else "", name.text, name.text
-    )
-    return format_html('<a href="{}">{}</a>', name.link, text) if name.link else text
+    """Return the name as HTML, empty for an event without an actor or a subject."""
+    return name.as_html() if name.text else ""
 
 
 def heading_of(request: HttpRequest) -> str:

@@ -35,7 +35,7 @@ def facts_of(event: AuditEvent) -> dict[str, Any]:
         "text": text_of(event.type),
         "by": names[actor_of(event)],
         "whom": names[subject_of(event)] if event.subject and event.subject != event.actor else None,
-        "key": names[key] if names[key].link else None,
+        "key": names[key] if names[key].url else None,
         "changes": changes,
         "facts": [(in_words(name), as_text(value)) for name, value in details.items()],
         "links": links_of(event),

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from lucid_gateway.audit.events import UUID
 from lucid_gateway.audit.kinds import KINDS, Concerns
 from lucid_gateway.audit.models import AuditEvent
+from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.search import KEY_ID
 
@@ -25,15 +25,6 @@ LISTS: dict[str, str] = {
     Concerns.CLUSTER: "proxy_maintenance_changelist",
     Concerns.SIGNING_KEY: "accounts_signingkey_changelist",
 }
-
-
-@dataclass(frozen=True)
-class Name:
-    """How a page shows an id; `link` may be empty."""
-
-    text: str
-    link: str = ""
-    is_gone: bool = False
 
 
 # A kind of row and an id.

@@ -1,4 +1,4 @@
-"""Who operators mean and see: the pages of the lower floors find and name users and API keys through the site.
+"""The names of rows on operator pages. The pages of the lower floors find and name users and API keys through the site.
 
 `site.directory` is `accounts.directory`, which this package may not import.
 """
@@ -13,14 +13,16 @@ from django.utils.html import format_html
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What to call somebody, and the page about them; without a page, `url` is empty."""
+    """How pages show an id, and the page about its row, if there is one. `is_gone` marks a row that was deleted."""
 
     text: str
     url: str = ""
+    is_gone: bool = False
 
     def as_html(self) -> str:
         """Return the name, as a link if there is a page."""
-        shown = format_html('<span class="cut" title="{}">{}</span>', self.text, self.text)
+        faint = " faint" if self.is_gone else ""
+        shown = format_html('<span class="cut{}" title="{}">{}</span>', faint, self.text, self.text)
         return format_html('<a href="{}">{}</a>', self.url, shown) if self.url else shown
 
 

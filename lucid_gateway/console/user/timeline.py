@@ -8,10 +8,11 @@ from accounts.models import User
 from lucid_gateway.audit.event_page import changes_of
 from lucid_gateway.audit.kinds import text_of
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.audit.names import Name, Reference, actor_of, names_of, subject_of
+from lucid_gateway.audit.names import Reference, actor_of, names_of, subject_of
 from lucid_gateway.console.known import known
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.operators import links
+from lucid_gateway.operators.directory import Name
 from lucid_gateway.policy.reasons import REASONS
 
 SHOWN = 25
