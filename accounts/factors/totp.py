@@ -12,6 +12,7 @@ import segno
 
 from accounts.factors.factor import SecondFactor
 from accounts.factors.recovery import ensure_recovery_codes
+from accounts.lockouts import charged, signed_in_user
 from accounts.mail import send_notice
 from accounts.models import User
 from lucid_gateway.audit.events import record
@@ -61,12 +62,13 @@ def pending_enrolment(user: User) -> Enrolment | None:
 def confirm(user: User, code: str) -> list[str]:
     """Switch TOTP on with a first code; return new recovery codes if the account had none.
 
-    Raises AlreadyExists or CodeInvalid.
+    Wrong codes count like other guesses of a signed-in user. Raises AlreadyExists, CodeInvalid or TooManyAttempts.
     """
     if user.totp_enabled:
         raise AlreadyExists("TOTP is already enabled")
-    if not use_code(user, code):
-        raise CodeInvalid()
+    with charged(signed_in_user(user.pk)):
+        if not use_code(user, code):
+            raise CodeInvalid()
     confirmed = User.objects.filter(pk=user.pk, totp_enabled=False, totp_secret=user.totp_secret)
     if not confirmed.update(totp_enabled=True):
         raise CodeInvalid()

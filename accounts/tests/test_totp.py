@@ -156,6 +156,17 @@ def test_a_wrong_first_code_changes_nothing(api: ApiClient, owner: User, tokens:
     assert post(api, "totp/confirm", tokens.access, totp=code).status_code == 200
 
 
+def test_wrong_first_codes_lead_to_a_lockout(api: ApiClient, owner: User, tokens: TokenPair, clock: Clock) -> None:
+    code = code_of(post(api, "totp", tokens.access).json()["secret"], clock.now)
+    for _ in range(10):
+        assert error_code(post(api, "totp/confirm", tokens.access, totp=wrong(code))) == "2007"
+
+    refused = post(api, "totp/confirm", tokens.access, totp=code)
+    assert (refused.status_code, "Retry-After" in refused) == (429, True)
+    owner.refresh_from_db()
+    assert not owner.totp_enabled
+
+
 def test_without_an_enrolment_no_code_is_right(api: ApiClient, tokens: TokenPair) -> None:
     assert error_code(post(api, "totp/confirm", tokens.access, totp="123456")) == "2007"
 

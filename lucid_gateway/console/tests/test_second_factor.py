@@ -9,7 +9,7 @@ from django.test import Client
 
 from accounts.lockouts import GuessAttempt, account
 from accounts.models import RecoveryCode, User
-from accounts.tests.conftest import NOTICE, Clock, mail_about, phone_of
+from accounts.tests.conftest import NOTICE, Clock, mail_about, phone_of, wrong
 from accounts.tests.operators import actors_of, browser, messages_of, prove, signed_in
 from conftest import PASSWORD, error_code, make_user
 from lucid_gateway.kernel.redis.access import Outage, breaker
@@ -160,6 +160,15 @@ def test_guesses_of_the_password_lead_to_a_lockout(page: Client, admin: User, cl
     response = take(page, "remove", password=PASSWORD, code=phone.fresh_code())
     assert error_of(response, "remove").startswith("Too many attempts.")
     assert enrolled(admin)
+
+
+def test_guesses_of_the_first_code_lead_to_a_lockout(page: Client, admin: User, clock: Clock) -> None:
+    code = code_for(take(page, "begin"), clock)
+    for _ in range(10):
+        assert error_of(take(page, "confirm", code=wrong(code)), "confirm").startswith("The code is wrong.")
+
+    assert error_of(take(page, "confirm", code=code), "confirm").startswith("Too many attempts.")
+    assert not enrolled(admin)
 
 
 def test_without_redis_the_page_says_so(page: Client, admin: User, clock: Clock) -> None:
