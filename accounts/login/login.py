@@ -115,6 +115,7 @@ def finish_login(credentials: Credentials) -> tuple[User, TokenPair]:
     return user, pair
 
 
+@in_equal_time
 def log_in_staff(credentials: Credentials) -> User:
     """Return the staff member with this password and, if the account has any, these second factors.
 

@@ -1,5 +1,6 @@
 """The login and the password form of the operator pages: the same lockouts, limits and second factors as in the API."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.lockouts import GuessAttempt, LockoutSubject, account
+from accounts.login.equal_time import TICK_SECONDS
+from accounts.login.login import Credentials, log_in_staff
 from accounts.login.password_reset import set_password
 from accounts.models import User
 from accounts.tests.conftest import NOTICE, Clock, Phone, failures_of, mail_about, phone_of, post
@@ -21,6 +24,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.env import Environment
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from lucid_gateway.policy import keys
+from lucid_gateway.policy.errors import WrongCredentials
 from lucid_gateway.policy.roles import Role
 from ratelimit.engine.limiter import admit
 from ratelimit.engine.limits import default_limit
@@ -289,3 +293,16 @@ def test_an_undecryptable_totp_secret_is_reported_and_a_recovery_code_works(admi
 
     assert "use a recovery code" in outcome(log_in(admin, phone.fresh_code()))
     assert outcome(log_in(admin, phone.recovery_codes[0])) == "in"
+
+
+@pytest.mark.parametrize("email", ["nobody@example.org", "admin@example.org"])
+def test_a_refusal_takes_whole_ticks_so_that_its_time_does_not_reveal_the_account(
+    quick_hashes: None, admin: User, email: str
+) -> None:
+    """Without the wait, a refusal takes a fifth of a tick with these hashes."""
+    credentials = Credentials(email, password="Wrong-Horse-7")
+    for _ in range(3):
+        started = time.monotonic()
+        with pytest.raises(WrongCredentials):
+            log_in_staff(credentials)
+        assert time.monotonic() - started >= TICK_SECONDS
