@@ -55,8 +55,9 @@ MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
     "ratelimit.middleware.RateLimitHeadersMiddleware",
     "ratelimit.middleware.UncountedRequestsMiddleware",
+    "ratelimit.middleware.OperatorNetworksMiddleware",  # before a path is refused, which would show a page
     "proxy.forwarding.request_target.RequestTargetMiddleware",
-    "ratelimit.middleware.OperatorNetworksMiddleware",  # judges the canonical path
+    "ratelimit.middleware.OperatorNetworksMiddleware",  # again: judges the canonical path
     "lucid_gateway.meta.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
     "lucid_gateway.server.body.BodyLimitMiddleware",

@@ -11,7 +11,6 @@ from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.kernel.operator_pages import is_admin
 from lucid_gateway.kernel.record import note_claim, record_of
 from lucid_gateway.policy import keys
-from lucid_gateway.policy.errors import NotFound
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
 from ratelimit.client_address import client_address, is_trusted, is_within, resolve
@@ -22,6 +21,7 @@ from ratelimit.rules import limit_for
 from ratelimit.throttling import charge_address, decision_of, record_decision
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
+UNKNOWN_PATH = "/unknown"
 FORWARDED_FIELDS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in FROM_TRUSTED_PROXIES)
 
 
@@ -86,7 +86,11 @@ def is_free(request: HttpRequest) -> bool:
 
 
 class OperatorNetworksMiddleware:
-    """Hides the operator pages from clients outside of ADMIN_NETWORKS: they get the answer for an unknown path."""
+    """Hides the operator pages from clients outside of ADMIN_NETWORKS.
+
+    Their requests continue as requests for an unknown path, so the answer is the same in every detail. The log keeps
+    the path that was sent.
+    """
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -95,7 +99,9 @@ class OperatorNetworksMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not self.networks or not is_admin(request) or is_within(client_address(request), self.networks):
             return self.get_response(request)
-        return error_response(request, NotFound(reason="unknown_path"), page=False)
+        record_of(request).path = request.path_info
+        request.path = request.path_info = UNKNOWN_PATH
+        return self.get_response(request)
 
 
 class OperatorPagesLimitMiddleware:

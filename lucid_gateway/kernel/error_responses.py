@@ -42,14 +42,14 @@ SINGLE_REASONS: Mapping[str, type[errors.InvalidRequest]] = {
 }
 
 
-def error_response(request: HttpRequest | None, error: errors.GatewayError, *, page: bool = True) -> HttpResponse:
+def error_response(request: HttpRequest | None, error: errors.GatewayError) -> HttpResponse:
     """Return the complete answer for the error: status, envelope, and the headers that the status requires.
 
-    Operators get a page in place of the envelope, unless `page` is False.
+    Operators get a page in place of the envelope.
     """
     record = record_of(request) if request is not None else None
     request_id = record.request_id if record else ""
-    if page and request is not None and shows_errors_as_pages(request):
+    if request is not None and shows_errors_as_pages(request):
         body, content_type = error_page(request, error, request_id), "text/html; charset=utf-8"
     else:
         body, content_type = error_body(error, request_id, **links_for_staff(record)), "application/json"

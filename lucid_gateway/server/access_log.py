@@ -31,7 +31,7 @@ class AccessLogMiddleware:
         record.method = request.method or ""
         request_metrics.begin()
         response = self.get_response(request)
-        record.path = request.path_info
+        record.path = record.path or request.path_info
         if isinstance(response, StreamingHttpResponse):
             response.streaming_content = LoggedBody(response, record)
         else:

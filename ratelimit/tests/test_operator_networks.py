@@ -1,5 +1,6 @@
 """ADMIN_NETWORKS: clients outside of these networks get the answer for an unknown path in place of every page."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from accounts.models import User
 from accounts.tests.operators import browser, signed_in
 from conftest import PASSWORD, error_code
 from testing.gateway import Gateway, running_gateway
+from testing.http.client import ask, request_bytes
+from testing.waiting import wait_until
 
 INSIDE, OUTSIDE = "192.0.2.77", "198.51.100.7"
 PATHS = ["/admin", "/admin/", "/admin/login/", "/admin/nothing", "/admin/accounts/user/", "/admin/nothing.json"]
@@ -83,3 +86,50 @@ def test_behind_a_proxy_the_clients_own_address_counts(
 
     with requests.get(url, headers=headers, timeout=30) as response:
         assert response.status_code == expected
+
+
+# Below an unknown path, each of these gets another answer.
+REQUESTS = [
+    ("GET", "/login/", ""), ("HEAD", "/", ""), ("OPTIONS", "/", ""), ("GET", "/overview.json", ""), ("GET", "", ""),
+    ("POST", "/login/", "username=a&password=b"), ("PUT", "/", "x" * (3 * 2**20)), ("GET", "/a%2Fb", ""),
+    ("GET", "//", ""), ("GET", "/%2e%2e/", ""),
+]  # fmt: skip
+VARYING = {
+    "date",
+    "x-request-id",
+    "ratelimit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-ratelimit-burst-remaining",
+}
+
+
+def answer_outside(gateway: Gateway, method: str, target: str, body: str) -> tuple[str, dict[str, str], bytes]:
+    """Return the start line, fields and body that a client outside gets, without what differs from time to time."""
+    sent = request_bytes(method, target, f"X-Forwarded-For: {OUTSIDE}", body=body.encode())
+    answer = ask(gateway.port, sent)
+    fields = {name.lower(): value for name, value in answer.fields}
+    body_found = re.sub(rb'"(request_id|timestamp)": ?"[^"]*"', b"", answer.body)
+    return answer.start, {name: value for name, value in fields.items() if name not in VARYING}, body_found
+
+
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
+def test_outside_the_answer_is_in_every_detail_that_for_an_unknown_path(
+    gateway_behind_a_proxy: Gateway, method: str, path: str, body: str
+) -> None:
+    hidden, unknown = (
+        answer_outside(gateway_behind_a_proxy, method, f"/{at}{path}", body) for at in ("admin", "other")
+    )
+
+    assert hidden == unknown
+    assert int(hidden[0].split(" ")[1]) >= 400
+
+
+def test_the_log_keeps_the_path_that_was_sent(gateway_behind_a_proxy: Gateway) -> None:
+    answer = ask(gateway_behind_a_proxy.port, request_bytes("GET", "/admin/login/", f"X-Forwarded-For: {OUTSIDE}"))
+
+    request_id = answer.header("X-Request-ID")
+    found = wait_until(
+        lambda: [line for line in gateway_behind_a_proxy.access_lines() if line["request_id"] == request_id]
+    )
+    assert [line["path"] for line in found] == ["/admin/login/"]
