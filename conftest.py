@@ -111,7 +111,7 @@ def empty_redis() -> Redis:
     late_revocations.entries = {}
     limiter.fallback.clear()
     alarms.remembered.forget()
-    health_strip.strip.forget()
+    health_strip.health.forget()
     reading.history.known.clear()
     return redis
 

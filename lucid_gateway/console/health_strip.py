@@ -1,4 +1,7 @@
-"""The strip of health on every page: what is well in a word, what is not with its cause and a link."""
+"""The strip of health on every page: what is well in a word, what is not with its cause and a link.
+
+What is down is also said in a banner, in the words of its alarm.
+"""
 
 import time
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from lucid_gateway.console.alarms import BAD, WARN, Alarm, alarms_of, lost_redis, silent_database, unsent_mail
 from lucid_gateway.console.remembered import Remembered
 from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.reading import read_gateways, read_lately
@@ -13,7 +17,7 @@ from lucid_gateway.operators.confirmation import counted
 from lucid_gateway.operators.links import page
 from proxy.operators.overview import CLOSED, ClusterView, clusters
 
-OK, WARN, BAD = "ok", "warn", "bad"
+OK = "ok"
 STALE_SECONDS = 15
 
 
@@ -27,13 +31,27 @@ class Item:
     link: str = ""
 
 
+@dataclass(frozen=True)
+class Health:
+    """What the figures and Redis say: the gateways first, and alarms about the mail and clusters that are down."""
+
+    items: tuple[Item, ...]
+    down: tuple[Alarm, ...] = ()
+
+
 def items() -> list[Item]:
     """Return the strip; it needs a few microseconds, or a third of a second while the database hangs."""
-    found = strip.get()
-    if strip.age > STALE_SECONDS:
+    found = health.get().items
+    if health.age > STALE_SECONDS:
         found = (Item("Gateways and clusters", WARN, "unknown", page("alarms")),)
     gateways, others = found[:1], found[1:]
     return [*gateways, redis(), database(), *others]
+
+
+def outages() -> list[Alarm]:
+    """Return what is down now: Redis, the database, the mail and clusters. It takes as long as the strip."""
+    found = health.get().down
+    return [*lost_redis(), *silent_database(), *(found if health.age <= STALE_SECONDS else ())]
 
 
 def redis() -> Item:
@@ -46,11 +64,12 @@ def database() -> Item:
     return Item("Database") if silent is None else Item("Database", BAD, "unavailable", page("alarms"))
 
 
-def compute() -> tuple[Item, ...]:
+def compute() -> Health:
     """Return the gateways, the mail and the clusters; raise django.db.Error."""
     now = time.time()
     views, known = clusters()
-    return (gateways(now), mail(now), *clusters_of(views, known))
+    alarms = [alarm for view in views if known for alarm in alarms_of(view) if alarm.severity == BAD]
+    return Health((gateways(now), mail(now), *clusters_of(views, known)), (*alarms, *unsent_mail()))
 
 
 def gateways(now: float) -> Item:
@@ -87,4 +106,4 @@ def clusters_of(views: list[ClusterView], known: bool) -> Iterator[Item]:
         yield Item(counted(well, "cluster" if well == len(views) else "other cluster"), link=link)
 
 
-strip: Remembered[tuple[Item, ...]] = Remembered(compute, (Item("Gateways", WARN, "unknown"),))
+health: Remembered[Health] = Remembered(compute, Health((Item("Gateways", WARN, "unknown"),)))

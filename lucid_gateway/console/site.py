@@ -28,7 +28,6 @@ from lucid_gateway.console.routes.page import routes_page
 from lucid_gateway.console.search.page import search_page
 from lucid_gateway.console.second_factor import second_factor_page
 from lucid_gateway.explorer.pages import request_page, requests_page
-from lucid_gateway.kernel.redis.access import breaker
 from lucid_gateway.operators import undo
 from lucid_gateway.operators.identity import as_form_error, note_proof, too_many_attempts
 from lucid_gateway.operators.links import page
@@ -119,15 +118,11 @@ class GatewayAdminSite(AdminSite):
         return context
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the form or log staff in. A rate limit counts attempts by address; lockouts apply, too.
-
-        While Redis is down, the form says who can still sign in.
-        """
-        context = {"without_redis": breaker.outage is not None} | (extra_context or {})
+        """Show the form or log staff in. A rate limit counts attempts by address; lockouts apply, too."""
         if request.method != "POST":
-            return super().login(request, context)
+            return super().login(request, extra_context)
         decision = charge_login_attempt(request, "admin")
-        response = super().login(request, context)
+        response = super().login(request, extra_context)
         if not decision.admitted:
             response.status_code = 429
             response["Retry-After"] = str(decision.resets_in)

@@ -1,4 +1,4 @@
-"""The strip of health names only what is not well, and needs neither Redis nor the database to say so."""
+"""The strip of health names what is not well, the banner what is down: without asking Redis or the database."""
 
 import time
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from accounts.models import User
+from accounts.tests.operators import browser, signed_in
 from accounts.tokens.keyring import keyring_cache
 from lucid_gateway.console import health_strip
-from lucid_gateway.console.health_strip import Item, clusters_of, gateways, items, mail
+from lucid_gateway.console.health_strip import Health, Item, clusters_of, gateways, items, mail, outages
 from lucid_gateway.console.tests.test_alarms import counted, instance
 from lucid_gateway.figures.models import Sample, columns
 from lucid_gateway.kernel.redis.access import Outage, breaker
@@ -19,8 +21,8 @@ from proxy.operators.overview import ClusterView
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has just read the database and computed the strip."""
     monkeypatch.setattr(keyring_cache, "read_at", time.monotonic() + 3_600)
-    monkeypatch.setattr(health_strip.strip, "computed_at", time.monotonic() + 60)
-    monkeypatch.setattr(health_strip.strip, "value", (Item("2 gateways"), Item("Mail")))
+    monkeypatch.setattr(health_strip.health, "computed_at", time.monotonic() + 60)
+    monkeypatch.setattr(health_strip.health, "value", Health((Item("2 gateways"), Item("Mail"))))
 
 
 def tones() -> dict[str, str]:
@@ -83,3 +85,65 @@ def test_mails_that_were_not_sent_are_named(db: None, settings: Settings) -> Non
     counted(mail={"failed": 2})
 
     assert mail(time.time()).words == "2 not sent"
+
+
+def banners() -> list[str]:
+    return [alarm.title for alarm in outages()]
+
+
+def test_nothing_is_down() -> None:
+    assert banners() == []
+
+
+def test_the_banner_says_that_redis_and_the_database_are_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "outage", Outage())
+    monkeypatch.setattr(keyring_cache, "read_at", time.monotonic() - 60)
+
+    assert banners() == ["Redis is unavailable", "The database is unavailable"]
+
+
+def test_the_banner_names_clusters_that_are_down_and_mails_that_were_not_sent(
+    db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = instance(2, breaker="open")
+    views = [view("core", instance(1), down), view("chain", down)]
+    monkeypatch.setattr(health_strip, "clusters", lambda: (views, True))
+    settings.ENV = settings.ENV.model_copy(update={"EMAIL_HOST": "mail.example.org"})
+    counted(mail={"failed": 2})
+
+    assert [alarm.title for alarm in health_strip.compute().down] == [
+        "chain is down", "2 mails could not be sent in the last ten minutes",
+    ]  # fmt: skip
+
+
+def test_what_is_long_out_of_date_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = health_strip.Alarm("cluster", "bad", "chain is down", "")
+    monkeypatch.setattr(health_strip.health, "value", Health((Item("2 gateways"),), (lost,)))
+    assert banners() == ["chain is down"]
+
+    monkeypatch.setattr(health_strip.health, "get", lambda: health_strip.health.value)
+    monkeypatch.setattr(health_strip.health, "computed_at", time.monotonic() - health_strip.STALE_SECONDS - 1)
+    assert banners() == []
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/admin/nothing-here/", "/admin/second-factor/", "/admin/undo/"])
+def test_a_page_says_what_is_down(path: str, admin: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "outage", Outage())
+    visitor = browser() if path == "/admin/login/" else signed_in(admin)
+
+    assert "Redis is unavailable" in visitor.get(path).content.decode()
+
+
+def test_visitors_are_told_what_is_down_but_no_details(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = health_strip.Alarm("cluster", "bad", "chain is down", "Last error: http://10.0.0.1 refused.")
+    monkeypatch.setattr(health_strip.health, "value", Health((Item("2 gateways"),), (lost,)))
+    shown = browser().get("/admin/login/").content.decode()
+
+    assert "chain is down." in shown
+    assert "10.0.0.1" not in shown
+
+
+def test_the_overview_says_once_what_is_down(admin: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "outage", Outage())
+
+    assert signed_in(admin).get("/admin/").content.decode().count("<b>Redis is unavailable</b>") == 1
