@@ -52,6 +52,15 @@ class KeySuspended(TokenInvalid):
     reason = "api_key_suspended"
 
 
+def state_of(key: ApiKey) -> str:
+    """Return whether the key is live, suspended, expired or revoked."""
+    if key.revoked_at:
+        return "revoked"
+    if key.expires_at and key.expires_at <= timezone.now():
+        return "expired"
+    return "suspended" if key.suspended_at else "live"
+
+
 def create_api_key(
     user: User,
     *,

@@ -95,9 +95,14 @@ def signed_in_user(user_id: object) -> LockoutSubject:
     return LockoutSubject("signed-in", str(user_id))
 
 
+def of_address(address: str) -> LockoutSubject:
+    """Return the subject for guesses from an address."""
+    return LockoutSubject("address", address_bucket(address))
+
+
 def this_address() -> LockoutSubject:
     """Return the subject for guesses from the request's address."""
-    return LockoutSubject("address", address_bucket(current_record().client_address))
+    return of_address(current_record().client_address)
 
 
 def whom_it_concerns(subject: LockoutSubject) -> str:

@@ -6,10 +6,9 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 
 from accounts.admin.owned import OwnedAdmin
-from accounts.api_keys import KEY_PREFIX, revoke_api_key
+from accounts.api_keys import KEY_PREFIX, revoke_api_key, state_of
 from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
@@ -37,15 +36,6 @@ class SuspendedFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
         return queryset.filter(pk__in=ApiKey.objects.suspended()) if self.value() == "yes" else queryset
-
-
-def state_of(key: ApiKey) -> str:
-    """Return whether the key is live, suspended, expired or revoked."""
-    if key.revoked_at:
-        return "revoked"
-    if key.expires_at and key.expires_at <= timezone.now():
-        return "expired"
-    return "suspended" if key.suspended_at else "live"
 
 
 class ApiKeyAdmin(OwnedAdmin):

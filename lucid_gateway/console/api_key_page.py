@@ -8,7 +8,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
-from accounts.admin.credentials import TONES, ApiKeyAdmin, manageable_keys, state_of
+from accounts.admin.credentials import TONES, ApiKeyAdmin, manageable_keys
+from accounts.api_keys import state_of
 from accounts.models import ApiKey
 from lucid_gateway.console.known import known
 from lucid_gateway.explorer.models import KeptRequest

@@ -18,13 +18,14 @@ from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.conditions import Equal
 from lucid_gateway.explorer.decided import lines
 from lucid_gateway.explorer.left_out import left_out
+from lucid_gateway.explorer.looks import audit_of_request, preview_of, requests_of_caller
 from lucid_gateway.explorer.models import KeptRequest, key_at
 from lucid_gateway.explorer.naming import is_uuid, names_of
 from lucid_gateway.explorer.questions import FILTERS, NotUnderstood, Secret, conditions_of, moment
-from lucid_gateway.explorer.remedies import audit_of_request, preview_of, requests_of_caller
 from lucid_gateway.explorer.searching import Found, Search, find
 from lucid_gateway.explorer.sentences import explain
 from lucid_gateway.explorer.shapes import for_staff
+from lucid_gateway.operators.confirmation import operator_of
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.reasons import REASONS
 from lucid_gateway.server.request_metrics import METHODS
@@ -197,12 +198,13 @@ def request_page(site: AdminSite, request: HttpRequest, request_id: str) -> Http
         return missing_page(site, request, request_id)
     if request.GET.get("format") == "json":
         return JsonResponse(for_staff(row), json_dumps_params={"indent": 2})
-    case = Case(row)
+    case = Case(row, by=operator_of(request))
     around = shown(requests_around(row))
     of_caller = requests_of_caller(case)
     context = {
         **site.each_context(request),
         "title": f"Request {request_id}",
+        "back": request.get_full_path(),
         "row": row,
         "case": case,
         "tone": tone_of(row),

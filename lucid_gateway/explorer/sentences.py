@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString
 
+from lucid_gateway.explorer import looks as see
 from lucid_gateway.explorer import remedies as do
 from lucid_gateway.explorer.cases import Case
-from lucid_gateway.explorer.remedies import Button, Remedy
+from lucid_gateway.explorer.remedies import Remedy
+from lucid_gateway.operators.buttons import Button
 
 CLIENT_ERROR = "Nothing is wrong with the gateway: the client has to be corrected."
 ANOTHER_WAY = "Nothing needs to be done here: the client has to send the request in another way."
@@ -30,272 +32,274 @@ class Words:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A request explained: the headline and the sentences are HTML."""
+    """A request explained. `headline` and `says` are HTML; `asks` says whom to ask for what the operator may not do."""
 
     headline: SafeString
     says: SafeString
     buttons: list[Button]
+    asks: list[str]
     otherwise: str
 
 
-LIMIT_REMEDIES = (do.raise_limit, do.exempt_address, do.requests_of_caller, do.revoke_key, do.block_address)
-INSTANCE = (do.clusters, do.requests_of_instance, do.take_out_of_service)
+LIMIT = (do.raise_limit, do.lift_limit_rule)
+LOCKOUTS = (do.lift_user_lockouts, do.lift_address_lockout)
+INSTANCE = (do.put_back, see.clusters, see.requests_of_instance, do.take_out_of_service)
 
 WORDS: dict[str, Words] = {
     "malformed_request": Words(
         "Refused: this was not a valid HTTP request.",
         "{message} The gateway stopped reading at: {parser}. {how_often}",
-        (do.requests_of_address, do.block_address),
+        (see.requests_of_address, do.block_address),
         CLIENT_ERROR,
     ),
     "request_timeout": Words(
         "Refused: the client sent its request too slowly.",
         "After {duration} the request was still incomplete. {how_often}",
-        (do.requests_of_address, do.block_address),
+        (see.requests_of_address, do.block_address),
         "A slow connection ends by itself. Many of them from one network are an attack.",
     ),
     "client_left": Words(
         "The client left before it had its answer.",
         "It closed the connection after {duration}. {waited} {tries}",
-        (do.requests_of_caller, do.requests_of_instance),
+        (see.requests_of_caller, see.requests_of_instance),
         "Nothing needs to be done unless many clients leave while they wait for the same cluster.",
     ),
     "gateway_not_ready": Words(
         "Refused: this gateway had just started.",
         "It had not yet read its rules and keys from the database, and refuses everything until it has.",
-        (do.health, do.requests_like_this),
+        (see.health, see.requests_like_this),
         "It serves by itself as soon as the database answers.",
     ),
     "address_denied": Words(
         "Refused: an operator has denied {network_link}.",
         "The address {address} belongs to it. {rule_reason}",
-        (do.lift_address_rule, do.requests_of_network),
+        (do.lift_address_rule, do.change_address_rule, see.requests_of_network),
     ),
     "address_blocked": Words(
         "Refused: {network_link} is blocked for a while.",
         "The address {address} belongs to it. {rule_reason}",
-        (do.lift_address_rule, do.requests_of_network, do.block_address),
+        (do.lift_address_rule, do.change_address_rule, see.requests_of_network, do.block_address),
         "A block ends by itself.",
     ),
     "ambiguous_target": Words(
         "Refused: two servers could read this request in different ways.",
         "{message} What the gateway checks must be exactly what a cluster gets. {how_often}",
-        (do.requests_of_address, do.block_address),
+        (see.requests_of_address, do.block_address),
         CLIENT_ERROR,
     ),
     "upgrade_refused": Words(
         "Refused: the client asked for a tunnel or another protocol.",
         "{message} The gateway cannot check what passes through a tunnel.",
-        (do.requests_of_address,),
+        (see.requests_of_address,),
         ANOTHER_WAY,
     ),
     "body_too_large": Words(
         "Refused: the body was too large.",
         "{body_sent}; this endpoint takes at most {body_limit}.",
-        (do.requests_of_caller,),
+        (see.requests_of_caller,),
         "Nothing needs to be done here: the client has to send less at a time.",
     ),
     "unknown_path": Words(
         "Refused: the gateway has no endpoint with this path.",
         "No route leads there, or its cluster is not configured on this gateway. {how_often}",
-        (do.routes, do.requests_of_caller, do.block_address),
+        (see.routes, see.requests_of_caller, do.block_address),
         CLIENT_ERROR,
     ),
     "method_not_allowed": Words(
         "Refused: the path does not take {method}.",
         "{path} exists, but for other methods, which the answer listed in Allow.",
-        (do.routes, do.requests_of_caller),
+        (see.routes, see.requests_of_caller),
         CLIENT_ERROR,
     ),
     "credentials_missing": Words(
         "Refused: the request had no credential.",
         "The endpoint is for signed-in callers; the client sent neither an access token nor an API key. {how_often}",
-        (do.requests_of_address, do.block_address),
+        (see.requests_of_address, do.block_address),
         "Nothing needs to be done here: the client has to sign in.",
     ),
     "several_credentials": Words(
         "Refused: the request had more than one credential.",
         "The gateway does not choose between two callers. A client sends an access token or an API key, once.",
-        (do.requests_of_address,),
+        (see.requests_of_address,),
         CLIENT_ERROR,
     ),
     "token_malformed": Words(
         "Refused: the Authorization header held no bearer token.",
         "The client may have sent an API key or a password there. {how_often}",
-        (do.requests_of_address, do.block_address),
+        (see.requests_of_address, do.block_address),
         CLIENT_ERROR,
     ),
     "token_expired": Words(
         "Refused: the access token had expired.",
         "Access tokens are valid for {token_minutes} minutes. The client of {user} has to get a new one with its"
         " refresh token. {how_often}",
-        (do.requests_of_caller, do.open_user),
+        (see.requests_of_caller, see.open_user),
         "Nothing needs to be done here, unless the client never refreshes.",
     ),
     "unknown_kid": Words(
         "Refused: no signing key of this gateway has the id that the token names.",
         "The key was retired, or the token comes from another installation. {how_often}",
-        (do.signing_keys, do.requests_like_this, do.block_address),
+        (see.signing_keys, see.requests_like_this, do.block_address),
         "After a retired key, clients have to sign in again.",
     ),
     "signature_invalid": Words(
         "Refused: the token's signature is wrong.",
         "The token was forged, changed or damaged, so it proves nothing about who sent it. {how_often}",
-        (do.requests_of_address, do.signing_keys, do.block_address),
+        (see.requests_of_address, see.signing_keys, do.block_address),
         "A single one may be a damaged copy. Many from one address are an attack.",
     ),
     "claims_invalid": Words(
         "Refused: what the client sent is not a token of this gateway.",
         "A claim is missing or has a wrong value, or the text is no token at all. {how_often}",
-        (do.requests_of_address, do.block_address),
+        (see.requests_of_address, do.block_address),
         CLIENT_ERROR,
     ),
     "not_an_access_token": Words(
         "Refused: this is not an access token.",
         "The client sent another token, probably its refresh token, which works only for refreshing. {how_often}",
-        (do.requests_of_address,),
+        (see.requests_of_address,),
         CLIENT_ERROR,
     ),
     "flood_not_checked": Words(
         "Refused: the address is over its limit, so its credential was not checked.",
         "While an address exceeds its limit, the gateway checks few unknown credentials of it. {how_often}",
-        (do.requests_of_address, do.exempt_address, do.block_address),
+        (see.requests_of_address, do.exempt_address, do.block_address),
         "The gateway checks them again as soon as the address is under its limit.",
     ),
     "api_key_unknown": Words(
         "Refused: the API key is not valid.",
         "{key_state} {how_often}",
-        (do.open_key, do.requests_of_caller, do.requests_of_address, do.block_address),
+        (see.open_key, see.requests_of_caller, see.requests_of_address, do.revoke_key, do.block_address),
         "The client needs a valid key of its owner.",
     ),
     "api_key_expired": Words(
         "Refused: the API key {key} has expired.",
         "It belongs to {user}, who can make a new one.",
-        (do.open_key, do.requests_of_caller),
+        (see.open_key, see.requests_of_caller),
         "An expired key cannot be extended: its owner makes a new one.",
     ),
     "api_key_suspended": Words(
         "Refused: the API key {key} waits for confirmation.",
         "A backup restored it, and nobody knows whether it had been revoked since. It belongs to {user}.",
-        (do.confirm_key, do.requests_of_caller, do.revoke_key),
+        (do.confirm_key, see.requests_of_caller, do.revoke_key),
     ),
     "account_deleted": Words(
         "Refused: the account was deleted or deactivated.",
         "The credential belongs to {user}.",
-        (do.open_user, do.audit_of_user),
+        (see.open_user, see.audit_of_user),
         "A deleted account cannot be restored: its owner has to register again.",
     ),
     "credentials_wrong": Words(
         "Refused: the password, code, link or second factor was wrong or had expired.",
         "The attempt was for the account of {user}. {how_often}",
-        (do.open_user, do.audit_of_request, do.requests_of_address, do.lockouts, do.block_address),
+        (*LOCKOUTS, see.open_user, see.audit_of_request, see.requests_of_address, see.lockouts, do.block_address),
         "A wrong guess counts towards a lockout, which ends by itself.",
     ),
     "second_factor_missing": Words(
         "Refused: the account requires a second factor.",
         "The first factor of {user} was right, and the answer named what is missing.",
-        (do.open_user,),
+        (do.reset_factors, see.open_user),
         "Nothing needs to be done here: the client has to send the second factor, too. Staff can reset a lost one.",
     ),
     "refresh_token_refused": Words(
         "Refused: the refresh token is not valid any more.",
         "It was used before, has expired or was revoked. A second use means that two clients have the token, so the"
         " gateway ended the whole login; the audit log says which it was. The account is {user}.",
-        (do.audit_of_request, do.open_user, do.tokens_of_user),
+        (see.audit_of_request, see.open_user, see.tokens_of_user, do.end_sessions, do.lock_user),
         "The client has to sign in again.",
     ),
     "token_revoked": Words(
         "Refused: the token or API key was revoked.",
         "It belongs to {user}, who has signed out, or staff ended it. {how_often}",
-        (do.tokens_of_user, do.open_user, do.audit_of_user),
+        (see.tokens_of_user, see.open_user, see.audit_of_user),
         "The client has to sign in again.",
     ),
     "account_locked": Words(
         "Refused: the account of {user} is locked.",
         "{lock}",
-        (do.unlock_user, do.audit_of_user, do.requests_of_caller),
+        (do.unlock_user, see.audit_of_user, see.requests_of_caller),
     ),
     "epoch_over": Words(
         "Refused: all tokens of {user} from before {epoch} were ended.",
         "That happens with a new password, a new role, or when somebody ends all of the user's logins.",
-        (do.audit_of_user, do.open_user),
+        (see.audit_of_user, see.open_user),
         "The client has to sign in again.",
     ),
     "permission_missing": Words(
         "Refused: the permission {permission} is missing.",
         "{lacking} {message}",
-        (do.open_key, do.change_role, do.requests_of_caller),
+        (do.change_role, see.open_key, see.open_user, see.requests_of_caller),
         "Nothing needs to be done if the caller should not have it.",
     ),
     "tier_exhausted": Words(
         "Refused: the limit of the tier {tier} was used up.",
         "{counted} may send {limit} requests a minute and {burst} beyond that. Both were used up at {started}."
         " {refusals} The next request passes at {resets}. {whose_numbers}",
-        LIMIT_REMEDIES,
+        (*LIMIT, do.exempt_address, see.requests_of_caller, do.revoke_key, do.block_address),
         "The limit renews by itself.",
     ),
     "too_many_attempts": Words(
         "Refused: too many attempts have failed.",
         "Guesses at the codes and passwords of {user}, or from {address}, are refused until {retry_at}. Mailed links"
         " and signed-in devices keep working.",
-        (do.lockouts, do.open_user, do.requests_of_address, do.block_address),
+        (*LOCKOUTS, see.lockouts, see.open_user, see.requests_of_address, do.block_address),
         "A lockout ends by itself.",
     ),
     "quota_exhausted": Words(
         "Refused: the daily quota was used up.",
         "{who} may send {daily_quota} requests a day (UTC). The next request passes at {retry_at}. {whose_numbers}",
-        (do.raise_totals, do.requests_of_caller, do.revoke_key),
+        (do.raise_totals, do.lift_limit_rule, see.requests_of_caller, do.revoke_key),
     ),
     "too_many_concurrent": Words(
         "Refused: too many requests were in progress.",
         "{who} may have {concurrent_requests} requests in progress. {whose_numbers}",
-        (do.raise_totals, do.requests_of_caller, do.revoke_key),
+        (do.raise_totals, do.lift_limit_rule, see.requests_of_caller, do.revoke_key),
     ),
     "bandwidth_exhausted": Words(
         "Refused: the uploads used up their bandwidth.",
         "{who} may upload {bytes_per_second} a second, and the next bytes would have had to wait too long. A retry"
         " passes at {retry_at}. {whose_numbers}",
-        (do.raise_limit, do.requests_of_caller),
+        (*LIMIT, see.requests_of_caller),
     ),
     "idempotency_key_reused": Words(
         "Refused: the Idempotency-Key belongs to another request.",
         "{who} used the same key within 24 hours for a request with another path or body.",
-        (do.requests_of_caller,),
+        (see.requests_of_caller,),
         CLIENT_ERROR,
     ),
     "idempotency_in_progress": Words(
         "Refused: the first request with this Idempotency-Key was still in progress.",
         "{who} sent it again before the first answer was there, which will be repeated.",
-        (do.requests_of_caller,),
+        (see.requests_of_caller,),
         "Nothing needs to be done here: the client has to try again a little later.",
     ),
     "idempotency_no_answer": Words(
         "Refused: the first request with this Idempotency-Key left no answer to repeat.",
         "It may have been carried out or not. The gateway does not send it twice.",
-        (do.requests_of_caller, do.requests_of_route),
+        (see.requests_of_caller, see.requests_of_route),
         "The client has to find out whether the first request took effect, and to use a new key.",
     ),
     "cluster_in_maintenance": Words(
         "Refused: {cluster} is out of service.",
-        "Operators took it out of service. {opens}",
-        (do.end_maintenance, do.requests_of_instance),
+        "{opens}",
+        (do.put_back, see.clusters, see.requests_of_instance),
     ),
     "cluster_not_configured": Words(
         "Failed: {cluster} has no address.",
         "This gateway has no setting for it, so it cannot forward {path}.",
-        (do.clusters, do.routes),
+        (see.clusters, see.routes),
         "The address is a setting of the gateway and takes effect with a restart.",
     ),
     "cluster_busy": Words(
         "Failed: too many requests to {cluster} were in progress.",
         "The worker sends a limited number at a time, so that one slow cluster cannot hold up the others."
         " Usually the cluster has become slow.",
-        (do.clusters, do.requests_of_instance),
+        (see.clusters, see.requests_of_instance),
     ),
     "breaker_open": Words(
         "Failed: no instance of {cluster} was usable.",
         "All of them had failed shortly before, so the gateway waits before it tries again. {tries}",
-        (do.clusters, do.requests_of_instance),
+        (see.clusters, see.requests_of_instance),
     ),
     "instance_unreachable": Words(
         "Failed: {instance} refused the connection.",
@@ -330,66 +334,66 @@ WORDS: dict[str, Words] = {
     "csrf_failed": Words(
         "Refused: the form did not come from a page of the console.",
         "It was open for too long, was sent twice, or another site tried to send it in the name of {user}.",
-        (do.requests_of_caller, do.requests_of_address),
+        (see.requests_of_caller, see.requests_of_address),
         "Nothing needs to be done unless it happens again: the operator reloads the page and sends the form again.",
     ),
     "invalid_data": Words(
         "Refused: the data of the request is not valid.",
         "{message} {fields}",
-        (do.requests_of_caller, do.requests_of_route),
+        (see.requests_of_caller, see.requests_of_route),
         CLIENT_ERROR,
     ),
     "not_found": Words(
         "Refused: there is no such resource.",
         "{who} asked for something that does not exist, or that they may not see.",
-        (do.requests_of_caller, do.requests_of_route),
+        (see.requests_of_caller, see.requests_of_route),
         "Nothing needs to be done if the caller should not see it.",
     ),
     "conflict": Words(
         "Refused: the state of the resource does not allow this.",
         "{message} {who} sent the request.",
-        (do.requests_of_caller, do.requests_of_route),
+        (see.requests_of_caller, see.requests_of_route),
         ANOTHER_WAY,
     ),
     "database_unavailable": Words(
         "Failed: the database was unavailable.",
         "Requests with a valid token that the gateway only forwards were served meanwhile.",
-        (do.health, do.requests_like_this),
+        (see.health, see.requests_like_this),
         "The gateway uses the database again as soon as it answers.",
     ),
     "redis_unavailable": Words(
         "Failed: Redis was unavailable.",
         "This request needs it. Others were served without it, with limits counted by each worker.",
-        (do.health, do.requests_like_this),
+        (see.health, see.requests_like_this),
         "The gateway uses Redis again as soon as it answers.",
     ),
     "unavailable": Words(
         "Failed: a service that the request needs was unavailable.",
         "{message} {tries}",
-        (do.health, do.clusters, do.requests_like_this),
+        (see.health, see.clusters, see.requests_like_this),
     ),
     "internal_error": Words(
         "Failed: the gateway has a fault.",
         "The log describes it under the id of this request.",
-        (do.requests_like_this, do.requests_of_route, do.health),
+        (see.requests_like_this, see.requests_of_route, see.health),
         "Report the lines of the log with this id to those who maintain the gateway.",
     ),
 }
 OF_ANOTHER_RELEASE = Words(
-    "Refused: {reason}.", "A gateway of another release noted this reason.", (do.requests_like_this,)
+    "Refused: {reason}.", "A gateway of another release noted this reason.", (see.requests_like_this,)
 )
 ANSWERED = Words(
     "Answered: {status} in {duration}.",
     "Nothing was refused. The gateway keeps a small share of such requests for comparison.",
-    (do.requests_of_caller, do.requests_of_route),
+    (see.requests_of_caller, see.requests_of_route),
 )
 ANSWERED_BY_CLUSTER = Words(
     "{instance} answered {status}.",
     "The gateway let the request pass and relayed the answer of {cluster}, which explains the status.",
-    (do.requests_of_instance, do.requests_of_caller, do.clusters),
+    (see.requests_of_instance, see.requests_of_caller, see.clusters),
 )
 REFUSED_BY_PAGE = Words(
-    "Answered: {status}.", "An operator page gave this answer.", (do.requests_of_caller, do.requests_of_address)
+    "Answered: {status}.", "An operator page gave this answer.", (see.requests_of_caller, see.requests_of_address)
 )
 
 
@@ -405,9 +409,10 @@ def words_for(case: Case) -> Words:
 def explain(case: Case) -> Explanation:
     """Return the headline, the sentences and the buttons for the request."""
     words = words_for(case)
-    return Explanation(
-        fill(words.headline, case), fill(words.says, case), buttons(case, words.remedies), words.otherwise
-    )  # fmt: skip
+    found = [each for each in (remedy(case) for remedy in words.remedies) if each is not None]
+    buttons = [each for each in found if isinstance(each, Button)]
+    asks = [each for each in found if isinstance(each, str)]
+    return Explanation(fill(words.headline, case), fill(words.says, case), in_order(buttons), asks, words.otherwise)
 
 
 def fill(text: str, case: Case) -> SafeString:
@@ -426,11 +431,9 @@ class Filled(dict[str, str]):
         return conditional_escape(getattr(self.case, word))
 
 
-def buttons(case: Case, remedies: Sequence[Remedy]) -> list[Button]:
-    """Return the buttons that apply, each address once, and those that do harm last."""
-    found: dict[str, Button] = {}
-    for remedy in remedies:
-        button = remedy(case)
-        if button is not None:
-            found.setdefault(button.address, button)
+def in_order(buttons: Sequence[Button]) -> list[Button]:
+    """Return each of the buttons once, those that do harm last."""
+    found: dict[tuple[str, str], Button] = {}
+    for button in buttons:
+        found.setdefault((button.url, button.label), button)
     return sorted(found.values(), key=lambda button: button.danger)

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from accounts.admin.credentials import TONES, state_of
+from accounts.admin.credentials import TONES
+from accounts.api_keys import state_of
 from accounts.models import ApiKey, IssuedToken, User
 from accounts.tokens.devices import devices_of, without_leftovers
-from lucid_gateway.console.user.buttons import Button
+from lucid_gateway.operators.buttons import Button, action_button
 from lucid_gateway.operators.clients import client_words
 from sessions_api.models import Session
 from sessions_api.totals import totals_of
@@ -24,7 +25,7 @@ class Device:
 
     @property
     def button(self) -> Button:
-        return Button("End…", "end_families", self.token.pk, "accounts_signin")
+        return action_button("End…", "end_families", self.token.pk, "accounts_signin")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Key:
 
     @property
     def button(self) -> Button:
-        return Button("Revoke…", "revoke", self.key.pk, "accounts_apikey", danger=True)
+        return action_button("Revoke…", "revoke", self.key.pk, "accounts_apikey", danger=True)
 
 
 @dataclass(frozen=True)

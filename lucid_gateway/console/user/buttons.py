@@ -1,34 +1,19 @@
 """The buttons of a user's page. Each sends an action of a list, which asks and then returns to the page."""
 
 from collections.abc import Iterator, Sized
-from dataclasses import dataclass
 
 from accounts.admin.users import UserAdmin
 from accounts.models import User
 from lucid_gateway.console.user.status import Status
-from lucid_gateway.operators import links
+from lucid_gateway.operators.buttons import Button, action_button
 from lucid_gateway.policy.roles import STAFF
-
-
-@dataclass(frozen=True)
-class Button:
-    """An action of the list of `model` on the row with the key."""
-
-    label: str
-    action: str
-    key: str
-    model: str = "accounts_user"
-    danger: bool = False
-
-    @property
-    def url(self) -> str:
-        return links.page(f"{self.model}_changelist")
 
 
 def buttons_of(status: Status, devices: Sized | None, operator: User, *, governs: bool) -> list[Button]:
     """Return the buttons that change something; `devices` is None if they are unknown, `governs` for super admins."""
+    user = status.user
     return [
-        Button(LABELS[action], action, str(status.user.pk), danger=action in UserAdmin.harmful_actions)
+        action_button(LABELS[action], action, user.pk, "accounts_user", danger=action in UserAdmin.harmful_actions)
         for action in useful_actions(status, devices, operator, governs=governs)
     ]
 

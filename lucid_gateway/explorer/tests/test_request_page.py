@@ -46,7 +46,7 @@ def test_the_page_explains_the_request(client: Client, owner: User) -> None:
 
     assert "Refused: the permission chain:write is missing. The role user of owner@example.org does not" in text
     assert "403 LUCID_ERR_2004" in text
-    assert "Change the role…" in text
+    assert "Only a super admin may change the role: ask one." in text
     assert "What would happen now?" in text
     assert "198.51.100.0/24" in text
 

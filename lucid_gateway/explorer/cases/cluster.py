@@ -1,0 +1,62 @@
+"""The cluster and the instances that were to answer a request."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from lucid_gateway.explorer.cases.request import RequestWords
+from lucid_gateway.explorer.naming import link
+from lucid_gateway.explorer.words import clock
+from lucid_gateway.operators.links import page
+from lucid_gateway.operators.numbers import duration
+from proxy.models import Maintenance
+
+
+class ClusterWords(RequestWords):
+    """Who was asked for the answer, and what came of it."""
+
+    @property
+    def cluster(self) -> SafeString:
+        name = self.row.cluster or (self.forwarded.cluster if self.forwarded else "the cluster")
+        return link(page("proxy_maintenance_changelist"), name)
+
+    @property
+    def instance(self) -> str:
+        return self.row.instance or "no instance"
+
+    @property
+    def tries(self) -> str:
+        """How many instances were tried, as a sentence."""
+        attempts: Sequence[Any] = self.row.details.get("attempts", [])
+        if len(attempts) < 2:
+            return ""
+        return f"The gateway tried {len(attempts)} times: {', '.join(each['instance'] for each in attempts)}."
+
+    @property
+    def waited(self) -> str:
+        """Whether the client left before its answer began, as a sentence."""
+        if not self.row.cluster:
+            return ""
+        if self.row.upstream_status is None:
+            return f"Its request had been sent to {self.instance}, which had not answered yet."
+        return f"{self.instance} had answered {self.row.upstream_status} after {duration(self.row.upstream_ms or 0)}."
+
+    @cached_property
+    def maintenance(self) -> Maintenance | None:
+        """What keeps the cluster, or the instance that was asked last, out of service now."""
+        rows = Maintenance.objects.in_force().filter(cluster=self.row.cluster)
+        return next((row for row in rows.order_by("instance") if row.instance in ("", self.row.instance)), None)
+
+    @property
+    def opens(self) -> SafeString:
+        """Who closed the cluster and until when, or that it is back, as sentences."""
+        row = self.maintenance
+        if row is None:
+            return SafeString("It has been put back into service since.")
+        ends = format_html("until {}", clock(row.ends_at)) if row.ends_at else "until somebody puts it back"
+        return format_html(
+            "{} took it out at {}, {}: “{}”.", self.person(row.created_by), clock(row.starts_at), ends, row.reason
+        )
