@@ -65,6 +65,7 @@ def test_events_are_searched_and_filtered(page: Client, events: None) -> None:
         "?created_at__gte=2001-01-01+00:00:00%2B00:00": 4, "?created_at__lt=2001-01-01+00:00:00%2B00:00": 0,
         "?q=login.": 4, "?q=login": 0, "?q=lockout.": 0, "?group=login": 4, "?group=lockout": 0, "?group=log": 0,
         "?group=login&type=login.failed": 2, "?type=no.such": 0, "?q=192.0.2.2": 2, "?q=192.0.2.0/23": 4,
+        "?type=login.failed,login.succeeded": 4,
         "?q=192.0.2.2/31": 2, "?q=192.0.2.1/32": 2, "?q=192.0.3.0/24": 0, "?q=192.0.2.0/33": 0, "?q=2001:db8::/32": 0,
         "?q=%3A%3Affff%3A192.0.2.1": 2, "?q=owner@example.org": 2, "?q=OWNER@example.org": 2, "?q=owner": 2,
         "?q=%20request-owner%20": 2, "?q=REQUEST-OWNER": 0, "?q=%25": 0, "?q=": 4,
@@ -293,3 +294,11 @@ def test_a_dense_list_is_the_same_along_the_time(db: None) -> None:
             assert "audit_by_time" in by_time.explain()
             assert list(by_time) == list(rows)
         assert list(NewestFirstPaginator(rows, 7).page(2)) == list(rows[7:14])
+
+
+def test_a_link_may_name_several_kinds_and_a_time(page: Client, events: None) -> None:
+    query = {"type": "login.failed,login.blocked", "created_at__gte": "2026-01-01T18:22:00Z"}
+    shown = page.get(LOG, query).content.decode()
+
+    assert "<b>A login failed · A login was refused after too many failures</b>" in shown
+    assert "<b>Since 2026-01-01 18:22 UTC</b>" in shown

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lucid_gateway.figures.reading import Counted, Figures
-from lucid_gateway.operators.links import requests_page
+from lucid_gateway.operators.links import requests_page, time_of
 from lucid_gateway.operators.numbers import duration, rate
 
 BETTER, WORSE, NEUTRAL = "better", "worse", ""
@@ -21,7 +21,7 @@ class Card:
 
 
 def cards_of(figures: Figures) -> list[Card]:
-    total, before, since, compared = figures.total, figures.before, figures.period.name, figures.period.before
+    total, before, since, compared = figures.total, figures.before, time_of(figures.total.start), figures.period.before
     latency = slower_or_faster(total.percentile_ms(0.95), before.percentile_ms(0.95), compared)
     refused, errors = (
         points(getattr(total, share), before, getattr(before, share), compared)
@@ -31,7 +31,7 @@ def cards_of(figures: Figures) -> list[Card]:
     return [
         Card("Requests per second", rate(total.per_second), *more_or_less(total, before, compared), everything),
         Card("p95 latency", duration(total.percentile_ms(0.95)), *latency, everything),
-        Card("Refused", percent(total.refused_share), *refused, requests_page(status="4xx", since=since)),
+        Card("Refused", percent(total.refused_share), *refused, requests_page(outcome="refused", since=since)),
         Card("Errors (5xx)", percent(total.error_share), *errors, requests_page(status="5xx", since=since)),
     ]
 

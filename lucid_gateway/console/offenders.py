@@ -29,7 +29,8 @@ class Remedy:
 @dataclass(frozen=True)
 class Offender:
     """A key, user, address or network with its refusals by reason. `addresses` of a network is how many of its
-    addresses are known. `name` is the email of a user, and the name and email of a key.
+    addresses are known. `name` is the email of a user or the name of a key, `email` that of the key's owner. `since` is
+    the beginning of the counts, as the filters of lists read it.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Offender:
     addresses: int = 0
     name: str = ""
     email: str = ""
+    since: str = "24h"
 
     @cached_property
     def count(self) -> int:
@@ -62,7 +64,7 @@ class Offender:
 
     @property
     def requests_url(self) -> str:
-        return requests_page(**{self.kind: self.subject}, since="24h")
+        return requests_page(**{self.kind: self.subject}, outcome="refused", since=self.since)
 
     @property
     def why(self) -> str:
@@ -78,8 +80,8 @@ class Offender:
         return Remedy("Review", self.url)
 
 
-def offenders_in(groups: Mapping[str, Mapping[str, int]]) -> list[Offender]:
-    """Return the offenders of all kinds, those with the most refusals first, without names."""
+def offenders_in(groups: Mapping[str, Mapping[str, int]], since: str = "24h") -> list[Offender]:
+    """Return the offenders of all kinds since that time, those with the most refusals first, without names."""
     found: list[Offender] = []
     for kind in KINDS:
         by_subject: dict[str, dict[str, int]] = defaultdict(dict)
@@ -87,7 +89,7 @@ def offenders_in(groups: Mapping[str, Mapping[str, int]]) -> list[Offender]:
             subject, _, reason = name.rpartition(" ")
             if subject not in ("", OTHER):
                 by_subject[subject][reason] = count
-        found += [Offender(kind, subject, reasons) for subject, reasons in by_subject.items()]
+        found += [Offender(kind, subject, reasons, since=since) for subject, reasons in by_subject.items()]
     addresses = Counter(network_of_text(offender.subject) for offender in found if offender.kind == "address")
     counted = (replace(o, addresses=addresses[o.subject]) if o.kind == "network" else o for o in found)
     return sorted(counted, key=lambda offender: (-offender.count, KINDS.index(offender.kind)))

@@ -22,7 +22,7 @@ from lucid_gateway.console.offenders import distinct, offenders_in, with_names
 from lucid_gateway.console.plots import plots_of
 from lucid_gateway.console.refusals import reasons_of, routes_of
 from lucid_gateway.figures.reading import HOUR, LIVING_SECONDS, PERIODS, Figures, Period, read_figures
-from lucid_gateway.operators.links import page, requests_page
+from lucid_gateway.operators.links import page, requests_page, time_of
 
 MOST_BANNERS, MOST_ROWS, MOST_OFFENDERS = 3, 8, 7
 # The parts of the page that refresh themselves -> their templates.
@@ -85,8 +85,8 @@ def facts_of(period: Period, now: float | None = None) -> dict[str, Any]:
 
 
 def figures_of(figures: Figures, now: float) -> dict[str, Any]:
-    since = figures.period.name
-    offenders = offenders_in(figures.total.groups)
+    since = time_of(figures.total.start)
+    offenders = offenders_in(figures.total.groups, since)
     return {
         "state": state_of(figures, now),
         "up_to": datetime.fromtimestamp(min(figures.up_to, now), UTC) if figures.up_to else None,
@@ -96,7 +96,7 @@ def figures_of(figures: Figures, now: float) -> dict[str, Any]:
         "reasons": reasons_of(figures.total, offenders, since, MOST_ROWS),
         "offenders": with_names(distinct(offenders, MOST_OFFENDERS)),
         "routes": routes_of(figures.total, since)[:MOST_ROWS],
-        "refused_url": requests_page(status="4xx", since=since),
+        "refused_url": requests_page(outcome="refused", since=since),
         "alarms_url": page("alarms"),
     }
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lucid_gateway.figures.reading import LOGIN_FAILURES, LOGINS, Counted, Figures
-from lucid_gateway.operators.links import page, requests_page
+from lucid_gateway.operators.links import events_page, requests_page, time_of
 
 Points = Sequence[Counted | None]
 WIDTH, HEIGHT = 600, 150
@@ -73,27 +73,24 @@ def pieces(values: Sequence[float | None], top: float) -> list[str]:
 
 
 def plots_of(figures: Figures) -> list[Plot]:
-    since = figures.period.name
+    since = time_of(figures.total.start)
     # Nothing is known of the time before the first figures.
     points = [point if point.start >= figures.begins else None for point in figures.points]
     times = tuple(point.start for point in figures.points)
-    refusals, failed_logins = requests_page(status="4xx", since=since), login_events("login.failed")
+    everything, refusals = requests_page(since=since), requests_page(outcome="refused", since=since)
+    attempts = events_page(*LOGINS, *LOGIN_FAILURES, since=since)
     return [
-        Plot("answers", "Answers", "/s", times, answers(points, since), "No requests.", is_filled=True),
-        Plot("latency", "Latency", "ms", times, latency(points), "No requests."),
+        Plot("answers", "Answers", "/s", times, answers(points, since), "No requests.", True, everything),
+        Plot("latency", "Latency", "ms", times, latency(points), "No requests.", url=everything),
         Plot("refused", "Refused", "/min", times, refused(points, since), "No request was refused.", True, refusals),
-        Plot("logins", "Logins", "/min", times, logins(points), "Nobody has tried to sign in.", url=failed_logins),
+        Plot("logins", "Logins", "/min", times, logins(points, since), "Nobody has tried to sign in.", url=attempts),
     ]
-
-
-def login_events(kind: str) -> str:
-    return page("audit_auditevent_changelist", type=kind)
 
 
 def answers(points: Points, since: str) -> tuple[Line, ...]:
     return tuple(
         Line(name, f"s{name}", rates(points, "statuses", (name,), 1), requests_page(status=name, since=since))
-        for name in ("2xx", "4xx", "5xx")
+        for name in ("2xx", "3xx", "4xx", "5xx")
     )
 
 
@@ -120,10 +117,10 @@ def refused(points: Points, since: str) -> tuple[Line, ...]:
     )  # fmt: skip
 
 
-def logins(points: Points) -> tuple[Line, ...]:
+def logins(points: Points, since: str) -> tuple[Line, ...]:
     return (
-        Line("succeeded", "s2xx", rates(points, "events", LOGINS, 60), login_events("login.succeeded")),
-        Line("failed", "s5xx", rates(points, "events", LOGIN_FAILURES, 60), login_events("login.failed")),
+        Line("succeeded", "s2xx", rates(points, "events", LOGINS, 60), events_page(*LOGINS, since=since)),
+        Line("failed", "s5xx", rates(points, "events", LOGIN_FAILURES, 60), events_page(*LOGIN_FAILURES, since=since)),
     )
 
 

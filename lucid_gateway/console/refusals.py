@@ -51,7 +51,7 @@ def failure(name: str, count: int, groups: Mapping[str, Mapping[str, int]], sinc
     }
     route = max(routes, key=lambda route: routes[route], default="")
     # The explorer knows no reason for an answer that the instance gave itself.
-    filters = {"status": "5xx"} if name == INSTANCE_ERROR else {"reason": name}
+    filters = {"outcome": "instance_error"} if name == INSTANCE_ERROR else {"reason": name}
     return ReasonRow(
         name, text_of(name), count, True, requests_page(**filters, since=since), route=route,
         route_url=requests_page(**filters, route=route, since=since),
@@ -69,20 +69,32 @@ def names_filled_in(rows: list[ReasonRow]) -> list[ReasonRow]:
 
 @dataclass(frozen=True)
 class RouteRow:
-    """A route with its requests, and the parts of them that were refused and have failed."""
+    """A route with its requests, and the parts of them that were refused and have failed; "" is no route."""
 
     name: str
     count: int
     refused: int
     failed: int
-    url: str
+    since: str
+
+    @property
+    def url(self) -> str:
+        return self.requests()
+
+    @property
+    def refused_url(self) -> str:
+        return self.requests(outcome="refused")
+
+    @property
+    def failed_url(self) -> str:
+        return self.requests(status="5xx")
+
+    def requests(self, **filters: str) -> str:
+        return requests_page(route=self.name or "none", since=self.since, **filters)
 
 
 def routes_of(total: Counted, since: str) -> list[RouteRow]:
-    """Return the routes with the most requests first; "" stands for requests without a route."""
+    """Return the routes with the most requests first."""
     routes, refused, failed = (total.groups.get(group, {}) for group in ("routes", "routes.refused", "routes.failed"))
-    rows = [
-        RouteRow(name, n, refused.get(name, 0), failed.get(name, 0), requests_page(route=name, since=since))
-        for name, n in routes.items()
-    ]
+    rows = [RouteRow(name, n, refused.get(name, 0), failed.get(name, 0), since) for name, n in routes.items()]
     return sorted(rows, key=lambda row: -row.count)

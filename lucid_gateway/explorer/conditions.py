@@ -7,9 +7,8 @@ from typing import Any
 from lucid_gateway.explorer.rows import address_forms
 from lucid_gateway.kernel.addresses import NETWORK_LENGTHS, keys_of_network
 from lucid_gateway.operators.search import AFTER_ALL
+from lucid_gateway.server.samples import CLIENT_LEFT
 from ratelimit.client_address import parse
-
-# Prefix lengths of the networks that rows hold.
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,23 @@ class NotEmpty:
         return bool(value)
 
 
-Condition = Equal | Between | OneOf | NotEmpty
+@dataclass(frozen=True)
+class Not:
+    """The field has another value; it never selects rows by an index."""
+
+    field: str
+    value: Any
+
+    def accepts(self, value: Any) -> bool:
+        return bool(value != self.value)
+
+
+Condition = Equal | Between | OneOf | NotEmpty | Not
+# Outcomes as the figures count them (`lucid_gateway.server.samples.count_request`).
+OUTCOMES: dict[str, tuple[Condition, ...]] = {
+    "refused": (Equal("status_class", 4), NotEmpty("reason"), Not("status", CLIENT_LEFT)),
+    "instance_error": (Equal("status_class", 5), OneOf("reason", frozenset({""}))),
+}
 
 
 def path_below(prefix: str) -> Between:

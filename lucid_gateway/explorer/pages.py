@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -21,7 +21,7 @@ from lucid_gateway.explorer.left_out import left_out
 from lucid_gateway.explorer.looks import audit_of_request, preview_of, requests_of_caller
 from lucid_gateway.explorer.models import KeptRequest, key_at
 from lucid_gateway.explorer.naming import is_uuid, names_of
-from lucid_gateway.explorer.questions import FILTERS, NotUnderstood, Secret, conditions_of, moment
+from lucid_gateway.explorer.questions import FILTERS, RELATIVE, NotUnderstood, Secret, conditions_of, moment, of_outcome
 from lucid_gateway.explorer.searching import Found, Search, find
 from lucid_gateway.explorer.sentences import explain
 from lucid_gateway.explorer.shapes import for_staff
@@ -34,11 +34,13 @@ ROWS_A_PAGE = 50
 AROUND, AROUND_EACH_WAY = timedelta(minutes=5), 5
 MAX_TEXT = 500
 TIMES = ("since", "until")
+OUTCOME_WORDS = {"refused": "refused by the gateway", "instance_error": "the instance answered 5xx"}
 STATUSES = ("4xx", "5xx", "2xx", "3xx", "400", "401", "403", "404", "409", "413", "422", "429", "499", "500", "502",
             "503", "504")  # fmt: skip
 PERIODS = (("15m", "15 minutes"), ("1h", "hour"), ("6h", "6 hours"), ("24h", "24 hours"))
 LABELS = {
-    "q": "Search", "status": "Status", "error_code": "Error code", "reason": "Reason", "route": "Route", "path": "Path",
+    "q": "Search", "outcome": "Outcome", "status": "Status",
+    "error_code": "Error code", "reason": "Reason", "route": "Route", "path": "Path",
     "method": "Method", "cluster": "Cluster", "instance": "Instance", "address": "Address", "network": "Network",
     "user": "User", "key": "API key or token", "since": "Since", "until": "Until",
 }  # fmt: skip
@@ -46,11 +48,12 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Chip:
-    """An active filter, and the query of the list without it."""
+    """An active filter, and the query of the list without it. `moment` is set in place of the value of a time."""
 
     label: str
     value: str
     without: str
+    moment: datetime | None = None
 
 
 def tone_of(row: KeptRequest) -> str:
@@ -122,7 +125,7 @@ def without_emails(filters: dict[str, str], search: Search) -> dict[str, str]:
     """Return the filters with the id of a user in place of a name: proxies in front may log addresses of pages."""
     names = [name for name in filters if name in FILTERS]
     found = dict(filters)
-    for name, condition in zip(names, search.conditions, strict=True):
+    for name, condition in zip(names, search.conditions, strict=False):  # those of the outcome follow
         if isinstance(condition, Equal) and condition.field == "user_id":
             del found[name]
             found["user"] = condition.value
@@ -131,7 +134,7 @@ def without_emails(filters: dict[str, str], search: Search) -> dict[str, str]:
 
 def given(values: Mapping[str, str]) -> dict[str, str]:
     """Return the filters that are not empty."""
-    found = {name: values.get(name, "").strip()[:MAX_TEXT] for name in (*FILTERS, *TIMES)}
+    found = {name: values.get(name, "").strip()[:MAX_TEXT] for name in (*FILTERS, "outcome", *TIMES)}
     return {name: text for name, text in found.items() if text}
 
 
@@ -141,6 +144,7 @@ def search_of(filters: Mapping[str, str], before: str = "") -> Search:
         raise BadRequest("before")
     times = {name: moment(filters[name]) for name in TIMES if name in filters}
     conditions = conditions_of({name: text for name, text in filters.items() if name in FILTERS})
+    conditions += of_outcome(filters.get("outcome", ""))
     cursor = uuid.UUID(before) if before else None
     return Search(conditions, times.get("since"), times.get("until"), before=cursor, limit=ROWS_A_PAGE)
 
@@ -169,10 +173,11 @@ def list_page(
         "chips": [chip(filters, name) for name in filters],
         "query": query,
         "older": older,
+        "given_since": filters.get("since", "") not in ("", *dict(PERIODS)),
         "is_first": not request.GET.get("before"),
         "choices": {
             "statuses": STATUSES, "reasons": sorted(REASONS), "clusters": sorted(CLUSTERS),
-            "methods": sorted(METHODS), "periods": PERIODS,
+            "methods": sorted(METHODS), "periods": PERIODS, "outcomes": OUTCOME_WORDS.items(),
         },
         "left_out": left_out(),
         "env": settings.ENV,
@@ -185,7 +190,17 @@ def chip(filters: dict[str, str], name: str) -> Chip:
     text = filters[name]
     user = User.objects.filter(pk=uuid.UUID(text)).first() if name == "user" and is_uuid(text) else None
     without = urlencode({other: text for other, text in filters.items() if other != name})
-    return Chip(LABELS[name], user.email if user else text, without)
+    words = OUTCOME_WORDS.get(text, text) if name == "outcome" else text
+    at = exact_moment(text) if name in TIMES else None
+    return Chip(LABELS[name], user.email if user else words, without, at)
+
+
+def exact_moment(text: str) -> datetime | None:
+    """Return the time that a text names, None for one such as `1h` or one that means nothing."""
+    try:
+        return None if RELATIVE.fullmatch(text) else moment(text)
+    except NotUnderstood:
+        return None
 
 
 def request_page(site: AdminSite, request: HttpRequest, request_id: str) -> HttpResponse:

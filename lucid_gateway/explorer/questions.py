@@ -12,6 +12,7 @@ from accounts.api_keys import KEY_PREFIX
 from accounts.api_keys import PATTERN as WHOLE_KEY
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.conditions import (
+    OUTCOMES,
     Condition,
     Equal,
     of_address,
@@ -31,6 +32,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 RELATIVE = re.compile(r"([0-9]{1,4})(m|h|d)")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 MAX_CHOICES = 10
+NO_ROUTE = "none"
 
 
 class NotUnderstood(Exception):
@@ -188,12 +190,24 @@ def moment(text: str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def of_outcome(text: str) -> tuple[Condition, ...]:
+    """Return the conditions for the name of an outcome, none for an empty text; raise NotUnderstood."""
+    if text and text not in OUTCOMES:
+        raise NotUnderstood(f"Expected one of the outcomes {', '.join(OUTCOMES)}.")
+    return OUTCOMES.get(text, ())
+
+
+def of_route(text: str) -> Condition:
+    """Return the condition for a route; NO_ROUTE stands for requests without one."""
+    return Equal("route", "" if text == NO_ROUTE else text)
+
+
 READERS: dict[str, Callable[[str], Condition]] = {
     "q": of_anything,
     "status": reader(of_status, "a status such as 429, or a class such as 4xx"),
     "error_code": reader(of_error_code, "an error code such as 3001 or LUCID_ERR_3001"),
     "reason": reader(of_reason, "the name of a reason, such as tier_exhausted"),
-    "route": reader(exactly("route"), "a route"),
+    "route": reader(of_route, f"a route, or {NO_ROUTE} for requests without one"),
     "path": reader(path_below, "the beginning of a path"),
     "method": reader(lambda text: Equal("method", text.upper()), "a method"),
     "cluster": reader(exactly("cluster"), "the name of a cluster"),

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from lucid_gateway.api.pagination import LAST_PAGE, MAX_LIMIT, RefusesEmpty
+from lucid_gateway.explorer.conditions import OUTCOMES
 from lucid_gateway.explorer.questions import FILTERS, NotUnderstood, conditions_of, moment
 from lucid_gateway.explorer.searching import Search
 from lucid_gateway.kernel.record import Outcome
@@ -15,11 +16,17 @@ HELP = {
     "status": "A status such as 429, or a class such as 4xx",
     "error_code": "Such as 3001 or LUCID_ERR_3001",
     "reason": "The name of a reason, such as `tier_exhausted`",
+    "route": "A route, or `none` for requests without one",
     "path": "The beginning of a path",
     "network": "A network such as 192.0.2.0/24",
     "user": "The id, email or username of a user",
     "key": "The id or the name of an API key, or the jti of a token; never a whole key",
 }
+
+OUTCOME_HELP = (
+    "`refused`: the gateway itself refused the request with a status of 4xx. `instance_error`: the instance answered"
+    " with a status of 5xx"
+)
 
 
 class WordField(RefusesEmpty, serializers.CharField):
@@ -48,6 +55,7 @@ class PageQuery(serializers.Serializer[Any]):
             if name in attrs
         ]
         offset, limit = (attrs["page"] - 1) * attrs["limit"], attrs["limit"]
+        conditions += OUTCOMES.get(attrs.get("outcome", ""), ())
         search = Search(tuple(conditions), before=attrs.get("before"), offset=offset, limit=limit, **times)
         return {"search": search, "page": attrs["page"]}
 
@@ -64,7 +72,8 @@ class RequestsQuery(PageQuery):
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         filters = {name: WordField(max_length=500, required=False, help_text=HELP.get(name, "")) for name in FILTERS}
-        return filters | super().get_fields()
+        outcome = serializers.ChoiceField(list(OUTCOMES), required=False, help_text=OUTCOME_HELP)
+        return filters | {"outcome": outcome} | super().get_fields()
 
 
 class CredentialSerializer(serializers.Serializer[Any]):

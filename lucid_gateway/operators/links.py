@@ -1,5 +1,6 @@
 """Links to operator pages, also to those of higher apps, which an app knows only by their URL names."""
 
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from django.db.models import Model
@@ -28,3 +29,13 @@ def change_page(row: Model) -> str:
 def requests_page(**filters: object) -> str:
     """Return the address of the request explorer with these filters."""
     return page("requests", **filters)
+
+
+def events_page(*types: str, since: str = "", **filters: object) -> str:
+    """Return the address of the audit log with the events of these types, since a time as `time_of` writes it."""
+    return page("audit_auditevent_changelist", type=",".join(types), created_at__gte=since, **filters)
+
+
+def time_of(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as the filters of lists read it."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -79,7 +79,7 @@ def test_the_json_has_the_parts_of_the_page_and_the_values_of_its_plots(page: Cl
     assert set(found["parts"]) == set(overview.PARTS)
     assert "10.0 %" in found["parts"]["cards"]
     answers = next(plot for plot in found["plots"] if plot["name"] == "answers")
-    assert [line["name"] for line in answers["lines"]] == ["2xx", "4xx", "5xx"]
+    assert [line["name"] for line in answers["lines"]] == ["2xx", "3xx", "4xx", "5xx"]
     assert all(len(line["values"]) == len(answers["times"]) for line in answers["lines"])
     assert max(value or 0 for value in answers["lines"][0]["values"]) > 0
 

@@ -135,3 +135,12 @@ def test_an_error_shows_staff_where_it_is_explained(api: ApiClient, token: str, 
 
     response = api.send("get", "/admin/requests/nothing", token=issue_tokens(owner).access)
     assert "console" not in response.json()["error"]["details"]
+
+
+def test_requests_are_filtered_by_outcome(api: ApiClient, token: str) -> None:
+    kept(path="/refused", status=403, reason="permission_missing")
+    kept(path="/answered", status=403)
+
+    assert [row["path"] for row in get(api, token, outcome="refused")["requests"]] == ["/refused"]
+    response = api.get("/api/v1/admin/requests", {"outcome": "lost"}, headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 422

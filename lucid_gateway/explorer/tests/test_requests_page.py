@@ -163,3 +163,34 @@ def test_only_staff_may_search(owner: User) -> None:
     for visitor in (browser(), signed_in(owner)):
         assert visitor.get(LIST).status_code == 302
         assert visitor.post(LIST, {"q": "x"}).status_code in (302, 403)
+
+
+def test_an_outcome_is_a_filter_with_words(client: Client, db: None) -> None:
+    kept(path="/by-us", status=404, reason="unknown_path")
+    kept(path="/by-the-cluster", status=404)
+    kept(path="/left", status=499, reason="client_left")
+    kept(path="/error", status=500)
+    kept(path="/timeout", status=504, reason="instance_timeout")
+
+    response = client.get(LIST, {"outcome": "refused"})
+
+    assert paths(response) == ["/by-us"]
+    assert "Outcome: refused by the gateway" in text_of(response)
+    assert paths(client.get(LIST, {"outcome": "instance_error"})) == ["/error"]
+    assert "Expected one of the outcomes" in text_of(client.get(LIST, {"outcome": "lost"}))
+    assert client.post(LIST, {"outcome": "refused", "q": "404"})["Location"] == f"{LIST}?q=404&outcome=refused"
+
+
+def test_requests_without_a_route_are_found(client: Client, db: None) -> None:
+    kept(path="/none", route="")
+    kept(path="/some", route="api/v1/users/me")
+
+    assert paths(client.get(LIST, {"route": "none"})) == ["/none"]
+
+
+def test_an_exact_time_is_a_chip_and_stays_in_the_form(client: Client, db: None) -> None:
+    since = "2026-11-26T18:22:00Z"
+
+    content = client.get(LIST, {"since": since}).content.decode()
+    assert '<time datetime="2026-11-26T18:22:00.000Z"' in content
+    assert f'<option value="{since}" selected>' in content
