@@ -24,8 +24,9 @@ from lucid_gateway.explorer.naming import is_uuid, names_of
 from lucid_gateway.explorer.questions import FILTERS, RELATIVE, NotUnderstood, Secret, conditions_of, moment, of_outcome
 from lucid_gateway.explorer.searching import Found, Search, find
 from lucid_gateway.explorer.sentences import explain
-from lucid_gateway.explorer.shapes import for_staff
+from lucid_gateway.explorer.shapes import explained
 from lucid_gateway.operators.confirmation import operator_of
+from lucid_gateway.operators.numbers import duration
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.reasons import REASONS
 from lucid_gateway.server.request_metrics import METHODS
@@ -35,6 +36,7 @@ AROUND, AROUND_EACH_WAY = timedelta(minutes=5), 5
 MAX_TEXT = 500
 TIMES = ("since", "until")
 OUTCOME_WORDS = {"refused": "refused by the gateway", "instance_error": "the instance answered 5xx"}
+ADDRESS_REASONS = ("address_denied", "address_blocked")
 STATUSES = ("4xx", "5xx", "2xx", "3xx", "400", "401", "403", "404", "409", "413", "422", "429", "499", "500", "502",
             "503", "504")  # fmt: skip
 PERIODS = (("15m", "15 minutes"), ("1h", "hour"), ("6h", "6 hours"), ("24h", "24 hours"))
@@ -212,7 +214,7 @@ def request_page(site: AdminSite, request: HttpRequest, request_id: str) -> Http
     if row is None:
         return missing_page(site, request, request_id)
     if request.GET.get("format") == "json":
-        return JsonResponse(for_staff(row), json_dumps_params={"indent": 2})
+        return JsonResponse(explained(row, operator_of(request)), json_dumps_params={"indent": 2})
     case = Case(row, by=operator_of(request))
     around = shown(requests_around(row))
     of_caller = requests_of_caller(case)
@@ -224,6 +226,8 @@ def request_page(site: AdminSite, request: HttpRequest, request_id: str) -> Http
         "case": case,
         "tone": tone_of(row),
         "explanation": explain(case),
+        "address_rule": case.address_rule if row.reason in ADDRESS_REASONS else None,
+        "upstream_duration": duration(row.upstream_ms),
         "lines": lines(case),
         "around": around,
         "of_caller": of_caller,

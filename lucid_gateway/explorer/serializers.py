@@ -98,6 +98,7 @@ class AttemptSerializer(serializers.Serializer[Any]):
 
     instance = serializers.CharField()
     connect_ms = serializers.FloatField(allow_null=True)
+    send_ms = serializers.FloatField(allow_null=True)
     first_byte_ms = serializers.FloatField(allow_null=True)
     outcome = serializers.CharField()
 
@@ -125,6 +126,49 @@ class RequestSerializer(OwnRequestSerializer):
     """A kept request."""
 
     attempts = AttemptSerializer(many=True)
+
+
+class RemedySerializer(serializers.Serializer[Any]):
+    """A button of the page: it opens `url` or, with `sends`, sends a form there, which asks for a confirmation."""
+
+    text = serializers.CharField()
+    url = serializers.CharField(help_text="The path of a page of the console")
+    sends = serializers.DictField(child=serializers.CharField(), allow_null=True)
+
+
+class LineSerializer(serializers.Serializer[Any]):
+    """A line of the decision in words; `ms` is the time since the request began."""
+
+    name = serializers.CharField()
+    outcome = serializers.CharField()
+    text = serializers.CharField()
+    ms = serializers.FloatField(allow_null=True)
+
+
+class ExplainedRequestSerializer(RequestSerializer):
+    """A kept request with all that its page in the console shows to the caller."""
+
+    sentence = serializers.CharField(help_text="What happened and why")
+    otherwise = serializers.CharField(allow_null=True, help_text="Why nothing may need to be done")
+    remedies = RemedySerializer(many=True)
+    asks = serializers.ListField(
+        child=serializers.CharField(), help_text="Whom to ask for remedies that the caller may not use"
+    )
+    decision = LineSerializer(many=True)
+    network = serializers.CharField(allow_null=True)
+    user_agent = serializers.CharField(allow_null=True)
+    role = serializers.CharField(allow_null=True)
+    gateway = serializers.CharField(allow_null=True)
+    worker = serializers.CharField(allow_null=True)
+    cluster = serializers.CharField(allow_null=True)
+    instance = serializers.CharField(allow_null=True, help_text="The one that was asked last")
+    upstream_status = serializers.IntegerField(allow_null=True)
+    upstream_ms = serializers.FloatField(allow_null=True)
+    response_bytes = serializers.IntegerField()
+    cache = serializers.CharField(allow_null=True)
+    trace_id = serializers.CharField(allow_null=True)
+    cut = serializers.CharField(allow_null=True, help_text="Why the answer did not arrive whole")
+    limits = serializers.DictField(allow_null=True, help_text="The numbers of the limiter's decision")
 
 
 class KeysetSerializer(serializers.Serializer[Any]):

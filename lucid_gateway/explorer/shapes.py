@@ -3,7 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from lucid_gateway.explorer.cases import Case
+from lucid_gateway.explorer.cases.caller import Operator
+from lucid_gateway.explorer.decided import lines
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.explorer.sentences import explain
+from lucid_gateway.explorer.words import plain
 from lucid_gateway.policy.reasons import REASONS, Audience, Step
 
 COUNTED = (Step.RATE_LIMIT, Step.QUOTA, Step.CONCURRENCY, Step.BANDWIDTH)
@@ -19,6 +24,41 @@ FOR_CALLERS = frozenset(
 def for_staff(row: KeptRequest) -> dict[str, Any]:
     """Return a request as staff see it (contract, section 4)."""
     return {**basics(row), "reason": row.reason or None, "steps": steps(row), "attempts": attempts(row)}
+
+
+def explained(row: KeptRequest, by: Operator) -> dict[str, Any]:
+    """Return all that the page of a request shows to the operator."""
+    case = Case(row, by=by)
+    found = explain(case)
+    return for_staff(row) | {
+        "sentence": plain(f"{found.headline} {found.says}"),
+        "otherwise": found.otherwise or None,
+        "remedies": [
+            {"text": each.label, "url": each.url, "sends": dict(each.fields) if each.fields else None}
+            for each in found.buttons
+        ],
+        "asks": found.asks,
+        "decision": [
+            {"name": line.name, "outcome": line.outcome, "text": plain(line.said), "ms": line.ms}
+            for line in lines(case)
+        ],
+        **origin(row),
+        "limits": numbers(row) or None,
+    }
+
+
+def origin(row: KeptRequest) -> dict[str, Any]:
+    """Return which gateway answered what to whom; a value is null if it is unknown or does not apply."""
+    texts = {
+        name: getattr(row, name) or None
+        for name in ("network", "user_agent", "role", "gateway", "worker", "cluster", "instance", "cache", "trace_id")
+    }
+    return texts | {
+        "upstream_status": row.upstream_status,
+        "upstream_ms": row.upstream_ms,
+        "response_bytes": row.response_bytes,
+        "cut": row.details.get("cut"),
+    }
 
 
 def for_caller(row: KeptRequest) -> dict[str, Any]:
@@ -89,5 +129,5 @@ def numbers(row: KeptRequest) -> dict[str, Any]:
 
 
 def attempts(row: KeptRequest) -> list[dict[str, Any]]:
-    names = ("instance", "connect_ms", "first_byte_ms", "outcome")
-    return [{name: attempt[name] for name in names} for attempt in row.details.get("attempts", [])]
+    names = ("instance", "connect_ms", "send_ms", "first_byte_ms", "outcome")
+    return [{name: attempt.get(name) for name in names} for attempt in row.details.get("attempts", [])]

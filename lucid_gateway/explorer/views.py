@@ -14,7 +14,7 @@ from lucid_gateway.explorer import serializers as shapes
 from lucid_gateway.explorer.conditions import Equal, NotEmpty, OneOf
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.searching import find
-from lucid_gateway.explorer.shapes import for_caller, for_staff
+from lucid_gateway.explorer.shapes import explained, for_caller, for_staff
 from lucid_gateway.policy.errors import NotFound
 from ratelimit.endpoints import AdminView, CallerView
 
@@ -55,13 +55,13 @@ class RequestView(AdminView):
 
     permissions = {"GET": "admin:read"}
 
-    @extend_schema(responses=shapes.RequestSerializer, tags=["admin"])
+    @extend_schema(responses=shapes.ExplainedRequestSerializer, tags=["admin"])
     def get(self, request: Request, request_id: str) -> Response:
-        """Return a kept request with the steps of its decision; of several with this id, the latest."""
+        """Explain a kept request as its page in the console does; of several with this id, the latest."""
         row = KeptRequest.objects.filter(request_id=request_id).order_by("-pk").first()
         if row is None:
             raise NotFound("This request is not kept", details={"kept_hours": settings.ENV.EXPLORER_KEEP_HOURS})
-        return Response(shapes.RequestSerializer(for_staff(row)).data)
+        return Response(shapes.ExplainedRequestSerializer(explained(row, caller(request))).data)
 
 
 # Any user may ask a thousand times a minute: a page of one's own requests reads few rows.

@@ -1,10 +1,11 @@
-"""Times and stored values in sentences."""
+"""Times and stored values in sentences, and sentences without HTML."""
 
 from datetime import UTC, datetime
+from html import unescape
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html
+from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString
 
 
@@ -30,3 +31,8 @@ def moment(value: Any) -> datetime | None:
     """Return a stored time, None if there is none."""
     parsed = parse_datetime(value) if isinstance(value, str) else None
     return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed
+
+
+def plain(html: str) -> str:
+    """Return HTML of ours as text, its lines separated by semicolons."""
+    return unescape(strip_tags(html.replace("<br>", "; "))).strip()

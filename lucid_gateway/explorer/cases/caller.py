@@ -56,6 +56,15 @@ class CallerWords:
         return self.names.key(self.row.credential_id)
 
     @property
+    def credential(self) -> SafeString:
+        """The API key, or the token with a link to it; empty without either."""
+        if not self.row.credential_id:
+            return SafeString("")
+        if self.is_key:
+            return self.key
+        return link(page("accounts_issuedtoken_changelist", q=self.row.credential_id), "token")
+
+    @property
     def who(self) -> SafeString:
         """Whom the request counts for, at the beginning of a sentence."""
         if self.is_key:

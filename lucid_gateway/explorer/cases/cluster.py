@@ -21,11 +21,15 @@ class ClusterWords(RequestWords):
     @property
     def cluster(self) -> SafeString:
         name = self.row.cluster or (self.forwarded.cluster if self.forwarded else "the cluster")
-        return link(page("proxy_maintenance_changelist"), name)
+        clusters = page("proxy_maintenance_changelist")
+        return link(f"{clusters}#{name}" if clusters and self.row.cluster else clusters, name)
 
     @property
-    def instance(self) -> str:
-        return self.row.instance or "no instance"
+    def instance(self) -> SafeString:
+        """The instance that was asked last, with a link to the requests that went there."""
+        if not self.row.instance:
+            return SafeString("no instance")
+        return link(page("requests", instance=self.row.instance), self.row.instance)
 
     @property
     def tries(self) -> str:
@@ -36,13 +40,14 @@ class ClusterWords(RequestWords):
         return f"The gateway tried {len(attempts)} times: {', '.join(each['instance'] for each in attempts)}."
 
     @property
-    def waited(self) -> str:
+    def waited(self) -> SafeString:
         """Whether the client left before its answer began, as a sentence."""
         if not self.row.cluster:
-            return ""
+            return SafeString("")
         if self.row.upstream_status is None:
-            return f"Its request had been sent to {self.instance}, which had not answered yet."
-        return f"{self.instance} had answered {self.row.upstream_status} after {duration(self.row.upstream_ms or 0)}."
+            return format_html("Its request had been sent to {}, which had not answered yet.", self.instance)
+        taken = duration(self.row.upstream_ms or 0)
+        return format_html("{} had answered {} after {}.", self.instance, self.row.upstream_status, taken)
 
     @cached_property
     def maintenance(self) -> Maintenance | None:

@@ -77,6 +77,15 @@ class LimitWords(CallerWords):
         return LimitRule.objects.filter(tier=tier, subject="" if subject == "everyone" else subject).first()
 
     @property
+    def limit_rule_link(self) -> SafeString:
+        """The operator's rule as a link, empty without one."""
+        rule = self.limit_rule
+        if rule is None:
+            return SafeString("")
+        whose = {"user": "this user", "key": "this API key"}.get(rule.subject.partition(":")[0], "everyone")
+        return link(page("ratelimit_limitrule_change", rule.pk), f"{rule.tier} for {whose}")
+
+    @property
     def whose_numbers(self) -> SafeString:
         """Where the numbers come from, as a sentence."""
         rule = self.limit_rule

@@ -7,6 +7,7 @@ import pytest
 
 from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
+from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.explorer.rows import row_of
 from lucid_gateway.explorer.tests.stage import finished, kept
@@ -18,6 +19,10 @@ MINUTE = timedelta(minutes=1)
 SHAPE = {
     "request_id", "plane", "method", "path", "route", "status", "error_code", "reason", "started_at", "duration_ms",
     "client", "user_id", "credential", "steps", "attempts",
+}  # fmt: skip
+EXPLAINED = SHAPE | {
+    "sentence", "otherwise", "remedies", "asks", "decision", "network", "user_agent", "role", "gateway", "worker",
+    "cluster", "instance", "upstream_status", "upstream_ms", "response_bytes", "cache", "trace_id", "cut", "limits",
 }  # fmt: skip
 
 
@@ -50,9 +55,10 @@ def test_a_request_has_the_shape_of_the_contract(api: ApiClient, token: str) -> 
     )
     row_of(request).save()
 
-    found = get(api, token, "/request-1")
-
+    (found,) = get(api, token)["requests"]
     assert set(found) == SHAPE
+    found = get(api, token, "/request-1")
+    assert set(found) == EXPLAINED
     assert found["credential"] == {"kind": "api_key", "id": "a-key"}
     assert (found["reason"], found["error_code"], found["route"]) == ("permission_missing", "LUCID_ERR_2004", None)
     (step,) = found["steps"]
@@ -68,8 +74,51 @@ def test_attempts_are_listed(api: ApiClient, token: str) -> None:
     row_of(request).save()
 
     assert get(api, token, "/request-1")["attempts"] == [
-        {"instance": "http://one:1", "connect_ms": 0.5, "first_byte_ms": None, "outcome": "instance_unreachable"}
+        {
+            "instance": "http://one:1",
+            "connect_ms": 0.5,
+            "send_ms": None,
+            "first_byte_ms": None,
+            "outcome": "instance_unreachable",
+        }
     ]
+
+
+def test_one_request_is_explained_as_on_its_page(api: ApiClient, token: str, owner: User) -> None:
+    lock_user(owner, reason="stolen laptop", by="manage.py")
+    facts = {"facts": {"locked_by": "manage.py", "lock_reason": "stolen laptop"}}
+    row = kept(
+        reason="account_locked", status=401, user_id=str(owner.pk), request_id="locked", cluster="blockchain_core",
+        instance="http://one:1", upstream_status=200, upstream_ms=1.5, cache="miss", trace_id="a" * 32,
+        response_bytes=7, role="user",
+        details={"steps": [{"step": "lock", "outcome": "refused", "reason": "account_locked", "ms": 0.4}], **facts},
+    )  # fmt: skip
+
+    found = get(api, token, "/locked")
+
+    assert found["sentence"].startswith("Refused: the account of owner@example.org is locked. manage.py locked it at ")
+    assert found["remedies"][0] == {
+        "text": "Unlock the account…", "url": "/admin/accounts/user/",
+        "sends": {"action": "unlock", "_selected_action": str(owner.pk), "index": "0"},
+    }  # fmt: skip
+    assert all(set(each) == {"text", "url", "sends"} for each in found["remedies"])
+    lock = next(line for line in found["decision"] if line["outcome"] == "did not pass")
+    assert lock == {
+        "name": "Lock, revocation, epoch", "outcome": "did not pass", "text": "staff have locked the account",
+        "ms": 0.4,
+    }  # fmt: skip
+    same = ("network", "user_agent", "role", "gateway", "worker", "cluster", "instance", "upstream_status",
+            "upstream_ms", "response_bytes", "cache", "trace_id")  # fmt: skip
+    assert {name: found[name] for name in same} == {name: getattr(row, name) for name in same}
+
+
+def test_what_the_caller_may_not_do_names_whom_to_ask(api: ApiClient, token: str, super_admin: User) -> None:
+    lock_user(super_admin, reason="left", by="manage.py")
+    kept(reason="account_locked", status=401, user_id=str(super_admin.pk), request_id="locked")
+
+    found = get(api, token, "/locked")
+
+    assert found["asks"] == ["Only a super admin may unlock the account: ask one."]
 
 
 def test_of_several_requests_with_an_id_the_latest_is_shown(api: ApiClient, token: str) -> None:

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.html import strip_tags
 from pytest_django import Settings
 
+from accounts.api_keys import create_api_key
 from accounts.models import User
 from accounts.tests.operators import browser, signed_in
 from lucid_gateway.explorer import pages
@@ -22,6 +23,7 @@ from lucid_gateway.explorer.tests.stage import finished, kept
 from lucid_gateway.kernel.record import AttemptRecord, Claim, Outcome
 from lucid_gateway.policy.errors import InsufficientPermissions, NotFound, UpstreamTimeout
 from lucid_gateway.policy.reasons import Step
+from ratelimit.ruling import set_address_rule, set_limit_rule
 
 MINUTE = timedelta(minutes=1)
 CREDENTIAL = (Step.IDENTITY, Step.LOCK, Step.REVOCATION, Step.EPOCH)
@@ -49,6 +51,28 @@ def test_the_page_explains_the_request(client: Client, owner: User) -> None:
     assert "Only a super admin may change the role: ask one." in text
     assert "What would happen now?" in text
     assert "198.51.100.0/24" in text
+
+
+def test_the_page_links_to_everything_that_the_request_is_about(client: Client, owner: User) -> None:
+    key, _ = create_api_key(owner, name="indexer-prod", permissions=[])
+    rule = set_address_rule(network="198.51.100.0/24", kind="deny", reason="a flood", by=owner)
+    limit = set_limit_rule(tier="authenticated", subject=f"key:{key.key_id}", limit=5, by="manage.py")
+    kept(
+        request_id="one", status=403, error_code="LUCID_ERR_3004", reason="address_denied", user_id=str(owner.pk),
+        credential_kind="api_key", credential_id=key.key_id, cluster="blockchain_core", instance="http://one:1",
+        details={"facts": {"network": rule.network}, "limits": {"tier": "authenticated", "rule": limit.subject}},
+    )  # fmt: skip
+
+    html = client.get("/admin/requests/one/").content.decode()
+
+    for link in (
+        f"/admin/accounts/user/{owner.pk}/change/", f"/admin/accounts/apikey/{key.key_id}/change/",
+        "/admin/requests/?address=198.51.100.7", f"/admin/ratelimit/addressrule/{rule.pk}/change/",
+        f"/admin/ratelimit/limitrule/{limit.pk}/change/", "/admin/proxy/maintenance/#blockchain_core",
+        "/admin/requests/?instance=http%3A%2F%2Fone%3A1", "?error_code=LUCID_ERR_3004", "?reason=address_denied",
+    ):  # fmt: skip
+        assert f'href="{link}' in html or f'{link}"' in html, link
+    assert "<dt>Status</dt>" in html
 
 
 def outcomes(row: Any) -> list[tuple[str, str]]:
