@@ -7,7 +7,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from accounts.admin.owned import OwnedAdmin
+from accounts.admin.owned import OwnedAdmin, several_or_of_staff
 from accounts.api_keys import KEY_PREFIX, revoke_api_key, state_of
 from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
@@ -49,6 +49,7 @@ class ApiKeyAdmin(OwnedAdmin):
     actions = ("revoke", "confirm")
     row_actions = {"revoke": "Revoke…", "confirm": "Confirm…"}
     harmful_actions = frozenset({"revoke"})
+    dangerous_actions = {"revoke": several_or_of_staff, "confirm": several_or_of_staff}
     pills = {"state": TONES}
 
     @admin.display(description="State")
@@ -72,8 +73,8 @@ class ApiKeyAdmin(OwnedAdmin):
         operator = operator_of(request)
         keys = manageable_keys(operator, queryset)
         data, page = ask(
-            self, request, keys, title="Revoke API keys", warning="The keys stop with their next request.",
-            selected=queryset.count(), shown_as=lambda key: f"{key} of {key.user}",
+            self, request, keys, action="revoke", title="Revoke API keys", selected=queryset.count(),
+            warning="The keys stop with their next request.", shown_as=lambda key: f"{key} of {key.user}",
         )  # fmt: skip
         if data is None:
             return page
@@ -93,7 +94,7 @@ class ApiKeyAdmin(OwnedAdmin):
         operator = operator_of(request)
         keys = manageable_keys(operator, queryset)
         data, page = ask(
-            self, request, keys, title="Confirm API keys", selected=queryset.count(),
+            self, request, keys, action="confirm", title="Confirm API keys", selected=queryset.count(),
             warning="The keys work again with their next request. Leave out keys that were revoked after the backup.",
             shown_as=lambda key: f"{key} of {key.user}",
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """What the lists of rows that belong to users have in common: here tokens, devices and API keys; recordings, too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -9,13 +10,18 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from accounts.admin.users import keys_of_users
+from accounts.admin.users import keys_of_users, several_or_staff
 from accounts.models import User
 from accounts.users.staff import may_manage
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 from lucid_gateway.operators.long_lists import LongListPaginator
 
 MAX_USERS = 100
+
+
+def several_or_of_staff(rows: Sequence[Any]) -> bool:
+    """Return whether an action would change several rows at once, or one of the staff's."""
+    return several_or_staff([row.user for row in rows])
 
 
 class OwnedList(ChangeList):

@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from accounts.admin.owned import OwnedAdmin
+from accounts.admin.owned import OwnedAdmin, several_or_of_staff
 from accounts.affected import spellings
 from accounts.models import IssuedToken, IssuedTokenQuerySet, SignIn, SigningKey, User
 from accounts.tokens.issuing import end_family
@@ -25,6 +25,7 @@ from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.operators.clients import client_words
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
+from lucid_gateway.operators.danger import Danger, always
 from lucid_gateway.operators.search import HYPHENATED, keys_beginning_with
 from lucid_gateway.operators.templatetags.console import cut
 from ratelimit.client_address import parse
@@ -96,6 +97,7 @@ class IssuedTokenAdmin(OwnedAdmin):
     actions: tuple[str, ...] = ("revoke", "end_families")
     row_actions: ClassVar[Mapping[str, str]] = {"revoke": "Revoke…"}
     harmful_actions = frozenset({"revoke", "end_families"})
+    dangerous_actions = {"revoke": several_or_of_staff, "end_families": several_or_of_staff}
     pills = {"kind": {}, "state": {"live": "ok", "revoked": "bad"}}
 
     @admin.display(description="State")
@@ -122,8 +124,8 @@ class IssuedTokenAdmin(OwnedAdmin):
         """Revoke the live tokens; only super admins can revoke the tokens of other staff."""
         tokens = manageable_tokens(request, queryset)
         data, page = ask(
-            self, request, list(tokens.select_related("user")), title="Revoke tokens", shown_as=description_of,
-            warning="The tokens stop with their next request.", selected=queryset.count(),
+            self, request, list(tokens.select_related("user")), action="revoke", title="Revoke tokens",
+            warning="The tokens stop with their next request.", shown_as=description_of, selected=queryset.count(),
         )  # fmt: skip
         if data is None:
             return page
@@ -138,8 +140,9 @@ class IssuedTokenAdmin(OwnedAdmin):
         """Revoke the token family of each."""
         tokens = manageable_tokens(request, queryset)
         data, page = ask(
-            self, request, list(tokens.select_related("user")), title="End logins", shown_as=description_of,
-            warning="All tokens of these logins stop with their next request.", selected=queryset.count(),
+            self, request, list(tokens.select_related("user")), action="end_families", title="End logins",
+            warning="All tokens of these logins stop with their next request.", shown_as=description_of,
+            selected=queryset.count(),
         )  # fmt: skip
         if data is None:
             return page
@@ -184,6 +187,7 @@ class SigningKeyAdmin(ReadOnlyAdmin):
     fields = ("kid", "algorithm", "state", "created_at", "activated_at", "retired_at", "verify_until", "revoked_at")
     sortable_by = ()
     change_list_template = "admin/accounts/signing_keys.html"
+    dangerous_actions: ClassVar[Mapping[str, Danger]] = {"rotate": always}
 
     @admin.display(description="Live tokens")
     def live_tokens(self, key: SigningKey) -> int | str:
@@ -230,7 +234,7 @@ class SigningKeyAdmin(ReadOnlyAdmin):
         title, warning = EMERGENCY if now else ROTATION
         active = SigningKey.objects.filter(state=SigningKey.State.ACTIVE).values_list("kid", flat=True).first()
         typed = active or "" if now else ""
-        _, page = ask(self, request, None, title=title, warning=warning.format(live=live), typed=typed, dangerous=True)
+        _, page = ask(self, request, None, action="rotate", title=title, warning=warning.format(live=live), typed=typed)
         if page is not None:
             return page
         try:

@@ -16,7 +16,9 @@ from lucid_gateway.operators.confirmation import operator_of
 RESTORER = "locks"
 
 
-def change_locks(request: HttpRequest, users: Sequence[User], change: Callable[[User], None], done: str) -> None:
+def change_locks(
+    request: HttpRequest, users: Sequence[User], change: Callable[[User], None], done: str, *, dangerous: bool
+) -> None:
     """Lock or unlock each user with `change`, and show the message `done` with a button that undoes it."""
     state = []
     for user in users:
@@ -24,7 +26,7 @@ def change_locks(request: HttpRequest, users: Sequence[User], change: Callable[[
         change(user)
         state.append({"user_id": str(user.pk), "before": before, "after": lock_of(user)})
     if state:
-        undo.offer(request, done, RESTORER, state)
+        undo.offer(request, done, RESTORER, state, dangerous=dangerous)
     else:
         messages.success(request, done)
 

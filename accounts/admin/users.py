@@ -1,6 +1,6 @@
 """The operator pages for users."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from lucid_gateway.operators.confirmation import (
     operator_of,
     reason_of,
 )
+from lucid_gateway.operators.danger import always, several
 from lucid_gateway.operators.long_lists import LongListPaginator
 from lucid_gateway.operators.search import HYPHENATED, FoundByUUID, keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound, TooManyAttempts
@@ -56,12 +57,9 @@ def keys_of_users(text: str) -> list[Any]:
     return keys_beginning_with(User.objects.all(), text.lower(), "email", "username")
 
 
-def always(users: list[User]) -> bool:
-    return True
-
-
-def includes_staff(users: list[User]) -> bool:
-    return any(user.role in STAFF for user in users)
+def several_or_staff(users: Sequence[User]) -> bool:
+    """Return whether an action would change several users at once, or one of the staff."""
+    return several(users) or any(user.role in STAFF for user in users)
 
 
 class NewRole(forms.Form):
@@ -101,6 +99,12 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     )  # fmt: skip
     row_actions = {"lock": "Lock…", "unlock": "Unlock…"}
     harmful_actions = frozenset({"lock", "delete_accounts"})
+    # The last two are changes of the form. Lifting one's own lockout cannot ask for what the lockout refuses to check.
+    dangerous_actions = {
+        "lock": several_or_staff, "unlock": several_or_staff, "lift_lockouts": several, "send_login_link": several,
+        "end_sessions": several_or_staff, "reset_factors": always, "change_role": always, "delete_accounts": always,
+        "email": always, "role_or_status": always,
+    }  # fmt: skip
     pills = {
         "role": {Role.ADMIN: "warn", Role.SUPER_ADMIN: "warn"},
         "status": {"active": "ok", "locked": "bad", "deleted": "", "inactive": "warn"},
@@ -167,13 +171,13 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
             warning = "Login codes and links go to {new} from now on. Make sure that the owner asked for this."
             return Question(
                 f"Change the email of {form.initial['email']}", warning.format(new=form.cleaned_data["email"]),
-                reason=True, dangerous=True,
+                reason=True, dangerous=self.is_dangerous("email", [form.instance]),
             )  # fmt: skip
         if {"role", "is_active"} & set(form.changed_data):
             return Question(
                 f"Change the role or the status of {form.initial['email']}",
                 "The user's tokens and admin sessions end.",
-                dangerous=True,
+                dangerous=self.is_dangerous("role_or_status", [form.instance]),
             )
         return None
 
@@ -191,13 +195,13 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         self,
         request: HttpRequest,
         queryset: QuerySet[User],
+        action: str,
         *,
         title: str,
         warning: str,
         done: str,
         apply: Callable[..., Any],
         form: type[forms.Form] = forms.Form,
-        dangerous: Callable[[list[User]], bool] = lambda users: False,
         changes_locks: bool = False,
         own: bool = False,
     ) -> HttpResponseBase | None:
@@ -207,14 +211,13 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         """
         users = self.manageable_users(request, queryset if own else queryset.exclude(pk=operator_of(request).pk))
         data, page = ask(
-            self, request, users, title=title, warning=warning, form=form, selected=queryset.count(),
-            dangerous=dangerous(users),
+            self, request, users, action=action, title=title, warning=warning, form=form, selected=queryset.count(),
         )  # fmt: skip
         if data is None:
             return page
         text = f"{counted(len(users), 'user')}: {done}"
         if changes_locks:
-            change_locks(request, users, partial(apply, **data), text)
+            change_locks(request, users, partial(apply, **data), text, dangerous=self.is_dangerous(action, users))
             return None
         for user in users:
             apply(user, **data)
@@ -225,7 +228,7 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     def lock(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         """Lock the users, except the operator."""
         return self.ask_and_apply(
-            request, queryset, title="Lock users", form=ReasonForm, done="locked.",
+            request, queryset, "lock", title="Lock users", form=ReasonForm, done="locked.",
             warning="The users' tokens, API keys and admin sessions stop with their next request.",
             apply=lambda user, reason: lock_user(user, reason=reason, by=operator_of(request)),
             changes_locks=True,
@@ -234,7 +237,7 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     @admin.action(description="Unlock the selected users", permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         return self.ask_and_apply(
-            request, queryset, title="Unlock users", done="unlocked.", changes_locks=True,
+            request, queryset, "unlock", title="Unlock users", done="unlocked.", changes_locks=True,
             warning="The users can log in again, and their API keys work again. Tokens that the lock ended stay ended.",
             apply=lambda user: unlock_user(user, by=operator_of(request)),
         )  # fmt: skip
@@ -244,7 +247,7 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         """Lift the lockouts of the users, with an error message if Redis is unavailable."""
         try:
             return self.ask_and_apply(
-                request, queryset, title="Lift lockouts", done="lockouts lifted.", own=True,
+                request, queryset, "lift_lockouts", title="Lift lockouts", done="lockouts lifted.", own=True,
                 warning="The users can try codes and passwords again at once, and so can whoever guessed them.",
                 apply=lambda user: lift_lockouts(user, by=operator_of(request)),
             )  # fmt: skip
@@ -257,7 +260,8 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         """Mail each user a code and a link, with an error message if that is not possible."""
         try:
             return self.ask_and_apply(
-                request, queryset.filter(is_active=True), title="Send login links", done="login link sent.",
+                request, queryset.filter(is_active=True), "send_login_link", title="Send login links",
+                done="login link sent.",
                 warning="Each user gets a mail with a code and a link, which log in once within five minutes.",
                 apply=lambda user: mail_login_link(user, by=operator_of(request)),
             )  # fmt: skip
@@ -268,9 +272,8 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     @admin.action(description="Change the role of the selected users", permissions=["govern"])
     def change_role(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         return self.ask_and_apply(
-            request, queryset, title="Change roles", form=NewRole, done="role changed.",
+            request, queryset, "change_role", title="Change roles", form=NewRole, done="role changed.",
             warning="The users' tokens end, because they contain the role.",
-            dangerous=always,
             apply=lambda user, role: change_role(user, Role(role), by=operator_of(request)),
         )  # fmt: skip
 
@@ -278,9 +281,8 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     def end_sessions(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         """Revoke all tokens and admin sessions of the users."""
         return self.ask_and_apply(
-            request, queryset, title="End sessions", done="sessions ended.",
+            request, queryset, "end_sessions", title="End sessions", done="sessions ended.",
             warning="All tokens and admin sessions of the users end. API keys stay valid.",
-            dangerous=includes_staff,
             apply=lambda user: end_sessions(user, by=operator_of(request)),
         )  # fmt: skip
 
@@ -288,9 +290,8 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         """Switch all second factors of the users off."""
         return self.ask_and_apply(
-            request, queryset, title="Reset second factors", done="second factors reset.",
+            request, queryset, "reset_factors", title="Reset second factors", done="second factors reset.",
             warning="Anyone who can read their mail can log in afterwards. Make sure that they asked for this.",
-            dangerous=always,
             apply=lambda user: reset_second_factors(user, by=operator_of(request)),
         )  # fmt: skip
 
@@ -298,8 +299,7 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
     def delete_accounts(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         """Delete the personal data of the users, and end their tokens and API keys."""
         return self.ask_and_apply(
-            request, queryset, title="Delete accounts", done="deleted.",
+            request, queryset, "delete_accounts", title="Delete accounts", done="deleted.",
             warning="The users' personal data is deleted, and their tokens and API keys end. This cannot be undone.",
-            dangerous=always,
             apply=lambda user: delete_account(user, by=operator_of(request)),
         )  # fmt: skip

@@ -2,7 +2,9 @@
 
 reason      asks why; the answer is in the returned data and belongs into the audit log
 typed       asks to type this text, such as the name of what ends for good
-dangerous   asks for the password or a code, unless the operator has entered one in the last 15 minutes
+
+What the ModelAdmin calls dangerous (`operators.danger`) asks for the password or a code, unless the operator has
+entered one in the last 15 minutes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -59,24 +61,26 @@ def counted(count: int, noun: str) -> str:
 
 
 def ask(
-    model_admin: "admin.ModelAdmin[Any]",
+    model_admin: OperatorPages,
     request: HttpRequest,
     rows: Sequence[Any] | None,
     *,
+    action: str,
     title: str,
     warning: str,
     form: type[forms.Form] = forms.Form,
     reason: bool = False,
     typed: str = "",
-    dangerous: bool = False,
+    about: Sequence[Any] = (),
     shown_as: Callable[[Any], str] = str,
     selected: int = 0,
 ) -> tuple[dict[str, Any] | None, TemplateResponse | None]:
     """Return (the form's data, None) if the operator has confirmed the action, otherwise (None, the page that asks).
 
-    `rows` are those of the `selected` rows on which the operator may act, or None for an action without rows. The page
-    names exactly these rows, and the confirmation covers only them. If there are too many rows or none, this returns
-    (None, None) and shows a message. `reason`, `typed` and `dangerous` are explained at the top of this module.
+    `action` is its name in `dangerous_actions`. `rows` are those of the `selected` rows on which the operator may act;
+    the page names exactly these, and the confirmation covers only them. An action of a page has None, and is `about`
+    some. If there are too many rows or none, this returns (None, None) and shows a message. `reason` and `typed` are
+    explained at the top of this module.
     """
     if rows is not None and not 1 <= len(rows) <= MAX_ROWS:
         text = (
@@ -86,6 +90,7 @@ def ask(
         )
         model_admin.message_user(request, text, messages.ERROR)
         return None, None
+    dangerous = model_admin.is_dangerous(action, about if rows is None else rows)
     question = Question(title, warning, form, reason, typed, dangerous)
     data, filled = answer_to(model_admin.admin_site, request, question)
     if data is not None:
@@ -94,12 +99,12 @@ def ask(
         model_admin, request, question, filled,
         rows=[(row.pk, shown_as(row)) for row in rows or ()],
         left_out=max(0, selected - len(rows or ())),
-        action=request.POST.get("action", ""),
+        action="" if rows is None else action,
     )  # fmt: skip
 
 
 def ask_before_saving(
-    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, question: Question
+    model_admin: OperatorPages, request: HttpRequest, question: Question
 ) -> tuple[dict[str, Any] | None, TemplateResponse | None]:
     """Ask like `ask` about a form that was sent; the confirmation sends its fields again."""
     data, filled = answer_to(model_admin.admin_site, request, question)
@@ -157,7 +162,7 @@ class TypedField(forms.CharField):
 
 
 def page_of(
-    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, question: Question, filled: forms.Form, **more: Any
+    model_admin: OperatorPages, request: HttpRequest, question: Question, filled: forms.Form, **more: Any
 ) -> TemplateResponse:
     context = {
         **model_admin.admin_site.each_context(request),

@@ -19,11 +19,13 @@ from django.http.response import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from lucid_gateway.operators.back import back_of
-from lucid_gateway.operators.confirmation import counted
+from lucid_gateway.operators.back import BACK, back_of
+from lucid_gateway.operators.confirmation import CONFIRMED, Question, answer_to, counted
+from lucid_gateway.operators.identity import has_recent_proof
 
 UNDO_FOR = timedelta(minutes=10)
-SESSION_KEY = SALT = "undo"
+SESSION_KEY = "undo"
+SALT = "undo-2"  # another name for each shape of what is signed
 MARK = "undo:"  # begins the extra tags of a message with a button
 MAX_KEPT = 10
 TOO_LATE = "This cannot be undone any more: ten minutes have passed, or it was undone already."
@@ -38,13 +40,14 @@ class CannotUndo(Exception):
 
 @dataclass(frozen=True)
 class Undo:
-    """What can be undone: `text` is what was done at that time, in words."""
+    """What can be undone: `text` is what was done at that time, in words. A `dangerous` undo needs a recent proof."""
 
     key: str
     text: str
     restorer: str
     state: Any
     done_at: datetime
+    dangerous: bool = False
 
     @property
     def ends_at(self) -> datetime:
@@ -61,11 +64,15 @@ def restores(name: str) -> Callable[[Restorer], Restorer]:
     return register
 
 
-def offer(request: HttpRequest, text: str, restorer: str, state: Any) -> None:
-    """Show the text as a message with an "Undo" button. `state` is JSON without secrets."""
+def offer(request: HttpRequest, text: str, restorer: str, state: Any, *, dangerous: bool = False) -> None:
+    """Show the text as a message with an "Undo" button. `state` is JSON without secrets.
+
+    An undo is `dangerous` if the action was: it changes as much back.
+    """
     key = secrets.token_urlsafe(9)
     kept = {undo.key: request.session[SESSION_KEY][undo.key] for undo in pending(request)[: MAX_KEPT - 1]}
-    token = signing.dumps([text, restorer, state, datetime.now(UTC).timestamp()], salt=SALT, compress=True)
+    now = datetime.now(UTC).timestamp()
+    token = signing.dumps([text, restorer, state, dangerous, now], salt=SALT, compress=True)
     request.session[SESSION_KEY] = kept | {key: token}
     messages.success(request, text, extra_tags=f"{MARK}{key}")
 
@@ -86,10 +93,10 @@ def pending(request: HttpRequest) -> list[Undo]:
 def read(key: str, token: str) -> Undo | None:
     """Return what the token says, or None if it has expired or is not ours."""
     try:
-        text, restorer, state, done_at = signing.loads(token, salt=SALT, max_age=UNDO_FOR)
+        text, restorer, state, dangerous, done_at = signing.loads(token, salt=SALT, max_age=UNDO_FOR)
     except signing.BadSignature:
         return None
-    return Undo(key, text, restorer, state, datetime.fromtimestamp(done_at, UTC))
+    return Undo(key, text, restorer, state, datetime.fromtimestamp(done_at, UTC), dangerous)
 
 
 def take(request: HttpRequest, key: str) -> Undo | None:
@@ -116,7 +123,10 @@ def page(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         context = {**site.each_context(request), "title": "Undo recent changes", "undos": pending(request)}
         return TemplateResponse(request, "admin/undo.html", context)
-    undo = take(request, request.POST.get("undo", ""))
+    key = request.POST.get("undo", "")
+    if (asked := question_about(site, request, key)) is not None:
+        return asked
+    undo = take(request, key)
     try:
         if undo is None:
             raise CannotUndo(TOO_LATE)
@@ -124,3 +134,26 @@ def page(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
     except CannotUndo as error:
         messages.error(request, str(error))
     return HttpResponseRedirect(back_of(request) or reverse("admin:index"))
+
+
+def question_about(site: admin.AdminSite, request: HttpRequest, key: str) -> HttpResponse | None:
+    """Return the page that asks for a proof before a dangerous undo, or None if the undo may go on."""
+    token = request.session.get(SESSION_KEY, {}).get(key)
+    undo = read(key, token) if token else None
+    if undo is None or not undo.dangerous or has_recent_proof(request):
+        return None
+    question = Question("Undo this", f"This undoes: {undo.text}", dangerous=True)
+    data, filled = answer_to(site, request, question)
+    if data is not None:
+        return None
+    context = {
+        **site.each_context(request),
+        "title": question.title,
+        "warning": question.warning,
+        "dangerous": True,
+        "form": filled,
+        "back": back_of(request) or request.path,
+        "carried": [("undo", key), (BACK, back_of(request))],
+        "confirmed": CONFIRMED,
+    }
+    return TemplateResponse(request, "admin/confirm_action.html", context)

@@ -11,7 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from lucid_gateway.operators.confirmation import AsksBeforeSaving, Question, ReadOnlyAdmin, ask, counted, operator_of
-from proxy.admin.service import ServicePages, cards, closing_question
+from lucid_gateway.operators.danger import Danger, several
+from proxy.admin.service import ServicePages, cards, closing_question, leaves_none
 from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet
 from proxy.operators.closing import close_cluster, end_maintenance
@@ -84,6 +85,7 @@ class MaintenanceAdmin(ServicePages, AsksBeforeSaving, ReadOnlyAdmin):
     search_fields = ("cluster", "instance", "reason")
     actions = ("end",)
     row_actions: ClassVar[Mapping[str, str]] = {"end": "End…"}
+    dangerous_actions: ClassVar[Mapping[str, Danger]] = {"save": leaves_none, "close": leaves_none, "end": several}
     pills: ClassVar[Mapping[str, Mapping[Any, str]]] = {"when": {"In force": "warn"}}
     change_list_template = "admin/proxy/clusters.html"
 
@@ -129,9 +131,9 @@ class MaintenanceAdmin(ServicePages, AsksBeforeSaving, ReadOnlyAdmin):
         return super().changelist_view(request, {"title": "Clusters", **cards()})
 
     def question_about(self, request: HttpRequest, form: "forms.ModelForm[Maintenance]") -> Question | None:
-        """Ask before a whole cluster is closed, or the instance that serves its callers last."""
-        question = closing_question(configured()[form.instance.cluster], form.instance.instance)
-        return Question(**question) if question["dangerous"] else None
+        """Ask before a whole cluster is closed, or the instance that serves its callers last at some time."""
+        row = form.instance
+        return Question(*closing_question(row), dangerous=True) if self.is_dangerous("save", [row]) else None
 
     def save_model(self, request: HttpRequest, obj: Maintenance, form: Any, change: bool) -> None:
         row = close_cluster(
@@ -147,7 +149,7 @@ class MaintenanceAdmin(ServicePages, AsksBeforeSaving, ReadOnlyAdmin):
         if not rows:
             self.message_user(request, "All of the selected maintenance has already ended.", messages.WARNING)
             return None
-        data, page = ask(self, request, rows, title="End maintenance", warning=WARNING)
+        data, page = ask(self, request, rows, action="end", title="End maintenance", warning=WARNING)
         if data is None:
             return page
         ended = sum(end_maintenance(row, by=operator_of(request)) for row in rows)

@@ -1,9 +1,9 @@
 """The parts of the clusters page: what the instances do now, and the buttons that take them out of service."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -20,8 +20,9 @@ from proxy.clusters import Cluster, configured, find_instance
 from proxy.models import Maintenance
 from proxy.operators.closing import close_cluster, end_maintenance
 from proxy.operators.last_hour import LastHour, last_hour
+from proxy.operators.last_serving import left_serving
 from proxy.operators.notices import named, what_callers_notice
-from proxy.operators.overview import SERVING, ClusterView, InstanceView, clusters
+from proxy.operators.overview import ClusterView, InstanceView, clusters
 
 if TYPE_CHECKING:
     Base = ReadOnlyAdmin
@@ -139,12 +140,15 @@ class ServicePages(Base):
             self.message_user(request, "There is no such cluster or instance.", messages.ERROR)
             return HttpResponseRedirect(reverse(LIST))
         cluster, instance = target
-        data, page = ask(self, request, None, form=ClosingForm, **closing_question(cluster, instance))
+        ends_at = end_after(request.POST.get("minutes", ""))
+        row = Maintenance(cluster=cluster.name, instance=instance, ends_at=ends_at)
+        title, warning = closing_question(row)
+        data, page = ask(
+            self, request, None, action="close", about=[row], form=ClosingForm, title=title, warning=warning
+        )
         if data is None:
             assert page is not None
             return page
-        minutes = data["minutes"]
-        ends_at = timezone.now() + timedelta(minutes=int(minutes)) if minutes else None
         close_cluster(
             cluster=cluster.name, instance=instance, kind=data["kind"], reason=data["reason"], ends_at=ends_at,
             by=operator_of(request),
@@ -167,6 +171,11 @@ class ServicePages(Base):
         return HttpResponseRedirect(reverse(LIST))
 
 
+def end_after(minutes: str) -> datetime | None:
+    """Return the end of maintenance that begins now, None if it has no end; a choice that the form refuses is none."""
+    return timezone.now() + timedelta(minutes=int(minutes)) if minutes and minutes in DURATIONS else None
+
+
 def rows_to_end(key: str, text: str) -> list[Maintenance]:
     """Return the row with the key or, without one, those in force of the cluster or instance that the text names."""
     if key:
@@ -178,20 +187,21 @@ def rows_to_end(key: str, text: str) -> list[Maintenance]:
     return list(Maintenance.objects.in_force().filter(cluster=cluster, instance=instance))
 
 
-def closing_question(cluster: Cluster, instance: str) -> dict[str, Any]:
-    """Return what `ask` asks: closing what is left of a cluster is as dangerous as closing it whole."""
-    found, _ = clusters()
-    view = next(view for view in found if view.name == cluster.name)
-    others = [other for other in view.instances if other.url != instance and other.condition in SERVING]
-    if not instance:
-        warning = f"All requests to {cluster.name} get 503 while it is closed. Requests in progress finish."
-        return {"title": f"Close the whole cluster {cluster.name}", "warning": warning, "dangerous": True}
+def leaves_none(rows: Sequence[Maintenance]) -> bool:
+    """Return whether maintenance would close a whole cluster, alone or with what overlaps it."""
+    return any(not left_serving(row) for row in rows)
+
+
+def closing_question(row: Maintenance) -> tuple[str, str]:
+    """Return the title and the warning of the question about new maintenance."""
+    if not row.instance:
+        warning = f"All requests to {row.cluster} get 503 while it is closed. Requests in progress finish."
+        return f"Close the whole cluster {row.cluster}", warning
+    others = left_serving(row)
     if others:
-        effect = f"Callers of {cluster.name} are served by {named(others)}."
+        effect = f"Callers of {row.cluster} are served by {named(others)}."
     else:
-        effect = f"No other instance of {cluster.name} is up: callers get 503."
-    return {
-        "title": "Take the instance out of service",
-        "warning": f"{instance} gets no new requests; requests in progress finish. {effect}",
-        "dangerous": not others,
-    }
+        then = " then" if row.state == "coming" else ""
+        effect = f"No other instance of {row.cluster} is up{then}: callers get 503."
+    warning = f"{row.instance} gets no new requests; requests in progress finish. {effect}"
+    return "Take the instance out of service", warning

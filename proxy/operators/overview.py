@@ -43,13 +43,18 @@ class InstanceView:
     last_error_at: datetime | None = None
 
     @property
+    def is_down(self) -> bool:
+        """Whether the workers find that the instance does not answer."""
+        return self.breaker == "open" or self.health == "unhealthy"
+
+    @property
     def condition(self) -> str:
         """A summary in a word or two."""
         if self.closed_for == Kind.MAINTENANCE:
             return "in maintenance"
         if self.closed_for == Kind.DRAIN:
             return "drained" if self.in_flight == 0 else "draining"
-        if self.breaker == "open" or self.health == "unhealthy":
+        if self.is_down:
             return "down"
         if self.breaker == "half-open":
             return "recovering"

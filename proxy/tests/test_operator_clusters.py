@@ -9,14 +9,14 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from accounts.tests.operators import browser, messages_of, signed_in
+from accounts.tests.operators import browser, messages_of, prove, signed_in
 from conftest import make_user
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.policy.roles import Role
 from proxy.choosing.closures import closures_cache, is_closed
 from proxy.choosing.reports import InstanceReport
-from proxy.clusters import Instance
+from proxy.clusters import Instance, configured
 from proxy.models import Maintenance
 from proxy.operators import overview
 
@@ -321,3 +321,56 @@ def test_the_text_of_a_row_is_escaped(page: Client) -> None:
     shown = text(page.get(LIST)) + text(page.get(f"{LIST}{row.pk}/change/"))
     assert "alert(1)" in shown
     assert "<script>alert" not in shown
+
+
+# Maintenance of one instance closes the cluster if other maintenance closes the others at the same time. A row is
+# (start, end) in minutes from now; None is open-ended.
+OVERLAPS: list[tuple[str, list[tuple[int, int | None]], tuple[int, int | None], bool]] = [
+    ("the same hour", [(60, 120)], (60, 120), True),
+    ("an hour that begins later", [(90, 150)], (60, 120), True),
+    ("an hour that began earlier", [(30, 90)], (60, 120), True),
+    ("no end of the other", [(60, None)], (90, 120), True),
+    ("no end of this one", [(600, 660)], (60, None), True),
+    ("from now on", [(0, None)], (0, 60), True),
+    ("until this one begins", [(0, 60)], (60, 120), False),
+    ("from the end of this one", [(120, 180)], (60, 120), False),
+    ("nothing", [], (60, 120), False),
+]
+
+
+@pytest.mark.parametrize("case", OVERLAPS, ids=lambda case: case[0])
+def test_maintenance_that_overlaps_that_of_the_other_instance_is_as_dangerous_as_closing_the_cluster(
+    page: Client, twins: Twins, case: Any
+) -> None:
+    name, others, window, closes = case
+    now = in_minutes(0).replace(second=0, microsecond=0)
+    at = lambda minutes: None if minutes is None else now + timedelta(minutes=minutes)  # noqa: E731
+    for start, end in others:
+        put(instance=twins[0].url, starts_at=at(start), ends_at=at(end))
+    prove(page, seconds_ago=3_600)
+    start, end = (f"{at(each):%Y-%m-%dT%H:%M}" if each else "" for each in window)
+
+    response = add(page, target=f"{CORE} {twins[1].url}", starts_at=start, ends_at=end)
+
+    made = Maintenance.objects.filter(instance=twins[1].url)
+    assert (response.status_code, made.exists()) == ((200, False) if closes else (302, True)), name
+    if closes:
+        assert "callers get 503" in text(response)
+        assert 'name="proof"' in text(response)
+
+
+def test_of_three_instances_one_may_be_left_at_each_time(page: Client, settings: Any) -> None:
+    """The others are closed one after the other, not together."""
+    urls = ("http://one.test:8084", "http://two.test", "http://three.test")
+    settings.ENV = settings.ENV.model_copy(update={"BLOCKCHAIN_CORE_URL": urls})
+    configured.cache_clear()
+    put(instance=urls[0], starts_at=in_minutes(60), ends_at=in_minutes(90))
+    second = put(instance=urls[1], starts_at=in_minutes(90), ends_at=in_minutes(120))
+    window = {name: f"{in_minutes(each):%Y-%m-%dT%H:%M}" for name, each in (("starts_at", 30), ("ends_at", 180))}
+    sent = {"target": f"{CORE} {urls[2]}", **window}
+
+    prove(page, seconds_ago=3_600)
+    Maintenance.objects.filter(pk=second.pk).update(starts_at=in_minutes(89))
+    assert add(page, **sent).status_code == 200
+    Maintenance.objects.filter(pk=second.pk).update(starts_at=second.starts_at)
+    assert add(page, **sent).status_code == 302

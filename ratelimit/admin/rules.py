@@ -1,6 +1,6 @@
 """What the pages of limits and of addresses have in common: previews, confirmations of wide rules, lifting, undo."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -18,6 +18,7 @@ from lucid_gateway.operators.confirmation import (
     ask,
     counted,
 )
+from lucid_gateway.operators.danger import several
 from lucid_gateway.operators.directory import Directory, Name, directory_of
 from lucid_gateway.operators.row_actions import RowButton
 from lucid_gateway.policy.errors import NotFound
@@ -32,12 +33,18 @@ GATEWAY = "gateway"
 ENFORCED_ADVICE = "Shadow mode first would show whom the rule would refuse."
 
 
+def wide_or_several(rules: Sequence[Rule]) -> bool:
+    """Return whether an action would change several rules at once, or one for everyone or a wide network."""
+    return several(rules) or any(map(is_wide, rules))
+
+
 class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
     """Rows that staff add, change and extend, and lift with an action. `affected_by` and the others differ by model."""
 
     actions = ("lift", "extend")
     row_actions = {"lift": "Lift…", "extend": "Extend…"}
     harmful_actions = frozenset({"lift"})
+    dangerous_actions = {"save": wide_or_several, "lift": wide_or_several, "extend": wide_or_several}
     lift_warning: ClassVar[str]
 
     @property
@@ -148,7 +155,7 @@ class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
             return None
         return Question(
             f"Save the rule for {self.whom(rule)}", f"{self.affected_by(rule)}. {self.advice(rule)}", reason=True,
-            dangerous=True,
+            dangerous=self.is_dangerous("save", [rule]),
         )  # fmt: skip
 
     def whom(self, rule: Any) -> str:
@@ -164,7 +171,8 @@ class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
         changes = Changes(self.model)
         with changes.to(obj):
             obj.pk = self.set_one(request, obj).pk
-        changes.offer_undo(request, f"The rule for {self.whom(obj)} was {'changed' if change else 'added'}.")
+        text = f"The rule for {self.whom(obj)} was {'changed' if change else 'added'}."
+        changes.offer_undo(request, text, dangerous=self.is_dangerous("save", [obj]))
 
     def set_one(self, request: HttpRequest, rule: Any) -> Rule:
         """Set the rule in place of the one with the same key."""
@@ -184,36 +192,36 @@ class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
     def lift(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
         """Ask for confirmation, for wide rules also for a reason, then lift each rule."""
         rows = list(queryset)
-        wide = any(map(is_wide, rows))
         data, page = ask(
-            self, request, rows, title="Lift rules", warning=self.lift_warning, reason=wide, dangerous=wide,
-            shown_as=self.shown,
+            self, request, rows, action="lift", title="Lift rules", warning=self.lift_warning,
+            reason=any(map(is_wide, rows)), shown_as=self.shown,
         )  # fmt: skip
         if data is None:
             return page
-        self.change_each(request, rows, lambda rule: self.lift_one(request, rule), "lifted")
+        self.change_each(request, rows, lambda rule: self.lift_one(request, rule), "lift", "lifted")
         return None
 
     @admin.action(description="Extend the selected rules", permissions=["operate"])
     def extend(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
         """Ask how long the rules last from now on, for wide rules also for a reason, then change when each ends."""
         rows = list(queryset)
-        wide = any(map(is_wide, rows))
         data, page = ask(
-            self, request, rows, title="Extend rules", warning="The rules last this long, from now on.",
-            form=ExtendForm, reason=wide, dangerous=wide, shown_as=self.shown,
+            self, request, rows, action="extend", title="Extend rules", form=ExtendForm,
+            warning="The rules last this long, from now on.", reason=any(map(is_wide, rows)), shown_as=self.shown,
         )  # fmt: skip
         if data is None:
             return page
         ends = end_of(data["lasts"])
-        self.change_each(request, rows, lambda rule: self.extend_one(request, rule, ends), "extended")
+        self.change_each(request, rows, lambda rule: self.extend_one(request, rule, ends), "extend", "extended")
         return None
 
     def shown(self, rule: Any) -> str:
         """Return the rule in words, for the pages that ask."""
         return str(rule)
 
-    def change_each(self, request: HttpRequest, rows: list[Any], change: Callable[[Any], None], done: str) -> None:
+    def change_each(
+        self, request: HttpRequest, rows: list[Any], change: Callable[[Any], None], action: str, done: str
+    ) -> None:
         """Change each rule that still exists, and offer to undo that."""
         changes = Changes(self.model)
         for rule in rows:
@@ -226,6 +234,6 @@ class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
                 self.message_user(request, f"{rule}: {error.text}.", messages.ERROR)
         text = f"{counted(len(changes), 'rule')} {done}."
         if len(changes):
-            changes.offer_undo(request, text)
+            changes.offer_undo(request, text, dangerous=self.is_dangerous(action, rows))
         else:
             self.message_user(request, text)

@@ -45,9 +45,10 @@ class Changes:
     def __len__(self) -> int:
         return len(self.changes)
 
-    def offer_undo(self, request: HttpRequest, text: str) -> None:
+    def offer_undo(self, request: HttpRequest, text: str, *, dangerous: bool) -> None:
         """Show the text as a message with a button that undoes the changes."""
-        undo.offer(request, text, RESTORER, {"model": self.model._meta.model_name, "changes": self.changes})
+        state = {"model": self.model._meta.model_name, "changes": self.changes}
+        undo.offer(request, text, RESTORER, state, dangerous=dangerous)
 
 
 def values_of(model: type[Rule], rule: Rule) -> Values | None:

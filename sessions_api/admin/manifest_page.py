@@ -30,7 +30,6 @@ def facts_of(manifest: Manifest, index: str) -> dict[str, Any]:
         "verified": verified(manifest),
         "anchored": anchored(manifest),
         "problems": problems_of(manifest) if is_invalid else [],
-        "steps": list(steps(manifest)),
         "last_index": max(0, manifest.chunk_count - 1),
         "metadata": as_json(manifest.metadata),
         "proof_index": index[:10],
@@ -63,12 +62,12 @@ def problems_of(manifest: Manifest) -> list[str]:
     return [str(problem) for problem in details.get("problems", [])]
 
 
-def steps(manifest: Manifest) -> Any:
-    """Yield the text, the address and the importance of each button."""
+def steps(manifest: Manifest, *, may_anchor: bool) -> Any:
+    """Yield the text, the address and the importance of each button; `may_anchor` says what the operator may do."""
     verify = reverse("admin:sessions_api_manifest_verify", args=[manifest.pk])
     anchor = reverse("admin:sessions_api_manifest_anchor", args=[manifest.pk])
     yield "Verify…", verify, manifest.validation_status == Validation.INVALID
-    if manifest.anchor_status != Anchor.CONFIRMED:
+    if may_anchor and manifest.anchor_status != Anchor.CONFIRMED:
         yield ("Check the anchor…" if manifest.anchor_status == Anchor.PENDING else "Anchor…"), anchor, True
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -11,11 +12,14 @@ from django.urls import URLPattern, path, reverse
 
 from accounts.admin.owned import OwnedList
 from accounts.callers import caller_of_user
+from accounts.models import User
+from accounts.users.staff import may_manage
 from lucid_gateway.kernel.record import record_of
 from lucid_gateway.operators.confirmation import ask, operator_of
+from lucid_gateway.operators.danger import always
 from lucid_gateway.operators.numbers import size
 from lucid_gateway.policy.errors import GatewayError
-from sessions_api.admin.manifest_page import MAX_CHUNKS, anchored, facts_of
+from sessions_api.admin.manifest_page import MAX_CHUNKS, anchored, facts_of, steps
 from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.anchoring import anchor
 from sessions_api.cooperation import letting_others_run
@@ -25,6 +29,11 @@ from sessions_api.models import Manifest, Session
 PROOFS_AT_A_TIME = 200
 VERIFY = "The gateway computes the Merkle root and every proof again from the recorded chunks, and stores the result."
 ANCHOR = "The gateway sends the Merkle root to the blockchain, for the owner of the session. This cannot be undone."
+
+
+def may_act_for_owner(operator: User, manifest: Manifest) -> bool:
+    """Return whether the operator may change the recordings of the manifest's owner."""
+    return may_manage(operator.role, operator.pk, manifest.user)
 
 
 class ManifestList(OwnedList):
@@ -47,6 +56,7 @@ class ManifestAdmin(RecordingAdmin):
     search_help_text = "Email or username, or id of the manifest, session or user"
     fields = ("manifest_id",)
     change_form_template = "admin/sessions_api/manifest.html"
+    dangerous_actions = {"anchor": always}
     pills = {
         "anchoring": {"Confirmed": "ok", "Pending": "warn", "Failed": "bad"},
         "validation": {"Valid": "ok", "Invalid": "bad"},
@@ -92,6 +102,8 @@ class ManifestAdmin(RecordingAdmin):
         """Show the manifest, with the proof of a chunk if the query asks for one."""
         row: Manifest | None = options.get("obj")
         facts = facts_of(row, request.GET.get("proof", "")) if row else {}
+        if row:
+            facts["steps"] = list(steps(row, may_anchor=may_act_for_owner(operator_of(request), row)))
         return super().render_change_form(request, context | facts, *args, **options)
 
     def get_urls(self) -> list[URLPattern]:
@@ -109,7 +121,7 @@ class ManifestAdmin(RecordingAdmin):
         if manifest.chunk_count > MAX_CHUNKS:
             text = f"It has more than {MAX_CHUNKS:,} chunks. Run: manage.py verify_manifest {manifest.pk}"
             return self.back_to(request, manifest, text, messages.WARNING)
-        data, page = ask(self, request, None, title="Verify the manifest", warning=VERIFY)
+        data, page = ask(self, request, None, action="verify", title="Verify the manifest", warning=VERIFY)
         if data is None:
             assert page is not None
             return page
@@ -119,9 +131,16 @@ class ManifestAdmin(RecordingAdmin):
         return self.back_to(request, manifest, "The chunks do not match the manifest.", messages.ERROR)
 
     def anchor(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """Ask, then anchor the manifest or check the pending attempt, as its owner would."""
+        """Ask, then anchor the manifest or check the pending attempt, as its owner would.
+
+        Raises PermissionDenied unless the operator may act on the owner.
+        """
         manifest: Manifest = self.row_or_404(request, object_id)
-        data, page = ask(self, request, None, title="Anchor the manifest", warning=ANCHOR)
+        if not may_act_for_owner(operator_of(request), manifest):
+            raise PermissionDenied()
+        data, page = ask(
+            self, request, None, action="anchor", about=[manifest], title="Anchor the manifest", warning=ANCHOR
+        )
         if data is None:
             assert page is not None
             return page

@@ -8,9 +8,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from accounts.tests.operators import messages_of, signed_in, user_page
+from accounts.tests.operators import messages_of, prove, signed_in, user_page
 from lucid_gateway.audit.models import AuditEvent
-from sessions_api.manifests import make_manifest, prove
+from sessions_api import manifests
+from sessions_api.manifests import make_manifest
 from sessions_api.models import Manifest
 from sessions_api.tests.scenarios import new_session, record_chunks
 from sessions_api.tests.test_anchoring import answers, chain
@@ -75,12 +76,12 @@ def test_the_list_uses_no_joins(page: Client, owner: User, outsider: User) -> No
 def test_manifests_are_found_by_user_and_id_and_filtered(page: Client, owner: User, outsider: User) -> None:
     mine, other = made(owner), made(outsider, anchor_status="failed", validation_status="invalid")
 
-    for query, manifests in {
+    for query, rows in {
         f"q={mine.pk}": {mine}, f"q={mine.session_id}": {mine}, f"q={owner.pk}": {mine}, "q=Owner@example.org": {mine},
         "q=nobody": set(), "q=%": set(), "anchor_status__exact=failed": {other}, "o=7": {mine, other},
         "validation_status__exact=invalid": {other}, f"user__user_id__exact={outsider.pk}": {other},
     }.items():  # fmt: skip
-        assert found(page, query) == manifests, query
+        assert found(page, query) == rows, query
 
 
 def test_a_manifest_links_to_its_session_user_and_events_and_back(page: Client, owner: User) -> None:
@@ -186,7 +187,7 @@ def test_a_chunk_is_proved_by_its_index(page: Client, owner: User) -> None:
     text = page.get(f"{LIST}{manifest.pk}/change/?proof=2").content.decode()
 
     assert "The proof leads from chunk 2 to the Merkle root of this manifest." in text
-    assert prove(manifest, 2).path[0].hex() in text
+    assert manifests.prove(manifest, 2).path[0].hex() in text
     for index, sentence in {"3": "This manifest has no chunk 3.", "x": "The index must be a whole number."}.items():
         assert sentence in page.get(f"{LIST}{manifest.pk}/change/?proof={index}").content.decode()
 
@@ -219,3 +220,24 @@ def test_others_cannot_use_the_buttons(owner: User, step: str) -> None:
 
     assert signed_in(owner).post(f"{LIST}{manifest.pk}/{step}/", {"_confirmed": "yes"}).status_code == 302
     assert not AuditEvent.objects.filter(type__in=["manifest.verified", "manifest.anchoring"]).exists()
+
+
+def test_an_admin_does_not_anchor_the_manifests_of_other_staff(
+    admin: User, super_admin: User, chain: RawCluster
+) -> None:
+    page, other, own = signed_in(admin), made(super_admin), made(admin)
+
+    assert press(page, other, "anchor", _confirmed="yes").status_code == 403
+    assert "/anchor/" not in page.get(f"{LIST}{other.pk}/change/").content.decode()
+    assert "/anchor/" in page.get(f"{LIST}{own.pk}/change/").content.decode()
+    assert chain.requests == []
+    other.refresh_from_db()
+    assert other.anchor_status == "none"
+
+
+def test_anchoring_needs_a_recent_proof(page: Client, owner: User, chain: RawCluster) -> None:
+    manifest = made(owner)
+    prove(page, seconds_ago=3_600)
+
+    assert set(press(page, manifest, "anchor", _confirmed="yes").context["form"].errors) == {"proof"}
+    assert chain.requests == []
