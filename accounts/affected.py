@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedToken, IssuedTokenQuerySet, User
 from lucid_gateway.kernel.env import Network
-from lucid_gateway.operators.confirmation import counted
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.policy.roles import STAFF
 from lucid_gateway.policy.tiers import ADMIN, TIERS, Counts
 from ratelimit.client_address import address_bucket, parse

@@ -13,7 +13,8 @@ from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
 from lucid_gateway.kernel.redis.access import RedisUnavailable
-from lucid_gateway.operators.confirmation import ask, counted, operator_of
+from lucid_gateway.operators.confirmation import ask, operator_of
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound
 

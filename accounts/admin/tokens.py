@@ -24,8 +24,9 @@ from accounts.users.staff import may_manage
 from lucid_gateway.audit.events import record
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.operators.clients import client_words
-from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, counted, operator_of
+from lucid_gateway.operators.confirmation import ReadOnlyAdmin, ask, operator_of
 from lucid_gateway.operators.danger import Danger, always
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import HYPHENATED, keys_beginning_with
 from lucid_gateway.operators.templatetags.console import cut
 from ratelimit.client_address import parse

@@ -33,12 +33,12 @@ from lucid_gateway.operators.confirmation import (
     Question,
     ReasonForm,
     ask,
-    counted,
     operator_of,
     reason_of,
 )
 from lucid_gateway.operators.danger import always, several
 from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import HYPHENATED, FoundByUUID, keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound, TooManyAttempts
 from lucid_gateway.policy.roles import STAFF, Role

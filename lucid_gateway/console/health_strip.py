@@ -13,8 +13,8 @@ from lucid_gateway.console.alarms import BAD, WARN, Alarm, alarms_of, lost_redis
 from lucid_gateway.console.remembered import Remembered
 from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.reading import read_gateways, read_lately
-from lucid_gateway.operators.confirmation import counted
 from lucid_gateway.operators.links import page
+from lucid_gateway.operators.numbers import counted
 from proxy.operators.overview import CLOSED, ClusterView, clusters
 
 OK = "ok"

@@ -1,6 +1,6 @@
 """The steps of a decision as a list for people: what passed, what refused, and what was not asked any more."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,19 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases import Case
+from lucid_gateway.explorer.words import clock, is_past
 from lucid_gateway.kernel.record import Outcome
 from lucid_gateway.operators.numbers import duration, size, thousands
 from lucid_gateway.policy.reasons import REASONS, Step
 
-PASSED, REFUSED, OBSERVED, NOT_ASKED = "", "no", "watch", "skip"
-MARKS = {PASSED: "✓", REFUSED: "✕", OBSERVED: "!", NOT_ASKED: "–"}
+PASSED, REFUSED, OBSERVED, NOT_ASKED, UNKNOWN = "", "no", "watch", "skip", "unknown"
+MARKS = {PASSED: "✓", REFUSED: "✕", OBSERVED: "!", NOT_ASKED: "–", UNKNOWN: "?"}
+OUTCOMES = {
+    PASSED: "passed", REFUSED: "did not pass", OBSERVED: "would not have passed", NOT_ASKED: "not asked",
+    UNKNOWN: "not known",
+}  # fmt: skip
 TONES = {Outcome.PASSED: PASSED, Outcome.OBSERVED: OBSERVED}
+Says = Callable[[Case], SafeString | str]
 
 
 @dataclass(frozen=True)
@@ -33,21 +39,22 @@ class Line:
     @property
     def outcome(self) -> str:
         """The mark in words, for those who do not see it."""
-        return {PASSED: "passed", REFUSED: "did not pass", OBSERVED: "would not have passed", NOT_ASKED: "not asked"}[
-            self.tone
-        ]
+        return OUTCOMES[self.tone]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Steps that are one line. `says` describes them where they passed; a group that is not `always` shown appears only
+    """Steps that are one line, each with what says that it has passed. A group that is not `always` shown appears only
     if one of its steps was taken.
     """
 
     name: str
-    steps: tuple[Step, ...]
-    says: Callable[[Case], SafeString | str]
+    steps: Mapping[Step, Says]
     always: bool = True
+
+
+def nothing(case: Case) -> str:
+    return ""
 
 
 def address_words(case: Case) -> SafeString:
@@ -74,25 +81,28 @@ def identity_words(case: Case) -> SafeString:
     return format_html("access token of {}", case.user) if case.user_id else SafeString("not required")
 
 
-def lock_words(case: Case) -> str:
-    return "not locked · not revoked · of the current epoch"
-
-
 def limit_words(case: Case) -> SafeString:
     """What of the limit was used, this request included."""
     limits = case.row.limits
     if not limits.get("limit"):
         return SafeString("no limit")
-    used, beyond = (f"{thousands(limits['limit'] - limits.get('remaining', 0))} of {case.limit} used", "")
+    used, beyond = (
+        f"{thousands(limits['limit'] - limits.get('remaining', 0))} of {thousands(limits['limit'])} used",
+        "",
+    )
     if "burst_remaining" in limits and limits.get("burst"):
         spent = limits["burst"] - limits["burst_remaining"]
         beyond = f", burst {thousands(spent)} of {case.burst} used" if spent else ""
     counted = "" if limits.get("exact", True) else " · counted by this worker alone"
-    return format_html("{}: {}{} · resets at {}{}", case.tier, used, beyond, case.resets, counted)
+    resets = format_html("{} at {}", "reset" if is_past(case.resets_at) else "resets", clock(case.resets_at))
+    return format_html("{}: {}{} · {}{}", case.tier, used, beyond, resets, counted)
 
 
 def permission_words(case: Case) -> str:
-    return case.forwarded.permission if case.forwarded else "allowed"
+    """Return which permission was needed, and who has it."""
+    if not case.permission_needed:
+        return "allowed"
+    return f"{case.permission_needed} · {'the API key' if case.is_key else f'the role {case.row.role}'} has it"
 
 
 def answer_words(case: Case) -> str:
@@ -125,24 +135,32 @@ def reason_text(name: str | None) -> str:
 
 
 GROUPS = (
-    Group("Connection", (Step.CONNECTION,), lambda _: "", always=False),
-    Group("Address", (Step.ADDRESS_RULE,), address_words),
-    Group("Path", (Step.PATH,), path_words),
-    Group("Route", (Step.ROUTE,), route_words),
-    Group("Identity", (Step.IDENTITY,), identity_words),
-    Group("Lock, revocation, epoch", (Step.LOCK, Step.REVOCATION, Step.EPOCH), lock_words),
-    Group("Permission", (Step.PERMISSION,), permission_words),
-    Group("Limit", (Step.RATE_LIMIT,), limit_words),
-    Group("Daily quota", (Step.QUOTA,), lambda case: f"{case.daily_quota} requests a day", always=False),
-    Group("Concurrency", (Step.CONCURRENCY,), lambda case: f"{case.concurrent_requests} in progress", always=False),
-    Group("Bandwidth", (Step.BANDWIDTH,), lambda case: f"{case.bytes_per_second} a second", always=False),
-    Group("Idempotency", (Step.IDEMPOTENCY,), lambda _: "first use of the key", always=False),
-    Group("Cluster", (Step.MAINTENANCE, Step.BULKHEAD), cluster_words),
-    Group("Instance", (Step.ATTEMPT,), attempt_words, always=False),
-    Group("Answer", (Step.ANSWER,), answer_words, always=False),
+    Group("Connection", {Step.CONNECTION: nothing}, always=False),
+    Group("Address", {Step.ADDRESS_RULE: address_words}),
+    Group("Path", {Step.PATH: path_words}),
+    Group("Route", {Step.ROUTE: route_words}),
+    Group("Identity", {Step.IDENTITY: identity_words}),
+    Group(
+        "Lock, revocation, epoch",
+        {
+            Step.LOCK: lambda _: "not locked",
+            Step.REVOCATION: lambda _: "not revoked",
+            Step.EPOCH: lambda _: "of the current epoch",
+        },
+    ),
+    Group("Permission", {Step.PERMISSION: permission_words}),
+    Group("Limit", {Step.RATE_LIMIT: limit_words}),
+    Group("Daily quota", {Step.QUOTA: lambda case: f"{case.daily_quota} a day"}, always=False),
+    Group("Concurrency", {Step.CONCURRENCY: lambda case: f"{case.concurrent_requests} in progress"}, always=False),
+    Group("Bandwidth", {Step.BANDWIDTH: lambda case: f"{case.bytes_per_second} a second"}, always=False),
+    Group("Idempotency", {Step.IDEMPOTENCY: lambda _: "first use of the key"}, always=False),
+    Group("Cluster", {Step.MAINTENANCE: cluster_words, Step.BULKHEAD: nothing}),
+    Group("Instance", {Step.ATTEMPT: attempt_words}, always=False),
+    Group("Answer", {Step.ANSWER: answer_words}, always=False),
 )
 # Groups that a request without a credential, or to an endpoint of the gateway itself, never reaches.
 OF_CALLERS, OF_CLUSTERS = ("Identity", "Lock, revocation, epoch", "Permission"), ("Cluster",)
+GROUP_OF = {step: group for group in GROUPS for step in group.steps}
 
 
 def lines(case: Case) -> list[Line]:
@@ -168,7 +186,8 @@ def taken_line(case: Case, group: Group, steps: list[dict[str, Any]]) -> Line:
         tone = PASSED if steps[-1]["outcome"] == Outcome.PASSED else REFUSED
         return Line(group.name, tone, attempt_words(case), steps[-1]["ms"])
     if not failed:
-        return Line(group.name, PASSED, group.says(case), steps[-1]["ms"])
+        tone = UNKNOWN if case.unknown.intersection(group.steps) else PASSED
+        return Line(group.name, tone, passed_words(case, group.steps), steps[-1]["ms"])
     step = failed[-1]
     tone = TONES.get(step["outcome"], REFUSED)
     said = format_html('<b class="what">{}</b>', reason_text(step["reason"]))
@@ -177,8 +196,28 @@ def taken_line(case: Case, group: Group, steps: list[dict[str, Any]]) -> Line:
     return Line(group.name, tone, said, step["ms"])
 
 
+def passed_words(case: Case, steps: Iterable[Step]) -> SafeString:
+    """Return what is said of steps that have passed, with the notes on them."""
+    said = joined(GROUP_OF[step].steps[step](case) for step in steps)
+    return with_notes(said, case, steps)
+
+
+def with_notes(said: SafeString | str, case: Case, steps: Iterable[Step]) -> SafeString:
+    notes = " ".join(case.notes[step] for step in steps if case.notes.get(step))
+    return format_html('{} <span class="muted">{}</span>', said, notes) if notes else SafeString(said)
+
+
+def joined(texts: Iterable[SafeString | str]) -> SafeString:
+    return format_html_join(SafeString(" · "), "{}", ((text,) for text in texts if text))
+
+
 def missing_line(case: Case, group: Group, *, is_before: bool) -> Line | None:
     """Return the line of a group of which no step was taken: it had nothing to check, or was not asked any more."""
+    notes = with_notes("", case, group.steps)
+    if case.unknown.intersection(group.steps):
+        return Line(group.name, UNKNOWN, notes)
+    if notes:
+        return Line(group.name, NOT_ASKED, notes)
     if not group.always:
         return None
     if group.name in OF_CLUSTERS and case.row.route and case.forwarded is None:

@@ -131,7 +131,7 @@ WORDS: dict[str, Words] = {
     ),
     "token_expired": Words(
         "Refused: the access token had expired.",
-        "Access tokens are valid for {token_minutes} minutes. The client of {user} has to get a new one with its"
+        "Access tokens are valid for {token_minutes}. The client of {user} has to get a new one with its"
         " refresh token. {how_often}",
         (see.requests_of_caller, see.open_user),
         "Nothing needs to be done here, unless the client never refreshes.",
@@ -233,32 +233,32 @@ WORDS: dict[str, Words] = {
     ),
     "tier_exhausted": Words(
         "Refused: the limit of the tier {tier} was used up.",
-        "{counted} may send {limit} requests a minute and {burst} beyond that. Both were used up at {started}."
-        " {refusals} The next request passes at {resets}. {whose_numbers}",
+        "{counted} may send {limit} a minute and {burst} beyond that. Both were used up at {started}."
+        " {refusals} {next_window} {whose_numbers}",
         (*LIMIT, do.exempt_address, see.requests_of_caller, do.revoke_key, do.block_address),
         "The limit renews by itself.",
     ),
     "too_many_attempts": Words(
         "Refused: too many attempts have failed.",
-        "Guesses at the codes and passwords of {user}, or from {address}, are refused until {retry_at}. Mailed links"
+        "Guesses at the codes and passwords of {user}, or from {address}, {refused_until}. Mailed links"
         " and signed-in devices keep working.",
         (*LOCKOUTS, see.lockouts, see.open_user, see.requests_of_address, do.block_address),
         "A lockout ends by itself.",
     ),
     "quota_exhausted": Words(
         "Refused: the daily quota was used up.",
-        "{who} may send {daily_quota} requests a day (UTC). The next request passes at {retry_at}. {whose_numbers}",
+        "{who} may send {daily_quota} a day (UTC). {next_try} {whose_numbers}",
         (do.raise_totals, do.lift_limit_rule, see.requests_of_caller, do.revoke_key),
     ),
     "too_many_concurrent": Words(
         "Refused: too many requests were in progress.",
-        "{who} may have {concurrent_requests} requests in progress. {whose_numbers}",
+        "{who} may have {concurrent_requests} in progress. {whose_numbers}",
         (do.raise_totals, do.lift_limit_rule, see.requests_of_caller, do.revoke_key),
     ),
     "bandwidth_exhausted": Words(
         "Refused: the uploads used up their bandwidth.",
-        "{who} may upload {bytes_per_second} a second, and the next bytes would have had to wait too long. A retry"
-        " passes at {retry_at}. {whose_numbers}",
+        "{who} may upload {bytes_per_second} a second, and the next bytes would have had to wait too long."
+        " {next_try} {whose_numbers}",
         (*LIMIT, see.requests_of_caller),
     ),
     "idempotency_key_reused": Words(

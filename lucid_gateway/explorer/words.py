@@ -19,6 +19,10 @@ def clock(moment: datetime | None) -> SafeString:
     return format_html('<time datetime="{}" title="{} UTC">{}</time>', iso, f"{utc:%Y-%m-%d %H:%M:%S}", text)
 
 
+def is_past(moment: datetime | None) -> bool:
+    return moment is not None and moment <= datetime.now(UTC)
+
+
 def number(value: Any) -> int | None:
     """Return a number that may be stored as text, None for anything else."""
     try:

@@ -20,6 +20,7 @@ from django.template.response import TemplateResponse
 
 from lucid_gateway.operators.back import BACK, back_of
 from lucid_gateway.operators.identity import PROOF, check_proof, proof_fields
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.pages import OperatorPages
 
 CONFIRMED = "_confirmed"
@@ -53,11 +54,6 @@ class Question:
 def operator_of(request: HttpRequest) -> Any:
     """Return the signed-in user; the type is Any because this module may not import the user model."""
     return request.user
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a text such as `1 user` or `1,200 users`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def ask(

@@ -1,12 +1,17 @@
 """Numbers as operators read them: with separated thousands, units, and no digits that say nothing."""
 
 EMPTY = "–"
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+UNITS = ("byte", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def thousands(number: float | None) -> str:
     """Return a number with separated thousands."""
     return EMPTY if number is None else f"{number:,}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a text such as `1 user` or `1,200 users`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def size(count: float | None) -> str:
@@ -16,7 +21,7 @@ def size(count: float | None) -> str:
     value, unit = float(count), 0
     while abs(value) >= 1024 and unit < len(UNITS) - 1:
         value, unit = value / 1024, unit + 1
-    return f"{int(value):,} {UNITS[0]}" if unit == 0 else f"{value:,.1f} {UNITS[unit]}"
+    return counted(int(value), UNITS[0]) if unit == 0 else f"{value:,.1f} {UNITS[unit]}"
 
 
 def duration(milliseconds: float | None) -> str:

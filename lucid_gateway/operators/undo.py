@@ -20,8 +20,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from lucid_gateway.operators.back import BACK, back_of
-from lucid_gateway.operators.confirmation import CONFIRMED, Question, answer_to, counted
+from lucid_gateway.operators.confirmation import CONFIRMED, Question, answer_to
 from lucid_gateway.operators.identity import has_recent_proof
+from lucid_gateway.operators.numbers import counted
 
 UNDO_FOR = timedelta(minutes=10)
 SESSION_KEY = "undo"

@@ -10,8 +10,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from lucid_gateway.operators.confirmation import AsksBeforeSaving, Question, ReadOnlyAdmin, ask, counted, operator_of
+from lucid_gateway.operators.confirmation import AsksBeforeSaving, Question, ReadOnlyAdmin, ask, operator_of
 from lucid_gateway.operators.danger import Danger, several
+from lucid_gateway.operators.numbers import counted
 from proxy.admin.service import ServicePages, cards, closing_question, leaves_none
 from proxy.clusters import configured
 from proxy.models import Maintenance, MaintenanceQuerySet

@@ -16,10 +16,10 @@ from lucid_gateway.operators.confirmation import (
     Question,
     ReadOnlyAdmin,
     ask,
-    counted,
 )
 from lucid_gateway.operators.danger import several
 from lucid_gateway.operators.directory import Directory, Name, directory_of
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.row_actions import RowButton
 from lucid_gateway.policy.errors import NotFound
 from ratelimit.admin.forms import ExtendForm, end_of

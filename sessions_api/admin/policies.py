@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from lucid_gateway.operators.confirmation import counted
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.admin.shapes import attributes_of

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from lucid_gateway.operators.confirmation import counted
 from lucid_gateway.operators.links import page
-from lucid_gateway.operators.numbers import size
+from lucid_gateway.operators.numbers import counted, size
 from sessions_api.admin.chunk_table import Gaps, gaps_of, table_of
 from sessions_api.admin.shapes import as_json
 from sessions_api.models import Session

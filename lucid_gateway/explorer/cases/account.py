@@ -13,6 +13,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.explorer.cases.caller import CallerWords
 from lucid_gateway.explorer.words import clock, moment
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.operators.numbers import counted
 
 
 class AccountWords(CallerWords):
@@ -84,8 +85,8 @@ class AccountWords(CallerWords):
         return clock(at) if at else SafeString("an earlier time")
 
     @property
-    def token_minutes(self) -> int:
-        return settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES
+    def token_minutes(self) -> str:
+        return counted(settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES, "minute")
 
     @cached_property
     def lockouts(self) -> list[LockoutSubject] | None:

@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases.caller import CallerWords
 from lucid_gateway.explorer.naming import link
-from lucid_gateway.explorer.words import clock, moment
+from lucid_gateway.explorer.words import clock, is_past
 from lucid_gateway.operators.links import page
 from ratelimit.models import AddressRule
 
@@ -32,9 +32,10 @@ class AddressRuleWords(CallerWords):
     @property
     def rule_reason(self) -> SafeString:
         """Who refuses the network, until when and why, as a sentence."""
-        rule, until = self.address_rule, moment(self.row.facts.get("until"))
+        rule = self.address_rule
         if rule is None:
             return SafeString("The rule has been lifted since, so the address is served again.")
         by = self.person(rule.created_by) if rule.created_by else "The gateway itself"
-        ends = format_html("until {}", clock(until)) if until else "until somebody lifts it"
-        return format_html("{} set this rule, which lasts {}: “{}”.", by, ends, rule.reason)
+        verb = "lasted" if is_past(rule.expires_at) else "lasts"
+        ends = format_html("until {}", clock(rule.expires_at)) if rule.expires_at else "until somebody lifts it"
+        return format_html("{} set this rule, which {} {}: “{}”.", by, verb, ends, rule.reason)

@@ -1,5 +1,6 @@
 """Who sent a request."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from accounts.models import ApiKey, User
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.naming import Names, is_uuid, link, names_of
 from lucid_gateway.operators.links import page
+from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.tiers import TIERS, Counts
 
 
@@ -23,7 +25,13 @@ class Operator(Protocol):
 
 
 class CallerWords:
-    """Who sent the request. `by` is the operator who reads about it; without one, no button changes anything."""
+    """Who sent the request. `by` is the operator who reads about it; without one, no button changes anything.
+
+    `notes` says more about steps, and `unknown` names those that could not be decided: only a preview has them.
+    """
+
+    notes: Mapping[Step, str] = {}
+    unknown: frozenset[Step] = frozenset()
 
     def __init__(self, row: KeptRequest, names: Names | None = None, *, by: Operator | None = None) -> None:
         self.row = row

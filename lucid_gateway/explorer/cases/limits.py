@@ -1,6 +1,6 @@
 """The limits that were applied to a request."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from django.utils.html import format_html
@@ -8,9 +8,9 @@ from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases.caller import CallerWords
 from lucid_gateway.explorer.naming import link
-from lucid_gateway.explorer.words import clock, number
+from lucid_gateway.explorer.words import clock, is_past, number
 from lucid_gateway.operators.links import page
-from lucid_gateway.operators.numbers import size, thousands
+from lucid_gateway.operators.numbers import EMPTY, counted, size, thousands
 from lucid_gateway.policy.tiers import TIERS
 from ratelimit.models import LimitRule
 
@@ -28,7 +28,7 @@ class LimitWords(CallerWords):
 
     @property
     def limit(self) -> str:
-        return thousands(self.row.limits.get("limit"))
+        return requests(self.row.limits.get("limit"))
 
     @property
     def burst(self) -> str:
@@ -36,11 +36,11 @@ class LimitWords(CallerWords):
 
     @property
     def daily_quota(self) -> str:
-        return thousands(self.row.limits.get("daily_quota"))
+        return requests(self.row.limits.get("daily_quota"))
 
     @property
     def concurrent_requests(self) -> str:
-        return thousands(self.row.limits.get("concurrent_requests"))
+        return requests(self.row.limits.get("concurrent_requests"))
 
     @property
     def bytes_per_second(self) -> str:
@@ -53,18 +53,32 @@ class LimitWords(CallerWords):
         return f"This was refusal {thousands(refused)} in this minute." if refused else ""
 
     @property
-    def resets(self) -> SafeString:
-        """When the next request passes."""
+    def resets_at(self) -> datetime | None:
+        """When the next window begins."""
         at = self.row.limits.get("resets_at")
-        return clock(datetime.fromtimestamp(at, UTC)) if at else SafeString("the next window")
+        return datetime.fromtimestamp(at, UTC) if at else None
 
     @property
-    def retry_at(self) -> SafeString:
+    def retry_at(self) -> datetime | None:
         """When the client was told to come back."""
         seconds = number(self.row.facts.get("retry_after"))
-        if seconds is None:
-            return SafeString("a later time")
-        return clock(datetime.fromtimestamp(self.row.started_at.timestamp() + seconds, UTC))
+        return None if seconds is None else self.row.started_at + timedelta(seconds=seconds)
+
+    @property
+    def next_window(self) -> SafeString:
+        """When the next request passes, as a sentence."""
+        return passing(self.resets_at)
+
+    @property
+    def next_try(self) -> SafeString:
+        """When the client may come back, as a sentence."""
+        return passing(self.retry_at)
+
+    @property
+    def refused_until(self) -> SafeString:
+        """Until when others like this request are or were refused."""
+        verb = "were" if is_past(self.retry_at) else "are"
+        return format_html("{} refused until {}", verb, clock(self.retry_at) or "a later time")
 
     @cached_property
     def limit_rule(self) -> LimitRule | None:
@@ -93,3 +107,15 @@ class LimitWords(CallerWords):
             return SafeString("")
         rule_page = page("ratelimit_limitrule_change", rule.pk)
         return format_html("The numbers come from {}.", link(rule_page, "an operator's rule"))
+
+
+def requests(count: int | None) -> str:
+    return f"{EMPTY} requests" if count is None else counted(count, "request")
+
+
+def passing(moment: datetime | None) -> SafeString:
+    """Return when requests pass again, as a sentence."""
+    if moment is None:
+        return SafeString("Requests pass again a little later.")
+    words = "Requests have passed again since {}." if is_past(moment) else "The next request passes at {}."
+    return format_html(words, clock(moment))

@@ -35,6 +35,11 @@ class RequestWords(CallerWords):
         return forwarded_routes().get((self.row.route, self.row.method))
 
     @property
+    def permission_needed(self) -> str:
+        """The permission that the endpoint asks for, empty if it asks for none or it is not known."""
+        return str(self.forwarded.permission) if self.forwarded else ""
+
+    @property
     def reason(self) -> str:
         return self.row.reason.replace("_", " ")
 

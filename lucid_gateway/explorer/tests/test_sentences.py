@@ -1,10 +1,12 @@
 """Each reason has a sentence in plain English and a remedy, or the words why nothing needs to be done."""
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from django.utils.html import strip_tags
 
 from accounts.api_keys import create_api_key
@@ -77,6 +79,48 @@ def test_a_used_up_limit_is_explained_with_its_numbers(owner: User) -> None:
     first, *_ = explain(Case(row)).buttons
     assert first.label == "Raise the limit of this key…"
     assert first.url.endswith(f"?tier=authenticated&subject=key%3A{key.key_id}")
+
+
+def at(offset: timedelta) -> int:
+    return int((timezone.now() + offset).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("offset", "says"),
+    [(timedelta(hours=1), "The next request passes at "), (-timedelta(hours=1), "Requests have passed again since ")],
+    ids=["to come", "over"],
+)
+def test_a_time_that_is_over_is_in_the_past_tense(owner: User, offset: timedelta, says: str) -> None:
+    limits = {"limits": LIMITS | {"resets_at": at(offset)}}
+    assert says in said(kept(reason="tier_exhausted", status=429, user_id=str(owner.pk), details=limits))
+
+    retry = {"facts": {"retry_after": int(offset.total_seconds())}, "limits": LIMITS}
+    assert says in said(kept(reason="quota_exhausted", status=429, user_id=str(owner.pk), details=retry))
+    guesses = said(kept(reason="too_many_attempts", status=429, user_id=str(owner.pk), details=retry))
+    assert ("were refused until" if says.startswith("Requests") else "are refused until") in guesses
+
+
+def test_a_rule_that_has_ended_is_in_the_past_tense(admin: User) -> None:
+    rule = set_address_rule(network="198.51.100.0/24", kind="blocked", reason="a flood", by=admin,
+                            expires_at=timezone.now() + timedelta(hours=1))  # fmt: skip
+    row = kept(reason="address_blocked", status=429, details={"facts": {"network": rule.network}})
+    assert "which lasts until" in said(row)
+
+    AddressRule.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+    assert "which lasted until" in said(row)
+
+
+def test_one_is_not_a_plural(owner: User) -> None:
+    limits = {"limits": LIMITS | {"limit": 1, "daily_quota": 1, "concurrent_requests": 1}}
+
+    texts = [
+        said(kept(reason=reason, status=429, user_id=str(owner.pk), details=limits))
+        for reason in ("tier_exhausted", "quota_exhausted", "too_many_concurrent")
+    ]
+
+    assert "may send 1 request a minute" in texts[0]
+    assert "may send 1 request a day (UTC)" in texts[1]
+    assert "may have 1 request in progress" in texts[2]
 
 
 def test_a_limit_that_an_operator_set_leads_to_its_rule(owner: User) -> None:

@@ -40,8 +40,8 @@ def test_a_short_id_is_shown_whole() -> None:
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (0, "0 bytes"), (1023, "1,023 bytes"), (1024, "1.0 KiB"), (1288490189, "1.2 GiB"), (2**60, "1,024.0 PiB"),
-        (None, "–"),
+        (0, "0 bytes"), (1, "1 byte"), (1023, "1,023 bytes"), (1024, "1.0 KiB"), (1288490189, "1.2 GiB"),
+        (2**60, "1,024.0 PiB"), (None, "–"),
     ],
 )  # fmt: skip
 def test_a_size_has_the_largest_unit_that_fits(count: int | None, text: str) -> None:
