@@ -1,6 +1,7 @@
 """The operator pages for tokens, signed-in devices and signing keys."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -73,6 +74,19 @@ def manageable_tokens(request: HttpRequest, tokens: QuerySet[IssuedToken]) -> Is
     return IssuedTokenQuerySet(IssuedToken).filter(pk__in=keys)
 
 
+def revoke_of_each_user(tokens: IssuedTokenQuerySet, *, by: User) -> int:
+    """Revoke the tokens, and write an audit event for each user whose tokens they are; return how many were live."""
+    jtis: dict[Any, list[str]] = defaultdict(list)
+    for user_id, jti in tokens.values_list("user_id", "jti"):
+        jtis[user_id].append(jti)
+    ended = 0
+    for user_id, own in jtis.items():
+        live = revoke(IssuedTokenQuerySet(IssuedToken).filter(jti__in=own))
+        record("token.revoked", subject=str(user_id), actor=by, jtis=own, tokens=live)
+        ended += live
+    return ended
+
+
 def description_of(token: IssuedToken) -> str:
     """Return user, token, address and user agent, as far as they are known."""
     return ", ".join(part for part in (f"{token.user}: {token}", token.address, token.user_agent) if part)
@@ -130,9 +144,7 @@ class IssuedTokenAdmin(OwnedAdmin):
         )  # fmt: skip
         if data is None:
             return page
-        jtis = list(tokens.values_list("jti", flat=True))
-        ended = revoke(tokens)
-        record("token.revoked", actor=operator_of(request), jtis=jtis, tokens=ended)
+        ended = revoke_of_each_user(tokens, by=operator_of(request))
         self.message_user(request, f"{counted(ended, 'token')} revoked.", messages.SUCCESS)
         return None
 
@@ -235,11 +247,21 @@ class SigningKeyAdmin(ReadOnlyAdmin):
         title, warning = EMERGENCY if now else ROTATION
         active = SigningKey.objects.filter(state=SigningKey.State.ACTIVE).values_list("kid", flat=True).first()
         typed = active or "" if now else ""
-        _, page = ask(self, request, None, action="rotate", title=title, warning=warning.format(live=live), typed=typed)
-        if page is not None:
+        data, page = ask(
+            self,
+            request,
+            None,
+            action="rotate",
+            title=title,
+            warning=warning.format(live=live),
+            typed=typed,
+            reason=now,
+        )
+        if data is None:
+            assert page is not None
             return page
         try:
-            rotation = rotate_as(operator_of(request), retire_now=now)
+            rotation = rotate_as(operator_of(request), retire_now=now, why=data.get("reason", ""))
         except RotationUnderway:
             self.message_user(request, "Someone else is rotating the keys. Try again later.", messages.ERROR)
             return back
@@ -253,11 +275,11 @@ def days_of(age: timedelta) -> str:
     return counted(age.days, "day") if age.days else "less than a day"
 
 
-def rotate_as(operator: User, *, retire_now: bool) -> Rotation:
-    """Rotate the keys with the operator as the actor of all audit events; raise RotationUnderway."""
+def rotate_as(operator: User, *, retire_now: bool, why: str = "") -> Rotation:
+    """Rotate the keys with the operator as the actor of all audit events, which keep `why`; raise RotationUnderway."""
     record = current_record()
     before, record.actor = record.actor, str(operator.pk)
     try:
-        return rotate(settings.ENV.JWT_ALGORITHM, retire_now=retire_now)
+        return rotate(settings.ENV.JWT_ALGORITHM, retire_now=retire_now, why=why)
     finally:
         record.actor = before

@@ -44,8 +44,9 @@ def states() -> dict[str, str]:
 
 def rotate(client: Client, path: str = ROTATE) -> list[str]:
     """Confirm a rotation; return the messages on the page that follows."""
-    typed = {"typed": SigningKey.objects.get(state="active").kid} if path == EMERGENCY else {}
-    return messages_of(client.post(path, CONFIRMED | typed, follow=True))
+    active = SigningKey.objects.get(state="active").kid
+    answers = {"typed": active, "reason": "a leaked backup"} if path == EMERGENCY else {}
+    return messages_of(client.post(path, CONFIRMED | answers, follow=True))
 
 
 def key_of(user: User) -> tuple[ApiKey, str]:
@@ -164,7 +165,7 @@ def test_after_a_rotation_the_next_key_signs_and_tokens_stay_valid(
 
 @pytest.mark.parametrize("typed", ["", "next", "no-such-key"])
 def test_an_emergency_needs_the_id_of_the_active_key(super_admin_page: Client, keys: list[str], typed: str) -> None:
-    before, sent = states(), {"typed": keys[1] if typed == "next" else typed}
+    before, sent = states(), {"typed": keys[1] if typed == "next" else typed, "reason": "a leaked backup"}
     response = super_admin_page.post(EMERGENCY, CONFIRMED | sent)
 
     assert response.context["form"].errors.keys() == {"typed"}
@@ -181,6 +182,22 @@ def test_an_emergency_revokes_every_key_and_token(super_admin_page: Client, keys
         "revoked", "revoked", ["active", "next", "revoked", "revoked"],
     )  # fmt: skip
     assert IssuedToken.objects.live().count() == 0
+
+
+def test_an_emergency_needs_a_reason(super_admin_page: Client, keys: list[str]) -> None:
+    before = states()
+    response = super_admin_page.post(EMERGENCY, CONFIRMED | {"typed": keys[0], "reason": " "})
+
+    assert response.context["form"].errors.keys() == {"reason"}
+    assert states() == before
+
+
+def test_the_audit_log_says_why_all_keys_were_retired(super_admin_page: Client, keys: list[str]) -> None:
+    rotate(super_admin_page, EMERGENCY)
+
+    events = AuditEvent.objects.filter(type__in=["signing_key.revoked", "token.revoked"])
+    assert {event.details["why"] for event in events} == {"a leaked backup"}
+    assert {event.subject for event in events.filter(type="signing_key.revoked")} == set(keys)
 
 
 @pytest.mark.parametrize("path", [ROTATE, EMERGENCY])

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.models import IssuedToken, User
 from accounts.tests.conftest import use
-from accounts.tests.operators import act, actors_of, choose, me
+from accounts.tests.operators import act, actors_of, choose, me, user_page
 from accounts.tokens.issuing import TokenPair, end_family, issue_tokens, read_access_token, refresh_tokens
 from conftest import ApiClient, make_user
 from lucid_gateway.audit.models import AuditEvent
@@ -135,6 +135,20 @@ def test_a_revocation_is_recorded_with_the_operator(page: Client, admin: User, t
     event = AuditEvent.objects.get(type="token.revoked")
     assert (event.actor, event.details["tokens"]) == (str(admin.pk), 2)
     assert sorted(event.details["jtis"]) == sorted(row.jti for row in rows)
+
+
+def test_a_revocation_is_recorded_for_each_user(page: Client, owner: User, node_operator: User) -> None:
+    """So that it is on the page of each of them."""
+    for user in (owner, owner, node_operator):
+        issue_tokens(user)
+    act(page, "revoke", *IssuedToken.objects.filter(kind="access"), model="issuedtoken")
+
+    events = AuditEvent.objects.filter(type="token.revoked")
+    assert {event.subject: event.details["tokens"] for event in events} == {str(owner.pk): 2, str(node_operator.pk): 1}
+    for user in (owner, node_operator):
+        jtis = events.get(subject=str(user.pk)).details["jtis"]
+        assert set(jtis) == set(user.issued_tokens.filter(kind="access").values_list("jti", flat=True))
+    assert "Tokens were revoked" in page.get(user_page(owner)).content.decode()
 
 
 def test_a_revoked_token_is_not_revoked_again(page: Client, tokens: TokenPair) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -19,7 +20,7 @@ from django.utils import timezone
 
 from accounts.models import IssuedToken, SigningKey
 from accounts.tokens.revocation.revoking import revoke
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import Changes, record
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 
 State = SigningKey.State
@@ -62,8 +63,16 @@ def bootstrap() -> None:
         )
     except IntegrityError:
         return
-    record("signing_key.created", subject=kid, actor="JWT_SECRET_KEY", algorithm=algorithm, state="active")
+    record(
+        "signing_key.created", subject=kid, actor="JWT_SECRET_KEY", changes=moved(None, State.ACTIVE),
+        algorithm=algorithm, state="active",
+    )  # fmt: skip
     publish_next(algorithm)
+
+
+def moved(before: str | None, after: str) -> Changes:
+    """Return the change of a key's state for the audit log."""
+    return {"state": [before and str(before), str(after)]}
 
 
 def publish_next(algorithm: str) -> SigningKey:
@@ -71,7 +80,7 @@ def publish_next(algorithm: str) -> SigningKey:
     key = SigningKey.objects.create(
         kid=secrets.token_hex(8), algorithm=algorithm, secret=encrypt(new_secret(algorithm)), state=State.NEXT
     )
-    record("signing_key.created", subject=key.kid, algorithm=algorithm, state="next")
+    record("signing_key.created", subject=key.kid, changes=moved(None, key.state), algorithm=algorithm, state="next")
     return key
 
 
@@ -83,17 +92,19 @@ def new_secret(algorithm: str) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def rotate(algorithm: str, *, retire_now: bool = False, wait: Callable[[float], None] = time.sleep) -> Rotation:
+def rotate(
+    algorithm: str, *, retire_now: bool = False, why: str = "", wait: Callable[[float], None] = time.sleep
+) -> Rotation:
     """Make the next key the active one; return what was done.
 
     The old key verifies until its last token has expired. With `retire_now`, every earlier key and every token is
-    revoked at once. `wait` sleeps for so many seconds. Raises RotationUnderway.
+    revoked at once, and the audit events keep `why`. `wait` sleeps for so many seconds. Raises RotationUnderway.
     """
     upcoming = prepared_key(algorithm, fresh=retire_now)
     wait(max(0.0, PUBLISHED_AFTER_SECONDS - (timezone.now() - upcoming.created_at).total_seconds()))
     replaced = retire_active()
     activate(upcoming, instead_of=replaced)
-    ended = revoke_all_but(upcoming) if retire_now else 0
+    ended = revoke_all_but(upcoming, why=why) if retire_now else 0
     publish_next(algorithm)
     return Rotation(upcoming.kid, replaced, ended)
 
@@ -127,7 +138,7 @@ def retire_active() -> tuple[str, ...]:
     active = SigningKey.objects.filter(kid=kid, state=State.ACTIVE)
     if not active.update(state=State.RETIRING, retired_at=now, verify_until=now + last_token):
         raise RotationUnderway()
-    record("signing_key.retiring", subject=kid)
+    record("signing_key.retiring", subject=kid, changes=moved(State.ACTIVE, State.RETIRING))
     return (kid,)
 
 
@@ -146,23 +157,24 @@ def activate(key: SigningKey, *, instead_of: Collection[str]) -> None:
                 state=State.ACTIVE, retired_at=None, verify_until=None
             )
         raise RotationUnderway()
-    record("signing_key.active", subject=key.kid, algorithm=key.algorithm)
+    record("signing_key.active", subject=key.kid, changes=moved(State.NEXT, State.ACTIVE), algorithm=key.algorithm)
 
 
-def revoke_all_but(key: SigningKey) -> int:
-    """Revoke every other key and all live tokens; return how many tokens were live.
+def revoke_all_but(key: SigningKey, *, why: str) -> int:
+    """Revoke every other key and all live tokens; return how many tokens were live. The audit events keep `why`.
 
     Raises RotationUnderway if another rotation replaced the key meanwhile: the tokens are revoked even so, and the key
     of that rotation stays active.
     """
     now = timezone.now()
+    given: dict[str, Any] = {"why": why} if why else {}
     others = SigningKey.objects.exclude(kid=key.kid).exclude(state__in=[State.REVOKED, State.ACTIVE])
-    for kid in list(others.values_list("kid", flat=True)):
+    for kid, state in list(others.values_list("kid", "state")):
         other = SigningKey.objects.filter(kid=kid).exclude(state=State.ACTIVE)
         if other.update(state=State.REVOKED, revoked_at=now, verify_until=now):
-            record("signing_key.revoked", subject=kid)
+            record("signing_key.revoked", subject=kid, changes=moved(state, State.REVOKED), **given)
     ended = revoke(IssuedToken.objects.exclude(kid=key.kid))
-    record("token.revoked", reason="signing keys retired at once", tokens=ended)
+    record("token.revoked", reason="signing keys retired at once", tokens=ended, **given)
     if not SigningKey.objects.filter(kid=key.kid, state=State.ACTIVE).exists():
         raise RotationUnderway()
     return ended
