@@ -16,7 +16,7 @@ from accounts.models import ApiKey, User
 from accounts.tokens.locked import account_locked
 from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED
 from accounts.tokens.revocation.revoking import revoke_api_keys
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import note_claim
 from lucid_gateway.kernel.secrets.digests import secret_hash
@@ -85,7 +85,8 @@ def create_api_key(
         )  # fmt: skip
         if not insert_on_free_place(key):
             raise TooManyKeys()
-        record("api_key.created", subject=user, actor=by, key_id=key_id, permissions=allowed)
+        made = {"name": name, "permissions": allowed, "expires_at": expires_at, "state": state_of(key)}
+        record("api_key.created", subject=user, actor=by, changes=changed({}, made), key_id=key_id, permissions=allowed)
         return key
 
     key = create_once(ApiKey.objects.owned_by(user.pk), resource_id and key_id, insert)
@@ -114,9 +115,13 @@ def insert_on_free_place(key: ApiKey) -> bool:
 
 def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | None = None) -> None:
     """Revoke a key of the user, from its next request on. Raises NotFound for a key of someone else."""
-    if not revoke_api_keys(ApiKey.objects.owned_by(user_id).filter(key_id=key_id)):
+    keys = ApiKey.objects.owned_by(user_id).filter(key_id=key_id)
+    key = keys.first()
+    if key is None or not revoke_api_keys(keys):
         raise NotFound()
-    record("api_key.revoked", subject=str(user_id), actor=by, key_id=key_id)
+    record(
+        "api_key.revoked", subject=str(user_id), actor=by, changes={"state": [state_of(key), "revoked"]}, key_id=key_id
+    )
 
 
 known_keys: CallerCache[str] = CallerCache()

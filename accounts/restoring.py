@@ -69,7 +69,8 @@ def confirm_api_keys(api_keys: QuerySet[ApiKey], *, by: User | str | None = None
     for key_id, user_id in list(chosen.values_list("key_id", "user_id")):
         delete_keys([keys.revoked(user_id, key_id)])
         if ApiKey.objects.suspended().filter(key_id=key_id).update(suspended_at=None):
-            record("api_key.confirmed", subject=str(user_id), actor=by, key_id=key_id)
+            confirmation = {"state": ["suspended", "live"]}
+            record("api_key.confirmed", subject=str(user_id), actor=by, changes=confirmation, key_id=key_id)
             confirmed += 1
     return confirmed
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.db.models import F
 
-from lucid_gateway.audit.events import Who, record
+from lucid_gateway.audit.events import Who, changed, record
 from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.policy.errors import BlockchainUnavailable, GatewayError, OperationNotAllowed
 from proxy.choosing.closures import refuse_if_closed
@@ -66,7 +66,8 @@ def begin_attempt(manifest: Manifest, by: Who) -> None:
              "anchor_error": ""}  # fmt: skip
     begun = Manifest.objects.filter(pk=manifest.pk, anchor_status__in=[Anchor.NONE, Anchor.FAILED]).update(**fresh)
     if begun:
-        record("manifest.anchoring", subject=str(manifest.pk), actor=by or str(manifest.user_id))
+        changes = changed({"anchor_status": manifest.anchor_status}, {"anchor_status": str(Anchor.PENDING)})
+        record("manifest.anchoring", subject=str(manifest.pk), actor=by or str(manifest.user_id), changes=changes)
 
 
 def submit_or_query(manifest: Manifest, caller: Identity, request_id: str) -> CallAnswer:
@@ -125,4 +126,6 @@ def end_attempt(manifest: Manifest, status: str, by: Who, **facts: Any) -> None:
     """Store the final status of the attempt unless it has one already."""
     now = now_ms()
     if still_pending(manifest).update(anchor_status=status, updated_at=now, version=F("version") + 1, **facts):
-        record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=by or str(manifest.user_id))
+        changes = {"anchor_status": [str(Anchor.PENDING), str(status)]}
+        actor = by or str(manifest.user_id)
+        record(f"manifest.anchor_{status}", subject=str(manifest.pk), actor=actor, changes=changes)

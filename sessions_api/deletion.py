@@ -9,7 +9,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import User
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import current_record
 from lucid_gateway.policy.errors import GatewayError, NotFound, PreconditionFailed
@@ -42,7 +42,11 @@ def begin_deletion(session: Session, *, version: int | None) -> None:
         deleted_at=now, updated_at=now, active_slot=None, status=Session.Status.CANCELLED, version=F("version") + 1
     )  # fmt: skip
     if marked:
-        record("session.deleted", subject=str(session.pk), actor=str(session.user_id), status=session.status)
+        changes = changed({"status": session.status}, {"status": str(Session.Status.CANCELLED)})
+        record(
+            "session.deleted", subject=str(session.pk), actor=str(session.user_id), changes=changes,
+            status=session.status,
+        )  # fmt: skip
     elif rows.undeleted().exists():
         raise PreconditionFailed()
     elif not rows.exists():

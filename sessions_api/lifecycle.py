@@ -163,7 +163,8 @@ def finish_change(session: Session, status: str | None) -> Session:
     session = reload_session(session)
     release_missing_policy(session)
     if status is not None:
-        record(f"session.{status}", subject=str(session.pk), actor=str(session.user_id))
+        changes = {"status": [str(ACTIVE), str(status)]}  # a session that has ended has no further status
+        record(f"session.{status}", subject=str(session.pk), actor=str(session.user_id), changes=changes)
         settle(session)
     return session
 

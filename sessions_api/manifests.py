@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from accounts.idempotency import create_once
-from lucid_gateway.audit.events import Who, record
+from lucid_gateway.audit.events import Who, changed, record
 from lucid_gateway.kernel.clock import now_ms
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, PreconditionFailed, WrongSessionState
 from sessions_api import merkle
@@ -198,7 +198,10 @@ def store_verdict(manifest: Manifest, verdict: Verification, by: Who) -> None:
     status = Manifest.Validation.VALID if verdict.valid else Manifest.Validation.INVALID
     Manifest.objects.filter(pk=manifest.pk).update(validation_status=status, validated_at=now_ms())
     problems = verdict.problems[:10]
-    record("manifest.verified", subject=str(manifest.pk), actor=by, valid=verdict.valid, problems=problems)
+    changes = changed({"validation_status": manifest.validation_status}, {"validation_status": str(status)})
+    record(
+        "manifest.verified", subject=str(manifest.pk), actor=by, changes=changes, valid=verdict.valid, problems=problems
+    )
 
 
 def update_metadata(manifest: Manifest, *, version: int | None, metadata: dict[str, object]) -> Manifest:

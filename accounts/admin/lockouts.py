@@ -98,5 +98,8 @@ class LockoutAdmin(ReadOnlyAdmin):
             return
         lockouts.lift(subject)
         concerned = lockouts.whom_it_concerns(subject)
-        record("lockout.lifted", subject=concerned, actor=operator_of(request), counted=subject.kind)
+        record(
+            "lockout.lifted", subject=concerned, actor=operator_of(request), counted=subject.kind,
+            changes={"lockouts": [[subject.kind], []]},
+        )  # fmt: skip
         self.message_user(request, f"The lockout of {subject.name} was lifted.", messages.SUCCESS)

@@ -12,7 +12,7 @@ from accounts.factors.recovery import ensure_recovery_codes
 from accounts.factors.tron_message import InvalidSignature, signer
 from accounts.mail import send_notice
 from accounts.models import User
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import Changes, record
 from lucid_gateway.kernel.redis.access import redis_call
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import AlreadyExists, CodeExpired, WalletSignatureInvalid
@@ -71,7 +71,8 @@ def confirm_registration(user: User, signature: str) -> list[str]:
     free = User.objects.filter(pk=user.pk, hardware_wallet_enabled=False)
     if not free.update(hardware_wallet_enabled=True, hardware_wallet_address=address):
         raise AlreadyExists("A hardware wallet is already registered")
-    record("wallet.enabled", subject=user, address=address)
+    now_on: Changes = {"hardware_wallet_enabled": [False, True], "hardware_wallet_address": ["", address]}
+    record("wallet.enabled", subject=user, changes=now_on, address=address)
     send_notice(user, f"Logins need the signature of the hardware wallet {address} from now on.")
     return ensure_recovery_codes(user)
 
@@ -96,8 +97,8 @@ class WalletFactor(SecondFactor):
         """Return whether the account's wallet signed the challenge."""
         return signed_by(user.hardware_wallet_address, challenge, proof)
 
-    def announce_removal(self, user: User) -> None:
-        record("wallet.removed", subject=user)
+    def announce_removal(self, user: User, changes: Changes) -> None:
+        record("wallet.removed", subject=user, changes=changes)
         send_notice(user, "Logins no longer need a signature of a hardware wallet.")
 
 

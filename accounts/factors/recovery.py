@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from accounts.mail import send_notice
 from accounts.models import RecoveryCode, User
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import changed, record
 from lucid_gateway.kernel.secrets.digests import secret_hash
 
 CODES = 10
@@ -32,9 +32,10 @@ def ensure_recovery_codes(user: User) -> list[str]:
 
 def renew_recovery_codes(user: User) -> list[str]:
     """Replace the recovery codes, used or not, by ten new ones; return these."""
+    left = user.recovery_codes.filter(used_at=None).count()
     user.recovery_codes.all().delete()
     codes = ensure_recovery_codes(user)
-    record("recovery_code.renewed", subject=user)
+    record("recovery_code.renewed", subject=user, changes=changed({"left": left}, {"left": len(codes)}))
     send_notice(user, "New recovery codes were made; the earlier ones no longer work.")
     return codes
 

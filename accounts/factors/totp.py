@@ -15,7 +15,7 @@ from accounts.factors.recovery import ensure_recovery_codes
 from accounts.lockouts import charged, signed_in_user
 from accounts.mail import send_notice
 from accounts.models import User
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import Changes, record
 from lucid_gateway.kernel.secrets.encryption import CannotDecrypt, decrypt, encrypt
 from lucid_gateway.policy.errors import AlreadyExists, CodeInvalid, ServiceUnavailable
 
@@ -72,7 +72,7 @@ def confirm(user: User, code: str) -> list[str]:
     confirmed = User.objects.filter(pk=user.pk, totp_enabled=False, totp_secret=user.totp_secret)
     if not confirmed.update(totp_enabled=True):
         raise CodeInvalid()
-    record("totp.enabled", subject=user)
+    record("totp.enabled", subject=user, changes={"totp_enabled": [False, True]})
     send_notice(user, "Logins need a code of an authenticator app from now on.")
     return ensure_recovery_codes(user)
 
@@ -122,6 +122,7 @@ class TotpFactor(SecondFactor):
 
     name, kind, enabled = "totp", "totp", "totp_enabled"
     cleared_columns: ClassVar[Mapping[str, Any]] = {"totp_enabled": False, "totp_secret": ""}
+    secret_columns = frozenset({"totp_secret"})
     wrong_proof, absent_message = CodeInvalid, "TOTP is not enabled"
 
     def enrol(self, user: User, **data: str) -> dict[str, Any]:
@@ -136,8 +137,8 @@ class TotpFactor(SecondFactor):
         """Return whether the code is right."""
         return use_code(user, proof)
 
-    def announce_removal(self, user: User) -> None:
-        record("totp.disabled", subject=user)
+    def announce_removal(self, user: User, changes: Changes) -> None:
+        record("totp.disabled", subject=user, changes=changes)
         send_notice(user, "Logins no longer need a code of an authenticator app.")
 
 

@@ -220,7 +220,10 @@ def test_a_lock_and_an_unlock_are_audited(api: ApiClient, owner: User, admin: Us
 
     assert {locked.actor, unlocked.actor} == {str(admin.pk)}
     assert {locked.subject, unlocked.subject} == {str(owner.pk)}
+    lock = {"locked_until": [None, "2999-01-31T12:00:00Z"], "lock_reason": ["", "stolen laptop"]}
+    assert locked.details.pop("changes") == lock
     assert locked.details == {"reason": "stolen laptop", "until": "2999-01-31T12:00:00+00:00"}
+    assert unlocked.details == {"changes": {name: [after, before] for name, (before, after) in lock.items()}}
 
 
 # Roles and tokens

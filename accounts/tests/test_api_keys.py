@@ -67,7 +67,11 @@ def test_creating_and_revoking_is_audited(api: ApiClient, owner: User, tokens: T
     api.send("delete", f"{KEYS}/{key_id}", token=tokens.access)
 
     created, revoked = (AuditEvent.objects.get(type=f"api_key.{done}") for done in ("created", "revoked"))
+    assert created.details.pop("changes") == {
+        "name": [None, "backup"], "permissions": [None, ["blockchain:read", "user:read"]], "state": [None, "live"],
+    }  # fmt: skip
     assert created.details == {"key_id": key_id, "permissions": ["blockchain:read", "user:read"]}
+    assert revoked.details.pop("changes") == {"state": ["live", "revoked"]}
     assert revoked.details == {"key_id": key_id}
     assert {created.subject, created.actor, revoked.subject, revoked.actor} == {str(owner.pk)}
 

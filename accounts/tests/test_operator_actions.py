@@ -159,7 +159,9 @@ def test_a_lock_names_its_author_and_takes_effect_immediately(
 
     owner.refresh_from_db()
     assert (owner.locked_by, owner.lock_reason, owner.is_locked) == (admin.email, "Lost laptop", True)
-    assert AuditEvent.objects.get(type="user.locked").details == {"reason": "Lost laptop", "until": None}
+    details = AuditEvent.objects.get(type="user.locked").details
+    assert details.pop("changes") == {"locked_until": [None, "no end"], "lock_reason": ["", "Lost laptop"]}
+    assert details == {"reason": "Lost laptop", "until": None}
     assert me(api, tokens) == "2005"
     assert act(page, "unlock", owner) == ["1 user: unlocked."]
     assert me(api, issue_tokens(owner)) == "in"

@@ -49,7 +49,9 @@ def test_a_lock_is_undone(page: Client, owner: User, admin: User, tokens: TokenP
     assert me(api, issue_tokens(owner)) == "in"
     assert me(api, tokens) != "in"
     assert actors_of("user.unlocked") == [(str(admin.pk), str(owner.pk))]
-    assert AuditEvent.objects.get(type="user.unlocked").details == {"undone": True}
+    details = AuditEvent.objects.get(type="user.unlocked").details
+    assert details.pop("changes") == {"locked_until": ["no end", None], "lock_reason": ["why", ""]}
+    assert details == {"undone": True}
 
 
 def test_undoing_a_lock_restores_the_lock_that_it_replaced(page: Client, owner: User, super_admin: User) -> None:

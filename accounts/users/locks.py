@@ -9,7 +9,7 @@ from accounts.lockouts import lift_account
 from accounts.models import IssuedToken, User
 from accounts.tokens.revocation.revoking import lock, publish_unlock, revoke
 from accounts.users.staff import OwnAccount, is_own
-from lucid_gateway.audit.events import record
+from lucid_gateway.audit.events import Changes, changed, record
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 LOCK_FIELDS = ("locked_until", "lock_reason", "locked_by")
@@ -22,19 +22,23 @@ def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FORE
     """
     if is_own(user, by):
         raise OwnAccount()
+    before = lock_of(user)
     lock(user, until=until, lock_reason=reason, locked_by=str(by), updated_at=timezone.now())
     revoke(IssuedToken.objects.filter(user=user))
     ends = None if until == FOREVER else until.isoformat()
-    record("user.locked", subject=user, actor=by, reason=reason, until=ends)
+    record(
+        "user.locked", subject=user, actor=by, changes=lock_changes(before, lock_of(user)), reason=reason, until=ends
+    )
 
 
 def unlock_user(user: User, *, by: User | str) -> None:
     """Unlock the account: the user may log in again, automatic lockouts end, and API keys work again."""
+    before = lock_of(user)
     user.locked_until, user.lock_reason, user.locked_by = None, "", ""
     user.save(update_fields=["locked_until", "lock_reason", "locked_by", "updated_at"])
     publish_unlock(user)
     lift_account(user.email)
-    record("user.unlocked", subject=user, actor=by)
+    record("user.unlocked", subject=user, actor=by, changes=lock_changes(before, lock_of(user)))
 
 
 def lock_of(user: User) -> dict[str, Any]:
@@ -54,12 +58,15 @@ def restore_lock(user: User, *, before: dict[str, Any], after: dict[str, Any], b
     user.refresh_from_db(fields=LOCK_FIELDS)
     if not user.is_locked:
         publish_unlock(user)
-        record("user.unlocked", subject=user, actor=by, undone=True)
+        record("user.unlocked", subject=user, actor=by, changes=lock_changes(after, before), undone=True)
         return True
     lock(user, until=then["locked_until"])
     revoke(IssuedToken.objects.filter(user=user))
     ends = None if user.locked_until == FOREVER else before["locked_until"]
-    record("user.locked", subject=user, actor=by, reason=user.lock_reason, until=ends, undone=True)
+    record(
+        "user.locked", subject=user, actor=by, changes=lock_changes(after, before), reason=user.lock_reason, until=ends,
+        undone=True,
+    )  # fmt: skip
     return True
 
 
@@ -67,3 +74,15 @@ def lock_fields(state: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a state that `lock_of` returned."""
     until = state["locked_until"]
     return state | {"locked_until": datetime.fromisoformat(until) if until else None}
+
+
+def lock_changes(before: dict[str, Any], after: dict[str, Any]) -> Changes:
+    """Return what changed between two states that `lock_of` returned, without the name of who locked the account."""
+    return changed(shown_lock(before), shown_lock(after))
+
+
+def shown_lock(state: dict[str, Any]) -> dict[str, Any]:
+    until = lock_fields(state)["locked_until"]
+    if until is None or until <= timezone.now():
+        return {"locked_until": None, "lock_reason": ""}
+    return {"locked_until": "no end" if until == FOREVER else until, "lock_reason": state["lock_reason"]}

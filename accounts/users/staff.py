@@ -66,13 +66,12 @@ def reset_second_factors(user: User, *, by: User | str) -> None:
     Each factor that was on gets its own audit event. A user without factors gets `totp.reset`.
     """
     reset_factors = factors_of(user) or (TOTP,)
-    for factor in FACTORS:
-        factor.reset(user)
+    changes = {factor: factor.reset(user) for factor in FACTORS}
     user.save(update_fields=[*(column for factor in FACTORS for column in factor.cleared_columns), "updated_at"])
     user.recovery_codes.all().delete()
     end_all(user)
     for factor in reset_factors:
-        record(f"{factor.kind}.reset", subject=user, actor=by)
+        record(f"{factor.kind}.reset", subject=user, actor=by, changes=changes[factor])
 
 
 def edit_account(user: User, *, by: User | str, before: Mapping[str, Any], reason: str = "") -> None:
@@ -103,9 +102,11 @@ def edit_account(user: User, *, by: User | str, before: Mapping[str, Any], reaso
 
 def lift_lockouts(user: User, *, by: User | str) -> None:
     """Lift the automatic lockouts of the user; raise RedisUnavailable."""
-    for subject in lockouts.subjects_of_user(user.pk, user.email):
+    subjects = lockouts.subjects_of_user(user.pk, user.email)
+    active = [lockout.subject.kind for lockout in lockouts.active_lockouts_of(subjects)]
+    for subject in subjects:
         lockouts.lift(subject)
-    record("lockout.lifted", subject=user, actor=by)
+    record("lockout.lifted", subject=user, actor=by, changes=changed({"lockouts": active}, {"lockouts": []}))
 
 
 def mail_login_link(user: User, *, by: User | str) -> None:
