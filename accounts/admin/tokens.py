@@ -180,7 +180,7 @@ class SignInAdmin(IssuedTokenAdmin):
     def client(self, token: IssuedToken) -> str:
         """Return the client in words, with its whole user agent on hover."""
         words = client_words(token.user_agent)
-        return format_html('<span title="{}">{}</span>', token.user_agent, words) if words else ""
+        return format_html('<span class="cut" title="{}">{}</span>', token.user_agent, words) if words else ""
 
     @admin.display(description="Last seen", ordering="issued_at")
     def last_seen(self, token: IssuedToken) -> datetime:

@@ -181,6 +181,14 @@ def queries_of(page: Client, path: str) -> int:
     return min(counts)
 
 
+def test_a_row_leads_to_its_request_and_to_the_form_that_blocks_its_address(page: Client, events: None) -> None:
+    shown = page.get(LOG).content.decode()
+
+    assert '<a href="/admin/requests/request-owner/" class="button small">Request</a>' in shown
+    block = "/admin/ratelimit/addressrule/add/?network=192.0.2.1"
+    assert f'<a href="{block}" class="button small danger">Block…</a>' in shown
+
+
 def test_subjects_have_names_and_links(page: Client, owner: User, admin: User) -> None:
     session, policy = create_session(owner.pk, name="A call"), policy_of(owner, name="Adults only")
     key, _ = create_api_key(owner, name="indexer", permissions=[], by=admin)

@@ -1,5 +1,6 @@
 """The operator pages for the audit log."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from lucid_gateway.audit.event_page import facts_of
+from lucid_gateway.audit.event_page import facts_of, links_of
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.export import EXPORTS, export
 from lucid_gateway.audit.filters import GroupFilter, KindFilter, TimeFilter
@@ -22,6 +23,8 @@ from lucid_gateway.audit.newest_first import NewestFirstPaginator
 from lucid_gateway.audit.search import matching
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 from lucid_gateway.operators.directory import Name
+from lucid_gateway.operators.links import change_page
+from lucid_gateway.operators.row_actions import RowButton
 
 
 class EventList(ChangeList):
@@ -40,7 +43,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     paginator = NewestFirstPaginator
     show_full_result_count = False
     list_display = ("created_at", "what", "outcome", "by", "whom", "address")
-    list_display_links = ("what",)
+    list_display_links = None  # of an event, only the words are a link
     list_filter = ("outcome", ("created_at", TimeFilter), GroupFilter, KindFilter)
     sortable_by = ("created_at",)
     search_fields = ("type",)
@@ -51,7 +54,11 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Event")
     def what(self, event: AuditEvent) -> str:
-        return format_html('<span class="two"><b>{}</b><code>{}</code></span>', text_of(event.type), event.type)
+        words = text_of(event.type)
+        return format_html(
+            '<div class="two"><a href="{}"><span class="cut" title="{}">{}</span></a><code>{}</code></div>',
+            change_page(event), words, words, event.type,
+        )  # fmt: skip
 
     @admin.display(description="Actor")
     def by(self, event: Any) -> str:
@@ -60,6 +67,14 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description="Subject")
     def whom(self, event: Any) -> str:
         return linked(event.subject_name)
+
+    def row_links(self, row: AuditEvent) -> Iterable[RowButton]:
+        """Return the buttons that open the request and the form that blocks the address."""
+        links = links_of(row)
+        if links["request"]:
+            yield RowButton("", "Request", link=links["request"])
+        if links["block"]:
+            yield RowButton("", "Block…", harmful=True, link=links["block"])
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return EventList

@@ -1,6 +1,6 @@
-"""Buttons on the rows of a list, each of which runs one of the list's actions on its row."""
+"""Buttons on the rows of a list: each runs one of the list's actions on its row, or opens a page about it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,13 +40,18 @@ class RowActions(Base):
         """Return whether the action can change this row, such as `unlock` a locked user."""
         return True
 
+    def row_links(self, row: Any) -> Iterable[RowButton]:
+        """Return the buttons that open pages about the row."""
+        return ()
+
     def row_buttons(self, row: Any, allowed: Container[str]) -> list[RowButton]:
         """Return the buttons of the row, for those of its actions that the operator is allowed to use."""
-        return [
+        buttons = [
             RowButton(f"{name} {row.pk}", label, name in self.harmful_actions)
             for name, label in self.row_actions.items()
             if name in allowed and self.row_action_applies(name, row)
         ]
+        return [*buttons, *self.row_links(row)]
 
     def is_key(self, text: str) -> bool:
         """Return whether the text can be the primary key of a row."""

@@ -1,6 +1,6 @@
 """What the pages of limits and of addresses have in common: previews, confirmations of wide rules, lifting, undo."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -95,9 +95,9 @@ class RulePages(AsksBeforeSaving, ReadOnlyAdmin):
         name: Name = rule.names.get(rule.created_by) or Name(rule.created_by or GATEWAY)
         return name.as_html()
 
-    def row_buttons(self, row: Any, allowed: Container[str]) -> list[RowButton]:
-        """Return the buttons of the actions, and one that opens the form of the rule."""
-        return [*super().row_buttons(row, allowed), RowButton("", "Edit", link=self.page_of(row))]
+    def row_links(self, row: Any) -> Iterable[RowButton]:
+        """Return the button that opens the form of the rule."""
+        return [RowButton("", "Edit", link=self.page_of(row))]
 
     def row_action_applies(self, action: str, row: Any) -> bool:
         """Offer to extend a rule that ends."""

@@ -68,7 +68,7 @@ def steps(manifest: Manifest, *, may_anchor: bool) -> Any:
     anchor = reverse("admin:sessions_api_manifest_anchor", args=[manifest.pk])
     yield "Verify…", verify, manifest.validation_status == Validation.INVALID
     if may_anchor and manifest.anchor_status != Anchor.CONFIRMED:
-        yield ("Check the anchor…" if manifest.anchor_status == Anchor.PENDING else "Anchor…"), anchor, True
+        yield ("Check anchor…" if manifest.anchor_status == Anchor.PENDING else "Anchor…"), anchor, True
 
 
 def proof_of(manifest: Manifest, text: str) -> dict[str, Any]:

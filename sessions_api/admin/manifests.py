@@ -1,5 +1,6 @@
 """The operator pages for manifests: which chunks they prove, and the state of their anchoring."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -18,6 +19,7 @@ from lucid_gateway.kernel.record import record_of
 from lucid_gateway.operators.confirmation import ask, operator_of
 from lucid_gateway.operators.danger import always
 from lucid_gateway.operators.numbers import size
+from lucid_gateway.operators.row_actions import RowButton
 from lucid_gateway.policy.errors import GatewayError
 from sessions_api.admin.manifest_page import MAX_CHUNKS, anchored, facts_of, steps
 from sessions_api.admin.recordings import RecordingAdmin
@@ -64,7 +66,7 @@ class ManifestAdmin(RecordingAdmin):
 
     @admin.display(description="Manifest of")
     def short_id(self, manifest: Any) -> str:
-        return self.named(manifest.session_name, manifest.pk)
+        return self.named(manifest.session_name, manifest)
 
     @admin.display(description="Chunks")
     def chunks(self, manifest: Manifest) -> int:
@@ -82,6 +84,10 @@ class ManifestAdmin(RecordingAdmin):
     @admin.display(description="Size")
     def size(self, manifest: Manifest) -> str:
         return size(manifest.total_size)
+
+    def row_links(self, row: Any) -> Iterable[RowButton]:
+        """Return the buttons of the manifest's page."""
+        return [RowButton("", text, link=address) for text, address, _ in steps(row, may_anchor=row.is_manageable)]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ManifestList

@@ -1,6 +1,6 @@
 """The operator pages for trust policies, which show what a policy would decide and store nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django import forms
@@ -11,6 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from lucid_gateway.operators.numbers import counted
+from lucid_gateway.operators.row_actions import RowButton
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing
 from sessions_api.admin.recordings import RecordingAdmin
 from sessions_api.admin.shapes import attributes_of
@@ -49,25 +50,33 @@ class QuestionForm(forms.Form):
 
 @admin.register(TrustPolicy)
 class TrustPolicyAdmin(RecordingAdmin):
-    list_display = ("short_name", "owner", "enabled", "number_of_rules", "created_at", "updated_at")
+    list_display = ("short_name", "owner", "state", "number_of_rules", "created_at", "updated_at")
     list_filter = ("enabled",)
     sortable_by = ()
     search_fields = ("name",)
     search_help_text = "Name, email or username, or id of the policy or user"
     fields = ("policy_id",)
     change_form_template = "admin/sessions_api/policy.html"
-    pills = {"enabled": {True: "ok", False: "warn"}}
+    pills = {"state": {"Enabled": "ok", "Disabled": "warn"}}
 
     class Media:
         css = {"all": ("sessions_api/policies.css",)}
 
     @admin.display(description="Name")
     def short_name(self, policy: TrustPolicy) -> str:
-        return self.named(policy.name, policy.pk)
+        return self.named(policy.name, policy)
+
+    @admin.display(description="State")
+    def state(self, policy: TrustPolicy) -> str:
+        return "Enabled" if policy.enabled else "Disabled"
 
     @admin.display(description="Rules")
     def number_of_rules(self, policy: TrustPolicy) -> int:
         return len(policy.rules)
+
+    def row_links(self, row: TrustPolicy) -> Iterable[RowButton]:
+        """Return the button that opens the form for a question to the policy."""
+        return [RowButton("", "Evaluate…", link=evaluate_page(row))]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TrustPolicy], search_term: str
@@ -126,8 +135,12 @@ class TrustPolicyAdmin(RecordingAdmin):
             "sessions": Session.objects.undeleted().filter(trust_policy=policy).count(),
             "form": form,
             "decision": decision,
-            "evaluate_url": reverse("admin:sessions_api_trustpolicy_evaluate", args=[policy.pk]),
+            "evaluate_url": evaluate_page(policy),
         }
+
+
+def evaluate_page(policy: TrustPolicy) -> str:
+    return reverse("admin:sessions_api_trustpolicy_evaluate", args=[policy.pk])
 
 
 def in_words(policy: TrustPolicy) -> str:

@@ -1,6 +1,5 @@
 """The base of the operator pages for sessions, manifests and trust policies."""
 
-import uuid
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -9,18 +8,21 @@ from django.utils.html import format_html
 
 from accounts.admin.owned import OwnedRows
 from accounts.models import User
+from lucid_gateway.operators.links import change_page
 from lucid_gateway.operators.search import HYPHENATED
+from lucid_gateway.operators.templatetags.console import cut
 
 
 class RecordingAdmin(OwnedRows):
     """Read-only records of users, which are found by their ids and their users."""
 
-    def named(self, name: str, key: uuid.UUID) -> str:
-        """Return the cell of a row: its name, and its id cut in the middle."""
-        text = str(key)
+    list_display_links = None  # the name is the link, so that the id beside it can have its own button
+
+    def named(self, name: str, row: Any) -> str:
+        """Return the cell of a row: its name as a link, and its id cut in the middle."""
         return format_html(
-            '<span class="two"><b title="{}">{}</b><code title="{}">{}…{}</code></span>', name, name, text, text[:6],
-            text[-4:],
+            '<div class="two"><a href="{}"><span class="cut" title="{}">{}</span></a><br>{}</div>',
+            change_page(row), name, name, cut(row.pk),
         )  # fmt: skip
 
     def row_or_404(self, request: HttpRequest, object_id: str) -> Any:

@@ -30,8 +30,13 @@ def facts_of(session: Session, start: int) -> dict[str, Any]:
         "used_percent": min(100, 100 * session.reserved_bytes // session.max_size_bytes)
         if session.max_size_bytes
         else 0,
-        "refused": page("requests", path=UPLOADS.format(session.pk)),
+        "uploads": uploads_of(session),
     }
+
+
+def uploads_of(session: Session) -> str:
+    """Return the address of the list of the kept requests that uploaded chunks."""
+    return page("requests", path=UPLOADS.format(session.pk))
 
 
 def state_of(session: Session, gaps: Gaps) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The operator pages for sessions."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -8,10 +9,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin.owned import OwnedList
+from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import size
+from lucid_gateway.operators.row_actions import RowButton
 from lucid_gateway.operators.search import keys_beginning_with
 from sessions_api.admin.recordings import RecordingAdmin
-from sessions_api.admin.session_page import facts_of, start_of
+from sessions_api.admin.session_page import facts_of, start_of, uploads_of
 from sessions_api.models import Session
 from sessions_api.models.sessions import SessionQuerySet
 from sessions_api.totals import settle_all
@@ -50,7 +53,7 @@ class SessionAdmin(RecordingAdmin):
 
     @admin.display(description="Name")
     def short_name(self, session: Session) -> str:
-        return self.named(session.name, session.pk)
+        return self.named(session.name, session)
 
     @admin.display(description="Chunks")
     def chunks(self, session: Session) -> int:
@@ -59,6 +62,12 @@ class SessionAdmin(RecordingAdmin):
     @admin.display(description="Size")
     def size(self, session: Session) -> str:
         return size(session.size_bytes)
+
+    def row_links(self, row: Session) -> Iterable[RowButton]:
+        """Return the buttons that open the requests of its uploads, and its manifest."""
+        yield RowButton("", "Uploads", link=uploads_of(row))
+        if row.manifest_id:
+            yield RowButton("", "Manifest", link=page("sessions_api_manifest_change", row.manifest_id))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SessionList

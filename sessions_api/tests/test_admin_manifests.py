@@ -54,6 +54,14 @@ def test_the_list_shows_owner_size_and_anchoring(page: Client, owner: User) -> N
         assert shown in text
 
 
+def test_a_row_has_the_buttons_of_its_page(page: Client, owner: User) -> None:
+    manifest = made(owner)
+
+    text = page.get(LIST).content.decode()
+    for name in ("verify", "anchor"):
+        assert f'<a href="{LIST}{manifest.pk}/{name}/" class="button small">{name.capitalize()}…</a>' in text
+
+
 def test_the_columns_of_the_state_come_before_the_size(page: Client, owner: User) -> None:
     made(owner)
 

@@ -56,6 +56,13 @@ def test_the_list_shows_owners_and_totals(page: Client, owner: User) -> None:
         assert shown in text
 
 
+def test_a_row_leads_to_the_requests_of_its_uploads(page: Client, owner: User) -> None:
+    session = new_session(owner)
+
+    shown = page.get("/admin/sessions_api/session/").content.decode()
+    assert f"/admin/requests/?path=%2Fapi%2Fv1%2Fsessions%2F{session.pk}%2Fchunks" in shown
+
+
 def test_the_totals_of_a_page_take_one_query(page: Client, owner: User) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:

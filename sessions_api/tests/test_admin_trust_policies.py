@@ -40,6 +40,14 @@ def test_the_list_shows_policies_with_their_owners(page: Client, owner: User) ->
     assert all(part in text for part in ("Adults", "owner@example.org", rules))
 
 
+def test_a_row_leads_to_the_form_that_evaluates_its_policy(page: Client, owner: User) -> None:
+    policy = TrustPolicy.objects.create(user=owner, slot=1, name="policy", rules=[])
+
+    shown = page.get("/admin/sessions_api/trustpolicy/").content.decode()
+    assert f'href="/admin/sessions_api/trustpolicy/{policy.pk}/evaluate/" class="button small">Evaluate…</a>' in shown
+    assert '<span class="pill ok">Enabled</span>' in shown
+
+
 def test_a_policy_is_found_by_name_owner_and_id(page: Client, owner: User, super_admin: User) -> None:
     mine, other = policy_of(owner, name="Mine"), policy_of(super_admin, name="Other")
     for query in ("in", "owner@example.org", "owner", str(mine.pk)):

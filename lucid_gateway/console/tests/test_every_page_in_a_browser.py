@@ -12,7 +12,7 @@ from django.urls import resolve
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from testing.browser import complaints, sign_in
-from testing.gateway import running_gateway
+from testing.gateway import Gateway, running_gateway
 
 PASSWORD = "Correct-Horse-7"
 # Rows for each list. Every text that users or operators choose is a script or as long as its field allows.
@@ -24,6 +24,7 @@ from accounts.api_keys import create_api_key
 from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
 from accounts.users.locks import lock_user
+from lucid_gateway.explorer.tests.stage import kept
 from lucid_gateway.kernel.record import RequestRecord, current
 from proxy.models import Maintenance
 from ratelimit.models import AddressRule, LimitRule
@@ -34,12 +35,12 @@ from sessions_api.models import Chunk, TrustPolicy
 script = '<script>window.ran = 1</script>"><img src=x onerror="window.ran = 1">'
 staff = User.objects.create(
     email="looker@lucid.test", username="looker", role="super_admin", password=make_password({PASSWORD!r}))
-for number in range(20):
-    User.objects.create(email=f"user{{number}}@lucid.test", username=f"user{{number}}", role="user")
 user = User.objects.create(
     email="m" * 60 + "@" + "x" * 60 + ".lucid.test", username="u" * 50, role="user", first_name=script,
     last_name="n" * 100)
-current.set(RequestRecord(client_address="2001:db8:1111:2222:3333:4444:5555:6666", user_agent=script + "a" * 150))
+record = RequestRecord(client_address="2001:db8:1111:2222:3333:4444:5555:6666", user_agent=script + "a" * 150)
+record.request_id = "i" * 100
+current.set(record)
 issue_tokens(user)
 create_api_key(user, name=(script + "k" * 100)[:100], permissions=["user:read"])
 lock_user(user, reason=(script + "r" * 200)[:200], by=staff)
@@ -57,17 +58,49 @@ AddressRule.objects.create(
     network="2001:db8::/48", kind="blocked", reason="w" * 200, expires_at=timezone.now() + timedelta(hours=3))
 Maintenance.objects.create(
     cluster="tron_payment", kind="drain", reason=script, starts_at=timezone.now() + timedelta(days=1))
+for number in range(14):  # enough for a window
+    mail = f"user{{number}}@" + "y" * 60 + ".lucid.test"
+    other = User.objects.create(email=mail, username=f"user{{number}}" + "z" * 30, role="user")
+    lock_user(other, reason=script, by=staff)
+    issue_tokens(other)
+    create_api_key(other, name=(script + "k" * 100)[:100], permissions=["user:read"])
+    session = create_session(other.pk, name=script + "s" * 200)
+    Chunk.objects.create(session=session, index=0, size=123_456_789, hash="0" * 64, state="recorded")
+    make_manifest(change_session(session, version=None, changes={{"status": "completed"}}))
+    TrustPolicy.objects.create(user=other, slot=1, name=script + "p" * 50, rules=[])
+    LimitRule.objects.create(tier="authenticated", subject=f"user:{{other.pk}}", limit=50, reason="w" * 200)
+    AddressRule.objects.create(network=f"2001:db8:1111:{{number}}::/64", kind="deny", reason="w" * 200)
+    kept(path="/api/v1/" + "q" * 400, user_id=str(other.pk), address="2001:db8:1111:2222:3333:4444:5555:6666",
+         reason="upload_size_mismatch", status=422, request_id="i" * 100)
 """
+# Each ends after a minute.
+LOCK_OUT = """
+from accounts.lockouts import GuessAttempt, account
+for number in range(14):
+    for failure in range(10):
+        GuessAttempt(account(f"guessed{number}@" + "y" * 60 + ".lucid.test"))
+"""
+LISTS = [
+    "accounts/user", "accounts/apikey", "accounts/signin", "accounts/issuedtoken", "audit/auditevent",
+    "ratelimit/limitrule", "ratelimit/addressrule", "sessions_api/session", "sessions_api/manifest",
+    "sessions_api/trustpolicy", "requests",
+]  # fmt: skip
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """The address of a gateway with hostile rows in each list of the console."""
+def gateway() -> Iterator[Gateway]:
+    """A gateway with hostile rows in each list of the console."""
     with running_gateway() as gateway:
         gateway.manage("shell", "--no-imports", "--command", MAKE)
-        yield f"http://127.0.0.1:{gateway.port}"
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def site(gateway: Gateway) -> str:
+    """The address of the gateway."""
+    return f"http://127.0.0.1:{gateway.port}"
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +169,42 @@ def test_every_page_is_accessible_and_fits_its_window_in_both_themes(site: str, 
     assert not problems, "\n".join(problems)
 
 
-def test_a_list_shows_twelve_rows_without_scrolling(operator: Page) -> None:
-    operator.goto("/admin/accounts/user/")
+# The texts of a table that do not fit, as [text, what shows on hover, what its button copies].
+CUT_OFF = """() => [...document.querySelectorAll(".list tbody *")]
+  .filter(text => getComputedStyle(text).textOverflow === "ellipsis" && text.scrollWidth > text.clientWidth)
+  .map(text => [text.textContent, text.title, (text.closest("a") ?? text).nextElementSibling?.dataset.copy])"""
+
+
+def problems_of_list(page: Page, path: str) -> list[str]:
+    """Return what the list does not do as lists should; it has more rows than a window, with long values."""
+    page.goto(f"/admin/{path}/")
     bottoms = "rows => rows.map(row => row.getBoundingClientRect().bottom)"
-    visible = [bottom for bottom in operator.locator("#result_list tbody tr").evaluate_all(bottoms) if bottom <= 800]
-    assert len(visible) >= 12
+    rows = page.locator(".list table.rows tbody tr").evaluate_all(bottoms)
+    visible = sum(bottom <= WIDE["height"] for bottom in rows)
+    too_wide = page.locator(".list .scroll").first.evaluate("table => table.scrollWidth - table.clientWidth")
+    cut_off = page.evaluate(CUT_OFF)
+    not_copied = [(text, copied) for text, whole, copied in cut_off if whole != copied]
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.activeElement.outerHTML")
+    checks = {
+        f"shows {visible} of {len(rows)} rows": visible < 12,
+        f"is {too_wide} pixels too wide": too_wide > 0,
+        "cuts no text off": not cut_off,
+        f"does not copy {not_copied[:3]}": not_copied,
+        f"begins with {focused}": 'type="search"' not in focused,
+    }
+    return [text for text, fails in checks.items() if fails]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_begins_with_its_search_shows_twelve_rows_and_copies_what_it_cuts_off(operator: Page, path: str) -> None:
+    assert problems_of_list(operator, path) == []
+
+
+def test_the_lockouts_are_such_a_list(operator: Page, gateway: Gateway) -> None:
+    gateway.manage("shell", "--no-imports", "--command", LOCK_OUT)
+
+    assert problems_of_list(operator, "accounts/automaticlockout") == []
 
 
 def test_a_slash_focuses_the_search_of_the_list(operator: Page) -> None:

@@ -50,16 +50,29 @@ def headers_of(cl: ChangeList) -> list[dict[str, Any]]:
     return list(result_headers(cl))
 
 
+Row = tuple[list[Cell], list[RowButton]]
+
+
 @register.simple_tag(takes_context=True)
-def rows_of(context: Any, cl: ChangeList) -> Iterator[tuple[list[Cell], list[RowButton]]]:
-    """Yield the cells and the buttons of each row."""
+def rows_of(context: Any, cl: ChangeList) -> list[Row]:
+    """Return the cells and the buttons of each row."""
+    return list(each_row(context, cl))
+
+
+@register.filter
+def have_buttons(rows: list[Row]) -> bool:
+    """Return whether a row has a button."""
+    return any(buttons for _, buttons in rows)
+
+
+def each_row(context: Any, cl: ChangeList) -> Iterator[Row]:
     page: Any = cl.model_admin
     labels = {name: str(label_for_field(name, cl.model, page)) for name in cl.list_display}
     linked = linked_columns(cl)
-    allowed = page.get_actions(context["request"]) if getattr(page, "row_actions", None) else None
+    allowed = page.get_actions(context["request"]) if page.row_actions else ()
     for row in cl.result_list:
         cells = [cell_of(cl, row, name, labels[name], link=name in linked) for name in cl.list_display]
-        yield cells, page.row_buttons(row, allowed) if allowed is not None else []
+        yield cells, page.row_buttons(row, allowed)
 
 
 def linked_columns(cl: ChangeList) -> set[Any]:
@@ -81,7 +94,7 @@ def cell_of(cl: ChangeList, row: Any, name: Any, label: str, *, link: bool) -> C
         value = getattr(row, field.name)
     tones = getattr(cl.model_admin, "pills", {}).get(key)
     words = row_words(row, field, value)
-    html = pill(words, tones.get(value, "")) if tones is not None and words else shown(words)
+    html = pill(capfirst(str(words)), tones.get(value, "")) if tones is not None and words else shown(words)
     if link:
         with suppress(NoReverseMatch):  # rows of some lists have no page
             html = format_html('<a href="{}">{}</a>', cl.url_for_result(row), html)

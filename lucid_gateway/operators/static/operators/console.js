@@ -32,8 +32,25 @@ function showTimes(part) {
   }
 }
 
+function isCutOff(text) {
+  return text.scrollWidth > text.clientWidth || text.scrollHeight > text.clientHeight + 1;
+}
+
+// Ids have a button of their own; every other text gets one where it is cut off.
 function offerCopies(part) {
-  for (const button of part.querySelectorAll(".copy[hidden]")) button.hidden = !navigator.clipboard;
+  if (!navigator.clipboard) return;
+  for (const button of part.querySelectorAll(".copy[hidden]")) button.hidden = false;
+  for (const text of part.querySelectorAll(".cut, .who")) {
+    const place = text.closest("a") ?? text;
+    if (text.closest("button, .button") || place.nextElementSibling?.matches(".copy") || !isCutOff(text)) continue;
+    const button = document.createElement("button");
+    const whole = (text.title ? text : text.querySelector("[title]"))?.title ?? text.textContent;
+    button.type = "button";
+    button.className = "copy gap";
+    button.dataset.copy = whole;
+    button.setAttribute("aria-label", `Copy ${whole.slice(0, 60)}`);
+    place.after(button);
+  }
 }
 
 // Pages that replace a part of themselves call this for it.
