@@ -32,7 +32,8 @@ from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
-from lucid_gateway.console import alarms, health_strip
+from lucid_gateway.console import health_strip
+from lucid_gateway.console.alarms import finding as alarms
 from lucid_gateway.figures import reading
 from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.kernel.redis.access import breaker, redis_client

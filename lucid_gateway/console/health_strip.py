@@ -4,39 +4,37 @@ What is down is also said in a banner, in the words of its alarm.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
-from lucid_gateway.console.alarms import BAD, WARN, Alarm, alarms_of, lost_redis, silent_database, unsent_mail
+from lucid_gateway.console.alarms.alarm import BAD, WARN, Alarm
+from lucid_gateway.console.alarms.clusters import alarms_of
+from lucid_gateway.console.alarms.systems import lost_redis, silent_database, unsent_mail
+from lucid_gateway.console.health_details import OK, Item, cluster_details, gateway_detail
 from lucid_gateway.console.remembered import Remembered
 from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
-from lucid_gateway.figures.reading import read_gateways, read_lately
+from lucid_gateway.figures.gateways import GatewayState, read_gateways_and_workers
+from lucid_gateway.figures.reading import read_lately
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import counted
 from proxy.operators.overview import CLOSED, ClusterView, clusters
 
-OK = "ok"
 STALE_SECONDS = 15
 
 
 @dataclass(frozen=True)
-class Item:
-    """A dependency: its tone is ok, warn or bad; `words` say what is not well."""
-
-    name: str
-    tone: str = OK
-    words: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True)
 class Health:
-    """What the figures and Redis say: the gateways first, and alarms about the mail and clusters that are down."""
+    """What the figures and Redis say: the gateways first, and alarms about the mail and clusters that are down.
+
+    `gateways` and `clusters` have one item for each.
+    """
 
     items: tuple[Item, ...]
     down: tuple[Alarm, ...] = ()
+    gateways: tuple[Item, ...] = ()
+    clusters: tuple[Item, ...] = ()
 
 
 def items() -> list[Item]:
@@ -46,6 +44,15 @@ def items() -> list[Item]:
         found = (Item("Gateways and clusters", WARN, "unknown", page("alarms")),)
     gateways, others = found[:1], found[1:]
     return [*gateways, redis(), database(), *others]
+
+
+def details() -> list[Item]:
+    """Return the health of each gateway, of Redis, the database and the mail, and of each cluster."""
+    found = health.get()
+    if health.age > STALE_SECONDS:
+        return items()
+    stores = [item if item.words else replace(item, words="answers") for item in (redis(), database())]
+    return [*found.gateways, *stores, *found.items[1:2], *found.clusters]
 
 
 def outages() -> list[Alarm]:
@@ -69,15 +76,20 @@ def compute() -> Health:
     now = time.time()
     views, known = clusters()
     alarms = [alarm for view in views if known for alarm in alarms_of(view) if alarm.severity == BAD]
-    return Health((gateways(now), mail(now), *clusters_of(views, known)), (*alarms, *unsent_mail()))
+    found = read_gateways_and_workers(now)
+    return Health(
+        (gateways(found, now), mail(now), *clusters_of(views, known)), (*alarms, *unsent_mail()),
+        tuple(gateway_detail(gateway, now) for gateway in found), tuple(cluster_details(views, known)),
+    )  # fmt: skip
 
 
-def gateways(now: float) -> Item:
-    """Return how many gateways write figures, and how many have stopped in the last ten minutes."""
-    found = read_gateways(now)
+def gateways(found: Sequence[GatewayState], now: float) -> Item:
+    """Return how many gateways write figures, how many have stopped in the last ten minutes, and silent workers."""
     living = sum(gateway.is_living(now) for gateway in found)
     name, silent = counted(living, "gateway"), len(found) - living
-    return Item(name, WARN, f"{silent} silent", page("alarms")) if silent else Item(name, link=page("index"))
+    workers = sum(len(gateway.silent_workers) for gateway in found)
+    words = f"{silent} silent" if silent else f"{counted(workers, 'worker')} silent" if workers else ""
+    return Item(name, WARN, words, page("alarms")) if words else Item(name, link=f"{page('index')}#health")
 
 
 def mail(now: float) -> Item:

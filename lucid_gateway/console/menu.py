@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 from django.urls import reverse
 
-from lucid_gateway.console import alarms
+from lucid_gateway.console.alarms.finding import count as alarms_open
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Watch", (
         Row("Overview", "admin:index"),
         Row("Requests", "admin:requests"),
-        Row("Alarms", "admin:alarms", alarms.count),
+        Row("Alarms", "admin:alarms", alarms_open),
         Row("What would happen?", "admin:preview"),
     )),
     ("People", (
@@ -35,7 +35,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Policy", (
         Row("Limits", "admin:ratelimit_limitrule_changelist"),
         Row("Addresses", "admin:ratelimit_addressrule_changelist"),
-        Row("Clusters", "admin:proxy_maintenance_changelist", lambda: alarms.count("cluster", "instance")),
+        Row("Clusters", "admin:proxy_maintenance_changelist", lambda: alarms_open("cluster", "instance")),
         Row("Routes", "admin:routes"),
         Row("Signing keys", "admin:accounts_signingkey_changelist"),
     )),

@@ -16,20 +16,23 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
 from lucid_gateway.console import health_strip
-from lucid_gateway.console.alarms import KINDS, count, open_alarms
+from lucid_gateway.console.alarms.finding import KINDS, count, not_current, open_alarms
 from lucid_gateway.console.figure_cards import cards_of
 from lucid_gateway.console.offenders import distinct, offenders_in, with_names
 from lucid_gateway.console.plots import plots_of
 from lucid_gateway.console.refusals import reasons_of, routes_of
-from lucid_gateway.figures.reading import HOUR, LIVING_SECONDS, PERIODS, Figures, Period, read_figures
+from lucid_gateway.figures.gateways import LIVING_SECONDS
+from lucid_gateway.figures.reading import HOUR, PERIODS, Figures, Period, read_figures
 from lucid_gateway.operators.links import page, requests_page, time_of
 
 MOST_BANNERS, MOST_ROWS, MOST_OFFENDERS = 3, 8, 7
 # The parts of the page that refresh themselves -> their templates.
-PARTS = {part: f"admin/overview/{part}.html" for part in ("state", "alarms", "cards", "reasons", "offenders", "routes")}
+PARTS = {
+    part: f"admin/overview/{part}.html"
+    for part in ("state", "alarms", "health", "cards", "reasons", "offenders", "routes")
+}
 PARTS["strip"] = "admin/includes/strip.html"  # of the frame
 REFRESHED_EVERY_SECONDS = 5
-PATIENCE_SECONDS = 2.0  # for the alarms
 
 
 def period_of(request: HttpRequest) -> Period:
@@ -67,7 +70,7 @@ def alarms_page(request: HttpRequest) -> TemplateResponse:
     context = {
         **admin.site.each_context(request),
         "title": "Alarms",
-        "alarms": open_alarms(PATIENCE_SECONDS),
+        "alarms": (*open_alarms(), *not_current()),
         "kinds": KINDS,
     }
     return TemplateResponse(request, "admin/alarms.html", context)
@@ -76,8 +79,13 @@ def alarms_page(request: HttpRequest) -> TemplateResponse:
 def facts_of(period: Period, now: float | None = None) -> dict[str, Any]:
     """Return what the templates show. Without the database there are no figures, and the page says so."""
     now = time.time() if now is None else now
-    alarms = open_alarms(PATIENCE_SECONDS)
-    facts = {"alarms": alarms[:MOST_BANNERS], "more_alarms": len(alarms) - MOST_BANNERS, "period": period}
+    alarms = (*open_alarms(), *not_current())
+    facts = {
+        "alarms": alarms[:MOST_BANNERS],
+        "more_alarms": len(alarms) - MOST_BANNERS,
+        "health": health_strip.details(),
+        "period": period,
+    }
     try:
         return facts | figures_of(read_figures(period, now), now)
     except DatabaseProblem:

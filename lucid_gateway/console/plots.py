@@ -74,8 +74,8 @@ def pieces(values: Sequence[float | None], top: float) -> list[str]:
 
 def plots_of(figures: Figures) -> list[Plot]:
     since = time_of(figures.total.start)
-    # Nothing is known of the time before the first figures.
-    points = [point if point.start >= figures.begins else None for point in figures.points]
+    # A point without any count was not written by any gateway, not even by an idle one: it is a gap.
+    points = [point if point.groups else None for point in figures.points]
     times = tuple(point.start for point in figures.points)
     everything, refusals = requests_page(since=since), requests_page(outcome="refused", since=since)
     attempts = events_page(*LOGINS, *LOGIN_FAILURES, since=since)

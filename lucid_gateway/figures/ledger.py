@@ -18,6 +18,7 @@ LENGTHS = (SECONDS, 60, 600, 3600)
 OPEN_SECONDS = 60  # a row takes late samples for so long after its end
 UNWRITTEN_SECONDS = 600  # a row waits for the database for so long after its end
 OFFENDERS = "offenders."
+WORKERS = "workers"
 # How many counts of each kind of offender a written row has, and how many the ledger has.
 WRITTEN_OFFENDERS = {SECONDS: 50, 60: 150, 600: 150, 3600: 150}
 MAX_OFFENDERS = 1_000
@@ -92,6 +93,16 @@ class Ledger:
             if row is None:
                 row = self.rows[seconds, start] = Row(seconds, start)
             row.add(sample.groups)
+
+    def note_workers(self, start: int, silent: Mapping[str, int]) -> None:
+        """Note in the row of these ten seconds since how many seconds each worker has been silent.
+
+        Longer rows do not have this group, because such numbers have no sum.
+        """
+        row = self.rows.get((SECONDS, start))
+        if row is not None:
+            row.groups[WORKERS] = dict(silent)
+            row.is_written = False
 
     def unwritten(self) -> Iterator[tuple[str, Row]]:
         """Yield (key, row) for each row that the database may not have, the newest first."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
 
-from django.db.models import Max, Q
+from django.db.models import Q
 
+from lucid_gateway.figures.gateways import GatewayState, read_gateways
 from lucid_gateway.figures.ledger import OFFENDERS, OPEN_SECONDS, UNWRITTEN_SECONDS, largest
 from lucid_gateway.figures.models import Sample, unpacked
 from lucid_gateway.kernel.histogram import percentile
-from lucid_gateway.server.samples import SECONDS, Groups
+from lucid_gateway.server.samples import Groups
 
 Key = tuple[int, int]  # a row's seconds and start
 COARSE = (3600, 600, 60)
@@ -23,9 +24,7 @@ MAX_OFFENDERS = 300
 FINAL_SECONDS = OPEN_SECONDS + UNWRITTEN_SECONDS
 SETTLED_SECONDS, SETTLED_FOR = 70, 20.0  # a row rarely changes after its first minute
 MAX_KNOWN = 2_000
-LIVING_SECONDS = 40
 LATELY_SECONDS = 600
-FORGOTTEN_SECONDS = 600  # a gateway that has written nothing for so long was stopped
 LOGINS = ("login.succeeded", "admin.login")
 LOGIN_FAILURES = ("login.failed", "login.blocked")
 
@@ -94,17 +93,6 @@ class Counted:
     def percentile_ms(self, share: float) -> float | None:
         """Return the percentile of the durations in milliseconds, None without requests."""
         return percentile_ms(self.groups.get("seconds", {}), share)
-
-
-@dataclass(frozen=True)
-class GatewayState:
-    """A gateway that has written in the last ten minutes; `up_to` is the end of its newest sample (epoch seconds)."""
-
-    name: str
-    up_to: int
-
-    def is_living(self, now: float) -> bool:
-        return now - self.up_to <= LIVING_SECONDS
 
 
 @dataclass(frozen=True)
@@ -241,58 +229,6 @@ def counted_between(since: int, until: int, now: float) -> Counted:
     rows = history.read("requests", keys, now)
     begins = next((key[1] for key in keys if rows[key]), since)
     return Counted(since, until - begins, total_of(rows.values()))
-
-
-def read_gateways(now: float | None = None) -> tuple[GatewayState, ...]:
-    """Return the gateways that have written in the last ten minutes, by name; raise django.db.Error."""
-    now = time.time() if now is None else now
-    rows = (
-        Sample.objects.filter(seconds=SECONDS, start__gte=int(now) - FORGOTTEN_SECONDS)
-        .order_by()
-        .values("gateway")
-        .annotate(newest=Max("start"))
-    )
-    return tuple(sorted((GatewayState(row["gateway"], row["newest"] + SECONDS) for row in rows), key=lambda g: g.name))
-
-
-@dataclass(frozen=True)
-class InstanceSeries:
-    """The last hour of an instance in points of a minute: attempts, failed ones, and the 95th percentile of the time to
-    the first byte in milliseconds. `p50_hour_ms` and `p95_hour_ms` are percentiles of the whole hour.
-    """
-
-    attempts: tuple[int, ...]
-    failed: tuple[int, ...]
-    p95_ms: tuple[float | None, ...]
-    p50_hour_ms: float | None = None
-    p95_hour_ms: float | None = None
-
-
-def read_instances(now: float | None = None) -> dict[tuple[str, str], InstanceSeries]:
-    """Return the series of each instance by (cluster, address); raise django.db.Error."""
-    now = time.time() if now is None else now
-    steps = [(HOUR.step, start) for start in range(HOUR.since(now), int(now) + 1, HOUR.step)]
-    rows = history.read("instances", steps, now)
-    points = [rows[step] for step in steps]
-    names = sorted({name for groups in points for name in groups.get("instances", {})})
-    return {instance_of(name): series_of(name, points) for name in names}
-
-
-def instance_of(name: str) -> tuple[str, str]:
-    cluster, _, address = name.partition(" ")
-    return cluster, address
-
-
-def series_of(name: str, points: list[Groups]) -> InstanceSeries:
-    histograms = [groups.get(f"first_byte {name}", {}) for groups in points]
-    hour = total_of({"hour": histogram} for histogram in histograms).get("hour", {})
-    return InstanceSeries(
-        attempts=tuple(groups.get("instances", {}).get(name, 0) for groups in points),
-        failed=tuple(groups.get("instances.failed", {}).get(name, 0) for groups in points),
-        p95_ms=tuple(percentile_ms(histogram, 0.95) for histogram in histograms),
-        p50_hour_ms=percentile_ms(hour, 0.5),
-        p95_hour_ms=percentile_ms(hour, 0.95),
-    )
 
 
 def percentile_ms(histogram: Mapping[str, int], share: float) -> float | None:

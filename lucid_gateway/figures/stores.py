@@ -17,6 +17,7 @@ from lucid_gateway.kernel.metrics_files.directory import try_lock
 from lucid_gateway.server.samples import SECONDS, Sample
 
 logger = logging.getLogger(__name__)
+FORGOTTEN_SECONDS = 600  # a worker or gateway that has been silent for so long is no longer shown
 LATE_SECONDS = 3  # after the end of ten seconds, all workers have delivered
 
 
@@ -29,6 +30,17 @@ class Store(Protocol):
     def deliver(self, taken: list[Sample], now: float) -> None:
         """Store samples of this worker; raise OSError if there is no space for the first one in the list, which then
         still contains everything that was not stored.
+        """
+
+    def note_alive(self, now: float) -> None:
+        """Note that this worker is alive; raise OSError without space."""
+
+    def note_end(self) -> None:
+        """Note that this worker ends as it should."""
+
+    def silent_seconds(self, now: float) -> dict[str, int]:
+        """Return the process id of each worker that has not ended as it should, and since how many seconds it has not
+        noted that it is alive. Workers that were lost are in it for ten minutes.
         """
 
     def is_due(self, now: float) -> bool:
@@ -44,11 +56,20 @@ class OwnMemory:
     """The ledger of a worker without a shared folder, which writes rows of its own."""
 
     def __init__(self) -> None:
-        self.ledger, self.last = Ledger(), 0.0
+        self.ledger, self.last, self.ended = Ledger(), 0.0, False
 
     def deliver(self, taken: list[Sample], now: float) -> None:
         while taken:
             self.ledger.add(taken.pop(0), now)
+
+    def note_alive(self, now: float) -> None:
+        pass
+
+    def note_end(self) -> None:
+        self.ended = True
+
+    def silent_seconds(self, now: float) -> dict[str, int]:
+        return {} if self.ended else {str(os.getpid()): 0}
 
     def is_due(self, now: float) -> bool:
         return is_due(self.last, now)
@@ -62,18 +83,38 @@ class OwnMemory:
 class SharedFolder:
     """A folder in shared memory: each worker adds files with samples, and the one that gets the lock collects them.
 
-    A file appears whole. It is deleted when the ledger's own file has its counts; a worker that dies between the two
-    leaves its name in the ledger, so that it is not counted again.
+    A file with a sample appears whole. It is deleted when the ledger's own file has its counts; a worker that dies
+    between the two leaves its name in the ledger, so that it is not counted again. The time of a file `alive-<pid>` is
+    when that worker was last alive.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pid: int | None = None) -> None:
         folder.mkdir(exist_ok=True)
+        self.alive = folder / f"alive-{pid or os.getpid()}"
         self.folder, self.state, self.lock = folder, folder / "ledger.json", folder / "lock"
 
     def deliver(self, taken: list[Sample], now: float) -> None:
         while taken:
             self.replace(self.folder / f"sample-{uuid.uuid4().hex}.json", orjson.dumps(tuple(taken[0])))
             taken.pop(0)
+
+    def note_alive(self, now: float) -> None:
+        self.alive.touch()
+        os.utime(self.alive, (now, now))
+
+    def note_end(self) -> None:
+        self.alive.unlink(missing_ok=True)
+
+    def silent_seconds(self, now: float) -> dict[str, int]:
+        found = {}
+        for path in self.folder.glob("alive-*"):
+            with contextlib.suppress(FileNotFoundError):  # another worker has just ended
+                seconds = max(0, round(now - path.stat().st_mtime))
+                if seconds > FORGOTTEN_SECONDS:
+                    path.unlink()
+                else:
+                    found[path.name.removeprefix("alive-")] = seconds
+        return found
 
     def is_due(self, now: float) -> bool:
         try:

@@ -17,6 +17,7 @@ from lucid_gateway.server import samples
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0
 PRUNE_EVERY_SECONDS = 600
+ROUND = {"figures": {"rounds": 1}}
 PATIENCE_SECONDS = 1.0  # of a worker that ends, while another one writes
 
 
@@ -48,11 +49,12 @@ class Writer:
         if self.store.is_due(now):
             self.collect_and_write(now)
 
-    def finish(self) -> None:
+    def finish(self, now: float | None = None) -> None:
         """Deliver and write everything before the worker ends. No problem may prevent the end."""
+        now = time.time() if now is None else now
         try:
-            now = time.time()
             self.deliver(now)
+            self.store.note_end()
             self.collect_and_write(now, patience=PATIENCE_SECONDS, again=not self.fails)
         except Exception as error:  # noqa: BLE001
             logger.warning("figures not delivered", extra={"error": type(error).__name__})
@@ -62,6 +64,7 @@ class Writer:
         taken = self.counted.take()
         try:
             self.store.deliver(taken, now)
+            self.store.note_alive(now)
         except OSError as error:
             self.counted.put_back(taken)
             logger.warning("figures wait for space", extra={"error": type(error).__name__})
@@ -73,8 +76,10 @@ class Writer:
         with self.store.collected(now, patience=patience) as ledger:
             if ledger is None:
                 return
-            # A row without counts says that the gateway is alive.
-            ledger.add(samples.Sample(int(now) // samples.SECONDS * samples.SECONDS - samples.SECONDS, {}), now)
+            # Also a row without requests says that the gateway is alive, and which of its workers are.
+            start = int(now) // samples.SECONDS * samples.SECONDS - samples.SECONDS
+            ledger.add(samples.Sample(start, ROUND), now)
+            ledger.note_workers(start, self.store.silent_seconds(now))
             if again:
                 self.write(ledger, now)
             ledger.forget(now)

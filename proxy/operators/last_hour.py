@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.db import Error as DatabaseProblem
 
-from lucid_gateway.figures.reading import InstanceSeries, read_instances
+from lucid_gateway.figures.instances import InstanceSeries, read_instances
 from lucid_gateway.operators.numbers import EMPTY, duration, rate
 
 POINT_SECONDS = 60

@@ -5,7 +5,7 @@ from typing import Any
 from django import template
 
 from lucid_gateway.console import health_strip
-from lucid_gateway.console.alarms import Alarm
+from lucid_gateway.console.alarms.alarm import Alarm
 
 register = template.Library()
 

@@ -1,5 +1,6 @@
 """The alarms: each kind begins and ends with its cause, names it, and says what to do."""
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,8 +13,11 @@ from django.utils import timezone
 from accounts.models import SigningKey, User
 from accounts.tokens.keyring import keyring_cache
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.console import alarms
-from lucid_gateway.console.alarms import KINDS, LOCKOUT_SURGE, Alarm, alarms_of, find_alarms
+from lucid_gateway.console.alarms import finding
+from lucid_gateway.console.alarms.alarm import Alarm, Kind, named
+from lucid_gateway.console.alarms.clusters import alarms_of
+from lucid_gateway.console.alarms.finding import KINDS, find_alarms
+from lucid_gateway.console.alarms.security import LOCKOUT_SURGE, MOST_USERS
 from lucid_gateway.figures import reading
 from lucid_gateway.figures.models import Sample, columns
 from lucid_gateway.kernel.advisories import advisories
@@ -35,12 +39,12 @@ def only_alarm() -> Alarm:
     return alarm
 
 
-def counted(age: int = 20, **groups: dict[str, int]) -> None:
-    """Write the rows of a gateway that counted this lately."""
+def counted(age: int = 20, life: str = "host:8080", **groups: dict[str, int]) -> None:
+    """Write the rows of a gateway with this name that counted this lately."""
     now = int(time.time())
     for seconds in (10, 60, 600, 3600):
         start = (now - age) // seconds * seconds
-        Sample(f"life {seconds} {start}", "host:8080", seconds, start, **columns(groups)).save()
+        Sample(f"{life} {seconds} {start}", life, seconds, start, **columns(groups)).save()
 
 
 def reuse(user: User, **ago: float) -> None:
@@ -67,7 +71,7 @@ def test_a_reused_refresh_token_names_its_user_and_leads_to_the_user(db: None, o
 
     alarm = only_alarm()
     assert (alarm.kind, alarm.severity) == ("token_reuse", "bad")
-    assert alarm.title == f"A refresh token of {owner.email} was used twice, 2 times"
+    assert alarm.title == f"2 refresh tokens of {owner.email} were used twice"
     assert alarm.since is not None
     assert alarm.remedy is not None
     assert str(owner.pk) in alarm.remedy.url
@@ -79,7 +83,7 @@ def test_many_reused_tokens_are_a_few_alarms(db: None) -> None:
         reuse(User.objects.create(email=f"u{number}@example.org", username=f"u{number}"), hours=1)
 
     found = find_alarms()
-    assert len(found) == alarms.MOST_USERS + 1
+    assert len(found) == MOST_USERS + 1
     assert found[-1].title == "Refresh tokens of 4 more users were used twice"
 
 
@@ -122,19 +126,31 @@ def test_networks_that_the_gateway_punished_are_named_and_those_of_operators_are
         AddressRule.objects.create(network=network, kind=kind, created_by=by, expires_at=ends)
 
     titles = [alarm.title for alarm in find_alarms()]
-    assert titles == ["192.0.2.3 is blocked", "192.0.2.2, 192.0.2.1 have half their limits"]
+    assert titles == [
+        "The gateway has blocked 192.0.2.3", "The gateway has halved the limits of 192.0.2.2 and 192.0.2.1",
+    ]  # fmt: skip
 
 
 def test_more_networks_than_fit_are_counted() -> None:
-    assert alarms.named(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert named(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert [named(["a"]), named(["a", "b"]), named(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
 
 
-@pytest.mark.parametrize(("days", "is_open"), [(89, False), (91, True)])
-def test_an_old_signing_key_is_an_alarm(db: None, days: int, is_open: bool) -> None:
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (75, None), (77, "is due for rotation in 13 days"), (89, "is due for rotation in 1 day"),
+        (90, "is due for rotation today"), (93, "was due for rotation 3 days ago"),
+    ],
+)  # fmt: skip
+def test_an_alarm_says_before_a_signing_key_is_due_for_rotation(db: None, days: int, words: str | None) -> None:
     began = timezone.now() - timedelta(days=days)
     SigningKey.objects.create(kid="k", algorithm="HS256", secret="x", state="active", activated_at=began)
+    SigningKey.objects.create(kid="old", algorithm="HS256", secret="x", state="retiring", activated_at=began)
 
-    assert [alarm.title for alarm in find_alarms()] == (["The signing key k is 91 days old"] if is_open else [])
+    found = find_alarms()
+    assert [alarm.title for alarm in found] == ([f"The signing key k {words}"] if words else [])
+    assert [alarm.remedy.url for alarm in found if alarm.remedy] == len(found) * ["/admin/accounts/signingkey/"]
 
 
 def test_a_lost_redis_is_an_alarm_and_leaves_the_others(db: None, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +173,8 @@ def test_a_source_that_fails_leaves_the_others(db: None, kind: str, monkeypatch:
         raise DatabaseError("down")
 
     advisories.set("a subject", "Do this.")
-    failing = [alarms.Kind(row.name, row.text, fail if row.name == kind else row.find) for row in KINDS]
-    monkeypatch.setattr(alarms, "KINDS", failing)
+    failing = [Kind(row.name, row.text, fail if row.name == kind else row.find) for row in KINDS]
+    monkeypatch.setattr(finding, "KINDS", failing)
 
     kinds = {alarm.kind for alarm in find_alarms()}
     assert kinds == {"database"} | ({"advisory"} if kind != "advisories" else set())
@@ -168,6 +184,58 @@ def test_a_silent_gateway_is_an_alarm(db: None) -> None:
     counted(age=200)
 
     assert only_alarm().title == "The gateway host:8080 is silent"
+
+
+@pytest.mark.parametrize(
+    ("workers", "title"),
+    [
+        ({"71": 0, "72": 2}, None),
+        ({"71": 0, "72": 60}, "A worker of the gateway host:8080 is silent"),
+        ({"71": 0, "72": 60, "73": 90}, "2 workers of the gateway host:8080 are silent"),
+    ],
+)
+def test_a_worker_that_was_lost_is_an_alarm(db: None, workers: dict[str, int], title: str | None) -> None:
+    counted(workers=workers)
+
+    found = find_alarms()
+    assert [alarm.title for alarm in found] == ([title] if title else [])
+    assert all("1 other worker is alive" in alarm.sentence for alarm in found)
+    assert all("(process 72" in alarm.sentence for alarm in found)
+
+
+def test_each_alarm_has_a_sentence_and_something_to_do(db: None, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted(events={"lockout.started": LOCKOUT_SURGE}, mail={"failed": 1}, workers={"1": 90, "2": 0})
+    counted(age=200, life="silent")
+    reuse(owner, hours=1)
+    for kind in ("halved", "blocked"):
+        ends = timezone.now() + timedelta(hours=1)
+        AddressRule.objects.create(network=f"192.0.2.{len(kind)}", kind=kind, expires_at=ends)
+    SigningKey.objects.create(
+        kid="k", algorithm="HS256", secret="x", state="active", activated_at=timezone.now() - timedelta(days=80)
+    )
+    monkeypatch.setattr(breaker, "outage", Outage())
+    monkeypatch.setattr(keyring_cache, "read_at", time.monotonic() - 60)
+
+    found = {alarm.kind: alarm for alarm in find_alarms()}
+    assert set(found) == {
+        "redis", "database", "token_reuse", "lockouts", "networks_halved", "networks_blocked", "signing_key", "gateway",
+        "worker", "mail",
+    }  # fmt: skip
+    for alarm in found.values():
+        assert not alarm.title.endswith(".")
+        assert alarm.sentence.endswith(".")
+        assert alarm.remedy or re.search(r"Check |log", alarm.sentence), alarm.kind
+
+
+def test_alarms_that_are_old_or_not_known_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding.remembered, "computed_at", time.monotonic())
+    assert finding.not_current() == ()
+
+    monkeypatch.setattr(finding.remembered, "computed_at", time.monotonic() - 60)
+    assert [alarm.title for alarm in finding.not_current()] == ["The alarms are 60 s old"]
+
+    monkeypatch.setattr(finding.remembered, "computed_at", float("-inf"))
+    assert [alarm.title for alarm in finding.not_current()] == ["The alarms are not known"]
 
 
 def test_mails_that_were_not_sent_are_an_alarm(db: None) -> None:

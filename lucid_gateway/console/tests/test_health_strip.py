@@ -10,8 +10,10 @@ from accounts.models import User
 from accounts.tests.operators import browser, signed_in
 from accounts.tokens.keyring import keyring_cache
 from lucid_gateway.console import health_strip
-from lucid_gateway.console.health_strip import Health, Item, clusters_of, gateways, items, mail, outages
+from lucid_gateway.console.alarms.alarm import Alarm
+from lucid_gateway.console.health_strip import Health, Item, clusters_of, details, gateways, items, mail, outages
 from lucid_gateway.console.tests.test_alarms import counted, instance
+from lucid_gateway.figures.gateways import read_gateways_and_workers
 from lucid_gateway.figures.models import Sample, columns
 from lucid_gateway.kernel.redis.access import Outage, breaker
 from proxy.operators.overview import ClusterView
@@ -76,8 +78,31 @@ def test_a_silent_gateway_is_named(db: None) -> None:
     for name, age in (("a", 15), ("b", 300)):
         Sample(name, name, 10, int(now) - age, **columns({})).save()
 
-    item = gateways(now)
+    item = gateways(read_gateways_and_workers(now), now)
     assert (item.name, item.tone, item.words) == ("1 gateway", "warn", "1 silent")
+
+
+def test_a_silent_worker_is_counted(db: None) -> None:
+    counted(workers={"71": 0, "72": 60})
+    now = time.time()
+
+    item = gateways(read_gateways_and_workers(now), now)
+    assert (item.name, item.tone, item.words) == ("1 gateway", "warn", "1 worker silent")
+
+
+def test_the_overview_says_how_each_gateway_and_each_cluster_is(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted(workers={"71": 0, "72": 60})
+    counted(life="other:8080", workers={"71": 0})
+    counted(age=300, life="stopped:8080")
+    views = [view("core", instance(1), instance(2, breaker="open")), view("chain", instance(3))]
+    monkeypatch.setattr(health_strip, "clusters", lambda: (views, True))
+    monkeypatch.setattr(health_strip.health, "value", health_strip.compute())
+
+    assert [(item.name, item.tone, item.words) for item in details()] == [
+        ("host:8080", "warn", "1 worker, 1 silent"), ("other:8080", "ok", "1 worker"),
+        ("stopped:8080", "bad", "silent for 5 min"), ("Redis", "ok", "answers"), ("Database", "ok", "answers"),
+        ("Mail", "ok", "goes to the log"), ("core", "warn", "1 of 2 instances"), ("chain", "ok", "1 of 1 instance"),
+    ]  # fmt: skip
 
 
 def test_mails_that_were_not_sent_are_named(db: None, settings: Settings) -> None:
@@ -117,7 +142,7 @@ def test_the_banner_names_clusters_that_are_down_and_mails_that_were_not_sent(
 
 
 def test_what_is_long_out_of_date_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = health_strip.Alarm("cluster", "bad", "chain is down", "")
+    lost = Alarm("cluster", "bad", "chain is down", "")
     monkeypatch.setattr(health_strip.health, "value", Health((Item("2 gateways"),), (lost,)))
     assert banners() == ["chain is down"]
 
@@ -135,7 +160,7 @@ def test_a_page_says_what_is_down(path: str, admin: User, monkeypatch: pytest.Mo
 
 
 def test_visitors_are_told_what_is_down_but_no_details(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = health_strip.Alarm("cluster", "bad", "chain is down", "Last error: http://10.0.0.1 refused.")
+    lost = Alarm("cluster", "bad", "chain is down", "Last error: http://10.0.0.1 refused.")
     monkeypatch.setattr(health_strip.health, "value", Health((Item("2 gateways"),), (lost,)))
     shown = browser().get("/admin/login/").content.decode()
 

@@ -1,6 +1,7 @@
 """The overview and its JSON: the numbers of the figures, words for each state, and links to what is behind them."""
 
 import time
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 from accounts.tests.operators import browser, signed_in
 from lucid_gateway.console import overview
+from lucid_gateway.console.alarms import finding
 from lucid_gateway.console.figure_cards import percent
 from lucid_gateway.console.plots import pieces
 from lucid_gateway.figures.ledger import Ledger
@@ -129,7 +131,9 @@ def test_only_staff_see_figures_and_alarms(owner: User, path: str) -> None:
 
 
 def test_the_alarms_page_lists_what_is_watched(page: Client) -> None:
-    assert "A cluster or one of its instances is down." in text(page.get("/admin/alarms/"))
+    assert "A cluster or one of its instances is down, or a circuit breaker is open." in text(
+        page.get("/admin/alarms/")
+    )
 
 
 def test_the_number_of_queries_is_constant(page: Client, owner: User) -> None:
@@ -171,3 +175,25 @@ def test_nothing_is_drawn_for_the_time_before_the_first_figures(page: Client) ->
     answers = page.get(JSON).json()["plots"][0]["lines"][0]["values"]
     assert answers[0] is None
     assert answers[-1] is not None
+
+
+def test_time_without_any_gateway_is_a_gap_and_idle_time_is_zero(page: Client) -> None:
+    counted(requests(600), ago=1_800)
+    counted({"figures": {"rounds": 6}}, ago=1_200)
+    counted(requests(600))
+
+    values = page.get(JSON).json()["plots"][0]["lines"][0]["values"]
+    known = [value for value in values if value is not None]
+    assert len(known) == 3
+    assert known[1] == 0
+
+
+def test_the_page_does_not_wait_long_for_alarms(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = Event()
+    monkeypatch.setattr(finding.remembered, "compute", lambda: finished.wait(30) and ())
+    monkeypatch.setattr(finding.remembered, "computed_at", time.monotonic() - 60)
+    started = time.monotonic()
+
+    assert "The alarms are " in text(page.get("/admin/"))
+    assert time.monotonic() - started < 1.5
+    finished.set()

@@ -17,6 +17,11 @@ PRINT_ROWS = (
     "print(json.dumps([(row.seconds, row.groups) for row in Sample.objects.all()]))"
 )
 
+PRINT_STATES = (
+    "import json; from lucid_gateway.figures.gateways import read_gateways_and_workers; "
+    "print(json.dumps({pid: s for state in read_gateways_and_workers() for pid, s in state.workers.items()}))"
+)
+
 
 def send(gateway: Gateway, count: int, path: str = f"/{ROUTE}") -> None:
     """Send requests on connections of their own, so that all workers get some."""
@@ -72,3 +77,22 @@ def test_requests_that_the_parser_refuses_are_counted() -> None:
         for _ in range(3):
             ask(gateway.port, b"GET / HTTP/1.1\r\nHost: a\r\nbroken\r\n\r\n")
         wait_for(gateway, 3, "refused", "malformed_request")
+
+
+def test_a_killed_worker_is_silent_and_one_that_ends_as_it_should_is_not() -> None:
+    with running_gateway(WEB_CONCURRENCY="2") as gateway:
+        killed, ended = workers_of(gateway)
+        wait_until(lambda: set(states(gateway)) == {killed, ended}, 60, every=1)
+        os.kill(killed, signal.SIGKILL)
+        os.kill(ended, signal.SIGTERM)
+        wait_until(lambda: len(set(workers_of(gateway)) - {killed, ended}) == 2)
+
+        expected = {killed, *workers_of(gateway)}
+        wait_until(lambda: set(states(gateway)) == expected and states(gateway)[killed] > 20, 90, every=1)
+
+
+def states(gateway: Gateway) -> dict[int, int]:
+    """Return the process ids of the gateway's workers, and since how many seconds they have been silent."""
+    return {
+        int(pid): seconds for pid, seconds in json.loads(gateway.manage("shell", "-v", "0", "-c", PRINT_STATES)).items()
+    }

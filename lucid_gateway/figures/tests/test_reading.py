@@ -9,9 +9,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from lucid_gateway.figures import reading
+from lucid_gateway.figures.gateways import read_gateways, read_gateways_and_workers
+from lucid_gateway.figures.instances import read_instances
 from lucid_gateway.figures.ledger import Ledger
 from lucid_gateway.figures.models import Sample, columns
-from lucid_gateway.figures.reading import DAY, HOUR, History, cover, cover_until_now, read_figures, read_gateways
+from lucid_gateway.figures.reading import DAY, HOUR, History, cover, cover_until_now, read_figures
 from lucid_gateway.kernel.histogram import bucket_of
 from lucid_gateway.server import samples
 
@@ -124,13 +126,31 @@ def test_the_age_of_the_newest_sample_of_each_gateway_is_known(db: None) -> None
     assert NOW - living.up_to <= 10
 
 
+def test_the_workers_of_a_gateway_are_those_of_its_newest_row(db: None) -> None:
+    for age, workers in ((32, {"1": 0, "2": 0}), (22, {"1": 2, "2": 25}), (12, {"1": 1, "2": 35, "3": 0})):
+        gateway_workers("a", "life", age, workers)
+    for number in (4, 5):  # each worker writes rows of its own
+        gateway_workers("b", f"life {number}".replace(" ", ""), 22, {str(number): 0})
+
+    Sample("life 10 current", "a", 10, NOW // 10 * 10, **columns({})).save()
+
+    one, two = read_gateways_and_workers(NOW)
+    assert (one.living_workers, one.silent_workers) == (2, {"2": 35})
+    assert (two.living_workers, two.silent_workers) == (2, {})
+
+
+def gateway_workers(name: str, life: str, age: int, workers: dict[str, int]) -> None:
+    start = (NOW - age) // 10 * 10
+    Sample(f"{life} 10 {start}", name, 10, start, **columns({"workers": workers})).save()
+
+
 def test_an_instance_has_its_attempts_failures_and_times(db: None) -> None:
     name = "core http://10.0.0.1"
     groups = {"instances": {name: 20}, "instances.failed": {name: 2}, f"first_byte {name}": {bucket_of(0.05): 18}}
     gateway_counts("a", (60, groups))
     gateway_counts("b", (60, groups))
 
-    [(key, series)] = reading.read_instances(NOW).items()
+    [(key, series)] = read_instances(NOW).items()
     assert key == ("core", "http://10.0.0.1")
     assert (sum(series.attempts), sum(series.failed), len(series.attempts)) == (40, 4, 60)
     assert [ms for ms in series.p95_ms if ms is not None] == [pytest.approx(50, rel=0.2)]

@@ -1,5 +1,6 @@
 """Writers of several workers and gateways: together their rows have exactly what was counted."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ def sample(n: int, *, start: int = 1_000_000_190, name: str = "2xx") -> samples.
 class Worker:
     """A worker with counts of its own."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, pid: int | None = None) -> None:
         self.counted = samples.Samples()
-        self.writer = Writer(OwnMemory() if folder is None else SharedFolder(folder), self.counted)
+        self.writer = Writer(OwnMemory() if folder is None else SharedFolder(folder, pid), self.counted)
 
     def counts(self, *given: samples.Sample) -> "Worker":
         self.counted.closed.extend(given)
@@ -84,7 +85,7 @@ def test_a_gateway_without_requests_says_that_it_is_alive(db: None, tmp_path: Pa
     Worker(tmp_path).writer.work(NOW)
 
     row = Sample.objects.get(seconds=10)
-    assert (row.start, row.groups) == (1_000_000_190, {})
+    assert (row.start, row.groups) == (1_000_000_190, {"figures": {"rounds": 1}, "workers": {str(os.getpid()): 0}})
 
 
 def test_rows_are_written_once_in_ten_seconds(db: None, tmp_path: Path) -> None:
@@ -247,3 +248,35 @@ def test_old_rows_are_deleted_every_ten_minutes(db: None, tmp_path: Path) -> Non
     Worker(tmp_path).writer.work(NOW)
 
     assert set(Sample.objects.filter(gateway="gateway").values_list("sample_id", flat=True)) == {"a"}
+
+
+def workers_in_newest_row() -> dict[str, int]:
+    return dict(Sample.objects.filter(seconds=10).order_by("-start")[0].groups["workers"])
+
+
+def test_a_row_says_which_workers_are_alive(db: None, tmp_path: Path) -> None:
+    one, two, three = (Worker(tmp_path, pid) for pid in (1, 2, 3))
+    for worker in (two, three):
+        worker.writer.deliver(NOW - 2)
+    one.writer.work(NOW)
+    assert workers_in_newest_row() == {"1": 0, "2": 2, "3": 2}
+
+    three.writer.finish(NOW)  # as it should
+    one.writer.work(NOW + 30)  # nobody has heard of the second one
+    assert workers_in_newest_row() == {"1": 0, "2": 32}
+
+
+def test_a_lost_worker_is_forgotten_after_ten_minutes(db: None, tmp_path: Path) -> None:
+    one, lost = Worker(tmp_path, 1), Worker(tmp_path, 2)
+    lost.writer.deliver(NOW)
+    one.writer.work(NOW + 601)
+    one.writer.work(NOW + 620)
+
+    assert workers_in_newest_row() == {"1": 0}
+
+
+def test_longer_rows_name_no_workers(db: None, tmp_path: Path) -> None:
+    Worker(tmp_path).writer.work(NOW)
+
+    assert totals(60, "workers") == totals(3600, "workers") == {}
+    assert totals(60, "figures") == {"rounds": 1}
