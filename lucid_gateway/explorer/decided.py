@@ -86,6 +86,8 @@ def limit_words(case: Case) -> SafeString:
     limits = case.row.limits
     if not limits.get("limit"):
         return SafeString("no limit")
+    if case.counts_bytes:
+        return format_html("{}: counted in bytes", case.tier)
     used, beyond = (
         f"{thousands(limits['limit'] - limits.get('remaining', 0))} of {thousands(limits['limit'])} used",
         "",
@@ -150,8 +152,8 @@ GROUPS = (
     ),
     Group("Permission", {Step.PERMISSION: permission_words}),
     Group("Limit", {Step.RATE_LIMIT: limit_words}),
-    Group("Daily quota", {Step.QUOTA: lambda case: f"{case.daily_quota} a day"}, always=False),
-    Group("Concurrency", {Step.CONCURRENCY: lambda case: f"{case.concurrent_requests} in progress"}, always=False),
+    Group("Daily quota", {Step.QUOTA: lambda case: case.quota_words}, always=False),
+    Group("Concurrency", {Step.CONCURRENCY: lambda case: case.concurrency_words}, always=False),
     Group("Bandwidth", {Step.BANDWIDTH: lambda case: f"{case.bytes_per_second} a second"}, always=False),
     Group("Idempotency", {Step.IDEMPOTENCY: lambda _: "first use of the key"}, always=False),
     Group("Cluster", {Step.MAINTENANCE: cluster_words, Step.BULKHEAD: nothing}),

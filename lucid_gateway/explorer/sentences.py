@@ -40,6 +40,11 @@ class Explanation:
     asks: list[str]
     otherwise: str
 
+    @property
+    def what(self) -> SafeString:
+        """The headline as the end of a sentence such as "It would be refused: …"."""
+        return SafeString(self.headline.removeprefix("Refused: ").removeprefix("Failed: "))
+
 
 LIMIT = (do.raise_limit, do.lift_limit_rule)
 LOCKOUTS = (do.lift_user_lockouts, do.lift_address_lockout)
@@ -181,7 +186,7 @@ WORDS: dict[str, Words] = {
     "api_key_suspended": Words(
         "Refused: the API key {key} waits for confirmation.",
         "A backup restored it, and nobody knows whether it had been revoked since. It belongs to {user}.",
-        (do.confirm_key, see.requests_of_caller, do.revoke_key),
+        (do.confirm_key, see.open_key, see.requests_of_caller, do.revoke_key),
     ),
     "account_deleted": Words(
         "Refused: the account was deleted or deactivated.",

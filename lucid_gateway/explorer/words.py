@@ -10,11 +10,13 @@ from django.utils.safestring import SafeString
 
 
 def clock(moment: datetime | None) -> SafeString:
-    """Return a time to the second, in UTC until the page's script shows it in the viewer's zone."""
+    """Return a time of today to the second, another to the minute with its date, in UTC until the page's script shows
+    it in the viewer's zone.
+    """
     if moment is None:
         return SafeString("")
     utc = moment.astimezone(UTC)
-    text = f"{utc:%H:%M:%S} UTC" if abs((utc - datetime.now(UTC)).days) < 1 else f"{utc:%Y-%m-%d %H:%M} UTC"
+    text = f"{utc:%H:%M:%S} UTC" if utc.date() == datetime.now(UTC).date() else f"{utc:%Y-%m-%d %H:%M} UTC"
     iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return format_html('<time datetime="{}" title="{} UTC">{}</time>', iso, f"{utc:%Y-%m-%d %H:%M:%S}", text)
 

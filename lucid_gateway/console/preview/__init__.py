@@ -3,7 +3,7 @@
 - `question`: the request, and whose it would be
 - `decision`: runs the decision
 - `workers`: what the workers report on a cluster
-- `words`: the decision in plain English
-- `remedies`: the pages on which staff can change it
+- `case`, `notes`: the decision as a request of the explorer, and what only a preview says about its steps
+- `steps`: the steps for the API
 - `page`, `api`: the operator page and the endpoint
 """

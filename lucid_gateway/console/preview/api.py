@@ -8,11 +8,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from lucid_gateway.api.fields import EmailField
-from lucid_gateway.api.requests import parse
+from lucid_gateway.api.requests import caller, parse
 from lucid_gateway.console.preview import question as questions
+from lucid_gateway.console.preview.case import PreviewCase
 from lucid_gateway.console.preview.decision import preview
 from lucid_gateway.console.preview.steps import State, StepView, steps_of
-from lucid_gateway.console.preview.words import sentence_of
+from lucid_gateway.explorer.words import plain
 from lucid_gateway.policy.reasons import Step
 from ratelimit.endpoints import AdminView
 
@@ -76,13 +77,13 @@ class PreviewView(AdminView):
     def post(self, request: Request) -> Response:
         """Decide on a request that nobody has sent, in the same steps as a real one; nothing is counted."""
         found = preview(questions.Question(**parse(PreviewQuestionSerializer, request)))
-        steps, error = steps_of(found), found.error
+        case, error = PreviewCase(found, by=caller(request)), found.error
         answer: Any = {
-            "sentence": sentence_of(found, steps),
+            "sentence": plain(case.sentence),
             "status": error.status if error else None,
             "error_code": error.code if error else None,
             "reason": error.reason if error else None,
             "retry_after": error.retry_after if error else None,
-            "steps": steps,
+            "steps": steps_of(case),
         }
         return Response(PreviewSerializer(answer).data)

@@ -56,6 +56,7 @@ class Preview:
         self.question = question
         self.record = RequestRecord(client_address=question.address)
         self.record.method = question.method
+        self.record.claim = question.claim
         self.error: GatewayError | None = None
         self.rule: AddressVerdict | None = None
         self.view: Any = None
@@ -224,6 +225,7 @@ class Preview:
     def enforce(self, decision: Limits) -> str | None:
         """Raise the error of a decision that refuses; return the reason for which only shadow mode admits, or None."""
         self.looks.append(decision)
+        self.record.limits = decision
         observed = reason_observed(decision)
         if observed is not None:
             self.record.ended(observed, Outcome.OBSERVED)

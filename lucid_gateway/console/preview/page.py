@@ -8,6 +8,7 @@ from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from lucid_gateway.console.preview.case import PreviewCase
 from lucid_gateway.console.preview.decision import Preview, preview
 from lucid_gateway.console.preview.question import (
     METHODS,
@@ -18,9 +19,9 @@ from lucid_gateway.console.preview.question import (
     path_of,
     user_of,
 )
-from lucid_gateway.console.preview.remedies import remedies_of
-from lucid_gateway.console.preview.steps import State, StepView, steps_of
-from lucid_gateway.console.preview.words import sentence_of
+from lucid_gateway.explorer.cases.caller import Operator
+from lucid_gateway.explorer.decided import OBSERVED, UNKNOWN, lines
+from lucid_gateway.operators.confirmation import operator_of
 from proxy.forwarding.resolving import active_routes
 
 # The parts of a link to this page. A link has no email, because addresses of pages are logged.
@@ -32,14 +33,6 @@ LINKED = {
     "path": re.compile(".{1,2000}"),
 }
 SECRET = re.compile(r"\s*(lk_[a-z0-9]{12})_")
-MARKS = {
-    State.PASSED: ("✓", "", "ok"),
-    State.REFUSED: ("✕", "no", "refused"),
-    State.FAILED: ("✕", "no", "failed"),
-    State.OBSERVED: ("!", "watch", "shadow"),
-    State.NOT_ASKED: ("–", "skip", "not asked"),
-    State.UNKNOWN: ("?", "watch", "unknown"),
-}
 
 
 class PreviewForm(forms.Form):
@@ -88,7 +81,7 @@ def preview_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     form = form_of(request)
     context = {**site.each_context(request), "title": "What would happen?", "form": form, "paths": known_paths()}
     if form.is_bound and form.is_valid():
-        context |= decided(preview(form.cleaned_data["question"]))
+        context |= decided(preview(form.cleaned_data["question"]), operator_of(request))
     return TemplateResponse(request, "admin/preview.html", context)
 
 
@@ -104,24 +97,20 @@ def form_of(request: HttpRequest) -> PreviewForm:
     return form
 
 
-def decided(found: Preview) -> dict[str, Any]:
-    """Return what the page shows of a decision."""
-    steps = steps_of(found)
-    observed = any(step.state in (State.OBSERVED, State.UNKNOWN) for step in steps)
+def decided(found: Preview, by: Operator) -> dict[str, Any]:
+    """Return what the page shows of a decision to the operator."""
+    case = PreviewCase(found, by=by)
+    steps = lines(case)
+    doubtful = any(line.tone in (OBSERVED, UNKNOWN) for line in steps)
     return {
         "question": found.question,
-        "sentence": sentence_of(found, steps),
-        "tone": "bad" if found.error else ("warn" if observed else "ok"),
+        "sentence": case.sentence,
+        "tone": "bad" if found.error else ("warn" if doubtful else "ok"),
         "error": found.error,
-        "remedies": remedies_of(found),
-        "steps": [row_of(step) for step in steps],
+        "explanation": case.explanation if case.row.reason else None,
+        "lines": steps,
+        "back": found.question.link,
     }
-
-
-def row_of(step: StepView) -> dict[str, str]:
-    """Return a step as a row of the list."""
-    mark, tone, word = MARKS[step.state]
-    return {"mark": mark, "tone": tone, "word": word, "name": step.name, "text": step.text, "reason": step.reason or ""}
 
 
 def known_paths() -> list[str]:

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from accounts.api_keys import PATTERN
 from accounts.models import ApiKey, User
+from lucid_gateway.kernel.record import Claim
+from lucid_gateway.operators.links import page
 from ratelimit.client_address import parse
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -33,6 +35,21 @@ class Question:
     address: str = ""
     user: User | None = None
     key: ApiKey | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """The credential of the request."""
+        if self.key is not None:
+            return Claim("api_key", self.key.key_id, str(self.key.user_id), self.key.user.role)
+        return Claim("token", "", str(self.user.pk), self.user.role) if self.user else None
+
+    @property
+    def link(self) -> str:
+        """The address of the page that asks this question; it holds ids, but no name."""
+        return page(
+            "preview", user=self.user.pk if self.user else "", key=self.key.key_id if self.key else "",
+            address=self.address, method=self.method, path=self.path,
+        )  # fmt: skip
 
 
 def path_of(text: str) -> str:

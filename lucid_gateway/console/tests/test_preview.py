@@ -18,12 +18,13 @@ from accounts.tests.test_rbac import CALLERS, FORWARDED, ROWS, target_of
 from accounts.tokens.issuing import issue_tokens
 from accounts.users.locks import lock_user
 from conftest import ApiClient, error_code, make_user
+from lucid_gateway.console.preview.case import PreviewCase
 from lucid_gateway.console.preview.decision import Preview, preview
 from lucid_gateway.console.preview.question import Question
-from lucid_gateway.console.preview.remedies import remedies_of
 from lucid_gateway.console.preview.steps import State, StepView, steps_of
-from lucid_gateway.console.preview.words import sentence_of
+from lucid_gateway.explorer.words import plain
 from lucid_gateway.kernel.redis.access import Outage, breaker, redis_client
+from lucid_gateway.operators.buttons import Button
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 from proxy.choosing.bulkhead import bulkhead_of
@@ -43,6 +44,7 @@ pytestmark = pytest.mark.django_db
 ADDRESS = "192.0.2.7"
 CHAIN = "/api/v1/chain/info"
 CLUSTER = "blockchain_core"
+OPERATOR = User(role=Role.SUPER_ADMIN)
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -60,20 +62,25 @@ def ask(path: str = CHAIN, method: str = "GET", **who: Any) -> Preview:
 
 
 def step(found: Preview, name: Step) -> StepView:
-    return next(step for step in steps_of(found) if step.step == name)
+    return next(step for step in steps_of(PreviewCase(found)) if step.step == name)
 
 
 def states(found: Preview) -> dict[str, str]:
     """Return the steps that were asked, with their states."""
-    return {str(step.step): str(step.state) for step in steps_of(found) if step.state != State.NOT_ASKED}
+    return {str(step.step): str(step.state) for step in steps_of(PreviewCase(found)) if step.state != State.NOT_ASKED}
 
 
 def sentence(found: Preview) -> str:
-    return sentence_of(found, steps_of(found))
+    return plain(PreviewCase(found).sentence)
+
+
+def buttons(found: Preview) -> list[Button]:
+    """Return the buttons that a super admin sees."""
+    return PreviewCase(found, by=OPERATOR).explanation.buttons
 
 
 def labels(found: Preview) -> list[str]:
-    return [remedy.label for remedy in remedies_of(found)]
+    return [button.label for button in buttons(found)]
 
 
 def set_rule(**fields: Any) -> LimitRule:
@@ -232,7 +239,7 @@ def test_the_rules_of_addresses_come_first(owner: User, rule: Callable[[User], N
     assert said.error.status == (403 if rule is deny else 429)
     assert states(said) == {"address_rule": "refused"}
     assert "192.0.2.0/24" in sentence(said)
-    assert labels(said) == ["Lift or change the rule for 192.0.2.0/24"]
+    assert labels(said)[:2] == ["Lift the rule for 192.0.2.0/24…", "Change the rule…"]
     assert ask(user=owner, address="198.51.100.1").error is None
     assert ask(user=owner).error is None
 
@@ -245,8 +252,11 @@ def test_a_rule_of_addresses_in_shadow_mode_lets_in_and_says_so(owner: User) -> 
 
     assert said.error is None
     assert step(said, Step.ADDRESS_RULE).state == State.OBSERVED
-    assert "Without shadow mode it would be refused by: address rule." in sentence(said)
-    assert [remedy.url for remedy in remedies_of(said)] == [f"/admin/ratelimit/addressrule/{rule.pk}/change/"]
+    assert "Without shadow mode it would be refused by: address." in sentence(said)
+    lift, change, *_ = buttons(said)
+    assert lift.fields is not None
+    assert (lift.fields["action"], lift.fields["_selected_action"]) == ("lift", str(rule.pk))
+    assert change.url == f"/admin/ratelimit/addressrule/{rule.pk}/change/"
     assert (observations.counts, shadow_subjects.waiting) == ({}, {})
 
 
@@ -306,13 +316,14 @@ def test_an_api_key_is_judged_by_its_row(owner: User, fields: dict[str, Any], re
     said = ask(key=with_key(owner, **fields))
 
     assert (said.error.reason if said.error else None) == reason
-    assert labels(said) == (["Open the API key"] if reason else [])
+    assert ("Open the API key" in labels(said)) == (reason is not None)
 
 
 def test_an_api_key_may_not_manage_credentials(owner: User) -> None:
     said = ask("/api/v1/users/me/api-keys", key=with_key(owner))
 
-    assert sentence(said) == "It would be refused with 403: An API key may not do this; it needs a token of a login."
+    assert sentence(said).startswith("It would be refused with 403: ")
+    assert "The API key indexer may not do this: only a signed-in user may, with an access token." in sentence(said)
 
 
 def test_a_deleted_user_is_refused(owner: User) -> None:
@@ -324,14 +335,19 @@ def test_a_deleted_user_is_refused(owner: User) -> None:
     assert (said.error.status, said.error.reason) == (401, "account_deleted")
 
 
-def test_a_lock_is_explained_and_leads_to_the_user(owner: User) -> None:
+def test_a_lock_is_explained_and_can_be_lifted(owner: User) -> None:
     lock(owner)
 
     said = ask(user=owner)
 
-    assert sentence(said) == "It would be refused with 401: ada@example.org locked the account (stolen laptop)."
-    assert labels(said) == ["Open the user"]
-    assert remedies_of(said)[0].url == f"/admin/accounts/user/{owner.pk}/change/"
+    assert sentence(said).startswith(
+        "It would be refused with 401: the account of owner@example.org is locked. ada@example.org locked it at "
+    )
+    assert sentence(said).endswith(": “stolen laptop”.")
+    first, *_ = buttons(said)
+    assert first.label == "Unlock the account…"
+    assert first.fields is not None
+    assert first.fields["_selected_action"] == str(owner.pk)
 
 
 def test_a_used_up_tier_is_explained_and_leads_to_its_rule(owner: User) -> None:
@@ -339,11 +355,12 @@ def test_a_used_up_tier_is_explained_and_leads_to_its_rule(owner: User) -> None:
 
     said = ask("/api/v1/users/me", user=owner)
 
-    assert sentence(said) == (
-        "It would be refused with 429: The tier authenticated is used up: 1 requests a minute and a burst of 0. "
-        "The next request may pass in 30 seconds."
+    assert sentence(said).startswith(
+        "It would be refused with 429: the limit of the tier authenticated was used up. The user owner@example.org may "
+        "send 1 request a minute and 0 beyond that."
     )
-    assert labels(said) == ["Change the limit of this user"]
+    assert "The numbers come from an operator's rule." in sentence(said)
+    assert labels(said)[:2] == ["Change the rule…", "Lift the rule…"]
 
 
 def test_the_limit_of_the_environment_leads_to_a_new_rule_for_the_caller(settings: Settings, owner: User) -> None:
@@ -351,9 +368,9 @@ def test_the_limit_of_the_environment_leads_to_a_new_rule_for_the_caller(setting
     settings.ENV = settings.ENV.model_copy(update=update)
     send_one(owner)
 
-    [remedy] = remedies_of(ask("/api/v1/users/me", user=owner))
+    remedy, *_ = buttons(ask("/api/v1/users/me", user=owner))
 
-    assert remedy.label == "Set another limit"
+    assert remedy.label == "Raise the limit of this user…"
     assert remedy.url == f"/admin/ratelimit/limitrule/add/?tier=authenticated&subject=user%3A{owner.pk}"
 
 
@@ -364,8 +381,8 @@ def test_shadow_mode_lets_in_and_says_what_it_would_refuse(owner: User) -> None:
 
     assert said.error is None
     assert step(said, Step.RATE_LIMIT).state == State.OBSERVED
-    assert "Without shadow mode it would be refused by: rate limit." in sentence(said)
-    assert labels(said) == ["Change the limit of this user"]
+    assert "Without shadow mode it would be refused by: limit." in sentence(said)
+    assert labels(said)[:2] == ["Change the rule…", "Lift the rule…"]
 
 
 def test_quota_and_concurrency_say_what_is_used(owner: User) -> None:
@@ -374,8 +391,8 @@ def test_quota_and_concurrency_say_what_is_used(owner: User) -> None:
 
     said = ask(user=owner)
 
-    assert step(said, Step.QUOTA).text == "1 of 50 requests of today (UTC) are used."
-    assert step(said, Step.CONCURRENCY).text == "0 of 7 requests are in progress."
+    assert step(said, Step.QUOTA).text == "1 of 50 requests used today (UTC)"
+    assert step(said, Step.CONCURRENCY).text == "0 of 7 requests in progress"
 
 
 def test_an_upload_is_looked_at_in_bytes(owner: User) -> None:
@@ -383,8 +400,8 @@ def test_an_upload_is_looked_at_in_bytes(owner: User) -> None:
 
     assert said.error is None
     assert said.route is not None
-    assert step(said, Step.BANDWIDTH).text.startswith("20.0 MiB may pass at once, then 10.0 MiB a second.")
-    assert "more than 10 MiB would be refused" in step(said, Step.PATH).text
+    assert step(said, Step.BANDWIDTH).text.startswith("10.0 MiB a second 20.0 MiB may pass at once.")
+    assert "more than 10.0 MiB would be refused" in step(said, Step.PATH).text
     listed = ask(f"/api/v1/sessions/{uuid.uuid4()}/chunks", user=owner)
     assert (listed.route, step(listed, Step.BANDWIDTH).state) == (None, State.NOT_ASKED)
 
@@ -396,7 +413,7 @@ def test_without_reports_the_cluster_is_unknown(owner: User) -> None:
     said = ask(user=owner)
 
     assert (step(said, Step.BULKHEAD).state, step(said, Step.ATTEMPT).state) == (State.UNKNOWN, State.UNKNOWN)
-    assert "Not known: bulkhead, attempt." in sentence(said)
+    assert "Not known: cluster, instance." in sentence(said)
 
 
 def test_the_instances_that_would_be_asked_are_named(owner: User) -> None:
@@ -416,7 +433,7 @@ def test_full_workers_refuse(owner: User) -> None:
 
     assert said.error is not None
     assert (said.error.status, said.error.reason) == (503, "cluster_busy")
-    assert labels(said) == ["Open the clusters"]
+    assert labels(said)[0] == "Look at the clusters"
 
 
 def test_open_breakers_refuse_until_one_admits_a_probe(owner: User) -> None:
@@ -473,7 +490,7 @@ def test_a_preview_changes_nothing(owner: User, stage: Callable[[User], None]) -
     def ask_all() -> None:
         for method, target, fields in questions:
             found = ask(target, method, address=ADDRESS, **fields)
-            sentence(found), remedies_of(found)
+            sentence(found), PreviewCase(found, by=OPERATOR).explanation
 
     ask_all()  # the first use of a script loads it, and asks who the server is
     with CaptureQueriesContext(connection) as queries, watched_redis(scripts=True) as commands:

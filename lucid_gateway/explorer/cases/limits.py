@@ -43,6 +43,20 @@ class LimitWords(CallerWords):
         return requests(self.row.limits.get("concurrent_requests"))
 
     @property
+    def quota_words(self) -> str:
+        return f"{self.daily_quota} a day"
+
+    @property
+    def concurrency_words(self) -> str:
+        return f"{self.concurrent_requests} in progress"
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether the limit that was applied last is one of bytes."""
+        tier = TIERS.get(str(self.row.limits.get("tier", "")))
+        return tier is not None and not tier.counts_requests
+
+    @property
     def bytes_per_second(self) -> str:
         return size(number(self.row.limits.get("limit")))
 
