@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "ratelimit.middleware.OperatorNetworksMiddleware",  # before a path is refused, which would show a page
     "proxy.forwarding.request_target.RequestTargetMiddleware",
     "ratelimit.middleware.OperatorNetworksMiddleware",  # again: judges the canonical path
+    "ratelimit.middleware.NotReadyMiddleware",
     "lucid_gateway.meta.static_files.StaticFilesMiddleware",
     "django.middleware.common.CommonMiddleware",
     "lucid_gateway.server.body.BodyLimitMiddleware",

@@ -13,6 +13,7 @@ from lucid_gateway.kernel.record import note_claim, record_of
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.headers import FROM_TRUSTED_PROXIES
 from lucid_gateway.policy.tiers import ADMIN
+from ratelimit.addresses.front_gate import ANSWER_WITH
 from ratelimit.client_address import client_address, is_trusted, is_within, resolve
 from ratelimit.engine.leases import Lease
 from ratelimit.engine.leases import request_leases as leases
@@ -102,6 +103,17 @@ class OperatorNetworksMiddleware:
         record_of(request).path = request.path_info
         request.path = request.path_info = UNKNOWN_PATH
         return self.get_response(request)
+
+
+class NotReadyMiddleware:
+    """Answers operators with the error that `ClosedGate` has put into the environ, as a page."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        error = request.META.get(ANSWER_WITH)
+        return self.get_response(request) if error is None else error_response(request, error)
 
 
 class OperatorPagesLimitMiddleware:

@@ -51,15 +51,29 @@ CSRF = Text(
     "Go back, reload the page and send the form again.",
 )  # fmt: skip
 DATABASE = Text("Database unavailable", "The database does not answer.", AGAIN)
+NOT_READY = Text(
+    "Gateway not ready",
+    "This gateway has started, but it has not been able to read its rules and keys from the database yet. Until it "
+    "has, it refuses every request.",
+    "Check that the database is up: the gateway serves as soon as it has read them.",
+)
 
 
 def is_admin(request: HttpRequest) -> bool:
-    return request.path_info == PREFIX or request.path_info.startswith(f"{PREFIX}/")
+    return is_below(request.path_info)
+
+
+def is_below(path: str) -> bool:
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
 def shows_errors_as_pages(request: HttpRequest) -> bool:
+    return is_page(request.path_info)
+
+
+def is_page(path: str) -> bool:
     """Return whether a person reads the answer: paths of the console that end in `.json` are read by its scripts."""
-    return is_admin(request) and not request.path_info.endswith(".json")
+    return is_below(path) and not path.endswith(".json")
 
 
 def error_page(request: HttpRequest, error: GatewayError, request_id: str) -> bytes:
@@ -88,7 +102,7 @@ def frame_of(request: HttpRequest, error: GatewayError) -> dict[str, Any]:
 
 def text_of(error: GatewayError) -> Text:
     """Return the texts for the error."""
-    by_reason = {"csrf_failed": CSRF, "database_unavailable": DATABASE}
+    by_reason = {"csrf_failed": CSRF, "database_unavailable": DATABASE, "gateway_not_ready": NOT_READY}
     found = by_reason.get(error.reason) or TEXTS.get(error.status) or TEXTS[500 if error.status >= 500 else 400]
     if error.retry_after is not None:
         return found._replace(next=f"Try again in {error.retry_after} seconds.")

@@ -1,6 +1,7 @@
 """Workers that start while the database is down take over the others' state, or refuse all requests."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 from lucid_gateway.kernel.handover import HEADER, Handover
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, workers
-from testing.http.client import ask
+from testing.http.client import ask, request_bytes
 from testing.http.messages import Message
 from testing.servers import BIN, child, free_port, wait_for_port
 from testing.waiting import wait_until
@@ -134,6 +135,63 @@ def test_a_restarted_gateway_refuses_all_requests_until_it_has_read_its_rules(
         wait_until(both_workers_serve, 60)
         assert seen[OTHER] <= {502, 503}
         assert seen[DENIED] <= {403, 503}
+
+
+CONSOLE = ["/admin", "/admin/", "/admin/login/", "/admin/accounts/user/?q=a", "/admin/nothing/"]
+
+
+def console(port: int, path: str, method: str = "GET", address: str = OTHER) -> Message:
+    return ask(port, request_bytes(method, path, f"X-Forwarded-For: {address}"))
+
+
+def test_until_then_operators_get_a_page(gateway: Gateway, database: Database, tmp_path: Path) -> None:
+    database.goes()
+    with another_start(gateway, tmp_path) as port:
+        for path in CONSOLE:
+            answer = console(port, path)
+            assert (answer.status, answer.header("content-type")) == (503, "text/html; charset=utf-8"), path
+            assert "default-src 'none'" in (answer.header("content-security-policy") or "")
+            assert answer.header("retry-after") == "5"
+            assert answer.header("x-request-id") in answer.body.decode()
+            assert "<h1>Gateway not ready</h1>" in answer.body.decode()
+        assert console(port, "/admin/login/", "POST").status == 503
+        assert console(port, "/admin/", "HEAD").body == b""
+        assert console(port, "/admin/overview.json").code == "5002"
+        assert console(port, "/static/operators/console.css").status == 200
+        assert console(port, "/api/v1/meta/health/live/x").status == 503
+    database.comes_back()
+
+
+def test_until_then_other_networks_do_not_see_that_there_is_a_console(
+    gateway: Gateway, database: Database, tmp_path: Path
+) -> None:
+    database.goes()
+    limited = dataclasses.replace(gateway, env=gateway.env | {"ADMIN_NETWORKS": "192.0.2.0/24"})
+    with another_start(limited, tmp_path) as port:
+        assert console(port, "/admin/", address="192.0.2.1").header("content-type") == "text/html; charset=utf-8"
+        hidden, unknown = (console(port, path) for path in ("/admin/", "/other/"))
+        assert hidden.code == unknown.code == "5002"
+        assert [name for name, _ in hidden.fields] == [name for name, _ in unknown.fields]
+    database.comes_back()
+
+
+def test_a_running_gateway_shows_pages_that_say_that_the_database_is_down(gateway: Gateway, database: Database) -> None:
+    def shown(path: str, *fields: str) -> tuple[int, str]:
+        answer = ask(gateway.port, request_bytes("GET", path, f"X-Forwarded-For: {OTHER}", *fields))
+        return answer.status, answer.body.decode()
+
+    database.goes()
+    try:
+        # Each worker notices it by itself.
+        wait_until(lambda: all("The database is" in shown("/admin/login/")[1] for _ in range(10)), 60)
+        status_of_login, login = shown("/admin/login/")
+        assert (status_of_login, 'id="login-form"' in login) == (200, True)
+        for path in CONSOLE[1:]:
+            status_of_page, page = shown(path, f"Cookie: sessionid={'a' * 32}")
+            assert (status_of_page, "<h1>Database unavailable</h1>" in page) == (503, True), path
+            assert "The database is" in page, path
+    finally:
+        database.comes_back()
 
 
 class Held:

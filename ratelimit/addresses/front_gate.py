@@ -15,12 +15,13 @@ from django.conf import settings
 
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.envelope import error_body
+from lucid_gateway.kernel.operator_pages import is_page
 from lucid_gateway.kernel.record import Outcome, RequestRecord, record_in
 from lucid_gateway.policy.errors import DatabaseUnavailable, GatewayError, InsufficientPermissions, RateLimited
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.server.kept_requests import kept_requests
 from lucid_gateway.server.request_metrics import count_refused
-from ratelimit.client_address import address_bucket, resolve
+from ratelimit.client_address import address_bucket, is_within, resolve
 from ratelimit.engine.shadow import name_of, network_scope, shadow_subjects
 from ratelimit.rules import AddressVerdict, observations, observing_rule, refusing_verdict, rules_cache
 
@@ -32,6 +33,9 @@ Fields = Sequence[tuple[str, str]]
 # The placeholder for a request's id in a prepared refusal, of the same length.
 REQUEST_ID = str(uuid.UUID(int=0))
 LIVENESS = "/api/v1/meta/health/live"
+STATIC = "/static/"
+# The key of the error in the WSGI environ of a request that is answered with it as a page.
+ANSWER_WITH = "lucid.answer_with"
 UNREAD = "The gateway has not been able to read its rules and keys from the database yet"
 
 
@@ -87,23 +91,42 @@ class ClosedGate:
     """Refuses all requests until `is_ready`, then lets the application serve them.
 
     A worker that has not read the address rules would serve denied addresses, and one without signing keys could not
-    verify any token.
+    verify any token. Operators get the refusal as a page, with the files that it needs.
     """
 
     def __init__(self, gate: AddressGate, is_ready: Callable[[], bool]) -> None:
         self.gate, self.inside, self.is_ready = gate, gate.application, is_ready
+        self.networks = gate.networks
         gate.application = self
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self.is_ready():
             self.gate.application = self.inside
             logger.info("the rules have been read: serving requests")
-        elif environ.get("PATH_INFO") != LIVENESS:
-            refusal = refused(record_in(environ), refusal_for(DatabaseUnavailable(UNREAD, reason="gateway_not_ready")))
+        elif self.is_for_operators(environ):
+            environ[ANSWER_WITH] = not_ready()
+        elif not is_always_served(environ.get("PATH_INFO", "")):
+            refusal = refused(record_in(environ), refusal_for(not_ready()))
             keep(environ, refusal)
             start_response(refusal.status, refusal.headers)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         return self.inside(environ, start_response)
+
+    def is_for_operators(self, environ: Environ) -> bool:
+        """Return whether the request is for a page of the console, from a network that may see it."""
+        if not is_page(environ.get("PATH_INFO", "")):
+            return False
+        networks = settings.ENV.admin_networks
+        address = resolve(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), self.networks)
+        return not networks or is_within(address, networks)
+
+
+def is_always_served(path: str) -> bool:
+    return path == LIVENESS or path.startswith(STATIC)
+
+
+def not_ready() -> GatewayError:
+    return DatabaseUnavailable(UNREAD, reason="gateway_not_ready")
 
 
 def count_observed(record: RequestRecord, verdict: AddressVerdict) -> None:
