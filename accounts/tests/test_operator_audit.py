@@ -185,7 +185,7 @@ def test_a_row_leads_to_its_request_and_to_the_form_that_blocks_its_address(page
     shown = page.get(LOG).content.decode()
 
     assert '<a href="/admin/requests/request-owner/" class="button small">Request</a>' in shown
-    block = "/admin/ratelimit/addressrule/add/?network=192.0.2.1"
+    block = "/admin/ratelimit/addressrule/add/?network=192.0.2.1&amp;kind=blocked"
     assert f'<a href="{block}" class="button small danger">Block…</a>' in shown
 
 
@@ -250,8 +250,8 @@ def test_an_event_links_to_its_address_its_request_and_more_of_its_actor(
     text = page.get(f"{LOG}{event.pk}/change/").content.decode()
 
     for link in (
-        "/admin/ratelimit/addressrule/add/?network=192.0.2.1", f"{LOG}?q=192.0.2.1", f"{LOG}?q=request-owner",
-        f"{LOG}?actor__exact={owner.pk}",
+        "/admin/ratelimit/addressrule/add/?network=192.0.2.1&amp;kind=blocked", f"{LOG}?q=192.0.2.1",
+        f"{LOG}?q=request-owner", f"{LOG}?actor__exact={owner.pk}",
     ):  # fmt: skip
         assert f'href="{link}"' in text, link
 

@@ -7,7 +7,7 @@ from typing import Any
 from lucid_gateway.audit.kinds import text_of
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.audit.names import API_KEY, Reference, actor_of, names_of, subject_of
-from lucid_gateway.operators.links import page
+from lucid_gateway.operators.links import block_page, page
 
 LOG = "audit_auditevent_changelist"
 NOTHING = "–"
@@ -80,5 +80,5 @@ def links_of(event: AuditEvent) -> dict[str, str]:
         "request": page("request", request_id) if request_id else "",
         "address": page(LOG, q=address) if address else "",
         "requests": page("requests", address=address) if address else "",
-        "block": page("ratelimit_addressrule_add", network=address) if address else "",
+        "block": block_page(address),
     }

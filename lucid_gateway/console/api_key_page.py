@@ -36,6 +36,10 @@ class Use:
     def requests_url(self) -> str:
         return links.requests_page(address=self.address)
 
+    @property
+    def block_url(self) -> str:
+        return links.block_page(self.address)
+
 
 @dataclass(frozen=True)
 class Uses:

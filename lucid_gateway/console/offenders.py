@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from accounts.models import ApiKey, User
-from lucid_gateway.operators.links import page, requests_page
+from lucid_gateway.operators.links import block_page, page, requests_page
 from lucid_gateway.server.samples import OTHER, network_of_text
 
 # From the most precise to the least.
@@ -74,7 +74,7 @@ class Offender:
     @property
     def remedy(self) -> Remedy:
         if self.kind in ("address", "network"):
-            return Remedy("Block…", page("ratelimit_addressrule_add", network=self.subject, kind="blocked"), True)
+            return Remedy("Block…", block_page(self.subject), True)
         if self.main_reason in LIMITS:
             return Remedy("Raise limit", page("ratelimit_limitrule_add", subject=f"{self.kind}:{self.subject}"))
         return Remedy("Review", self.url)

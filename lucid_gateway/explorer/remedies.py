@@ -7,7 +7,7 @@ from accounts.models import User
 from accounts.users.staff import may_manage
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.operators.buttons import Button, action_button, link_button
-from lucid_gateway.operators.links import page
+from lucid_gateway.operators.links import block_page, page
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.tiers import TIERS
 from proxy.clusters import configured, find_instance
@@ -156,10 +156,8 @@ def exempt_address(case: Case) -> Button | None:
 
 
 def block_address(case: Case) -> Button | None:
-    if not case.row.address_key:
-        return None
-    rule = {"network": case.row.address, "kind": "deny"}
-    return link_button("Block this address…", page("ratelimit_addressrule_add", **rule), danger=True)
+    address = case.row.address if case.row.address_key else ""
+    return link_button("Block this address…", block_page(address), danger=True)
 
 
 # Clusters.

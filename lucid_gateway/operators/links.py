@@ -36,6 +36,11 @@ def events_page(*types: str, since: str = "", **filters: object) -> str:
     return page("audit_auditevent_changelist", type=",".join(types), created_at__gte=since, **filters)
 
 
+def block_page(network: str) -> str:
+    """Return the address of the form that blocks an address or network for a day, empty for an empty text."""
+    return page("ratelimit_addressrule_add", network=network, kind="blocked") if network else ""
+
+
 def time_of(seconds: float) -> str:
     """Return a time, in seconds since the epoch, as the filters of lists read it."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

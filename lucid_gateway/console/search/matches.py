@@ -126,8 +126,7 @@ def addresses(text: str) -> Iterator[Match]:
     found = list(origins(name, spellings(address)))
     yield from found
     if found and not verdict:
-        block = links.page("ratelimit_addressrule_add", network=name, kind="blocked")
-        yield Match("Addresses", f"Block {name}…", block, "no rule applies")
+        yield Match("Addresses", f"Block {name}…", links.block_page(name), "no rule applies")
 
 
 def origins(name: str, spelled: list[str]) -> Iterator[Match]:

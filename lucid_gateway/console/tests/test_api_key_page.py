@@ -89,3 +89,10 @@ def test_a_revoked_key_says_so_and_cannot_be_revoked_again(page: Client, key: Ap
 def test_an_admin_cannot_act_on_the_keys_of_other_staff(page: Client, super_admin: User) -> None:
     key = create_api_key(super_admin, name="root", permissions=[])[0]
     assert "row_action" not in shown(page, key).content.decode()
+
+
+def test_an_address_that_used_the_key_can_be_blocked(page: Client, key: ApiKey) -> None:
+    keep(key, "198.51.100.7")
+
+    [use] = shown(page, key).context["uses"].by_address
+    assert use.block_url == "/admin/ratelimit/addressrule/add/?network=198.51.100.7&kind=blocked"

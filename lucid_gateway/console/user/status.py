@@ -27,9 +27,7 @@ class Reuse:
     @property
     def block(self) -> str:
         """The address of the form that blocks the client."""
-        if not self.event.address:
-            return ""
-        return links.page("ratelimit_addressrule_add", network=self.event.address, kind="blocked")
+        return links.block_page(self.event.address)
 
     @property
     def after_owner(self) -> str:
