@@ -150,6 +150,9 @@ def caller_of_claims(claims: dict[str, Any]) -> Caller:
         user_id, family = uuid.UUID(claims["user_id"]), uuid.UUID(claims["family"])
         if type(claims["epoch"]) is not int:
             raise TokenInvalid()
-        return Caller(str(user_id), Role(claims["role"]), claims["jti"], str(family), claims["exp"], claims["epoch"])
+        return Caller(
+            str(user_id), Role(claims["role"]), claims["jti"], str(family), claims["exp"], claims["epoch"],
+            must_enrol="must_enrol" in claims,
+        )  # fmt: skip
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise TokenInvalid() from error

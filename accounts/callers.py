@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from accounts.enrolment import must_enrol
 from accounts.models import ApiKey, User
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.policy.roles import Role
@@ -16,14 +17,20 @@ K = TypeVar("K", bound=Hashable)
 
 def caller_of_user(user: User) -> Caller:
     """Return the caller that the user is with a token issued now; the token has no id."""
-    return Caller(str(user.pk), Role(user.role), jti="", family="", expires_at=0, epoch=user.token_epoch)
+    return Caller(
+        str(user.pk), Role(user.role), jti="", family="", expires_at=0, epoch=user.token_epoch,
+        must_enrol=must_enrol(user),
+    )  # fmt: skip
 
 
 def caller_of_api_key(key: ApiKey) -> Caller:
     """Return the caller that the key's owner is with the key."""
     ends = int(key.expires_at.timestamp()) if key.expires_at else 0
     user = key.user
-    return Caller(str(user.pk), Role(user.role), key.key_id, "", ends, user.token_epoch, frozenset(key.permissions))
+    return Caller(
+        str(user.pk), Role(user.role), key.key_id, "", ends, user.token_epoch, frozenset(key.permissions),
+        must_enrol(user),
+    )  # fmt: skip
 
 
 class CallerCache(Generic[K]):

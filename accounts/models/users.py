@@ -112,6 +112,10 @@ class User(AbstractBaseUser):
         return self.role in STAFF and not self.is_locked
 
     @property
+    def has_second_factor(self) -> bool:
+        return self.totp_enabled or self.hardware_wallet_enabled
+
+    @property
     def is_superuser(self) -> bool:
         return self.role == Role.SUPER_ADMIN
 

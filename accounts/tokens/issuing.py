@@ -15,6 +15,7 @@ from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenError
 
+from accounts.enrolment import must_enrol
 from accounts.models import IssuedToken, IssuedTokenQuerySet, User
 from accounts.tokens.keyring import Forged, KeyringBackend, keyring, token_backend
 from accounts.tokens.locked import account_locked
@@ -26,7 +27,7 @@ from lucid_gateway.policy.errors import RefreshTokenInvalid, TokenExpired, Token
 
 
 class AccessToken(simplejwt.AccessToken):
-    """Claims: user_id, sub, role, family, type `access`, jti, iat, exp, iss, aud."""
+    """Claims: user_id, sub, role, family, type `access`, jti, iat, exp, iss, aud, and `must_enrol` (`Caller`)."""
 
     def get_token_backend(self) -> KeyringBackend:
         """Return the backend that uses the keyring."""
@@ -77,6 +78,8 @@ def issue_tokens(
     for token in (access, refresh):
         token.payload |= {"user_id": str(user.pk), "sub": str(user.pk), "role": user.role, "family": str(family)}
         token.payload["epoch"] = user.token_epoch
+        if must_enrol(user):
+            token.payload["must_enrol"] = True
     pair = TokenPair(str(access), str(refresh), settings.ENV.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60)
     # The refresh token first: MongoDB writes in this order, and stops at the first row that it refuses.
     rows = [record_of(token, user, family) for token in (refresh, access)]

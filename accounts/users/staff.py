@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone
 
 from accounts import lockouts
@@ -24,11 +23,6 @@ def may_manage(operator_role: str, operator_id: object, user: User) -> bool:
     An admin who could set another operator's email address would receive that operator's login codes.
     """
     return operator_role == Role.SUPER_ADMIN or user.role not in STAFF or str(user.pk) == str(operator_id)
-
-
-def must_enrol(user: Any) -> bool:
-    """Return whether the operator must add a second factor before anything else; `user` may be anonymous."""
-    return settings.ENV.second_factor_required and user.is_staff and not factors_of(user)
 
 
 class OwnAccount(OperationNotAllowed):

@@ -10,12 +10,17 @@ from lucid_gateway.kernel.record import caller_of, record_of
 from lucid_gateway.policy.errors import InsufficientPermissions, NotAUUID
 from lucid_gateway.policy.reasons import Step
 
+NEEDS_SECOND_FACTOR = "Staff need a second factor for this: add one at /admin/second-factor/, then refresh the token"
+
 
 def require(request: Request, permission: str) -> bool:
     """Return True if the caller has the permission, otherwise raise InsufficientPermissions with its name."""
-    record = record_of(request._request)
-    if permission not in caller_of(request._request).permissions:
-        raise InsufficientPermissions(details={"permission": permission})
+    record, caller = record_of(request._request), caller_of(request._request)
+    if permission not in caller.permissions:
+        needs_factor = permission in caller.permissions_with_second_factor
+        if needs_factor:
+            record.note(needs="second_factor")
+        raise InsufficientPermissions(NEEDS_SECOND_FACTOR if needs_factor else None, details={"permission": permission})
     record.passed(Step.PERMISSION)
     return True
 

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
-from accounts.users.staff import must_enrol
+from accounts.enrolment import must_enrol
 from lucid_gateway.kernel.error_responses import error_response
 from lucid_gateway.kernel.operator_pages import is_admin, shows_errors_as_pages
 from lucid_gateway.policy.errors import InsufficientPermissions

@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
+from accounts.enrolment import must_enrol
 from accounts.factors.hardware_wallet import WALLET
 from accounts.factors.recovery import renew_recovery_codes
 from accounts.factors.table import factors_of, leave
@@ -20,7 +21,6 @@ from accounts.factors.totp import TOTP, Enrolment, pending_enrolment
 from accounts.login.identity import TOTP_CODE
 from accounts.login.password_reset import prove_password
 from accounts.models import User
-from accounts.users.staff import must_enrol
 from lucid_gateway.operators.confirmation import operator_of
 from lucid_gateway.operators.identity import PROOF, as_form_error, check_proof, has_recent_proof, proof_fields
 from lucid_gateway.policy.errors import AlreadyExists, NotFound, ServiceUnavailable

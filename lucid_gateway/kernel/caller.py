@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lucid_gateway.policy import keys
-from lucid_gateway.policy.roles import PERMISSIONS, STAFF, Role
+from lucid_gateway.policy.roles import PERMISSIONS, STAFF, WITHOUT_SECOND_FACTOR, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +11,7 @@ class Caller:
     """`user_id` is a UUID as text; `jti`, `family`, `expires_at` (`exp`) and `epoch` are the token's.
 
     With an API key, `jti` is the key's id, `family` is empty, and `key_permissions` restrict the role's permissions.
+    Staff who `must_enrol` had no second factor when the token was issued, and have no permissions of staff.
     """
 
     user_id: str
@@ -20,6 +21,7 @@ class Caller:
     expires_at: int
     epoch: int = 0
     key_permissions: frozenset[str] | None = None
+    must_enrol: bool = False
     is_authenticated: bool = True
     is_active: bool = True
 
@@ -49,5 +51,11 @@ class Caller:
 
     @property
     def permissions(self) -> frozenset[str]:
+        allowed = self.permissions_with_second_factor
+        return allowed & WITHOUT_SECOND_FACTOR if self.must_enrol else allowed
+
+    @property
+    def permissions_with_second_factor(self) -> frozenset[str]:
+        """The permissions that the caller has, or would have after adding a second factor."""
         allowed = PERMISSIONS[self.role]
         return allowed if self.key_permissions is None else allowed & self.key_permissions

@@ -39,4 +39,6 @@ PERMISSIONS: Mapping[Role, frozenset[str]] = {
     Role.ADMIN: ADMIN,
     Role.SUPER_ADMIN: SUPER_ADMIN,
 }
+# What staff may do while they have no second factor but need one.
+WITHOUT_SECOND_FACTOR = NODE_OPERATOR
 STAFF = frozenset({Role.ADMIN, Role.SUPER_ADMIN})

@@ -61,6 +61,8 @@ class AccountWords(CallerWords):
         """Why the caller lacks the permission, as a sentence."""
         if self.row.facts.get("needs") == "access_token":
             return format_html("{} may not do this: only a signed-in user may, with an access token.", self.who)
+        if self.row.facts.get("needs") == "second_factor":
+            return format_html("{} is staff but had no second factor.", self.user)
         if self.is_key:
             given = ", ".join(self.key_row.permissions) if self.key_row else ""
             return format_html("{} has only these permissions: {}.", self.who, given or "none")

@@ -12,6 +12,7 @@ from django.utils.html import strip_tags
 from accounts.api_keys import create_api_key
 from accounts.models import User
 from accounts.users.locks import lock_user, unlock_user
+from lucid_gateway.api.permissions import NEEDS_SECOND_FACTOR
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.sentences import WORDS, explain
@@ -159,6 +160,15 @@ def test_a_locked_account_names_who_locked_it_and_why(owner: User, admin: User) 
 
     unlock_user(owner, by=admin)
     assert said(row).endswith("It has been unlocked since.")
+
+
+def test_staff_without_a_second_factor_learn_what_to_do(admin: User) -> None:
+    facts = {"permission": "admin:read", "needs": "second_factor", "message": NEEDS_SECOND_FACTOR}
+    row = kept(reason="permission_missing", status=403, user_id=str(admin.pk), role="admin", details={"facts": facts})
+
+    assert "admin@example.org is staff but had no second factor." in said(row)
+    assert "add one at /admin/second-factor/" in said(row)
+    assert "does not include it" not in said(row)
 
 
 def test_a_denied_network_names_its_rule(owner: User, admin: User) -> None:
