@@ -41,14 +41,15 @@ def valid_key(key: str) -> str:
     return key
 
 
-def header_error(kind: type[InvalidRequest], message: str, code: str) -> InvalidRequest:
+def header_error(kind: type[InvalidRequest], message: str, code: str, *, reason: str | None = None) -> InvalidRequest:
     problem = {"field": "Idempotency-Key", "message": message, "code": code}
-    return kind(message, details={"validation_errors": [problem]})
+    return kind(message, details={"validation_errors": [problem]}, reason=reason)
 
 
 def key_reused() -> InvalidRequest:
     """Return the error for a key that belongs to another request."""
-    return header_error(InvalidRequest, "This Idempotency-Key was already used for another request", "reused")
+    message = "This Idempotency-Key was already used for another request"
+    return header_error(InvalidRequest, message, "reused", reason="idempotency_key_reused")
 
 
 def under_way() -> RequestInProgress:
@@ -85,9 +86,8 @@ class KeptAnswer:
             return cls(*json.loads(decrypt(sealed)))
         except CannotDecrypt as error:
             details = {"outcome": "not_stored", "reason": "SECRET_KEY has changed since"}
-            raise RequestInProgress(
-                "The first request with this Idempotency-Key has already been answered", details=details
-            ) from error
+            message = "The first request with this Idempotency-Key has already been answered"
+            raise RequestInProgress(message, details=details, reason="idempotency_no_answer") from error
 
     @property
     def is_final(self) -> bool:

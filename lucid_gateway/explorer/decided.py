@@ -8,6 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases import Case
+from lucid_gateway.explorer.cases.limits import TOTALS
 from lucid_gateway.explorer.words import clock, is_past
 from lucid_gateway.kernel.record import Outcome
 from lucid_gateway.operators.numbers import duration, size, thousands
@@ -35,6 +36,13 @@ class Line:
     @property
     def mark(self) -> str:
         return MARKS[self.tone]
+
+    @property
+    def at(self) -> str:
+        """When the step ended, counted from the beginning of the request; empty if that is not known."""
+        if self.ms is None:
+            return ""
+        return duration(self.ms) if self.ms >= 1_000 else f"{self.ms:.2f} ms"
 
     @property
     def outcome(self) -> str:
@@ -86,6 +94,8 @@ def limit_words(case: Case) -> SafeString:
     limits = case.row.limits
     if not limits.get("limit"):
         return SafeString("no limit")
+    if case.row.reason in TOTALS:  # the numbers left are those of the quota or of the requests in progress
+        return format_html("{}: not used up", case.tier)
     if case.counts_bytes:
         return format_html("{}: counted in bytes", case.tier)
     used, beyond = (

@@ -1,13 +1,16 @@
 """Buttons that only lead somewhere: to the rows and the lists that a request is about."""
 
+import re
 from collections.abc import Callable
 
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.naming import KEY_PAGE, USER_PAGE
 from lucid_gateway.operators.buttons import Button, link_button
 from lucid_gateway.operators.links import page
+from lucid_gateway.operators.search import HYPHENATED
 from lucid_gateway.server.request_metrics import METHODS
 
+SESSION = re.compile(f"/api/v1/sessions/({HYPHENATED.pattern})(?:/|$)")
 Look = Callable[[Case], Button | None]
 
 
@@ -29,6 +32,12 @@ def open_user(case: Case) -> Button | None:
 
 def open_key(case: Case) -> Button | None:
     return link_button("Open the API key", page(KEY_PAGE, case.key_row.pk)) if case.key_row else None
+
+
+def open_session(case: Case) -> Button | None:
+    """Lead to the recorded session in the path, with its refused uploads."""
+    found = SESSION.match(case.row.path)
+    return link_button("Open the session", page("sessions_api_session_change", found[1])) if found else None
 
 
 def requests_of_caller(case: Case) -> Button | None:

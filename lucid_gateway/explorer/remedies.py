@@ -139,7 +139,7 @@ def lift_address_rule(case: Case) -> Button | None:
     rule = case.address_rule
     if rule is None:
         return None
-    return action_button(f"Lift the rule for {rule.network}…", "lift", rule.pk, "ratelimit_addressrule")
+    return action_button(f"Lift the rule for {case.shown_network}…", "lift", rule.pk, "ratelimit_addressrule")
 
 
 def change_address_rule(case: Case) -> Button | None:

@@ -77,12 +77,12 @@ WORDS: dict[str, Words] = {
     ),
     "address_denied": Words(
         "Refused: an operator has denied {network_link}.",
-        "The address {address} belongs to it. {rule_reason}",
+        "{belonging} {rule_reason}",
         (do.lift_address_rule, do.change_address_rule, see.requests_of_network),
     ),
     "address_blocked": Words(
         "Refused: {network_link} is blocked for a while.",
-        "The address {address} belongs to it. {rule_reason}",
+        "{belonging} {rule_reason}",
         (do.lift_address_rule, do.change_address_rule, see.requests_of_network, do.block_address),
         "A block ends by itself.",
     ),
@@ -101,7 +101,7 @@ WORDS: dict[str, Words] = {
     "body_too_large": Words(
         "Refused: the body was too large.",
         "{body_sent}; this endpoint takes at most {body_limit}.",
-        (see.requests_of_caller,),
+        (see.open_session, see.requests_of_caller),
         "Nothing needs to be done here: the client has to send less at a time.",
     ),
     "unknown_path": Words(
@@ -303,7 +303,7 @@ WORDS: dict[str, Words] = {
     ),
     "breaker_open": Words(
         "Failed: no instance of {cluster} was usable.",
-        "All of them had failed shortly before, so the gateway waits before it tries again. {tries}",
+        "All of them had failed shortly before, so the gateway waits before it tries again. {next_attempt} {tries}",
         (see.clusters, see.requests_of_instance),
     ),
     "instance_unreachable": Words(
@@ -345,7 +345,7 @@ WORDS: dict[str, Words] = {
     "invalid_data": Words(
         "Refused: the data of the request is not valid.",
         "{message} {fields}",
-        (see.requests_of_caller, see.requests_of_route),
+        (see.open_session, see.requests_of_caller, see.requests_of_route),
         CLIENT_ERROR,
     ),
     "not_found": Words(
@@ -357,7 +357,7 @@ WORDS: dict[str, Words] = {
     "conflict": Words(
         "Refused: the state of the resource does not allow this.",
         "{message} {who} sent the request.",
-        (see.requests_of_caller, see.requests_of_route),
+        (see.open_session, see.requests_of_caller, see.requests_of_route),
         ANOTHER_WAY,
     ),
     "database_unavailable": Words(

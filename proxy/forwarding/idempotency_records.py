@@ -124,10 +124,11 @@ def refusal(state: str, details: Iterable[str]) -> InvalidRequest | RequestInPro
         case "not_stored":
             return not_stored("the answer was too large", *details)
     message = "The outcome of the first request with this Idempotency-Key is unknown: it may have been executed"
-    return RequestInProgress(message, details={"outcome": UNKNOWN})
+    return RequestInProgress(message, details={"outcome": UNKNOWN}, reason="idempotency_no_answer")
 
 
 def not_stored(reason: str, status: str = "") -> RequestInProgress:
     """Return the error for a repeat whose first answer was delivered but not stored."""
     details = {"outcome": NOT_STORED, "reason": reason} | ({"status": int(status)} if status else {})
-    return RequestInProgress("The first request with this Idempotency-Key was answered already", details=details)
+    message = "The first request with this Idempotency-Key was answered already"
+    return RequestInProgress(message, details=details, reason="idempotency_no_answer")

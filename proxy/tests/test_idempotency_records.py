@@ -160,6 +160,7 @@ def test_a_request_that_may_have_been_sent_is_not_repeated(error: BaseException)
     with pytest.raises(errors.RequestInProgress) as refused:
         send_once(failing(AssertionError("sent twice")))
     assert refused.value.details == {"outcome": "unknown"}
+    assert refused.value.reason == "idempotency_no_answer"
 
 
 def test_requests_without_a_key_cost_no_extra_redis_call(api: ApiClient, tokens: TokenPair) -> None:

@@ -153,6 +153,7 @@ def test_a_key_works_for_one_request(post: Poster, bodies: dict[str, Any], kind:
         assert (other.status_code, error_code(other)) == (422, "1001")
         [problem] = other.json()["error"]["details"]["validation_errors"]
         assert (problem["field"], problem["code"]) == ("Idempotency-Key", "reused")
+        assert other.wsgi_request.META["lucid.record"].reason == "idempotency_key_reused"
     assert len(made(kind)) == 1
 
 

@@ -65,7 +65,8 @@ class AccountWords(CallerWords):
             return format_html("{} is staff but had no second factor.", self.user)
         if self.is_key:
             given = ", ".join(self.key_row.permissions) if self.key_row else ""
-            return format_html("{} has only these permissions: {}.", self.who, given or "none")
+            only = format_html("{} has only these permissions: {}.", self.who, given or "none")
+            return format_html("{} They cannot be changed: {} can make another key.", only, self.user)
         return format_html("The role {} of {} does not include it.", self.row.role or "unknown", self.user)
 
     @property

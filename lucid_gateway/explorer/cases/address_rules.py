@@ -25,9 +25,21 @@ class AddressRuleWords(CallerWords):
         return AddressRule.objects.filter(network=self.network).first()
 
     @property
+    def shown_network(self) -> str:
+        """The network, or its only address."""
+        return self.network.removesuffix("/32").removesuffix("/128")
+
+    @property
     def network_link(self) -> SafeString:
         rule = self.address_rule
-        return link(page("ratelimit_addressrule_change", rule.pk) if rule else "", self.network)
+        return link(page("ratelimit_addressrule_change", rule.pk) if rule else "", self.shown_network)
+
+    @property
+    def belonging(self) -> SafeString:
+        """That the address belongs to the network, as a sentence."""
+        if self.shown_network == self.row.address:
+            return SafeString("")
+        return format_html("The address {} belongs to it.", self.address)
 
     @property
     def rule_reason(self) -> SafeString:

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases.request import RequestWords
 from lucid_gateway.explorer.naming import link
-from lucid_gateway.explorer.words import clock
+from lucid_gateway.explorer.words import clock, is_past
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import duration
 from proxy.models import Maintenance
@@ -30,6 +30,14 @@ class ClusterWords(RequestWords):
         if not self.row.instance:
             return SafeString("no instance")
         return link(page("requests", instance=self.row.instance), self.row.instance)
+
+    @property
+    def next_attempt(self) -> SafeString:
+        """When the gateway asks an instance again, as a sentence."""
+        if self.retry_at is None:
+            return SafeString("")
+        verb = "was due" if is_past(self.retry_at) else "is due"
+        return format_html("Its next attempt {} at {}.", verb, clock(self.retry_at))
 
     @property
     def tries(self) -> str:

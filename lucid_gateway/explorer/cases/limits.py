@@ -1,12 +1,12 @@
 """The limits that were applied to a request."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from lucid_gateway.explorer.cases.caller import CallerWords
+from lucid_gateway.explorer.cases.request import RequestWords
 from lucid_gateway.explorer.naming import link
 from lucid_gateway.explorer.words import clock, is_past, number
 from lucid_gateway.operators.links import page
@@ -17,7 +17,7 @@ from ratelimit.models import LimitRule
 TOTALS = ("quota_exhausted", "too_many_concurrent")
 
 
-class LimitWords(CallerWords):
+class LimitWords(RequestWords):
     """Numbers of limits, and where they come from."""
 
     @property
@@ -71,12 +71,6 @@ class LimitWords(CallerWords):
         """When the next window begins."""
         at = self.row.limits.get("resets_at")
         return datetime.fromtimestamp(at, UTC) if at else None
-
-    @property
-    def retry_at(self) -> datetime | None:
-        """When the client was told to come back."""
-        seconds = number(self.row.facts.get("retry_after"))
-        return None if seconds is None else self.row.started_at + timedelta(seconds=seconds)
 
     @property
     def next_window(self) -> SafeString:

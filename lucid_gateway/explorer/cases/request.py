@@ -1,5 +1,6 @@
 """What a request asked for."""
 
+from datetime import datetime, timedelta
 from functools import cache
 
 from django.utils.html import format_html
@@ -10,6 +11,9 @@ from lucid_gateway.explorer.words import clock, number
 from lucid_gateway.operators.numbers import duration, size
 from lucid_gateway.policy.routes import ROUTES, Route
 from proxy.forwarding.resolving import django_path
+
+# What the code of a problem does not say by itself.
+PROBLEMS = {("X-Chunk-SHA256", "invalid"): "X-Chunk-SHA256 is not the hash of the body"}
 
 
 @cache
@@ -56,6 +60,12 @@ class RequestWords(CallerWords):
         return clock(self.row.started_at)
 
     @property
+    def retry_at(self) -> datetime | None:
+        """When the client was told to come back."""
+        seconds = number(self.row.facts.get("retry_after"))
+        return None if seconds is None else self.row.started_at + timedelta(seconds=seconds)
+
+    @property
     def message(self) -> str:
         """What the error said to the client, as a sentence."""
         text = str(self.row.facts.get("message", "")).strip()
@@ -80,5 +90,5 @@ class RequestWords(CallerWords):
     def fields(self) -> str:
         """The invalid fields with the code of each problem."""
         found = self.row.facts.get("fields", [])
-        listed = ", ".join(f"{name or 'the body'} ({code})" for name, code in found)
-        return f"The problems: {listed}." if listed else ""
+        listed = ", ".join(PROBLEMS.get((name, code), f"{name or 'the body'} ({code})") for name, code in found)
+        return f"{'The problem' if len(found) == 1 else 'The problems'}: {listed}." if listed else ""

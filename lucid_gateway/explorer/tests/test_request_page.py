@@ -123,6 +123,17 @@ def test_each_attempt_at_an_instance_is_shown_with_its_times(db: None) -> None:
     ]
 
 
+@pytest.mark.parametrize("reason", ["quota_exhausted", "too_many_concurrent"])
+def test_a_refusal_by_the_quota_does_not_say_that_the_limit_was_used_up(db: None, reason: str) -> None:
+    limits = {"tier": "authenticated", "limit": 1000, "burst": 2000, "remaining": 0, "burst_remaining": 0}
+    row = kept(reason=reason, status=429, details={"limits": limits, "steps": [
+        {"step": "rate_limit", "outcome": "passed", "reason": None, "ms": 1}]})  # fmt: skip
+
+    (line,) = [line for line in lines(Case(row)) if line.name == "Limit"]
+
+    assert strip_tags(str(line.said)) == "authenticated: not used up"
+
+
 def test_a_limit_in_shadow_mode_is_a_warning(db: None) -> None:
     request = finished()
     request.record.ended("tier_exhausted", Outcome.OBSERVED)

@@ -20,6 +20,7 @@ from lucid_gateway.explorer.tests.stage import kept
 from lucid_gateway.policy.reasons import REASONS
 from ratelimit.models import AddressRule, LimitRule
 from ratelimit.ruling import set_address_rule, set_limit_rule
+from sessions_api.lifecycle import create_session
 
 LIMITS = {"tier": "authenticated", "limit": 1000, "burst": 2000, "remaining": 0, "burst_remaining": 0,
           "resets_at": 1_800_000_000, "refused": 212, "daily_quota": 5000, "concurrent_requests": 7}  # fmt: skip
@@ -109,6 +110,28 @@ def test_a_rule_that_has_ended_is_in_the_past_tense(admin: User) -> None:
 
     AddressRule.objects.update(expires_at=timezone.now() - timedelta(hours=1))
     assert "which lasted until" in said(row)
+
+
+def test_a_breaker_says_when_the_next_attempt_is_due(db: None) -> None:
+    facts = {"facts": {"retry_after": 600}}
+    assert "Its next attempt is due at " in said(kept(reason="breaker_open", status=503, details=facts))
+
+
+def test_a_rule_for_one_address_names_it_once(admin: User) -> None:
+    set_address_rule(network="198.51.100.7", kind="deny", reason="a flood", by=admin)
+    row = kept(reason="address_denied", status=403, details={"facts": {"network": "198.51.100.7/32"}})
+
+    assert said(row).startswith("Refused: an operator has denied 198.51.100.7. admin@example.org set this rule")
+
+
+def test_a_chunk_with_a_wrong_hash_is_named_as_such_and_leads_to_its_session(owner: User) -> None:
+    session = create_session(owner.pk, name="a session")
+    row = kept(reason="invalid_data", status=422, user_id=str(owner.pk), path=f"/api/v1/sessions/{session.pk}/chunks",
+               details={"facts": {"fields": [["X-Chunk-SHA256", "invalid"]]}})  # fmt: skip
+
+    assert "The problem: X-Chunk-SHA256 is not the hash of the body." in said(row)
+    first, *_ = explain(Case(row)).buttons
+    assert (first.label, first.url) == ("Open the session", f"/admin/sessions_api/session/{session.pk}/change/")
 
 
 def test_one_is_not_a_plural(owner: User) -> None:
