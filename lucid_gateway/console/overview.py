@@ -31,8 +31,9 @@ PARTS = {
     part: f"admin/overview/{part}.html"
     for part in ("state", "alarms", "health", "cards", "reasons", "offenders", "routes")
 }
+# Without the database there are only these; the page keeps the figures that it has.
+WITHOUT_FIGURES = ("state", "alarms", "health", "strip")
 PARTS["strip"] = "admin/includes/strip.html"  # of the frame
-REFRESHED_EVERY_SECONDS = 5
 
 
 def period_of(request: HttpRequest) -> Period:
@@ -48,7 +49,6 @@ def overview(request: HttpRequest, extra_context: Mapping[str, Any] | None = Non
         "title": "Overview",
         "period": period,
         "periods": PERIODS.values(),
-        "refreshed_every": REFRESHED_EVERY_SECONDS,
         **facts_of(period),
         **(extra_context or {}),
     }
@@ -57,10 +57,11 @@ def overview(request: HttpRequest, extra_context: Mapping[str, Any] | None = Non
 
 @require_safe
 def overview_json(request: HttpRequest) -> JsonResponse:
-    """Answer with everything that the page shows: the HTML of its parts, and the values of its plots."""
+    """Answer with everything that the page shows: the HTML of its parts by their ids, and the values of its plots."""
     period = period_of(request)
     facts = facts_of(period) | {"strip": health_strip.items()}
-    parts = {part: render_to_string(template, facts) for part, template in PARTS.items()}
+    names = WITHOUT_FIGURES if "failed" in facts else PARTS
+    parts = {part: render_to_string(PARTS[part], facts) for part in names}
     plots = [plot.data() for plot in facts["plots"]]
     return JsonResponse({"period": period.name, "parts": parts, "plots": plots, "open_alarms": count()})
 

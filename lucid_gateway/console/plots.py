@@ -48,7 +48,14 @@ class Plot:
     def data(self) -> dict[str, Any]:
         """Return the plot as the script reads it."""
         lines = [{"name": line.name, "tone": line.tone, "values": line.values, "url": line.url} for line in self.lines]
-        return {"name": self.name, "unit": self.unit, "times": self.times, "filled": self.is_filled, "lines": lines}
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "times": self.times,
+            "filled": self.is_filled,
+            "url": self.url,
+            "lines": lines,
+        }
 
     @property
     def began(self) -> datetime | None:

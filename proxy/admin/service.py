@@ -131,7 +131,7 @@ class ServicePages(Base):
         context = cards()
         problem = "" if context["reports_known"] else REDIS_UNAVAILABLE
         html = render_to_string("admin/proxy/cluster_cards.html", context, request)
-        return JsonResponse({"html": html, "problem": problem})
+        return JsonResponse({"parts": {"cluster-cards": html}, "problem": problem})
 
     def close(self, request: HttpRequest) -> HttpResponseBase:
         """Ask how, for how long and why, then take a cluster or an instance out of service."""

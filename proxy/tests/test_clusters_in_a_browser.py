@@ -67,6 +67,11 @@ def instance(page: Page, url: str) -> Locator:
     return page.locator("table.instances tbody").filter(has_text=url)
 
 
+def said(page: Page, text: str) -> Locator:
+    """Return the message with the text; above it, banners say what is down."""
+    return page.get_by_role("status").filter(has_text=text)
+
+
 def test_a_dead_and_a_hung_instance_are_down_with_their_reasons(operator: Page, stage: Stage) -> None:
     operator.goto(CLUSTERS)
 
@@ -89,12 +94,12 @@ def test_an_instance_is_taken_out_of_service_on_its_row_and_put_back(operator: P
     operator.get_by_label("Reason").fill("a new disk")
     operator.get_by_role("button", name="Take the instance out of service").click()
 
-    expect(operator.get_by_role("status").first).to_contain_text(f"{stage.dead} is out of service.", ignore_case=True)
+    expect(said(operator, f"{stage.dead} is out of service.")).to_be_visible()
     expect(instance(operator, stage.dead)).to_contain_text("in maintenance")
     expect(operator.locator("#blockchain_core")).to_contain_text(": a new disk")
 
     instance(operator, stage.dead).get_by_role("button", name="Put back").click()
-    expect(operator.get_by_role("status").first).to_contain_text("gets requests again", ignore_case=True)
+    expect(said(operator, "gets requests again")).to_be_visible()
     expect(instance(operator, stage.dead)).not_to_contain_text("in maintenance")
     operator.get_by_text("Maintenance history").click()
     expect(operator.locator("#result_list")).to_contain_text("a new disk")
@@ -114,7 +119,7 @@ def test_the_page_refreshes_itself(operator: Page, stage: Stage) -> None:
 
 def test_the_page_says_how_old_its_figures_are(operator: Page) -> None:
     def fail(route: Route) -> None:
-        route.fulfill(json={"html": "", "problem": "Redis is unavailable"})
+        route.fulfill(json={"parts": {"cluster-cards": ""}, "problem": "Redis is unavailable"})
 
     operator.route("**/now.json", fail)
     operator.goto(CLUSTERS)

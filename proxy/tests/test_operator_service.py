@@ -45,7 +45,7 @@ def no_known_figures() -> None:
 
 def cards(page: Client) -> str:
     """Return the cards as the page gets them every five seconds."""
-    return " ".join(page.get(NOW).json()["html"].split())
+    return " ".join(page.get(NOW).json()["parts"]["cluster-cards"].split())
 
 
 def close(page: Client, target: str, *, confirmed: bool = True, **answers: str) -> Any:

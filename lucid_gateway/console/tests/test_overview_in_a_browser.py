@@ -1,5 +1,6 @@
 """The overview in a real browser: it refreshes itself, draws in both themes, and works without a script."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -111,22 +112,42 @@ def test_a_gateway_that_does_not_answer_is_a_state_with_words(
     with open_page(browser, site, cookies) as page:
         wait_until(lambda: refreshed_at(page), every=0.1)
         page.route("**/overview.json*", lambda route: route.abort())
-        expect(page.locator("#state")).to_contain_text("the gateway does not answer")
+        expect(page.locator("#stale")).to_contain_text("the gateway does not answer")
+        expect(page.locator("#stale")).to_contain_text(" s old")
 
         page.unroute("**/overview.json*")
+        expect(page.locator("#stale")).to_be_hidden()
         expect(page.locator("#state")).to_contain_text("last hour")
 
 
-def test_a_part_in_use_is_not_replaced(browser: Browser, site: str, cookies: StorageState) -> None:
+def test_an_error_in_place_of_figures_is_said(browser: Browser, site: str, cookies: StorageState) -> None:
+    with open_page(browser, site, cookies) as page:
+        page.route("**/overview.json*", lambda route: route.fulfill(status=500, body="broken"))
+        expect(page.locator("#stale")).to_contain_text("the gateway answers with status 500")
+        expect(page.locator("#cards")).to_contain_text("Requests per second")
+
+
+def test_an_operator_whose_login_has_ended_is_led_to_a_new_one(
+    browser: Browser, site: str, cookies: StorageState
+) -> None:
+    with open_page(browser, site, cookies) as page:
+        wait_until(lambda: refreshed_at(page), every=0.1)
+        page.context.clear_cookies()
+        expect(page.locator("#stale")).to_contain_text("you are signed out")
+
+        page.get_by_role("link", name="Sign in again").click()
+        expect(page).to_have_url(re.compile("/admin/login/"))
+
+
+def test_a_part_in_use_keeps_the_place_of_the_keyboard(browser: Browser, site: str, cookies: StorageState) -> None:
     with open_page(browser, site, cookies) as page:
         wait_for_figures(page)
         link = page.locator("#offenders a.button").first
         link.focus()
-        link.evaluate("element => element.dataset.mine = 'yes'")
         before = refreshed_at(page)
         wait_until(lambda: refreshed_at(page) > before + 9_000, every=0.1)
 
-        assert page.locator("#offenders a[data-mine]").count() == 1
+        expect(link).to_be_focused()
 
 
 def test_without_a_script_the_page_has_pictures_and_tables(browser: Browser, site: str, cookies: StorageState) -> None:

@@ -1,11 +1,10 @@
-// The overview: draws the plots, and replaces what has changed every few seconds, except while nobody looks.
+// The overview: draws the plots of each answer that refresh.js gets.
 "use strict";
 
 const page = document.getElementById("overview");
-const state = document.getElementById("state");
 const charts = new Map();
 const hourAndMinute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hour12: false });
-let timer = 0;
+let plots = [];
 
 function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -70,14 +69,23 @@ function keyOf(line) {
   return key;
 }
 
-// The canvas has no text: the picture behind it stays for who has the page read aloud.
+// The keys stay the same elements while the lines do, so that the keyboard keeps its place.
+function drawKeys(legend, lines) {
+  const known = Array.from(legend.children, (key) => key.textContent);
+  if (known.join() !== lines.map((line) => line.name).join()) legend.replaceChildren(...lines.map(keyOf));
+  lines.forEach((line, at) => {
+    if (line.url) legend.children[at].href = line.url;
+  });
+}
+
+// The canvas has no text: the picture behind it stays for those who have the page read aloud.
 function draw(plot) {
   const card = page.querySelector(`[data-plot="${plot.name}"]`);
   if (!card || !window.Chart) return;
   const holder = card.querySelector(".canvas");
-  const legend = card.querySelector(".legend");
-  const known = Array.from(legend.children, (key) => key.textContent);
-  if (known.join() !== plot.lines.map((line) => line.name).join()) legend.replaceChildren(...plot.lines.map(keyOf));
+  drawKeys(card.querySelector(".legend"), plot.lines);
+  const title = card.querySelector("h2 a");
+  if (title) title.href = plot.url;
   holder.classList.toggle("flat", !plot.lines.some((line) => line.values.some((value) => value)));
   const chart = charts.get(plot.name);
   if (chart) {
@@ -93,15 +101,6 @@ function draw(plot) {
   charts.set(plot.name, new window.Chart(canvas, { type: "line", data: dataOf(plot), options: options(plot) }));
 }
 
-// A part in which somebody uses the keyboard stays as it is until they leave it.
-function replace(name, html) {
-  const part = document.getElementById(name);
-  if (!part || part.dataset.html === html || part.contains(document.activeElement)) return;
-  part.innerHTML = html;
-  part.dataset.html = html;
-  window.lucidConsole.refresh(part);
-}
-
 // The menu's own number, which the frame shows only if there are alarms.
 function showCount(count) {
   const link = document.querySelector("#menu a[href='/admin/alarms/']");
@@ -112,39 +111,16 @@ function showCount(count) {
   shown.hidden = count === 0;
 }
 
-function say(text) {
-  state.textContent = text;
-  state.classList.add("worse");
-  delete state.dataset.html;
-}
-
-async function ask() {
-  const answer = await fetch(page.dataset.source, { headers: { Accept: "application/json" }, redirect: "manual" });
-  if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) throw new Error("you are signed out");
-  if (!answer.ok) throw new Error(answer.status === 429 ? "too many requests" : `the gateway answered ${answer.status}`);
-  return answer.json();
-}
-
-async function refresh() {
-  clearTimeout(timer);
-  if (document.hidden) return;
-  try {
-    const answer = await ask();
-    state.classList.remove("worse");
-    for (const [name, html] of Object.entries(answer.parts)) replace(name, html);
-    for (const plot of answer.plots) draw(plot);
-    showCount(answer.open_alarms);
-    page.dataset.refreshed = String(Date.now());
-  } catch (error) {
-    const since = page.dataset.refreshed ? ` since ${hourAndMinute.format(new Date(Number(page.dataset.refreshed)))}` : "";
-    say(`not refreshed${since}: ${error instanceof TypeError ? "the gateway does not answer" : error.message}`);
-  }
-  timer = setTimeout(refresh, 1000 * Number(page.dataset.every));
+function drawAll() {
+  for (const plot of plots) draw(plot);
 }
 
 if (page) {
-  new MutationObserver(refresh).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
-  document.addEventListener("visibilitychange", refresh);
-  refresh();
+  page.addEventListener("refreshed", (event) => {
+    plots = event.detail.plots;
+    drawAll();
+    showCount(event.detail.open_alarms);
+  });
+  new MutationObserver(drawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 }

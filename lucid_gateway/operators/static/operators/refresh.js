@@ -1,28 +1,36 @@
-// Keeps a part of a page current: what is in <div data-refresh="URL" data-stale="ID"> is replaced every five seconds by
-// the `html` that the URL answers as JSON. If there is none, or its `problem` says why it is not current, the part stays
-// as it is, and the element with the id says how old it is. A part with `data-problem` was not current when the page was
-// made. Nothing is fetched while the page is hidden.
+// Keeps parts of a page current. For <div data-refresh="URL" data-stale="ID"> the URL is asked every five seconds, and
+// with `data-at-once` also when the page opens. It answers with JSON: `parts` is the HTML of elements by their ids, and
+// `problem`, if not empty, says why they are not current. Then, and if there is no answer, the parts stay as they are, and
+// the element ID says how old they are. A page with `data-problem` was not current when it was made. Nothing is asked
+// while the page is hidden. Each answer is an event `refreshed` of the <div>, whose `detail` is the JSON.
 "use strict";
 
 const EVERY = 5000;
+const shown = new Map();
 
 function age(since) {
   const seconds = Math.round((Date.now() - since) / 1000);
   return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
 }
 
-async function fetchPart(url) {
-  const answer = await fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin", signal: AbortSignal.timeout(EVERY) });
-  if (answer.redirected || answer.status === 401 || answer.status === 403) return { problem: "you are signed out" };
-  if (!answer.ok) return { problem: `the gateway answers with status ${answer.status}` };
-  return answer.json();
+async function ask(url) {
+  let answer;
+  try {
+    answer = await fetch(url, { headers: { Accept: "application/json" }, redirect: "manual", signal: AbortSignal.timeout(EVERY) });
+    if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) return { problem: "you are signed out", signedOut: true };
+    if (answer.status === 429) return { problem: "too many requests" };
+    if (answer.ok) return await answer.json();
+  } catch {
+    return { problem: "the gateway does not answer" };
+  }
+  return { problem: `the gateway answers with status ${answer.status}` };
 }
 
 // The same control after the replacement, so that the keyboard does not lose its place.
-function pathTo(element, part) {
-  const focused = part.contains(element) ? element.closest("a, button") : null;
-  if (!focused) return null;
-  return focused.matches("a") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : `button[name="${CSS.escape(focused.name)}"][value="${CSS.escape(focused.value)}"]`;
+function pathTo(element) {
+  const control = element.closest("a, button");
+  if (!control) return null;
+  return control.matches("a") ? `a[href="${CSS.escape(control.getAttribute("href"))}"]` : `button[name="${CSS.escape(control.name)}"][value="${CSS.escape(control.value)}"]`;
 }
 
 function isBeingSelected(part) {
@@ -30,40 +38,53 @@ function isBeingSelected(part) {
   return !selection.isCollapsed && part.contains(selection.anchorNode);
 }
 
-function replace(part, html) {
-  if (isBeingSelected(part)) return;  // an operator copies an address: the next round comes soon
-  const focused = pathTo(document.activeElement, part);
-  part.innerHTML = html;
+// A part stays as it is while somebody selects its text, or has the keyboard on a control that the new part does not have.
+function replace(id, html) {
+  const part = document.getElementById(id);
+  if (!part || shown.get(id) === html || isBeingSelected(part)) return;
+  const content = document.createElement("template");
+  content.innerHTML = html;
+  const isFocused = part.contains(document.activeElement);
+  const path = isFocused ? pathTo(document.activeElement) : null;
+  if (isFocused && !(path && content.content.querySelector(path))) return;
+  part.replaceChildren(content.content);
+  shown.set(id, html);
   window.lucidConsole.refresh(part);
-  if (focused) part.querySelector(focused)?.focus({ preventScroll: true });
+  if (path) part.querySelector(path).focus({ preventScroll: true });
 }
 
-function keepCurrent(part) {
-  const stale = document.getElementById(part.dataset.stale);
-  let current = "problem" in part.dataset ? null : Date.now();
+function say(stale, found, current) {
+  const since = current === null ? "The figures are not current" : `Figures are ${age(current)} old`;
+  stale.hidden = !found.problem;
+  stale.textContent = `${since}: ${found.problem}. `;
+  if (!found.signedOut) return;
+  const link = stale.appendChild(document.createElement("a"));
+  link.href = location.href;
+  link.textContent = "Sign in again";
+}
+
+function keepCurrent(area) {
+  const stale = document.getElementById(area.dataset.stale);
+  let current = "problem" in area.dataset ? null : Date.now();
+  let timer = 0;
+  let waits = false;
 
   async function update() {
-    let found;
-    try {
-      found = await fetchPart(part.dataset.refresh);
-    } catch {
-      found = { problem: "the gateway does not answer" };
-    }
+    clearTimeout(timer);
+    if (document.hidden || waits) return;
+    waits = true;
+    const found = await ask(area.dataset.refresh);
+    waits = false;
     if (!found.problem) current = Date.now();
-    if (found.html && (!found.problem || current === null)) replace(part, found.html);
-    stale.hidden = !found.problem || current === null;
-    if (!stale.hidden) stale.textContent = `Figures are ${age(current)} old: ${found.problem}`;
+    if (found.parts && (!found.problem || current === null)) for (const [id, html] of Object.entries(found.parts)) replace(id, html);
+    say(stale, found, current);
+    if (found.parts) area.dispatchEvent(new CustomEvent("refreshed", { detail: found }));
+    if (!found.problem) area.dataset.refreshed = String(current);
+    timer = setTimeout(update, EVERY);
   }
 
-  async function work() {
-    if (!document.hidden) await update();
-    setTimeout(work, EVERY);
-  }
-
-  setTimeout(work, EVERY);
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && Date.now() - current > EVERY) update();
-  });
+  document.addEventListener("visibilitychange", update);
+  timer = setTimeout(update, "atOnce" in area.dataset ? 0 : EVERY);
 }
 
-for (const part of document.querySelectorAll("[data-refresh]")) keepCurrent(part);
+for (const area of document.querySelectorAll("[data-refresh]")) keepCurrent(area);
