@@ -1,7 +1,6 @@
 """API keys: an id to look them up, a secret that is shown once, and a subset of the owner's permissions."""
 
 import hmac
-import re
 import secrets
 import time
 import uuid
@@ -20,6 +19,7 @@ from lucid_gateway.audit.events import changed, record
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import note_claim
 from lucid_gateway.kernel.secrets.digests import secret_hash
+from lucid_gateway.kernel.secrets.pasted import API_KEY
 from lucid_gateway.kernel.slots import take_slot
 from lucid_gateway.policy.errors import (
     GatewayError,
@@ -32,9 +32,6 @@ from lucid_gateway.policy.roles import PERMISSIONS, Role
 from ratelimit.addresses.floods import floods
 from ratelimit.client_address import address_bucket
 
-PATTERN = re.compile(r"lk_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
-# The part of a key that identifies it, and whatever follows.
-KEY_PREFIX = re.compile(r"lk_([a-z0-9]{12})(_.*)?", re.DOTALL)
 MAX_KEYS = 50
 ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -153,7 +150,7 @@ def look_up_key(text: str, text_hash: str, address: str) -> Caller:
 
     An address that exceeds its limit gets few unknown keys looked up. A key that was valid before is known.
     """
-    match = PATTERN.fullmatch(text)
+    match = API_KEY.fullmatch(text)
     if match is None:
         raise TokenInvalid(reason="api_key_unknown")
     if not known_keys.knows(text_hash) and not floods.may_check(address_bucket(address)):

@@ -10,7 +10,6 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from accounts.api_keys import PATTERN as KEY_PATTERN
 from accounts.api_keys import caller_of_key
 from accounts.callers import CallerCache
 from accounts.tokens.issuing import read_access_token
@@ -18,6 +17,7 @@ from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.gates import EpochOver, admit_caller
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import Claim, note_claim, record_of
+from lucid_gateway.kernel.secrets.pasted import API_KEY
 from lucid_gateway.policy.errors import BadRequest, GatewayError, TokenExpired, TokenInvalid
 from lucid_gateway.policy.reasons import REASONS, Step
 from lucid_gateway.policy.roles import Role
@@ -98,7 +98,7 @@ def unproved_claim(header: str | None, api_key: str | None, error: GatewayError)
     whose signature was right.
     """
     if api_key is not None and header is None:
-        found = KEY_PATTERN.fullmatch(api_key)
+        found = API_KEY.fullmatch(api_key)
         return Claim("api_key", found[1]) if found else None
     match = BEARER.fullmatch((header or "").strip(" \t"))
     if match is None or not isinstance(error, TokenExpired):

@@ -5,17 +5,18 @@ import uuid
 from collections.abc import Iterable, Iterator
 
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from accounts.affected import affected_by_address_rule, affected_by_limit_rule
-from accounts.api_keys import PATTERN
 from accounts.models import ApiKey, User
+from lucid_gateway.kernel.secrets.pasted import KEY_PREFIX
 from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.search import AFTER_ALL, KEY_ID
 
 SUBJECT = re.compile(r"user:[0-9a-f-]{36}|key:[a-z0-9]{12}")
 MAX_SUGGESTIONS = 5
+MAX_KEYS = 10
 
 
 def find_subject(text: str) -> str:
@@ -35,30 +36,35 @@ def find_subject(text: str) -> str:
     raise ValidationError(f"Several have this name. Enter one of: {', '.join(found)}.", code="ambiguous")
 
 
-def without_secret(text: str) -> str:
-    """Return `key:<id>` for a whole API key, whose secret must not be shown again, and any other text as it is."""
-    key = PATTERN.fullmatch(text.strip())
-    return f"key:{key[1]}" if key else text
-
-
 def subjects_called(text: str) -> Iterator[str]:
-    """Yield the subjects that the text names."""
-    if user_id := uuid_of(text):
-        yield from (f"user:{pk}" for pk in User.objects.filter(pk=user_id).values_list("pk", flat=True))
-    elif "@" in text and (user := User.objects.filter(email=text.lower()).first()):
+    """Yield the subjects that the text names; API keys only if they are neither revoked nor expired."""
+    user = user_called(text)
+    if user is not None:
         yield f"user:{user.pk}"
-    else:
-        users = User.objects.filter(username=text.lower()).values_list("pk", flat=True)
-        yield from (f"user:{pk}" for pk in users)
-        yield from keys_with(name=text)
-        if KEY_ID.fullmatch(text):
-            yield from keys_with(key_id=text)
+    if user is None or user.username == text.lower():
+        yield from (f"key:{key.key_id}" for key in keys_called(text, ApiKey.objects.live()))
 
 
-def keys_with(**exact: str) -> Iterator[str]:
-    """Yield the subjects of the first API keys with these values, those that are not revoked."""
-    keys = ApiKey.objects.live().filter(**exact).order_by().values_list("key_id", flat=True)
-    return (f"key:{key_id}" for key_id in keys[: MAX_SUGGESTIONS + 1])
+def user_called(text: str) -> User | None:
+    """Return the user with this id, email or username."""
+    text = text.strip()
+    if user_id := uuid_of(text):
+        return User.objects.filter(pk=user_id).first()
+    return User.objects.filter(**{"email" if "@" in text else "username": text.lower()}).first()
+
+
+def keys_called(text: str, among: "QuerySet[ApiKey] | None" = None) -> list[ApiKey]:
+    """Return the first API keys with this name or id, with their owners. Of a pasted key, only the prefix is read."""
+    text = text.strip()
+    prefix = KEY_PREFIX.fullmatch(text)
+    key_id = prefix[1] if prefix else text
+    named = Q(pk=key_id) if prefix else Q(name=text)
+    found = ApiKey.objects.all() if among is None else among
+    keys = list(found.filter(named | Q(pk=key_id) if KEY_ID.fullmatch(key_id) else named).order_by()[:MAX_KEYS])
+    owners = User.objects.in_bulk({key.user_id for key in keys}) if keys else {}
+    for key in keys:
+        key.user = owners[key.user_id]
+    return keys
 
 
 def not_found(text: str) -> str:

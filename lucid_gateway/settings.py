@@ -69,6 +69,7 @@ MIDDLEWARE = [
     "ratelimit.middleware.OperatorPagesLimitMiddleware",
     "lucid_gateway.server.admin_middleware.AdminMessageMiddleware",
     "lucid_gateway.server.admin_middleware.AdminErrorsMiddleware",
+    "lucid_gateway.console.middleware.NoSecretsMiddleware",
     "lucid_gateway.console.middleware.SecondFactorMiddleware",
 ]
 

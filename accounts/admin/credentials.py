@@ -8,11 +8,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.admin.owned import OwnedAdmin, several_or_of_staff
-from accounts.api_keys import KEY_PREFIX, revoke_api_key, state_of
+from accounts.api_keys import revoke_api_key, state_of
 from accounts.models import ApiKey, User
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.secrets.pasted import KEY_PREFIX
 from lucid_gateway.operators.confirmation import ask, operator_of
 from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import keys_beginning_with, keys_containing

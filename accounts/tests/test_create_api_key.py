@@ -8,11 +8,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts.api_keys import MAX_KEYS, PATTERN
+from accounts.api_keys import MAX_KEYS
 from accounts.models import ApiKey, User
 from conftest import ApiClient
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.kernel.secrets.digests import secret_hash
+from lucid_gateway.kernel.secrets.pasted import API_KEY
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 
 
@@ -25,7 +26,7 @@ def run(*arguments: str) -> str:
 def test_the_key_is_printed_alone_and_works(api: ApiClient, owner: User) -> None:
     printed = run("--email", "OWNER@example.org", "--name", "backup")
 
-    assert PATTERN.fullmatch(printed)
+    assert API_KEY.fullmatch(printed)
     assert api.send("get", "/auth/status", headers={"X-API-Key": printed}).json()["user_id"] == str(owner.pk)
 
 

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from accounts.api_keys import KEY_PREFIX
-from accounts.api_keys import PATTERN as WHOLE_KEY
+from accounts.directory import keys_called, user_called
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.conditions import (
     OUTCOMES,
@@ -22,16 +21,15 @@ from lucid_gateway.explorer.conditions import (
     path_below,
 )
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.kernel.secrets.pasted import KEY_PREFIX, without_secrets
 from lucid_gateway.operators.search import HYPHENATED, JTI, KEY_ID
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.reasons import REASONS
 from lucid_gateway.server.request_metrics import METHODS
 
-TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 RELATIVE = re.compile(r"([0-9]{1,4})(m|h|d)")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-MAX_CHOICES = 10
 NO_ROUTE = "none"
 
 
@@ -82,8 +80,7 @@ def exactly(field: str) -> Callable[[str], Condition]:
 
 def refuse_secret(text: str) -> None:
     """Raise Secret for a text with a token, or with more of an API key than its prefix."""
-    beginning = KEY_PREFIX.fullmatch(text)
-    if TOKEN.search(text) or WHOLE_KEY.search(text) or (beginning and len(beginning[2] or "_") > 1):
+    if without_secrets(text) != text:
         raise Secret()
 
 
@@ -98,11 +95,10 @@ def of_user(text: str) -> Condition:
     """Return the condition for a user's id, email or username; raise ValueError if there is no such user."""
     if HYPHENATED.fullmatch(text):
         return Equal("user_id", text.lower())
-    field = "email" if "@" in text else "username"
-    user_id = User.objects.filter(**{field: text.lower()}).values_list("pk", flat=True).first()
-    if user_id is None:
+    user = user_called(text)
+    if user is None:
         raise ValueError(text)
-    return Equal("user_id", str(user_id))
+    return Equal("user_id", str(user.pk))
 
 
 def of_key(text: str) -> Condition:
@@ -114,7 +110,7 @@ def of_key(text: str) -> Condition:
         return Equal("credential_id", found[1])
     if JTI.fullmatch(text):
         return Equal("credential_id", text)
-    keys = list(ApiKey.objects.filter(name=text).order_by("-created_at")[:MAX_CHOICES])
+    keys = keys_called(text)
     if len(keys) > 1:
         raise SeveralKeys(keys)
     if not keys and not KEY_ID.fullmatch(text):

@@ -32,9 +32,6 @@ class Directory(Protocol):
     def find_subject(self, text: str) -> str:
         """Return the subject that an operator means; raise ValidationError that says what was not found."""
 
-    def without_secret(self, text: str) -> str:
-        """Return the text, or the subject of an API key that was pasted as a whole."""
-
     def suggestions(self, text: str) -> list[str]:
         """Return emails of users that begin with the text, or whose usernames do."""
 

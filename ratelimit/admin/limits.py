@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.secrets.pasted import without_secrets
 from lucid_gateway.operators.confirmation import operator_of, reason_of
 from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.numbers import thousands
@@ -131,7 +132,7 @@ class LimitRuleAdmin(RulePages):
         """Show the form beside the limits of every tier. The secret of a pasted API key is dropped at once."""
         if "subject" in request.POST:
             post = request.POST.copy()
-            post["subject"] = self.directory.without_secret(str(post["subject"]))
+            post["subject"] = without_secrets(str(post["subject"]))
             request.POST = post  # type: ignore[assignment]  # a copy may be changed, the original may not
         rule = self.get_object(request, object_id) if object_id else None
         more: dict[str, Any] = {"tiers": tier_rows(), "suggestions": self.suggestions(request)}

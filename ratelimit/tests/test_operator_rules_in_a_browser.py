@@ -125,6 +125,8 @@ def test_a_limit_is_set_by_email_extended_and_undone(operator: Page) -> None:
     assert operator.get_by_label("Burst").get_attribute("placeholder") == "2,000"
     assert not operator.get_by_label("Daily quota").is_visible()
     operator.get_by_label("Limit").fill("50")
+    operator.get_by_label("For whom").fill("lk_abcdefghijkl_" + "S" * 43)
+    expect(operator.get_by_label("For whom")).to_have_value("lk_abcdefghijkl")
     operator.get_by_label("For whom").fill("ada@")
     operator.get_by_label("24 hours").check()
     operator.get_by_role("button", name="Save").click()

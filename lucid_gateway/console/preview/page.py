@@ -21,6 +21,7 @@ from lucid_gateway.console.preview.question import (
 )
 from lucid_gateway.explorer.cases.caller import Operator
 from lucid_gateway.explorer.decided import OBSERVED, UNKNOWN, lines
+from lucid_gateway.kernel.secrets.pasted import without_secrets
 from lucid_gateway.operators.confirmation import operator_of
 from proxy.forwarding.resolving import active_routes
 
@@ -32,13 +33,12 @@ LINKED = {
     "method": re.compile("|".join(METHODS)),
     "path": re.compile(".{1,2000}"),
 }
-SECRET = re.compile(r"\s*(lk_[a-z0-9]{12})_")
 
 
 class PreviewForm(forms.Form):
     """Whose request it is, and what it asks for."""
 
-    user = forms.CharField(label="User", max_length=254, required=False, help_text="Email or id")
+    user = forms.CharField(label="User", max_length=254, required=False, help_text="Email, username or id")
     key = forms.CharField(
         label="API key", max_length=200, required=False, help_text="Name, id, or the key, of which only the id is read"
     )
@@ -52,9 +52,8 @@ class PreviewForm(forms.Form):
     )  # fmt: skip
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
-        if data and (secret := SECRET.match(data.get("key", ""))):
-            data = {**data, "key": secret[1]}  # the page that comes back must not show the secret
-        super().__init__(data)
+        # The page that comes back must not show a secret.
+        super().__init__({name: without_secrets(text) for name, text in data.items()} if data else data)
 
     def clean(self) -> dict[str, Any]:
         """Look up whom the request is of; `cleaned_data["question"]` is the question."""

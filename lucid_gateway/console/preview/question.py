@@ -1,10 +1,9 @@
 """The request of a preview, and whose it would be."""
 
-import uuid
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from accounts.api_keys import PATTERN
+from accounts.directory import keys_called, user_called
 from accounts.models import ApiKey, User
 from lucid_gateway.kernel.record import Claim
 from lucid_gateway.operators.links import page
@@ -67,27 +66,19 @@ def address_of(text: str) -> str:
 
 
 def user_of(text: str) -> User:
-    """Return the user with the email or the id; raise NotFoundInQuestion."""
-    text = text.strip()
-    try:
-        found = User.objects.filter(pk=uuid.UUID(text)).first()
-    except ValueError:
-        found = User.objects.filter(email=text.lower()).first()
+    """Return the user with the email, the username or the id; raise NotFoundInQuestion."""
+    found = user_called(text)
     if found is None:
-        raise NotFoundInQuestion("user", "No user has this email or id.")
+        raise NotFoundInQuestion("user", "No user has this email, username or id.")
     return found
 
 
 def key_of(text: str) -> ApiKey:
-    """Return the API key with the id, the name, or the text, of which only the beginning is read.
+    """Return the API key with the id or the name, or the pasted key, of which only the prefix is read.
 
     Raises NotFoundInQuestion, also for a name that several keys have: it lists some of them.
     """
-    text = text.strip()
-    whole = PATTERN.fullmatch(text)
-    key_id = whole[1] if whole else text.removeprefix("lk_").partition("_")[0]
-    found = list(ApiKey.objects.filter(key_id=key_id).select_related("user")[:1])
-    found = found or list(ApiKey.objects.filter(name=text).select_related("user")[: MAX_CHOICES + 1])
+    found = keys_called(text)
     if not found:
         raise NotFoundInQuestion("key", "No API key has this name or id.")
     if len(found) > 1:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import Q
 
 from accounts.affected import spellings
-from accounts.models import ApiKey, IssuedToken, SigningKey, User
+from accounts.directory import keys_called
+from accounts.models import IssuedToken, SigningKey, User
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.explorer.conditions import of_network
 from lucid_gateway.explorer.models import KeptRequest
@@ -21,7 +21,6 @@ from ratelimit.rules import address_verdict
 from sessions_api.models import Manifest, Session, TrustPolicy
 
 MAX_MATCHES = 10  # of one kind
-KEY_ID = re.compile(r"(?:lk_)?([a-z0-9]{12})")
 KID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{3,128}")
 
@@ -62,12 +61,8 @@ def users_called(text: str) -> list[User]:
 
 def api_keys(text: str) -> Iterator[Match]:
     """Find API keys by prefix, id or whole name."""
-    key_id = KEY_ID.fullmatch(text)
-    named = Q(name=text)
-    found = ApiKey.objects.filter(named | Q(pk=key_id[1]) if key_id else named).order_by()[:MAX_MATCHES]
-    owners = User.objects.in_bulk({key.user_id for key in found})
-    for key in found:
-        yield Match("API keys", str(key), links.page("accounts_apikey_change", key.pk), owners[key.user_id].email)
+    for key in keys_called(text):
+        yield Match("API keys", str(key), links.page("accounts_apikey_change", key.pk), key.user.email)
 
 
 def tokens(text: str) -> Iterator[Match]:

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
 from lucid_gateway.console.search.matches import Match, matches_of
-from lucid_gateway.console.search.secrets import without_secrets
+from lucid_gateway.kernel.secrets.pasted import without_secrets
 
 MAX_TEXT = 254  # the longest email
 

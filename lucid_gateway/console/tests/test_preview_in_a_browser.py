@@ -77,6 +77,9 @@ def test_an_operator_finds_out_why_a_user_is_refused_and_gets_to_the_remedy(oper
 
 
 def test_a_key_that_was_pasted_is_named_and_not_shown(operator: Page) -> None:
+    field = operator.get_by_role("main").get_by_label("API key")
+    field.fill("lk_abcdefghijkl_" + "S" * 43)
+    expect(field).to_have_value("lk_abcdefghijkl")
     ask(operator, API_key="lk_abcdefghijkl_" + "S" * 43, Path="/api/v1/chain/blocks/" + "y" * 300)
     expect(operator.locator(".errorlist")).to_have_text("No API key has this name or id.")
     assert "SSSS" not in operator.content()

@@ -39,9 +39,10 @@ def test_the_empty_form_decides_nothing(operator: Client) -> None:
     assert "lines" not in response.context
 
 
-@pytest.mark.parametrize("by", ["email", "Email", "id"])
+@pytest.mark.parametrize("by", ["email", "Email", "username", "id"])
 def test_a_user_is_found_by_email_and_id(operator: Client, owner: User, by: str) -> None:
     texts = {"email": owner.email, "Email": f" {owner.email.title()} ", "id": str(owner.pk)}
+    texts["username"] = owner.username
 
     response = page(operator, user=texts[by])
 
@@ -81,8 +82,8 @@ def test_a_name_that_several_keys_have_is_answered_with_their_ids(
     ("fields", "text"),
     [
         ({}, "Enter a user, an API key or an address."),
-        ({"user": "nobody@example.org"}, "No user has this email or id."),
-        ({"user": str(uuid.UUID(int=1))}, "No user has this email or id."),
+        ({"user": "nobody@example.org"}, "No user has this email, username or id."),
+        ({"user": str(uuid.UUID(int=1))}, "No user has this email, username or id."),
         ({"address": "192.0.2.0/24"}, "Expected an address such as 192.0.2.7."),
         ({"user": "owner@example.org", "key": "ci"}, "a request has one credential."),
         ({"address": "192.0.2.7", "method": "TRACE"}, "Select a valid choice."),

@@ -94,9 +94,9 @@ function withoutSecrets(text) {
   return token ? jtiOf(token[1]) : text;
 }
 
-// Search fields are cleaned when they are sent; in a form with `data-without-secrets` each field, and at once.
+// Search fields, and the fields of a form with `data-without-secrets`, are cleaned at once.
 function onInput(event) {
-  if (!event.target.closest("[data-without-secrets]")) return;
+  if (!event.target.closest("[data-without-secrets], input[type=search]")) return;
   const text = withoutSecrets(event.target.value);
   if (text !== event.target.value) event.target.value = text;
 }
