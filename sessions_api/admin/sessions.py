@@ -40,8 +40,9 @@ class DeletionFilter(admin.SimpleListFilter):
         return queryset.half_deleted() if self.value() == "pending" else queryset
 
 
-@admin.register(Session)
 class SessionAdmin(RecordingAdmin):
+    """The list and the page of a session; the console adds its refused uploads and registers both."""
+
     list_display = ("short_name", "owner", "status", "created_at", "completed_at", "chunks", "size")
     list_filter = ("status", "created_at", DeletionFilter)
     sortable_by = ("created_at",)
