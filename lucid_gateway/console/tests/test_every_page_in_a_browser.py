@@ -221,9 +221,23 @@ def test_the_menu_opens_on_a_phone(operator: Page) -> None:
     operator.goto("/admin/")
     menu = operator.get_by_role("navigation", name="Console")
     assert not menu.is_visible()
-    operator.get_by_role("button", name="Menu").click()
+    operator.get_by_role("link", name="Menu", exact=True).click()
     menu.get_by_role("link", name="API keys").click()
     expect(operator).to_have_url(re.compile("/admin/accounts/apikey/$"))
+
+
+def test_the_menu_opens_on_a_phone_without_a_script(browser: Browser, site: str, cookies: StorageState) -> None:
+    phone: dict[str, Any] = {"viewport": NARROW, "java_script_enabled": False}
+    with browser.new_page(base_url=site, storage_state=cookies, **phone) as page:
+        page.goto("/admin/accounts/user/")
+        menu = page.get_by_role("navigation", name="Console")
+        page.get_by_role("link", name="Menu", exact=True).click()
+        expect(menu).to_be_visible()
+        menu.get_by_role("link", name="Close the menu").click()
+        expect(menu).not_to_be_visible()
+        page.get_by_role("link", name="Menu", exact=True).click()
+        menu.get_by_role("link", name="API keys").click()
+        expect(page).to_have_url(re.compile("/admin/accounts/apikey/$"))
 
 
 def test_times_are_shown_in_the_zone_of_the_viewer(browser: Browser, site: str, cookies: StorageState) -> None:

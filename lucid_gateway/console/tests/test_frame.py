@@ -85,3 +85,19 @@ def test_an_unknown_button_does_nothing(page: Client, owner: User, value: str) -
     assert page.post(USERS, {"row_action": value.format(owner.pk)}).status_code in (200, 302)
     owner.refresh_from_db()
     assert (owner.is_locked, owner.deleted_at) == (False, None)
+
+
+ADD_RULE = "/admin/ratelimit/addressrule/add/"
+
+
+def test_the_summary_of_a_form_with_errors_links_to_its_fields(page: Client) -> None:
+    shown = text(page.post(ADD_RULE, {"kind": "deny"}))
+    assert '<a href="#id_network">Network</a>, <a href="#id_reason">Reason</a>' in shown
+    assert 'id="id_network_error"' in shown
+
+
+def test_a_group_of_choices_has_a_legend_and_each_choice_a_label(page: Client) -> None:
+    shown = text(page.get(ADD_RULE))
+    group = shown.partition('<fieldset class="form-row choices')[2].partition("</fieldset>")[0]
+    assert "<legend>Lasts</legend>" in group
+    assert group.count("<label") == group.count('type="radio"') == 5

@@ -10,6 +10,7 @@ from django.contrib.admin.helpers import AdminReadonlyField
 from django.contrib.admin.utils import lookup_field
 from django.contrib.messages.storage.base import Message
 from django.core.exceptions import ObjectDoesNotExist
+from django.forms import BaseForm, BoundField
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -55,6 +56,12 @@ def cut(value: object, name: str = "id") -> str:
 def pill(text: object, tone: str = "") -> str:
     """Return a status as a pill; `tone` is ok, warn, bad or "" (neutral)."""
     return format_html('<span class="pill {}">{}</span>', tone, text)
+
+
+@register.filter
+def fields_with_errors(form: BaseForm) -> list[BoundField]:
+    """Return the fields that the operator must correct."""
+    return [field for field in form if field.errors]
 
 
 @register.filter

@@ -48,7 +48,7 @@ function offerCopies(part) {
     button.type = "button";
     button.className = "copy gap";
     button.dataset.copy = whole;
-    button.setAttribute("aria-label", `Copy ${whole.slice(0, 60)}`);
+    button.setAttribute("aria-label", "Copy the whole text");
     place.after(button);
   }
 }
@@ -67,6 +67,7 @@ function onClick(event) {
   }
   const opener = document.querySelector(".button.menu");
   if (opener && (event.target === opener || !event.target.closest("#menu"))) {
+    if (event.target === opener) event.preventDefault();  // without a script, the address alone opens the menu
     const menu = document.getElementById("menu");
     const open = event.target === opener && !menu.classList.contains("open");
     menu.classList.toggle("open", open);
