@@ -34,7 +34,7 @@ def test_a_refused_upload_is_shown_with_its_reason_and_leads_to_its_page(session
     kept(path="/api/v1/sessions/another/chunks", reason="invalid_data", status=422, request_id="other-1")
 
     text = shown(session, admin)
-    assert "The request data is not valid. The problems: X-Chunk-SHA256 (mismatch)." in text
+    assert "The request data is not valid. The problem: X-Chunk-SHA256 (mismatch)." in text
     assert f'href="/admin/requests/refused-1/?row={row.pk}"' in text
     assert f'href="/admin/requests/?path=%2Fapi%2Fv1%2Fsessions%2F{session.pk}%2Fchunks"' in text
     assert "answered-1" not in text
