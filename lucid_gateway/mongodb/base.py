@@ -70,8 +70,19 @@ def translated(call: Callable[..., Any]) -> Callable[..., Any]:
     return translating
 
 
+def compares(operator: str) -> Callable[[str, Any], dict[str, Any]]:
+    return lambda field, value: {field: {operator: value}}
+
+
 class DatabaseWrapper(MongoDatabaseWrapper):  # type: ignore[misc]  # the backend ships no types
     ops_class = Operations
+    # The backend adds that the field exists and is not null, and then MongoDB reads each document. That is superfluous:
+    # `$lt` finds only values of the type of its operand, and a comparison with null finds missing fields, too.
+    mongo_operators = MongoDatabaseWrapper.mongo_operators | {
+        "lt": compares("$lt"),
+        "lte": compares("$lte"),
+        "isnull": lambda field, is_null: {field: None if is_null else {"$ne": None}},
+    }
 
     def connect(self) -> None:
         """Connect; raise DatabaseError if no server answers."""

@@ -1,7 +1,7 @@
-"""Compiles queries so that MongoDB can read sorted rows from an index.
+"""Compiles queries so that MongoDB can answer them from an index.
 
 django-mongodb-backend selects the fields before it sorts. MongoDB then reads all matching rows and sorts them, even for
-the newest ten of a million.
+the newest ten of a million. For a count it selects the key, and MongoDB reads the document of each row.
 """
 
 from typing import Any
@@ -14,9 +14,45 @@ Stage = dict[str, Any]
 SORTING = ("$sort", "$skip", "$limit")
 
 
-class SortedFirst(MongoQuery):  # type: ignore[misc]  # the backend ships no types
+class IndexedQuery(MongoQuery):  # type: ignore[misc]  # the backend ships no types
+    """A query that uses the index whose name is in `mongodb_index` of Django's query, if that is set."""
+
+    def get_cursor(self) -> Any:
+        query = getattr(self.query, "inner_query", self.query)
+        index = getattr(query, "mongodb_index", None)
+        hint = {"hint": index} if index else {}
+        return self.compiler.collection.aggregate(self.get_pipeline(), session=self.compiler.connection.session, **hint)
+
     def get_pipeline(self) -> list[Stage]:
-        return sort_first(super().get_pipeline())
+        return count_by_index(without_key(sort_first(super().get_pipeline())))
+
+
+def without_key(pipeline: list[Stage]) -> list[Stage]:
+    """Return a pipeline that selects fields without MongoDB's own key, which no index has, unless the key is read."""
+    *before, last = pipeline or [{}]
+    fields = last.get("$project", {})
+    if "_id" in fields or not selects(last, {}):
+        return pipeline
+    return [*before, {"$project": {"_id": 0, **fields}}]
+
+
+def count_by_index(pipeline: list[Stage]) -> list[Stage]:
+    """Return the pipeline of a count without the stage that selects fields, as nothing reads them: then MongoDB counts
+    the keys of an index.
+    """
+    places = [place for place, stage in enumerate(pipeline) if "$facet" in stage]
+    if not places or reads_fields(pipeline[places[0]]):
+        return pipeline
+    return [stage for place, stage in enumerate(pipeline) if place > places[0] or not selects(stage, {})]
+
+
+def reads_fields(part: Any) -> bool:
+    """Return whether an expression names a field of its input."""
+    if isinstance(part, dict):
+        return any(reads_fields(value) for name, value in part.items() if name != "$literal")
+    if isinstance(part, list | tuple):
+        return any(map(reads_fields, part))
+    return isinstance(part, str) and part.startswith("$")
 
 
 def sort_first(pipeline: list[Stage]) -> list[Stage]:
@@ -38,28 +74,30 @@ def without_identities(stage: Stage) -> Stage:
 
 def selects(stage: Stage, sort: dict[str, int]) -> bool:
     """Return whether the stage only selects fields, those of the sort among them, and changes none."""
-    fields = stage.get("$project", {})
-    return all(value == 1 for value in fields.values()) and sort.keys() <= fields.keys()
+    fields = stage.get("$project")
+    if not fields:
+        return False
+    return all(value == 1 for name, value in fields.items() if name != "_id") and sort.keys() <= fields.keys()
 
 
 class SQLCompiler(compiler.SQLCompiler):  # type: ignore[misc]
-    query_class = SortedFirst
+    query_class = IndexedQuery
 
 
 class SQLInsertCompiler(compiler.SQLInsertCompiler):  # type: ignore[misc]
-    query_class = SortedFirst
+    query_class = IndexedQuery
 
 
 class SQLDeleteCompiler(compiler.SQLDeleteCompiler):  # type: ignore[misc]
-    query_class = SortedFirst
+    query_class = IndexedQuery
 
 
 class SQLUpdateCompiler(compiler.SQLUpdateCompiler):  # type: ignore[misc]
-    query_class = SortedFirst
+    query_class = IndexedQuery
 
 
 class SQLAggregateCompiler(compiler.SQLAggregateCompiler):  # type: ignore[misc]
-    query_class = SortedFirst
+    query_class = IndexedQuery
 
 
 class Operations(DatabaseOperations):  # type: ignore[misc]
