@@ -26,7 +26,7 @@ def totals_of(sessions: Iterable[Session]) -> dict[uuid.UUID, Totals]:
     found |= dict.fromkeys(open_ones, Totals())
     if open_ones:
         recorded = Chunk.objects.recorded().filter(session__in=open_ones).order_by()
-        for key, size, count in recorded.values_list("session").annotate(Sum("size"), Count("pk")):
+        for key, size, count in recorded.values_list("session").annotate(bytes=Sum("size"), chunks=Count("*")):
             found[key] = Totals(size, count)
     return found
 

@@ -13,6 +13,7 @@ from sessions_api.tests.scenarios import (
     uploading_chunk,
 )
 from sessions_api.totals import Totals, settle, totals_of
+from testing.database_work import database_work
 from testing.parallel import in_parallel
 
 
@@ -28,6 +29,17 @@ def test_totals_count_recorded_chunks_only(owner: User) -> None:
     uploading_chunk(one)
 
     assert totals_of([one, other, empty]) == {one.pk: Totals(30, 2), other.pk: Totals(5, 1), empty.pk: Totals()}
+
+
+def test_totals_come_from_an_index(owner: User) -> None:
+    sessions = [new_session(owner), new_session(owner)]
+    for session in sessions:
+        record_chunks(session, *range(1, 30))
+
+    with database_work() as work:
+        totals_of(sessions)
+
+    assert work.documents == 0
 
 
 def test_a_settled_session_keeps_its_stored_totals(owner: User) -> None:
