@@ -96,6 +96,8 @@ class User(AbstractBaseUser):
             # Filtered by one of these, too: with an index of the value alone, SQLite would sort all rows that have it.
             models.Index(fields=["role", "created_at", "user_id"], name="user_by_role"),
             models.Index(fields=["is_active", "created_at", "user_id"], name="user_by_activity"),
+            models.Index(fields=["totp_enabled", "created_at", "user_id"], name="user_by_totp"),
+            models.Index(fields=["hardware_wallet_enabled", "created_at", "user_id"], name="user_by_wallet"),
         ]
 
     def __str__(self) -> str:

@@ -9,7 +9,6 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -23,8 +22,6 @@ from accounts.users.staff import edit_account
 from conftest import make_user
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.audit.newest_first import UNSORTED, NewestFirstPaginator, without_indexes
-from lucid_gateway.audit.search import matching
 from lucid_gateway.policy.roles import Role
 from sessions_api.lifecycle import create_session
 from sessions_api.tests.trust import policy_of
@@ -288,20 +285,6 @@ def test_a_search_for_a_network_finds_its_rules_too(page: Client, events: None, 
     record("address.ruled", subject="192.0.2.0/24", actor=admin)
 
     assert len(listed(page, "?q=192.0.2.0/24")) == 5
-
-
-def test_a_dense_list_is_the_same_along_the_time(db: None) -> None:
-    AuditEvent.objects.bulk_create(
-        AuditEvent(type="logout" if number % 3 else "login.failed", address=f"10.0.{number % 2}.1")
-        for number in range(40)
-    )
-    for term in ("10.0.1.0/24", "login."):
-        rows = matching(AuditEvent.objects.all(), term)
-        by_time = without_indexes(rows, UNSORTED)
-        if not settings.ON_MONGODB:
-            assert "audit_by_time" in by_time.explain()
-            assert list(by_time) == list(rows)
-        assert list(NewestFirstPaginator(rows, 7).page(2)) == list(rows[7:14])
 
 
 def test_a_link_may_name_several_kinds_and_a_time(page: Client, events: None) -> None:

@@ -19,11 +19,11 @@ from lucid_gateway.audit.filters import GroupFilter, KindFilter, TimeFilter
 from lucid_gateway.audit.kinds import Concerns, text_of
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.audit.names import actor_of, names_of, subject_of
-from lucid_gateway.audit.newest_first import NewestFirstPaginator
 from lucid_gateway.audit.search import matching
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.links import change_page
+from lucid_gateway.operators.long_lists import LongListPaginator
 from lucid_gateway.operators.row_actions import RowButton
 
 
@@ -40,7 +40,7 @@ class EventList(ChangeList):
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    paginator = NewestFirstPaginator
+    paginator = LongListPaginator
     show_full_result_count = False
     list_display = ("created_at", "what", "outcome", "by", "whom", "address")
     list_display_links = None  # of an event, only the words are a link

@@ -1,4 +1,5 @@
-"""Django's backend for SQLite, with a wait for the write lock that does not block other requests.
+"""Django's backend for SQLite, with a wait for the write lock that does not block other requests, and conditions on
+flags that an index finds.
 
 SQLite's own wait (`sqlite3_busy_timeout`) sleeps in C and blocks all greenlets of a worker. This backend tries to get
 the lock without waiting, sleeps while the worker serves other requests, and tries again.
@@ -11,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLiteDatabaseWrapper
 from django.db.backends.sqlite3.base import SQLiteCursorWrapper
+from django.db.backends.sqlite3.operations import DatabaseOperations
+from django.db.models.expressions import Col
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +62,17 @@ class PatientCursor(SQLiteCursorWrapper):
         return retry_while_locked(super().execute, query, params)
 
 
+class Operations(DatabaseOperations):
+    def conditional_expression_supported_in_where_clause(self, expression: Any) -> bool:
+        """Return False for a column, which is then compared with 1 or 0: SQLite finds no rows by the index of a bare
+        column.
+        """
+        return not isinstance(expression, Col) and super().conditional_expression_supported_in_where_clause(expression)
+
+
 class DatabaseWrapper(SQLiteDatabaseWrapper):
+    ops_class = Operations
+
     def get_connection_params(self) -> dict[str, Any]:
         return super().get_connection_params() | {"factory": PatientConnection, "timeout": 0}
 

@@ -1,0 +1,120 @@
+"""Which index the database uses for a list with several conditions.
+
+Neither database knows which condition leaves the fewest rows: SQLite has no statistics, and MongoDB uses the plan of an
+earlier query again, which had other values.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Func, Lookup, QuerySet
+from django.db.models.expressions import Col
+from django.db.models.sql.where import OR, WhereNode
+
+SAMPLE = 5_000
+Rows = QuerySet[Any]
+Conditions = tuple[Any, ...]
+
+
+class Unindexed(Func):
+    """A column whose index SQLite does not use (https://www.sqlite.org/optoverview.html, section 2)."""
+
+    template = "+%(expressions)s"
+    arity = 1
+
+
+def best_conditions(rows: Rows, order: str, *, most: int) -> Conditions:
+    """Return the conditions on the column whose index leaves the fewest rows. Of columns that leave more than `most`
+    rows, it is one whose index returns them in this order. Empty if no condition has an index.
+    """
+    by_column: dict[Any, list[Any]] = defaultdict(list)
+    conditions: list[Any] = rows.query.where.children
+    for each in conditions:
+        if has_index(each):
+            by_column[each.lhs.target if is_plain(each) else id(each)].append(each)
+    choices = list(map(tuple, by_column.values()))
+    if len(choices) < 2:
+        return next(iter(choices), ())
+    return min(choices, key=lambda choice: (matches(rows, choice, most), not sorted_by_index(choice, order)))
+
+
+def matches(rows: Rows, conditions: Conditions, most: int) -> int:
+    """Return how many rows of the table meet the conditions, at most one more than `most`."""
+    alone: Rows = rows.model._default_manager.order_by()
+    for condition in conditions:
+        alone.query.where.add(condition, "AND")
+    return alone[: most + 1].count()
+
+
+def is_plain(condition: Any) -> bool:
+    """Return whether the condition compares one column with values."""
+    return isinstance(condition, Lookup) and isinstance(condition.lhs, Col)
+
+
+def has_index(condition: Any) -> bool:
+    """Return whether an index finds the rows that meet the condition; for alternatives, whether each has one."""
+    if isinstance(condition, WhereNode):
+        return condition.connector == OR and not condition.negated and all(map(has_index, condition.children))
+    if not is_plain(condition):
+        return False
+    field = condition.lhs.target
+    leading = {index.fields[0] for index in field.model._meta.indexes}
+    return field.primary_key or field.unique or field.db_index or field.name in leading
+
+
+def sorted_by_index(conditions: Conditions, order: str) -> bool:
+    """Return whether the index for these conditions returns the rows that meet them in this order."""
+    return any(sorts(condition, order.removeprefix("-")) for condition in conditions if is_plain(condition))
+
+
+def sorts(condition: Any, name: str) -> bool:
+    field = condition.lhs.target
+    pairs = [tuple(index.fields[:2]) for index in field.model._meta.indexes]
+    return field.name == name or (condition.lookup_name == "exact" and (field.name, name) in pairs)
+
+
+def by_conditions(rows: Rows, best: Conditions) -> Rows:
+    """Return the same rows, found by the index for these conditions, which are some of theirs."""
+    if not best or settings.ON_MONGODB:
+        return rows
+    return without_indexes(rows, [each for each in rows.query.where.children if each not in best])
+
+
+def without_indexes(rows: Rows, unwanted: Sequence[Any]) -> Rows:
+    """Return the same rows, found without the indexes of these conditions."""
+    changed = rows.all()
+    children: list[Any] = changed.query.where.children
+    for place, condition in enumerate(children):
+        if is_plain(condition) and condition in unwanted:
+            copied = children[place] = condition.copy()
+            copied.lhs = Unindexed(condition.lhs, output_field=condition.lhs.output_field)
+    return changed
+
+
+def along_order(rows: Rows) -> Rows:
+    """Return the same rows, read along the index of their order, if there is one."""
+    if not settings.ON_MONGODB:
+        return without_indexes(rows, rows.query.where.children)
+    key = rows.model._meta.pk.name
+    names = [key if name == "pk" else name for name in (each.removeprefix("-") for each in order_of(rows))]
+    found = (index.name for index in rows.model._meta.indexes if index.fields[: len(names)] == names)
+    changed = rows.all()
+    changed.query.mongodb_index = next(found, None)  # type: ignore[attr-defined]  # lucid_gateway/mongodb/compiler.py
+    return changed
+
+
+def order_of(rows: Rows) -> Sequence[Any]:
+    """Return the names of the fields by which the rows are sorted."""
+    return rows.query.order_by or rows.model._meta.ordering
+
+
+def share_of_first(rows: Rows, order: str) -> float:
+    """Return the share of the rows among the first ones of the table in this order, from 0 to 1."""
+    name, lookup = order.removeprefix("-"), "gte" if order.startswith("-") else "lte"
+    first, among = rows.model._default_manager.order_by(order), along_order(rows)
+    border = first.values_list(name, flat=True)[SAMPLE : SAMPLE + 1].first()
+    if border is not None:
+        among = among.filter(**{f"{name}__{lookup}": border})
+    return among.order_by()[:SAMPLE].count() / SAMPLE
