@@ -21,21 +21,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what the data tests run on; with mongodb nothing but the data tests runs",
     )  # fmt: skip
     parser.addoption("--restarts", type=int, default=1, help="rolling restarts in the test of those (make soak)")
-    parser.addoption("--rows", type=int, default=20_000, help="rows of each table in make console-scale")
     parser.addoption("--requests", type=int, default=0, help="requests that are sent meanwhile, at least")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
-    """Start the servers and set the environment, before anything of the project is imported."""
-    for name in [name for name in os.environ if name.endswith("_URL") or name.startswith(("RATE_LIMIT_", "MONGODB_"))]:
-        del os.environ[name]
-    os.environ |= {
+def environment(redis_url: str) -> dict[str, str]:
+    """Return the settings of a test run."""
+    return {
         "ENVIRONMENT": "test",
         "SSL_ENABLED": "false",
         "JWT_SECRET_KEY": JWT_SECRET_KEY,
         "SQLITE_PATH": "var/test.sqlite3",
-        "REDIS_URL": servers.enter_context(running_redis()).url,
+        "REDIS_URL": redis_url,
         # A busy machine must not look like an outage of Redis; the tests of outages have the usual 0.3 seconds.
         "REDIS_TIMEOUT_SECONDS": "2",
         "BLOCKCHAIN_CORE_URL": f"http://127.0.0.1:{free_port()}",
@@ -50,6 +46,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         "CLUSTER_BREAKER_ENABLED": "false",
         "CLUSTER_HEALTH_CHECKS_ENABLED": "false",
     }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Start the servers and set the environment, before anything of the project is imported."""
+    for name in [name for name in os.environ if name.endswith("_URL") or name.startswith(("RATE_LIMIT_", "MONGODB_"))]:
+        del os.environ[name]
+    os.environ |= environment(servers.enter_context(running_redis()).url)
     if early_config.known_args_namespace.database == "mongodb":
         os.environ["MONGODB_URI"] = servers.enter_context(running_mongod())
     return (yield)

@@ -20,6 +20,7 @@ from testing.waiting import wait_until
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 START_SECONDS = children.START_SECONDS
+ALREADY_INITIALIZED = 23  # a code of MongoDB
 free_port = children.free_port
 wait_for_port = children.wait_for_port
 
@@ -95,10 +96,12 @@ def mongod_binary() -> str:
 
 
 @contextlib.contextmanager
-def running_mongod() -> Iterator[str]:
-    """Run an empty one-member replica set that can be told to fail commands; yield its connection string."""
+def running_mongod(kept: Path | None = None) -> Iterator[str]:
+    """Run a one-member replica set that can be told to fail commands; yield its connection string. It is empty, unless
+    its files are in the folder `kept`.
+    """
     port = free_port()
-    with folder() as path:
+    with contextlib.nullcontext(kept) if kept else folder() as path:
         command = [mongod_binary(), "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", str(path),
                    "--replSet", "test", "--nounixsocket", "--oplogSize", "64",
                    "--setParameter", "enableTestCommands=1"]  # fmt: skip
@@ -126,5 +129,11 @@ def start_replica_set(port: int) -> None:
     """Make the server a primary and wait until it is one."""
     with pymongo.MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
         members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
-        client.admin.command("replSetInitiate", {"_id": "test", "members": members})
+        try:
+            client.admin.command("replSetInitiate", {"_id": "test", "members": members})
+        except pymongo.errors.OperationFailure as error:
+            if error.code != ALREADY_INITIALIZED:
+                raise
+            config = client.admin.command("replSetGetConfig")["config"] | {"members": members}  # it has another port
+            client.admin.command("replSetReconfig", config | {"version": config["version"] + 1}, force=True)
         wait_until(lambda: client.admin.command("hello")["isWritablePrimary"], START_SECONDS)
