@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from django.conf import settings
 
+from lucid_gateway.explorer.pruning import ROW_CAP
 from lucid_gateway.figures.reading import cover_until_now, history
 from lucid_gateway.server.kept_requests import A_SECOND, BUFFER_FULL, CALLER_CAP, GATEWAY_CAP, LEFT_OUT, OF_ONE_CALLER
 
@@ -14,6 +15,7 @@ WORDS = {
     CALLER_CAP: f"of one address or user, a gateway keeps at most {OF_ONE_CALLER} a second",
     BUFFER_FULL: "a worker had no time to write them",
     "database": "the database was unavailable",
+    ROW_CAP: "there is a maximum of rows, so the oldest were deleted early",
 }
 
 

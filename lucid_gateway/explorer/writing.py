@@ -7,7 +7,7 @@ from functools import cache
 from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 
 from lucid_gateway.explorer.models import KeptRequest
-from lucid_gateway.explorer.pruning import PruneInTurns
+from lucid_gateway.explorer.pruning import PruneEachMinute
 from lucid_gateway.explorer.rows import row_of
 from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.server.kept_requests import LEFT_OUT, KeptRequests, kept_requests
@@ -75,7 +75,7 @@ def start_writing(*, prunes: bool) -> None:
     if kept_requests.enabled:
         Loop("explorer", own_writer().write, every=EVERY_SECONDS).start()
         if prunes:
-            Loop("explorer-pruning", PruneInTurns().run, every=PruneInTurns.every_seconds).start()
+            Loop("explorer-pruning", PruneEachMinute().run, every=PruneEachMinute.every_seconds).start()
 
 
 def finish_writing() -> None:
