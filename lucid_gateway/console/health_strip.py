@@ -14,7 +14,7 @@ from lucid_gateway.console.alarms.clusters import alarms_of
 from lucid_gateway.console.alarms.systems import lost_redis, silent_database, unsent_mail
 from lucid_gateway.console.health_details import OK, Item, cluster_details, gateway_detail
 from lucid_gateway.console.remembered import Remembered
-from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
+from lucid_gateway.console.store_outages import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.gateways import GatewayState, read_gateways_and_workers
 from lucid_gateway.figures.reading import read_lately
 from lucid_gateway.operators.links import page

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from lucid_gateway.console.alarms.alarm import BAD, WARN, Alarm, ago, links
-from lucid_gateway.console.stores import database_silent_seconds, redis_lost_seconds
+from lucid_gateway.console.store_outages import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.gateways import GatewayState, read_gateways_and_workers
 from lucid_gateway.figures.reading import read_lately
 from lucid_gateway.figures.stores import FORGOTTEN_SECONDS

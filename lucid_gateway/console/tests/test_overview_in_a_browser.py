@@ -176,3 +176,16 @@ def test_an_open_page_shows_a_lost_redis_and_its_return(browser: Browser) -> Non
 
             with running_redis(redis.port):
                 expect(page.locator("#alarms")).not_to_contain_text("Redis is unavailable")
+
+
+@pytest.mark.parametrize(("plot", "line"), [("logins", "failed"), ("answers", "4xx")])
+def test_the_list_behind_a_line_fits_a_phone(
+    browser: Browser, site: str, cookies: StorageState, plot: str, line: str
+) -> None:
+    with browser.new_page(base_url=site, storage_state=cookies, **screen(390)) as page:
+        page.goto("/admin/")
+        page.locator(f"[data-plot='{plot}'] .legend").get_by_role("link", name=line).click()
+        expect(page.locator(".chip.on").filter(has_text="Since")).to_be_visible()
+
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        assert complaints(page) == []
