@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from lucid_gateway.audit.event_page import facts_of, links_of
+from lucid_gateway.audit.event_page import TONES, facts_of, links_of
 from lucid_gateway.audit.events import record
 from lucid_gateway.audit.export import EXPORTS, export
 from lucid_gateway.audit.filters import GroupFilter, KindFilter, TimeFilter
@@ -50,7 +50,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     search_help_text = "Email, id, address or network, type such as lockout., request id"
     change_list_template = "admin/audit_events.html"
     change_form_template = "admin/audit_event.html"
-    pills = {"outcome": {"success": "ok", "failure": "warn", "blocked": "bad"}}
+    pills = {"outcome": TONES}
 
     @admin.display(description="Event")
     def what(self, event: AuditEvent) -> str:

@@ -10,6 +10,7 @@ from lucid_gateway.audit.names import API_KEY, Reference, actor_of, names_of, su
 from lucid_gateway.operators.links import block_page, page
 
 LOG = "audit_auditevent_changelist"
+TONES: dict[str, str] = {"success": "ok", "failure": "warn", "blocked": "bad"}  # of the pill of an outcome
 NOTHING = "–"
 
 
@@ -33,6 +34,7 @@ def facts_of(event: AuditEvent) -> dict[str, Any]:
             details.pop(shown, None)
     return {
         "text": text_of(event.type),
+        "tone": TONES.get(event.outcome, ""),
         "by": names[actor_of(event)],
         "whom": names[subject_of(event)] if event.subject and event.subject != event.actor else None,
         "key": names[key] if names[key].url else None,

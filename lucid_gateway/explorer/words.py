@@ -5,8 +5,10 @@ from html import unescape
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html, strip_tags
+from django.utils.html import strip_tags
 from django.utils.safestring import SafeString
+
+from lucid_gateway.operators.templatetags.console import time_element
 
 
 def clock(moment: datetime | None) -> SafeString:
@@ -16,9 +18,8 @@ def clock(moment: datetime | None) -> SafeString:
     if moment is None:
         return SafeString("")
     utc = moment.astimezone(UTC)
-    text = f"{utc:%H:%M:%S} UTC" if utc.date() == datetime.now(UTC).date() else f"{utc:%Y-%m-%d %H:%M} UTC"
-    iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return format_html('<time datetime="{}" title="{} UTC">{}</time>', iso, f"{utc:%Y-%m-%d %H:%M:%S}", text)
+    is_today = utc.date() == datetime.now(UTC).date()
+    return time_element(moment, f"{utc:%H:%M:%S}" if is_today else f"{utc:%Y-%m-%d %H:%M}")
 
 
 def is_past(moment: datetime | None) -> bool:

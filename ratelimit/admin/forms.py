@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from lucid_gateway.operators.directory import Directory
 from lucid_gateway.policy.tiers import TIERS
-from ratelimit.admin.tiers import tier_row
 from ratelimit.admin.undo_rules import KEYS
 from ratelimit.models import AddressRule, as_network, is_past
 from ratelimit.ruling import LocksOut, refuse_to_lock_out
+from ratelimit.tier_table import tier_row
 
 PRESETS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7), "good": None}
 LASTS = [("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days"), ("good", "For good")]

@@ -18,11 +18,11 @@ from lucid_gateway.operators.templatetags.console import pill
 from ratelimit.admin.forms import LimitRuleForm
 from ratelimit.admin.rules import ENFORCED_ADVICE, GATEWAY, RulePages
 from ratelimit.admin.shadow import observed_by_tier, observed_today, refused_by
-from ratelimit.admin.tiers import tier_rows, title_of, totals
 from ratelimit.admin.words import numbers_in_words
 from ratelimit.engine.shadow import shadow_refusals_today, tier_scope
 from ratelimit.models import ALL_TIERS, LimitRule, is_past
 from ratelimit.ruling import NO_NUMBERS, extend_limit_rule, lift_limit_rule, set_limit_rule
+from ratelimit.tier_table import tier_rows, title_of, totals
 
 ENFORCED, SHADOW, ENDED = "Enforced", "Shadow", "Ended"
 TONES = {ENFORCED: "ok", SHADOW: "warn", ENDED: ""}

@@ -8,11 +8,11 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from lucid_gateway.console.routes.endpoints import Endpoint, own_endpoints
-from lucid_gateway.console.routes.tiers import TierView, tier_views
 from lucid_gateway.operators.links import page
 from lucid_gateway.policy.routes import MIB, PARAMETER, ROUTES, Route
 from proxy.clusters import configured
 from proxy.forwarding.resolving import active_routes, django_path
+from ratelimit.tier_table import TierRow, tier_rows
 
 PREFIX = "/api/v1/"
 EXAMPLE = "1"  # in place of a parameter, where a path is needed
@@ -24,7 +24,7 @@ class RouteRow:
     """A row of the route table as the page shows it."""
 
     route: Route
-    tier: TierView
+    tier: TierRow
     active: bool
 
     @property
@@ -86,7 +86,7 @@ class EndpointRow:
     """An endpoint of the gateway itself; `tier` is None if no limit counts it."""
 
     endpoint: Endpoint
-    tier: TierView | None
+    tier: TierRow | None
 
     @property
     def methods(self) -> str:
@@ -104,7 +104,7 @@ class EndpointRow:
 def routes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     """Show the rows that have the search `q`, of one `cluster` or of all."""
     words, cluster = request.GET.get("q", "").strip()[:LONGEST_SEARCH], request.GET.get("cluster", "")
-    tiers, searched = tier_views(), words.lower()
+    tiers, searched = {row.name: row for row in tier_rows()}, words.lower()
     routes = [row for row in route_rows(ROUTES, tiers) if row.matches(searched)]
     endpoints = [EndpointRow(endpoint, tiers.get(endpoint.tier)) for endpoint in own_endpoints()]
     context = {
@@ -119,7 +119,7 @@ def routes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/routes.html", context)
 
 
-def route_rows(routes: Iterable[Route], tiers: Mapping[str, TierView]) -> list[RouteRow]:
+def route_rows(routes: Iterable[Route], tiers: Mapping[str, TierRow]) -> list[RouteRow]:
     served = set(active_routes())
     return [
         RouteRow(route, tiers[route.tier], active=route in served and route.cluster in configured()) for route in routes

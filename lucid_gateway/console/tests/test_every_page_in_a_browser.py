@@ -207,6 +207,17 @@ def test_the_lockouts_are_such_a_list(operator: Page, gateway: Gateway) -> None:
     assert problems_of_list(operator, "accounts/automaticlockout") == []
 
 
+def test_a_page_that_asks_before_an_action_is_accessible_and_fits_its_window(operator: Page) -> None:
+    operator.goto("/admin/accounts/user/?q=mmm")
+    operator.get_by_role("button", name="Unlock…").first.click()
+    operator.get_by_role("button", name="Unlock users").wait_for()
+    assert serious_findings(operator) == []
+    for size in (WIDE, NARROW):
+        operator.set_viewport_size(size)  # type: ignore[arg-type]
+        assert operator.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert operator.locator("main li").first.evaluate("row => row.scrollWidth - row.clientWidth") <= 0
+
+
 def test_a_slash_focuses_the_search_of_the_list(operator: Page) -> None:
     operator.goto("/admin/accounts/user/")
     operator.keyboard.press("/")

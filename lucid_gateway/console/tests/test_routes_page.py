@@ -12,11 +12,11 @@ from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, make_user
 from lucid_gateway.console.routes.endpoints import ANY_TOKEN, ANYONE, OWN_OR_ALL, TOKEN_ONLY, Endpoint, own_endpoints
 from lucid_gateway.console.routes.page import route_rows
-from lucid_gateway.console.routes.tiers import tier_views
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 from lucid_gateway.policy.routes import PARAMETER, ROUTES
 from ratelimit import rules
 from ratelimit.models import LimitRule
+from ratelimit.tier_table import tier_rows
 
 ROUTES_PAGE = "/admin/routes/"
 NAMED = r"{\1}"
@@ -176,5 +176,5 @@ def test_endpoints_are_searched(page: Client) -> None:
 
 def test_the_tables_need_no_query(db: None, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
-        assert route_rows(ROUTES, tier_views())
+        assert route_rows(ROUTES, {row.name: row for row in tier_rows()})
         assert own_endpoints()

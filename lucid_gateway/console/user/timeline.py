@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from accounts.models import User
-from lucid_gateway.audit.event_page import changes_of
+from lucid_gateway.audit.event_page import TONES, changes_of
 from lucid_gateway.audit.kinds import text_of
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.audit.names import Reference, actor_of, names_of, subject_of
@@ -17,7 +17,6 @@ from lucid_gateway.policy.reasons import REASONS
 
 SHOWN = 25
 REQUESTS, AUDIT, BOTH = "requests", "audit", "both"
-TONES: dict[str, str] = {AuditEvent.Outcome.FAILURE: "warn", AuditEvent.Outcome.BLOCKED: "bad"}
 MAX_TEXT = 160
 NOBODY: Reference = ("", "")
 
@@ -101,8 +100,10 @@ def details_in_words(details: Any) -> str:
     """Return the reason and what changed, as far as the event holds them."""
     if not isinstance(details, dict):
         return ""
-    parts = [f"{change.field}: {change.before} → {change.after}" for change in changes_of(details.get("changes"))]
-    if reason := details.get("reason"):
+    changes = changes_of(details.get("changes"))
+    parts = [f"{change.field}: {change.before} → {change.after}" for change in changes]
+    reason = details.get("reason")
+    if reason and reason not in [change.after for change in changes]:
         parts.append(f"“{reason}”")
     if method := details.get("method"):
         parts.append(f"with {str(method).replace('+', ' and ').replace('_', ' ')}")

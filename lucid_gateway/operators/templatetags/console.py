@@ -28,13 +28,15 @@ WHOLE_ID = 14
 @register.simple_tag
 def when(moment: datetime | None, default: str = EMPTY) -> str:
     """Return a time, in UTC until the script shows it in the viewer's zone; the title keeps UTC."""
-    if moment is None:
-        return default
+    return default if moment is None else time_element(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}")
+
+
+def time_element(moment: datetime, text: str) -> SafeString:
+    """Return the element of a time that shows `text`, which is in UTC."""
     utc = moment.astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{} UTC">{} UTC</time>',
-        utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{utc:%Y-%m-%d %H:%M:%S}",
-        f"{utc:%Y-%m-%d %H:%M}",
+        utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{utc:%Y-%m-%d %H:%M:%S}", text,
     )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from lucid_gateway.operators.numbers import size, thousands
 from lucid_gateway.policy import tiers
 from lucid_gateway.policy.routes import ROUTES
@@ -50,6 +52,14 @@ class TierRow:
     burst: Number
     observe_only: bool
     rule: LimitRule | None
+
+    @property
+    def numbers(self) -> str:
+        """The rate and the burst, such as `500 a minute, burst 1,000`."""
+        if not settings.ENV.RATE_LIMIT_ENABLED:
+            return "off: RATE_LIMIT_ENABLED is false"
+        unit = " a minute" if TIERS[self.name].counts_requests else ""
+        return f"{self.limit.shown}{unit}, burst {self.burst.shown}"
 
 
 def tier_rows() -> list[TierRow]:
