@@ -126,8 +126,11 @@ def test_without_a_code_nothing_is_checked(super_admin: User, phone: Phone, no_r
     assert AuditEvent.objects.filter(type__startswith="login").count() == 0
 
 
-def test_an_admin_does_not_get_in(admin: User, clock: Clock, no_redis: None) -> None:
-    assert outcome(log_in(admin, phone_of(admin, clock).fresh_code())) == WRONG
+def test_an_admin_does_not_get_in(admin: User, clock: Clock) -> None:
+    phone = phone_of(admin, clock)
+    breaker.outage = Outage()
+
+    assert outcome(log_in(admin, phone.fresh_code())) == WRONG
 
 
 def test_a_super_admin_without_an_app_does_not_get_in(super_admin: User, no_redis: None) -> None:

@@ -54,8 +54,8 @@ DATABASE = Text("Database unavailable", "The database does not answer.", AGAIN)
 NOT_READY = Text(
     "Gateway not ready",
     "This gateway has started, but it has not been able to read its rules and keys from the database yet. Until it "
-    "has, it refuses every request.",
-    "Check that the database is up: the gateway serves as soon as it has read them.",
+    "has, it refuses every request. Check that the database is up.",
+    AGAIN,
 )
 
 

@@ -143,7 +143,7 @@ def question_about(site: admin.AdminSite, request: HttpRequest, key: str) -> Htt
     undo = read(key, token) if token else None
     if undo is None or not undo.dangerous or has_recent_proof(request):
         return None
-    question = Question("Undo this", f"This undoes: {undo.text}", dangerous=True)
+    question = Question("Undo the change", f"This undoes: {undo.text}", dangerous=True)
     data, filled = answer_to(site, request, question)
     if data is not None:
         return None
