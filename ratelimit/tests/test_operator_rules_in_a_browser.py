@@ -119,9 +119,9 @@ def test_a_wide_rule_is_confirmed_with_a_reason(operator: Page) -> None:
 
 def test_a_limit_is_set_by_email_extended_and_undone(operator: Page) -> None:
     operator.goto(f"{LIMITS}add/")
-    operator.get_by_label("Tier:").select_option("all")
+    operator.get_by_role("combobox", name="Tier").select_option("all")
     assert not operator.get_by_label("Burst").is_visible()
-    operator.get_by_label("Tier:").select_option("authenticated")
+    operator.get_by_role("combobox", name="Tier").select_option("authenticated")
     assert operator.get_by_label("Burst").get_attribute("placeholder") == "2,000"
     assert not operator.get_by_label("Daily quota").is_visible()
     operator.get_by_label("Limit").fill("50")
