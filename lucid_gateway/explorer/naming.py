@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.search import KEY_ID
 
@@ -27,15 +28,15 @@ class Names:
     users: dict[str, User] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
 
-    def user(self, user_id: str) -> SafeString:
-        """Return the email of a user, or the id, as a link."""
+    def user(self, user_id: str) -> Name:
+        """Return the email of a user, or the id without a row."""
         user = self.users.get(user_id)
-        return link(page(USER_PAGE, user_id) if user else "", user.email if user else user_id)
+        return Name(user.email, page(USER_PAGE, user_id)) if user else Name(user_id)
 
-    def key(self, key_id: str) -> SafeString:
-        """Return the name of an API key, or the id, as a link."""
+    def key(self, key_id: str) -> Name:
+        """Return the name of an API key, or the id without a row."""
         key = self.keys.get(key_id)
-        return link(page(KEY_PAGE, key_id) if key else "", key.name if key else key_id)
+        return Name(key.name, page(KEY_PAGE, key_id)) if key else Name(key_id)
 
 
 def names_of(rows: Iterable[KeptRequest]) -> Names:

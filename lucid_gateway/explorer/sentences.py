@@ -303,7 +303,8 @@ WORDS: dict[str, Words] = {
     ),
     "breaker_open": Words(
         "Failed: no instance of {cluster} was usable.",
-        "All of them had failed shortly before, so the gateway waits before it tries again. {next_attempt} {tries}",
+        "All of them had failed shortly before. {last_failure} The gateway waits before it tries again. {next_attempt}"
+        " {tries}",
         (see.clusters, see.requests_of_instance),
     ),
     "instance_unreachable": Words(

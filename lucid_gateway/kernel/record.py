@@ -134,6 +134,8 @@ class RequestRecord:
             self.note(**error.details)
         if error.message != error.text:
             self.note(message=error.message)
+        if error.retry_after is not None:
+            self.note(retry_after=error.retry_after)
         # A failed attempt is noted before its error reaches the client.
         if not self.taken or self.taken[-1][2] != error.reason:
             self.ended(error.reason, Outcome.FAILED if error.status >= 500 else Outcome.REFUSED)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from django.contrib.admin import AdminSite
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Name:
     url: str = ""
     is_gone: bool = False
 
-    def as_html(self) -> str:
+    def as_html(self) -> SafeString:
         """Return the name, as a link if there is a page."""
         faint = " faint" if self.is_gone else ""
         shown = format_html('<span class="cut{}" title="{}">{}</span>', faint, self.text, self.text)

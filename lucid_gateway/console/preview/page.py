@@ -103,6 +103,7 @@ def decided(found: Preview, by: Operator) -> dict[str, Any]:
     doubtful = any(line.tone in (OBSERVED, UNKNOWN) for line in steps)
     return {
         "question": found.question,
+        "case": case,
         "sentence": case.sentence,
         "tone": "bad" if found.error else ("warn" if doubtful else "ok"),
         "error": found.error,

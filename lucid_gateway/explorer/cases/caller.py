@@ -57,11 +57,11 @@ class CallerWords:
 
     @property
     def user(self) -> SafeString:
-        return self.names.user(self.user_id) if self.user_id else SafeString("somebody unknown")
+        return self.names.user(self.user_id).as_html() if self.user_id else SafeString("somebody unknown")
 
     @property
     def key(self) -> SafeString:
-        return self.names.key(self.row.credential_id)
+        return self.names.key(self.row.credential_id).as_html() if self.row.credential_id else SafeString("")
 
     @property
     def credential(self) -> SafeString:
@@ -110,4 +110,4 @@ class CallerWords:
             return conditional_escape(who)
         if who not in self.names.users and (user := User.objects.filter(pk=who).first()):
             self.names.users[who] = user
-        return self.names.user(who)
+        return self.names.user(who).as_html()

@@ -8,11 +8,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from lucid_gateway.explorer.cases.request import RequestWords
+from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.naming import link
 from lucid_gateway.explorer.words import clock, is_past
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import duration
+from lucid_gateway.policy.reasons import REASONS
 from proxy.models import Maintenance
+
+MAX_EARLIER = 100  # rows that are read to find the last failure
 
 
 class ClusterWords(RequestWords):
@@ -38,6 +42,16 @@ class ClusterWords(RequestWords):
             return SafeString("")
         verb = "was due" if is_past(self.retry_at) else "is due"
         return format_html("Its next attempt {} at {}.", verb, clock(self.retry_at))
+
+    @property
+    def last_failure(self) -> SafeString:
+        """Which instance of the cluster failed last before this request, and how, as a sentence."""
+        earlier = KeptRequest.objects.filter(cluster=self.row.cluster, pk__lt=self.row.pk).order_by("-pk")
+        for instance, reason, at in earlier.values_list("instance", "reason", "started_at")[:MAX_EARLIER]:
+            if reason.startswith("instance_") and reason in REASONS:
+                how = REASONS[reason].text
+                return format_html("The last one was {} at {}: {}{}", instance, clock(at), how[0].lower(), how[1:])
+        return SafeString("")
 
     @property
     def tries(self) -> str:

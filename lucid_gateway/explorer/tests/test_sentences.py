@@ -117,6 +117,17 @@ def test_a_breaker_says_when_the_next_attempt_is_due(db: None) -> None:
     assert "Its next attempt is due at " in said(kept(reason="breaker_open", status=503, details=facts))
 
 
+def test_a_breaker_names_the_failure_that_opened_it(db: None) -> None:
+    of_cluster = {"cluster": "blockchain_core", "status": 502}
+    kept(timedelta(minutes=2), reason="instance_timeout", instance="http://one:1", **of_cluster)
+    kept(timedelta(minutes=1), reason="instance_unreachable", instance="http://two:1", **of_cluster)
+    row = kept(reason="breaker_open", status=503, cluster="blockchain_core")
+
+    assert re.search(
+        r"The last one was http://two:1 at .*: the instance refused the connection\. The gateway", said(row)
+    )
+
+
 def test_a_rule_for_one_address_names_it_once(admin: User) -> None:
     set_address_rule(network="198.51.100.7", kind="deny", reason="a flood", by=admin)
     row = kept(reason="address_denied", status=403, details={"facts": {"network": "198.51.100.7/32"}})
