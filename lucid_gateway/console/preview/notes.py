@@ -53,7 +53,7 @@ def identity(found: Preview) -> str:
     if not found.reads_credential:
         return "The endpoint is for everyone: no credential is read." if found.view is not None else ""
     if found.question.key is not None:
-        return "If the client has its secret."
+        return "The client must have its secret."
     return "A real token must have a valid signature and not be expired." if found.question.user else ""
 
 

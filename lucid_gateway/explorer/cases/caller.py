@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
-from django.utils.html import conditional_escape, format_html
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from accounts import directory
 from accounts.models import ApiKey, User
 from lucid_gateway.explorer.models import KeptRequest
-from lucid_gateway.explorer.naming import Names, is_uuid, link, names_of
+from lucid_gateway.explorer.naming import Names, link, names_of
+from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.links import page
 from lucid_gateway.policy.reasons import Step
 from lucid_gateway.policy.tiers import TIERS, Counts
@@ -106,8 +108,6 @@ class CallerWords:
 
     def person(self, who: str) -> SafeString:
         """Return the name of an operator as a link; `who` is an id, an email or the name of a command."""
-        if not is_uuid(who):
-            return conditional_escape(who)
-        if who not in self.names.users and (user := User.objects.filter(pk=who).first()):
-            self.names.users[who] = user
-        return self.names.user(who).as_html()
+        if who in self.names.users:
+            return self.names.user(who).as_html()
+        return directory.names_of([who]).get(who, Name(who)).as_html()

@@ -190,6 +190,7 @@ def test_a_locked_account_names_who_locked_it_and_why(owner: User, admin: User) 
     row = kept(reason="account_locked", status=401, user_id=str(owner.pk), details={"facts": facts})
 
     assert re.search(r"admin@example.org locked it at .*, until somebody unlocks it: “stolen laptop”\.$", said(row))
+    assert f'href="/admin/accounts/user/{admin.pk}/change/"' in explain(Case(row)).says
     assert explain(Case(row, by=admin)).buttons[0].label == "Unlock the account…"
 
     unlock_user(owner, by=admin)
