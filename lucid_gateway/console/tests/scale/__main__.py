@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000, help="users, audit events and kept requests")
     parser.add_argument("--data", type=Path, default=Path("var/scale"), help="the folder of the filled databases")
     parser.add_argument("--fill-only", action="store_true", help="measure nothing")
-    parser.add_argument("--save", type=Path, help="a file for the costs of all pages")
+    parser.add_argument("--save", type=Path, help="append the cost of each page to this file, as JSON lines")
     parser.add_argument("--only", default="", help="measure the pages whose address contains this text")
     options = parser.parse_args()
     with running_servers(options.database, options.data.absolute()):

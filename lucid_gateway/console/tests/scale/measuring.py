@@ -1,5 +1,6 @@
 """What a page costs: queries, wall and processor time, and how much the database reads."""
 
+import json
 import re
 import time
 from argparse import Namespace
@@ -28,6 +29,7 @@ FEW = 60
 LIMIT_MS, OVERVIEW_LIMIT_MS = 300, 100
 MEASURED_AGAIN_MS = 80
 SLOWEST = 10
+REPORT_EVERY = 100
 TICK_MS = 10  # of the processor times of other processes
 
 
@@ -85,10 +87,18 @@ def run(options: Namespace) -> int:
     staff = Staff()
     pages = [page for page in all_pages(staff.browser) if options.only in page]
     say(f"{len(pages):,} pages")
-    costs = [cost_of(staff, page) for page in pages]
+    costs = []
+    for number, page in enumerate(pages, 1):
+        costs.append(cost_of(staff, page))
+        if options.save:
+            with options.save.open("a") as file:
+                file.write(f"{json.dumps(costs[-1]._asdict())}\n")
+        if number % REPORT_EVERY == 0:
+            say(f"{number:,} pages measured, the slowest took {max(cost.ms for cost in costs):.0f} ms")
     use("few", options)
     staff = Staff()
     few = {page: queries_of(staff, page) for page in pages}
+    say("all pages opened with few rows, too")
     return report(costs, few, options)
 
 
@@ -102,7 +112,6 @@ def use(name: str, options: Namespace) -> None:
 
 def queries_of(staff: Staff, page: str) -> int:
     """Return the number of queries that the page takes."""
-    staff.get(page)
     with CaptureQueriesContext(connection) as captured:
         staff.get(page)
     return len(captured)
@@ -158,8 +167,6 @@ def report(costs: list[Cost], few: dict[str, int], options: Namespace) -> int:
         print(f"{len(bad)} pages {name}")
         if bad:
             table(name, bad[:40], few)
-    if options.save:
-        options.save.write_text("".join(f"{cost._asdict() | {'few': few[cost.page]}}\n" for cost in costs))
     return int(bool(failed or slow or growing))
 
 
