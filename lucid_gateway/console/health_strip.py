@@ -88,7 +88,7 @@ def gateways(found: Sequence[GatewayState], now: float) -> Item:
     living = sum(gateway.is_living(now) for gateway in found)
     name, silent = counted(living, "gateway"), len(found) - living
     workers = sum(len(gateway.silent_workers) for gateway in found)
-    words = f"{silent} silent" if silent else f"{counted(workers, 'worker')} silent" if workers else ""
+    words = f"alive, {silent} silent" if silent else f"with {counted(workers, 'silent worker')}" if workers else ""
     return Item(name, WARN, words, page("alarms")) if words else Item(name, link=f"{page('index')}#health")
 
 

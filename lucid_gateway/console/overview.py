@@ -16,8 +16,9 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
 from lucid_gateway.console import health_strip
-from lucid_gateway.console.alarms.finding import KINDS, count, not_current, open_alarms
+from lucid_gateway.console.alarms.finding import KINDS, not_current, open_alarms
 from lucid_gateway.console.figure_cards import cards_of
+from lucid_gateway.console.menu import counts
 from lucid_gateway.console.offenders import distinct, offenders_in, with_names
 from lucid_gateway.console.plots import plots_of
 from lucid_gateway.console.refusals import reasons_of, routes_of
@@ -63,18 +64,22 @@ def overview_json(request: HttpRequest) -> JsonResponse:
     names = WITHOUT_FIGURES if "failed" in facts else PARTS
     parts = {part: render_to_string(PARTS[part], facts) for part in names}
     plots = [plot.data() for plot in facts["plots"]]
-    return JsonResponse({"period": period.name, "parts": parts, "plots": plots, "open_alarms": count()})
+    return JsonResponse({"period": period.name, "parts": parts, "plots": plots, "counts": counts()})
 
 
 def alarms_page(request: HttpRequest) -> TemplateResponse:
     """Show all open alarms, and what the gateway watches."""
-    context = {
-        **admin.site.each_context(request),
-        "title": "Alarms",
-        "alarms": (*open_alarms(), *not_current()),
-        "kinds": KINDS,
-    }
+    alarms = (*open_alarms(), *not_current())
+    context = {**admin.site.each_context(request), "title": "Alarms", "alarms": alarms, "kinds": KINDS}
     return TemplateResponse(request, "admin/alarms.html", context)
+
+
+@require_safe
+def alarms_json(request: HttpRequest) -> JsonResponse:
+    """Answer with the HTML of the open alarms and of the strip."""
+    alarms = render_to_string("admin/overview/all_alarms.html", {"alarms": (*open_alarms(), *not_current())})
+    strip = render_to_string(PARTS["strip"], {"strip": health_strip.items()})
+    return JsonResponse({"parts": {"open-alarms": alarms, "strip": strip}, "counts": counts()})
 
 
 def facts_of(period: Period, now: float | None = None) -> dict[str, Any]:

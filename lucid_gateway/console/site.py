@@ -22,7 +22,7 @@ from accounts.models import User
 from lucid_gateway.audit.events import record
 from lucid_gateway.console import health_strip
 from lucid_gateway.console.menu import menu
-from lucid_gateway.console.overview import alarms_page, overview, overview_json
+from lucid_gateway.console.overview import alarms_json, alarms_page, overview, overview_json
 from lucid_gateway.console.preview.page import preview_page
 from lucid_gateway.console.routes.page import routes_page
 from lucid_gateway.console.search.page import search_page
@@ -136,6 +136,7 @@ class GatewayAdminSite(AdminSite):
         """Add the pages that belong to no model; drop the redirect to public pages of rows, which have none."""
         own = [
             path("overview.json", self.admin_view(overview_json), name="overview_json"),
+            path("alarms.json", self.admin_view(alarms_json), name="alarms_json"),
             path("alarms/", self.admin_view(alarms_page), name="alarms"),
             path("search/", self.admin_view(partial(search_page, self)), name="search"),
             path("second-factor/", self.admin_view(partial(second_factor_page, self)), name="second_factor"),

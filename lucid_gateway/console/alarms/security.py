@@ -1,5 +1,6 @@
 """Alarms about accounts and callers: reused tokens, many lockouts, punished networks and old signing keys."""
 
+import ipaddress
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -88,19 +89,27 @@ def punished_networks() -> Iterator[Alarm]:
 
 
 def punished(rules: list[AddressRule], kind: str, done: str) -> Alarm:
-    names = [rule.network for rule in rules]
-    it, rule = ("It", "the rule") if len(names) == 1 else ("They", "a rule")
+    names = [address_or_network(rule.network) for rule in rules]
+    it, rule, requests = (
+        ("It", "the rule", "Requests") if len(names) == 1 else ("They", "a rule", "Requests of the last")
+    )
     return Alarm(
         f"networks_{kind}", WARN, f"The gateway has {done} {named(names)}",
         f"{it} kept sending far more requests than the limit allows. Lift {rule} if that was no attack.",
         since=rules[0].created_at,
         since_word="Since" if len(names) == 1 else "Last at",
         links=links(
-            ("Requests", requests_page(network=names[0], since="24h")),
+            (requests, requests_page(network=rules[0].network, since="24h")),
             ("Rules", page("ratelimit_addressrule_changelist", kind__exact=kind)),
         ),
         remedy=remedy("Review rule", page("ratelimit_addressrule_change", rules[0].pk)),
     )  # fmt: skip
+
+
+def address_or_network(text: str) -> str:
+    """Return a network, or the address of a network that has only one."""
+    network = ipaddress.ip_network(text)
+    return str(network.network_address) if network.num_addresses == 1 else text
 
 
 def old_signing_key() -> Iterator[Alarm]:

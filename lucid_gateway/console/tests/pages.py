@@ -60,6 +60,7 @@ PAGES: Mapping[str, Page] = {
     "search/": STAFF,
     "second-factor/": STAFF,
     "overview.json": STAFF,
+    "alarms.json": STAFF,
     "alarms/": STAFF,
     "requests/": STAFF,
     "requests/<str:request_id>/": STAFF,

@@ -79,7 +79,7 @@ def test_a_silent_gateway_is_named(db: None) -> None:
         Sample(name, name, 10, int(now) - age, **columns({})).save()
 
     item = gateways(read_gateways_and_workers(now), now)
-    assert (item.name, item.tone, item.words) == ("1 gateway", "warn", "1 silent")
+    assert (item.name, item.tone, item.words) == ("1 gateway", "warn", "alive, 1 silent")
 
 
 def test_a_silent_worker_is_counted(db: None) -> None:
@@ -87,7 +87,7 @@ def test_a_silent_worker_is_counted(db: None) -> None:
     now = time.time()
 
     item = gateways(read_gateways_and_workers(now), now)
-    assert (item.name, item.tone, item.words) == ("1 gateway", "warn", "1 worker silent")
+    assert (item.name, item.tone, item.words) == ("1 gateway", "warn", "with 1 silent worker")
 
 
 def test_the_overview_says_how_each_gateway_and_each_cluster_is(db: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_an_unknown_period_is_the_last_hour(page: Client) -> None:
     assert page.get(JSON, {"period": "7d"}).json()["period"] == "1h"
 
 
-@pytest.mark.parametrize("path", ["/admin/", JSON, "/admin/alarms/"])
+@pytest.mark.parametrize("path", ["/admin/", JSON, "/admin/alarms/", "/admin/alarms.json"])
 def test_only_staff_see_figures_and_alarms(owner: User, path: str) -> None:
     for visitor in (browser(), signed_in(owner)):
         response = visitor.get(path)
@@ -136,6 +136,14 @@ def test_the_alarms_page_lists_what_is_watched(page: Client) -> None:
     assert "A cluster or one of its instances is down, or a circuit breaker is open." in text(
         page.get("/admin/alarms/")
     )
+
+
+def test_the_json_of_the_alarms_has_the_numbers_of_the_menu(page: Client) -> None:
+    found = page.get("/admin/alarms.json").json()
+
+    assert set(found["parts"]) == {"open-alarms", "strip"}
+    assert set(found["counts"]) == {"/admin/alarms/", "/admin/proxy/maintenance/"}
+    assert page.get(JSON).json()["counts"] == found["counts"]
 
 
 def test_the_number_of_queries_is_constant(page: Client, owner: User) -> None:

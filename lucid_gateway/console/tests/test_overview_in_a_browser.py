@@ -24,6 +24,12 @@ from accounts.models import User
 from lucid_gateway.audit.models import AuditEvent
 AuditEvent.objects.create(type="token.reused", subject=str(User.objects.get(username="looker").pk))
 """
+BLOCKED = """
+from datetime import timedelta
+from django.utils import timezone
+from ratelimit.models import AddressRule
+AddressRule.objects.create(network="192.0.2.7/32", kind="blocked", expires_at=timezone.now() + timedelta(hours=1))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +110,19 @@ def test_the_page_asks_one_address_and_stops_while_nobody_looks(
         page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
         wait_until(lambda: page.evaluate("0") == 0 and sent, 30)
         assert {request.url for request in sent} == {f"{site}/admin/overview.json?period=1h"}
+
+
+def test_the_page_of_all_alarms_refreshes_itself(
+    browser: Browser, site: str, cookies: StorageState, gateway_with_staff: Gateway
+) -> None:
+    with open_page(browser, site, cookies) as page:
+        page.goto("/admin/alarms/")
+        expect(page.locator("#open-alarms")).not_to_contain_text("has blocked")
+        gateway_with_staff.manage("shell", "--no-imports", "--command", BLOCKED)
+
+        expect(page.locator("#open-alarms")).to_contain_text("The gateway has blocked 192.0.2.7")
+        expect(page.locator("#menu").get_by_role("link", name="Alarms").locator(".count")).not_to_be_empty()
+        assert complaints(page) == []
 
 
 def test_a_gateway_that_does_not_answer_is_a_state_with_words(

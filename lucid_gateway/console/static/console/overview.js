@@ -101,16 +101,6 @@ function draw(plot) {
   charts.set(plot.name, new window.Chart(canvas, { type: "line", data: dataOf(plot), options: options(plot) }));
 }
 
-// The menu's own number, which the frame shows only if there are alarms.
-function showCount(count) {
-  const link = document.querySelector("#menu a[href='/admin/alarms/']");
-  if (!link) return;
-  const shown = link.querySelector(".count") || link.appendChild(document.createElement("span"));
-  shown.className = "count";
-  shown.textContent = String(count);
-  shown.hidden = count === 0;
-}
-
 function drawAll() {
   for (const plot of plots) draw(plot);
 }
@@ -119,7 +109,6 @@ if (page) {
   page.addEventListener("refreshed", (event) => {
     plots = event.detail.plots;
     drawAll();
-    showCount(event.detail.open_alarms);
   });
   new MutationObserver(drawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);

@@ -1,8 +1,9 @@
 // Keeps parts of a page current. For <div data-refresh="URL" data-stale="ID"> the URL is asked every five seconds, and
-// with `data-at-once` also when the page opens. It answers with JSON: `parts` is the HTML of elements by their ids, and
-// `problem`, if not empty, says why they are not current. Then, and if there is no answer, the parts stay as they are, and
-// the element ID says how old they are. A page with `data-problem` was not current when it was made. Nothing is asked
-// while the page is hidden. Each answer is an event `refreshed` of the <div>, whose `detail` is the JSON.
+// with `data-at-once` also when the page opens. It answers with JSON: `parts` is the HTML of elements by their ids,
+// `counts` are the numbers of the menu by the addresses of its pages, and `problem`, if not empty, says why the parts are
+// not current. With a problem or without an answer the parts stay as they are, and the element ID says how old they are.
+// A page with `data-problem` was not current when it was made. Nothing is asked while the page is hidden. Each answer is
+// an event `refreshed` of the <div>, whose `detail` is the JSON.
 "use strict";
 
 const EVERY = 5000;
@@ -53,6 +54,16 @@ function replace(id, html) {
   if (path) part.querySelector(path).focus({ preventScroll: true });
 }
 
+// The numbers of the menu, which the frame shows only if they are not zero.
+function showCount(address, count) {
+  const link = document.querySelector(`#menu a[href="${CSS.escape(address)}"]`);
+  if (!link) return;
+  const number = link.querySelector(".count") || link.appendChild(document.createElement("span"));
+  number.className = "count";
+  number.textContent = String(count);
+  number.hidden = count === 0;
+}
+
 function say(stale, found, current) {
   const since = current === null ? "The figures are not current" : `Figures are ${age(current)} old`;
   stale.hidden = !found.problem;
@@ -77,6 +88,7 @@ function keepCurrent(area) {
     waits = false;
     if (!found.problem) current = Date.now();
     if (found.parts && (!found.problem || current === null)) for (const [id, html] of Object.entries(found.parts)) replace(id, html);
+    for (const [address, count] of Object.entries(found.counts || {})) showCount(address, count);
     say(stale, found, current);
     if (found.parts) area.dispatchEvent(new CustomEvent("refreshed", { detail: found }));
     if (!found.problem) area.dataset.refreshed = String(current);
