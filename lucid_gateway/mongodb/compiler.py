@@ -12,6 +12,9 @@ from django_mongodb_backend.query import MongoQuery
 
 Stage = dict[str, Any]
 SORTING = ("$sort", "$skip", "$limit")
+# How the backend counts documents: 1 for each, because True is not null.
+IS_NULL = {"$in": [{"$type": {"$literal": True}}, ["missing", "null"]]}
+COUNT_OF_ALL = {"$sum": {"$cond": {"if": IS_NULL, "then": None, "else": 1}}}
 
 
 class IndexedQuery(MongoQuery):  # type: ignore[misc]  # the backend ships no types
@@ -24,7 +27,7 @@ class IndexedQuery(MongoQuery):  # type: ignore[misc]  # the backend ships no ty
         return self.compiler.collection.aggregate(self.get_pipeline(), session=self.compiler.connection.session, **hint)
 
     def get_pipeline(self) -> list[Stage]:
-        return count_by_index(without_key(sort_first(super().get_pipeline())))
+        return [with_plain_counts(stage) for stage in count_by_index(without_key(sort_first(super().get_pipeline())))]
 
 
 def without_key(pipeline: list[Stage]) -> list[Stage]:
@@ -44,6 +47,16 @@ def count_by_index(pipeline: list[Stage]) -> list[Stage]:
     if not places or reads_fields(pipeline[places[0]]):
         return pipeline
     return [stage for place, stage in enumerate(pipeline) if place > places[0] or not selects(stage, {})]
+
+
+def with_plain_counts(stage: Stage) -> Stage:
+    """Return a stage that counts documents without an expression, which MongoDB would evaluate for each."""
+    if "$facet" in stage:
+        return {"$facet": {name: list(map(with_plain_counts, stages)) for name, stages in stage["$facet"].items()}}
+    if "$group" not in stage:
+        return stage
+    fields = {name: {"$sum": 1} if value == COUNT_OF_ALL else value for name, value in stage["$group"].items()}
+    return {"$group": fields}
 
 
 def reads_fields(part: Any) -> bool:

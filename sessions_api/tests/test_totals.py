@@ -1,6 +1,9 @@
 """The totals of a session before and after its end."""
 
 import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from sessions_api.models import Chunk, Session
@@ -36,10 +39,12 @@ def test_totals_come_from_an_index(owner: User) -> None:
     for session in sessions:
         record_chunks(session, *range(1, 30))
 
-    with database_work() as work:
+    with database_work() as work, CaptureQueriesContext(connection) as queries:
         totals_of(sessions)
 
     assert work.documents == 0
+    if settings.ON_MONGODB:
+        assert "'chunks': {'$sum': 1}" in queries[0]["sql"]
 
 
 def test_a_settled_session_keeps_its_stored_totals(owner: User) -> None:
