@@ -143,7 +143,9 @@ def test_an_api_key_is_found_by_its_prefix_and_any_part_of_its_name(page: Client
     key, _ = create_api_key(owner, name="Nightly build", permissions=[])
     queries = [f"lk_{key.key_id}", f"lk_{key.key_id}_wrong", key.key_id[:6], "Night", "BUILD"]
 
-    assert [list(page.get(f"{KEYS}?q={query}").context["cl"].result_list) for query in queries] == [[key]] * 5
+    assert [list(page.get(f"{KEYS}?q={query}", follow=True).context["cl"].result_list) for query in queries] == [
+        [key]
+    ] * 5
 
 
 @pytest.mark.parametrize("path", [TOKENS, DEVICES, KEYS])
