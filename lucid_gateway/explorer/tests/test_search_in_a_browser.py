@@ -62,6 +62,16 @@ def test_of_a_pasted_api_key_only_the_prefix_is_sent(operator: Page, site: tuple
     assert key[16:] not in site[0].log.read_text()
 
 
+def test_of_a_typed_api_key_only_the_prefix_is_sent(operator: Page, site: tuple[Gateway, str]) -> None:
+    key, requests = site[1], noted_requests(operator)
+    operator.locator("#searchbar").press_sequentially(key)
+    operator.locator("#searchbar").press("Enter")
+
+    expect(operator.locator(".chip.on")).to_contain_text(key[:15])
+    sent = [f"{request.url} {request.post_data}" for request in requests]
+    assert not any(key[-10:] in text or key[17:27] in text for text in sent)
+
+
 def test_of_a_part_of_a_pasted_api_key_only_the_prefix_is_sent(operator: Page, site: tuple[Gateway, str]) -> None:
     operator.locator("#searchbar").fill(site[1][:-7])
 

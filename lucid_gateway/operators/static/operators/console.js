@@ -95,9 +95,10 @@ function withoutSecrets(text) {
   return token ? jtiOf(token[1]) : text;
 }
 
-// Search fields, and the fields of a form with `data-without-secrets`, are cleaned at once.
+// Search fields, and the fields of a form with `data-without-secrets`, are cleaned when something is pasted, and when
+// they are sent. What is typed is not cut before it is complete: the next letters would follow the prefix.
 function onInput(event) {
-  if (!event.target.closest("[data-without-secrets], input[type=search]")) return;
+  if (event.data?.length === 1 || !event.target.closest("[data-without-secrets], input[type=search]")) return;
   const text = withoutSecrets(event.target.value);
   if (text !== event.target.value) event.target.value = text;
 }
