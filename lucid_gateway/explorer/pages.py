@@ -17,13 +17,13 @@ from accounts.models import User
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.conditions import Equal
 from lucid_gateway.explorer.decided import lines
+from lucid_gateway.explorer.explaining import explain
 from lucid_gateway.explorer.left_out import left_out
 from lucid_gateway.explorer.looks import audit_of_request, preview_of, requests_of_caller
 from lucid_gateway.explorer.models import KeptRequest, key_at
 from lucid_gateway.explorer.naming import is_uuid, names_of
 from lucid_gateway.explorer.questions import FILTERS, RELATIVE, NotUnderstood, Secret, conditions_of, moment, of_outcome
 from lucid_gateway.explorer.searching import Found, Search, find
-from lucid_gateway.explorer.sentences import explain
 from lucid_gateway.explorer.shapes import explained
 from lucid_gateway.operators.confirmation import operator_of
 from lucid_gateway.operators.numbers import duration

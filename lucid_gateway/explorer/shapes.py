@@ -6,8 +6,8 @@ from typing import Any
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.cases.caller import Operator
 from lucid_gateway.explorer.decided import lines
+from lucid_gateway.explorer.explaining import explain
 from lucid_gateway.explorer.models import KeptRequest
-from lucid_gateway.explorer.sentences import explain
 from lucid_gateway.explorer.words import plain
 from lucid_gateway.policy.reasons import REASONS, Audience, Step
 

@@ -11,9 +11,9 @@ from lucid_gateway.console.preview.notes import notes_of, permission_of
 from lucid_gateway.explorer.cases import Case
 from lucid_gateway.explorer.cases.caller import Operator
 from lucid_gateway.explorer.decided import OBSERVED, UNKNOWN, lines
+from lucid_gateway.explorer.explaining import Explanation, explain
 from lucid_gateway.explorer.models import KeptRequest
 from lucid_gateway.explorer.rows import row_of
-from lucid_gateway.explorer.sentences import Explanation, explain
 from lucid_gateway.operators.numbers import counted
 from lucid_gateway.server.kept_requests import FinishedRequest
 

@@ -12,8 +12,8 @@ from accounts.tests.operators import signed_in
 from accounts.users.locks import lock_user
 from conftest import make_user
 from lucid_gateway.explorer.cases import Case
+from lucid_gateway.explorer.explaining import explain
 from lucid_gateway.explorer.models import KeptRequest
-from lucid_gateway.explorer.sentences import explain
 from lucid_gateway.explorer.tests.stage import kept
 from lucid_gateway.operators.buttons import Button
 from lucid_gateway.policy.reasons import REASONS

@@ -14,8 +14,9 @@ from accounts.models import User
 from accounts.users.locks import lock_user, unlock_user
 from lucid_gateway.api.permissions import NEEDS_SECOND_FACTOR
 from lucid_gateway.explorer.cases import Case
+from lucid_gateway.explorer.explaining import explain
 from lucid_gateway.explorer.models import KeptRequest
-from lucid_gateway.explorer.sentences import WORDS, explain
+from lucid_gateway.explorer.sentences import WORDS
 from lucid_gateway.explorer.tests.stage import kept
 from lucid_gateway.policy.reasons import REASONS
 from ratelimit.models import AddressRule, LimitRule
