@@ -82,8 +82,8 @@ EDITABLE = {"accounts/user", "ratelimit/addressrule", "ratelimit/limitrule"}
 # `undo/` are below, and `password_change/` asks for the old password.
 WITHOUT_QUESTION = {
     "", "login/", "logout/", "password_change/", "password_change/done/", "search/", "second-factor/", "undo/",
-    "overview.json", "alarms/", "requests/", "requests/<str:request_id>/", "preview/", "routes/", "jsi18n/",
-    "proxy/maintenance/now.json", "audit/auditevent/export/<str:form>/",
+    "overview.json", "alarms.json", "alarms/", "requests/", "requests/<str:request_id>/", "preview/", "routes/",
+    "jsi18n/", "proxy/maintenance/now.json", "audit/auditevent/export/<str:form>/",
     "sessions_api/trustpolicy/<path:object_id>/evaluate/",
 }  # fmt: skip
 
