@@ -14,7 +14,7 @@ from accounts.admin.users import keys_of_users, several_or_staff
 from accounts.models import User
 from accounts.users.staff import may_manage
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
-from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.long_lists import LongList, LongListPaginator
 
 MAX_USERS = 100
 
@@ -24,7 +24,7 @@ def several_or_of_staff(rows: Sequence[Any]) -> bool:
     return several_or_staff([row.user for row in rows])
 
 
-class OwnedList(ChangeList):
+class OwnedList(LongList):
     """A page of rows whose users are read in one query: with a join, MongoDB would read the users of all rows first.
 
     `is_manageable` of a row says whether the operator may act on its user.

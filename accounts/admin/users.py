@@ -37,7 +37,7 @@ from lucid_gateway.operators.confirmation import (
     reason_of,
 )
 from lucid_gateway.operators.danger import always, several
-from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.long_lists import LongList, LongListPaginator
 from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import HYPHENATED, FoundByUUID, keys_beginning_with, keys_containing
 from lucid_gateway.policy.errors import NotFound, TooManyAttempts
@@ -120,6 +120,9 @@ class UserAdmin(FoundByUUID, AsksBeforeSaving):
         newest = User.objects.order_by("-created_at", "-user_id")
         keys = keys_of_users(text) + keys_containing(newest, text, *self.search_fields)
         return queryset.filter(pk__in=set(keys)), False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LongList]:
+        return LongList
 
     @admin.display(description="Status")
     def status(self, user: User) -> str:

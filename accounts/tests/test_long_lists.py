@@ -109,6 +109,18 @@ def test_the_first_and_last_pages_of_a_whole_list_read_few_rows(users: QuerySet[
         assert work_of(users, number) < LITTLE // 4, number
 
 
+def test_the_oldest_rows_come_from_an_index_too(users: QuerySet[User]) -> None:
+    for conditions in ({}, {"role": "user"}):
+        assert work_of(users.filter(**conditions).order_by("created_at", "-pk"), 1) < LITTLE
+
+
+def test_a_search_in_a_filtered_log_looks_values_up_by_their_own_index(events: Any) -> None:
+    with database_work() as work:
+        assert not matching(events.filter(outcome="success"), "nobody")
+
+    assert work.amount < LITTLE // 4
+
+
 def test_a_page_of_a_wide_search_reads_few_rows(events: Any) -> None:
     for term, number in itertools.product(("10.9.9.0/24", "10.0.0.0/8", "login."), (1, 5)):
         assert work_of(matching(events, term), number) < LITTLE, term

@@ -23,11 +23,11 @@ from lucid_gateway.audit.search import matching
 from lucid_gateway.operators.confirmation import ReadOnlyAdmin, operator_of
 from lucid_gateway.operators.directory import Name
 from lucid_gateway.operators.links import change_page
-from lucid_gateway.operators.long_lists import LongListPaginator
+from lucid_gateway.operators.long_lists import LongList, LongListPaginator
 from lucid_gateway.operators.row_actions import RowButton
 
 
-class EventList(ChangeList):
+class EventList(LongList):
     """A page of events whose names are read together: one query for each kind of row."""
 
     def get_results(self, request: HttpRequest) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Q
 
 from lucid_gateway.audit.kinds import KINDS
-from lucid_gateway.audit.models import AuditEventQuerySet
+from lucid_gateway.audit.models import AuditEvent, AuditEventQuerySet
 from lucid_gateway.audit.names import searchers
 from lucid_gateway.kernel.addresses import key_of, keys_of_network
 
@@ -20,7 +20,7 @@ def matching(events: AuditEventQuerySet, term: str) -> AuditEventQuerySet:
         return events.filter(type__in=types) if len(types) > 1 else events.filter(type=types[0])
     lookups = lookups_of_network(term)
     if lookups is not None:
-        return events.filter(Q(**lookups) | Q(subject=term)) if events_about(events, term) else events.filter(**lookups)
+        return events.filter(Q(**lookups) | Q(subject=term)) if is_used("subject", term) else events.filter(**lookups)
     return having_id(events, id_named(term) or term)
 
 
@@ -43,8 +43,9 @@ def lookups_of_network(term: str) -> dict[str, Any] | None:
     return {"address_key": first} if one else {"address_key__gte": first, "address_key__lte": last}
 
 
-def events_about(events: AuditEventQuerySet, subject: str) -> bool:
-    return events.filter(subject=subject).order_by().exists()
+def is_used(field: str, text: str) -> bool:
+    """Return whether any event has the text in this field; with other conditions, SQLite might use their indexes."""
+    return AuditEvent.objects.filter(**{field: text}).order_by().exists()
 
 
 def id_named(term: str) -> str:
@@ -58,5 +59,5 @@ def having_id(events: AuditEventQuerySet, text: str) -> AuditEventQuerySet:
     Fields without it are left out first: with one field left, its index also sorts the events.
     """
     text = text.lower() if len(text) == 36 else text
-    fields = [name for name in NAMING_FIELDS if events.filter(**{name: text}).order_by().exists()]
+    fields = [name for name in NAMING_FIELDS if is_used(name, text)]
     return events.filter(Q(*((name, text) for name in fields), _connector=Q.OR)) if fields else events.none()

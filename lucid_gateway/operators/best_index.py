@@ -105,6 +105,14 @@ def along_order(rows: Rows) -> Rows:
     return changed
 
 
+def sorted_one_way(rows: Rows) -> Rows:
+    """Return the rows with the key, which only breaks ties, sorted in the direction of the order: an index has both."""
+    order = rows.query.order_by
+    if len(order) != 2 or order[1] not in ("pk", "-pk"):
+        return rows
+    return rows.order_by(order[0], "-pk" if str(order[0]).startswith("-") else "pk")
+
+
 def order_of(rows: Rows) -> Sequence[Any]:
     """Return the names of the fields by which the rows are sorted."""
     return rows.query.order_by or rows.model._meta.ordering

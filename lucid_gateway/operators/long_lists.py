@@ -3,9 +3,11 @@
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Page, Paginator
 from django.db import connection
 from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 from lucid_gateway.operators.best_index import (
@@ -15,6 +17,7 @@ from lucid_gateway.operators.best_index import (
     order_of,
     share_of_first,
     sorted_by_index,
+    sorted_one_way,
 )
 
 COUNTED = 10_000
@@ -31,6 +34,7 @@ class LongListPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptab
     object_list: Rows
 
     def __init__(self, rows: Rows, *args: Any, **kwargs: Any) -> None:
+        rows = sorted_one_way(rows)
         self.all_rows, self.order = rows, next(iter(order_of(rows)), "")
         self.best = best_conditions(rows, self.order, most=FEW)
         super().__init__(by_conditions(rows, self.best), *args, **kwargs)
@@ -76,6 +80,15 @@ class LongListPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptab
             return self.object_list[first:last]
         keys = list(self.object_list.values_list("pk", flat=True)[first:last])
         return along_order(self.all_rows).filter(pk__in=keys)
+
+
+class LongList(ChangeList):
+    """A list whose only page is read as the paginator says, too."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.multi_page:
+            self.result_list = self.paginator.object_list
 
 
 def slice_of(rows: Rows, first: int, last: int, count: int) -> Any:
