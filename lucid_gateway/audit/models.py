@@ -83,6 +83,7 @@ class AuditEvent(models.Model):
             # Each holds the whole order of the lists: MongoDB would sort all events with the value itself.
             models.Index(fields=["created_at", "event_id"], name="audit_by_time"),
             models.Index(fields=["type", "created_at", "event_id"], name="audit_by_type"),
+            models.Index(fields=["type", "outcome", "created_at", "event_id"], name="audit_by_type_outcome"),
             models.Index(fields=["actor", "created_at", "event_id"], name="audit_by_actor"),
             models.Index(fields=["subject", "created_at", "event_id"], name="audit_by_subject"),
             models.Index(fields=["outcome", "created_at", "event_id"], name="audit_by_outcome"),

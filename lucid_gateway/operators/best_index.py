@@ -34,6 +34,9 @@ def best_conditions(rows: Rows, order: str, *, most: int) -> Conditions:
     for each in conditions:
         if has_index(each):
             by_column[each.lhs.target if is_plain(each) else id(each)].append(each)
+    equal = tuple(each for each in conditions if is_plain(each) and each.lookup_name == "exact")
+    if len(equal) > 1 and sorted_by_index(equal, order):
+        return equal
     choices = list(map(tuple, by_column.values()))
     if len(choices) < 2:
         return next(iter(choices), ())
@@ -65,14 +68,15 @@ def has_index(condition: Any) -> bool:
 
 
 def sorted_by_index(conditions: Conditions, order: str) -> bool:
-    """Return whether the index for these conditions returns the rows that meet them in this order."""
-    return any(sorts(condition, order.removeprefix("-")) for condition in conditions if is_plain(condition))
-
-
-def sorts(condition: Any, name: str) -> bool:
-    field = condition.lhs.target
-    pairs = [tuple(index.fields[:2]) for index in field.model._meta.indexes]
-    return field.name == name or (condition.lookup_name == "exact" and (field.name, name) in pairs)
+    """Return whether one index finds the rows that meet these conditions, in this order."""
+    plain, name = [each for each in conditions if is_plain(each)], order.removeprefix("-")
+    columns = {each.lhs.target.name for each in plain}
+    if not plain or columns == {name}:
+        return bool(plain)
+    if any(each.lookup_name != "exact" for each in plain):
+        return False
+    indexes = (index.fields for index in plain[0].lhs.target.model._meta.indexes)
+    return any(set(fields[: len(columns)]) == columns and fields[len(columns) :][:1] == [name] for fields in indexes)
 
 
 def by_conditions(rows: Rows, best: Conditions) -> Rows:
