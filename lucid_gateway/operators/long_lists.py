@@ -22,6 +22,7 @@ from lucid_gateway.operators.best_index import (
 
 COUNTED = 10_000
 FEW = 5_000  # so many rows are sorted quickly
+COMPARED = 100_000  # rows of a condition on SQLite, of which MongoDB finds the rarest by itself
 MOST_READ = 50_000  # rows along the index of an order
 Rows = QuerySet[Any]
 
@@ -36,7 +37,7 @@ class LongListPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptab
     def __init__(self, rows: Rows, *args: Any, **kwargs: Any) -> None:
         rows = sorted_one_way(rows)
         self.all_rows, self.order = rows, next(iter(order_of(rows)), "")
-        self.best = best_conditions(rows, self.order, most=FEW)
+        self.best = best_conditions(rows, self.order, most=FEW if settings.ON_MONGODB else COMPARED)
         super().__init__(by_conditions(rows, self.best), *args, **kwargs)
 
     @cached_property
