@@ -10,6 +10,7 @@ from django.http.response import HttpResponseBase
 from accounts.admin.owned import OwnedAdmin, several_or_of_staff
 from accounts.api_keys import revoke_api_key, state_of
 from accounts.models import ApiKey, User
+from accounts.models.credentials import ApiKeyQuerySet
 from accounts.restoring import confirm_api_keys
 from accounts.users.staff import may_manage
 from lucid_gateway.kernel.redis.access import RedisUnavailable
@@ -36,8 +37,8 @@ class SuspendedFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("yes", "Suspended until confirmed")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
-        return queryset.filter(pk__in=ApiKey.objects.suspended()) if self.value() == "yes" else queryset
+    def queryset(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> ApiKeyQuerySet:  # type: ignore[override]
+        return queryset.suspended() if self.value() == "yes" else queryset
 
 
 class ApiKeyAdmin(OwnedAdmin):

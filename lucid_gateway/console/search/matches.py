@@ -13,6 +13,7 @@ from accounts.models import IssuedToken, SigningKey, User
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.explorer.conditions import of_network
 from lucid_gateway.explorer.models import KeptRequest
+from lucid_gateway.kernel.addresses import key_of
 from lucid_gateway.operators import links
 from lucid_gateway.operators.search import AFTER_ALL, HYPHENATED, JTI
 from ratelimit.client_address import parse
@@ -130,7 +131,7 @@ def origins(name: str, spelled: list[str]) -> Iterator[Match]:
         yield Match("Addresses", f"Requests from {name}", links.requests_page(address=name))
     if IssuedToken.objects.filter(address__in=spelled).order_by().exists():
         yield Match("Addresses", f"Tokens issued to {name}", links.page("accounts_issuedtoken_changelist", q=name))
-    if AuditEvent.objects.filter(address__in=spelled).order_by().exists():
+    if AuditEvent.objects.filter(address_key=key_of(name)).order_by().exists():
         yield Match("Addresses", f"Audit events from {name}", links.page("audit_auditevent_changelist", q=name))
 
 
