@@ -11,7 +11,7 @@ from lucid_gateway.console.alarms.finding import count as alarms_open
 
 @dataclass(frozen=True)
 class Row:
-    """A page of the menu, by its URL name; `count` says how many of its rows need somebody."""
+    """A page of the menu, by its URL name; `count` says how many alarms its page has."""
 
     name: str
     page: str

@@ -25,16 +25,16 @@ from lucid_gateway.console.refusals import reasons_of, routes_of
 from lucid_gateway.figures.gateways import LIVING_SECONDS
 from lucid_gateway.figures.reading import HOUR, PERIODS, Figures, Period, read_figures
 from lucid_gateway.operators.links import page, requests_page, time_of
+from lucid_gateway.operators.numbers import counted
 
 MOST_BANNERS, MOST_ROWS, MOST_OFFENDERS = 3, 8, 7
 # The parts of the page that refresh themselves -> their templates.
 PARTS = {
     part: f"admin/overview/{part}.html"
     for part in ("state", "alarms", "health", "cards", "reasons", "offenders", "routes")
-}
+} | {"strip": "admin/includes/strip.html"}
 # Without the database there are only these; the page keeps the figures that it has.
 WITHOUT_FIGURES = ("state", "alarms", "health", "strip")
-PARTS["strip"] = "admin/includes/strip.html"  # of the frame
 
 
 def period_of(request: HttpRequest) -> Period:
@@ -126,4 +126,4 @@ def state_of(figures: Figures, now: float) -> str:
         return "No gateway has written figures in the last ten minutes."
     if is_stale(figures, now):
         return f"Figures are {now - figures.up_to:.0f} s old: no gateway has written newer ones."
-    return f"{figures.period.words} · {living} {'gateway' if living == 1 else 'gateways'}"
+    return f"{figures.period.words} · {counted(living, 'gateway')}"

@@ -1,1 +1,1 @@
-"""What needs somebody now: `finding` has one row per kind of alarm, the other modules the functions that find them."""
+"""What needs attention now: `finding` has one row per kind of alarm, the other modules the functions that find them."""

@@ -18,7 +18,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that needs somebody: `title` says what is wrong, and `sentence` what that means and what to do.
+    """Something that needs attention: `title` says what is wrong, and `sentence` what that means and what to do.
 
     `since` is shown behind `since_word`. `links` lead to the evidence, `remedy` to the page that acts.
     """

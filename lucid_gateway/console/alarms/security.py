@@ -14,6 +14,7 @@ from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.console.alarms.alarm import BAD, WARN, Alarm, links, named, remedy
 from lucid_gateway.figures.reading import LATELY_SECONDS, LOGIN_FAILURES, read_lately
 from lucid_gateway.operators.links import events_page, page, requests_page, time_of
+from lucid_gateway.operators.numbers import counted
 from ratelimit.models import AddressRule
 
 REUSED_WITHIN = timedelta(hours=24)
@@ -132,5 +133,6 @@ def due(left: timedelta) -> str:
     days = round(abs(left) / timedelta(days=1))
     if days == 0:
         return "is due for rotation today"
-    unit = "day" if days == 1 else "days"
-    return f"was due for rotation {days} {unit} ago" if left < timedelta() else f"is due for rotation in {days} {unit}"
+    if left < timedelta():
+        return f"was due for rotation {counted(days, 'day')} ago"
+    return f"is due for rotation in {counted(days, 'day')}"

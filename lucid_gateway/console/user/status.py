@@ -12,6 +12,7 @@ from accounts.users.locks import FOREVER
 from lucid_gateway.audit.models import AuditEvent
 from lucid_gateway.console.known import known
 from lucid_gateway.operators import links
+from lucid_gateway.operators.numbers import counted
 from lucid_gateway.operators.search import HYPHENATED
 
 REUSE_SHOWN = timedelta(days=7)
@@ -35,8 +36,7 @@ class Reuse:
         seconds = int((self.event.created_at - self.owner.issued_at).total_seconds()) if self.owner else -1
         if seconds < 0:
             return ""
-        amount, unit = (seconds, "second") if seconds < 60 else (seconds // 60, "minute")
-        return f"{amount:,} {unit}" if amount == 1 else f"{amount:,} {unit}s"
+        return counted(seconds, "second") if seconds < 60 else counted(seconds // 60, "minute")
 
 
 @dataclass(frozen=True)
