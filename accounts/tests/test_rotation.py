@@ -207,9 +207,9 @@ def test_a_rotation_before_the_last_step_of_an_emergency_keeps_its_key(
     revoke_all_but = signing_keys.revoke_all_but
     won: list[Rotation] = []
 
-    def revoke_late(key: SigningKey) -> int:
+    def revoke_late(key: SigningKey, *, why: str) -> int:
         won.append(rotate_at_once())
-        return revoke_all_but(key)
+        return revoke_all_but(key, why=why)
 
     monkeypatch.setattr(signing_keys, "revoke_all_but", revoke_late)
 

@@ -22,7 +22,7 @@ def test_the_page_that_asks_leads_back(page: Client, owner: User) -> None:
     asked = run(page, owner, user_page(owner)).content.decode()
 
     assert f'<input type="hidden" name="back" value="{user_page(owner)}">' in asked
-    assert f'<a href="{user_page(owner)}" class="button closelink">Cancel</a>' in asked
+    assert f'<a href="{user_page(owner)}" class="button">Cancel</a>' in asked
 
 
 def test_the_operator_returns_after_the_action(page: Client, owner: User) -> None:
@@ -31,7 +31,7 @@ def test_the_operator_returns_after_the_action(page: Client, owner: User) -> Non
 
 @pytest.mark.parametrize("back", ELSEWHERE)
 def test_no_form_leads_to_another_site(page: Client, owner: User, back: str) -> None:
-    assert f'<a href="{LIST}" class="button closelink">Cancel</a>' in run(page, owner, back).content.decode()
+    assert f'<a href="{LIST}" class="button">Cancel</a>' in run(page, owner, back).content.decode()
     assert run(page, owner, back, _confirmed="yes")["Location"] == LIST
 
 
