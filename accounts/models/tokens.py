@@ -61,6 +61,7 @@ class IssuedToken(models.Model):
             # Lists are sorted by time and then by key; without the key in the index, MongoDB would sort all rows.
             models.Index(fields=["issued_at", "jti"], name="token_by_issue"),
             models.Index(fields=["kind", "issued_at", "jti"], name="token_by_kind"),
+            models.Index(fields=["kind", "expires_at"], name="token_kind_expires"),
             models.Index(fields=["kid", "expires_at"], name="token_kid_expires"),
             models.Index(fields=["predecessor"], name="token_predecessor"),
             models.Index(fields=["address", "issued_at"], name="token_address_issued"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from django_mongodb_backend import compiler
 from django_mongodb_backend.operations import DatabaseOperations
-from django_mongodb_backend.query import MongoQuery
+from django_mongodb_backend.query import MongoQuery, wrap_database_errors
 
 Stage = dict[str, Any]
 SORTING = ("$sort", "$skip", "$limit")
@@ -20,6 +20,7 @@ COUNT_OF_ALL = {"$sum": {"$cond": {"if": IS_NULL, "then": None, "else": 1}}}
 class IndexedQuery(MongoQuery):  # type: ignore[misc]  # the backend ships no types
     """A query that uses the index whose name is in `mongodb_index` of Django's query, if that is set."""
 
+    @wrap_database_errors  # type: ignore[misc]  # as in the backend
     def get_cursor(self) -> Any:
         query = getattr(self.query, "inner_query", self.query)
         index = getattr(query, "mongodb_index", None)

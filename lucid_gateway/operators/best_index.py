@@ -14,6 +14,7 @@ from django.db.models.expressions import Col
 from django.db.models.sql.where import OR, WhereNode
 
 SAMPLE = 5_000
+RANGES = ("gt", "gte", "lt", "lte")
 Rows = QuerySet[Any]
 Conditions = tuple[Any, ...]
 
@@ -27,7 +28,7 @@ class Unindexed(Func):
 
 def best_conditions(rows: Rows, order: str, *, most: int) -> Conditions:
     """Return the conditions on the column whose index leaves the fewest rows. Of columns that leave more than `most`
-    rows, it is one whose index returns them in this order. Empty if no condition has an index.
+    rows, it is one whose index returns them in this order, or a range. Empty if no condition has an index.
     """
     by_column: dict[Any, list[Any]] = defaultdict(list)
     conditions: list[Any] = rows.query.where.children
@@ -40,7 +41,11 @@ def best_conditions(rows: Rows, order: str, *, most: int) -> Conditions:
     choices = list(map(tuple, by_column.values()))
     if len(choices) < 2:
         return next(iter(choices), ())
-    return min(choices, key=lambda choice: (matches(rows, choice, most), not sorted_by_index(choice, order)))
+
+    def cost(choice: Conditions) -> tuple[int, bool, bool]:
+        return matches(rows, choice, most), not sorted_by_index(choice, order), not all(map(is_range, choice))
+
+    return min(choices, key=cost)
 
 
 def matches(rows: Rows, conditions: Conditions, most: int) -> int:
@@ -54,6 +59,10 @@ def matches(rows: Rows, conditions: Conditions, most: int) -> int:
 def is_plain(condition: Any) -> bool:
     """Return whether the condition compares one column with values."""
     return isinstance(condition, Lookup) and isinstance(condition.lhs, Col)
+
+
+def is_range(condition: Any) -> bool:
+    return is_plain(condition) and condition.lookup_name in RANGES
 
 
 def has_index(condition: Any) -> bool:
@@ -79,10 +88,13 @@ def sorted_by_index(conditions: Conditions, order: str) -> bool:
     return any(set(fields[: len(columns)]) == columns and fields[len(columns) :][:1] == [name] for fields in indexes)
 
 
-def by_conditions(rows: Rows, best: Conditions) -> Rows:
+def by_conditions(rows: Rows, best: Conditions, order: str) -> Rows:
     """Return the same rows, found by the index for these conditions, which are some of theirs."""
-    if not best or settings.ON_MONGODB:
+    if not best:
         return rows
+    if settings.ON_MONGODB:  # it chooses well between values, but not between values and a range
+        is_unsorted_range = all(map(is_range, best)) and not sorted_by_index(best, order)
+        return with_index(rows, [best[0].lhs.target.name]) if is_unsorted_range else rows
     return without_indexes(rows, [each for each in rows.query.where.children if each not in best])
 
 
@@ -103,6 +115,11 @@ def along_order(rows: Rows) -> Rows:
         return without_indexes(rows, rows.query.where.children)
     key = rows.model._meta.pk.name
     names = [key if name == "pk" else name for name in (each.removeprefix("-") for each in order_of(rows))]
+    return with_index(rows, names)
+
+
+def with_index(rows: Rows, names: Sequence[str]) -> Rows:
+    """Return the same rows, which MongoDB finds by an index that begins with these fields, if there is one."""
     found = (index.name for index in rows.model._meta.indexes if index.fields[: len(names)] == names)
     changed = rows.all()
     changed.query.mongodb_index = next(found, None)  # type: ignore[attr-defined]  # lucid_gateway/mongodb/compiler.py

@@ -38,7 +38,7 @@ class LongListPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptab
         rows = sorted_one_way(rows)
         self.all_rows, self.order = rows, next(iter(order_of(rows)), "")
         self.best = best_conditions(rows, self.order, most=FEW if settings.ON_MONGODB else COMPARED)
-        super().__init__(by_conditions(rows, self.best), *args, **kwargs)
+        super().__init__(by_conditions(rows, self.best, self.order), *args, **kwargs)
 
     @cached_property
     def count(self) -> int:
