@@ -20,7 +20,7 @@ COUNT_OF_ALL = {"$sum": {"$cond": {"if": IS_NULL, "then": None, "else": 1}}}
 class IndexedQuery(MongoQuery):  # type: ignore[misc]  # the backend ships no types
     """A query that uses the index whose name is in `mongodb_index` of Django's query, if that is set."""
 
-    @wrap_database_errors  # type: ignore[misc]  # as in the backend
+    @wrap_database_errors  # type: ignore[untyped-decorator]  # the backend ships no types
     def get_cursor(self) -> Any:
         query = getattr(self.query, "inner_query", self.query)
         index = getattr(query, "mongodb_index", None)
