@@ -77,7 +77,7 @@ def lock_fields(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def lock_changes(before: dict[str, Any], after: dict[str, Any]) -> Changes:
-    """Return what changed between two states that `lock_of` returned, without the name of who locked the account."""
+    """Return what changed between two states that `lock_of` returned, without the operator who locked the account."""
     return changed(shown_lock(before), shown_lock(after))
 
 

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
 from lucid_gateway.console import health_strip
-from lucid_gateway.console.alarms.finding import KINDS, not_current, open_alarms
+from lucid_gateway.console.alarms.finding import KINDS, shown_alarms
 from lucid_gateway.console.figure_cards import cards_of
 from lucid_gateway.console.menu import counts
 from lucid_gateway.console.offenders import distinct, offenders_in, with_names
@@ -69,7 +69,7 @@ def overview_json(request: HttpRequest) -> JsonResponse:
 
 def alarms_page(request: HttpRequest) -> TemplateResponse:
     """Show all open alarms, and what the gateway watches."""
-    alarms = (*open_alarms(), *not_current())
+    alarms = shown_alarms()
     context = {**admin.site.each_context(request), "title": "Alarms", "alarms": alarms, "kinds": KINDS}
     return TemplateResponse(request, "admin/alarms.html", context)
 
@@ -77,7 +77,7 @@ def alarms_page(request: HttpRequest) -> TemplateResponse:
 @require_safe
 def alarms_json(request: HttpRequest) -> JsonResponse:
     """Answer with the HTML of the open alarms and of the strip."""
-    alarms = render_to_string("admin/overview/all_alarms.html", {"alarms": (*open_alarms(), *not_current())})
+    alarms = render_to_string("admin/overview/all_alarms.html", {"alarms": shown_alarms()})
     strip = render_to_string(PARTS["strip"], {"strip": health_strip.items()})
     return JsonResponse({"parts": {"open-alarms": alarms, "strip": strip}, "counts": counts()})
 
@@ -85,7 +85,7 @@ def alarms_json(request: HttpRequest) -> JsonResponse:
 def facts_of(period: Period, now: float | None = None) -> dict[str, Any]:
     """Return what the templates show. Without the database there are no figures, and the page says so."""
     now = time.time() if now is None else now
-    alarms = (*open_alarms(), *not_current())
+    alarms = shown_alarms()
     facts = {
         "alarms": alarms[:MOST_BANNERS],
         "more_alarms": len(alarms) - MOST_BANNERS,

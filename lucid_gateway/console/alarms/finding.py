@@ -81,6 +81,11 @@ def open_alarms(patience: float = PATIENCE_SECONDS) -> tuple[Alarm, ...]:
     return remembered.get(patience)
 
 
+def shown_alarms() -> tuple[Alarm, ...]:
+    """Return what the pages show: the open alarms, and one about the alarms themselves if they are not current."""
+    return (*open_alarms(), *not_current())
+
+
 def count(*kinds: str) -> int:
     """Return the number of open alarms, or of those of some kinds, for the menu."""
     return sum(not kinds or alarm.kind in kinds for alarm in open_alarms())
