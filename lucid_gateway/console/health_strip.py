@@ -21,8 +21,6 @@ from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import counted
 from proxy.operators.overview import CLOSED, ClusterView, clusters
 
-STALE_SECONDS = 15
-
 
 @dataclass(frozen=True)
 class Health:
@@ -40,7 +38,7 @@ class Health:
 def items() -> list[Item]:
     """Return the strip; it needs a few microseconds, or a third of a second while the database hangs."""
     found = health.get().items
-    if health.age > STALE_SECONDS:
+    if health.is_stale:
         found = (Item("Gateways and clusters", WARN, "unknown", page("alarms")),)
     gateways, others = found[:1], found[1:]
     return [*gateways, redis(), database(), *others]
@@ -49,7 +47,7 @@ def items() -> list[Item]:
 def details() -> list[Item]:
     """Return the health of each gateway, of Redis, the database and the mail, and of each cluster."""
     found = health.get()
-    if health.age > STALE_SECONDS:
+    if health.is_stale:
         return items()
     stores = [item if item.words else replace(item, words="answers") for item in (redis(), database())]
     return [*found.gateways, *stores, *found.items[1:2], *found.clusters]
@@ -58,7 +56,7 @@ def details() -> list[Item]:
 def outages() -> list[Alarm]:
     """Return what is down now: Redis, the database, the mail and clusters. It takes as long as the strip."""
     found = health.get().down
-    return [*lost_redis(), *silent_database(), *(found if health.age <= STALE_SECONDS else ())]
+    return [*lost_redis(), *silent_database(), *(() if health.is_stale else found)]
 
 
 def redis() -> Item:

@@ -13,6 +13,7 @@ from django.db import connection
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 KEPT_SECONDS = 2.0
+STALE_SECONDS = 15  # from then on, a page says that the value is old or not known
 # A page waits so long for a new value, and then shows the old one.
 PATIENCE_SECONDS = 0.3
 
@@ -55,6 +56,11 @@ class Remembered(Generic[T]):
     def age(self) -> float:
         """The seconds since the value was computed."""
         return time.monotonic() - self.computed_at
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the value could not be computed for a while, or never was."""
+        return self.age > STALE_SECONDS
 
     def renew(self) -> None:
         try:

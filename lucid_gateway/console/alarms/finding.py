@@ -33,7 +33,6 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable
 
 logger = logging.getLogger(__name__)
 SLOW_SECONDS = 2.0  # for the few queries of all kinds
-STALE_SECONDS = 15
 
 KINDS = (
     Kind("redis", "Redis is unavailable to this gateway.", lost_redis),
@@ -93,7 +92,7 @@ def count(*kinds: str) -> int:
 
 def not_current() -> tuple[Alarm, ...]:
     """Return an alarm about the alarms themselves if they are old or not known, because a store does not answer."""
-    if remembered.age <= STALE_SECONDS:
+    if not remembered.is_stale:
         return ()
     known = remembered.age < float("inf")
     title = f"The alarms are {remembered.age:.0f} s old" if known else "The alarms are not known"

@@ -12,6 +12,7 @@ from accounts.tokens.keyring import keyring_cache
 from lucid_gateway.console import health_strip
 from lucid_gateway.console.alarms.alarm import Alarm
 from lucid_gateway.console.health_strip import Health, Item, clusters_of, details, gateways, items, mail, outages
+from lucid_gateway.console.remembered import STALE_SECONDS
 from lucid_gateway.console.tests.test_alarms import counted, instance
 from lucid_gateway.figures.gateways import read_gateways_and_workers
 from lucid_gateway.figures.models import Sample, columns
@@ -147,7 +148,7 @@ def test_what_is_long_out_of_date_is_not_said(monkeypatch: pytest.MonkeyPatch) -
     assert banners() == ["chain is down"]
 
     monkeypatch.setattr(health_strip.health, "get", lambda: health_strip.health.value)
-    monkeypatch.setattr(health_strip.health, "computed_at", time.monotonic() - health_strip.STALE_SECONDS - 1)
+    monkeypatch.setattr(health_strip.health, "computed_at", time.monotonic() - STALE_SECONDS - 1)
     assert banners() == []
 
 
