@@ -62,14 +62,19 @@ def is_plain(condition: Any) -> bool:
 
 
 def is_range(condition: Any) -> bool:
-    return is_plain(condition) and condition.lookup_name in RANGES
+    return is_plain(condition) and (condition.lookup_name in RANGES or is_any_value(condition))
+
+
+def is_any_value(condition: Any) -> bool:
+    """Return whether the rows with a value in this column are wanted: all but the first ones of an index."""
+    return condition.lookup_name == "isnull" and condition.rhs is False
 
 
 def has_index(condition: Any) -> bool:
     """Return whether an index finds the rows that meet the condition; for alternatives, whether each has one."""
     if isinstance(condition, WhereNode):
         return condition.connector == OR and not condition.negated and all(map(has_index, condition.children))
-    if not is_plain(condition):
+    if not is_plain(condition) or (is_any_value(condition) and not settings.ON_MONGODB):  # SQLite would read all rows
         return False
     field = condition.lhs.target
     leading = {index.fields[0] for index in field.model._meta.indexes}

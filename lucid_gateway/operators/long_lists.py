@@ -37,7 +37,7 @@ class LongListPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptab
     def __init__(self, rows: Rows, *args: Any, **kwargs: Any) -> None:
         rows = sorted_one_way(rows)
         self.all_rows, self.order = rows, next(iter(order_of(rows)), "")
-        self.best = best_conditions(rows, self.order, most=FEW if settings.ON_MONGODB else COMPARED)
+        self.best = best_conditions(rows, self.order, most=COUNTED if settings.ON_MONGODB else COMPARED)
         super().__init__(by_conditions(rows, self.best, self.order), *args, **kwargs)
 
     @cached_property
