@@ -132,6 +132,11 @@ def test_two_filters_of_the_log_have_an_index_together(events: Any) -> None:
     assert work_of(events.filter(outcome="blocked", type="login.failed"), 1) < LITTLE // 4
 
 
+def test_a_kind_of_event_of_a_network_has_an_index(events: Any) -> None:
+    little = LITTLE // 2 if settings.ON_MONGODB else LITTLE
+    assert work_of(matching(events, "10.9.9.0/24").filter(type="login.failed"), 1) < little
+
+
 def test_a_page_of_a_wide_search_reads_few_rows(events: Any) -> None:
     for term, number in itertools.product(("10.9.9.0/24", "10.0.0.0/8", "login."), (1, 5)):
         assert work_of(matching(events, term), number) < LITTLE, term

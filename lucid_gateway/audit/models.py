@@ -87,6 +87,7 @@ class AuditEvent(models.Model):
             models.Index(fields=["actor", "created_at", "event_id"], name="audit_by_actor"),
             models.Index(fields=["subject", "created_at", "event_id"], name="audit_by_subject"),
             models.Index(fields=["outcome", "created_at", "event_id"], name="audit_by_outcome"),
+            models.Index(fields=["type", "address_key", "created_at", "event_id"], name="audit_by_type_network"),
             # With the columns of the filters, which leave out most of the many events that a network can have.
             models.Index(fields=["address_key", "created_at", "event_id", "type", "outcome"], name="audit_by_network"),
         ]
