@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -92,6 +93,7 @@ class SharedFolder:
         folder.mkdir(exist_ok=True)
         self.alive = folder / f"alive-{pid or os.getpid()}"
         self.folder, self.state, self.lock = folder, folder / "ledger.json", folder / "lock"
+        self.ended, self.ending = False, threading.Lock()
 
     def deliver(self, taken: list[Sample], now: float) -> None:
         while taken:
@@ -99,11 +101,15 @@ class SharedFolder:
             taken.pop(0)
 
     def note_alive(self, now: float) -> None:
-        self.alive.touch()
-        os.utime(self.alive, (now, now))
+        with self.ending:  # the loop goes on while the worker ends
+            if not self.ended:
+                self.alive.touch()
+                os.utime(self.alive, (now, now))
 
     def note_end(self) -> None:
-        self.alive.unlink(missing_ok=True)
+        with self.ending:
+            self.ended = True
+            self.alive.unlink(missing_ok=True)
 
     def silent_seconds(self, now: float) -> dict[str, int]:
         found = {}

@@ -229,6 +229,16 @@ def test_the_last_counts_are_written_when_a_worker_ends(db: None, tmp_path: Path
     assert totals(10) == {"2xx": 3}
 
 
+def test_a_worker_that_has_ended_is_not_noted_as_alive_again(db: None, tmp_path: Path) -> None:
+    ending, other = Worker(tmp_path, pid=7), Worker(tmp_path, pid=8)
+    ending.writer.work(NOW)
+    ending.writer.finish(NOW + 1)
+    ending.writer.work(NOW + 2)  # the loop of the worker was in the middle of its round
+    other.writer.work(NOW + 3)
+
+    assert set(other.writer.store.silent_seconds(NOW + 3)) == {"8"}
+
+
 def test_a_worker_that_cannot_write_ends_all_the_same(
     db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
