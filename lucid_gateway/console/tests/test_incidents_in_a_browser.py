@@ -171,6 +171,7 @@ def test_a_429(stage: Stage, operator: Operator) -> None:
     limit(stage, "busy", 2)
     wait_until(lambda: stage.ask("GET", "/users/me", by="busy").status_code == 429, every=0.1)
 
+    stage.wait_until_kept(1, reason="tier_exhausted")
     operator.reloads_until_seen("tier exhausted")
     operator.click("tier exhausted")
     operator.click("GET /api/v1/users/me")
@@ -286,6 +287,7 @@ def test_a_refused_chunk_upload(stage: Stage, operator: Operator) -> None:
     answer = stage.ask("POST", f"/sessions/{session}/chunks", by="uploader", content=b"a chunk", headers=headers)
     assert answer.status_code == 422
 
+    stage.wait_until_kept(1, q=f"/api/v1/sessions/{session}/chunks")
     operator.reloads_until_seen("invalid data")
     operator.click("invalid data")
     operator.click(f"POST /api/v1/sessions/{session}/chunks")
@@ -297,6 +299,7 @@ def test_a_burst_of_5xx(stage: Stage, operator: Operator) -> None:
     try:
         for _ in range(3):
             assert stage.ask("GET", "/chain/info", by="caller").status_code in (502, 503)
+        stage.wait_until_kept(1, reason="instance_bad_answer")
         operator.reloads_until_seen("instance bad answer")
         operator.click(re.compile("Errors"))
         operator.click("GET /api/v1/chain/info")

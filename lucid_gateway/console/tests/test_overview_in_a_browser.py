@@ -2,10 +2,11 @@
 
 import re
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, expect
+from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
 from testing.browser import complaints, noted_requests, screen, sign_in
 from testing.gateway import Gateway, running_gateway
@@ -110,6 +111,24 @@ def test_the_page_asks_one_address_and_stops_while_nobody_looks(
         page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
         wait_until(lambda: page.evaluate("0") == 0 and sent, 30)
         assert {request.url for request in sent} == {f"{site}/admin/overview.json?period=1h"}
+
+
+def test_a_refresh_between_press_and_release_loses_no_click(browser: Browser, site: str, cookies: StorageState) -> None:
+    def answer_with_other_cards(route: Route) -> None:
+        answer = route.fetch()
+        found = answer.json()
+        found["parts"]["cards"] += f"<!-- {uuid.uuid4()} -->"
+        route.fulfill(response=answer, json=found)
+
+    with open_page(browser, site, cookies) as page:
+        page.route("**/overview.json*", answer_with_other_cards)
+        page.locator("#cards").get_by_role("link", name=re.compile("Refused")).hover()
+        page.mouse.down()
+        before = refreshed_at(page)
+        wait_until(lambda: refreshed_at(page) > before, every=0.1)
+        page.mouse.up()
+
+        expect(page).to_have_url(re.compile("/admin/requests/"))
 
 
 def test_the_page_of_all_alarms_refreshes_itself(

@@ -39,10 +39,11 @@ function isBeingSelected(part) {
   return !selection.isCollapsed && part.contains(selection.anchorNode);
 }
 
-// A part stays as it is while somebody selects its text, or has the keyboard on a control that the new part does not have.
+// A part stays as it is while somebody presses a button of the mouse in it, whose click would be lost, or selects its text,
+// or has the keyboard on a control that the new part does not have.
 function replace(id, html) {
   const part = document.getElementById(id);
-  if (!part || shown.get(id) === html || isBeingSelected(part)) return;
+  if (!part || shown.get(id) === html || isBeingSelected(part) || part.matches(":active")) return;
   const content = document.createElement("template");
   content.innerHTML = html;
   const isFocused = part.contains(document.activeElement);
