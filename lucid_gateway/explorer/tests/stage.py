@@ -30,6 +30,7 @@ def finished(
 
 def kept(ago: timedelta = timedelta(), *, now: datetime | None = None, **values: Any) -> KeptRequest:
     """Save a row of a request that started `ago`, with these values."""
+    time.sleep(0.001)  # the keys of one millisecond have no order
     row = row_of(finished())
     row.started_at = (now or timezone.now()) - ago
     row.kept_id = key_at(row.started_at, random=True)
