@@ -17,7 +17,7 @@ from lucid_gateway.server.open_connections import empty, free_row
 
 env = environment()
 
-bind = f"0.0.0.0:{env.HTTP_PORT}"
+bind = f"unix:{env.GATEWAY_SOCKET}" if env.GATEWAY_SOCKET else f"0.0.0.0:{env.HTTP_PORT}"
 workers = env.WEB_CONCURRENCY
 worker_class = "lucid_gateway.server.worker.GatewayWorker"
 worker_connections = 4000
@@ -133,6 +133,8 @@ def post_worker_init(worker: Any) -> None:
     from lucid_gateway.kernel.snapshots.snapshot import revisions  # noqa: PLC0415
     from proxy.choosing.closures import closures_cache  # noqa: PLC0415
     from proxy.choosing.sharing import start_sharing  # noqa: PLC0415
+    from proxy.edge.publishing import start_publishing  # noqa: PLC0415
+    from proxy.edge.revisions import worker_revisions  # noqa: PLC0415
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
     from ratelimit.engine.shadow import shadow_subjects  # noqa: PLC0415
     from ratelimit.rules import observations, refusals, rules_cache  # noqa: PLC0415
@@ -141,11 +143,13 @@ def post_worker_init(worker: Any) -> None:
     handover = Handover(memory, keyring_cache, rules_cache, closures_cache)
     # The revisions come first: a table is read again only if its revision has changed.
     counts = (refusals.write, observations.write, shadow_subjects.write)
-    poll(keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, *counts, handover.write)
+    tables = (keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew)
+    poll(*tables, worker_revisions.publish_changes, *counts, handover.write)
     handover.take_over()
     if not handover.is_complete():
         ClosedGate(worker.wsgi, handover.is_complete)
     start_sharing()
+    start_publishing()
     start_writing(prunes=worker.row == 0)
     worker.figures = start_writing_figures()
     poll(RedisWatch().check, seconds=WATCH_SECONDS)

@@ -48,6 +48,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "lucid_gateway.server.access_log.AccessLogMiddleware",
+    *(["proxy.edge.teaching.TeachingMiddleware"] if ENV.EDGE_SECRET else []),
     "ratelimit.middleware.TrustedProxyMiddleware",
     "lucid_gateway.server.request_id.RequestIDMiddleware",
     "django.middleware.security.SecurityMiddleware",

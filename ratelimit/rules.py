@@ -2,7 +2,7 @@
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -71,14 +71,8 @@ class AddressTable:
         return verdict
 
     def search(self, address: str) -> AddressVerdict | None:
-        """Search the networks. The narrowest one counts, except that a rule of the gateway's own does not override what
-        operators set for a wider network.
-        """
-        found = list(self.holding(address))
-        wider = next((verdict for verdict in found if not verdict.automatic and verdict.kind != Kind.HALVED), None)
-        if wider is not None and found[0].automatic and not {wider.kind, found[0].kind} <= REFUSED_KINDS:
-            return wider
-        return found[0] if found else None
+        """Search the networks that contain the address."""
+        return deciding(list(self.holding(address)))
 
     def holding(self, address: str) -> Iterator[AddressVerdict]:
         """Yield the rules of the networks that contain the address, the narrowest first."""
@@ -92,6 +86,18 @@ class AddressTable:
                 found = self.networks[version, length].get(number >> shift << shift)
                 if found is not None and not found.has_ended:
                     yield found
+
+
+def deciding(found: Sequence[AddressVerdict]) -> AddressVerdict | None:
+    """Return the rule that decides among those of the networks that contain an address, the narrowest first.
+
+    The narrowest one does, except that a rule of the gateway's own does not override what operators set for a wider
+    network.
+    """
+    wider = next((verdict for verdict in found if not verdict.automatic and verdict.kind != Kind.HALVED), None)
+    if wider is not None and found[0].automatic and not {wider.kind, found[0].kind} <= REFUSED_KINDS:
+        return wider
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,9 @@ class FixedEnvironment(BaseSettings):
     IDENTITY_SIGNING_SECRET: str = ""
     RESPONSE_CACHE_ENABLED: bool = False
 
+    EDGE_SECRET: str = ""
+    GATEWAY_SOCKET: str = ""
+
     RATE_LIMIT_ENABLED: bool = True
     LOGINS_PER_ACCOUNT: Positive = 5
     RATE_LIMIT_CONCURRENT_REQUESTS: Count = 0
@@ -360,7 +363,8 @@ def production_problems(env: Environment) -> list[str]:
         problems.append("DEBUG: is true in production; expected false")
     if env.STAFF_SECOND_FACTOR == "optional":
         problems.append("STAFF_SECOND_FACTOR: is optional in production; expected required")
-    secrets = ["SECRET_KEY", "JWT_SECRET_KEY", *(["IDENTITY_SIGNING_SECRET"] if env.IDENTITY_SIGNING_SECRET else [])]
+    optional = [name for name in ("IDENTITY_SIGNING_SECRET", "EDGE_SECRET") if getattr(env, name)]
+    secrets = ["SECRET_KEY", "JWT_SECRET_KEY", *optional]
     problems += [weakness for name in secrets if (weakness := secret_weakness(env, name))]
     clusters = (cluster.setting for cluster in CLUSTERS.values() if cluster.required)
     required = (*clusters, "ALLOWED_HOSTS", "CORS_ORIGINS")

@@ -21,12 +21,13 @@ GATEWAY_OWNED = frozenset(
         "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
     }
 )  # fmt: skip
-GATEWAY_OWNED_PREFIXES = ("x-user-", "x-auth-", "x-forwarded-")
+# The edge and the gateway speak to each other in fields that begin with `x-lucid-`.
+GATEWAY_OWNED_PREFIXES = ("x-user-", "x-auth-", "x-forwarded-", "x-lucid-")
 NOT_FORWARDED = HOP_BY_HOP | FRAMING | GATEWAY_OWNED
 
 # A cluster may not set these. The gateway decides on CORS and limits; the others affect the whole host in a browser, or
 # reveal software.
-NOT_RETURNED_PREFIXES = ("access-control-", "x-ratelimit-", "ratelimit")
+NOT_RETURNED_PREFIXES = ("access-control-", "x-ratelimit-", "ratelimit", "x-lucid-")
 NOT_RETURNED = HOP_BY_HOP | {
     "x-request-id", "strict-transport-security", "clear-site-data", "alt-svc", "nel", "report-to", "server",
 }  # fmt: skip

@@ -173,5 +173,35 @@ def downtimes(gateway: str) -> str:
     return f"{{gateway:{gateway}}}:downtimes"
 
 
+# The edge. What it was taught about a caller holds while these two revisions stay the same.
+
+KEYRING_REVISION = "revisions:keyring"
+
+
+def limits_revision(shard: int) -> str:
+    """Return the key of the revision of the limits of one in 256 callers."""
+    return f"revisions:limits:{shard}"
+
+
+def edge_snapshot(gateway: str) -> str:
+    """Return the key of what the gateway tells its edge each second: JSON."""
+    return f"{{gateway:{gateway}}}:edge:snapshot"
+
+
+def edge_addresses(gateway: str) -> str:
+    """Return the key of the address rules for the edge: JSON."""
+    return f"{{gateway:{gateway}}}:edge:addresses"
+
+
+def edge_publisher(gateway: str) -> str:
+    """Return the key of the lease of the worker that publishes to the edge and reads its reports."""
+    return f"{{gateway:{gateway}}}:edge:publisher"
+
+
+def edge_reports(gateway: str) -> str:
+    """Return the key of what the edge reports to the gateway: a stream."""
+    return f"{{gateway:{gateway}}}:edge:reports"
+
+
 WORKER_REPORTS = "worker_reports"
 REDIS_PROBE = "redis_probe"

@@ -44,7 +44,8 @@ class Route:
     `upstream` is the path at the cluster, with the same parameters; `permission` is what the caller needs (contract,
     section 6); `body_limit` is in bytes. `attempts` is the maximum number of instances to try if the retry rule allows
     retries. `idempotency_key` says whether Idempotency-Key is honoured. Without `cache` no answer is stored. A view of
-    `sessions_api` forwards the requests of `recorded` routes and records the outcome.
+    `sessions_api` forwards the requests of `recorded` routes and records the outcome. The edge may forward requests of
+    an `edge` route itself; its path must have no parameter but a final `{name*}`.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Route:
     idempotency_key: bool = False
     cache: CacheRule | None = None
     recorded: bool = False
+    edge: bool = True
 
     def target(self, parameters: Mapping[str, str], query: str) -> str:
         """Return the request target at the cluster (RFC 9112, section 3.2.1) for the canonical path parameters."""
@@ -89,6 +91,7 @@ CHUNK_UPLOAD = Route(
     tier=tiers.CHUNK_UPLOAD.name,
     body_limit=10 * MIB,
     recorded=True,
+    edge=False,
 )
 
 

@@ -147,6 +147,16 @@ def test_paths_with_conflicting_parameters_are_refused(paths: list[str]) -> None
         PathTree(paths)
 
 
+@pytest.mark.parametrize("route", [route for route in routes.ROUTES if route.edge], ids=lambda route: route.path)
+def test_a_path_for_the_edge_has_no_parameter_but_a_final_one(route: routes.Route) -> None:
+    assert "{" not in route.path.removesuffix("/{rest*}")
+    assert route.path.endswith("/{rest*}") == route.upstream.endswith("/{rest*}")
+
+
+def test_the_edge_forwards_no_request_whose_outcome_is_recorded() -> None:
+    assert not any(route.edge and route.recorded for route in routes.ROUTES)
+
+
 def test_a_role_has_the_permission_of_each_route() -> None:
     known: set[Any] = set().union(*PERMISSIONS.values())
     assert {route.permission for route in routes.ROUTES} <= known

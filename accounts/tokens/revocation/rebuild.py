@@ -11,6 +11,7 @@ from django.db import connection
 
 from accounts.tokens.revocation.cache import WantedRebuild, revocation_cache
 from accounts.tokens.revocation.publishing import Entry, all_entries, in_chunks, publish, redis_now
+from accounts.tokens.revocation.revisions import publish_from_database
 from lucid_gateway.kernel.clock import database_now
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.exclusive_lease import end_lease, extend_lease, take_lease
@@ -105,6 +106,8 @@ def write_all(rebuild_key: str, wanted: WantedRebuild, entries: Iterable[Entry])
             if time.monotonic() > extended_at + EXTEND_EVERY_SECONDS:
                 extend_lease(keys.REBUILD_LEASE, rebuild_key, milliseconds=LEASE_MS)
                 extended_at = time.monotonic()
+        # Before the marker, which lets the edge serve the callers that it was taught.
+        publish_from_database()
         if not mark_complete_script([rebuild_key, keys.REVOCATIONS_COMPLETE], [wanted.run_id]):
             raise RedisUnavailable("emptied during the rebuild")
         redis_call(lambda redis: redis.set(keys.REBUILDS_DONE, number, ex=NUMBERS_LIFE_SECONDS))

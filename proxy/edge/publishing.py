@@ -1,0 +1,73 @@
+"""Publishes the snapshot for the edge, from one worker of a gateway at a time."""
+
+import json
+import uuid
+from contextlib import suppress
+
+from django.conf import settings
+
+from lucid_gateway.kernel.gateway_name import gateway_name
+from lucid_gateway.kernel.loops import Loop
+from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
+from lucid_gateway.policy import keys
+from proxy.edge.snapshot import address_facts, snapshot, version_of
+from ratelimit.rules import Rules, rules_cache
+
+EVERY_SECONDS = 1.0
+LEASE_MS = 3_000
+# Without a gateway the edge goes on with the snapshot that it has; it must not take an old one for a new one.
+KEPT_SECONDS = 10
+
+
+class Publisher:
+    """One worker's part: it publishes while it has the lease."""
+
+    def __init__(self) -> None:
+        self.worker = uuid.uuid4().hex
+        self.addresses = PublishedAddresses()
+
+    def publish(self) -> None:
+        """Write the snapshot and, if they have changed, the address rules; while Redis is unavailable, nothing."""
+        with suppress(RedisUnavailable):
+            if self.is_publisher():
+                self.write()
+
+    def is_publisher(self) -> bool:
+        """Return whether this worker publishes; another takes over three seconds after it stops."""
+        lease = keys.edge_publisher(gateway_name())
+        return take_lease(lease, self.worker, milliseconds=LEASE_MS) or extend_lease(
+            lease, self.worker, milliseconds=LEASE_MS
+        )
+
+    def write(self) -> None:
+        """Write the snapshot, after the address rules that it refers to; raise RedisUnavailable."""
+        version = self.addresses.write(rules_cache.current)
+        text = json.dumps(snapshot(version))
+        redis_call(lambda redis: redis.set(keys.edge_snapshot(gateway_name()), text, ex=KEPT_SECONDS))
+
+
+class PublishedAddresses:
+    """The address rules in Redis, which may be large: they are written when they change, or are no longer there."""
+
+    def __init__(self) -> None:
+        self.rules: Rules | None = None
+        self.version = ""
+
+    def write(self, rules: Rules) -> str:
+        """Publish the rules and return their version; raise RedisUnavailable."""
+        key = keys.edge_addresses(gateway_name())
+        if rules is self.rules and redis_call(lambda redis: redis.expire(key, KEPT_SECONDS)):
+            return self.version
+        facts = address_facts(rules)
+        self.version = version_of(facts)
+        text = json.dumps({"version": self.version, "networks": facts})
+        redis_call(lambda redis: redis.set(key, text, ex=KEPT_SECONDS))
+        self.rules = rules
+        return self.version
+
+
+def start_publishing() -> None:
+    """Start publishing in the background if an edge is in use; call it once in each worker, after the fork."""
+    if settings.ENV.EDGE_SECRET:
+        Loop("edge", Publisher().publish, every=EVERY_SECONDS, at_once=True).start()
