@@ -33,7 +33,8 @@ class AccessLogMiddleware:
         response = self.get_response(request)
         record.path = record.path or request.path_info
         if isinstance(response, StreamingHttpResponse):
-            response.streaming_content = LoggedBody(response, record)
+            content = cast(Iterator[bytes], response.streaming_content)
+            response.streaming_content = LoggedBody(content, record, response.status_code)
         else:
             if record.method == "HEAD":
                 drop_body(response)
@@ -58,10 +59,8 @@ def drop_body(response: HttpResponseBase) -> None:
 class LoggedBody:
     """A streamed body that counts its bytes, and writes the log line when it ends, fails or is abandoned."""
 
-    def __init__(self, response: StreamingHttpResponse, record: RequestRecord) -> None:
-        self.response, self.record = response, record
-        self.source = cast(Iterator[bytes], response.streaming_content)
-        self.chunks = iter(self.source)
+    def __init__(self, content: Iterator[bytes], record: RequestRecord, status: int) -> None:
+        self.chunks, self.record, self.status = content, record, status
         self.size = 0
         self.outcome = CLIENT_LEFT
         self.written = False
@@ -88,11 +87,11 @@ class LoggedBody:
         if self.written:
             return
         self.written = True
-        if self.record.method == "HEAD" or not self.response.status_code >= 200:
+        if self.record.method == "HEAD" or not self.status >= 200:
             self.outcome = COMPLETE
-        if hasattr(self.source, "close"):
-            self.source.close()
-        end(self.record, self.response.status_code, self.size, self.outcome)
+        # Django's iterator refers to the response, which refers to this body: only garbage collection could free them.
+        self.chunks = iter(())
+        end(self.record, self.status, self.size, self.outcome)
 
 
 def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:

@@ -138,6 +138,10 @@ class Answer:
             # An interim answer (1xx): the final one follows.
             self.headers, self.reason = [], ""
 
+    def drop_parser(self) -> None:
+        """End parsing. Answer and parser refer to each other, so only garbage collection could free them."""
+        del self.parser
+
     def is_chunked_1_0(self) -> bool:
         """Return whether an HTTP/1.0 answer has a transfer coding, which that version lacks (RFC 9112, section 6.1)."""
         return self.parser.get_http_version() == "1.0" and bool(self.fields("transfer-encoding"))
@@ -186,6 +190,7 @@ class Connection:
         spent on a slow client does not count. The exchange ends if `client` disconnects.
         """
         self.timeouts, self.client = timeouts, client
+        self.answer.drop_parser()
         self.answer = Answer(method)
         self.time_left = timeouts.total if time_left is None else time_left
 

@@ -80,3 +80,8 @@ class ForwardView(APIView):
         return ForwardedResponse(found.answer, found.body)
 
     get = head = post = put = patch = delete = forward
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **parameters: Any) -> Any:
+        """Return the response. View and request refer to each other, so only garbage collection could free them."""
+        request.parser_context.clear()
+        return super().finalize_response(request, response, *args, **parameters)
