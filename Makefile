@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stress fuzz lint format bench soak console-scale documents requirements
+.PHONY: help setup run edge test test-stress fuzz lint format bench soak console-scale documents requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -32,10 +32,14 @@ run: .venv/.installed-local ## start the gateway and its servers on http://127.0
 	@exec $(BIN)/python -m demo
 
 # Let the four runs share the compiled tests.
+edge: .venv/.installed-local ## start the same with the edge, nginx with Lua, in front of the gateway
+	@exec $(BIN)/python -m demo --edge
+
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 	$(BIN)/pytest -m quiet
+	$(BIN)/pytest $(SIDE_BY_SIDE) --plane edge
 	$(BIN)/pytest $(SIDE_BY_SIDE) --database mongodb
 	$(BIN)/pytest -m quiet --database mongodb
 

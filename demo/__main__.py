@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from demo.children import ROOT, START_SECONDS, Failed, end_with_parent, free_port, running, wait_for_port
+from demo.edge import edge_settings, running_edge
 from demo.exclusive import listening_port, locked_folder, parse_port
 from demo.launch import DemoClusters, running_clusters
+from demo.manage import manage
 from lucid_gateway.kernel.env import Environment
 
 BIN = Path(sys.executable).parent
@@ -54,15 +56,6 @@ def running_redis(var: Path, environment: dict[str, str]) -> Iterator[str]:
     with open(folder / "redis.log", "ab") as log, running([*command, "--loglevel", "warning"], log=log) as redis:
         wait_for_port(port, redis, "redis-server")
         yield f"redis://127.0.0.1:{port}/0"
-
-
-def manage(environment: dict[str, str], *arguments: str) -> str:
-    """Run a management command and return what it printed; raise Failed if it fails."""
-    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def settings_for(var: Path, base: str, redis_url: str, clusters: DemoClusters) -> dict[str, str]:
@@ -142,8 +135,10 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(var: Path) -> int:
-    """Start everything, print how to use it, and wait for the gateway to end; return its exit status."""
+def run(var: Path, *, edge: bool = False) -> int:
+    """Start everything, with `edge` nginx in front, print how to use it, and wait for the gateway to end; return its
+    exit status.
+    """
     port = parse_port(os.environ.get("HTTP_PORT") or "8080")
     base = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
@@ -152,15 +147,20 @@ def run(var: Path) -> int:
         say("Starting Redis and the demo clusters ...")
         redis_url = stack.enter_context(running_redis(var, dict(os.environ)))
         environment = settings_for(var, base, redis_url, stack.enter_context(running_clusters()))
+        if edge:
+            environment |= edge_settings(var)
         write_environment(var, environment)
         say("Preparing the database ...")
         accounts = json.loads(manage(environment, "seed_demo", "--migrate", "--json"))
         say("Starting the gateway ...")
-        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "-b", f"fd://{listener.fileno()}"]
-        gateway = stack.enter_context(
-            running([*command, "lucid_gateway.wsgi"], env=environment, pass_fds=[listener.fileno()])
-        )
+        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py"]
+        # Behind an edge, which gets the port, gunicorn listens on GATEWAY_SOCKET.
+        listeners = [] if edge else [listener.fileno()]
+        command += [f"-b=fd://{number}" for number in listeners]
+        gateway = stack.enter_context(running([*command, "lucid_gateway.wsgi"], env=environment, pass_fds=listeners))
         listener.close()
+        if edge:
+            stack.enter_context(running_edge(var, environment, port))
         wait_until_healthy(base, gateway)
         say(welcome_text(var, environment, base, accounts))
         return gateway.wait()
@@ -175,14 +175,16 @@ def main() -> int:
     """Return the exit status: 0 after Ctrl-C, 1 when something failed."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "var", help="folder for data and secrets")
-    folder = parser.parse_args().folder.resolve()
+    parser.add_argument("--edge", action="store_true", help="put the edge, nginx with Lua, in front of the gateway")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # SIGINT, too: a shell ignores it for processes that it starts in the background.
         signal.signal(number, interrupted)
     if "MAKELEVEL" in os.environ:
         end_with_parent(signal.SIGTERM)  # the parent is make
     try:
-        return run(folder)
+        return run(folder, edge=options.edge)
     except KeyboardInterrupt:
         return 0
     except Failed as failure:

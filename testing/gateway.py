@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +16,14 @@ from typing import Any
 
 from redis import Redis
 
-from testing.servers import BIN, ROOT, START_SECONDS, child, folder, free_port, wait_for_port
+from testing.edge import SECRET, running_edge
+from testing.manage import manage
+from testing.servers import BIN, START_SECONDS, child, folder, free_port, wait_for_port
+from testing.waiting import wait_until
 
 OF_KEYS = frozenset({"SECRET_KEY", "JWT_SECRET_KEY", "JWT_ALGORITHM"})  # a database has keys that they made
 
+PLANE = "LUCID_TEST_PLANE"  # a variable: `edge` puts an edge in front of each gateway
 databases = itertools.count(1)  # of the run's Redis
 made = contextlib.ExitStack()
 atexit.register(made.close)
@@ -34,6 +37,7 @@ class Gateway:
     env: Mapping[str, str]
     log: Path
     process: "subprocess.Popen[bytes]"
+    edge_log: Path | None = None
 
     @property
     def url(self) -> str:
@@ -49,20 +53,32 @@ class Gateway:
         token: str = json.loads(self.manage("issue_token", "--email", email, "--json"))["access_token"]
         return token
 
+    def warm(self, token: str, path: str) -> None:
+        """Return when the edge, if there is one, decides this caller's requests for the path itself."""
+
+        def decides() -> bool:
+            assert self.edge_log is not None
+            before = self.edge_log.stat().st_size
+            headers = {"Authorization": f"Bearer {token}"}
+            with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", headers=headers)):
+                return self.edge_log.stat().st_size > before
+
+        if self.edge_log is not None:
+            wait_until(decides)
+
     def redis(self) -> Redis:
         """Return a client of the gateway's Redis."""
         return Redis.from_url(self.env["REDIS_URL"])
 
+    def logged(self) -> str:
+        """Return the log so far, of the gateway and then of its edge."""
+        logs = [self.log, *([self.edge_log] if self.edge_log else [])]
+        return "".join(log.read_text() for log in logs if log.exists())
+
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the access log's lines so far."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.logged().splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("event") == "request"]
-
-
-def manage(env: Mapping[str, str], *arguments: str) -> str:
-    """Run manage.py and return what it printed; raise CalledProcessError."""
-    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=dict(env), check=True, capture_output=True, text=True).stdout
 
 
 def prepare_database(env: Mapping[str, str]) -> None:
@@ -98,9 +114,15 @@ def running_gateway(*within: str, **settings: str) -> Iterator[Gateway]:
             prepare_database(env)
         else:
             shutil.copyfile(prepared_database(), env["SQLITE_PATH"])
+        at_edge = os.environ.get(PLANE) == "edge"
+        if at_edge:
+            env |= {"GATEWAY_SOCKET": str(path / "gateway.socket"), "EDGE_SECRET": SECRET}
         command = [*within, str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-        with child(command, path / "log", env) as process:
+        with child(command, path / "log", env) as process, contextlib.ExitStack() as edge:
+            if at_edge:
+                edge.enter_context(running_edge(path / "edge", port, env))
+                wait_until((path / "gateway.socket").exists, START_SECONDS)
             wait_for_port(port, process)
-            gateway = Gateway(port, env, path / "log", process)
+            gateway = Gateway(port, env, path / "log", process, path / "edge" / "access.log" if at_edge else None)
             with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=START_SECONDS):
                 yield gateway

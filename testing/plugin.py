@@ -9,6 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
+from testing.gateway import PLANE
 from testing.servers import free_port, running_mongod, running_redis
 
 servers = contextlib.ExitStack()
@@ -19,6 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--database", choices=["sqlite", "mongodb"], default="sqlite",
         help="what the data tests run on; with mongodb nothing but the data tests runs",
+    )  # fmt: skip
+    parser.addoption(
+        "--plane", choices=["django", "edge"], default="django",
+        help="what serves the clients of the gateways in tests; with edge only the tests of both planes run",
     )  # fmt: skip
     parser.addoption("--restarts", type=int, default=1, help="rolling restarts in the test of those (make soak)")
     parser.addoption("--requests", type=int, default=0, help="requests that are sent meanwhile, at least")
@@ -54,6 +59,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     for name in [name for name in os.environ if name.endswith("_URL") or name.startswith(("RATE_LIMIT_", "MONGODB_"))]:
         del os.environ[name]
     os.environ |= environment(servers.enter_context(running_redis()).url)
+    os.environ[PLANE] = early_config.known_args_namespace.plane
     if early_config.known_args_namespace.database == "mongodb":
         os.environ["MONGODB_URI"] = servers.enter_context(running_mongod())
     return (yield)
@@ -69,14 +75,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     that are not about MongoDB.
     """
     on_mongodb = config.getoption("--database") == "mongodb"
+    at_edge = config.getoption("--plane") == "edge"
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         runs = needs_database(item) if on_mongodb else item.get_closest_marker("mongodb") is None
+        runs = runs and (not at_edge or (has(item, "planes") and not has(item, "django_plane")))
         (kept if runs else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def has(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
 
 
 def needs_database(item: pytest.Item) -> bool:

@@ -32,18 +32,17 @@ def snapshot(addresses: str) -> Facts:
         "at": time.time(),
         "addresses": addresses,
         "clusters": {name: cluster_facts(cluster) for name, cluster in configured().items()},
+        "off": [],
         **fixed_facts(),
     }
 
 
 @functools.cache
 def fixed_facts() -> Facts:
-    """Return the settings that the edge follows: origins for CORS, and the fields that each answer has."""
+    """Return the settings that the edge follows: which requests the explorer keeps."""
     return {
-        "cors_origins": list(settings.CORS_ALLOWED_ORIGINS),
-        "cors_exposed": ", ".join(settings.CORS_EXPOSE_HEADERS),
-        "fields": {"http": security_fields(secure=False), "https": security_fields(secure=True)},
-        "workers": settings.ENV.WEB_CONCURRENCY,
+        "explorer": settings.ENV.EXPLORER_KEEP_HOURS > 0,
+        "explorer_share": settings.ENV.EXPLORER_SAMPLE_PERCENT / 100,
     }
 
 

@@ -47,9 +47,11 @@ def whole_stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(whole_stage: Stage) -> Stage:
-    """The gateway and its clusters, without requests or behaviour from earlier tests."""
+    """The gateway and its clusters, without requests or behaviour from earlier tests. An edge knows the user."""
     for cluster in whole_stage.clusters.values():
         cluster.forget()
+    whole_stage.gateway.warm(whole_stage.token, "/wallets")
+    whole_stage.clusters["wallets"].forget()
     return whole_stage
 
 

@@ -18,6 +18,8 @@ import requests
 
 from proxy.tests.conftest import SecondStage
 
+pytestmark = pytest.mark.planes
+
 MIB = 1024 * 1024
 LARGE = b"0123456789abcdef" * (10 * MIB // 16)
 # Set anew at each hop, or by the gateway.
@@ -151,6 +153,7 @@ def test_requests_posts_and_gets_ten_megabytes(session: requests.Session, ways: 
     assert response.json()["data"] == LARGE.decode()
 
 
+@pytest.mark.django_plane  # nginx sends the length of a body that has arrived as a whole
 def test_requests_sends_chunks_and_files_and_forms(session: requests.Session, ways: Ways) -> None:
     chunks = session.post(f"{ways.through}/post", data=iter([b"he", b"", b"llo"])).json()
     files = session.post(f"{ways.through}/post", files={"f": ("é.txt", b"\x00\xff")}, data={"é": ["1", "2"]}).json()

@@ -16,6 +16,8 @@ from testing.http.cluster import RawCluster, saying
 from testing.servers import free_port
 from testing.waiting import wait_until
 
+pytestmark = pytest.mark.planes
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -35,6 +35,8 @@ from testing.http.cluster import OK, Behaviour, RawCluster, Visit, saying, sayin
 from testing.servers import free_port
 from testing.waiting import wait_until
 
+pytestmark = pytest.mark.planes
+
 ENOUGH = Timeouts(connect=30, read=30, total=60)
 SHORT = replace(ENOUGH, total=0.8)
 CALLER = Caller("u-1", Role.USER, "j-1", "f-1", 0)

@@ -16,6 +16,8 @@ from proxy.tests.conftest import Stage
 from testing.http.client import Ask
 from testing.http.cluster import RawCluster, saying
 
+pytestmark = pytest.mark.planes
+
 HOPPING = [
     "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Proxy-Authorization: Basic x", "Proxy-Connection: close",
     "TE: trailers", "Trailer: X-T", "Upgrade: h2c",

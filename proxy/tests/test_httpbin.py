@@ -8,6 +8,8 @@ from proxy.tests.conftest import SecondStage
 from testing.http.client import RawClient
 from testing.http.messages import Message
 
+pytestmark = pytest.mark.planes
+
 SAME_FIELDS = ("content-type", "content-encoding", "etag", "cache-control", "content-range", "location", "set-cookie",
                "allow", "www-authenticate", "last-modified", "accept-ranges", "link", "x-more-info")  # fmt: skip
 REQUESTS = [

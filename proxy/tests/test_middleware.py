@@ -12,6 +12,8 @@ from proxy.forwarding.request_target import RequestTargetMiddleware
 from testing.gateway import Gateway
 from testing.http.client import ask, request_bytes
 
+pytestmark = pytest.mark.planes
+
 
 def path_seen(target: str, **meta: Any) -> str | None:
     """Return the path that inner layers see for a request target, or None if the request is refused."""

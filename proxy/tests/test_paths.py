@@ -11,6 +11,8 @@ from lucid_gateway.policy.paths import AmbiguousPath, canonical_path
 from lucid_gateway.policy.routes import SAFE_IN_PATH
 from proxy.tests.conftest import SecondStage, Stage
 
+pytestmark = pytest.mark.planes
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 pieces = st.sampled_from(
     ["/", ".", "..", "%2e", "%2E", "%252e", "%2f", "%252F", "%5c", "\\", ";", "a", "%", "%25", "%00", "%0a", "%c3%a9",

@@ -12,6 +12,8 @@ from testing.http.client import Ask
 from testing.http.client import ask as ask_raw
 from testing.http.messages import Message
 
+pytestmark = pytest.mark.planes
+
 NewKey = Callable[..., str]
 READS, WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
 RESOURCES = {"wallets": "wallet", "rdp": "rdp", "nodes": "node", "storage": "storage"}

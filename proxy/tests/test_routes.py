@@ -15,6 +15,8 @@ from ratelimit.throttling import throttle_for
 from testing.http.client import Ask
 from testing.http.cluster import RawCluster
 
+pytestmark = pytest.mark.planes
+
 SAME = "the same path"
 FORWARDED = [
     ("GET", "/chain/info", "chain", SAME),

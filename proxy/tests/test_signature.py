@@ -14,6 +14,8 @@ from testing.http.cluster import RawCluster
 from testing.http.messages import Message
 from testing.servers import ROOT
 
+pytestmark = pytest.mark.planes
+
 SECRET = "a-secret-between-gateway-and-clusters"
 FIELDS = {"x-user-id": "u-1", "x-user-role": "user", "x-user-permissions": "a:b,c:d", "x-request-id": "r-1"}
 Verify = Callable[..., bool]

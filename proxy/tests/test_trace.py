@@ -11,6 +11,8 @@ from proxy.connection.trace import TRACEPARENT, client_traceparent, traceparent
 from testing.http.client import Ask
 from testing.http.cluster import RawCluster
 
+pytestmark = pytest.mark.planes
+
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 VALID = f"00-{TRACE}-{SPAN}-01"
 INVALID = [

@@ -6,6 +6,8 @@ from proxy.tests.conftest import Stage
 from testing.http.client import Ask, Connect
 from testing.http.cluster import RawCluster, saying
 
+pytestmark = pytest.mark.planes
+
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x05hello"
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
@@ -18,7 +20,15 @@ def cluster_bytes(stage: Stage) -> int:
 
 
 @pytest.mark.parametrize(
-    "value", ["websocket", "WebSocket", "WEBSOCKET", "h2c, websocket", "websocket/13,h2c", "\twebsocket "]
+    "value",
+    [
+        "websocket",
+        "WebSocket",
+        "WEBSOCKET",
+        "h2c, websocket",
+        "websocket/13,h2c",
+        pytest.param("\twebsocket ", marks=pytest.mark.django_plane),
+    ],  # nginx refuses the tab
 )
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_websocket_is_refused_in_any_spelling(ask: Ask, stage: Stage, value: str, version: str) -> None:

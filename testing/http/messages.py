@@ -71,7 +71,7 @@ class Message:
 
     def framing(self) -> list[tuple[str, str]]:
         """Return the fields that say where the body ends."""
-        return [item for item in self.fields if item[0].lower() in FRAMING]
+        return [(name.lower(), value) for name, value in self.fields if name.lower() in FRAMING]
 
     def json(self) -> Any:
         return json.loads(self.body)

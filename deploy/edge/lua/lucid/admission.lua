@@ -1,0 +1,225 @@
+-- The access phase: decides a plain request of a caller that the gateway has taught, or leaves it to the gateway.
+--
+-- Everything that can send a request to the gateway is looked at before the script counts it. Once it is counted, the
+-- edge forwards or refuses it.
+
+local answers = require "lucid.answers"
+local callers = require "lucid.callers"
+local fields = require "lucid.fields"
+local instances = require "lucid.instances"
+local lessons = require "lucid.lessons"
+local redis = require "lucid.redis"
+local requests = require "lucid.requests"
+local routes = require "lucid.routes"
+local settings = require "lucid.settings"
+local sha256 = require "lucid.sha256"
+local snapshot = require "lucid.snapshot"
+
+local admission = {}
+
+local OVER_LIMIT, ADMITTED, OVER_QUOTA = 0, 1, 2
+-- The gateway sends a length with these methods, even if it is 0 (RFC 9110, section 8.6).
+local NEEDS_LENGTH = { POST = true, PUT = true, PATCH = true }
+local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" }
+-- Visible characters without "#", which a request line must not contain.
+local LINE = "^(%u+) (/[\33\34\36-\126]*) HTTP/1%.1$"
+
+-- Returns the facts about a plain request, nil for any other.
+local function read_request()
+  local method, target = ngx.var.request:match(LINE)
+  if not method then return nil end
+  local path, query = target:match("^([^?]*)(.*)$")
+  local route, upstream = routes.find(method, path)
+  if not route then return nil end
+  local found, dropped = fields.of_request()
+  if not found then return nil end
+  local length = found["content-length"]
+  if length then
+    if #length > 12 or not length:find("^%d+$") or tonumber(length) > route.body_limit then return nil end
+  elseif NEEDS_LENGTH[method] then
+    return nil
+  end
+  local credential, api_key = found.authorization, found["x-api-key"]
+  if credential and api_key then return nil end
+  credential = credential or (api_key and "key " .. api_key)
+  if not credential then return nil end
+  return {
+    method = method, path = path, route = route, target = query == "?" and upstream or upstream .. query,
+    found = found, dropped = dropped, has_body = length ~= nil and length ~= "0", credential = credential, tried = {},
+    attempts = {},
+  }
+end
+
+-- Returns the decision script's command for the server with this run id.
+local function command_for(tier, run_id)
+  if tier.run_id ~= run_id then
+    tier.command = tier.head .. "$" .. #run_id .. "\r\n" .. run_id .. "\r\n" .. tier.tail
+    tier.run_id = run_id
+  end
+  return tier.command
+end
+
+local function run_script(sock, run_id, tier)
+  local sent, err = sock:send(command_for(tier, run_id))
+  if not sent then return nil, err end
+  return redis.read_numbers(sock)
+end
+
+-- Runs the script on a connection; a server that does not know it gets it first.
+local function decide_on(sock, run_id, tier)
+  local answer, err, refused = run_script(sock, run_id, tier)
+  if refused and err:sub(1, 8) == "NOSCRIPT" then
+    answer, err, refused = redis.call(sock, "SCRIPT", "LOAD", settings.script)
+    if answer then return run_script(sock, run_id, tier) end
+  end
+  return answer, err, refused
+end
+
+-- Sets what the configuration of nginx sends to the cluster and to the client.
+local function forward(request, caller, facts)
+  local var, found = ngx.var, request.found
+  fields.drop(request.dropped)
+  local trace, is_clients = fields.trace(found)
+  request.trace = trace
+  var.lucid_target, var.lucid_authority = request.target, request.instance.authority
+  var.lucid_user, var.lucid_role, var.lucid_permissions = caller.user_id, caller.role, caller.permissions
+  var.lucid_trace = trace
+  if found["content-length"] == "0" and not NEEDS_LENGTH[request.method] then ngx.req.clear_header("content-length") end
+  if found.tracestate and not is_clients then ngx.req.clear_header("tracestate") end
+  if settings.identity_signing_secret ~= "" then
+    local at = ngx.time()
+    local message = table.concat({ at, request.method, request.target, caller.user_id, caller.role, caller.permissions,
+                                   var.lucid_request_id }, "\n")
+    var.lucid_signature = "t=" .. at .. ",v1=" .. sha256.hmac(settings.identity_signing_secret, message)
+  end
+end
+
+local function show_limits(tier, answer)
+  if tier.limit == 0 then return end
+  local var = ngx.var
+  var.lucid_limit, var.lucid_remaining, var.lucid_reset = tier.limit, answer[2], answer[4] + answer[5]
+  var.lucid_policy = tier.policy
+  var.lucid_state = tier.before .. answer[2] .. ";t=" .. answer[4] .. tier.between .. answer[3] .. tier.after
+end
+
+local function refuse_by_limit(request, caller, tier, answer)
+  local error = answers.error(REFUSALS[answer[1]], { retry_after = answer[4] })
+  error.details = { tier = tier.name, retry_after = answer[4], console = caller.console and
+                    caller.console:gsub("[^/]+/$", ngx.var.lucid_request_id .. "/") or nil }
+  request.refusal = error
+  return answers.send(error)
+end
+
+local function refuse_address(verdict)
+  local left = verdict.until_ and math.max(1, math.ceil(verdict.until_ - ngx.now()))
+  local details = {}
+  for name, value in pairs(verdict.details) do details[name] = value end
+  details.retry_after = left
+  local error = { status = verdict.status, code = verdict.code, message = verdict.message, reason = verdict.reason,
+                  details = details, retry_after = left }
+  requests.keep({ refusal = error, rule = verdict.network })
+  return answers.send(error)
+end
+
+-- Decides the request. Returns when the edge forwards it; ends it when it is refused. Returns "gateway" if the gateway
+-- has to decide, and "lesson" if it has to teach first.
+local function decide(request, caller, facts)
+  local route = request.route
+  local cluster = facts.clusters[route.cluster]
+  if not caller.allowed[route.permission] or not cluster or facts.off[""] or facts.off[route.path] then
+    return "gateway"
+  end
+  if not instances.accepts(route.cluster, cluster, facts.at) then return "gateway" end
+  request.instance = instances.choose(route.cluster, cluster, request.tried)
+  if not request.instance then return "gateway" end
+  local tier = caller.tiers[route.tier]
+  local answer = not redis.is_paused() and redis.with(decide_on, tier)
+  if not answer or answer[1] > OVER_QUOTA then return "gateway" end
+  if answer[1] < 0 then return "lesson" end
+  request.caller, request.tier, request.cluster = caller, tier, cluster
+  requests.keep(request)
+  request.answer = answer
+  show_limits(tier, answer)
+  if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
+  instances.enter(route.cluster)
+  request.entered = true
+  forward(request, caller, facts)
+end
+
+local function joined(value) return type(value) == "table" and table.concat(value, ", ") or value end
+
+-- The gateway reads which fields the client names as hop-by-hop, and refuses WebSockets; the connection to it stays open.
+local function pass_connection_options()
+  local found = ngx.req.get_headers(0)
+  local options = joined(found.connection)
+  if options and options ~= "keep-alive" and options ~= "close" then
+    ngx.var.lucid_connection = options:gsub("[Cc][Ll][Oo][Ss][Ee]", "keep-alive")
+  end
+  if found.upgrade then ngx.var.lucid_upgrade = joined(found.upgrade):match("^%s*(.-)%s*$") end
+end
+
+local function leave_to_gateway(request, known)
+  pass_connection_options()
+  if request and known ~= nil then
+    requests.keep(request)
+    lessons.begin(request, known)
+  end
+  return ngx.exec("@gateway")
+end
+
+-- Refuses a request that two servers could read in different ways, and ends the connection.
+local function refuse_as_malformed(message)
+  requests.keep({ refusal = answers.error("BadRequest", { message = message, reason = "ambiguous_target" }) })
+  return ngx.exec("@malformed")
+end
+
+-- Whether the target has no authority or that of the Host field (RFC 9112, section 3.2). nginx passes on the path alone.
+local function is_target_of_host()
+  local request = ngx.var.request
+  if request:find("^%u+ /") then return true end
+  local target = request:match("^%u+ (%S+) ")
+  if not target or target == "*" then return true end
+  local scheme, authority = target:match("^(%a+)://([^/?#]*)")
+  scheme = scheme and scheme:lower()
+  return (scheme == "http" or scheme == "https") and authority:lower() == (ngx.var.http_host or ""):lower()
+end
+
+-- Handles a request.
+function admission.run()
+  -- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2); another server may not.
+  if ngx.re.find(ngx.req.raw_header(), [[(?:^|[^\r])\n]], "jo") then
+    return refuse_as_malformed("Malformed HTTP request")
+  end
+  if not is_target_of_host() then
+    return refuse_as_malformed("Bad request: the target and the Host field differ")
+  end
+  local facts = snapshot.current()
+  if facts then
+    local verdict = snapshot.verdict(ngx.var.binary_remote_addr)
+    if verdict then
+      local over = verdict.until_ and verdict.until_ <= ngx.now()
+      if verdict.ask or over then return leave_to_gateway() end
+      return refuse_address(verdict)
+    end
+  end
+  local request = read_request()
+  if not request then return leave_to_gateway() end
+  local caller = callers.find(request.credential)
+  if not caller and lessons.wait(request.credential) then caller = callers.find(request.credential) end
+  if not caller or not lessons.knows_host(request.found.host) then return leave_to_gateway(request, false) end
+  if not facts then
+    snapshot.poll()
+    facts = snapshot.current()
+  end
+  if not facts then return leave_to_gateway() end
+  local why = decide(request, caller, facts)
+  if why == "lesson" then
+    callers.forget(request.credential)
+    if not lessons.wait(request.credential) then return leave_to_gateway(request, true) end
+    caller = callers.find(request.credential)
+    why = caller and decide(request, caller, facts) or "gateway"
+  end
+  if why == "gateway" or why == "lesson" then return leave_to_gateway() end
+end
+
+return admission

@@ -1,0 +1,90 @@
+-- Answers that the edge gives itself: the error envelope of the gateway, and the fields that each answer has.
+
+local cjson = require "cjson.safe"
+local settings = require "lucid.settings"
+
+local answers = {}
+
+local errors, steps = {}, {}
+
+function answers.load()
+  for _, row in ipairs(settings.policy.errors) do errors[row.name] = row end
+  for _, row in ipairs(settings.policy.reasons) do steps[row.name] = row.step end
+end
+
+-- Removes the name of the server, which tells attackers what to try.
+function answers.hide_server() ngx.header["Server"] = nil end
+
+-- Returns the time in UTC with milliseconds (RFC 3339).
+function answers.timestamp()
+  local now = ngx.now()
+  return os.date("!%Y-%m-%dT%H:%M:%S", now) .. string.format(".%03dZ", math.floor(now * 1000) % 1000)
+end
+
+-- Returns the error of the policy with this name, as `send` takes it: with the reason, and with changes.
+function answers.error(name, changes)
+  local row = errors[name]
+  local found = {
+    status = row.status, code = string.format("LUCID_ERR_%d", row.code), message = row.text, reason = row.reason,
+    step = steps[row.reason], details = {},
+  }
+  for field, value in pairs(changes or {}) do found[field] = value end
+  return found
+end
+
+-- What nginx itself refuses, by its status: the error of the policy, and a message where the error's own says less.
+-- 494 and 497 are nginx's own numbers.
+local OF_NGINX = {
+  [404] = { "NotFound" },
+  [408] = { "RequestTimeout", "The request did not arrive in time" },
+  [413] = { "RequestTooLarge" },
+  [414] = { "BadRequest", "The request target is too long", 414 },
+  [494] = { "BadRequest", "The request headers are too large", 431 },
+  [497] = { "BadRequest", "Plain HTTP was sent to the HTTPS port", 400 },
+  [500] = { "InternalError" },
+  [501] = { "BadRequest", "The transfer coding is not supported", 501 },
+  [502] = { "ServiceUnavailable", "The gateway is not available" },
+  [503] = { "ServiceUnavailable", "The gateway is not available" },
+  [504] = { "UpstreamTimeout", "The gateway did not answer in time" },
+  [505] = { "BadRequest", "The HTTP version is not supported", 505 },
+}
+-- An unknown coding is 501. These are known, but not accepted.
+local KNOWN_CODINGS = { chunked = true, gzip = true, deflate = true, compress = true, identity = true }
+local UNAVAILABLE_SECONDS = 5
+
+-- Answers for nginx in the envelope; for requests that it refuses, and for the gateway if it is not there.
+function answers.send_own_error()
+  local name, message, status = unpack(OF_NGINX[ngx.status] or { "BadRequest", "Malformed HTTP request", 400 })
+  if (ngx.var.request or ""):find("^CONNECT ") then
+    name, message, status = "UpgradeRefused", "The gateway does not support CONNECT", nil
+  end
+  if ngx.status == 501 then
+    local coding = (ngx.var.http_transfer_encoding or ""):lower():match("^[a-z]+")
+    if not coding or KNOWN_CODINGS[coding] then status = 400 end
+  end
+  local error = answers.error(name, { message = message })
+  error.status = status or error.status
+  if error.status == 503 then error.retry_after = UNAVAILABLE_SECONDS end
+  return answers.send(error)
+end
+
+-- Sends the error as the answer to this request, and ends it. `details` may be any table of JSON.
+function answers.send(error)
+  local body = string.format(
+    '{"error":{"code":%s,"message":%s,"details":%s,"request_id":%s,"timestamp":"%s","service":%s,"version":%s}}\n',
+    cjson.encode(error.code), cjson.encode(error.message), cjson.encode(error.details),
+    cjson.encode(ngx.var.lucid_request_id), answers.timestamp(), cjson.encode(settings.service_name),
+    cjson.encode(settings.api_version)
+  )
+  local header = ngx.header
+  ngx.status = error.status
+  answers.hide_server()
+  header["Content-Type"] = "application/json"
+  header["Content-Length"] = #body
+  header["Cache-Control"] = "no-store"
+  if error.retry_after then header["Retry-After"] = error.retry_after end
+  if ngx.req.get_method() ~= "HEAD" then ngx.print(body) else ngx.send_headers() end
+  return ngx.exit(ngx.HTTP_OK)
+end
+
+return answers

@@ -1,0 +1,105 @@
+-- What the gateway has taught about callers, by their credentials.
+--
+-- The workers share the lessons; a worker keeps the parsed ones that it has used lately. A lesson that is out of date
+-- does no harm: the script compares the revisions and the epoch that it rests on with those in Redis, in each request.
+
+local cjson = require "cjson.safe"
+local lrucache = require "resty.lrucache"
+local redis = require "lucid.redis"
+local settings = require "lucid.settings"
+local sha256 = require "lucid.sha256"
+
+local callers = {}
+
+local LEASE_MS = 15000 -- unused: callers with a limit on concurrent requests are not taught
+local RECENT = 5000
+local lessons = ngx.shared.lucid_callers
+local recent = assert(lrucache.new(RECENT))
+local sha
+
+-- Returns the name of a key, given its name in the policy and the values of its parameters.
+local function key(name, values)
+  return (settings.policy.keys[name]:gsub("<([a-z_]+)>", values))
+end
+
+-- Returns the decision script's command for a tier, in two parts: the run id of the server belongs between them.
+local function question(lesson, tier)
+  local values = {
+    user_id = lesson.user_id, key_id = lesson.credential, credential_id = lesson.credential, tier = tier,
+    shard = lesson.shard,
+  }
+  values.subject = key(lesson.api_key and "api_key" or "user", values)
+  local limits = lesson.tiers[tier]
+  local before = {
+    "EVALSHA", sha, 9,
+    key("rate", values), key("quota", values), key("concurrent", values),
+    key("revocations_complete", values), key("locked", values), key("revoked", values), key("epoch", values),
+    key("keyring_revision", values), key("limits_revision", values),
+    limits[1], limits[2], "", lesson.quota, 0, "", LEASE_MS, 0, 0, 0,
+  }
+  local after = { 0, 0, lesson.epoch, lesson.keyring, lesson.limits }
+  local head = redis.encode(unpack(before)):gsub("^%*%d+", "*" .. #before + 1 + #after)
+  return head, (redis.encode(unpack(after)):gsub("^%*%d+\r\n", ""))
+end
+
+local function tier_of(lesson, tier)
+  local limits = lesson.tiers[tier]
+  local head, tail = question(lesson, tier)
+  local windows = settings.policy.windows
+  return {
+    name = tier, limit = limits[1], burst = limits[2], head = head, tail = tail,
+    -- draft-ietf-httpapi-ratelimit-headers, as `Decision.headers` of the gateway.
+    policy = string.format('"%s";q=%d;w=%d, "%s-burst";q=%d;w=%d', tier, limits[1], windows.seconds, tier, limits[2],
+                           windows.burst_renews_after_seconds),
+    before = string.format('"%s";r=', tier), between = string.format(', "%s-burst";r=', tier),
+    after = ";t=" .. windows.burst_renews_after_seconds,
+  }
+end
+
+-- Returns the lesson as the edge uses it.
+local function parse(text)
+  local lesson = cjson.decode(text)
+  local tiers, allowed = {}, {}
+  for tier in pairs(lesson.tiers) do tiers[tier] = tier_of(lesson, tier) end
+  for permission in lesson.permissions:gmatch("[^,]+") do allowed[permission] = true end
+  return {
+    until_ = lesson["until"], user_id = lesson.user_id, role = lesson.role, permissions = lesson.permissions,
+    allowed = allowed, credential = lesson.credential, api_key = lesson.api_key, console = lesson.console,
+    tiers = tiers,
+  }
+end
+
+function callers.load()
+  sha = ngx.sha1_bin(settings.script):gsub(".", function(one) return string.format("%02x", one:byte()) end)
+end
+
+-- Returns the caller of a credential, nil if it is unknown or the lesson has ended.
+function callers.find(credential)
+  local caller = recent:get(credential)
+  if not caller then
+    local text = lessons:get(sha256.bytes(credential))
+    if not text then return nil end
+    caller = parse(text)
+    recent:set(credential, caller)
+  end
+  if caller.until_ <= ngx.time() then return nil end
+  return caller
+end
+
+-- Keeps a lesson until it ends.
+function callers.learn(credential, text)
+  local lesson = cjson.decode(text)
+  local seconds = lesson and lesson["until"] - ngx.time() or 0
+  if seconds <= 0 then return nil end
+  lessons:set(sha256.bytes(credential), text, seconds)
+  recent:set(credential, parse(text))
+  return lesson.gateway
+end
+
+-- Drops what was taught: a gate has closed, so the next answer of the gateway teaches anew.
+function callers.forget(credential)
+  recent:delete(credential)
+  lessons:delete(sha256.bytes(credential))
+end
+
+return callers

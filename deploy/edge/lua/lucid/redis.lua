@@ -1,0 +1,152 @@
+-- Connections to the gateway's Redis, in its protocol (RESP2).
+--
+-- The decision script compares a key with the run id of the server that answers, as a restarted or another server may
+-- lack revocations. A connection keeps its server for life. So each new connection asks for the run id, and the pools
+-- are named after it: all connections of a pool lead to the run that its name says.
+
+local settings = require "lucid.settings"
+
+local redis = {}
+
+local POOL_SIZE, WAITING, IDLE_MS = 64, 1024, 60000
+local PAUSE_SECONDS = 0.5
+
+local run_id, pause_until = "", 0
+local tcp, byte, sub, match = ngx.socket.tcp, string.byte, string.sub, string.match
+local SIX_NUMBERS = "^%*6\r\n" .. string.rep(":(%-?%d+)\r\n", 6) .. "$"
+local MAX_NUMBERS = 1024
+
+-- Returns a command as bytes to send.
+function redis.encode(...)
+  local parts = { "*" .. select("#", ...) }
+  for index = 1, select("#", ...) do
+    local text = tostring((select(index, ...)))
+    parts[#parts + 1] = "$" .. #text .. "\r\n" .. text
+  end
+  return table.concat(parts, "\r\n") .. "\r\n"
+end
+
+-- Reads one answer: a number, a text, false for nothing, or a table of answers. Returns nil and the error if the server
+-- refuses the command (third result: true) or the connection fails.
+function redis.read(sock)
+  local line, err = sock:receive()
+  if not line then return nil, err end
+  local kind, rest = byte(line), sub(line, 2)
+  if kind == 58 then return tonumber(rest) end -- :
+  if kind == 43 then return rest end -- +
+  if kind == 45 then return nil, rest, true end -- -
+  local size = tonumber(rest)
+  if size == -1 then return false end
+  if kind == 36 then -- $
+    local data
+    data, err = sock:receive(size + 2)
+    return data and sub(data, 1, size), err
+  end
+  local answers, refusal = {}, nil
+  for index = 1, size do
+    local answer, problem, refused = redis.read(sock)
+    if answer == nil and not refused then return nil, problem end
+    answers[index], refusal = answer, refusal or problem
+  end
+  if refusal then return nil, refusal, true end
+  return answers
+end
+
+-- Reads an answer of numbers, as the decision script gives it, in one step if it comes in one piece. Returns the same
+-- as `read`.
+function redis.read_numbers(sock)
+  local data, err = "", nil
+  repeat
+    local more
+    more, err = sock:receiveany(1024)
+    if not more then return nil, err end
+    data = data .. more
+    local one, two, three, four, five, six = match(data, SIX_NUMBERS)
+    if one then
+      return { tonumber(one), tonumber(two), tonumber(three), tonumber(four), tonumber(five), tonumber(six) }
+    end
+    one = match(data, "^%*1\r\n:(-?%d+)\r\n$")
+    if one then return { tonumber(one) } end
+    one = match(data, "^%-([^\r]*)\r\n$")
+    if one then return nil, one, true end
+  until #data > MAX_NUMBERS
+  return nil, "unexpected answer"
+end
+
+-- Sends a command and reads its answer.
+function redis.call(sock, ...)
+  local sent, err = sock:send(redis.encode(...))
+  if not sent then return nil, err end
+  return redis.read(sock)
+end
+
+-- Logs in on a new connection and returns the server's run id, or nil and the error.
+local function introduce(sock)
+  local at = settings.redis
+  if at.password ~= "" then
+    local ok, err
+    if at.username ~= "" then ok, err = redis.call(sock, "AUTH", at.username, at.password)
+    else ok, err = redis.call(sock, "AUTH", at.password) end
+    if not ok then return nil, err end
+  end
+  if at.database ~= 0 then
+    local ok, err = redis.call(sock, "SELECT", at.database)
+    if not ok then return nil, err end
+  end
+  local info, err = redis.call(sock, "INFO", "server")
+  return info and info:match("run_id:(%w+)"), err
+end
+
+local options = { pool_size = POOL_SIZE, backlog = WAITING }
+
+-- Returns a connection, the run id of its server, and whether it may be kept; nil and the error if there is none.
+local function connect(fresh)
+  local at, sock, pool = settings.redis, tcp(), run_id
+  sock:settimeout(at.timeout_ms)
+  options.pool = fresh and "fresh" or pool
+  local ok, err
+  if at.socket ~= "" then ok, err = sock:connect("unix:" .. at.socket, options)
+  else ok, err = sock:connect(at.host, at.port, options) end
+  if not ok then return nil, err end
+  if sock:getreusedtimes() > 0 then return sock, pool, true end
+  local found
+  found, err = introduce(sock)
+  if not found then
+    sock:close()
+    return nil, err
+  end
+  run_id = found
+  return sock, found, found == pool and not fresh
+end
+
+local function attempt(fresh, work, argument)
+  local sock, of_server, keep = connect(fresh)
+  if not sock then return nil, of_server end
+  local result, err, refused = work(sock, of_server, argument)
+  if result == nil and not refused then
+    local reused = sock:getreusedtimes() > 0
+    sock:close()
+    return nil, err, reused and err ~= "timeout"
+  end
+  -- A late answer must not be read as that to the next command: only after a whole one is the connection kept.
+  if keep then sock:setkeepalive(IDLE_MS, POOL_SIZE) else sock:close() end
+  return result, err
+end
+
+-- Runs `work(sock, run_id, argument)`, which returns nil and an error (and true if the server has refused) when it
+-- fails. It runs once more if an idle connection had been closed. Returns its result, or nil and the error. After an
+-- error, requests do not wait for Redis for a moment: see `is_paused`.
+function redis.with(work, argument)
+  local result, err, again = attempt(false, work, argument)
+  if again then result, err = attempt(true, work, argument) end
+  if result == nil then
+    ngx.update_time()
+    pause_until = ngx.now() + PAUSE_SECONDS
+  end
+  return result, err
+end
+
+-- Whether Redis has just failed.
+function redis.is_paused() return ngx.now() < pause_until end
+
+return redis

@@ -1,0 +1,188 @@
+-- The end of each request: the line of the access log, and the counts that the gateway gets each second. It adds them to
+-- its metrics, its figures and its breakers.
+
+local cjson = require "cjson.safe"
+local client = require "lucid.client"
+local instances = require "lucid.instances"
+local lessons = require "lucid.lessons"
+local redis = require "lucid.redis"
+local requests = require "lucid.requests"
+local settings = require "lucid.settings"
+local snapshot = require "lucid.snapshot"
+
+local reports = {}
+
+local EVERY_SECONDS = 1
+-- Ten minutes without a gateway; then the oldest reports are lost.
+local MAX_REPORTS = 600
+-- As in the gateway (server/kept_requests.py): requests to keep for the explorer in a second, and of one caller.
+local KEPT_A_SECOND, KEPT_OF_ONE = 200, 20
+
+local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status":%d,"duration_ms":%d,'
+  .. '"response_bytes":%d,"outcome":"%s","client":"%s","user_id":"%s","trace_id":%s,"cluster":"%s","instance":%s,'
+  .. '"attempts":%d,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
+  .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
+
+local rows, refused, kept, kept_by, left_out
+
+local function begin()
+  rows, refused, kept, kept_by, left_out = {}, {}, {}, {}, 0
+end
+
+begin()
+
+local function quoted(text) return text and '"' .. text .. '"' or "null" end
+
+local function last_of(times) return times and times:match("([^,%s]+)$") end
+
+-- Returns the row that counts requests like this one.
+local function row_of(request, status, outcome)
+  local refusal = request.refusal
+  local instance = request.attempts[#request.attempts]
+  local url = instance and instance.facts.url or ""
+  local reason = refusal and refusal.reason or ""
+  local key = request.route.name .. request.method .. status .. outcome .. reason .. url
+  local row = rows[key]
+  if not row then
+    row = { route = request.route.name, method = request.method, status = status, outcome = outcome, instance = url,
+            cluster = request.route.cluster, tier = request.tier.name, reason = reason,
+            code = refusal and refusal.code or "", count = 0, ms = {}, first_byte_ms = {}, attempts = {} }
+    rows[key] = row
+  end
+  return row
+end
+
+local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
+
+-- Whether the explorer keeps the request: refused and failed ones, and a share of the others.
+local function is_kept(request, status, outcome)
+  local facts = snapshot.latest()
+  if not facts or not facts.explorer then return false end
+  if not request.refusal and status < 400 and outcome == "complete" and math.random() >= facts.explorer_share then
+    return false
+  end
+  local who = request.caller and request.caller.user_id or ngx.var.remote_addr
+  if #kept >= KEPT_A_SECOND or (kept_by[who] or 0) >= KEPT_OF_ONE then
+    left_out = left_out + 1
+    return false
+  end
+  add(kept_by, who)
+  return true
+end
+
+local function attempts_of(request)
+  local found = {}
+  for _, attempt in ipairs(request.attempts) do
+    found[#found + 1] = { instance = attempt.facts.url, outcome = attempt.outcome, first_byte_ms = attempt.first_byte_ms,
+                          connect_ms = attempt.connect_ms }
+  end
+  return found
+end
+
+local function keep(request, status, outcome, ms, size)
+  local var, caller, refusal = ngx.var, request.caller or {}, request.refusal or {}
+  kept[#kept + 1] = {
+    request_id = var.lucid_request_id, method = request.method, path = request.path, route = request.route.name,
+    client = var.remote_addr, user_agent = request.found["user-agent"], user_id = caller.user_id, role = caller.role,
+    credential = caller.credential, api_key = caller.api_key, cluster = request.route.cluster, status = status,
+    size = size, ms = ms, outcome = outcome, reason = refusal.reason, code = refusal.code, tier = request.tier.name,
+    answer = request.answer, attempts = attempts_of(request), ended_at = ngx.now(),
+    upstream_status = tonumber(last_of(var.upstream_status)), trace = request.trace,
+  }
+end
+
+-- Returns how the request ended: complete, or who cut the answer.
+local function outcome_of(request)
+  if ngx.status == 499 then return "client_left" end
+  if request.refusal or request.ended then return "complete" end
+  return client.has_left() and "client_left" or "upstream_cut"
+end
+
+local function write_line(request, status, outcome, ms, size)
+  local var, refusal = ngx.var, request.refusal
+  local instance = request.attempts[#request.attempts]
+  local header_time = instance and instance.first_byte_ms
+  local steps = "null"
+  if refusal then
+    steps = string.format('["path","route","identity","lock","revocation","epoch",%s"%s:%s"]',
+                          request.entered and '"permission","rate_limit","maintenance","bulkhead",' or '"permission",',
+                          request.entered and "attempt" or refusal.step, refusal.reason)
+  end
+  var.lucid_line = string.format(
+    LINE, var.lucid_request_id, request.method, request.path, request.route.name, status, ms, size, outcome,
+    var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)), request.route.cluster,
+    quoted(instance and instance.facts.url), #request.attempts, last_of(var.upstream_status) or "null",
+    header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason), steps,
+    reports.timestamp()
+  )
+end
+
+function reports.timestamp()
+  local now = ngx.now()
+  return os.date("!%Y-%m-%dT%H:%M:%S", now) .. string.format(".%03d000Z", math.floor(now * 1000) % 1000)
+end
+
+-- Notes the times of the last attempt, in milliseconds.
+local function note_times(request)
+  local last = request.attempts[#request.attempts]
+  if not last then return end
+  local connect, header = last_of(ngx.var.upstream_connect_time), last_of(ngx.var.upstream_header_time)
+  last.connect_ms = connect ~= "-" and tonumber(connect) and tonumber(connect) * 1000 or nil
+  last.first_byte_ms = header ~= "-" and tonumber(header) and tonumber(header) * 1000 or nil
+end
+
+-- Ends a request that the edge decided.
+function reports.finish()
+  local request = requests.finish()
+  if not request then return end
+  if request.rule then add(refused, request.rule) end
+  if not request.route then return end
+  if request.entered then instances.leave(request.route.cluster) end
+  local last = request.attempts[#request.attempts]
+  if last and not last.outcome then
+    last.outcome = "client_left"
+    instances.finish(request.route.cluster, last.facts)
+  end
+  note_times(request)
+  local status, outcome = ngx.status, outcome_of(request)
+  local ms = math.floor((ngx.now() - ngx.req.start_time()) * 1000 + 0.5)
+  local size = request.method == "HEAD" and 0 or tonumber(last_of(ngx.var.upstream_response_length)) or 0
+  local row = row_of(request, status, outcome)
+  row.count = row.count + 1
+  add(row.ms, ms)
+  if last and last.first_byte_ms then add(row.first_byte_ms, last.first_byte_ms) end
+  for _, attempt in ipairs(request.attempts) do add(row.attempts, attempt.outcome .. " " .. attempt.facts.url) end
+  write_line(request, status, outcome, ms, size)
+  if is_kept(request, status, outcome) then keep(request, status, outcome, ms, size) end
+end
+
+-- Ends a request that the gateway decided.
+function reports.finish_at_gateway()
+  local request = requests.finish()
+  if request then lessons.finish(request) end
+end
+
+local function list(map)
+  local found = {}
+  for _, one in pairs(map) do found[#found + 1] = one end
+  return #found > 0 and found or cjson.empty_array
+end
+
+-- Sends what has happened since the last report; what Redis does not take is lost.
+function reports.send()
+  local key = snapshot.key("edge_reports")
+  if not key then return end
+  local report = cjson.encode({
+    worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(), in_flight = instances.in_flight(),
+    rows = list(rows), refused = next(refused) and refused or nil, kept = list(kept), left_out = left_out,
+  })
+  begin()
+  redis.with(function(sock) return redis.call(sock, "XADD", key, "MAXLEN", "~", MAX_REPORTS, "*", "report", report) end)
+end
+
+-- Starts reporting in this worker.
+function reports.start()
+  ngx.timer.every(EVERY_SECONDS, function() reports.send() end)
+end
+
+return reports

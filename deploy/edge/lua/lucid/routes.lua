@@ -1,0 +1,62 @@
+-- Finds the route of a request in the exported policy.
+--
+-- Only paths that need no interpretation get one: what the gateway would decode, refuse or redirect, it gets as it is.
+
+local settings = require "lucid.settings"
+
+local routes = {}
+
+local BASE = "/api/v1/"
+-- Segments of unreserved and harmless characters (RFC 3986, section 3.3), none of which is a dot segment.
+local PLAIN = [[^(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()*+,=:@]+)+$]]
+
+-- Path -> method -> route, for paths of the table and for everything below them.
+local exact, below = {}, {}
+
+local function add(row)
+  local prefix = row.path:match("^(.*)/{rest%*}$")
+  local path = BASE .. (prefix or row.path)
+  local route = {
+    -- As in the log of the gateway.
+    name = "api/v1/" .. row.path:gsub("{rest%*}", "<path:rest>"),
+    path = row.path,
+    cluster = row.cluster,
+    upstream = row.upstream:gsub("/{rest%*}$", ""),
+    cut = prefix and #path or nil,
+    permission = row.permission,
+    tier = row.tier,
+    body_limit = row.body_limit,
+    timeouts = row.timeouts,
+    attempts = row.attempts,
+  }
+  local place = prefix and below or exact
+  place[path] = place[path] or {}
+  for _, method in ipairs(row.methods) do place[path][method] = route end
+end
+
+function routes.load()
+  for _, row in ipairs(settings.policy.routes) do
+    if row.edge then add(row) end
+  end
+end
+
+-- Returns the route for a path without its query, and the path at the cluster; nil if the gateway has to decide.
+function routes.find(method, path)
+  if not ngx.re.find(path, PLAIN, "jo") then return nil end
+  local methods = exact[path]
+  if methods then
+    local route = methods[method]
+    return route, route and route.upstream
+  end
+  local prefix = path:match("^(.*)/")
+  while prefix and prefix ~= "" do
+    if below[prefix] then
+      local route = below[prefix][method]
+      return route, route and route.upstream .. path:sub(route.cut + 1)
+    end
+    prefix = prefix:match("^(.*)/")
+  end
+  return nil
+end
+
+return routes

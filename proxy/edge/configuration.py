@@ -1,0 +1,166 @@
+"""The files of the edge: the configuration of nginx, its Lua, the policy, the decision script, and the secrets."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+
+from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError
+from lucid_gateway.policy.document import policy_document
+from lucid_gateway.policy.headers import VIA
+from proxy.edge.snapshot import security_fields
+from ratelimit.engine import limiter
+
+SOURCE = BASE_DIR / "deploy" / "edge"
+
+
+@dataclass(frozen=True)
+class EdgeOptions:
+    """How this edge runs: where it listens, with how many workers, how much it remembers, and where it logs.
+
+    `modules` are those that nginx has to load. Without any, nginx has Lua built in, as OpenResty has.
+    """
+
+    http_listen: str
+    https_listen: str = ""
+    workers: str = "auto"
+    modules: tuple[str, ...] = ()
+    callers_size: str = "64m"
+    access_log: str = "/dev/stdout"
+    access_log_buffer: str = "64k"
+    error_log_level: str = "crit"
+
+
+def write_configuration(folder: Path, options: EdgeOptions) -> None:
+    """Write everything that the edge needs into the folder; raise ConfigurationError if a setting is missing."""
+    env = settings.ENV
+    for name in ("EDGE_SECRET", "GATEWAY_SOCKET"):
+        if not getattr(env, name):
+            raise ConfigurationError(f"{name}: is missing; expected a value for the edge")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(SOURCE / "lua", folder / "lua", dirs_exist_ok=True)
+    (folder / "admit.lua").write_text(limiter.script.source)
+    (folder / "policy.json").write_text(json.dumps(policy_document()))
+    write_secret(folder / "edge.json", json.dumps(edge_settings(options)))
+    template = Template((SOURCE / "nginx.conf.template").read_text(encoding="utf-8"))
+    (folder / "nginx.conf").write_text(template.safe_substitute(values(folder, options)))
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def edge_settings(options: EdgeOptions) -> dict[str, Any]:
+    """Return what the Lua reads: Redis, the secrets, and names."""
+    env = settings.ENV
+    return {
+        "redis": redis_settings(env.REDIS_URL) | {"timeout_ms": int(env.REDIS_TIMEOUT_SECONDS * 1000)},
+        "edge_secret": env.EDGE_SECRET,
+        "gateway_socket": str(Path(env.GATEWAY_SOCKET).absolute()),
+        "identity_signing_secret": env.IDENTITY_SIGNING_SECRET,
+        "service_name": env.SERVICE_NAME,
+        "api_version": env.API_VERSION,
+        "checked_module": bool(options.modules),
+    }
+
+
+def redis_settings(url: str) -> dict[str, Any]:
+    """Return how the edge reaches Redis; raise ConfigurationError for what it does not support."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "unix"):
+        raise ConfigurationError(f"REDIS_URL: has the scheme {parts.scheme}; the edge expects redis:// or unix://")
+    on_socket = parts.scheme == "unix"
+    database = "" if on_socket else parts.path.strip("/")
+    return {
+        "host": parts.hostname or "127.0.0.1", "port": parts.port or 6379, "socket": parts.path if on_socket else "",
+        "database": int(database or 0), "username": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+    }  # fmt: skip
+
+
+def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
+    """Return the values of the template."""
+    env = settings.ENV
+    networks = [str(ip_network(network)) for network in env.TRUSTED_PROXIES]
+    return {
+        "MODULES": lines(f"load_module {path};" for path in options.modules),
+        "WORKERS": options.workers,
+        "ERROR_LOG_LEVEL": options.error_log_level,
+        "FOLDER": str(folder.absolute()),
+        "CALLERS_SIZE": options.callers_size,
+        "PROXY_NETWORKS": lines((f"{network} proxy;" for network in networks), indent=8),
+        "REAL_IP": lines(real_ip(networks), indent=4),
+        "SECURITY_FIELDS": lines(security_maps(), indent=4),
+        "ADD_SECURITY_FIELDS": lines(added_security_fields(), indent=12),
+        "CORS_ORIGINS": lines((f'"{origin}" $http_origin;' for origin in env.CORS_ORIGINS), indent=8),
+        "CORS_EXPOSED": ", ".join(settings.CORS_EXPOSE_HEADERS).lower(),
+        "ACCESS_LOG": options.access_log,
+        "ACCESS_LOG_BUFFER": options.access_log_buffer and f" buffer={options.access_log_buffer} flush=1s",
+        "CLIENT_TIMEOUT": str(env.CLIENT_TIMEOUT_SECONDS),
+        "GATEWAY_SOCKET": str(Path(env.GATEWAY_SOCKET).absolute()),
+        "LISTEN": lines(listen(options), indent=8),
+        "VIA": VIA,
+        "SERVICE_NAME": env.SERVICE_NAME,
+        "API_VERSION": env.API_VERSION,
+    }
+
+
+def lines(parts: Iterable[str], indent: int = 0) -> str:
+    """Return the parts as lines of the configuration."""
+    return "\n".join(" " * indent + part for part in parts)
+
+
+def real_ip(networks: Iterable[str]) -> list[str]:
+    """Return the directives that take the client's address from trusted proxies, as `ratelimit.client_address` does."""
+    trusted = [f"set_real_ip_from {network};" for network in networks]
+    return [*trusted, "real_ip_header X-Forwarded-For;", "real_ip_recursive on;"] if trusted else []
+
+
+def listen(options: EdgeOptions) -> list[str]:
+    """Return the directives for the ports."""
+    found = [f"listen {options.http_listen} backlog=4096;"]
+    if options.https_listen:
+        env = settings.ENV
+        found += [
+            f"listen {options.https_listen} ssl http2 backlog=4096;", f"ssl_certificate {env.SSL_CERT_PATH};",
+            f"ssl_certificate_key {env.SSL_KEY_PATH};", "ssl_protocols TLSv1.2 TLSv1.3;",
+            "ssl_session_cache shared:tls:10m;", "ssl_session_timeout 1d;", "ssl_session_tickets off;",
+        ]  # fmt: skip
+    return found
+
+
+def variable_of(field: str) -> str:
+    """Return the name of the variable with the value of a security field."""
+    return "lucid_" + field.lower().replace("-", "_")
+
+
+def security_maps() -> list[str]:
+    """Return a map for each security field: its value, unless the cluster's answer has the field already."""
+    secure, plain = security_fields(secure=True), security_fields(secure=False)
+    found = []
+    for field in secure:
+        upstream = "$upstream_http_" + field.lower().replace("-", "_")
+        found += [
+            f'map "$lucid_scheme{upstream}" ${variable_of(field)} {{',
+            f'    http "{plain.get(field, "")}";',
+            f'    https "{secure[field]}";',
+            '    default "";',
+            "}",
+        ]
+    return found
+
+
+def added_security_fields() -> list[str]:
+    """Return the directives that add the security fields to an answer."""
+    return [f"add_header {field} ${variable_of(field)} always;" for field in security_fields(secure=True)]
