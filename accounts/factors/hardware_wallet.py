@@ -9,7 +9,6 @@ from redis import Redis
 
 from accounts.factors.factor import SecondFactor
 from accounts.factors.recovery import ensure_recovery_codes
-from accounts.factors.tron_message import InvalidSignature, signer
 from accounts.mail import send_notice
 from accounts.models import User
 from lucid_gateway.audit.events import Changes, record
@@ -27,6 +26,9 @@ def new_challenge(purpose: str) -> str:
 
 def signed_by(address: str, message: str, signature: str) -> bool:
     """Return whether the wallet of the address signed the message (TRON message V2)."""
+    # On first use: the libraries of signatures take more than 1 MiB of a worker, and few users have a wallet.
+    from accounts.factors.tron_message import InvalidSignature, signer  # noqa: PLC0415
+
     try:
         return bool(message) and signer(message, signature) == address
     except InvalidSignature:

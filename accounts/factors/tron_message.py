@@ -7,8 +7,8 @@ from coincurve import PublicKey
 from coincurve.utils import GROUP_ORDER_INT
 from Crypto.Hash import keccak
 
-ADDRESS_LENGTH = 34  # characters
-MAIN_NET = b"\x41"
+from accounts.factors.tron_address import MAIN_NET
+
 MESSAGE_PREFIX = b"\x19TRON Signed Message:\n"
 HALF_ORDER = GROUP_ORDER_INT // 2
 # bytes.fromhex alone would accept spaces.
@@ -63,15 +63,3 @@ def address(key: PublicKey) -> str:
 def keccak256(data: bytes) -> bytes:
     """Return the Keccak-256 hash, which is not SHA3-256: the padding differs."""
     return keccak.new(digest_bits=256, data=data).digest()
-
-
-def is_address(text: object) -> bool:
-    """Return whether a value is a main-net address with a valid checksum. Never raises."""
-    # The length first: base58 ignores trailing spaces, and its time grows with the square of the length.
-    if not isinstance(text, str) or len(text) != ADDRESS_LENGTH:
-        return False
-    try:
-        payload = base58.b58decode_check(text)
-    except ValueError:
-        return False
-    return len(payload) == 21 and payload.startswith(MAIN_NET)

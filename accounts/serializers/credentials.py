@@ -6,7 +6,7 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
-from accounts.factors.tron_message import is_address
+from accounts.factors.tron_address import is_address
 from accounts.models import ApiKey
 from lucid_gateway.api.fields import ShortList, SixDigits, TimestampField
 from lucid_gateway.policy.roles import PERMISSIONS, Role

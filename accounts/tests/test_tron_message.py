@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from accounts.factors.tron_message import InvalidSignature, digest, is_address, signer
+from accounts.factors.tron_address import is_address
+from accounts.factors.tron_message import InvalidSignature, digest, signer
 
 ONE = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"  # of the private key 1
 TWO = "TDvSsdrNM5eeXNL3czpa6AxLDHZA9nwe9K"  # of the private key 2
