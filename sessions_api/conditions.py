@@ -7,7 +7,7 @@ costs at most its length times the size of the context. Only this module imports
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedInput, v_args
@@ -101,7 +101,7 @@ def parse(text: str) -> Condition:
         raise ConditionError(MAX_LENGTH, f"longer than {MAX_LENGTH} characters")
     check_nesting(text)
     try:
-        node: Any = PARSER.parse(text)
+        node: Any = parser().parse(text)
     except UnexpectedInput as error:
         raise unexpected(text, error) from error
     return Condition(text, node)
@@ -250,4 +250,7 @@ def start(token: Token) -> int:
     return token.start_pos or 0
 
 
-PARSER = Lark(GRAMMAR, start="any_of", parser="lalr", transformer=Builder(), maybe_placeholders=True)
+@cache
+def parser() -> Lark:
+    """Return the parser, made on first use: it takes 1.3 MiB, and few workers parse a condition."""
+    return Lark(GRAMMAR, start="any_of", parser="lalr", transformer=Builder(), maybe_placeholders=True)
