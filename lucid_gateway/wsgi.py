@@ -4,7 +4,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from lucid_gateway.server.middleware_calls import use_bound_methods
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lucid_gateway.settings")
+use_bound_methods()
 django_application = get_wsgi_application()
 
 from ratelimit.addresses.front_gate import AddressGate  # noqa: E402  # its models can be loaded only now
