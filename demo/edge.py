@@ -21,7 +21,7 @@ def running_edge(var: Path, environment: Mapping[str, str], port: int) -> Iterat
     """Run the edge on the port until the block ends; raise Failed, with the packages that are missing."""
     folder = var / "edge"
     try:
-        manage(environment, "configure_edge", str(folder), f"--listen=0.0.0.0:{port}", "--debian")
+        manage(environment, "configure_edge", str(folder), f"--listen=127.0.0.1:{port}", "--debian")
     except Failed as failure:
         raise Failed(str(failure).splitlines()[-1].removeprefix("CommandError: ")) from failure
     nginx = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"])) or "nginx"

@@ -38,6 +38,7 @@ class Gateway:
     log: Path
     process: "subprocess.Popen[bytes]"
     edge_log: Path | None = None
+    nginx: "subprocess.Popen[bytes] | None" = None
 
     @property
     def url(self) -> str:
@@ -95,13 +96,15 @@ def prepared_database() -> Path:
 
 
 @contextlib.contextmanager
-def running_gateway(*within: str, **settings: str) -> Iterator[Gateway]:
+def running_gateway(*within: str, edge: bool | None = None, **settings: str) -> Iterator[Gateway]:
     """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run, and `within`
     is a command that becomes the one given to it.
 
     It has its own database file, unless MONGODB_URI is given; demo users are there (seed_demo). Of the run's Redis it
     has a database of its own: what it does in the background, for as long as it runs, disturbs no test that looks into
     another one. Each test empties all of them.
+
+    With `edge`, by default with `--plane edge`, an edge is in front of it.
     """
     port = free_port()
     with folder() as path:
@@ -114,15 +117,17 @@ def running_gateway(*within: str, **settings: str) -> Iterator[Gateway]:
             prepare_database(env)
         else:
             shutil.copyfile(prepared_database(), env["SQLITE_PATH"])
-        at_edge = os.environ.get(PLANE) == "edge"
+        at_edge = os.environ.get(PLANE) == "edge" if edge is None else edge
         if at_edge:
             env |= {"GATEWAY_SOCKET": str(path / "gateway.socket"), "EDGE_SECRET": SECRET}
         command = [*within, str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-        with child(command, path / "log", env) as process, contextlib.ExitStack() as edge:
+        with child(command, path / "log", env) as process, contextlib.ExitStack() as stack:
+            nginx = None
             if at_edge:
-                edge.enter_context(running_edge(path / "edge", port, env))
+                nginx = stack.enter_context(running_edge(path / "edge", port, env))
                 wait_until((path / "gateway.socket").exists, START_SECONDS)
             wait_for_port(port, process)
-            gateway = Gateway(port, env, path / "log", process, path / "edge" / "access.log" if at_edge else None)
+            edge_log = path / "edge" / "access.log" if at_edge else None
+            gateway = Gateway(port, env, path / "log", process, edge_log, nginx)
             with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=START_SECONDS):
                 yield gateway

@@ -47,7 +47,7 @@ def row_of(finished: FinishedRequest) -> KeptRequest:
     key = key_at(started, random=True)
     return KeptRequest(
         kept_id=key, request_id=printable(record.request_id, 128) or str(key), gateway=gateway,
-        worker=worker, method=printable(record.method, 20), path=printable(path_of(record), 500),
+        worker=worker, plane=record.plane, method=printable(record.method, 20), path=printable(path_of(record), 500),
         route=printable(record.route, 200), status=finished.status, status_class=finished.status // 100,
         error_code=record.error_code or "", reason=record.reason or finished.cut or "", started_at=started,
         duration_ms=round(finished.seconds * 1000, 3), address=address.text, address_key=address.key,

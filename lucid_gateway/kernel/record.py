@@ -79,14 +79,15 @@ class Claim(NamedTuple):
 
 
 class RequestRecord:
-    """`path` and `route` are None until they are known. `actor` is whom the audit log names if there is no caller, such
-    as `manage.py`. `facts` are for staff: what the reason alone does not say, such as the rule or the permission.
-    `observed_rule` is the network of the address rule that would have refused the request without shadow mode.
+    """`plane` is `gateway`, or `edge` for a request that the edge decided. `path` and `route` are None until they are
+    known. `actor` is whom the audit log names if there is no caller, such as `manage.py`. `facts` are for staff: what
+    the reason alone does not say, such as the rule or the permission. `observed_rule` is the network of the address
+    rule that would have refused the request without shadow mode.
     """
 
     __slots__ = (
         "actor", "attempts", "cache", "caller", "claim", "client_address", "cluster", "error_code", "facts", "lease",
-        "limits", "method", "observed_rule", "path", "reason", "request_id", "route", "started", "taken",
+        "limits", "method", "observed_rule", "path", "plane", "reason", "request_id", "route", "started", "taken",
         "traceparent", "upstream_ms", "upstream_status", "user_agent",
     )  # fmt: skip
 
@@ -96,6 +97,7 @@ class RequestRecord:
         self.client_address = client_address
         self.user_agent = user_agent
         self.actor = actor
+        self.plane = "gateway"
         self.method = ""
         self.path: str | None = None
         self.route: str | None = None

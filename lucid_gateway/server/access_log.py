@@ -101,7 +101,7 @@ def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
     elif record.reason is None:
         record.passed(Step.ANSWER)
     seconds = time.perf_counter() - record.started
-    request_metrics.count(record, status, seconds, outcome)
+    request_metrics.end(record, status, seconds, outcome)
     kept_requests.consider(record, status, size, CUT.get(outcome))
     count_request(record, status, seconds, cut=outcome == UPSTREAM_CUT)
     logger.info(
@@ -126,4 +126,5 @@ def end(record: RequestRecord, status: int, size: int, outcome: str) -> None:
         error_code=record.error_code,
         reason=record.reason,
         steps=record.logged_steps() if record.reason else None,
+        plane=record.plane,
     )

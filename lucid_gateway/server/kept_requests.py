@@ -57,14 +57,17 @@ class KeptRequests:
         """Keep the finished request if it was refused, has failed or is in the sample, and no cap is reached."""
         if record.reason is None and status < 400 and cut is None and random.random() >= self.share:  # noqa: S311
             return
-        if not self.enabled:
-            return
-        now = time.time()
-        reason = self.reason_to_leave_out(record, int(now) & 0xFFFFFF)
-        if reason is not None:
+        if self.enabled:
+            seconds = time.perf_counter() - record.started
+            self.offer(FinishedRequest(record, status, size, seconds, time.time(), cut))
+
+    def offer(self, finished: FinishedRequest) -> None:
+        """Keep the request if no cap is reached."""
+        reason = self.reason_to_leave_out(finished.record, int(time.time()) & 0xFFFFFF)
+        if reason is None:
+            self.buffer.append(finished)
+        else:
             count(LEFT_OUT, reason)
-            return
-        self.buffer.append(FinishedRequest(record, status, size, time.perf_counter() - record.started, now, cut))
 
     def reason_to_leave_out(self, record: RequestRecord, second: int) -> str | None:
         """Return the reason, or None after counting the request in its second."""

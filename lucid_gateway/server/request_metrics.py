@@ -43,56 +43,63 @@ def own_ring() -> Ring:
 
 
 @cache
-def request_counters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    return metrics.REQUESTS.labels(method, route, status), metrics.REQUEST_SECONDS.labels(method, route)
+def request_counters(plane: str, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return metrics.REQUESTS.labels(plane, method, route, status), metrics.REQUEST_SECONDS.labels(plane, method, route)
 
 
 @cache
-def upstream_counters(cluster: str, outcome: str) -> tuple[Counter, Histogram]:
-    return metrics.UPSTREAM_REQUESTS.labels(cluster, outcome), metrics.UPSTREAM_SECONDS.labels(cluster)
+def upstream_counters(plane: str, cluster: str, outcome: str) -> tuple[Counter, Histogram]:
+    return metrics.UPSTREAM_REQUESTS.labels(plane, cluster, outcome), metrics.UPSTREAM_SECONDS.labels(plane, cluster)
 
 
-def count_refused(record: RequestRecord, status: int) -> None:
-    """Count a request that was refused before the application."""
-    count_request(record, status, None)
-    metrics.REFUSED.labels(EARLY_REFUSALS[record.reason or ""]).inc()
+def count_refused(record: RequestRecord, status: int, n: int = 1) -> None:
+    """Count `n` requests that were refused before the application, like this one."""
+    count_request(record, status, None, n=n)
+    metrics.REFUSED.labels(record.plane, EARLY_REFUSALS[record.reason or ""]).inc(n)
 
 
 def begin() -> None:
     metrics.REQUESTS_IN_FLIGHT.inc()
 
 
-def count(record: RequestRecord, status: int, seconds: float, outcome: str) -> None:
-    """Count a finished request; `outcome` is that of the access log."""
+def end(record: RequestRecord, status: int, seconds: float, outcome: str) -> None:
+    """Count the end of a request that has begun here; `outcome` is that of the access log."""
+    metrics.REQUESTS_IN_FLIGHT.dec()
+    count(record, status, seconds, outcome)
+
+
+def count(record: RequestRecord, status: int, seconds: float, outcome: str, n: int = 1) -> None:
+    """Count `n` finished requests like this one."""
     if not metrics.ENABLED:
         return
-    metrics.REQUESTS_IN_FLIGHT.dec()
     route = record.route or "unmatched"
-    requests, durations = request_counters(record.method if record.method in METHODS else "other", route, status)
-    requests.inc()
-    durations.observe(seconds)
-    own_ring().note(seconds, failed=status >= 500)
+    method = record.method if record.method in METHODS else "other"
+    requests, durations = request_counters(record.plane, method, route, status)
+    requests.inc(n)
+    metrics.observe(durations, seconds, n)
+    own_ring().note(seconds, failed=status >= 500, n=n)
     if outcome != "complete":
-        metrics.ANSWERS_CUT.labels(outcome).inc()
+        metrics.ANSWERS_CUT.labels(record.plane, outcome).inc(n)
     if record.cache:
-        metrics.RESPONSE_CACHE.labels(route, record.cache).inc()
+        metrics.RESPONSE_CACHE.labels(route, record.cache).inc(n)
     if record.cluster is not None:
-        count_upstream(record, record.cluster, status, cut=outcome == "upstream_cut")
+        count_upstream(record, record.cluster, status, cut=outcome == "upstream_cut", n=n)
     if status == 429 and record.limits is not None and not record.limits.admitted:
         # A 429 that the cluster itself sent does not count.
-        metrics.RATE_LIMITED.labels(record.limits.tier_name).inc()
+        metrics.RATE_LIMITED.labels(record.plane, record.limits.tier_name).inc(n)
 
 
-def count_upstream(record: RequestRecord, cluster: str, status: int, *, cut: bool) -> None:
-    """Count the outcome of a request at its cluster, unless it was answered without the cluster."""
+def count_upstream(record: RequestRecord, cluster: str, status: int, *, cut: bool, n: int) -> None:
+    """Count the outcome of requests at their cluster, unless they were answered without the cluster."""
     attempts, error_code = len(record.attempts), record.error_code or ""
     if attempts > 1:
-        metrics.UPSTREAM_RETRIES.labels(cluster).inc(attempts - 1)
+        metrics.UPSTREAM_RETRIES.labels(record.plane, cluster).inc((attempts - 1) * n)
     if error_code in REFUSALS:
-        metrics.CLUSTER_REFUSED.labels(cluster, REFUSALS[error_code]).inc()
+        metrics.CLUSTER_REFUSED.labels(cluster, REFUSALS[error_code]).inc(n)
     elif record.upstream_status is not None:
-        requests, durations = upstream_counters(cluster, "cut" if cut else f"{record.upstream_status // 100}xx")
-        requests.inc()
-        durations.observe((record.upstream_ms or 0) / 1000)
+        outcome = "cut" if cut else f"{record.upstream_status // 100}xx"
+        requests, durations = upstream_counters(record.plane, cluster, outcome)
+        requests.inc(n)
+        metrics.observe(durations, (record.upstream_ms or 0) / 1000, n)
     elif error_code in FAILURES or (status == CLIENT_LEFT and attempts):
-        upstream_counters(cluster, FAILURES.get(error_code, "client_left"))[0].inc()
+        upstream_counters(record.plane, cluster, FAILURES.get(error_code, "client_left"))[0].inc(n)

@@ -89,57 +89,57 @@ def count(group: str, name: str, n: int = 1, *, most: int = MAX_NAMES) -> None:
     names[name if name in names or len(names) < most else OTHER] += n
 
 
-def count_request(record: RequestRecord, status: int, seconds: float | None, *, cut: bool = False) -> None:
-    """Count a finished request. `seconds` is None for a request that was refused before the application, and `cut`
-    says that the instance's answer ended early.
+def count_request(record: RequestRecord, status: int, seconds: float | None, *, cut: bool = False, n: int = 1) -> None:
+    """Count `n` finished requests like this one. `seconds` is None for a request that was refused before the
+    application, and `cut` says that the instance's answer ended early.
     """
     groups, route = samples.current(), record.route or ""
-    groups["statuses"][CLASSES[status // 100]] += 1
-    groups["routes"][route] += 1
+    groups["statuses"][CLASSES[status // 100]] += n
+    groups["routes"][route] += n
     if seconds is not None:
-        groups["seconds"][bucket_of(seconds)] += 1
+        groups["seconds"][bucket_of(seconds)] += n
     failed = status >= 500 or cut
     if record.cluster is not None:
-        count_attempts(groups, record, record.cluster, failed)
+        count_attempts(groups, record, record.cluster, failed, n)
     if failed:
         reason = record.reason or INSTANCE_ERROR
-        groups["failed"][reason] += 1
-        groups["routes.failed"][route] += 1
-        groups["failed.routes"][f"{reason} {route}"] += 1
+        groups["failed"][reason] += n
+        groups["routes.failed"][route] += n
+        groups["failed.routes"][f"{reason} {route}"] += n
     elif record.reason is not None and 400 <= status != CLIENT_LEFT:
-        groups["refused"][record.reason] += 1
-        groups["routes.refused"][route] += 1
-        count_offenders(record, record.reason)
+        groups["refused"][record.reason] += n
+        groups["routes.refused"][route] += n
+        count_offenders(record, record.reason, n)
 
 
-def count_attempts(groups: Groups, record: RequestRecord, cluster: str, failed: bool) -> None:
-    """Count the request at its cluster, and each attempt at its instance."""
-    groups["clusters"][cluster] += 1
+def count_attempts(groups: Groups, record: RequestRecord, cluster: str, failed: bool, n: int) -> None:
+    """Count the requests at their cluster, and each attempt at its instance."""
+    groups["clusters"][cluster] += n
     if failed:
-        groups["clusters.failed"][cluster] += 1
+        groups["clusters.failed"][cluster] += n
     last = len(record.attempts) - 1
     for number, attempt in enumerate(record.attempts):
         name = f"{cluster} {attempt.instance}"
-        groups["instances"][name] += 1
+        groups["instances"][name] += n
         if attempt.outcome != "answered" or (number == last and failed):
-            groups["instances.failed"][name] += 1
+            groups["instances.failed"][name] += n
         if attempt.first_byte_ms is not None:
-            groups[f"first_byte {name}"][bucket_of(attempt.first_byte_ms / 1000)] += 1
+            groups[f"first_byte {name}"][bucket_of(attempt.first_byte_ms / 1000)] += n
 
 
-def count_offenders(record: RequestRecord, reason: str) -> None:
-    """Count a refusal for everybody who may have caused it."""
+def count_offenders(record: RequestRecord, reason: str, n: int) -> None:
+    """Count refusals for everybody who may have caused them."""
     address, claim = record.client_address, record.claim
     if address and (network := network_of_text(address)):
-        count("offenders.address", f"{address} {reason}", most=MAX_OFFENDERS)
-        count("offenders.network", f"{network} {reason}", most=MAX_OFFENDERS)
+        count("offenders.address", f"{address} {reason}", n, most=MAX_OFFENDERS)
+        count("offenders.network", f"{network} {reason}", n, most=MAX_OFFENDERS)
     if claim is None or claim.kind == "login":  # whoever guesses a password is not the user
         return
     if not claim.user_id:  # somebody who knows the id of a key, but not its secret, is not its owner
         return
-    count("offenders.user", f"{claim.user_id} {reason}", most=MAX_OFFENDERS)
+    count("offenders.user", f"{claim.user_id} {reason}", n, most=MAX_OFFENDERS)
     if claim.kind == "api_key":
-        count("offenders.key", f"{claim.key} {reason}", most=MAX_OFFENDERS)
+        count("offenders.key", f"{claim.key} {reason}", n, most=MAX_OFFENDERS)
 
 
 @lru_cache(maxsize=4096)

@@ -108,7 +108,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Serve a connection to its end; if its address has too many, close it before a byte is read."""
         column = self.connections.enter(addr)
         if column is None:
-            metrics.REFUSED.labels("too_many_connections").inc()
+            metrics.REFUSED.labels("gateway", "too_many_connections").inc()
             client.close()
             return
         self.clients[gevent.getcurrent()] = client

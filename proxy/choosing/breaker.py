@@ -84,6 +84,16 @@ class Breaker:
             self.open(self.rule.first_pause)
             self.pause = min(2 * self.rule.first_pause, self.rule.longest_pause)
 
+    def note(self, answers: int, failures: int, without_answer: int) -> None:
+        """Count requests that others have sent within the last second, in an unknown order: `failures` includes those
+        `without_answer`, which follow each other only if there was no answer at all.
+        """
+        self.count(requests=answers + failures, failures=failures)
+        self.consecutive_failures = 0 if answers else self.consecutive_failures + without_answer
+        if not self.open_until and failures and self.exceeds_limits():
+            self.open(self.rule.first_pause)
+            self.pause = min(2 * self.rule.first_pause, self.rule.longest_pause)
+
     def exceeds_limits(self) -> bool:
         """Return whether the recent failures are enough to open."""
         if self.consecutive_failures >= self.rule.consecutive_failures:
@@ -92,14 +102,14 @@ class Breaker:
         failures = sum(second.failures for second in self.seconds)
         return requests >= self.rule.minimum_requests and failures >= self.rule.failure_share * requests
 
-    def count(self, *, failures: int) -> None:
-        """Add a request to the window and drop seconds that have left it."""
+    def count(self, *, failures: int, requests: int = 1) -> None:
+        """Add requests to the window and drop seconds that have left it."""
         now = int(self.clock())
         if not self.seconds or self.seconds[-1].at != now:
             while self.seconds and self.seconds[0].at <= now - self.rule.window:
                 self.seconds.popleft()
             self.seconds.append(Second(now))
-        self.seconds[-1].requests += 1
+        self.seconds[-1].requests += requests
         self.seconds[-1].failures += failures
 
     def open(self, seconds: float) -> None:

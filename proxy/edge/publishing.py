@@ -1,4 +1,4 @@
-"""Publishes the snapshot for the edge, from one worker of a gateway at a time."""
+"""Publishes the snapshot for the edge and reads its reports, in one worker of a gateway at a time."""
 
 import json
 import uuid
@@ -11,6 +11,7 @@ from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
+from proxy.edge.reports import process_reports
 from proxy.edge.snapshot import address_facts, snapshot, version_of
 from ratelimit.rules import Rules, rules_cache
 
@@ -28,10 +29,11 @@ class Publisher:
         self.addresses = PublishedAddresses()
 
     def publish(self) -> None:
-        """Write the snapshot and, if they have changed, the address rules; while Redis is unavailable, nothing."""
+        """Write the snapshot, and count what the edge has reported; while Redis is unavailable, do nothing."""
         with suppress(RedisUnavailable):
             if self.is_publisher():
                 self.write()
+                process_reports()
 
     def is_publisher(self) -> bool:
         """Return whether this worker publishes; another takes over three seconds after it stops."""

@@ -180,7 +180,7 @@ def test_a_chunked_answer_is_stored_whole(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(head, b"3\r\nblo\r\n", b"2\r\nck\r\n0\r\n\r\n")
     first, second = get(), get()
     assert first.body == second.body == b"block"
-    assert second.framing() == [("Content-Length", "5")]
+    assert second.framing() == [("content-length", "5")]
 
 
 @pytest.mark.parametrize("chunked", [False, True])

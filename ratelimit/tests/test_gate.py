@@ -105,7 +105,8 @@ def test_a_denied_address_gets_403() -> None:
 
 
 def test_refusals_are_counted_in_the_metrics() -> None:
-    count = lambda: REGISTRY.get_sample_value("lucid_refused_requests_total", {"reason": "blocked_address"})  # noqa: E731
+    labels = {"plane": "gateway", "reason": "blocked_address"}
+    count = lambda: REGISTRY.get_sample_value("lucid_refused_requests_total", labels)  # noqa: E731
     rules(deny("192.0.2.0/24"))
     before = count() or 0
 

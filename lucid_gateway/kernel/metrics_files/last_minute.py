@@ -63,15 +63,15 @@ class Ring:
         size = 4 * SLOTS * WIDTH
         self.cells = memoryview(bytearray(size) if path is None else mapped(path, size)).cast("I")
 
-    def note(self, seconds: float, *, failed: bool, now: int | None = None) -> None:
-        """Count a request that took `seconds`."""
+    def note(self, seconds: float, *, failed: bool, n: int = 1, now: int | None = None) -> None:
+        """Count `n` requests that took `seconds` each."""
         second = int(time.monotonic()) if now is None else now
         cells, at = self.cells, second % SLOTS * WIDTH
         if cells[at] != second:
             cells[at : at + WIDTH] = EMPTY
             cells[at] = second
-        cells[at + 1] += failed
-        cells[at + 2 + bucket_of(seconds)] += 1
+        cells[at + 1] += failed * n
+        cells[at + 2 + bucket_of(seconds)] += n
 
 
 def bucket_of(seconds: float) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,13 +63,17 @@ class Scene:
     def value(self, name: str, **labels: str) -> float:
         """Return a sample's value, or 0 without the sample."""
         samples = [sample for family in parse_text(self.text()) for sample in family.samples]
-        return sum(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels))
+        return sum(sample.value for sample in samples if sample.name == name and without_plane(sample.labels) == labels)
 
     def rises(self, name: str, by: float, action: Callable[[], object], **labels: str) -> None:
         """Check that the action increases the sample by `by`."""
         before = self.value(name, **labels)
         action()
         wait_until(lambda: self.value(name, **labels) - before == by)
+
+
+def without_plane(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name != "plane"}
 
 
 def folder_of(gateway: Gateway) -> Path | None:

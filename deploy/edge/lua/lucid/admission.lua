@@ -169,7 +169,7 @@ end
 
 -- Refuses a request that two servers could read in different ways, and ends the connection.
 local function refuse_as_malformed(message)
-  requests.keep({ refusal = answers.error("BadRequest", { message = message, reason = "ambiguous_target" }) })
+  requests.keep({ refusal = answers.error("BadRequest", { message = message }) })
   return ngx.exec("@malformed")
 end
 

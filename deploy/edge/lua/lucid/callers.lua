@@ -47,7 +47,7 @@ local function tier_of(lesson, tier)
   local head, tail = question(lesson, tier)
   local windows = settings.policy.windows
   return {
-    name = tier, limit = limits[1], burst = limits[2], head = head, tail = tail,
+    name = tier, limit = limits[1], burst = limits[2], quota = lesson.quota, head = head, tail = tail,
     -- draft-ietf-httpapi-ratelimit-headers, as `Decision.headers` of the gateway.
     policy = string.format('"%s";q=%d;w=%d, "%s-burst";q=%d;w=%d', tier, limits[1], windows.seconds, tier, limits[2],
                            windows.burst_renews_after_seconds),

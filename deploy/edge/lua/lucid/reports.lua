@@ -23,10 +23,12 @@ local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status"
   .. '"attempts":%d,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
   .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
 
-local rows, refused, kept, kept_by, left_out
+local MAX_NAMED = 250 -- clients named in a report
+local rows, early, limited, kept, kept_by, left_out
 
 local function begin()
-  rows, refused, kept, kept_by, left_out = {}, {}, {}, {}, 0
+  rows, early, limited, kept, kept_by, left_out = {}, {}, {}, {}, {}, 0
+  early.count, limited.count = 0, 0
 end
 
 begin()
@@ -35,24 +37,53 @@ local function quoted(text) return text and '"' .. text .. '"' or "null" end
 
 local function last_of(times) return times and times:match("([^,%s]+)$") end
 
+local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
+
+local function attempts_of(request, with_times)
+  local found = {}
+  for _, attempt in ipairs(request.attempts) do
+    found[#found + 1] = { instance = attempt.facts.url, outcome = attempt.outcome,
+                          first_byte_ms = with_times and attempt.first_byte_ms or nil,
+                          connect_ms = with_times and attempt.connect_ms or nil }
+  end
+  return found
+end
+
+-- Copies what the gateway needs to count a refusal by a limit.
+local function with_limit(request, found)
+  local tier = request.tier
+  found.tier, found.limit, found.burst, found.quota = tier.name, tier.limit, tier.burst, tier.quota
+  found.answer = request.answer
+  return found
+end
+
 -- Returns the row that counts requests like this one.
 local function row_of(request, status, outcome)
-  local refusal = request.refusal
-  local instance = request.attempts[#request.attempts]
-  local url = instance and instance.facts.url or ""
-  local reason = refusal and refusal.reason or ""
-  local key = request.route.name .. request.method .. status .. outcome .. reason .. url
+  local refusal, attempts = request.refusal, request.attempts
+  local key = request.route.name .. request.method .. status .. outcome
+  for index = 1, #attempts do key = key .. attempts[index].outcome .. attempts[index].facts.url end
+  if refusal then key = key .. refusal.reason end
   local row = rows[key]
   if not row then
-    row = { route = request.route.name, method = request.method, status = status, outcome = outcome, instance = url,
-            cluster = request.route.cluster, tier = request.tier.name, reason = reason,
-            code = refusal and refusal.code or "", count = 0, ms = {}, first_byte_ms = {}, attempts = {} }
+    row = { route = request.route.name, method = request.method, status = status, outcome = outcome,
+            cluster = #attempts > 0 and request.route.cluster or nil, reason = refusal and refusal.reason,
+            code = refusal and refusal.code, times = {}, attempts = #attempts > 0 and attempts_of(request) or nil }
+    if refusal then with_limit(request, row) end
     rows[key] = row
   end
   return row
 end
 
-local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
+-- Counts a refusal under a name; of too many names the rest are not told apart.
+local function name(list, key, entry)
+  if not list[key] then
+    if list.count >= MAX_NAMED then return end
+    list.count = list.count + 1
+    entry.count = 0
+    list[key] = entry
+  end
+  list[key].count = list[key].count + 1
+end
 
 -- Whether the explorer keeps the request: refused and failed ones, and a share of the others.
 local function is_kept(request, status, outcome)
@@ -70,25 +101,26 @@ local function is_kept(request, status, outcome)
   return true
 end
 
-local function attempts_of(request)
-  local found = {}
-  for _, attempt in ipairs(request.attempts) do
-    found[#found + 1] = { instance = attempt.facts.url, outcome = attempt.outcome, first_byte_ms = attempt.first_byte_ms,
-                          connect_ms = attempt.connect_ms }
-  end
-  return found
+local function keep(request, status, outcome, ms, size)
+  local var, caller, refusal, attempts = ngx.var, request.caller or {}, request.refusal or {}, request.attempts or {}
+  local found = {
+    request_id = var.lucid_request_id, method = request.method, path = request.path,
+    route = request.route and request.route.name, client = var.remote_addr, user_agent = var.http_user_agent,
+    user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key,
+    cluster = #attempts > 0 and request.route.cluster or nil, status = status, size = size, ms = ms, outcome = outcome,
+    reason = refusal.reason, code = refusal.code, attempts = #attempts > 0 and attempts_of(request, true) or nil,
+    ended_at = ngx.now(), trace = request.trace, network = request.rule,
+  }
+  kept[#kept + 1] = request.tier and with_limit(request, found) or found
 end
 
-local function keep(request, status, outcome, ms, size)
-  local var, caller, refusal = ngx.var, request.caller or {}, request.refusal or {}
-  kept[#kept + 1] = {
-    request_id = var.lucid_request_id, method = request.method, path = request.path, route = request.route.name,
-    client = var.remote_addr, user_agent = request.found["user-agent"], user_id = caller.user_id, role = caller.role,
-    credential = caller.credential, api_key = caller.api_key, cluster = request.route.cluster, status = status,
-    size = size, ms = ms, outcome = outcome, reason = refusal.reason, code = refusal.code, tier = request.tier.name,
-    answer = request.answer, attempts = attempts_of(request), ended_at = ngx.now(),
-    upstream_status = tonumber(last_of(var.upstream_status)), trace = request.trace,
-  }
+-- Ends a request that was refused before it was read: by an address rule, or as malformed.
+local function finish_early(request)
+  local refusal, client = request.refusal, ngx.var.remote_addr
+  name(early, refusal.reason .. (request.rule or "") .. client,
+       { reason = refusal.reason, code = refusal.code, status = refusal.status, network = request.rule, client = client })
+  request.method, request.path = (ngx.var.request or ""):match("^(%u+) ([^ ?]*)")
+  if is_kept(request, refusal.status, "complete") then keep(request, refusal.status, "complete", 0, 0) end
 end
 
 -- Returns how the request ended: complete, or who cut the answer.
@@ -135,8 +167,7 @@ end
 function reports.finish()
   local request = requests.finish()
   if not request then return end
-  if request.rule then add(refused, request.rule) end
-  if not request.route then return end
+  if not request.route then return finish_early(request) end
   if request.entered then instances.leave(request.route.cluster) end
   local last = request.attempts[#request.attempts]
   if last and not last.outcome then
@@ -147,11 +178,14 @@ function reports.finish()
   local status, outcome = ngx.status, outcome_of(request)
   local ms = math.floor((ngx.now() - ngx.req.start_time()) * 1000 + 0.5)
   local size = request.method == "HEAD" and 0 or tonumber(last_of(ngx.var.upstream_response_length)) or 0
-  local row = row_of(request, status, outcome)
-  row.count = row.count + 1
-  add(row.ms, ms)
-  if last and last.first_byte_ms then add(row.first_byte_ms, last.first_byte_ms) end
-  for _, attempt in ipairs(request.attempts) do add(row.attempts, attempt.outcome .. " " .. attempt.facts.url) end
+  local first_byte_ms = last and last.first_byte_ms
+  -- A text: cjson would make an array of whole numbers.
+  add(row_of(request, status, outcome).times, first_byte_ms and ms .. " " .. first_byte_ms or ms .. "")
+  if request.refusal and not request.entered then
+    local caller, client = request.caller, ngx.var.remote_addr
+    name(limited, caller.credential .. client, { reason = request.refusal.reason, client = client, status = status,
+         user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key })
+  end
   write_line(request, status, outcome, ms, size)
   if is_kept(request, status, outcome) then keep(request, status, outcome, ms, size) end
 end
@@ -162,10 +196,13 @@ function reports.finish_at_gateway()
   if request then lessons.finish(request) end
 end
 
+-- Returns the entries as a list, nil if there are none.
 local function list(map)
   local found = {}
-  for _, one in pairs(map) do found[#found + 1] = one end
-  return #found > 0 and found or cjson.empty_array
+  for _, one in pairs(map) do
+    if type(one) == "table" then found[#found + 1] = one end
+  end
+  return #found > 0 and found or nil
 end
 
 -- Sends what has happened since the last report; what Redis does not take is lost.
@@ -174,7 +211,7 @@ function reports.send()
   if not key then return end
   local report = cjson.encode({
     worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(), in_flight = instances.in_flight(),
-    rows = list(rows), refused = next(refused) and refused or nil, kept = list(kept), left_out = left_out,
+    rows = list(rows), early = list(early), limited = list(limited), kept = list(kept), left_out = left_out,
   })
   begin()
   redis.with(function(sock) return redis.call(sock, "XADD", key, "MAXLEN", "~", MAX_REPORTS, "*", "report", report) end)
