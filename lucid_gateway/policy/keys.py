@@ -198,6 +198,11 @@ def edge_publisher(gateway: str) -> str:
     return f"{{gateway:{gateway}}}:edge:publisher"
 
 
+def edge_in_flight(gateway: str) -> str:
+    """Return the key of the requests in progress at the edge: a hash, by worker of nginx."""
+    return f"{{gateway:{gateway}}}:edge:in_flight"
+
+
 def edge_reports(gateway: str) -> str:
     """Return the key of what the edge reports to the gateway: a stream."""
     return f"{{gateway:{gateway}}}:edge:reports"

@@ -16,10 +16,11 @@ class Bulkhead:
     def __init__(self, cluster: str, places: int) -> None:
         self.cluster, self.places = cluster, places
         self.taken = 0
+        self.at_edge = 0.0  # this process's share of the requests in progress at the edge
 
     def enter(self) -> None:
         """Take a place; raise ServiceUnavailable, without waiting, if all are taken."""
-        if self.taken >= self.places:
+        if self.taken + self.at_edge >= self.places:
             metrics.CLUSTER_REFUSED.labels(self.cluster, "bulkhead").inc()
             raise self.error()
         self.taken += 1

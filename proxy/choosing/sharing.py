@@ -6,6 +6,7 @@ Without Redis each worker uses only its own results.
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from proxy.clusters import Cluster, configured
 SECONDS = 1.0
 CHECKER_LEASE_MS = 5_000
 KEPT_SECONDS = 120
+EDGE_CURRENT_SECONDS = 5.0  # a worker of nginx that has ended says nothing more
 # A check takes two seconds at most.
 FIRST_RESULTS_SECONDS, FIRST_PAUSE_SECONDS = 3.0, 0.1
 Instances = list[tuple[Cluster, InstanceState]]
@@ -60,6 +62,8 @@ class Sharing:
     def sync(self) -> None:
         """Adopt the other workers' results and write this worker's; raise RedisUnavailable."""
         instances = self.instances()
+        if settings.ENV.EDGE_SECRET:
+            share_places()
         enabled = settings.ENV.CLUSTER_HEALTH_CHECKS_ENABLED
         checks = enabled and self.is_checker()
         breakers, health, downtimes = self.read()
@@ -174,6 +178,19 @@ class Sharing:
 
         redis_call(send)
         self.known_open = {name for name, until in changes.items() if until is not None}
+
+
+def share_places() -> None:
+    """Leave places in the bulkheads for the requests that the edge has in progress; raise RedisUnavailable."""
+    at_edge: Counter[str] = Counter()
+    # Any: redis-py's type covers clients that decode, too.
+    found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(keys.edge_in_flight(gateway_name())))
+    for text in found.values():
+        entry = json.loads(text)
+        if time.time() - entry["at"] <= EDGE_CURRENT_SECONDS:
+            at_edge.update(entry["clusters"])
+    for name in configured():
+        bulkhead_of(name).at_edge = at_edge[name] / settings.ENV.WEB_CONCURRENCY
 
 
 def start_sharing() -> None:

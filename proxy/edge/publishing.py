@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections import Counter
 from contextlib import suppress
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from lucid_gateway.kernel.loops import Loop
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
+from proxy.choosing.reports import read_reports
 from proxy.edge.reports import process_reports
 from proxy.edge.snapshot import address_facts, snapshot, version_of
 from ratelimit.rules import Rules, rules_cache
@@ -45,7 +47,11 @@ class Publisher:
     def write(self) -> None:
         """Write the snapshot, after the address rules that it refers to; raise RedisUnavailable."""
         version = self.addresses.write(rules_cache.current)
-        text = json.dumps(snapshot(version))
+        in_flight: Counter[str] = Counter()
+        for report in read_reports():
+            if report.gateway == gateway_name():
+                in_flight[report.cluster] += report.in_flight
+        text = json.dumps(snapshot(version, in_flight))
         redis_call(lambda redis: redis.set(keys.edge_snapshot(gateway_name()), text, ex=KEPT_SECONDS))
 
 

@@ -26,12 +26,14 @@ Facts = dict[str, Any]
 DIGITS = {4: 8, 6: 32}  # of an address in hexadecimal
 
 
-def snapshot(addresses: str) -> Facts:
-    """Return the snapshot; `addresses` is the version of the address rules that are published beside it."""
+def snapshot(addresses: str, in_flight: Mapping[str, int]) -> Facts:
+    """Return the snapshot; `addresses` is the version of the address rules that are published beside it, `in_flight`
+    the number of requests to each cluster in progress at the gateway.
+    """
     return {
         "at": time.time(),
         "addresses": addresses,
-        "clusters": {name: cluster_facts(cluster) for name, cluster in configured().items()},
+        "clusters": {name: cluster_facts(cluster, in_flight.get(name, 0)) for name, cluster in configured().items()},
         "off": [],
         **fixed_facts(),
     }
@@ -54,11 +56,12 @@ def security_fields(*, secure: bool) -> Mapping[str, str]:
     return dict(middleware.process_response(request, bare).items())
 
 
-def cluster_facts(cluster: Cluster) -> Facts:
+def cluster_facts(cluster: Cluster, in_flight: int = 0) -> Facts:
     """Return the instances that the edge may use, as `proxy.choosing.balancer` chooses them: in service, with a closed
     breaker, healthy if any is. Without such an instance, the gateway decides.
 
     `probe` says that an instance waits for the request that shows whether it has recovered, which the gateway sends.
+    `places` is what the bulkheads of all workers have left.
     """
     in_service = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
     usable = [state for state in in_service if not state.breaker.open_until]
@@ -68,7 +71,7 @@ def cluster_facts(cluster: Cluster) -> Facts:
     return {
         "instances": instances,
         "probe": any(state.breaker.state == State.HALF_OPEN for state in in_service),
-        "places": bulkhead_of(cluster.name).places * settings.ENV.WEB_CONCURRENCY,
+        "places": max(0, bulkhead_of(cluster.name).places * settings.ENV.WEB_CONCURRENCY - in_flight),
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 from proxy.tests.edge.conftest import Stage
 from testing.gateway import running_gateway
 from testing.http.client import RawClient
-from testing.http.cluster import RawCluster
+from testing.http.cluster import OK, RawCluster, Visit
 from testing.http.messages import Cut, Ended
 from testing.servers import RedisServer, running_redis
 from testing.waiting import wait_until
@@ -170,3 +170,24 @@ def test_a_killed_worker_of_nginx_loses_only_its_connections(redis: RedisServer)
         lost = sum(count for outcome, count in fire.found.items() if outcome != "200")
         assert lost <= 8
         assert stage.plane(stage.ask()) == "edge"  # a new worker knows what the others were taught
+
+
+@pytest.mark.parametrize(("held", "free"), [("/wallets/held", "/wallets/free/"), ("/wallets/held/", "/wallets/free")])
+def test_places_taken_at_one_plane_are_taken_at_the_other(redis: RedisServer, held: str, free: str) -> None:
+    go_on = threading.Event()
+
+    def behave(visit: Visit) -> None:
+        if "held" in visit.request.target:
+            go_on.wait(60)
+        visit.send(OK)
+
+    with running_stage(redis, CLUSTER_MAX_IN_FLIGHT="6") as stage, contextlib.ExitStack() as opened:
+        stage.wallets.behaviour = behave
+        for _ in range(6):  # a slash at the end is for the gateway
+            client = opened.enter_context(RawClient(stage.gateway.port, stage.token))
+            client.send(client.head("GET", held))
+        wait_until(lambda: sum("held" in request.target for request in stage.wallets.requests) == 6)
+
+        wait_until(lambda: stage.ask(free).status == 503, every=0.1)
+        go_on.set()
+        wait_until(lambda: stage.ask(free).status == 200, every=0.1)

@@ -21,6 +21,9 @@ local OVER_LIMIT, ADMITTED, OVER_QUOTA = 0, 1, 2
 -- The gateway sends a length with these methods, even if it is 0 (RFC 9110, section 8.6).
 local NEEDS_LENGTH = { POST = true, PUT = true, PATCH = true }
 local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" }
+-- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2), where another server may see none, and
+-- lets control characters pass, which no field may have (RFC 9110, section 5.5).
+local MALFORMED = [[(?:^|[^\r])\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]]]
 -- Visible characters without "#", which a request line must not contain.
 local LINE = "^(%u+) (/[\33\34\36-\126]*) HTTP/1%.1$"
 
@@ -186,8 +189,7 @@ end
 
 -- Handles a request.
 function admission.run()
-  -- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2); another server may not.
-  if ngx.re.find(ngx.req.raw_header(), [[(?:^|[^\r])\n]], "jo") then
+  if ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
   end
   if not is_target_of_host() then

@@ -23,6 +23,7 @@ local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status"
   .. '"attempts":%d,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
   .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
 
+local IN_FLIGHT_SECONDS = 10
 local MAX_NAMED = 250 -- clients named in a report
 local rows, early, limited, kept, kept_by, left_out
 
@@ -210,11 +211,19 @@ function reports.send()
   local key = snapshot.key("edge_reports")
   if not key then return end
   local report = cjson.encode({
-    worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(), in_flight = instances.in_flight(),
+    worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(),
     rows = list(rows), early = list(early), limited = list(limited), kept = list(kept), left_out = left_out,
   })
   begin()
-  redis.with(function(sock) return redis.call(sock, "XADD", key, "MAXLEN", "~", MAX_REPORTS, "*", "report", report) end)
+  local in_flight = cjson.encode({ at = ngx.now(), clusters = instances.in_flight() })
+  redis.with(function(sock)
+    local done, err = redis.call(sock, "XADD", key, "MAXLEN", "~", MAX_REPORTS, "*", "report", report)
+    if done then
+      done, err = redis.call(sock, "HSET", snapshot.key("edge_in_flight"), ngx.worker.pid(), in_flight)
+      done = done and redis.call(sock, "EXPIRE", snapshot.key("edge_in_flight"), IN_FLIGHT_SECONDS)
+    end
+    return done, err
+  end)
 end
 
 -- Starts reporting in this worker.
