@@ -23,7 +23,7 @@ local NEEDS_LENGTH = { POST = true, PUT = true, PATCH = true }
 local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" }
 -- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2), where another server may see none, and
 -- lets control characters pass, which no field may have (RFC 9110, section 5.5).
-local MALFORMED = [[(?:^|[^\r])\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]]]
+local MALFORMED = [=[(?:^|[^\r])\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]]=]
 -- Visible characters without "#", which a request line must not contain.
 local LINE = "^(%u+) (/[\33\34\36-\126]*) HTTP/1%.1$"
 
