@@ -48,15 +48,14 @@ class GatewayKit:
     """Migrates a database with demo users, and starts gateways that use it."""
 
     def __init__(self, stage: Stage, redis_url: str) -> None:
-        self._stage, self._redis_url, self._started = stage, redis_url, 0
-        manage = [PYTHON, "manage.py"]
-        self._run([*manage, "migrate", "--verbosity", "0"])
-        self._accounts = json.loads(self._run([*manage, "seed_demo", "--json"]))
+        self.stage, self._redis_url, self._started = stage, redis_url, 0
+        self.manage("migrate", "--verbosity", "0")
+        self._accounts = json.loads(self.manage("seed_demo", "--json"))
         self.token = self.token_of("user")
 
     def token_of(self, role: str) -> str:
         """An access token of the demo account: `user`, `operator` or `admin`."""
-        issued = self._run([PYTHON, "manage.py", "issue_token", "--email", self._accounts[role], "--json"])
+        issued = self.manage("issue_token", "--email", self._accounts[role], "--json")
         token: str = json.loads(issued)["access_token"]
         return token
 
@@ -72,26 +71,32 @@ class GatewayKit:
         """Start a gateway and wait until it is healthy; `options` are gunicorn's and override the configuration,
         `settings` are environment variables.
         """
-        self._started += 1
-        name, port = f"gateway-{self._started}", free_port()
-        variables = {"HTTP_PORT": str(port), "WEB_CONCURRENCY": str(workers)}
-        command = [PYTHON, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *options, "lucid_gateway.wsgi"]
-        env = self._environment(upstreams) | variables | dict(settings or {})
-        process = self._stage.start(name, command, cores=cores, env=env)
+        port = free_port()
+        variables = {"HTTP_PORT": str(port), "WEB_CONCURRENCY": str(workers)} | dict(settings or {})
+        name, process = self.launch(upstreams, cores=cores, options=options, settings=variables)
         base = f"http://127.0.0.1:{port}"
-        seconds = self._stage.wait(name, process, base + HEALTH)
+        seconds = self.stage.wait(name, process, base + HEALTH)
         return Gateway(process, base, self.token, seconds)
 
-    def _run(self, command: Sequence[str]) -> bytes:
-        env = self._environment(Upstreams(NO_CLUSTER))
+    def launch(
+        self, upstreams: Upstreams, *, cores: Sequence[int], options: Sequence[str] = (), settings: Mapping[str, str]
+    ) -> tuple[str, Process]:
+        """Start a gateway without waiting for it; return its name on the stage and its process."""
+        self._started += 1
+        name = f"gateway-{self._started}"
+        command = [PYTHON, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *options, "lucid_gateway.wsgi"]
+        env = environment(self.stage, self._redis_url, upstreams) | dict(settings)
+        return name, self.stage.start(name, command, cores=cores, env=env)
+
+    def manage(self, *arguments: str, settings: Mapping[str, str] | None = None) -> bytes:
+        """Run a management command and return what it printed; raise `RuntimeError` if it fails."""
+        env = environment(self.stage, self._redis_url) | dict(settings or {})
+        command = [PYTHON, "manage.py", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
         if done.returncode:
             end = done.stderr.decode(errors="replace").splitlines()[-4:]
-            raise RuntimeError("\n".join([f"{command[2]} failed:", *end]))
+            raise RuntimeError("\n".join([f"{arguments[0]} failed:", *end]))
         return done.stdout
-
-    def _environment(self, upstreams: Upstreams) -> dict[str, str]:
-        return environment(self._stage, self._redis_url, upstreams)
 
 
 def environment(stage: Stage, redis_url: str, upstreams: Upstreams = Upstreams(NO_CLUSTER)) -> dict[str, str]:

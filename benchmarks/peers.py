@@ -14,7 +14,7 @@ import jwt
 from benchmarks.backends import start_nginx
 from benchmarks.gateway import SECRET
 from benchmarks.load import Target
-from benchmarks.processes import ROOT, SERVER_CORE, Stage
+from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage
 from benchmarks.stores import start_mongod
 from demo.children import free_port
 
@@ -35,8 +35,10 @@ def prepare_environment() -> Path:
     return VENV / "bin"
 
 
-def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> str:
-    """Start nginx on the gateway's core, without buffering and with reads as large as the gateway's; its base URL."""
+def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> tuple[Process, str]:
+    """Start nginx on the gateway's core, without buffering and with reads as large as the gateway's; return it and its
+    base URL.
+    """
     upstreams = f"upstream backend {{ server {backend.removeprefix('http://')}; keepalive 64; }}"
     passing = """
         proxy_http_version 1.1;
@@ -51,7 +53,7 @@ def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> str:
     if storage:
         upstreams += f" upstream storage {{ server {storage.removeprefix('http://')}; keepalive 64; }}"
         locations += " location /api/v1/storage { proxy_pass http://storage; }"
-    return start_nginx(stage, "nginx-proxy", locations=locations, upstreams=upstreams, cores=(SERVER_CORE,))[1]
+    return start_nginx(stage, "nginx-proxy", locations=locations, upstreams=upstreams, cores=(SERVER_CORE,))
 
 
 def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Target:

@@ -8,7 +8,7 @@ from benchmarks import peers
 from benchmarks.backends import BODY_MIB, DOWNLOAD_PATH, GET_PATH, sink
 from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
-from benchmarks.gateway import Upstreams
+from benchmarks.gateway import Gateway, Upstreams
 from benchmarks.load import Target, load
 from benchmarks.processes import LOAD_CORE, MEBIBYTE, forget_peak, peak_mib, resident_mib
 from benchmarks.transfer import download, upload
@@ -23,17 +23,24 @@ def bodies(bench: Bench) -> Iterator[Figure]:
     os.sched_setaffinity(0, {LOAD_CORE})
     with sink() as storage:
         gateway = bench.kit.start(Upstreams(bench.backend, storage=storage.url))
-        nginx = Target(peers.nginx_proxy(bench.stage, bench.backend, storage.url))
-        load(gateway.target(GET_PATH), connections=4, seconds=1)
-        (worker,) = gateway.workers()
-        for way, measure in (("upload", _upload(bench)), ("download", _download)):
-            before = resident_mib(worker)
-            forget_peak(worker)
-            through, beside = _in_turn(measure, gateway.target(""), nginx)
-            yield Figure("bodies", f"{way}: gateway", through, "MiB/s")
-            yield Figure("bodies", f"{way}: nginx", beside, "MiB/s")
-            yield Figure("bodies", f"{way}: gateway / nginx", through / beside, "x", Aim(at_least=0.5))
-            yield Figure("bodies", f"{way}: worker grows", peak_mib(worker) - before, "MiB", Aim(at_most=20))
+        yield from against_nginx(bench, "bodies", "gateway", gateway, storage.url, aim=Aim(at_least=0.5))
+
+
+def against_nginx(
+    bench: Bench, measurement: str, name: str, gateway: Gateway, storage: str, *, aim: Aim
+) -> Iterator[Figure]:
+    """Yield the figures of a gateway or an edge with that name; `aim` is that of its throughput relative to nginx."""
+    nginx = Target(peers.nginx_proxy(bench.stage, bench.backend, storage)[1])
+    load(gateway.target(GET_PATH), connections=4, seconds=1)
+    (worker,) = gateway.workers()
+    for way, measure in (("upload", _upload(bench)), ("download", _download)):
+        before = resident_mib(worker)
+        forget_peak(worker)
+        through, beside = _in_turn(measure, gateway.target(""), nginx)
+        yield Figure(measurement, f"{way}: {name}", through, "MiB/s")
+        yield Figure(measurement, f"{way}: nginx", beside, "MiB/s")
+        yield Figure(measurement, f"{way}: {name} / nginx", through / beside, "x", aim)
+        yield Figure(measurement, f"{way}: worker grows", peak_mib(worker) - before, "MiB", Aim(at_most=20))
 
 
 def _in_turn(measure: Callable[[Target], float], *targets: Target) -> list[float]:

@@ -7,7 +7,7 @@ from benchmarks import peers
 from benchmarks.backends import GET_PATH, nginx_binary
 from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
-from benchmarks.gateway import Upstreams
+from benchmarks.gateway import Gateway, Upstreams
 from benchmarks.load import Load, Target, load
 
 ROUNDS = 3
@@ -33,7 +33,7 @@ def throughput(bench: Bench) -> Iterator[Figure]:
         "direct": Target(bench.backend + GET_PATH),
     }
     if nginx_binary():
-        targets["nginx"] = Target(peers.nginx_proxy(bench.stage, bench.backend) + GET_PATH)
+        targets["nginx"] = Target(peers.nginx_proxy(bench.stage, bench.backend)[1] + GET_PATH)
     loads = in_rounds(targets, connections=32, seconds=bench.seconds)
     rates = {name: statistics.median(one.rate for one in runs) for name, runs in loads.items()}
     for name, runs in loads.items():
@@ -48,14 +48,17 @@ def throughput(bench: Bench) -> Iterator[Figure]:
 
 def latency(bench: Bench) -> Iterator[Figure]:
     """1 connection: the latency that the gateway adds to a direct call of the backend."""
-    targets = {
-        "gateway": bench.kit.start(Upstreams(bench.backend)).target(GET_PATH),
-        "direct": Target(bench.backend + GET_PATH),
-    }
+    gateway = bench.kit.start(Upstreams(bench.backend))
+    yield from added_latency("latency", bench, gateway, p50=Aim(at_most=1.5), p99=Aim(at_most=5))
+
+
+def added_latency(measurement: str, bench: Bench, gateway: Gateway, *, p50: Aim, p99: Aim) -> Iterator[Figure]:
+    """Yield the latency that a gateway or an edge adds for 1 connection."""
+    targets = {"through": gateway.target(GET_PATH), "direct": Target(bench.backend + GET_PATH)}
     loads = in_rounds(targets, connections=1, seconds=bench.seconds)
-    p50 = {name: statistics.median(one.p50_ms for one in runs) for name, runs in loads.items()}
-    p99 = {name: statistics.median(one.p99_ms for one in runs) for name, runs in loads.items()}
+    p50_ms = {name: statistics.median(one.p50_ms for one in runs) for name, runs in loads.items()}
+    p99_ms = {name: statistics.median(one.p99_ms for one in runs) for name, runs in loads.items()}
     failed = sum(one.failed for runs in loads.values() for one in runs)
-    yield Figure("latency", "requests that failed", failed, aim=Aim(at_most=0))
-    yield Figure("latency", "added p50", p50["gateway"] - p50["direct"], "ms", Aim(at_most=1.5))
-    yield Figure("latency", "added p99", p99["gateway"] - p99["direct"], "ms", Aim(at_most=5))
+    yield Figure(measurement, "requests that failed", failed, aim=Aim(at_most=0))
+    yield Figure(measurement, "added p50", p50_ms["through"] - p50_ms["direct"], "ms", p50)
+    yield Figure(measurement, "added p99", p99_ms["through"] - p99_ms["direct"], "ms", p99)
