@@ -11,6 +11,12 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure, table
 from benchmarks.measurements.blocked import blocked
 from benchmarks.measurements.bodies import bodies
+from benchmarks.measurements.edge.bodies import bodies as edge_bodies
+from benchmarks.measurements.edge.callers import callers as edge_callers
+from benchmarks.measurements.edge.decisions import decisions as edge_decisions
+from benchmarks.measurements.edge.proxied import latency as edge_latency
+from benchmarks.measurements.edge.proxied import throughput as edge_throughput
+from benchmarks.measurements.edge.refused import refused as edge_refused
 from benchmarks.measurements.explorer import explorer
 from benchmarks.measurements.footprint import memory, start
 from benchmarks.measurements.hung import hung
@@ -20,6 +26,7 @@ from benchmarks.measurements.sessions import sessions
 from benchmarks.processes import DidNotStart, begin_run, stage
 from benchmarks.transfer import Broken
 from demo.children import Failed
+from testing.http.messages import Cut, Ended
 
 MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "get": throughput,
@@ -32,9 +39,15 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "memory": memory,
     "start": start,
     "sessions": sessions,
+    "edge": edge_throughput,
+    "edge-latency": edge_latency,
+    "edge-refused": edge_refused,
+    "edge-bodies": edge_bodies,
+    "edge-callers": edge_callers,
+    "edge-redis": edge_decisions,
 }
 HEADING = ("measurement", "figure", "value", "target", "")
-FAILURES = (DidNotStart, Failed, Broken, FileNotFoundError, RuntimeError, subprocess.CalledProcessError)
+FAILURES = (DidNotStart, Failed, Broken, Cut, Ended, OSError, RuntimeError, subprocess.CalledProcessError)
 
 
 def measure(name: str, seconds: float) -> list[Figure]:

@@ -152,6 +152,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def server_seconds(process: Process) -> float:
+    """The processor time of a server and its children since their start."""
+    return sum(map(cpu_seconds, [process.pid, *workers_of(process)]))
+
+
 def resident_mib(pid: int) -> float:
     """The resident memory of a process, in MiB."""
     return _status_kib(pid, "VmRSS") / 1024

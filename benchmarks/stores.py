@@ -5,6 +5,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from redis import Redis
+
 from benchmarks.processes import Stage
 from demo.children import free_port, wait_for_port
 
@@ -21,6 +23,12 @@ def start_redis(stage: Stage) -> str:
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", stage.directory]
     wait_for_port(port, stage.start("redis", command), "redis")
     return f"redis://127.0.0.1:{port}/0"
+
+
+def redis_pid(url: str) -> int:
+    """The process id of the redis-server at this URL."""
+    with Redis.from_url(url) as redis:
+        return int(redis.info("server")["process_id"])
 
 
 def start_mongod(stage: Stage) -> str:
