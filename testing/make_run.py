@@ -13,6 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from testing.gateway import PLANE
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import ROOT, START_SECONDS, die_with_parent, free_port
 from testing.waiting import wait_until
@@ -60,8 +61,9 @@ class Run:
 
 
 def command(folder: Path) -> list[str]:
-    """Return the command that `make run` runs, for data below the folder."""
-    return [sys.executable, "-m", "demo", "--folder", str(folder / "var")]
+    """Return the command that `make run` runs, for data below the folder; with `--plane edge` that of `make edge`."""
+    at_edge = ["--edge"] if os.environ.get(PLANE) == "edge" else []
+    return [sys.executable, "-m", "demo", *at_edge, "--folder", str(folder / "var")]
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -76,7 +78,8 @@ def make_run(folder: Path, *, parent: Sequence[str] = (), **settings: str) -> It
     An empty EMAIL_HOST has the mails printed. `parent` is a command that starts the command in its arguments.
     """
     port, output = free_port(), folder / "output"
-    with running_smtp_server() as (mailbox, smtp_port), open(output, "wb") as file:
+    output.write_bytes(b"")  # several processes append to it
+    with running_smtp_server() as (mailbox, smtp_port), open(output, "ab") as file:
         defaults = {"HTTP_PORT": str(port), "EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(smtp_port)}
         process = subprocess.Popen(
             [*parent, *command(folder)], cwd=ROOT, env=environment(**defaults | settings),

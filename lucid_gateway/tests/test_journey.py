@@ -18,6 +18,9 @@ import pytest
 from testing.make_run import Run, make_run
 from testing.minutes import early_in_the_minute
 from testing.servers import running_mongod
+from testing.waiting import wait_until
+
+pytestmark = pytest.mark.planes
 
 EMAIL, PASSWORD = "ada@example.org", "Correct-Horse-7"
 LIMIT, BURST = 100, 200  # of the tier blockchain_query: lower than the defaults, for slow machines
@@ -95,7 +98,9 @@ def test_a_user_logs_in_is_forwarded_and_is_limited(run: Run) -> None:
     assert (status, answer["error"]["code"]) == (401, "LUCID_ERR_2003")
     assert run.call("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]})[0] == 401
 
-    # The log confirms all of this.
+    # The log confirms all of this. An edge writes its lines within a second.
+    total = LIMIT + BURST + PROCESSES * 25 + 1
+    wait_until(lambda: sum(line["route"] == "api/v1/chain/blocks" for line in run.access_lines()) == total)
     lines = run.access_lines()
     served = next(line for line in lines if line["request_id"] == headers["X-Request-ID"])
     assert (served["method"], served["route"], served["status"]) == ("GET", "api/v1/chain/info", 200)

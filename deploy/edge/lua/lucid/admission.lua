@@ -171,8 +171,8 @@ local function leave_to_gateway(request, known)
 end
 
 -- Refuses a request that two servers could read in different ways, and ends the connection.
-local function refuse_as_malformed(message)
-  requests.keep({ refusal = answers.error("BadRequest", { message = message }) })
+local function refuse_as_malformed(message, status)
+  requests.keep({ refusal = answers.error("BadRequest", { message = message, status = status }) })
   return ngx.exec("@malformed")
 end
 
@@ -191,6 +191,10 @@ end
 function admission.run()
   if ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
+  end
+  local expectation = ngx.var.http_expect
+  if expectation and expectation:lower() ~= "100-continue" then -- RFC 9110, section 10.1.1
+    return refuse_as_malformed("Malformed HTTP request", 417)
   end
   if not is_target_of_host() then
     return refuse_as_malformed("Bad request: the target and the Host field differ")

@@ -19,8 +19,8 @@ local MAX_REPORTS = 600
 local KEPT_A_SECOND, KEPT_OF_ONE = 200, 20
 
 local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status":%d,"duration_ms":%d,'
-  .. '"response_bytes":%d,"outcome":"%s","client":"%s","user_id":"%s","trace_id":%s,"cluster":"%s","instance":%s,'
-  .. '"attempts":%d,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
+  .. '"response_bytes":%d,"outcome":"%s","client":"%s","user_id":"%s","trace_id":%s,"cluster":%s,"instance":%s,'
+  .. '"attempts":%s,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
   .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
 
 local IN_FLIGHT_SECONDS = 10
@@ -143,8 +143,9 @@ local function write_line(request, status, outcome, ms, size)
   end
   var.lucid_line = string.format(
     LINE, var.lucid_request_id, request.method, request.path, request.route.name, status, ms, size, outcome,
-    var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)), request.route.cluster,
-    quoted(instance and instance.facts.url), #request.attempts, last_of(var.upstream_status) or "null",
+    var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)),
+    quoted(request.entered and request.route.cluster), quoted(instance and instance.facts.url),
+    request.entered and #request.attempts or "null", last_of(var.upstream_status) or "null",
     header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason), steps,
     reports.timestamp()
   )
