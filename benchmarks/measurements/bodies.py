@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks import peers
 from benchmarks.backends import BODY_MIB, DOWNLOAD_PATH, GET_PATH, sink
@@ -10,7 +10,8 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
 from benchmarks.gateway import Gateway, Upstreams
 from benchmarks.load import Target, load
-from benchmarks.processes import LOAD_CORE, MEBIBYTE, forget_peak, peak_mib, resident_mib
+from benchmarks.processes import LOAD_CORE, MEBIBYTE, forget_peak, peak_mib, resident_mib, server_seconds
+from benchmarks.rounds import Server
 from benchmarks.transfer import download, upload
 
 ROUNDS = 3
@@ -30,22 +31,38 @@ def against_nginx(
     bench: Bench, measurement: str, name: str, gateway: Gateway, storage: str, *, aim: Aim
 ) -> Iterator[Figure]:
     """Yield the figures of a gateway or an edge with that name; `aim` is that of its throughput relative to nginx."""
-    nginx = Target(peers.nginx_proxy(bench.stage, bench.backend, storage)[1])
+    process, base = peers.nginx_proxy(bench.stage, bench.backend, storage)
+    servers = {name: Server(gateway.target(""), gateway.process), "nginx": Server(Target(base), process)}
     load(gateway.target(GET_PATH), connections=4, seconds=1)
     (worker,) = gateway.workers()
     for way, measure in (("upload", _upload(bench)), ("download", _download)):
         before = resident_mib(worker)
         forget_peak(worker)
-        through, beside = _in_turn(measure, gateway.target(""), nginx)
-        yield Figure(measurement, f"{way}: {name}", through, "MiB/s")
-        yield Figure(measurement, f"{way}: nginx", beside, "MiB/s")
-        yield Figure(measurement, f"{way}: {name} / nginx", through / beside, "x", aim)
+        rates, costs = _in_turn(measure, servers)
+        for server in servers:
+            yield Figure(measurement, f"{way}: {server}", rates[server], "MiB/s")
+            yield Figure(measurement, f"{way}: {server}, processor time", costs[server], "s")
+        yield Figure(measurement, f"{way}: {name} / nginx", rates[name] / rates["nginx"], "x", aim)
+        yield Figure(measurement, f"{way}: {name} / nginx, by processor time", costs["nginx"] / costs[name], "x")
         yield Figure(measurement, f"{way}: worker grows", peak_mib(worker) - before, "MiB", Aim(at_most=20))
 
 
-def _in_turn(measure: Callable[[Target], float], *targets: Target) -> list[float]:
-    rounds = [[measure(target) for target in targets] for _ in range(ROUNDS)]
-    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+def _in_turn(
+    measure: Callable[[Target], float], servers: Mapping[str, Server]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The median of each server's throughput, and of its processor time for one body, in seconds."""
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    costs: dict[str, list[float]] = {name: [] for name in servers}
+    for _ in range(ROUNDS):
+        for name, server in servers.items():
+            before = server_seconds(server.process)
+            rates[name].append(measure(server.target))
+            costs[name].append(server_seconds(server.process) - before)
+    return _medians(rates), _medians(costs)
+
+
+def _medians(values: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(of_server) for name, of_server in values.items()}
 
 
 def _upload(bench: Bench) -> Callable[[Target], float]:
