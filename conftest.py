@@ -39,6 +39,7 @@ from lucid_gateway.kernel.record import RequestRecord, current
 from lucid_gateway.kernel.redis.access import breaker, redis_client
 from lucid_gateway.policy.roles import Role
 from proxy.choosing import closures as maintenance
+from proxy.edge.exclusions import excluded_cache
 from ratelimit import rules
 from ratelimit.addresses.floods import floods
 from ratelimit.engine import limiter
@@ -128,6 +129,7 @@ def ring() -> Iterator[Keyring]:
     floods.clear()
     rules.rules_cache.current = rules.Rules()
     maintenance.closures_cache.current = maintenance.Closures()
+    excluded_cache.current = frozenset()
     yield keyring_cache.ring
     keyring_cache.ring = None
 

@@ -133,6 +133,7 @@ def post_worker_init(worker: Any) -> None:
     from lucid_gateway.kernel.snapshots.snapshot import revisions  # noqa: PLC0415
     from proxy.choosing.closures import closures_cache  # noqa: PLC0415
     from proxy.choosing.sharing import start_sharing  # noqa: PLC0415
+    from proxy.edge.exclusions import excluded_cache  # noqa: PLC0415
     from proxy.edge.publishing import start_publishing  # noqa: PLC0415
     from proxy.edge.revisions import worker_revisions  # noqa: PLC0415
     from ratelimit.addresses.front_gate import ClosedGate  # noqa: PLC0415
@@ -140,10 +141,10 @@ def post_worker_init(worker: Any) -> None:
     from ratelimit.rules import observations, refusals, rules_cache  # noqa: PLC0415
 
     poll(late_revocations.read, seconds=READ_EVERY_SECONDS)
-    handover = Handover(memory, keyring_cache, rules_cache, closures_cache)
+    handover = Handover(memory, keyring_cache, rules_cache, closures_cache, excluded_cache)
     # The revisions come first: a table is read again only if its revision has changed.
     counts = (refusals.write, observations.write, shadow_subjects.write)
-    tables = (keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew)
+    tables = (keyring_cache.load, revisions.read, rules_cache.renew, closures_cache.renew, excluded_cache.renew)
     poll(*tables, worker_revisions.publish_changes, *counts, handover.write)
     handover.take_over()
     if not handover.is_complete():

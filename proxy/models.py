@@ -1,4 +1,4 @@
-"""The maintenance of clusters and instances; rows that are over stay as history."""
+"""The maintenance of clusters and instances, whose rows stay as history, and the routes that are off the edge."""
 
 import uuid
 from datetime import datetime
@@ -93,3 +93,15 @@ class Maintenance(models.Model):
             problems["ends_at"] = ValidationError("The end must be after the start.", code="invalid_date")
         if problems:
             raise ValidationError(problems)
+
+
+class EdgeExclusion(models.Model):
+    """A route that the edge leaves to the gateway: its path in the policy, or an empty one for all routes."""
+
+    path = models.CharField(max_length=200, primary_key=True, blank=True)
+    reason = models.CharField(max_length=200)
+    created_by = models.CharField(max_length=254)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.path or "all routes"

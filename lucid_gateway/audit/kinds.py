@@ -15,6 +15,7 @@ class Concerns(StrEnum):
     ADDRESS = "address"
     LIMIT = "limit"
     CLUSTER = "cluster"
+    ROUTE = "route"
     GATEWAY = "gateway"
 
 
@@ -70,6 +71,8 @@ ROWS = (
     Kind("limit.lifted", "An operator removed changed limits", Concerns.LIMIT),
     Kind("cluster.closed", "An operator took a cluster or an instance out of service", Concerns.CLUSTER),
     Kind("cluster.opened", "An operator put a cluster or an instance back into service", Concerns.CLUSTER),
+    Kind("edge.off", "An operator took a route, or all routes, off the edge", Concerns.ROUTE),
+    Kind("edge.on", "An operator put a route, or all routes, back on the edge", Concerns.ROUTE),
     Kind("session.created", "A session was created", Concerns.SESSION),
     Kind("session.completed", "A session was completed", Concerns.SESSION),
     Kind("session.failed", "A session failed", Concerns.SESSION),
@@ -94,8 +97,9 @@ GROUPS = {
     "user": "Accounts", "login": "Logins", "logout": "Sign-outs", "admin": "Sign-ins of staff", "lockout": "Lockouts",
     "totp": "Authenticator apps", "wallet": "Hardware wallets", "recovery_code": "Recovery codes", "token": "Tokens",
     "api_key": "API keys", "signing_key": "Signing keys", "address": "Address rules", "limit": "Limits",
-    "cluster": "Clusters", "session": "Sessions", "manifest": "Manifests", "trust_policy": "Trust policies",
-    "audit": "Exports", "database": "Restored databases", "pruned": "Deleted old rows",
+    "cluster": "Clusters", "edge": "The edge", "session": "Sessions", "manifest": "Manifests",
+    "trust_policy": "Trust policies", "audit": "Exports", "database": "Restored databases",
+    "pruned": "Deleted old rows",
 }  # fmt: skip
 
 

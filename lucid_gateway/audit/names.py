@@ -23,6 +23,7 @@ PAGES: dict[str, str] = {
 LISTS: dict[str, str] = {
     Concerns.ADDRESS: "ratelimit_addressrule_changelist",
     Concerns.CLUSTER: "proxy_maintenance_changelist",
+    Concerns.ROUTE: "routes",
     Concerns.SIGNING_KEY: "accounts_signingkey_changelist",
 }
 

@@ -24,6 +24,7 @@ from lucid_gateway.console import health_strip
 from lucid_gateway.console.menu import menu
 from lucid_gateway.console.overview import alarms_json, alarms_page, overview, overview_json
 from lucid_gateway.console.preview.page import preview_page
+from lucid_gateway.console.routes.edge_switch import put_back, take_off_page
 from lucid_gateway.console.routes.page import routes_page
 from lucid_gateway.console.search.page import search_page
 from lucid_gateway.console.second_factor import second_factor_page
@@ -143,6 +144,8 @@ class GatewayAdminSite(AdminSite):
             path("undo/", self.admin_view(partial(undo.page, self)), name="undo"),
             path("preview/", self.admin_view(partial(preview_page, self)), name="preview"),
             path("routes/", self.admin_view(partial(routes_page, self)), name="routes"),
+            path("routes/edge/off/", self.admin_view(partial(take_off_page, self)), name="edge_off"),
+            path("routes/edge/on/", self.admin_view(put_back), name="edge_on"),
             path("requests/", self.admin_view(partial(requests_page, self)), name="requests"),
             path("requests/<str:request_id>/", self.admin_view(partial(request_page, self)), name="request"),
         ]

@@ -1,6 +1,7 @@
 """Publishes the snapshot for the edge and reads its reports, in one worker of a gateway at a time."""
 
 import json
+import threading
 import uuid
 from collections import Counter
 from contextlib import suppress
@@ -13,6 +14,7 @@ from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.kernel.redis.exclusive_lease import extend_lease, take_lease
 from lucid_gateway.policy import keys
 from proxy.choosing.reports import read_reports
+from proxy.edge.exclusions import excluded_cache
 from proxy.edge.reports import process_reports
 from proxy.edge.snapshot import address_facts, snapshot, version_of
 from ratelimit.rules import Rules, rules_cache
@@ -29,13 +31,30 @@ class Publisher:
     def __init__(self) -> None:
         self.worker = uuid.uuid4().hex
         self.addresses = PublishedAddresses()
+        self.leads = False
+        self.excluded: frozenset[str] | None = None  # what the last snapshot said
+        self.writing = threading.Lock()
 
     def publish(self) -> None:
         """Write the snapshot, and count what the edge has reported; while Redis is unavailable, do nothing."""
         with suppress(RedisUnavailable):
-            if self.is_publisher():
+            self.leads = self.is_publisher()
+            if self.leads:
                 self.write()
                 process_reports()
+
+    def follow_exclusions(self) -> None:
+        """Read which routes are off the edge, if this worker publishes, and publish a change at once.
+
+        With the edge's poll, a change takes effect within two seconds. Raises django.db.Error, and leaves what was read
+        last in the snapshot.
+        """
+        if not self.leads:
+            return
+        excluded_cache.load()
+        if excluded_cache.current != self.excluded:
+            with suppress(RedisUnavailable):
+                self.write()
 
     def is_publisher(self) -> bool:
         """Return whether this worker publishes; another takes over three seconds after it stops."""
@@ -46,13 +65,22 @@ class Publisher:
 
     def write(self) -> None:
         """Write the snapshot, after the address rules that it refers to; raise RedisUnavailable."""
-        version = self.addresses.write(rules_cache.current)
-        in_flight: Counter[str] = Counter()
-        for report in read_reports():
-            if report.gateway == gateway_name():
-                in_flight[report.cluster] += report.in_flight
-        text = json.dumps(snapshot(version, in_flight))
-        redis_call(lambda redis: redis.set(keys.edge_snapshot(gateway_name()), text, ex=KEPT_SECONDS))
+        with self.writing:  # the two loops take turns, so that the newest snapshot is written last
+            self.excluded = None
+            version = self.addresses.write(rules_cache.current)
+            in_flight, excluded = requests_in_flight(), excluded_cache.current
+            text = json.dumps(snapshot(version, in_flight, excluded))
+            redis_call(lambda redis: redis.set(keys.edge_snapshot(gateway_name()), text, ex=KEPT_SECONDS))
+            self.excluded = excluded
+
+
+def requests_in_flight() -> Counter[str]:
+    """Return the number of requests to each cluster in progress in this gateway's workers; raise RedisUnavailable."""
+    found: Counter[str] = Counter()
+    for report in read_reports():
+        if report.gateway == gateway_name():
+            found[report.cluster] += report.in_flight
+    return found
 
 
 class PublishedAddresses:
@@ -78,4 +106,7 @@ class PublishedAddresses:
 def start_publishing() -> None:
     """Start publishing in the background if an edge is in use; call it once in each worker, after the fork."""
     if settings.ENV.EDGE_SECRET:
-        Loop("edge", Publisher().publish, every=EVERY_SECONDS, at_once=True).start()
+        publisher = Publisher()
+        Loop("edge", publisher.publish, every=EVERY_SECONDS, at_once=True).start()
+        # A loop of its own, so that a database that hangs does not hold up the snapshot.
+        Loop("routes off the edge", publisher.follow_exclusions, every=EVERY_SECONDS).start()

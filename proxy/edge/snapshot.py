@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
@@ -26,15 +26,16 @@ Facts = dict[str, Any]
 DIGITS = {4: 8, 6: 32}  # of an address in hexadecimal
 
 
-def snapshot(addresses: str, in_flight: Mapping[str, int]) -> Facts:
+def snapshot(addresses: str, in_flight: Mapping[str, int], excluded: Iterable[str]) -> Facts:
     """Return the snapshot; `addresses` is the version of the address rules that are published beside it, `in_flight`
-    the number of requests to each cluster in progress at the gateway.
+    the number of requests to each cluster in progress at the gateway, and `excluded` the paths of the routes that are
+    off the edge.
     """
     return {
         "at": time.time(),
         "addresses": addresses,
         "clusters": {name: cluster_facts(cluster, in_flight.get(name, 0)) for name, cluster in configured().items()},
-        "off": [],
+        "off": sorted(excluded),
         **fixed_facts(),
     }
 

@@ -7,11 +7,14 @@ from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from lucid_gateway.console.routes.edge_switch import ALL, EdgeState, edge_state, exclusions
 from lucid_gateway.console.routes.endpoints import Endpoint, own_endpoints
 from lucid_gateway.operators.links import page
 from lucid_gateway.policy.routes import MIB, PARAMETER, ROUTES, Route
 from proxy.clusters import configured
+from proxy.edge.exclusions import ALL_ROUTES
 from proxy.forwarding.resolving import active_routes, django_path
+from proxy.models import EdgeExclusion
 from ratelimit.tier_table import TierRow, tier_rows
 
 PREFIX = "/api/v1/"
@@ -21,11 +24,12 @@ LONGEST_SEARCH = 200
 
 @dataclass(frozen=True)
 class RouteRow:
-    """A row of the route table as the page shows it."""
+    """A row of the route table as the page shows it; `edge` is None if no edge is in use."""
 
     route: Route
     tier: TierRow
     active: bool
+    edge: EdgeState | None = None
 
     @property
     def path(self) -> str:
@@ -78,7 +82,8 @@ class RouteRow:
         """Return whether the row has the lower-case text."""
         route = self.route
         text = " ".join((self.path, self.methods, route.cluster, route.upstream, route.permission, route.tier))
-        return words in f"{text} {' '.join(self.extras)}".lower()
+        more = [*self.extras, self.edge.words] if self.edge else self.extras
+        return words in f"{text} {' '.join(more)}".lower()
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ class EndpointRow:
 def routes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     """Show the rows that have the search `q`, of one `cluster` or of all."""
     words, cluster = request.GET.get("q", "").strip()[:LONGEST_SEARCH], request.GET.get("cluster", "")
-    tiers, searched = {row.name: row for row in tier_rows()}, words.lower()
-    routes = [row for row in route_rows(ROUTES, tiers) if row.matches(searched)]
+    tiers, searched, off = {row.name: row for row in tier_rows()}, words.lower(), exclusions()
+    routes = [row for row in route_rows(ROUTES, tiers, off) if row.matches(searched)]
     endpoints = [EndpointRow(endpoint, tiers.get(endpoint.tier)) for endpoint in own_endpoints()]
     context = {
         **site.each_context(request),
@@ -115,12 +120,22 @@ def routes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         "clusters": dict.fromkeys(route.cluster for route in ROUTES),
         "routes": [row for row in routes if cluster in ("", row.route.cluster)],
         "endpoints": [row for row in endpoints if row.matches(searched)] if not cluster else [],
+        "has_edge": off is not None,
+        "all_off": off.get(ALL_ROUTES) if off else None,
+        "all": ALL,
     }
     return TemplateResponse(request, "admin/routes.html", context)
 
 
-def route_rows(routes: Iterable[Route], tiers: Mapping[str, TierRow]) -> list[RouteRow]:
+def route_rows(
+    routes: Iterable[Route], tiers: Mapping[str, TierRow], off: Mapping[str, EdgeExclusion] | None = None
+) -> list[RouteRow]:
+    """Return the rows; `off` is what is off the edge, None if no edge is in use."""
     served = set(active_routes())
     return [
-        RouteRow(route, tiers[route.tier], active=route in served and route.cluster in configured()) for route in routes
-    ]
+        RouteRow(
+            route, tiers[route.tier], active=route in served and route.cluster in configured(),
+            edge=None if off is None else edge_state(route, off),
+        )
+        for route in routes
+    ]  # fmt: skip

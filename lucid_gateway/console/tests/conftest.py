@@ -12,3 +12,9 @@ __all__ = ["clock", "mailbox", "page", "smtp_server", "super_admin_page"]
 def required(settings: Settings) -> None:
     """Staff must have a second factor."""
     settings.ENV = settings.ENV.model_copy(update={"STAFF_SECOND_FACTOR": "required"})
+
+
+@pytest.fixture
+def with_edge(settings: Settings) -> None:
+    """An edge is in use."""
+    settings.ENV = settings.ENV.model_copy(update={"EDGE_SECRET": "the-secret-of-the-edge-0123456789-abcdef"})

@@ -67,6 +67,8 @@ PAGES: Mapping[str, Page] = {
     "undo/": STAFF,
     "preview/": STAFF,
     "routes/": STAFF,
+    "routes/edge/off/": REDIRECT,  # back to the routes, because no edge is in use
+    "routes/edge/on/": Page(admin=405, super_admin=405),
     "autocomplete/": NOBODY,
     "jsi18n/": STAFF,
     "<app_label>/": REDIRECT,

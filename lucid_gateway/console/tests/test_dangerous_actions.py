@@ -73,6 +73,9 @@ FORMS: list[tuple[str, str, dict[str, str], bool]] = [
     ("proxy/maintenance/close/", f"?target={CORE}%20{ONE}", {"kind": "drain"}, False),
     ("proxy/maintenance/close/", f"?target={CORE}", {"kind": "drain"}, True),
     ("proxy/maintenance/open/", "", {}, False),
+    ("routes/edge/off/", "?route=wallets", {}, False),
+    ("routes/edge/off/", "?route=all", {}, True),
+    ("routes/edge/on/", "", {"route": "all"}, False),
     ("sessions_api/manifest/<path:object_id>/verify/", "", {}, False),
     ("sessions_api/manifest/<path:object_id>/anchor/", "", {}, True),
     ("accounts/automaticlockout/", "", {"subject": "account:nobody@example.org"}, False),
@@ -154,7 +157,7 @@ def test_every_action_is_in_the_table(super_admin: User) -> None:
     assert found == set(ACTIONS)
 
 
-@pytest.mark.usefixtures("twins")
+@pytest.mark.usefixtures("twins", "with_edge")
 @pytest.mark.parametrize("attempt", FORMS, ids=lambda attempt: attempt[0])
 def test_a_page_asks_for_a_proof_exactly_if_what_it_does_is_dangerous(
     late: Client, owner: User, attempt: tuple[str, str, dict[str, str], bool]

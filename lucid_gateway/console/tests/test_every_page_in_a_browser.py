@@ -12,6 +12,7 @@ from django.urls import resolve
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from testing.browser import complaints, sign_in
+from testing.edge import SECRET
 from testing.gateway import Gateway, running_gateway
 
 PASSWORD = "Correct-Horse-7"
@@ -26,7 +27,7 @@ from accounts.tokens.issuing import issue_tokens
 from accounts.users.locks import lock_user
 from lucid_gateway.explorer.tests.stage import kept
 from lucid_gateway.kernel.record import RequestRecord, current
-from proxy.models import Maintenance
+from proxy.models import EdgeExclusion, Maintenance
 from ratelimit.models import AddressRule, LimitRule
 from sessions_api.lifecycle import change_session, create_session
 from sessions_api.manifests import make_manifest
@@ -58,6 +59,8 @@ AddressRule.objects.create(
     network="2001:db8::/48", kind="blocked", reason="w" * 200, expires_at=timezone.now() + timedelta(hours=3))
 Maintenance.objects.create(
     cluster="tron_payment", kind="drain", reason=script, starts_at=timezone.now() + timedelta(days=1))
+for path, reason in (("wallets", script), ("chain/info", "w" * 200), ("", script + "w" * 150)):
+    EdgeExclusion.objects.create(path=path, reason=reason, created_by=user.email)
 for number in range(14):  # enough for a window
     mail = f"user{{number}}@" + "y" * 60 + ".lucid.test"
     other = User.objects.create(email=mail, username=f"user{{number}}" + "z" * 30, role="user")
@@ -91,8 +94,8 @@ SERIOUS = ("serious", "critical")
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    """A gateway with hostile rows in each list of the console."""
-    with running_gateway() as gateway:
+    """A gateway that knows an edge, with hostile rows in each list of the console."""
+    with running_gateway(EDGE_SECRET=SECRET) as gateway:
         gateway.manage("shell", "--no-imports", "--command", MAKE)
         yield gateway
 
@@ -216,6 +219,16 @@ def test_a_page_that_asks_before_an_action_is_accessible_and_fits_its_window(ope
         operator.set_viewport_size(size)  # type: ignore[arg-type]
         assert operator.evaluate("document.documentElement.scrollWidth") <= size["width"]
         assert operator.locator("main li").first.evaluate("row => row.scrollWidth - row.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("route", ["wallets", "all"])
+def test_the_page_that_takes_routes_off_the_edge_is_accessible_and_fits_its_window(operator: Page, route: str) -> None:
+    operator.goto(f"/admin/routes/edge/off/?route={route}")
+    operator.get_by_role("button", name="off the edge").wait_for()
+    assert serious_findings(operator) == []
+    for size in (WIDE, NARROW):
+        operator.set_viewport_size(size)  # type: ignore[arg-type]
+        assert operator.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
 def test_a_slash_focuses_the_search_of_the_list(operator: Page) -> None:

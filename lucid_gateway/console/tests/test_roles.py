@@ -25,13 +25,13 @@ from accounts.users.locks import lock_user
 from conftest import PASSWORD, make_user
 from lucid_gateway.console.tests.pages import PAGES, address, make_rows, patterns
 from lucid_gateway.policy.roles import Role
-from proxy.models import Maintenance
+from proxy.models import EdgeExclusion, Maintenance
 from ratelimit.models import AddressRule, LimitRule
 from sessions_api.models import Manifest, Session, TrustPolicy
 
 TABLES: tuple[type[Model], ...] = (
     User, ApiKey, IssuedToken, RecoveryCode, SigningKey, Maintenance, AddressRule, LimitRule, Manifest, Session,
-    TrustPolicy,
+    TrustPolicy, EdgeExclusion,
 )  # fmt: skip
 VOLATILE = {"last_login", "login_attempts", "updated_at"}
 CONFIRMED = {"_confirmed": "yes", "reason": "why", "proof": PASSWORD}

@@ -172,6 +172,6 @@ def test_lost_address_rules_are_published_again(db: None, empty_redis: Redis) ->
 
 
 def test_the_snapshot_is_json_without_secrets(db: None, settings: Any) -> None:
-    text = json.dumps(snapshot("v", {}))
+    text = json.dumps(snapshot("v", {}, []))
 
     assert settings.ENV.JWT_SECRET_KEY not in text
