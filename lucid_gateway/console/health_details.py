@@ -1,13 +1,14 @@
 """The health of each gateway and each cluster in a few words, for the overview."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lucid_gateway.console.alarms.alarm import BAD, WARN
 from lucid_gateway.figures.gateways import GatewayState
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import counted
+from proxy.edge.state import EdgeState
 from proxy.operators.overview import CLOSED, ClusterView
 
 OK = "ok"
@@ -33,6 +34,18 @@ def gateway_detail(gateway: GatewayState, now: float | None = None) -> Item:
         return Item(gateway.name, OK, "alive")
     words = f"{counted(living, 'worker')}, {silent} silent" if silent else counted(living, "worker")
     return Item(gateway.name, WARN if silent else OK, words, page("alarms") if silent else "")
+
+
+def edge_details(edges: Iterable[EdgeState], now: float) -> Iterator[Item]:
+    """Yield for each edge how many workers it has, how old its snapshot is and how much it serves."""
+    for edge in edges:
+        name, link = f"Edge of {edge.gateway}", page("alarms")
+        if edge.is_silent(now):
+            yield Item(name, WARN, f"silent for {words_of(now - edge.at)}", link)
+            continue
+        snapshot = "no snapshot yet" if edge.snapshot_age is None else f"snapshot {edge.snapshot_age:.1f} s old"
+        words = f"{counted(edge.workers, 'worker')}, {snapshot}, {edge.per_second:,} requests/s"
+        yield Item(name, WARN, words, link) if edge.has_old_snapshot else Item(name, OK, words, page("routes"))
 
 
 def words_of(seconds: float) -> str:

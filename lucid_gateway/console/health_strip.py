@@ -11,14 +11,17 @@ from django.conf import settings
 
 from lucid_gateway.console.alarms.alarm import BAD, WARN, Alarm
 from lucid_gateway.console.alarms.clusters import alarms_of
+from lucid_gateway.console.alarms.edges import edges_of
 from lucid_gateway.console.alarms.systems import lost_redis, silent_database, unsent_mail
-from lucid_gateway.console.health_details import OK, Item, cluster_details, gateway_detail
+from lucid_gateway.console.health_details import OK, Item, cluster_details, edge_details, gateway_detail
 from lucid_gateway.console.remembered import Remembered
 from lucid_gateway.console.store_outages import database_silent_seconds, redis_lost_seconds
 from lucid_gateway.figures.gateways import GatewayState, read_gateways_and_workers
 from lucid_gateway.figures.reading import read_lately
+from lucid_gateway.kernel.redis.access import RedisUnavailable
 from lucid_gateway.operators.links import page
 from lucid_gateway.operators.numbers import counted
+from proxy.edge.state import EdgeState
 from proxy.operators.overview import CLOSED, ClusterView, clusters
 
 
@@ -26,12 +29,13 @@ from proxy.operators.overview import CLOSED, ClusterView, clusters
 class Health:
     """What the figures and Redis say: the gateways first, and alarms about the mail and clusters that are down.
 
-    `gateways` and `clusters` have one item for each.
+    `gateways`, `edges` and `clusters` have one item for each.
     """
 
     items: tuple[Item, ...]
     down: tuple[Alarm, ...] = ()
     gateways: tuple[Item, ...] = ()
+    edges: tuple[Item, ...] = ()
     clusters: tuple[Item, ...] = ()
 
 
@@ -45,12 +49,12 @@ def items() -> list[Item]:
 
 
 def details() -> list[Item]:
-    """Return the health of each gateway, of Redis, the database and the mail, and of each cluster."""
+    """Return the health of each gateway and edge, of Redis, the database and the mail, and of each cluster."""
     found = health.get()
     if health.is_stale:
         return items()
     stores = [item if item.words else replace(item, words="answers") for item in (redis(), database())]
-    return [*found.gateways, *stores, *found.items[1:2], *found.clusters]
+    return [*found.gateways, *found.edges, *stores, *found.items[1:2], *found.clusters]
 
 
 def outages() -> list[Alarm]:
@@ -75,10 +79,20 @@ def compute() -> Health:
     views, known = clusters()
     alarms = [alarm for view in views if known for alarm in alarms_of(view) if alarm.severity == BAD]
     found = read_gateways_and_workers(now)
+    at_front = known_edges(found, now)
     return Health(
-        (gateways(found, now), mail(now), *clusters_of(views, known)), (*alarms, *unsent_mail()),
-        tuple(gateway_detail(gateway, now) for gateway in found), tuple(cluster_details(views, known)),
+        (gateways(found, now), mail(now), *edges(at_front, now), *clusters_of(views, known)), (*alarms, *unsent_mail()),
+        tuple(gateway_detail(gateway, now) for gateway in found), tuple(edge_details(at_front, now)),
+        tuple(cluster_details(views, known)),
     )  # fmt: skip
+
+
+def known_edges(found: Sequence[GatewayState], now: float) -> list[EdgeState]:
+    """Return the edges of the gateways that are alive, none while Redis is unavailable, which the strip says itself."""
+    try:
+        return edges_of(found, now)
+    except RedisUnavailable:
+        return []
 
 
 def gateways(found: Sequence[GatewayState], now: float) -> Item:
@@ -96,6 +110,17 @@ def mail(now: float) -> Item:
         return Item("Mail", WARN if settings.ENV.in_production else OK, "goes to the log")
     failed = read_lately(now).groups.get("mail", {}).get("failed", 0)
     return Item("Mail", WARN, f"{failed} not sent", page("alarms")) if failed else Item("Mail")
+
+
+def edges(found: Sequence[EdgeState], now: float) -> Iterator[Item]:
+    """Yield one item for all edges, if there are any: how many are silent or have an old snapshot."""
+    silent = sum(edge.is_silent(now) for edge in found)
+    old = sum(edge.has_old_snapshot for edge in found if not edge.is_silent(now))
+    problems = [f"{number} {words}" for number, words in ((silent, "silent"), (old, "with an old snapshot")) if number]
+    if problems:
+        yield Item(counted(len(found), "edge"), WARN, ", ".join(problems), page("alarms"))
+    elif found:
+        yield Item(counted(len(found), "edge"), link=f"{page('index')}#health")
 
 
 def clusters_of(views: list[ClusterView], known: bool) -> Iterator[Item]:

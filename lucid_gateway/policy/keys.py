@@ -208,5 +208,10 @@ def edge_reports(gateway: str) -> str:
     return f"{{gateway:{gateway}}}:edge:reports"
 
 
+def edge_state(gateway: str) -> str:
+    """Return the key of what the gateway knows of its edge from the last reports: JSON."""
+    return f"{{gateway:{gateway}}}:edge:state"
+
+
 WORKER_REPORTS = "worker_reports"
 REDIS_PROBE = "redis_probe"

@@ -40,8 +40,10 @@ class Publisher:
         with suppress(RedisUnavailable):
             self.leads = self.is_publisher()
             if self.leads:
-                self.write()
-                process_reports()
+                try:
+                    self.write()
+                finally:  # the reports say how old the edge's snapshot is
+                    process_reports()
 
     def follow_exclusions(self) -> None:
         """Read which routes are off the edge, if this worker publishes, and publish a change at once.

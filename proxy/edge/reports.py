@@ -22,6 +22,7 @@ from lucid_gateway.server.kept_requests import LEFT_OUT, FinishedRequest, kept_r
 from proxy.choosing.failures import BROKE_OFF, status_words
 from proxy.choosing.instances import FAILED_STATUSES, InstanceState, states_of
 from proxy.clusters import configured
+from proxy.edge.state import latest_reports
 from ratelimit.engine.limiter import Decision, Verdict
 from ratelimit.engine.limits import RequestLimit
 from ratelimit.rules import refusals
@@ -50,6 +51,7 @@ def process_reports() -> None:
                 add_report(json.loads(text))
             except (AttributeError, KeyError, TypeError, ValueError) as error:  # from an edge of another release
                 logger.warning("a report of the edge is not counted", extra={"error": repr(error)})
+    latest_reports.write()
 
 
 def add_report(report: Report) -> None:
@@ -68,6 +70,7 @@ def add_report(report: Report) -> None:
         kept_requests.offer(finished(kept))
     if left_out := report.get("left_out"):
         samples.count(LEFT_OUT, "edge", left_out)
+    latest_reports.note(report)
     metrics.EDGE_SNAPSHOT_AGE.set(report.get("age") or 0)
 
 

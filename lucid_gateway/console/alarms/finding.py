@@ -11,6 +11,7 @@ from django.db import Error as DatabaseProblem
 from accounts.tokens.signing_keys import ROTATE_AFTER
 from lucid_gateway.console.alarms.alarm import BAD, WARN, Alarm, Kind
 from lucid_gateway.console.alarms.clusters import clusters_that_fail
+from lucid_gateway.console.alarms.edges import edges_that_fail
 from lucid_gateway.console.alarms.security import (
     LOCKOUT_SURGE,
     REMIND_OF_ROTATION,
@@ -48,6 +49,7 @@ KINDS = (
         old_signing_key,
     ),
     Kind("gateways", "A gateway has written no figures for 40 seconds, or a worker is silent.", silent_gateways),
+    Kind("edges", "An edge is silent, or its snapshot is older than ten seconds.", edges_that_fail),
     Kind("mail", "A mail could not be sent in the last ten minutes.", unsent_mail),
     Kind("advisories", "A setting or a server needs attention.", advice),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import SigningKey, User
 from accounts.tokens.keyring import keyring_cache
 from lucid_gateway.audit.models import AuditEvent
-from lucid_gateway.console.alarms import finding
+from lucid_gateway.console.alarms import edges, finding
 from lucid_gateway.console.alarms.alarm import Alarm, Kind, named
 from lucid_gateway.console.alarms.clusters import alarms_of
 from lucid_gateway.console.alarms.finding import KINDS, find_alarms
@@ -22,6 +22,7 @@ from lucid_gateway.figures import reading
 from lucid_gateway.figures.models import Sample, columns
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.redis.access import Outage, breaker
+from proxy.edge.state import EdgeState
 from proxy.operators.overview import ClusterView, InstanceView
 from ratelimit.models import AddressRule
 
@@ -201,6 +202,51 @@ def test_a_worker_that_was_lost_is_an_alarm(db: None, workers: dict[str, int], t
     assert [alarm.title for alarm in found] == ([title] if title else [])
     assert all("1 other worker is alive" in alarm.sentence for alarm in found)
     assert all("(process 72" in alarm.sentence for alarm in found)
+
+
+def edge_reported(monkeypatch: pytest.MonkeyPatch, *, ago: float = 0, age: float | None = 0.5) -> None:
+    """Make the edge of the gateway `host:8080` one that reported that long ago."""
+    reported = {"host:8080": EdgeState("host:8080", time.time() - ago, 2, age, 1234)}
+    monkeypatch.setattr(edges, "read_edges", lambda names: [reported[name] for name in names if name in reported])
+
+
+@pytest.mark.parametrize(
+    ("ago", "age", "title"),
+    [
+        (1, 2.0, None),
+        (1, None, None),
+        (1, 12.4, "The snapshot of the edge of the gateway host:8080 is 12 s old"),
+        (12, 0.5, "The edge of the gateway host:8080 is silent"),
+        (12, 60.0, "The edge of the gateway host:8080 is silent"),
+    ],
+)
+@pytest.mark.usefixtures("db", "with_edge")
+def test_an_edge_that_is_silent_or_has_an_old_snapshot_is_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, ago: float, age: float | None, title: str | None
+) -> None:
+    counted()
+    edge_reported(monkeypatch, ago=ago, age=age)
+
+    found = find_alarms()
+    assert [alarm.title for alarm in found] == ([title] if title else [])
+    assert all((alarm.kind, alarm.severity) == ("edge", "warn") for alarm in found)
+    assert all(alarm.sentence.endswith(".") and "log" in alarm.sentence for alarm in found)
+
+
+def test_the_edge_of_a_silent_gateway_is_no_alarm_of_its_own(
+    db: None, with_edge: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(age=200)
+    edge_reported(monkeypatch, ago=200)
+
+    assert only_alarm().kind == "gateway"
+
+
+def test_without_an_edge_none_is_missed(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted()
+    edge_reported(monkeypatch, ago=200)
+
+    assert find_alarms() == ()
 
 
 def test_each_alarm_has_a_sentence_and_something_to_do(db: None, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:

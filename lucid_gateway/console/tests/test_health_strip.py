@@ -10,13 +10,16 @@ from accounts.models import User
 from accounts.tests.operators import browser, signed_in
 from accounts.tokens.keyring import keyring_cache
 from lucid_gateway.console import health_strip
+from lucid_gateway.console.alarms import edges as alarms_of_edges
 from lucid_gateway.console.alarms.alarm import Alarm
-from lucid_gateway.console.health_strip import Health, Item, clusters_of, details, gateways, items, mail, outages
+from lucid_gateway.console.health_details import edge_details
+from lucid_gateway.console.health_strip import Health, Item, clusters_of, details, edges, gateways, items, mail, outages
 from lucid_gateway.console.remembered import STALE_SECONDS
-from lucid_gateway.console.tests.test_alarms import counted, instance
+from lucid_gateway.console.tests.test_alarms import counted, edge_reported, instance
 from lucid_gateway.figures.gateways import read_gateways_and_workers
 from lucid_gateway.figures.models import Sample, columns
-from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, RedisUnavailable, breaker
+from proxy.edge.state import EdgeState
 from proxy.operators.overview import ClusterView
 
 
@@ -104,6 +107,56 @@ def test_the_overview_says_how_each_gateway_and_each_cluster_is(db: None, monkey
         ("stopped:8080", "bad", "silent for 5 min"), ("Redis", "ok", "answers"), ("Database", "ok", "answers"),
         ("Mail", "ok", "goes to the log"), ("core", "warn", "1 of 2 instances"), ("chain", "ok", "1 of 1 instance"),
     ]  # fmt: skip
+
+
+def edge(*, ago: float = 0, age: float | None = 0.5) -> EdgeState:
+    return EdgeState("host:8080", 1000.0 - ago, 2, age, 1234)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], []),
+        ([edge()], [("1 edge", "ok", "")]),
+        ([edge(ago=11), edge(age=11), edge()], [("3 edges", "warn", "1 silent, 1 with an old snapshot")]),
+    ],
+)
+def test_the_strip_counts_edges_that_are_not_well(found: list[EdgeState], expected: list[Any]) -> None:
+    assert [(item.name, item.tone, item.words) for item in edges(found, 1000.0)] == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "tone", "words"),
+    [
+        (edge(), "ok", "2 workers, snapshot 0.5 s old, 1,234 requests/s"),
+        (edge(age=None), "ok", "2 workers, no snapshot yet, 1,234 requests/s"),
+        (edge(age=12), "warn", "2 workers, snapshot 12.0 s old, 1,234 requests/s"),
+        (edge(ago=180), "warn", "silent for 3 min"),
+    ],
+)
+def test_the_overview_says_how_an_edge_is(found: EdgeState, tone: str, words: str) -> None:
+    [item] = edge_details([found], 1000.0)
+
+    assert (item.name, item.tone, item.words) == ("Edge of host:8080", tone, words)
+
+
+def test_the_strip_and_the_overview_have_the_edge(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted()
+    edge_reported(monkeypatch)
+    monkeypatch.setattr(health_strip.health, "value", health_strip.compute())
+
+    assert "1 edge" in tones()
+    assert [item.name for item in details()][:2] == ["host:8080", "Edge of host:8080"]
+
+
+def test_without_redis_the_edges_are_not_known(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(names: Any) -> Any:
+        raise RedisUnavailable
+
+    counted()
+    monkeypatch.setattr(alarms_of_edges, "read_edges", fail)
+
+    assert health_strip.compute().edges == ()
 
 
 def test_mails_that_were_not_sent_are_named(db: None, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """What the edge has done is counted, kept and judged by the gateway."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,22 @@ def test_requests_at_the_edge_are_in_the_metrics(scene: Stage) -> None:
     assert value(scene, "lucid_request_duration_seconds_bucket", **labels, le="+Inf") == 7
     assert value(scene, "lucid_upstream_requests_total", **upstream) >= sent + 7
     assert json.loads(scene.ask("/meta/metrics").body)["metrics"]["requests_per_second"] > 0
+
+
+STATE = """
+import json
+from dataclasses import asdict
+from lucid_gateway.kernel.gateway_name import gateway_name
+from proxy.edge.state import read_edges
+print(json.dumps([asdict(edge) for edge in read_edges([gateway_name()])]))
+"""
+
+
+def test_the_gateway_keeps_what_its_edge_says_of_itself(scene: Stage) -> None:
+    (found,) = wait_until(lambda: printed(scene.gateway, STATE))
+
+    assert (found["workers"], found["snapshot_age"] < 10) == (1, True)
+    assert time.time() - found["at"] < 60
 
 
 def test_a_refusal_by_a_limit_reaches_metrics_and_explorer(scene: Stage) -> None:
