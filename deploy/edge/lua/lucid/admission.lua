@@ -192,6 +192,9 @@ function admission.run()
   if ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
   end
+  if ngx.var.server_protocol:find("^HTTP/1%.[2-9]") then
+    return refuse_as_malformed("Malformed HTTP request", 505)
+  end
   local expectation = ngx.var.http_expect
   if expectation and expectation:lower() ~= "100-continue" then -- RFC 9110, section 10.1.1
     return refuse_as_malformed("Malformed HTTP request", 417)
@@ -223,7 +226,8 @@ function admission.run()
     callers.forget(request.credential)
     if not lessons.wait(request.credential) then return leave_to_gateway(request, true) end
     caller = callers.find(request.credential)
-    why = caller and decide(request, caller, facts) or "gateway"
+    if not caller then return leave_to_gateway() end
+    why = decide(request, caller, facts)
   end
   if why == "gateway" or why == "lesson" then return leave_to_gateway() end
 end

@@ -140,6 +140,7 @@ function redis.with(work, argument)
   local result, err, again = attempt(false, work, argument)
   if again then result, err = attempt(true, work, argument) end
   if result == nil then
+    ngx.log(ngx.WARN, "Redis: ", err)
     ngx.update_time()
     pause_until = ngx.now() + PAUSE_SECONDS
   end

@@ -36,7 +36,11 @@ begin()
 
 local function quoted(text) return text and '"' .. text .. '"' or "null" end
 
-local function last_of(times) return times and times:match("([^,%s]+)$") end
+-- Returns the last of nginx's values for several attempts, nil for one that it does not have ("-").
+local function last_of(values)
+  local last = values and values:match("([^,%s]+)$")
+  return last ~= "-" and last or nil
+end
 
 local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
 
@@ -161,8 +165,8 @@ local function note_times(request)
   local last = request.attempts[#request.attempts]
   if not last then return end
   local connect, header = last_of(ngx.var.upstream_connect_time), last_of(ngx.var.upstream_header_time)
-  last.connect_ms = connect ~= "-" and tonumber(connect) and tonumber(connect) * 1000 or nil
-  last.first_byte_ms = header ~= "-" and tonumber(header) and tonumber(header) * 1000 or nil
+  last.connect_ms = connect and tonumber(connect) * 1000
+  last.first_byte_ms = header and tonumber(header) * 1000
 end
 
 -- Ends a request that the edge decided.
