@@ -27,11 +27,15 @@ from ratelimit.rules import limit_for, rule_for
 # The edge shows its secret in the first field of a request, and the second one of the answer is for the edge alone.
 SECRET_FIELD = "HTTP_X_LUCID_EDGE"  # noqa: S105  # a name
 LESSON_FIELD = "X-Lucid-Caller"
+PLANE_FIELD = "X-Lucid-Plane"
 TIERS = tuple(sorted({route.tier for route in ROUTES if route.edge}))
 
 
 class TeachingMiddleware:
-    """Adds the lesson to the answers to requests that show the edge's secret; runs only if EDGE_SECRET is set."""
+    """Adds the lesson to the answers to requests that show the edge's secret, and tells staff which plane answered.
+
+    It runs only if EDGE_SECRET is set.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -40,6 +44,9 @@ class TeachingMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         shown = request.META.pop(SECRET_FIELD, None)
         response = self.get_response(request)
+        caller = record_of(request).caller
+        if caller is not None and caller.is_staff:
+            response.headers[PLANE_FIELD] = "gateway"
         if shown is not None and hmac.compare_digest(shown.encode("latin-1"), self.secret):
             lesson = lesson_of(record_of(request))
             if lesson is not None:
@@ -65,6 +72,7 @@ def lesson_of(record: RequestRecord) -> dict[str, Any] | None:
         "permissions": ",".join(sorted(caller.permissions)), "credential": caller.jti, "api_key": caller.by_api_key,
         "epoch": caller.epoch, "keyring": worker_revisions.keyring(), "limits": worker_revisions.limits_of(caller),
         "shard": shard_of(caller.bucket), "quota": 0, "tiers": dict.fromkeys(TIERS, (0, 0)),
+        "staff": caller.is_staff,
     }  # fmt: skip
     if settings.ENV.RATE_LIMIT_ENABLED:
         lesson["tiers"] = {limit.name: (limit.requests_per_minute, limit.burst_size) for limit in limits}

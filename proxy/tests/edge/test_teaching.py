@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.api_keys import create_api_key
 from accounts.models import User
-from accounts.tokens.issuing import TokenPair
+from accounts.tokens.issuing import TokenPair, issue_tokens
 from conftest import ApiClient
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 from proxy.edge.revisions import worker_revisions
@@ -123,8 +123,17 @@ def test_a_lesson_names_the_revisions_on_which_it_rests(api: ApiClient, owner: U
     assert after["keyring"] == before["keyring"] == worker_revisions.keyring()
 
 
-def test_only_staff_learn_where_a_request_is_explained(api: ApiClient, admin: User, tokens: TokenPair) -> None:
-    from accounts.tokens.issuing import issue_tokens
+def test_staff_see_which_plane_answered_and_a_lesson_says_who_is_staff(
+    api: ApiClient, admin: User, tokens: TokenPair
+) -> None:
+    of_admin = issue_tokens(admin).access
 
+    assert api.send("get", "/users/me", token=of_admin).headers["X-Lucid-Plane"] == "gateway"
+    for path, token in (("/users/me", tokens.access), ("/meta/info", None)):
+        assert "X-Lucid-Plane" not in api.send("get", path, token=token).headers
+    assert (lesson(api, token=of_admin)["staff"], lesson(api, token=tokens.access)["staff"]) == (True, False)
+
+
+def test_only_staff_learn_where_a_request_is_explained(api: ApiClient, admin: User, tokens: TokenPair) -> None:
     assert "console" not in lesson(api, token=tokens.access)
     assert "/admin/requests/" in lesson(api, token=issue_tokens(admin).access)["console"]

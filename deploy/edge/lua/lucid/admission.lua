@@ -143,6 +143,7 @@ local function decide(request, caller, facts)
   requests.keep(request)
   request.answer = answer
   show_limits(tier, answer)
+  if caller.staff then ngx.var.lucid_plane = "edge" end
   if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
   instances.enter(route.cluster)
   request.entered = true

@@ -65,7 +65,7 @@ local function parse(text)
   return {
     until_ = lesson["until"], user_id = lesson.user_id, role = lesson.role, permissions = lesson.permissions,
     allowed = allowed, credential = lesson.credential, api_key = lesson.api_key, console = lesson.console,
-    tiers = tiers,
+    tiers = tiers, staff = lesson.staff,
   }
 end
 
