@@ -1,5 +1,6 @@
 """The edge decides as the gateway does: whom it serves and refuses, how exactly it counts, how soon it follows."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -193,6 +194,30 @@ def test_exactly_limit_and_burst_pass_over_both_planes(limited: Stage) -> None:
     assert statuses == {200, 429}
     assert len(admitted) == 50
     assert set(admitted) == {"edge", "gateway"}
+
+
+def test_a_request_that_waits_for_a_lesson_is_counted_once(limited: Stage) -> None:
+    token = limited.taught("admin@lucid.test")
+    shell(limited.gateway, RULE.format(tier="authenticated", email="admin@lucid.test", numbers="limit=100000"))
+    # The rule is published within two seconds; then the gates are closed for what the edge knows of the caller.
+    time.sleep(SOON_SECONDS)
+
+    def fire() -> tuple[int, int]:
+        def ask(_: int) -> int:
+            return limited.ask(token=token).status
+
+        before = counted(limited)
+        assert set(in_parallel(40, ask)) == {200}
+        return before, counted(limited)
+
+    before, after = in_one_minute(fire, 20)
+    assert after - before == 40
+
+
+def counted(stage: Stage) -> int:
+    """Return how many requests of the tier Redis has counted in this minute, over all users."""
+    redis = stage.gateway.redis()
+    return sum(int(redis.hget(key, "n") or 0) for key in redis.scan_iter("*:rate:authenticated"))
 
 
 def test_over_the_limit_the_edge_answers_as_the_gateway_does(limited: Stage) -> None:
