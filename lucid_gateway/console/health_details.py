@@ -37,14 +37,14 @@ def gateway_detail(gateway: GatewayState, now: float | None = None) -> Item:
 
 
 def edge_details(edges: Iterable[EdgeState], now: float) -> Iterator[Item]:
-    """Yield for each edge how many workers it has, how old its snapshot is and how much it serves."""
+    """Yield for each edge how many requests a second it decides and how old its snapshot is."""
     for edge in edges:
         name, link = f"Edge of {edge.gateway}", page("alarms")
         if edge.is_silent(now):
             yield Item(name, WARN, f"silent for {words_of(now - edge.at)}", link)
             continue
         snapshot = "no snapshot yet" if edge.snapshot_age is None else f"snapshot {edge.snapshot_age:.1f} s old"
-        words = f"{counted(edge.workers, 'worker')}, {snapshot}, {edge.per_second:,} requests/s"
+        words = f"{edge.per_second:,}/s, {snapshot}"
         yield Item(name, WARN, words, link) if edge.has_old_snapshot else Item(name, OK, words, page("routes"))
 
 

@@ -18,13 +18,12 @@ KEPT_SECONDS = 600
 
 @dataclass(frozen=True)
 class EdgeState:
-    """The edge of a gateway when it last reported, `at` (epoch seconds): the number of workers that report, the age of
-    the oldest snapshot in seconds, None before the first one, and the requests that it decided in a second.
+    """The edge of a gateway when it last reported, `at` (epoch seconds): the age of the oldest snapshot of its
+    workers in seconds, None before the first one, and the requests that it decided in a second.
     """
 
     gateway: str
     at: float
-    workers: int
     snapshot_age: float | None
     per_second: int
 
@@ -58,7 +57,7 @@ class LatestReports:
             return None
         ages = [age for _, age, _ in self.of_workers.values() if age is not None]
         return EdgeState(
-            gateway_name(), newest, len(self.of_workers), max(ages, default=None),
+            gateway_name(), newest, max(ages, default=None),
             sum(requests for *_, requests in self.of_workers.values()),
         )  # fmt: skip
 

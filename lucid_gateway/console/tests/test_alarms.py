@@ -206,7 +206,7 @@ def test_a_worker_that_was_lost_is_an_alarm(db: None, workers: dict[str, int], t
 
 def edge_reported(monkeypatch: pytest.MonkeyPatch, *, ago: float = 0, age: float | None = 0.5) -> None:
     """Make the edge of the gateway `host:8080` one that reported that long ago."""
-    reported = {"host:8080": EdgeState("host:8080", time.time() - ago, 2, age, 1234)}
+    reported = {"host:8080": EdgeState("host:8080", time.time() - ago, age, 1234)}
     monkeypatch.setattr(edges, "read_edges", lambda names: [reported[name] for name in names if name in reported])
 
 

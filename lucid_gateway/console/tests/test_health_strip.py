@@ -110,7 +110,7 @@ def test_the_overview_says_how_each_gateway_and_each_cluster_is(db: None, monkey
 
 
 def edge(*, ago: float = 0, age: float | None = 0.5) -> EdgeState:
-    return EdgeState("host:8080", 1000.0 - ago, 2, age, 1234)
+    return EdgeState("host:8080", 1000.0 - ago, age, 1234)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_the_strip_counts_edges_that_are_not_well(found: list[EdgeState], expect
 @pytest.mark.parametrize(
     ("found", "tone", "words"),
     [
-        (edge(), "ok", "2 workers, snapshot 0.5 s old, 1,234 requests/s"),
-        (edge(age=None), "ok", "2 workers, no snapshot yet, 1,234 requests/s"),
-        (edge(age=12), "warn", "2 workers, snapshot 12.0 s old, 1,234 requests/s"),
+        (edge(), "ok", "1,234/s, snapshot 0.5 s old"),
+        (edge(age=None), "ok", "1,234/s, no snapshot yet"),
+        (edge(age=12), "warn", "1,234/s, snapshot 12.0 s old"),
         (edge(ago=180), "warn", "silent for 3 min"),
     ],
 )

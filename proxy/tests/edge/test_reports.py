@@ -87,7 +87,7 @@ print(json.dumps([asdict(edge) for edge in read_edges([gateway_name()])]))
 def test_the_gateway_keeps_what_its_edge_says_of_itself(scene: Stage) -> None:
     (found,) = wait_until(lambda: printed(scene.gateway, STATE))
 
-    assert (found["workers"], found["snapshot_age"] < 10) == (1, True)
+    assert found["snapshot_age"] < 10
     assert time.time() - found["at"] < 60
 
 

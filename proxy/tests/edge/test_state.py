@@ -37,13 +37,13 @@ def test_without_reports_nothing_is_known(empty_redis: Redis) -> None:
 def test_the_state_sums_the_last_reports_of_all_workers() -> None:
     found = state_after(report(1, ago=1, requests=100), report(1, requests=7), report(2, age=3.5, requests=5))
 
-    assert found == EdgeState(gateway_name(), NOW, workers=2, snapshot_age=3.5, per_second=12)
+    assert found == EdgeState(gateway_name(), NOW, snapshot_age=3.5, per_second=12)
 
 
 def test_a_worker_that_has_ended_is_left_out() -> None:
     found = state_after(report(1, ago=CURRENT_SECONDS + 1, age=60, requests=9), report(2))
 
-    assert found == EdgeState(gateway_name(), NOW, workers=1, snapshot_age=0.5, per_second=0)
+    assert found == EdgeState(gateway_name(), NOW, snapshot_age=0.5, per_second=0)
 
 
 def test_a_worker_may_have_no_snapshot_yet() -> None:
