@@ -21,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--listen-tls", default="", help="address of HTTPS, such as 8081 (default: none)")
         parser.add_argument("--workers", default="auto", help="worker processes of nginx (default: one a core)")
         parser.add_argument("--debian", action="store_true", help="for Debian's nginx and its Lua module; checks them")
+        parser.add_argument("--callers-size", default="64m", help="memory for what callers were taught (default: 64m)")
         parser.add_argument("--access-log", default="/dev/stdout")
         parser.add_argument("--access-log-buffer", default="64k", help="nginx writes a second late (default: 64k)")
         parser.add_argument("--error-log-level", default="crit")
@@ -32,6 +33,7 @@ class Command(BaseCommand):
                 http_listen=options["listen"] or str(settings.ENV.HTTP_PORT),
                 https_listen=options["listen_tls"],
                 workers=options["workers"],
+                callers_size=options["callers_size"],
                 modules=debian_modules() if options["debian"] else (),
                 access_log=options["access_log"],
                 access_log_buffer=options["access_log_buffer"],

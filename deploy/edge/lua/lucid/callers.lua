@@ -15,6 +15,7 @@ local LEASE_MS = 15000 -- unused: callers with a limit on concurrent requests ar
 local RECENT = 5000
 local lessons = ngx.shared.lucid_callers
 local recent = assert(lrucache.new(RECENT))
+local of_roles = {} -- the permissions of each role
 local sha
 
 -- Returns the name of a key, given its name in the policy and the values of its parameters.
@@ -60,6 +61,7 @@ end
 local function parse(text)
   local lesson = cjson.decode(text)
   local tiers, allowed = {}, {}
+  lesson.permissions = lesson.permissions or of_roles[lesson.role]
   for tier in pairs(lesson.tiers) do tiers[tier] = tier_of(lesson, tier) end
   for permission in lesson.permissions:gmatch("[^,]+") do allowed[permission] = true end
   return {
@@ -70,6 +72,7 @@ local function parse(text)
 end
 
 function callers.load()
+  for _, role in ipairs(settings.policy.roles) do of_roles[role.name] = table.concat(role.permissions, ",") end
   sha = ngx.sha1_bin(settings.script):gsub(".", function(one) return string.format("%02x", one:byte()) end)
 end
 
@@ -91,9 +94,14 @@ function callers.learn(credential, text)
   local lesson = cjson.decode(text)
   local seconds = lesson and lesson["until"] - ngx.time() or 0
   if seconds <= 0 then return nil end
+  local gateway = lesson.gateway
+  -- What is the same for many callers is left out: a hundred thousand fit into 64 MiB.
+  lesson.gateway = nil
+  if lesson.permissions == of_roles[lesson.role] then lesson.permissions = nil end
+  text = cjson.encode(lesson)
   lessons:set(sha256.bytes(credential), text, seconds)
   recent:set(credential, parse(text))
-  return lesson.gateway
+  return gateway
 end
 
 -- Drops what was taught: a gate has closed, so the next answer of the gateway teaches anew.
