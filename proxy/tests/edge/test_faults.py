@@ -41,6 +41,23 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def kill_gateway(stage: Stage) -> None:
+    """Kill the gateway and its workers at once."""
+    workers = children(stage.gateway.process.pid)
+    for pid in (stage.gateway.process.pid, *workers):
+        os.kill(pid, signal.SIGKILL)
+    stage.gateway.process.wait()
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
+
+
+def is_running(pid: int) -> bool:
+    """Return whether the process still runs; one that only waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_stopped_redis_moves_requests_to_the_gateway_and_back(redis: RedisServer) -> None:
     with running_stage(redis) as stage:
         redis.process.send_signal(signal.SIGSTOP)
@@ -79,10 +96,7 @@ def test_a_flushed_redis_lets_no_revoked_token_pass(redis: RedisServer) -> None:
 def test_without_the_gateway_known_callers_go_on_and_others_get_503(redis: RedisServer) -> None:
     with running_stage(redis) as stage:
         other = stage.gateway.issue_token("operator@lucid.test")
-        stage.gateway.process.send_signal(signal.SIGKILL)
-        for worker in children(stage.gateway.process.pid):
-            os.kill(worker, signal.SIGKILL)
-        stage.gateway.process.wait()
+        kill_gateway(stage)
 
         unknown, known, own = stage.ask(token=other), stage.ask(), stage.ask("/users/me")
 
@@ -93,10 +107,7 @@ def test_without_the_gateway_known_callers_go_on_and_others_get_503(redis: Redis
 
 def test_without_the_gateway_the_last_snapshot_serves_however_old_it_is(redis: RedisServer) -> None:
     with running_stage(redis) as stage:
-        stage.gateway.process.send_signal(signal.SIGKILL)
-        for worker in children(stage.gateway.process.pid):
-            os.kill(worker, signal.SIGKILL)
-        stage.gateway.process.wait()
+        kill_gateway(stage)
         client = stage.gateway.redis()
         wait_until(lambda: not list(client.scan_iter("*edge:snapshot")))  # it expires after ten seconds
 
@@ -106,10 +117,7 @@ def test_without_the_gateway_the_last_snapshot_serves_however_old_it_is(redis: R
 def test_a_revocation_holds_although_the_gateway_is_gone(redis: RedisServer) -> None:
     with running_stage(redis) as stage:
         stage.gateway.manage("revoke_tokens", "--email", "demo@lucid.test")
-        stage.gateway.process.send_signal(signal.SIGKILL)
-        for worker in children(stage.gateway.process.pid):
-            os.kill(worker, signal.SIGKILL)
-        stage.gateway.process.wait()
+        kill_gateway(stage)
 
         assert stage.ask().status == 503  # no gateway could say that it is 401
 
