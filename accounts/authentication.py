@@ -10,11 +10,12 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from accounts.api_keys import caller_of_key
+from accounts.api_keys import caller_of_key, refuse_expired
 from accounts.callers import CallerCache
 from accounts.tokens.issuing import read_access_token
 from accounts.tokens.keyring import Keyring, keyring
 from accounts.tokens.revocation.gates import EpochOver, admit_caller
+from accounts.tokens.tickets import take_ticket, ticket_in
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.record import Claim, note_claim, record_of
 from lucid_gateway.kernel.secrets.pasted import API_KEY
@@ -35,7 +36,10 @@ verified_tokens: CallerCache[tuple[Keyring, str]] = CallerCache()
 
 
 class CallerAuthentication(BaseAuthentication):
-    """Accepts either `Authorization: Bearer <access token>` (RFC 6750, section 2.1) or `X-API-Key: <key>`, not both."""
+    """Accepts either `Authorization: Bearer <access token>` (RFC 6750, section 2.1) or `X-API-Key: <key>`, not both.
+
+    The handshake of a WebSocket may have a ticket in its query instead.
+    """
 
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
         """Return (caller, None), or None for a request without a credential; raise a GatewayError for an invalid one.
@@ -44,14 +48,15 @@ class CallerAuthentication(BaseAuthentication):
         credential counts against its address, which limits floods of bad credentials.
         """
         http_request = request._request
+        record = record_of(http_request)
         header, api_key = http_request.META.get("HTTP_AUTHORIZATION"), http_request.META.get("HTTP_X_API_KEY")
-        if header is None and api_key is None:
+        ticket = ticket_in(http_request.META.get("QUERY_STRING", "")) if record.is_handshake else None
+        if header is None and api_key is None and ticket is None:
             refuse_flood(http_request)
             return None
         throttle = request.parser_context["view"].throttle_classes[0]
-        record = record_of(http_request)
         try:
-            caller, decision = admit(header, api_key, throttle, client_address(http_request))
+            caller, decision = admit(header, api_key, throttle, client_address(http_request), ticket)
         except GatewayError as error:
             record.claim = record.claim or unproved_claim(header, api_key, error)
             refuse_flood(http_request)
@@ -75,11 +80,16 @@ def steps_before(error: GatewayError) -> tuple[Step, ...]:
 
 
 def admit(
-    header: str | None, api_key: str | None, throttle: type[TierThrottle], address: str
+    header: str | None, api_key: str | None, throttle: type[TierThrottle], address: str, ticket: str | None = None
 ) -> tuple[Caller, Decision]:
     """Return the caller and the limiter's decision; raise BadRequest for two credentials, else as their checks do."""
     if header is not None and api_key is not None:
         raise BadRequest("Both Authorization and X-API-Key", reason="several_credentials")
+    if ticket is not None:
+        if header is not None or api_key is not None:
+            raise BadRequest("Both a ticket and another credential", reason="several_credentials")
+        caller = caller_of_ticket(ticket)
+        return caller, admit_caller(caller, throttle.limit_for(caller))
     if api_key is None:
         caller = read_caller(header or "", address)
         note_claim("token", caller.jti, caller.user_id, caller.role)
@@ -91,6 +101,17 @@ def admit(
         # The owner's tokens were ended, perhaps because the role changed. The key stays valid, with the current role.
         caller = caller_of_key(api_key, address=address, fresh=True)
         return caller, admit_caller(caller, throttle.limit_for(caller))
+
+
+def caller_of_ticket(ticket: str) -> Caller:
+    """Return the caller for whom the ticket stands; raise TokenInvalid, TokenExpired or RedisUnavailable."""
+    caller = take_ticket(ticket)
+    note_claim("api_key" if caller.by_api_key else "token", caller.jti, caller.user_id, caller.role)
+    if caller.by_api_key:
+        refuse_expired(caller)
+    elif caller.expires_at <= time.time():
+        raise TokenExpired()
+    return caller
 
 
 def unproved_claim(header: str | None, api_key: str | None, error: GatewayError) -> Claim | None:

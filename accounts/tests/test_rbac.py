@@ -11,6 +11,7 @@ from accounts.models import User
 from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.policy.roles import PERMISSIONS, Role
+from lucid_gateway.policy.routes import OWN_PATHS
 from testing.servers import ROOT
 
 # A column for each caller: + is admitted, . is 401, x is 403. Both keys belong to a super admin: one has all
@@ -133,6 +134,7 @@ POST   /api/v1/rdp                                  . + + + + + x
 PUT    /api/v1/rdp                                  . + + + + + x
 PATCH  /api/v1/rdp                                  . + + + + + x
 DELETE /api/v1/rdp                                  . + + + + + x
+POST   /api/v1/rdp/tickets                          . + + + + + x
 GET    /api/v1/rdp/{rest}                           . + + + + + x
 POST   /api/v1/rdp/{rest}                           . + + + + + x
 PUT    /api/v1/rdp/{rest}                           . + + + + + x
@@ -183,7 +185,8 @@ def headers_of(caller: str) -> dict[str, str]:
 def mark_of(path: str, response: Any) -> str:
     """Return the table's mark for the answer, or the answer itself if the table has no mark for it."""
     answer = response.status_code, error_code(response) if response.status_code >= 400 else ""
-    admitted = (502, 503) if path.startswith(FORWARDED) else (200, 204, 400, 404, 409, 415, 422)
+    forwarded = path.startswith(FORWARDED) and path.removeprefix("/api/v1/") not in OWN_PATHS
+    admitted = (502, 503) if forwarded else (200, 201, 204, 400, 404, 409, 415, 422)
     return REFUSALS.get(answer) or ("+" if response.status_code in admitted else str(answer))
 
 

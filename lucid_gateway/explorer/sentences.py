@@ -72,7 +72,7 @@ WORDS: dict[str, Words] = {
     ),
     "upgrade_refused": Words(
         "Refused: the client asked for a tunnel or another protocol.",
-        "{message} The gateway cannot check what passes through a tunnel.",
+        "{message} Only the edge makes tunnels: for WebSockets, on the routes that have them.",
         (see.requests_of_address,),
         ANOTHER_WAY,
     ),
@@ -165,6 +165,12 @@ WORDS: dict[str, Words] = {
         "Refused: the API key {key} waits for confirmation.",
         "A backup restored it, and nobody knows whether it had been revoked since. It belongs to {user}.",
         (do.confirm_key, see.open_key, see.requests_of_caller, do.revoke_key),
+    ),
+    "ticket_unknown": Words(
+        "Refused: the ticket for a WebSocket is not valid.",
+        "A ticket works once, within 30 seconds. This one was used, has expired or never existed. {how_often}",
+        (see.requests_of_address,),
+        "Nothing needs to be done here: the client has to ask for a new ticket before each WebSocket.",
     ),
     "account_deleted": Words(
         "Refused: the account was deleted or deactivated.",

@@ -132,6 +132,7 @@ class FixedEnvironment(BaseSettings):
 
     EDGE_SECRET: str = ""
     GATEWAY_SOCKET: str = ""
+    EDGE_TUNNEL_MAX_SECONDS: Annotated[int, Field(ge=1, le=86_400)] = 3_600
 
     RATE_LIMIT_ENABLED: bool = True
     LOGINS_PER_ACCOUNT: Positive = 5

@@ -82,13 +82,14 @@ class RequestRecord:
     """`plane` is `gateway`, or `edge` for a request that the edge decided. `path` and `route` are None until they are
     known. `actor` is whom the audit log names if there is no caller, such as `manage.py`. `facts` are for staff: what
     the reason alone does not say, such as the rule or the permission. `observed_rule` is the network of the address
-    rule that would have refused the request without shadow mode.
+    rule that would have refused the request without shadow mode. With `is_handshake`, the edge asks whether the client
+    may open a WebSocket.
     """
 
     __slots__ = (
-        "actor", "attempts", "cache", "caller", "claim", "client_address", "cluster", "error_code", "facts", "lease",
-        "limits", "method", "observed_rule", "path", "plane", "reason", "request_id", "route", "started", "taken",
-        "traceparent", "upstream_ms", "upstream_status", "user_agent",
+        "actor", "attempts", "cache", "caller", "claim", "client_address", "cluster", "error_code", "facts",
+        "is_handshake", "lease", "limits", "method", "observed_rule", "path", "plane", "reason", "request_id", "route",
+        "started", "taken", "traceparent", "upstream_ms", "upstream_status", "user_agent",
     )  # fmt: skip
 
     def __init__(self, *, client_address: str = "", user_agent: str = "", actor: str = "") -> None:
@@ -117,6 +118,7 @@ class RequestRecord:
         self.claim: Claim | None = None
         self.facts: dict[str, Any] | None = None
         self.observed_rule: str | None = None
+        self.is_handshake = False
 
     def note(self, **facts: Any) -> None:
         """Keep facts about the refusal for staff; the values are JSON without secrets, and no client sees them."""

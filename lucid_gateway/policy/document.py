@@ -23,6 +23,7 @@ def policy_document() -> dict[str, Any]:
         ],
         "clusters": [dataclasses.asdict(cluster) for cluster in clusters.CLUSTERS.values()],
         "routes": [dataclasses.asdict(route) for route in routes.ROUTES],
+        "own_paths": list(routes.OWN_PATHS),
         "paths": {"safe_characters": routes.SAFE_IN_PATH, "refusals": paths.REFUSALS, "cases": list(paths.cases())},
         "headers": constants(headers),
         "errors": [

@@ -88,6 +88,11 @@ def epoch(user_id: object) -> str:
     return f"{{user:{user_id}}}:epoch"
 
 
+def ticket(user_id: object, ticket_hash: str) -> str:
+    """Return the key of a ticket for a WebSocket: JSON, until it is used."""
+    return f"{{user:{user_id}}}:ticket:{ticket_hash}"
+
+
 EVERY_EPOCH = epoch("*")  # a pattern for SCAN
 
 

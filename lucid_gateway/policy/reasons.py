@@ -80,6 +80,9 @@ ROWS = (
     Reason("api_key_unknown", Step.IDENTITY, "The API key does not exist or was revoked.", STAFF),
     Reason("api_key_expired", Step.IDENTITY, "The API key has expired."),
     Reason("api_key_suspended", Step.IDENTITY, "The API key was restored from a backup; an operator must confirm it."),
+    Reason(
+        "ticket_unknown", Step.IDENTITY, "The ticket for a WebSocket does not exist, has expired or was used.", STAFF
+    ),
     Reason("account_deleted", Step.IDENTITY, "The account was deleted or deactivated.", STAFF),
     Reason("credentials_wrong", Step.IDENTITY, "The password, code, link or second factor was wrong or had expired."),
     Reason("second_factor_missing", Step.IDENTITY, "The account requires a second factor."),

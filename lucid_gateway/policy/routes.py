@@ -45,7 +45,8 @@ class Route:
     section 6); `body_limit` is in bytes. `attempts` is the maximum number of instances to try if the retry rule allows
     retries. `idempotency_key` says whether Idempotency-Key is honoured. Without `cache` no answer is stored. A view of
     `sessions_api` forwards the requests of `recorded` routes and records the outcome. The edge may forward requests of
-    an `edge` route itself; its path must have no parameter but a final `{name*}`.
+    an `edge` route itself; its path must have no parameter but a final `{name*}`. A GET on a `websocket` route may open
+    a WebSocket at the edge.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Route:
     cache: CacheRule | None = None
     recorded: bool = False
     edge: bool = True
+    websocket: bool = False
 
     def target(self, parameters: Mapping[str, str], query: str) -> str:
         """Return the request target at the cluster (RFC 9112, section 3.2.1) for the canonical path parameters."""
@@ -129,13 +131,16 @@ ROUTES: tuple[Route, ...] = (
     *subtree("wallets", READ, TRON, "/api/v1/wallets", permission="wallet:read"),
     *subtree("wallets", ("POST",), TRON, "/api/v1/wallets", permission="wallet:write", idempotency_key=True),
     *subtree("wallets", CHANGE, TRON, "/api/v1/wallets", permission="wallet:write"),
-    *subtree("rdp", READ, RDP, "/api/v1/rdp", permission="rdp:read"),
+    *subtree("rdp", READ, RDP, "/api/v1/rdp", permission="rdp:read", websocket=True),
     *subtree("rdp", WRITE, RDP, "/api/v1/rdp", permission="rdp:write"),
     *subtree("nodes", READ, NODES, "/api/v1/nodes", permission="node:read"),
     *subtree("nodes", WRITE, NODES, "/api/v1/nodes", permission="node:write"),
     *subtree("storage", READ, STORAGE, "/api/v1/storage", permission="storage:read"),
     *subtree("storage", WRITE, STORAGE, "/api/v1/storage", permission="storage:write"),
 )
+
+# Paths below forwarded ones that the gateway answers itself, each with the cluster without which it does not exist.
+OWN_PATHS = {"rdp/tickets": RDP}
 
 
 def by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:

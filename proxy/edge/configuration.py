@@ -72,6 +72,7 @@ def edge_settings(options: EdgeOptions) -> dict[str, Any]:
         "service_name": env.SERVICE_NAME,
         "api_version": env.API_VERSION,
         "checked_module": bool(options.modules),
+        "tunnel_max_seconds": env.EDGE_TUNNEL_MAX_SECONDS,
     }
 
 

@@ -1,5 +1,8 @@
 """Teaching the edge: an answer to the edge tells it who the caller is and what limits the caller, so that the edge can
 decide the caller's next requests by the same script. It never verifies a credential itself.
+
+An edge that asks whether a client may open a WebSocket learns the same, as long as the tunnel must be watched, and what
+to ask the cluster for.
 """
 
 import hmac
@@ -20,12 +23,15 @@ from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.record import RequestRecord, record_of
 from lucid_gateway.policy.routes import ROUTES
 from proxy.edge.revisions import worker_revisions
+from proxy.forwarding.handshakes import TARGET_FIELD
 from ratelimit.engine.limits import RequestLimit
 from ratelimit.models import ALL_TIERS
 from ratelimit.rules import limit_for, rule_for
 
 # The edge shows its secret in the first field of a request, and the second one of the answer is for the edge alone.
 SECRET_FIELD = "HTTP_X_LUCID_EDGE"  # noqa: S105  # a name
+# Beside the secret: the request is a WebSocket handshake, to be decided and not forwarded.
+HANDSHAKE_FIELD = "HTTP_X_LUCID_HANDSHAKE"
 LESSON_FIELD = "X-Lucid-Caller"
 PLANE_FIELD = "X-Lucid-Plane"
 TIERS = tuple(sorted({route.tier for route in ROUTES if route.edge}))
@@ -43,15 +49,28 @@ class TeachingMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         shown = request.META.pop(SECRET_FIELD, None)
+        is_edge = shown is not None and hmac.compare_digest(shown.encode("latin-1"), self.secret)
+        record = record_of(request)
+        if is_edge and HANDSHAKE_FIELD in request.META and request.method == "GET":
+            record.is_handshake = True
         response = self.get_response(request)
-        caller = record_of(request).caller
-        if caller is not None and caller.is_staff:
+        if record.caller is not None and record.caller.is_staff:
             response.headers[PLANE_FIELD] = "gateway"
-        if shown is not None and hmac.compare_digest(shown.encode("latin-1"), self.secret):
-            lesson = lesson_of(record_of(request))
-            if lesson is not None:
-                response.headers[LESSON_FIELD] = json.dumps(lesson, separators=(",", ":"))
+        if not is_edge:
+            return response
+        if not record.is_handshake:
+            teach(response, lesson_of(record))
+        elif TARGET_FIELD in response.headers:
+            teach(response, tunnel_of(record, response.headers[TARGET_FIELD]))
+            del response.headers[TARGET_FIELD]
+            response.headers["X-Accel-Redirect"] = "/"  # to where the edge forwards
         return response
+
+
+def teach(response: HttpResponseBase, lesson: dict[str, Any] | None) -> None:
+    """Add the lesson, if there is one, to the answer."""
+    if lesson is not None:
+        response.headers[LESSON_FIELD] = json.dumps(lesson, separators=(",", ":"))
 
 
 def lesson_of(record: RequestRecord) -> dict[str, Any] | None:
@@ -67,17 +86,30 @@ def lesson_of(record: RequestRecord) -> dict[str, Any] | None:
     limits = [limit_for(tier, caller.bucket) for tier in TIERS]
     if settings.ENV.RATE_LIMIT_ENABLED and any(map(needs_the_gateway, limits)):
         return None
-    lesson = {
-        "gateway": gateway_name(), "until": valid_until(caller), "user_id": caller.user_id, "role": caller.role,
-        "permissions": ",".join(sorted(caller.permissions)), "credential": caller.jti, "api_key": caller.by_api_key,
-        "epoch": caller.epoch, "keyring": worker_revisions.keyring(), "limits": worker_revisions.limits_of(caller),
-        "shard": shard_of(caller.bucket), "quota": 0, "tiers": dict.fromkeys(TIERS, (0, 0)),
-        "staff": caller.is_staff,
-    }  # fmt: skip
+    lesson = facts_of(caller) | {"until": valid_until(caller), "quota": 0, "tiers": dict.fromkeys(TIERS, (0, 0))}
     if settings.ENV.RATE_LIMIT_ENABLED:
         lesson["tiers"] = {limit.name: (limit.requests_per_minute, limit.burst_size) for limit in limits}
         lesson["quota"] = limits[0].daily_quota
     return lesson | links_for_staff(record)
+
+
+def facts_of(caller: Caller) -> dict[str, Any]:
+    """Return who the caller is, and what can end that in Redis."""
+    return {
+        "gateway": gateway_name(), "user_id": caller.user_id, "role": caller.role,
+        "permissions": ",".join(sorted(caller.permissions)), "credential": caller.jti, "api_key": caller.by_api_key,
+        "epoch": caller.epoch, "keyring": worker_revisions.keyring(), "limits": worker_revisions.limits_of(caller),
+        "shard": shard_of(caller.bucket), "staff": caller.is_staff,
+    }  # fmt: skip
+
+
+def tunnel_of(record: RequestRecord, target: str) -> dict[str, Any]:
+    """Return what the edge has to know of an admitted handshake: the caller, until when the credential is valid at most
+    (epoch seconds, None for a key without an end), and the target at the cluster.
+    """
+    caller = record.caller
+    assert caller is not None
+    return facts_of(caller) | {"ends": caller.expires_at or None, "target": target}
 
 
 def needs_the_gateway(limit: RequestLimit) -> bool:

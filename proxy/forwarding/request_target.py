@@ -55,7 +55,7 @@ def served_path(raw: str) -> str:
 
 
 def refuse_tunnels(request: HttpRequest) -> None:
-    """Raise UpgradeRefused for CONNECT and WebSocket, because the gateway cannot inspect the traffic of a tunnel.
+    """Raise UpgradeRefused for CONNECT and WebSocket: only the edge makes tunnels, and asks whether it may.
 
     Any other Upgrade, such as curl's h2c, is only an offer and is ignored (RFC 9110, section 7.8).
     """
@@ -63,7 +63,7 @@ def refuse_tunnels(request: HttpRequest) -> None:
         raise UpgradeRefused("The gateway does not support CONNECT")
     if offered := request.META.get("HTTP_UPGRADE"):
         protocols = {protocol.partition("/")[0].strip().lower() for protocol in offered.split(",")}
-        if "websocket" in protocols:
+        if "websocket" in protocols and not record_of(request).is_handshake:
             raise UpgradeRefused()
 
 

@@ -11,7 +11,7 @@ from django.urls import Resolver404, ResolverMatch, URLPattern, URLResolver, pat
 from django.urls.resolvers import RoutePattern
 
 from lucid_gateway.policy.clusters import CLUSTERS
-from lucid_gateway.policy.routes import PARAMETER, ROUTES, PathTree, Route, by_path
+from lucid_gateway.policy.routes import OWN_PATHS, PARAMETER, ROUTES, PathTree, Route, by_path
 from proxy.clusters import configured
 from proxy.forwarding.views import ForwardView
 from ratelimit.throttling import TierThrottle, throttle_for
@@ -52,7 +52,7 @@ class ForwardedPaths(URLResolver):
 
     def resolve(self, path: Any) -> ResolverMatch:
         """Return the view and the parameters of a path; raise Resolver404."""
-        found = self.tree.find(str(path))
+        found = None if str(path) in OWN_PATHS else self.tree.find(str(path))
         if found is None:
             raise Resolver404({"tried": [], "path": path})
         route_path, parameters = found

@@ -16,6 +16,12 @@ KEY_ANSWERS = {
 }
 
 
+WEBSOCKET = (
+    "\n\nBehind the edge a WebSocket handshake (RFC 6455) opens a tunnel to the cluster. A browser gives a ticket in "
+    "the query parameter `ticket` (`POST /rdp/tickets`)."
+)
+
+
 def description_of(row: Route) -> str:
     return (
         f"Forwarded to {row.cluster} as {row.upstream}.\n\n"
@@ -38,7 +44,8 @@ class ForwardSchema(GatewaySchema):
         return f"{words}_{self.method.lower()}"
 
     def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular's own signature
-        return description_of(self.route)
+        described = description_of(self.route)
+        return described + WEBSOCKET if self.route.websocket and self.method == "GET" else described
 
     def get_tags(self) -> list[str]:
         """Return the first segment of the path."""

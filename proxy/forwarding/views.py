@@ -14,6 +14,7 @@ from lucid_gateway.policy.routes import Route
 from proxy.clusters import cluster_named
 from proxy.connection.headers import response_headers
 from proxy.forwarding.forwarder import forward
+from proxy.forwarding.handshakes import accept_handshake
 from proxy.forwarding.idempotency import AnswerHead, answer_once, idempotency_key
 from proxy.forwarding.response_cache import answer_through_cache
 from proxy.forwarding.schema import ForwardSchema
@@ -69,6 +70,8 @@ class ForwardView(APIView):
         route = self.routes.get(http_request.method or "")
         if route is None:
             return self.http_method_not_allowed(request)
+        if record_of(http_request).is_handshake:
+            return accept_handshake(http_request, route, parameters)
         key, caller = idempotency_key(http_request, route), caller_of(http_request)
         record_of(http_request).cluster = route.cluster
         target = route.target(parameters, http_request.META.get("QUERY_STRING", ""))

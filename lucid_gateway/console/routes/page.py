@@ -67,6 +67,7 @@ class RouteRow:
             "Idempotency-Key": self.route.idempotency_key,
             f"cached {seconds}, {callers}": cache is not None,
             "recorded as a chunk": self.route.recorded,
+            "WebSocket at the edge": self.route.websocket,
         }
         return [words for words, applies in found.items() if applies]
 

@@ -16,7 +16,9 @@ COLUMNS = ("methods", "path", "cluster", "upstream", "permission", "tier", "seco
 def row(route: Route) -> tuple[str, ...]:
     """Return the route's cells; `seconds` are the timeouts to connect, between two reads, and in total."""
     times = route.timeouts
-    extras = {"idempotency key": route.idempotency_key, "cache": route.cache is not None}
+    extras = {
+        "idempotency key": route.idempotency_key, "cache": route.cache is not None, "websocket": route.websocket,
+    }  # fmt: skip
     return (
         ",".join(route.methods),
         f"/api/v1/{route.path}",

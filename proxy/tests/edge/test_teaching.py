@@ -123,6 +123,16 @@ def test_a_lesson_names_the_revisions_on_which_it_rests(api: ApiClient, owner: U
     assert after["keyring"] == before["keyring"] == worker_revisions.keyring()
 
 
+@pytest.mark.parametrize("path", ["/chain/height", "/wallets", "/users/me", "/rdp"])  # this gateway has no rdp cluster
+def test_a_handshake_where_there_are_no_websockets_gets_no_tunnel(api: ApiClient, tokens: TokenPair, path: str) -> None:
+    headers = {"X-Lucid-Edge": SECRET, "X-Lucid-Handshake": "1", "Upgrade": "websocket"}
+
+    answer = api.send("get", path, headers=headers, token=tokens.access)
+
+    assert answer.status_code == {"/users/me": 200, "/rdp": 404}.get(path, 501)
+    assert not [name for name in answer.headers if name.lower().startswith(("x-lucid", "x-accel"))]
+
+
 def test_staff_see_which_plane_answered_and_a_lesson_says_who_is_staff(
     api: ApiClient, admin: User, tokens: TokenPair
 ) -> None:

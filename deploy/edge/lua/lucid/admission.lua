@@ -6,20 +6,19 @@
 local answers = require "lucid.answers"
 local callers = require "lucid.callers"
 local fields = require "lucid.fields"
+local forwarding = require "lucid.forwarding"
 local instances = require "lucid.instances"
 local lessons = require "lucid.lessons"
 local redis = require "lucid.redis"
 local requests = require "lucid.requests"
 local routes = require "lucid.routes"
 local settings = require "lucid.settings"
-local sha256 = require "lucid.sha256"
 local snapshot = require "lucid.snapshot"
+local tunnel = require "lucid.tunnel"
 
 local admission = {}
 
 local OVER_LIMIT, ADMITTED, OVER_QUOTA = 0, 1, 2
--- The gateway sends a length with these methods, even if it is 0 (RFC 9110, section 8.6).
-local NEEDS_LENGTH = { POST = true, PUT = true, PATCH = true }
 local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" }
 -- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2), where another server may see none, and
 -- lets control characters pass, which no field may have (RFC 9110, section 5.5).
@@ -39,7 +38,7 @@ local function read_request()
   local length = found["content-length"]
   if length then
     if #length > 12 or not length:find("^%d+$") or tonumber(length) > route.body_limit then return nil end
-  elseif NEEDS_LENGTH[method] then
+  elseif forwarding.NEEDS_LENGTH[method] then
     return nil
   end
   local credential, api_key = found.authorization, found["x-api-key"]
@@ -76,25 +75,6 @@ local function decide_on(sock, run_id, tier)
     if answer then return run_script(sock, run_id, tier) end
   end
   return answer, err, refused
-end
-
--- Sets what the configuration of nginx sends to the cluster and to the client.
-local function forward(request, caller, facts)
-  local var, found = ngx.var, request.found
-  fields.drop(request.dropped)
-  local trace, is_clients = fields.trace(found)
-  request.trace = trace
-  var.lucid_target, var.lucid_authority = request.target, request.instance.authority
-  var.lucid_user, var.lucid_role, var.lucid_permissions = caller.user_id, caller.role, caller.permissions
-  var.lucid_trace = trace
-  if found["content-length"] == "0" and not NEEDS_LENGTH[request.method] then ngx.req.clear_header("content-length") end
-  if found.tracestate and not is_clients then ngx.req.clear_header("tracestate") end
-  if settings.identity_signing_secret ~= "" then
-    local at = ngx.time()
-    local message = table.concat({ at, request.method, request.target, caller.user_id, caller.role, caller.permissions,
-                                   var.lucid_request_id }, "\n")
-    var.lucid_signature = "t=" .. at .. ",v1=" .. sha256.hmac(settings.identity_signing_secret, message)
-  end
 end
 
 local function show_limits(tier, answer)
@@ -147,7 +127,7 @@ local function decide(request, caller, facts)
   if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
   instances.enter(route.cluster)
   request.entered = true
-  forward(request, caller, facts)
+  forwarding.prepare(request)
 end
 
 local function joined(value) return type(value) == "table" and table.concat(value, ", ") or value end
@@ -190,6 +170,7 @@ end
 
 -- Handles a request.
 function admission.run()
+  if ngx.req.is_internal() then return tunnel.open() end
   if ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
   end
@@ -212,6 +193,7 @@ function admission.run()
       return refuse_address(verdict)
     end
   end
+  if ngx.var.http_upgrade and tunnel.is_handshake() then return tunnel.ask() end
   local request = read_request()
   if not request then return leave_to_gateway() end
   local caller = callers.find(request.credential)

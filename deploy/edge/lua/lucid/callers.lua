@@ -23,20 +23,20 @@ local function key(name, values)
   return (settings.policy.keys[name]:gsub("<([a-z_]+)>", values))
 end
 
--- Returns the decision script's command for a tier, in two parts: the run id of the server belongs between them.
-local function question(lesson, tier)
+-- Returns the decision script's command for a tier, in two parts: the run id of the server belongs between them. With
+-- `look` 1 it counts nothing.
+local function question(lesson, tier, limits, quota, look)
   local values = {
     user_id = lesson.user_id, key_id = lesson.credential, credential_id = lesson.credential, tier = tier,
     shard = lesson.shard,
   }
   values.subject = key(lesson.api_key and "api_key" or "user", values)
-  local limits = lesson.tiers[tier]
   local before = {
     "EVALSHA", sha, 9,
     key("rate", values), key("quota", values), key("concurrent", values),
     key("revocations_complete", values), key("locked", values), key("revoked", values), key("epoch", values),
     key("keyring_revision", values), key("limits_revision", values),
-    limits[1], limits[2], "", lesson.quota, 0, "", LEASE_MS, 0, 0, 0,
+    limits[1], limits[2], "", quota, 0, "", LEASE_MS, 0, 0, look,
   }
   local after = { 0, 0, lesson.epoch, lesson.keyring, lesson.limits }
   local head = redis.encode(unpack(before)):gsub("^%*%d+", "*" .. #before + 1 + #after)
@@ -45,7 +45,7 @@ end
 
 local function tier_of(lesson, tier)
   local limits = lesson.tiers[tier]
-  local head, tail = question(lesson, tier)
+  local head, tail = question(lesson, tier, limits, lesson.quota, 0)
   local windows = settings.policy.windows
   return {
     name = tier, limit = limits[1], burst = limits[2], quota = lesson.quota, head = head, tail = tail,
@@ -70,6 +70,9 @@ local function parse(text)
     tiers = tiers, staff = lesson.staff,
   }
 end
+
+-- Returns the command, in two such parts, that asks only whether the gates of the caller are open.
+function callers.gates(lesson, tier) return question(lesson, tier, { 0, 0 }, 0, 1) end
 
 function callers.load()
   for _, role in ipairs(settings.policy.roles) do of_roles[role.name] = table.concat(role.permissions, ",") end

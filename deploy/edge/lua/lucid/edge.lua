@@ -16,6 +16,7 @@ function edge.start()
   math.randomseed(ngx.worker.pid() * 1000003 + ngx.now() * 1000 % 1000003)
   require("lucid.snapshot").start()
   require("lucid.reports").start()
+  require("lucid.tunnel").start()
 end
 
 -- Reads what the gateway teaches with its answer.

@@ -18,6 +18,9 @@ local REPLACED_NAMES = {
 local ASK_NAMES = { ["transfer-encoding"] = true, ["idempotency-key"] = true }
 local TRACEPARENT = [[^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}]]
 local TRACEPARENT_LENGTH = 55
+-- The options in Connection with which a client opens a WebSocket.
+local UPGRADES = { ["upgrade"] = true, ["keep-alive,upgrade"] = true, ["upgrade,keep-alive"] = true }
+local KEY_LENGTH = 24 -- 16 bytes as base64
 
 local kinds, kind_count, returned, returned_count = {}, 0, {}, 0
 local not_forwarded, owned_prefixes, not_returned, not_returned_prefixes, own_cookies = {}, {}, {}, {}, {}
@@ -54,9 +57,7 @@ local function kind_of(name)
   return kind
 end
 
--- Returns the fields of the request by lower-case name and the list of those to drop, or nil if the gateway has to
--- read them: too many, several where the gateway joins or refuses them, options in Connection, or unknown framing.
-function fields.of_request()
+local function classified()
   local found, err = ngx.req.get_headers(MAX_FIELDS)
   if err then return nil end
   local dropped
@@ -68,11 +69,30 @@ function fields.of_request()
       dropped[#dropped + 1] = name
     end
   end
+  if not found.host then return nil end
+  return found, dropped
+end
+
+-- Returns the fields of the request by lower-case name and the list of those to drop, or nil if the gateway has to
+-- read them: too many, several where the gateway joins or refuses them, options in Connection, or unknown framing.
+function fields.of_request()
+  local found, dropped = classified()
+  if not found or found.upgrade then return nil end
   local connection = found.connection
   if connection and not (connection == "keep-alive" or connection == "close" or connection == "Keep-Alive") then
     return nil
   end
-  if found.upgrade or not found.host then return nil end
+  return found, dropped
+end
+
+-- Returns the same of a WebSocket handshake without a body (RFC 6455, section 4.2.1), or nil if it is not one.
+function fields.of_handshake()
+  local found, dropped = classified()
+  if not found or not found.upgrade or found.upgrade:lower() ~= "websocket" or found["content-length"] then return nil end
+  local connection, key = found.connection, found["sec-websocket-key"]
+  if not connection or not UPGRADES[connection:lower():gsub("%s", "")] then return nil end
+  if type(key) ~= "string" or #key ~= KEY_LENGTH or not key:find("^[%w+/]+==$") then return nil end
+  if found["sec-websocket-version"] ~= "13" then return nil end
   return found, dropped
 end
 

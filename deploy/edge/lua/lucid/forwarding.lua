@@ -5,11 +5,38 @@ local answers = require "lucid.answers"
 local fields = require "lucid.fields"
 local instances = require "lucid.instances"
 local requests = require "lucid.requests"
+local settings = require "lucid.settings"
+local sha256 = require "lucid.sha256"
 
 local forwarding = {}
 
+local SWITCHING = 101
 local PAUSE_SECONDS = 0.05 -- shorter ones are not worth a look
+local MARGIN_SECONDS = 10 -- a tunnel that lasts as long as it may is ended by `lucid.tunnel`
 local DEFAULT = { connect = 2, read = 30 } -- those in the configuration of nginx
+-- The gateway sends a length with these methods, even if it is 0 (RFC 9110, section 8.6).
+forwarding.NEEDS_LENGTH = { POST = true, PUT = true, PATCH = true }
+
+-- Sets what the configuration of nginx sends to the cluster, for an admitted request with its instance.
+function forwarding.prepare(request)
+  local var, found, caller = ngx.var, request.found, request.caller
+  fields.drop(request.dropped)
+  local trace, is_clients = fields.trace(found)
+  request.trace = trace
+  var.lucid_target, var.lucid_authority = request.target, request.instance.authority
+  var.lucid_user, var.lucid_role, var.lucid_permissions = caller.user_id, caller.role, caller.permissions
+  var.lucid_trace = trace
+  if found["content-length"] == "0" and not forwarding.NEEDS_LENGTH[request.method] then
+    ngx.req.clear_header("content-length")
+  end
+  if found.tracestate and not is_clients then ngx.req.clear_header("tracestate") end
+  if settings.identity_signing_secret ~= "" then
+    local at = ngx.time()
+    local message = table.concat({ at, request.method, request.target, caller.user_id, caller.role, caller.permissions,
+                                   var.lucid_request_id }, "\n")
+    var.lucid_signature = "t=" .. at .. ",v1=" .. sha256.hmac(settings.identity_signing_secret, message)
+  end
+end
 
 local function begin(request, facts)
   instances.begin(request.route.cluster, facts)
@@ -66,8 +93,9 @@ function forwarding.balance()
     end
   end
   begin(request, facts)
-  if timeouts.connect ~= DEFAULT.connect or timeouts.read ~= DEFAULT.read then
-    balancer.set_timeouts(timeouts.connect, timeouts.read, timeouts.read)
+  local silence = request.is_handshake and settings.tunnel_max_seconds + MARGIN_SECONDS or timeouts.read
+  if timeouts.connect ~= DEFAULT.connect or silence ~= DEFAULT.read then
+    balancer.set_timeouts(timeouts.connect, timeouts.read, silence)
   end
   balancer.set_current_peer(facts.host, facts.port)
   balancer.set_more_tries(1)
@@ -79,7 +107,13 @@ function forwarding.filter()
   if not request or request.refusal or #request.attempts == 0 then return end
   answers.hide_server()
   finish(request, "answered")
+  local upgrade = request.is_handshake and ngx.status == SWITCHING and ngx.header["Upgrade"]
   fields.clean_answer()
+  if upgrade then
+    -- What follows is no answer, which could be cut, but the tunnel.
+    ngx.header["Upgrade"] = upgrade
+    request.ended, request.is_stream = true, true
+  end
   local now, kind = ngx.now(), ngx.header["Content-Type"]
   request.waited, request.last_at, request.passed = now - ngx.req.start_time(), now, 0
   request.is_stream = kind ~= nil and kind:lower():find("text/event-stream", 1, true) ~= nil

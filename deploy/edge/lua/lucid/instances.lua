@@ -61,7 +61,12 @@ function instances.accepts(name, facts, at)
     cluster.probed = at
     return false
   end
-  return cluster.in_flight < facts.places / ngx.worker.count()
+  return instances.has_place(name, facts)
+end
+
+-- Returns whether this worker has a free place in the bulkhead of the cluster.
+function instances.has_place(name, facts)
+  return cluster_state(name).in_flight < facts.places / ngx.worker.count()
 end
 
 -- Notes that a request to the cluster begins or ends.

@@ -23,6 +23,7 @@ local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status"
   .. '"attempts":%s,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
   .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
 
+local SWITCHING = 101
 local IN_FLIGHT_SECONDS = 10
 local MAX_NAMED = 250 -- clients named in a report
 local rows, early, limited, kept, kept_by, left_out
@@ -150,7 +151,7 @@ local function write_line(request, status, outcome, ms, size)
     var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)),
     quoted(request.entered and request.route.cluster), quoted(instance and instance.facts.url),
     request.entered and #request.attempts or "null", last_of(var.upstream_status) or "null",
-    header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason), steps,
+    header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason or request.cut_by), steps,
     reports.timestamp()
   )
 end
@@ -185,9 +186,11 @@ function reports.finish()
   local ms = math.floor((ngx.now() - ngx.req.start_time()) * 1000 + 0.5)
   local size = request.method == "HEAD" and 0 or tonumber(last_of(ngx.var.upstream_response_length)) or 0
   local first_byte_ms = last and last.first_byte_ms
+  -- How long a tunnel lasted does not say how fast the gateway is.
+  local counted_ms = status == SWITCHING and first_byte_ms or ms
   -- A text: cjson would make an array of whole numbers.
-  add(row_of(request, status, outcome).times, first_byte_ms and ms .. " " .. first_byte_ms or ms .. "")
-  if request.refusal and not request.entered then
+  add(row_of(request, status, outcome).times, first_byte_ms and counted_ms .. " " .. first_byte_ms or counted_ms .. "")
+  if request.refusal and request.answer and not request.entered then
     local caller, client = request.caller, ngx.var.remote_addr
     name(limited, caller.credential .. client, { reason = request.refusal.reason, client = client, status = status,
          user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key })

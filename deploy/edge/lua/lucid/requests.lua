@@ -23,11 +23,12 @@ function requests.current()
   return slot and in_progress[slot]
 end
 
--- Returns the facts for the last time.
+-- Returns the facts for the last time, and notes in them that the request is over.
 function requests.finish()
   local slot = tonumber(ngx.var.lucid_slot)
   local request = slot and in_progress[slot]
   if request then
+    request.is_over = true
     in_progress[slot] = nil
     free[#free + 1] = slot
   end

@@ -28,6 +28,7 @@ local function add(row)
     body_limit = row.body_limit,
     timeouts = row.timeouts,
     attempts = row.attempts,
+    websocket = row.websocket,
   }
   local place = prefix and below or exact
   place[path] = place[path] or {}
@@ -38,6 +39,7 @@ function routes.load()
   for _, row in ipairs(settings.policy.routes) do
     if row.edge then add(row) end
   end
+  for _, path in ipairs(settings.policy.own_paths) do exact[BASE .. path] = {} end
 end
 
 -- Returns the route for a path without its query, and the path at the cluster; nil if the gateway has to decide.
