@@ -174,7 +174,8 @@ function admission.run()
   if ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
   end
-  if ngx.var.server_protocol:find("^HTTP/1%.[2-9]") then
+  -- nginx takes more spaces, and later versions for 1.1 (RFC 9112, section 3).
+  if not ngx.var.request:find("^%S+ %S+ HTTP/[12]%.[01]$") then
     return refuse_as_malformed("Malformed HTTP request", 505)
   end
   local expectation = ngx.var.http_expect
