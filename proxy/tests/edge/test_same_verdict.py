@@ -14,8 +14,8 @@ from testing.http.client import RawClient
 from testing.http.cluster import RawCluster
 from testing.http.messages import Cut, Ended, Message
 
-# nginx refuses more, or with another status: too long or malformed lines, versions, methods, transfer codings. An answer
-# in HTTP/0.9, to a line without a version, has no status.
+# nginx refuses more, or with another status: too long or malformed lines, versions, methods, transfer codings. A line
+# without a version gets an answer in HTTP/0.9, which has no status.
 REFUSED_BY_NGINX = frozenset({0, 400, 405, 414, 417, 431, 501, 505})
 # The gateway makes these for each request, or they differ because nginx writes them.
 OF_EACH_REQUEST = frozenset({"x-request-id", "traceparent", "host", "x-forwarded-host", "content-length"})
