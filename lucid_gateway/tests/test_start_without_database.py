@@ -187,9 +187,10 @@ def test_a_running_gateway_shows_pages_that_say_that_the_database_is_down(gatewa
         status_of_login, login = shown("/admin/login/")
         assert (status_of_login, 'id="login-form"' in login) == (200, True)
         for path in CONSOLE[1:]:
-            status_of_page, page = shown(path, f"Cookie: sessionid={'a' * 32}")
+            cookie = f"Cookie: sessionid={'a' * 32}"
+            status_of_page, page = shown(path, cookie)
             assert (status_of_page, "<h1>Database unavailable</h1>" in page) == (503, True), path
-            assert "The database is" in page, path
+            wait_until(lambda path=path, cookie=cookie: "The database is" in shown(path, cookie)[1], 60)
     finally:
         database.comes_back()
 
