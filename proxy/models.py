@@ -103,5 +103,8 @@ class EdgeExclusion(models.Model):
     created_by = models.CharField(max_length=254)
     created_at = models.DateTimeField(default=timezone.now)
 
+    class Meta:
+        indexes = [models.Index(fields=["path"], name="edge_exclusion_key")]
+
     def __str__(self) -> str:
         return self.path or "all routes"

@@ -17,5 +17,8 @@ class Migration(migrations.Migration):
                 ('created_by', models.CharField(max_length=254)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
+            options={
+                'indexes': [models.Index(fields=['path'], name='edge_exclusion_key')],
+            },
         ),
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -67,7 +68,7 @@ class RouteRow:
             "Idempotency-Key": self.route.idempotency_key,
             f"cached {seconds}, {callers}": cache is not None,
             "recorded as a chunk": self.route.recorded,
-            "WebSocket at the edge": self.route.websocket,
+            "WebSocket at the edge": self.route.websocket and bool(settings.ENV.EDGE_SECRET),
         }
         return [words for words, applies in found.items() if applies]
 

@@ -104,7 +104,8 @@ def test_a_refused_network_comes_with_the_error(db: None) -> None:
 
     blocked, denied = facts_of("4/24", "c0000200"), facts_of("6/32", "20010db8" + 24 * "0")
 
-    assert (blocked["status"], blocked["code"], blocked["until"]) == (429, "LUCID_ERR_3001", ends.timestamp())
+    assert (blocked["status"], blocked["code"]) == (429, "LUCID_ERR_3001")
+    assert abs(blocked["until"] - ends.timestamp()) < 0.001  # MongoDB keeps milliseconds
     assert blocked["details"] == {"reason": "blocked"}
     assert (denied["status"], denied["reason"], denied["until"]) == (403, "address_denied", None)
 
