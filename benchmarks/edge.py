@@ -14,7 +14,7 @@ from benchmarks.gateway import HEALTH, Gateway, GatewayKit, Upstreams
 from benchmarks.load import Target
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, START_SECONDS, DidNotStart, Process
 from demo.children import free_port
-from demo.edge import edge_settings
+from demo.edge import edge_settings, nginx_command
 
 ACCESS_LINE = b'"event":"request"'
 WRITTEN_SECONDS = 0.2  # within which the gateway writes the line of a request that has its answer
@@ -64,15 +64,13 @@ def start_edge_nginx(kit: GatewayKit, folder: Path, settings: Mapping[str, str])
     """Configure the edge in its folder, with its access log there, and start it. Return the process, the base URL and
     the seconds until it was healthy.
     """
-    binary, port = nginx_binary(), free_port()
-    if binary is None:
+    port = free_port()
+    if nginx_binary() is None:
         raise FileNotFoundError("nginx is not installed")
     options = [f"--listen=127.0.0.1:{port}", "--workers=1", "--debian"]
     options += [f"--access-log={folder}/access.log", "--error-log-level=error"]
     kit.manage("configure_edge", str(folder), *options, settings=settings)
-    directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
-    command = [binary, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr", "-g", directives]
-    process = kit.stage.start(folder.name, command, cores=(SERVER_CORE,), env=os.environ | {"TZ": "UTC"})
+    process = kit.stage.start(folder.name, nginx_command(folder), cores=(SERVER_CORE,), env=os.environ | {"TZ": "UTC"})
     base = f"http://127.0.0.1:{port}"
     return process, base, kit.stage.wait(folder.name, process, base + HEALTH)
 

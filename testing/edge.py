@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from demo.edge import nginx_command
 from testing.manage import manage
 from testing.servers import child, wait_for_port
 
@@ -17,13 +17,10 @@ MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 SECRET = "the-secret-of-the-edge-0123456789-abcdef"
 
 
-@cache
-def nginx_binary() -> str:
-    """Return the path of nginx; skip the test if it, or a Lua package, is not installed."""
-    found = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"]))
-    if found is None or not MODULE.exists():
+def skip_without_nginx() -> None:
+    """Skip the test if nginx, or its Lua module, is not installed."""
+    if shutil.which(nginx_command(Path())[0]) is None or not MODULE.exists():
         pytest.skip("nginx with the Lua module is not installed")
-    return found
 
 
 @contextlib.contextmanager
@@ -31,11 +28,9 @@ def running_edge(
     folder: Path, port: int, env: Mapping[str, str], *, workers: int = 1
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run an edge on the port, in front of the gateway with these settings; its logs are in the folder."""
-    binary = nginx_binary()
+    skip_without_nginx()
     configure(folder, port, env, workers=workers)
-    globals_ = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
-    command = [binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr", "-g", globals_]
-    with child(command, folder / "error.log", os.environ | {"TZ": "UTC"}) as process:
+    with child(nginx_command(folder), folder / "error.log", os.environ | {"TZ": "UTC"}) as process:
         wait_for_port(port, process)
         yield process
 

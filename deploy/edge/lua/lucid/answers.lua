@@ -15,10 +15,14 @@ end
 -- Removes the name of the server, which tells attackers what to try.
 function answers.hide_server() ngx.header["Server"] = nil end
 
--- Returns the time in UTC with milliseconds (RFC 3339).
-function answers.timestamp()
+local second, second_text
+
+-- Returns the time in UTC with milliseconds (RFC 3339), and with `more` digits after them.
+function answers.timestamp(more)
   local now = ngx.now()
-  return os.date("!%Y-%m-%dT%H:%M:%S", now) .. string.format(".%03dZ", math.floor(now * 1000) % 1000)
+  local whole = math.floor(now)
+  if whole ~= second then second, second_text = whole, os.date("!%Y-%m-%dT%H:%M:%S", whole) end
+  return second_text .. string.format(".%03d", math.floor(now * 1000) % 1000) .. (more or "") .. "Z"
 end
 
 -- Returns the error of the policy with this name, as `send` takes it: with the reason, and with changes.

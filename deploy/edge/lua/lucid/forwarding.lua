@@ -44,13 +44,20 @@ local function begin(request, facts)
   request.tried[facts.url] = true
 end
 
--- Ends the last attempt. `outcome` is as in the gateway's records: `answered`, or a reason of the policy.
-local function finish(request, outcome)
+-- Ends the last attempt, unless it is over. `outcome` is as in the gateway's records: `answered`, or a reason of the
+-- policy.
+function forwarding.finish(request, outcome)
   local attempt = request.attempts[#request.attempts]
   if attempt and not attempt.outcome then
     attempt.outcome = outcome
     instances.finish(request.route.cluster, attempt.facts)
   end
+end
+
+-- Returns the last of nginx's values for several attempts, nil for one that it does not have ("-").
+function forwarding.last_of(values)
+  local last = values and values:match("([^,%s]+)$")
+  return last ~= "-" and last or nil
 end
 
 -- Returns whether nginx had a connection in the attempt before the one that begins now.
@@ -67,7 +74,7 @@ end
 
 local function next_instance(request, code)
   local timed_out, connected = code == 504, was_connected()
-  finish(request, outcome_of(connected, timed_out))
+  forwarding.finish(request, outcome_of(connected, timed_out))
   local route = request.route
   if #request.attempts >= route.attempts
     or not instances.may_retry(route.cluster, request.method, request.has_body, connected, timed_out) then
@@ -106,13 +113,13 @@ function forwarding.filter()
   local request = requests.current()
   if not request or request.refusal or #request.attempts == 0 then return end
   answers.hide_server()
-  finish(request, "answered")
+  forwarding.finish(request, "answered")
   local upgrade = request.is_handshake and ngx.status == SWITCHING and ngx.header["Upgrade"]
   fields.clean_answer()
   if upgrade then
     -- What follows is no answer, which could be cut, but the tunnel.
     ngx.header["Upgrade"] = upgrade
-    request.ended, request.is_stream = true, true
+    request.ended = true
   end
   local now, kind = ngx.now(), ngx.header["Content-Type"]
   request.waited, request.last_at, request.passed = now - ngx.req.start_time(), now, 0
@@ -145,10 +152,9 @@ function forwarding.refuse() return answers.send(requests.current().refusal) end
 
 -- Answers in place of an instance that did not.
 function forwarding.fail()
-  local request, status = requests.current(), ngx.status
-  local last = tostring(ngx.var.upstream_connect_time):match("([^,%s]+)$")
-  local outcome = outcome_of(last ~= nil and last ~= "-", status == 504)
-  finish(request, outcome)
+  local request = requests.current()
+  local outcome = outcome_of(forwarding.last_of(ngx.var.upstream_connect_time) ~= nil, ngx.status == 504)
+  forwarding.finish(request, outcome)
   local name = ({ instance_unreachable = "UpstreamUnreachable", instance_connect_timeout = "UpstreamTimeout",
                   instance_timeout = "UpstreamTimeout", instance_no_answer = "BadUpstreamAnswer" })[outcome]
   request.refusal = answers.error(name, { reason = outcome })

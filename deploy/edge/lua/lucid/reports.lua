@@ -1,8 +1,10 @@
 -- The end of each request: the line of the access log, and the counts that the gateway gets each second. It adds them to
 -- its metrics, its figures and its breakers.
 
+local answers = require "lucid.answers"
 local cjson = require "cjson.safe"
 local client = require "lucid.client"
+local forwarding = require "lucid.forwarding"
 local instances = require "lucid.instances"
 local lessons = require "lucid.lessons"
 local redis = require "lucid.redis"
@@ -23,6 +25,7 @@ local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status"
   .. '"attempts":%s,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
   .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
 
+local last_of = forwarding.last_of
 local SWITCHING = 101
 local IN_FLIGHT_SECONDS = 10
 local MAX_NAMED = 250 -- clients named in a report
@@ -36,12 +39,6 @@ end
 begin()
 
 local function quoted(text) return text and '"' .. text .. '"' or "null" end
-
--- Returns the last of nginx's values for several attempts, nil for one that it does not have ("-").
-local function last_of(values)
-  local last = values and values:match("([^,%s]+)$")
-  return last ~= "-" and last or nil
-end
 
 local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
 
@@ -152,13 +149,8 @@ local function write_line(request, status, outcome, ms, size)
     quoted(request.entered and request.route.cluster), quoted(instance and instance.facts.url),
     request.entered and #request.attempts or "null", last_of(var.upstream_status) or "null",
     header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason or request.cut_by), steps,
-    reports.timestamp()
+    answers.timestamp("000") -- the gateway's lines have microseconds
   )
-end
-
-function reports.timestamp()
-  local now = ngx.now()
-  return os.date("!%Y-%m-%dT%H:%M:%S", now) .. string.format(".%03d000Z", math.floor(now * 1000) % 1000)
 end
 
 -- Notes the times of the last attempt, in milliseconds.
@@ -176,12 +168,9 @@ function reports.finish()
   if not request then return end
   if not request.route then return finish_early(request) end
   if request.entered then instances.leave(request.route.cluster) end
-  local last = request.attempts[#request.attempts]
-  if last and not last.outcome then
-    last.outcome = "client_left"
-    instances.finish(request.route.cluster, last.facts)
-  end
+  forwarding.finish(request, "client_left")
   note_times(request)
+  local last = request.attempts[#request.attempts]
   local status, outcome = ngx.status, outcome_of(request)
   local ms = math.floor((ngx.now() - ngx.req.start_time()) * 1000 + 0.5)
   local size = request.method == "HEAD" and 0 or tonumber(last_of(ngx.var.upstream_response_length)) or 0
