@@ -2,12 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import override_settings
 from django.utils import timezone
 
 from accounts.api_keys import create_api_key
@@ -23,11 +21,10 @@ SECRET = "the-secret-of-the-edge-0123456789-abcdef"
 
 
 @pytest.fixture(autouse=True)
-def edge(settings: Any) -> Iterator[None]:
-    """A gateway with an edge: `override_settings` makes Django build its middleware again."""
-    env = settings.ENV.model_copy(update={"EDGE_SECRET": SECRET})
-    with override_settings(ENV=env, MIDDLEWARE=["proxy.edge.teaching.TeachingMiddleware", *settings.MIDDLEWARE]):
-        yield
+def edge(settings: Any) -> None:
+    """A gateway with an edge; each test's client builds its middleware."""
+    settings.ENV = settings.ENV.model_copy(update={"EDGE_SECRET": SECRET})
+    settings.MIDDLEWARE = ["proxy.edge.teaching.TeachingMiddleware", *settings.MIDDLEWARE]
 
 
 def lesson(api: ApiClient, *, secret: str = SECRET, path: str = "/chain/height", **credential: Any) -> Any:
