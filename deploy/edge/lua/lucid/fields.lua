@@ -119,8 +119,7 @@ end
 local function is_returned(name)
   local known = returned[name]
   if known == nil then
-    local lowered = name:lower()
-    known = not (not_returned[lowered] or has_prefix(lowered, not_returned_prefixes))
+    known = not (not_returned[name] or has_prefix(name, not_returned_prefixes))
     if returned_count >= MAX_NAMES then returned, returned_count = {}, 0 end
     returned[name], returned_count = known, returned_count + 1
   end
@@ -148,9 +147,9 @@ end
 -- Removes fields of a cluster's answer that no client may get.
 function fields.clean_answer()
   local header = ngx.header
-  for name, value in pairs(ngx.resp.get_headers(0, true)) do
+  for name, value in pairs(ngx.resp.get_headers(0)) do
     if not is_returned(name) then header[name] = nil
-    elseif name:lower() == "set-cookie" then header[name] = allowed_cookies(value) end
+    elseif name == "set-cookie" then header[name] = allowed_cookies(value) end
   end
   local named = ngx.var.upstream_http_connection
   if named and named ~= "keep-alive" and named ~= "close" then
