@@ -25,19 +25,22 @@ def skip_without_nginx() -> None:
 
 @contextlib.contextmanager
 def running_edge(
-    folder: Path, port: int, env: Mapping[str, str], *, workers: int = 1
+    folder: Path, port: int, env: Mapping[str, str], *options: str, workers: int = 1
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run an edge on the port, in front of the gateway with these settings; its logs are in the folder."""
+    """Run an edge on the port, in front of the gateway with these settings; its logs are in the folder. `options` are
+    more of the command that configures it.
+    """
     skip_without_nginx()
-    configure(folder, port, env, workers=workers)
+    configure(folder, port, env, *options, workers=workers)
     with child(nginx_command(folder), folder / "error.log", os.environ | {"TZ": "UTC"}) as process:
         wait_for_port(port, process)
         yield process
 
 
-def configure(folder: Path, port: int, env: Mapping[str, str], *, workers: int = 1) -> None:
+def configure(folder: Path, port: int, env: Mapping[str, str], *options: str, workers: int = 1) -> None:
     """Write the edge's files with the management command."""
     manage(
         env, "configure_edge", str(folder), f"--listen=127.0.0.1:{port}", f"--workers={workers}", "--debian",
         f"--access-log={folder}/access.log", "--access-log-buffer=", "--error-log-level=warn",
+        *options,
     )  # fmt: skip

@@ -9,13 +9,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
 from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError
 from lucid_gateway.policy.document import policy_document
 from lucid_gateway.policy.headers import VIA
+from proxy.edge.redis_settings import authorities, name_servers, redis_settings
 from proxy.edge.snapshot import security_fields
 from ratelimit.engine import limiter
 
@@ -26,7 +26,8 @@ SOURCE = BASE_DIR / "deploy" / "edge"
 class EdgeOptions:
     """How this edge runs: where it listens, with how many workers, how much it remembers, and where it logs.
 
-    `modules` are those that nginx has to load. Without any, nginx has Lua built in, as OpenResty has.
+    `modules` are those that nginx has to load. Without any, nginx has Lua built in, as OpenResty has. `resolver` are
+    the name servers that it asks for the address of Redis.
     """
 
     http_listen: str
@@ -37,6 +38,7 @@ class EdgeOptions:
     access_log: str = "/dev/stdout"
     access_log_buffer: str = "64k"
     error_log_level: str = "crit"
+    resolver: str = ""
 
 
 def write_configuration(folder: Path, options: EdgeOptions) -> None:
@@ -50,6 +52,8 @@ def write_configuration(folder: Path, options: EdgeOptions) -> None:
     (folder / "admit.lua").write_text(limiter.script.source)
     (folder / "policy.json").write_text(json.dumps(policy_document()))
     write_secret(folder / "edge.json", json.dumps(edge_settings(options)))
+    if env.REDIS_URL.startswith("rediss://"):
+        (folder / "redis-authorities.pem").write_text(authorities(env.REDIS_URL))
     template = Template((SOURCE / "nginx.conf.template").read_text(encoding="utf-8"))
     (folder / "nginx.conf").write_text(template.safe_substitute(values(folder, options)))
 
@@ -76,20 +80,6 @@ def edge_settings(options: EdgeOptions) -> dict[str, Any]:
     }
 
 
-def redis_settings(url: str) -> dict[str, Any]:
-    """Return how the edge reaches Redis; raise ConfigurationError for what it does not support."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "unix"):
-        raise ConfigurationError(f"REDIS_URL: has the scheme {parts.scheme}; the edge expects redis:// or unix://")
-    on_socket = parts.scheme == "unix"
-    database = "" if on_socket else parts.path.strip("/")
-    return {
-        "host": parts.hostname or "127.0.0.1", "port": parts.port or 6379, "socket": parts.path if on_socket else "",
-        "database": int(database or 0), "username": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-    }  # fmt: skip
-
-
 def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
     """Return the values of the template."""
     env = settings.ENV
@@ -111,6 +101,7 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
         "CLIENT_TIMEOUT": str(env.CLIENT_TIMEOUT_SECONDS),
         "GATEWAY_SOCKET": str(Path(env.GATEWAY_SOCKET).absolute()),
         "LISTEN": lines(listen(options), indent=8),
+        "REDIS": lines(redis_directives(folder, options), indent=4),
         "VIA": VIA,
         "SERVICE_NAME": env.SERVICE_NAME,
         "API_VERSION": env.API_VERSION,
@@ -126,6 +117,18 @@ def real_ip(networks: Iterable[str]) -> list[str]:
     """Return the directives that take the client's address from trusted proxies, as `ratelimit.client_address` does."""
     trusted = [f"set_real_ip_from {network};" for network in networks]
     return [*trusted, "real_ip_header X-Forwarded-For;", "real_ip_recursive on;"] if trusted else []
+
+
+def redis_directives(folder: Path, options: EdgeOptions) -> list[str]:
+    """Return the directives for finding Redis by its name, and for trusting its certificate."""
+    servers = options.resolver or name_servers()
+    found = [f"resolver {servers};"] if servers else []
+    if settings.ENV.REDIS_URL.startswith("rediss://"):
+        found += [
+            f"lua_ssl_trusted_certificate {folder.absolute()}/redis-authorities.pem;", "lua_ssl_verify_depth 10;",
+            "lua_ssl_protocols TLSv1.2 TLSv1.3;",
+        ]  # fmt: skip
+    return found
 
 
 def listen(options: EdgeOptions) -> list[str]:

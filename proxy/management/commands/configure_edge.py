@@ -22,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", default="auto", help="worker processes of nginx (default: one a core)")
         parser.add_argument("--debian", action="store_true", help="for Debian's nginx and its Lua module; checks them")
         parser.add_argument("--callers-size", default="64m", help="memory for what callers were taught (default: 64m)")
+        parser.add_argument("--resolver", default="", help="name servers (default: those of this host)")
         parser.add_argument("--access-log", default="/dev/stdout")
         parser.add_argument("--access-log-buffer", default="64k", help="nginx writes a second late (default: 64k)")
         parser.add_argument("--error-log-level", default="crit")
@@ -38,6 +39,7 @@ class Command(BaseCommand):
                 access_log=options["access_log"],
                 access_log_buffer=options["access_log_buffer"],
                 error_log_level=options["error_log_level"],
+                resolver=options["resolver"],
             )
             write_configuration(options["folder"], chosen)
         except ConfigurationError as error:

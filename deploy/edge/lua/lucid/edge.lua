@@ -14,6 +14,8 @@ end
 -- In each worker.
 function edge.start()
   math.randomseed(ngx.worker.pid() * 1000003 + ngx.now() * 1000 % 1000003)
+  require("lucid.redis").start()
+  require("lucid.sentinel").start()
   require("lucid.snapshot").start()
   require("lucid.reports").start()
   require("lucid.tunnel").start()

@@ -4,6 +4,7 @@
 -- lack revocations. A connection keeps its server for life. So each new connection asks for the run id, and the pools
 -- are named after it: all connections of a pool lead to the run that its name says.
 
+local ssl = require "ngx.ssl"
 local settings = require "lucid.settings"
 
 local redis = {}
@@ -80,9 +81,45 @@ function redis.call(sock, ...)
   return redis.read(sock)
 end
 
+-- The address of the server; of a Sentinel group, nil until `lead_to` has said it.
+local host, port
+local certificate, key -- of this client, if the server asks for one
+
+-- Reads the settings, in each worker.
+function redis.start()
+  local at = settings.redis
+  if at.group == "" then host, port = at.host == "localhost" and "127.0.0.1" or at.host, at.port end
+  if at.certificate ~= "" then
+    certificate, key = assert(ssl.parse_pem_cert(at.certificate)), assert(ssl.parse_pem_priv_key(at.key))
+  end
+end
+
+-- Leads all new connections to this server, and uses those to the one before no more.
+function redis.lead_to(new_host, new_port) host, port, run_id = new_host, new_port, "" end
+
+-- Begins TLS on a new connection. The certificate must be for the name in REDIS_URL.
+local function secure(sock)
+  if certificate then
+    local ok, err = sock:setclientcert(certificate, key)
+    if not ok then return nil, err end
+  end
+  return sock:sslhandshake(false, settings.redis.host, true)
+end
+
+-- Returns whether the server takes writes; a group's may have been demoted, or not yet promoted.
+local function is_primary(sock)
+  local info, err = redis.call(sock, "INFO", "replication")
+  if info and not info:find("role:master", 1, true) then return nil, "the server is a replica" end
+  return info, err
+end
+
 -- Logs in on a new connection and returns the server's run id, or nil and the error.
 local function introduce(sock)
   local at = settings.redis
+  if at.tls then
+    local ok, err = secure(sock)
+    if not ok then return nil, err end
+  end
   if at.password ~= "" then
     local ok, err
     if at.username ~= "" then ok, err = redis.call(sock, "AUTH", at.username, at.password)
@@ -93,6 +130,10 @@ local function introduce(sock)
     local ok, err = redis.call(sock, "SELECT", at.database)
     if not ok then return nil, err end
   end
+  if at.group ~= "" then
+    local ok, err = is_primary(sock)
+    if not ok then return nil, err end
+  end
   local info, err = redis.call(sock, "INFO", "server")
   return info and info:match("run_id:(%w+)"), err
 end
@@ -101,16 +142,18 @@ local options = { pool_size = POOL_SIZE, backlog = WAITING }
 
 -- Returns a connection, the run id of its server, and whether it may be kept; nil and the error if there is none.
 local function connect(fresh)
-  local at, sock, pool = settings.redis, tcp(), run_id
+  local at, sock, pool, to_host, to_port = settings.redis, tcp(), run_id, host, port
   sock:settimeout(at.timeout_ms)
   options.pool = fresh and "fresh" or pool
   local ok, err
   if at.socket ~= "" then ok, err = sock:connect("unix:" .. at.socket, options)
-  else ok, err = sock:connect(at.host, at.port, options) end
+  elseif to_host then ok, err = sock:connect(to_host, to_port, options)
+  else return nil, "no Sentinel has named a primary" end
   if not ok then return nil, err end
   if sock:getreusedtimes() > 0 then return sock, pool, true end
   local found
   found, err = introduce(sock)
+  if found and (to_host ~= host or to_port ~= port) then found, err = nil, "the primary has changed" end
   if not found then
     sock:close()
     return nil, err

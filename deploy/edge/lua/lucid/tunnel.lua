@@ -12,6 +12,7 @@ local instances = require "lucid.instances"
 local redis = require "lucid.redis"
 local requests = require "lucid.requests"
 local routes = require "lucid.routes"
+local sentinel = require "lucid.sentinel"
 local settings = require "lucid.settings"
 local snapshot = require "lucid.snapshot"
 
@@ -179,6 +180,7 @@ function tunnel.start()
     if not is_checking then check_once() end
     while is_ending and next(tunnels) do
       ngx.sleep(EVERY_SECONDS)
+      sentinel.ask()
       check_once()
     end
   end)
