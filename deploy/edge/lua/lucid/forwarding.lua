@@ -54,18 +54,15 @@ function forwarding.finish(request, outcome)
   end
 end
 
--- Returns the last of nginx's values for several attempts, nil for one that it does not have ("-").
+-- Returns the last of nginx's values for several attempts, nil for one that it does not have ("-"). An attempt that
+-- has not come as far as an address has none, and ends the list with a colon.
 function forwarding.last_of(values)
-  local last = values and values:match("([^,%s]+)$")
+  local last = values and values:match("([^,:%s]+)[:%s]*$")
   return last ~= "-" and last or nil
 end
 
--- Returns whether nginx had a connection in the attempt before the one that begins now.
-local function was_connected()
-  local times = ngx.var.upstream_connect_time or ""
-  local before = times:match("([^,%s]+), [^,]*$")
-  return before ~= nil and before ~= "-"
-end
+-- Returns whether nginx had a connection in the attempt that has just failed.
+local function was_connected() return forwarding.last_of(ngx.var.upstream_connect_time) ~= nil end
 
 local function outcome_of(connected, timed_out)
   if not connected then return timed_out and "instance_connect_timeout" or "instance_unreachable" end
@@ -153,8 +150,9 @@ function forwarding.refuse() return answers.send(requests.current().refusal) end
 -- Answers in place of an instance that did not.
 function forwarding.fail()
   local request = requests.current()
-  local outcome = outcome_of(forwarding.last_of(ngx.var.upstream_connect_time) ~= nil, ngx.status == 504)
-  forwarding.finish(request, outcome)
+  -- `balance` has ended the attempt, unless nginx tries no other one, as after an invalid answer.
+  forwarding.finish(request, outcome_of(was_connected(), ngx.status == 504))
+  local outcome = request.attempts[#request.attempts].outcome
   local name = ({ instance_unreachable = "UpstreamUnreachable", instance_connect_timeout = "UpstreamTimeout",
                   instance_timeout = "UpstreamTimeout", instance_no_answer = "BadUpstreamAnswer" })[outcome]
   request.refusal = answers.error(name, { reason = outcome })
