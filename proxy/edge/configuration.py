@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError
+from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.document import policy_document
 from lucid_gateway.policy.headers import VIA
 from proxy.edge.redis_settings import authorities, name_servers, redis_settings
@@ -52,6 +53,7 @@ def write_configuration(folder: Path, options: EdgeOptions) -> None:
     (folder / "admit.lua").write_text(limiter.script.source)
     (folder / "policy.json").write_text(json.dumps(policy_document()))
     write_secret(folder / "edge.json", json.dumps(edge_settings(options)))
+    (folder / "authorities.pem").write_text(authorities())
     if env.REDIS_URL.startswith("rediss://"):
         (folder / "redis-authorities.pem").write_text(authorities(env.REDIS_URL))
     template = Template((SOURCE / "nginx.conf.template").read_text(encoding="utf-8"))
@@ -101,6 +103,7 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
         "CLIENT_TIMEOUT": str(env.CLIENT_TIMEOUT_SECONDS),
         "GATEWAY_SOCKET": str(Path(env.GATEWAY_SOCKET).absolute()),
         "LISTEN": lines(listen(options), indent=8),
+        "TLS_CLUSTERS": lines(tls_clusters(), indent=4),
         "REDIS": lines(redis_directives(folder, options), indent=4),
         "VIA": VIA,
         "SERVICE_NAME": env.SERVICE_NAME,
@@ -117,6 +120,19 @@ def real_ip(networks: Iterable[str]) -> list[str]:
     """Return the directives that take the client's address from trusted proxies, as `ratelimit.client_address` does."""
     trusted = [f"set_real_ip_from {network};" for network in networks]
     return [*trusted, "real_ip_header X-Forwarded-For;", "real_ip_recursive on;"] if trusted else []
+
+
+def tls_clusters() -> list[str]:
+    """Return an upstream for each cluster, as that of all clusters without TLS is."""
+    return [
+        line
+        for name in CLUSTERS
+        for line in (
+            f"upstream lucid_tls_{name} {{", "    server 0.0.0.1; # never used",
+            '    balancer_by_lua_block { require("lucid.forwarding").balance() }',
+            "    keepalive 32;", "    keepalive_requests 100000;", "    keepalive_timeout 1s;", "}",
+        )
+    ]  # fmt: skip
 
 
 def redis_directives(folder: Path, options: EdgeOptions) -> list[str]:

@@ -20,6 +20,7 @@ from proxy.choosing.instances import InstanceState, states_of
 from proxy.clusters import Cluster, configured
 from proxy.connection.resolver import resolver
 from ratelimit.addresses.front_gate import refusal
+from ratelimit.client_address import parse
 from ratelimit.rules import REFUSED_KINDS, AddressTable, AddressVerdict, Rules, deciding
 
 Facts = dict[str, Any]
@@ -67,25 +68,40 @@ def cluster_facts(cluster: Cluster, in_flight: int = 0) -> Facts:
     in_service = [state for state in states_of(cluster) if not is_closed(cluster.name, state.instance)]
     usable = [state for state in in_service if not state.breaker.open_until]
     usable = [state for state in usable if state.healthy is not False] or usable
-    plain = all(state.instance.scheme == "http" for state in usable)
-    instances = [facts for state in usable if (facts := instance_facts(state))] if plain else []
+    instances = [facts for state in usable if (facts := instance_facts(state))]
     return {
-        "instances": instances,
+        "instances": instances if can_forward_to(instances) else [],
         "probe": any(state.breaker.state == State.HALF_OPEN for state in in_service),
         "places": max(0, bulkhead_of(cluster.name).places * settings.ENV.WEB_CONCURRENCY - in_flight),
     }
 
 
+def can_forward_to(instances: list[Facts]) -> bool:
+    """Return whether nginx can forward to these instances of a cluster.
+
+    It cannot change the scheme when it tries another one. With TLS it verifies names only, not addresses, and it would
+    use a connection that it has verified for one name for another name with the same address.
+    """
+    names = [facts["tls_name"] for facts in instances if "tls_name" in facts]
+    if not names:
+        return True
+    addresses = {(facts["host"], facts["port"]) for facts in instances}
+    return len(names) == len(addresses) == len(instances) and not any(parse(name) for name in names)
+
+
 def instance_facts(state: InstanceState) -> Facts | None:
-    """Return the instance's address, name and share of the requests; None while its name does not resolve."""
+    """Return the instance's address, name and share of the requests; None while its name does not resolve. `tls_name`,
+    if it uses TLS, is the name in its certificate.
+    """
     try:
         found = resolver.addresses(state.instance)
     except (OSError, UnicodeError):
         return None
-    return {
+    facts = {
         "url": state.instance.url, "authority": state.instance.authority, "host": found[0][1][0],
         "port": found[0][1][1], "share": state.share(),
     }  # fmt: skip
+    return facts | ({"tls_name": state.instance.host} if state.instance.scheme == "https" else {})
 
 
 def address_facts(rules: Rules) -> dict[str, dict[str, Facts | None]]:

@@ -16,7 +16,7 @@ from proxy.choosing.instances import InstanceState, states_of
 from proxy.clusters import Instance, configured
 from proxy.connection.resolver import Lookup, resolver
 from proxy.edge.publishing import Publisher
-from proxy.edge.snapshot import address_facts, cluster_facts, security_fields, snapshot
+from proxy.edge.snapshot import address_facts, can_forward_to, cluster_facts, security_fields, snapshot
 from proxy.operators.closing import close_cluster
 from ratelimit.rules import rules_cache
 from ratelimit.ruling import lift_address_rule, set_address_rule
@@ -80,6 +80,30 @@ def test_the_edge_gets_no_instance_whose_name_does_not_resolve(states: tuple[Ins
         assert usable() == ["192.0.2.2:80"]
     finally:
         resolver.look_up = look_up  # type: ignore[method-assign]
+
+
+HTTP, ONE, OTHER = {"host": "192.0.2.1", "port": 80}, "one.example.org", "other.example.org"
+
+
+def tls(name: str, host: str = "192.0.2.1", port: int = 443) -> dict[str, Any]:
+    return {"host": host, "port": port, "tls_name": name}
+
+
+@pytest.mark.parametrize(
+    ("instances", "expected"),
+    [
+        ([HTTP, HTTP], True),
+        ([tls(ONE), tls(OTHER, "192.0.2.2"), tls(ONE, port=8443)], True),
+        ([HTTP, tls(ONE)], False),
+        ([tls(ONE), tls(OTHER)], False),
+        ([tls("192.0.2.1")], False),
+        ([tls("2001:db8::1")], False),
+    ],
+)
+def test_instances_with_tls_that_nginx_could_mix_up_are_for_the_gateway(
+    instances: list[dict[str, Any]], expected: bool
+) -> None:
+    assert can_forward_to(instances) == expected
 
 
 def test_the_gateway_and_the_edge_add_the_same_fields(api: ApiClient, db: None) -> None:

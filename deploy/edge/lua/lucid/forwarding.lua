@@ -24,6 +24,7 @@ function forwarding.prepare(request)
   local trace, is_clients = fields.trace(found)
   request.trace = trace
   var.lucid_target, var.lucid_authority = request.target, request.instance.authority
+  if request.instance.tls_name then var.lucid_upstream = "https://lucid_tls_" .. request.route.cluster end
   var.lucid_user, var.lucid_role, var.lucid_permissions = caller.user_id, caller.role, caller.permissions
   var.lucid_trace = trace
   if found["content-length"] == "0" and not forwarding.NEEDS_LENGTH[request.method] then
@@ -96,6 +97,7 @@ function forwarding.balance()
       balancer.recreate_request()
     end
   end
+  if facts.tls_name then ngx.var.lucid_tls_name = facts.tls_name end
   begin(request, facts)
   local silence = request.is_handshake and settings.tunnel_max_seconds + MARGIN_SECONDS or timeouts.read
   if timeouts.connect ~= DEFAULT.connect or silence ~= DEFAULT.read then
