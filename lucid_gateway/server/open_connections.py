@@ -22,6 +22,7 @@ BYTES = 2
 IPV6_PREFIX = 64
 LOG_EVERY_SECONDS = 60.0
 MAX_LOGGED = 1000
+TOO_MANY_CONNECTIONS = "too_many_connections"  # the reason in the metrics
 
 # The master creates this before it forks workers.
 counts = memoryview(mmap.mmap(-1, ROWS * COLUMNS * BYTES)).cast("H")
@@ -44,7 +45,7 @@ class OpenConnections:
 
     def __init__(self, row: int, limit: int) -> None:
         self.start, self.limit = row * COLUMNS, limit
-        self.logged: dict[str, float] = {}
+        self.log = CrowdLog(limit)
 
     def enter(self, peer: Any) -> int | None:
         """Count a connection and return its column, or -1 if the peer has no limit; return None if it is one too many.
@@ -54,7 +55,7 @@ class OpenConnections:
         column = column_of(peer[0]) if self.limit and isinstance(peer, tuple) else -1
         if column >= 0:
             if sum(counts[column::COLUMNS]) >= self.limit:
-                self.log(peer[0])
+                self.log.write(peer[0])
                 return None
             counts[self.start + column] += 1
         return column
@@ -64,8 +65,15 @@ class OpenConnections:
         if column >= 0:
             counts[self.start + column] -= 1
 
-    def log(self, address: str) -> None:
-        """Log that the address has too many connections, at most once a minute."""
+
+class CrowdLog:
+    """Names addresses with too many connections in the log, each at most once a minute."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.logged: dict[str, float] = {}
+
+    def write(self, address: str) -> None:
         now = time.monotonic()
         if now - self.logged.get(address, -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
             if len(self.logged) >= MAX_LOGGED:

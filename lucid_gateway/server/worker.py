@@ -29,7 +29,7 @@ from lucid_gateway.server import request_metrics
 from lucid_gateway.server.client_socket import PatientSocket, end_gently, is_readable, stop_reading
 from lucid_gateway.server.kept_requests import kept_requests
 from lucid_gateway.server.listener import ListenerName, stop_accepting
-from lucid_gateway.server.open_connections import OpenConnections
+from lucid_gateway.server.open_connections import TOO_MANY_CONNECTIONS, OpenConnections
 from lucid_gateway.server.parsed_request import MAX_SKIPPED, asks_to_close, check_content_type, has_body, join_cookies
 from lucid_gateway.server.worker_answers import STATUSES, closing_answer, date_of
 
@@ -108,7 +108,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Serve a connection to its end; if its address has too many, close it before a byte is read."""
         column = self.connections.enter(addr)
         if column is None:
-            metrics.REFUSED.labels("gateway", "too_many_connections").inc()
+            metrics.REFUSED.labels("gateway", TOO_MANY_CONNECTIONS).inc()
             client.close()
             return
         self.clients[gevent.getcurrent()] = client

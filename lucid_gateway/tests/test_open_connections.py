@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from lucid_gateway.server.open_connections import COLUMNS, OpenConnections, column_of, counts, empty, free_row
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import RawClient, request_bytes
+from testing.http.cluster import OK, RawCluster, Visit
 from testing.http.messages import Ended
 from testing.waiting import wait_until
 
@@ -104,6 +107,93 @@ def test_trusted_proxies_are_not_limited() -> None:
             assert served(crowded) == 15
         with crowd(gateway.port, "127.0.0.12", 15) as crowded:
             assert served(crowded) <= 6
+
+
+# Both planes. nginx counts connections with a request in progress only, so each of these has one.
+
+HELD, BESIDE = "/wallets/held", "/wallets/beside"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A gateway that a user's token opens, in front of a cluster that holds requests until `go_on` is set."""
+
+    gateway: Gateway
+    token: str
+    held: RawCluster
+    go_on: threading.Event
+
+    def ask(self, source: str, path: str = BESIDE, *fields: str) -> bool:
+        """Return whether a request from the address, on a new connection, is answered rather than cut."""
+        with RawClient(self.gateway.port, self.token, source=source) as client:
+            try:
+                return client.ask("GET", path, *fields).status == 200
+            except (Ended, OSError):
+                return False
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    go_on = threading.Event()
+
+    def behave(visit: Visit) -> None:
+        if HELD in visit.request.target:
+            go_on.wait(60)
+        visit.send(OK)
+
+    with RawCluster() as cluster:
+        cluster.behaviour = behave
+        settings = {
+            "MAX_CONNECTIONS_PER_ADDRESS": str(LIMIT),
+            "TRUSTED_PROXIES": "127.0.0.64/26",
+            "WEB_CONCURRENCY": "1",
+        }
+        with running_gateway(TRON_PAYMENT_URL=cluster.url, RATE_LIMIT_ENABLED="false", **settings) as gateway:
+            token = gateway.issue_token("demo@lucid.test")
+            gateway.warm(token, "/wallets")
+            yield Scene(gateway, token, cluster, go_on)
+
+
+@contextlib.contextmanager
+def crowd_of_requests(scene: Scene, source: str, size: int) -> Iterator[None]:
+    """Keep so many requests from the address in progress."""
+    before = len(scene.held.requests)
+    scene.go_on.clear()
+    with contextlib.ExitStack() as stack:
+        for _ in range(size):
+            client = stack.enter_context(RawClient(scene.gateway.port, scene.token, source=source))
+            client.send(client.head("GET", HELD))
+        wait_until(lambda: len(scene.held.requests) == before + size)
+        try:
+            yield
+        finally:
+            scene.go_on.set()
+
+
+@pytest.mark.planes
+def test_one_connection_too_many_is_closed_without_an_answer(scene: Scene) -> None:
+    with crowd_of_requests(scene, "127.0.0.20", LIMIT):
+        assert not scene.ask("127.0.0.20")
+        assert not scene.ask("127.0.0.20", "/users/me")
+        assert scene.ask("127.0.0.21")
+    wait_until(lambda: scene.ask("127.0.0.20"))
+
+
+@pytest.mark.planes
+def test_connections_of_a_trusted_proxy_have_no_limit(scene: Scene) -> None:
+    with crowd_of_requests(scene, "127.0.0.65", LIMIT):
+        assert scene.ask("127.0.0.65")
+        assert scene.ask("127.0.0.65", BESIDE, "X-Forwarded-For: 192.0.2.1")
+
+
+@pytest.mark.planes
+def test_both_planes_count_and_log_what_they_close(scene: Scene) -> None:
+    with crowd_of_requests(scene, "127.0.0.22", LIMIT):
+        assert not scene.ask("127.0.0.22")
+    wait_until(lambda: "MAX_CONNECTIONS_PER_ADDRESS is" in scene.gateway.logged())
+    with RawClient(scene.gateway.port, scene.gateway.issue_token("admin@lucid.test")) as client:
+        lines = client.ask("GET", "/meta/metrics", "Accept: text/plain").body.decode().splitlines()
+    assert [line for line in lines if 'reason="too_many_connections"' in line and not line.endswith(" 0.0")]
 
 
 # The table.

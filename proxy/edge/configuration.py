@@ -94,6 +94,7 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
         "CALLERS_SIZE": options.callers_size,
         "PROXY_NETWORKS": lines((f"{network} proxy;" for network in networks), indent=8),
         "REAL_IP": lines(real_ip(networks), indent=4),
+        "CONNECTION_LIMIT": lines(connection_limit(), indent=4),
         "SECURITY_FIELDS": lines(security_maps(), indent=4),
         "ADD_SECURITY_FIELDS": lines(added_security_fields(), indent=12),
         "CORS_ORIGINS": lines((f'"{origin}" $http_origin;' for origin in env.CORS_ORIGINS), indent=8),
@@ -120,6 +121,13 @@ def real_ip(networks: Iterable[str]) -> list[str]:
     """Return the directives that take the client's address from trusted proxies, as `ratelimit.client_address` does."""
     trusted = [f"set_real_ip_from {network};" for network in networks]
     return [*trusted, "real_ip_header X-Forwarded-For;", "real_ip_recursive on;"] if trusted else []
+
+
+def connection_limit() -> list[str]:
+    """Return the directives for MAX_CONNECTIONS_PER_ADDRESS. 444 closes the connection without an answer."""
+    limit = settings.ENV.MAX_CONNECTIONS_PER_ADDRESS
+    zone = "limit_conn_zone $lucid_crowd zone=lucid_crowd:10m;"
+    return [zone, f"limit_conn lucid_crowd {limit};", "limit_conn_status 444;"] if limit else []
 
 
 def tls_clusters() -> list[str]:

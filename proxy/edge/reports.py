@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid_gateway.kernel import metrics
+from lucid_gateway.kernel.env import environment
 from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.record import AttemptRecord, Claim, Outcome, RequestRecord
 from lucid_gateway.kernel.redis.script import RedisScript
@@ -19,6 +20,7 @@ from lucid_gateway.policy.reasons import REASONS, Step
 from lucid_gateway.server import request_metrics, samples
 from lucid_gateway.server.access_log import CUT, UPSTREAM_CUT
 from lucid_gateway.server.kept_requests import LEFT_OUT, FinishedRequest, kept_requests
+from lucid_gateway.server.open_connections import TOO_MANY_CONNECTIONS, CrowdLog
 from proxy.choosing.failures import BROKE_OFF, status_words
 from proxy.choosing.instances import FAILED_STATUSES, InstanceState, states_of
 from proxy.clusters import configured
@@ -28,6 +30,7 @@ from ratelimit.engine.limits import RequestLimit
 from ratelimit.rules import refusals
 
 logger = logging.getLogger(__name__)
+crowd_log = CrowdLog(environment().MAX_CONNECTIONS_PER_ADDRESS)
 take_script = RedisScript(Path(__file__).parent / "take_reports.lua")
 AT_A_TIME = 50
 Report = Mapping[str, Any]
@@ -66,6 +69,9 @@ def add_report(report: Report) -> None:
         count_early(early)
     for refused in report.get("limited", ()):
         samples.count_offenders(record_of_row(refused), refused["reason"], refused["count"])
+    for crowd in report.get("crowds", ()):
+        metrics.REFUSED.labels("edge", TOO_MANY_CONNECTIONS).inc(crowd["count"])
+        crowd_log.write(crowd["client"])
     for kept in report.get("kept", ()):
         kept_requests.offer(finished(kept))
     if left_out := report.get("left_out"):

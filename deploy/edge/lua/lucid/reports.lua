@@ -29,11 +29,11 @@ local last_of = forwarding.last_of
 local SWITCHING = 101
 local IN_FLIGHT_SECONDS = 10
 local MAX_NAMED = 250 -- clients named in a report
-local rows, early, limited, kept, kept_by, left_out
+local rows, early, limited, crowds, kept, kept_by, left_out
 
 local function begin()
-  rows, early, limited, kept, kept_by, left_out = {}, {}, {}, {}, {}, 0
-  early.count, limited.count = 0, 0
+  rows, early, limited, crowds, kept, kept_by, left_out = {}, {}, {}, {}, {}, {}, 0
+  early.count, limited.count, crowds.count = 0, 0, 0
 end
 
 begin()
@@ -162,10 +162,16 @@ local function note_times(request)
   last.first_byte_ms = header and tonumber(header) * 1000
 end
 
--- Ends a request that the edge decided.
+-- Counts a connection that was closed because its address has too many.
+local function note_crowd()
+  local var = ngx.var
+  if var.limit_conn_status == "REJECTED" then name(crowds, var.remote_addr, { client = var.remote_addr }) end
+end
+
+-- Ends a request that the edge decided, or nginx refused.
 function reports.finish()
   local request = requests.finish()
-  if not request then return end
+  if not request then return note_crowd() end
   if not request.route then return finish_early(request) end
   if request.entered then instances.leave(request.route.cluster) end
   forwarding.finish(request, "client_left")
@@ -209,7 +215,7 @@ function reports.send()
   if not key then return end
   local report = cjson.encode({
     worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(),
-    rows = list(rows), early = list(early), limited = list(limited), kept = list(kept), left_out = left_out,
+    rows = list(rows), early = list(early), limited = list(limited), crowds = list(crowds), kept = list(kept), left_out = left_out,
   })
   begin()
   local in_flight = cjson.encode({ at = ngx.now(), clusters = instances.in_flight() })
