@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run edge test test-stress fuzz lint format bench soak console-scale documents requirements
+.PHONY: help setup run edge test test-stress fuzz lint format bench soak soak-edge console-scale documents requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -76,6 +76,9 @@ bench: setup ## run the load harness
 
 soak: setup ## send 50,000 requests during 20 rolling restarts; none may fail (a few minutes)
 	$(BIN)/pytest -s --timeout 3600 deploy/tests/test_rolling_restarts.py --restarts 20 --requests 50000
+
+soak-edge: setup ## load the edge with 10,000 idle connections and 1,000 streams, and take its gateway away for 5 minutes
+	$(BIN)/pytest -s --timeout 3600 proxy/tests/edge/test_load.py --idle 10000 --streams 1000 --minutes 5
 
 requirements: setup ## compile requirements/*.in to hashed *.txt
 	cd requirements && for name in uv base production local test; do $(COMPILE) -o $$name.txt $$name.in || exit 1; done

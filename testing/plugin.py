@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
     parser.addoption("--restarts", type=int, default=1, help="rolling restarts in the test of those (make soak)")
     parser.addoption("--requests", type=int, default=0, help="requests that are sent meanwhile, at least")
+    parser.addoption("--idle", type=int, default=500, help="idle connections at the edge (make soak-edge)")
+    parser.addoption("--streams", type=int, default=200, help="event streams through the edge")
+    parser.addoption("--minutes", type=float, default=0.1, help="how long the gateway behind the edge is away")
 
 
 def environment(redis_url: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,10 +124,11 @@ def test_a_revocation_holds_although_the_gateway_is_gone(redis: RedisServer) -> 
 
 
 class Fire:
-    """Requests, so many on each connection, one after another, until it is told to stop."""
+    """Requests, so many on each connection, one after another, until it is told to stop. `longest` is in seconds."""
 
     def __init__(self, stage: Stage, each: int) -> None:
         self.stage, self.each, self.found = stage, each, Counter[str]()
+        self.longest = 0.0
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self.run) for _ in range(4)]
 
@@ -135,7 +137,9 @@ class Fire:
             try:
                 with RawClient(self.stage.gateway.port, self.stage.token) as client:
                     for _ in range(self.each):
+                        started = time.monotonic()
                         self.found[str(client.ask("GET", "/wallets").status)] += 1
+                        self.longest = max(self.longest, time.monotonic() - started)
             except (Cut, Ended, OSError) as error:
                 self.found[type(error).__name__] += 1
 
