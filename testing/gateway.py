@@ -96,7 +96,9 @@ def prepared_database() -> Path:
 
 
 @contextlib.contextmanager
-def running_gateway(*within: str, edge: bool | None = None, **settings: str) -> Iterator[Gateway]:
+def running_gateway(
+    *within: str, edge: bool | None = None, cache_size: str = "0", **settings: str
+) -> Iterator[Gateway]:
     """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run, and `within`
     is a command that becomes the one given to it.
 
@@ -104,7 +106,7 @@ def running_gateway(*within: str, edge: bool | None = None, **settings: str) -> 
     has a database of its own: what it does in the background, for as long as it runs, disturbs no test that looks into
     another one. Each test empties all of them.
 
-    With `edge`, by default with `--plane edge`, an edge is in front of it.
+    With `edge`, by default with `--plane edge`, an edge is in front of it, with a response cache of `cache_size`.
     """
     port = free_port()
     with folder() as path:
@@ -124,7 +126,7 @@ def running_gateway(*within: str, edge: bool | None = None, **settings: str) -> 
         with child(command, path / "log", env) as process, contextlib.ExitStack() as stack:
             nginx = None
             if at_edge:
-                nginx = stack.enter_context(running_edge(path / "edge", port, env))
+                nginx = stack.enter_context(running_edge(path / "edge", port, env, f"--cache-size={cache_size}"))
                 wait_until((path / "gateway.socket").exists, START_SECONDS)
             wait_for_port(port, process)
             edge_log = path / "edge" / "access.log" if at_edge else None

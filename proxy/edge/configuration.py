@@ -21,6 +21,7 @@ from proxy.edge.snapshot import security_fields
 from ratelimit.engine import limiter
 
 SOURCE = BASE_DIR / "deploy" / "edge"
+CACHE = "lucid_cache"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class EdgeOptions:
     """How this edge runs: where it listens, with how many workers, how much it remembers, and where it logs.
 
     `modules` are those that nginx has to load. Without any, nginx has Lua built in, as OpenResty has. `resolver` are
-    the name servers that it asks for the address of Redis.
+    the name servers that it asks for the address of Redis. `cache_size` is that of the response cache on disk, 0 for
+    none.
     """
 
     http_listen: str
@@ -36,6 +38,7 @@ class EdgeOptions:
     workers: str = "auto"
     modules: tuple[str, ...] = ()
     callers_size: str = "64m"
+    cache_size: str = "0"
     access_log: str = "/dev/stdout"
     access_log_buffer: str = "64k"
     error_log_level: str = "crit"
@@ -56,8 +59,9 @@ def write_configuration(folder: Path, options: EdgeOptions) -> None:
     (folder / "authorities.pem").write_text(authorities())
     if env.REDIS_URL.startswith("rediss://"):
         (folder / "redis-authorities.pem").write_text(authorities(env.REDIS_URL))
-    template = Template((SOURCE / "nginx.conf.template").read_text(encoding="utf-8"))
-    (folder / "nginx.conf").write_text(template.safe_substitute(values(folder, options)))
+    for template in SOURCE.glob("*.conf.template"):
+        text = Template(template.read_text(encoding="utf-8")).safe_substitute(values(folder, options))
+        (folder / template.stem).write_text(text)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -79,6 +83,7 @@ def edge_settings(options: EdgeOptions) -> dict[str, Any]:
         "api_version": env.API_VERSION,
         "checked_module": bool(options.modules),
         "tunnel_max_seconds": env.EDGE_TUNNEL_MAX_SECONDS,
+        "has_cache": options.cache_size != "0",
     }
 
 
@@ -92,11 +97,13 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
         "ERROR_LOG_LEVEL": options.error_log_level,
         "FOLDER": str(folder.absolute()),
         "CALLERS_SIZE": options.callers_size,
+        "CACHE_MEMORY": lines(cache_memory(folder, options), indent=4),
+        "CACHE": CACHE if options.cache_size != "0" else "off",
         "PROXY_NETWORKS": lines((f"{network} proxy;" for network in networks), indent=8),
         "REAL_IP": lines(real_ip(networks), indent=4),
         "CONNECTION_LIMIT": lines(connection_limit(), indent=4),
         "SECURITY_FIELDS": lines(security_maps(), indent=4),
-        "ADD_SECURITY_FIELDS": lines(added_security_fields(), indent=12),
+        "ADD_SECURITY_FIELDS": lines(added_security_fields()),
         "CORS_ORIGINS": lines((f'"{origin}" $http_origin;' for origin in env.CORS_ORIGINS), indent=8),
         "CORS_EXPOSED": ", ".join(settings.CORS_EXPOSE_HEADERS).lower(),
         "ACCESS_LOG": options.access_log,
@@ -115,6 +122,18 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
 def lines(parts: Iterable[str], indent: int = 0) -> str:
     """Return the parts as lines of the configuration."""
     return "\n".join(" " * indent + part for part in parts)
+
+
+def cache_memory(folder: Path, options: EdgeOptions) -> list[str]:
+    """Return the directives for the response cache, if there is one: its folder, and the memory of its index."""
+    if options.cache_size == "0":
+        return []
+    path = folder.absolute() / "cache"
+    return [
+        "lua_shared_dict lucid_answers 16m;",
+        f"proxy_cache_path {path} levels=1:2 keys_zone={CACHE}:4m max_size={options.cache_size} inactive=1h"
+        " use_temp_path=off;",
+    ]
 
 
 def real_ip(networks: Iterable[str]) -> list[str]:

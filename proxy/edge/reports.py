@@ -34,9 +34,10 @@ crowd_log = CrowdLog(environment().MAX_CONNECTIONS_PER_ADDRESS)
 take_script = RedisScript(Path(__file__).parent / "take_reports.lua")
 AT_A_TIME = 50
 Report = Mapping[str, Any]
-# Steps that a request has passed before its cluster was asked, and those before its limit refused it.
+# Steps that a request has passed before its cluster was asked, those before a stored answer, and before its limit.
 BEFORE_LIMIT = (Step.PATH, Step.ROUTE, Step.IDENTITY, Step.LOCK, Step.REVOCATION, Step.EPOCH, Step.PERMISSION)
-BEFORE_ATTEMPT = (*BEFORE_LIMIT, Step.RATE_LIMIT, Step.MAINTENANCE, Step.BULKHEAD)
+BEFORE_CACHE = (*BEFORE_LIMIT, Step.RATE_LIMIT)
+BEFORE_ATTEMPT = (*BEFORE_CACHE, Step.MAINTENANCE, Step.BULKHEAD)
 # Outcome of an attempt at the edge -> why, in words for operators.
 WORDS = {
     "instance_unreachable": "no connection from the edge",
@@ -88,6 +89,7 @@ def record_of_row(row: Report) -> RequestRecord:
     record.request_id = row.get("request_id", "")
     record.traceparent = row.get("trace", "")
     record.cluster = row.get("cluster")
+    record.cache = row.get("cache")
     record.attempts = [AttemptRecord(**attempt) for attempt in row.get("attempts", ())]
     if record.attempts and record.attempts[-1].outcome == "answered":
         record.upstream_status = row["status"]
@@ -140,7 +142,7 @@ def finished(kept: Report) -> FinishedRequest:
     if network := kept.get("network"):
         record.note(network=network)
     if record.route:
-        record.passed(*(BEFORE_ATTEMPT if record.attempts else BEFORE_LIMIT))
+        record.passed(*(BEFORE_ATTEMPT if record.attempts else BEFORE_CACHE if record.cache else BEFORE_LIMIT))
     record.upstream_ms = record.attempts[-1].first_byte_ms if record.attempts else None
     for attempt in record.attempts:
         if attempt.outcome in REASONS:
@@ -151,7 +153,7 @@ def finished(kept: Report) -> FinishedRequest:
         record.ended(cut, Outcome.FAILED)
     elif record.reason is None:
         record.passed(Step.ANSWER)
-    elif record.reason not in WORDS:
+    elif record.reason not in WORDS or not record.attempts:
         record.ended(record.reason)
     return FinishedRequest(record, kept["status"], kept["size"], seconds, kept["ended_at"], cut)
 

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--debian", action="store_true", help="for Debian's nginx and its Lua module; checks them")
         parser.add_argument("--callers-size", default="64m", help="memory for what callers were taught (default: 64m)")
         parser.add_argument("--resolver", default="", help="name servers (default: those of this host)")
+        parser.add_argument("--cache-size", default="0", help="of the response cache on disk (default: 0, none)")
         parser.add_argument("--access-log", default="/dev/stdout")
         parser.add_argument("--access-log-buffer", default="64k", help="nginx writes a second late (default: 64k)")
         parser.add_argument("--error-log-level", default="crit")
@@ -35,6 +36,7 @@ class Command(BaseCommand):
                 https_listen=options["listen_tls"],
                 workers=options["workers"],
                 callers_size=options["callers_size"],
+                cache_size=options["cache_size"],
                 modules=debian_modules() if options["debian"] else (),
                 access_log=options["access_log"],
                 access_log_buffer=options["access_log_buffer"],

@@ -4,6 +4,7 @@
 -- edge forwards or refuses it.
 
 local answers = require "lucid.answers"
+local cache = require "lucid.cache"
 local callers = require "lucid.callers"
 local fields = require "lucid.fields"
 local forwarding = require "lucid.forwarding"
@@ -90,6 +91,7 @@ local function refuse_by_limit(request, caller, tier, answer)
   error.details = { tier = tier.name, retry_after = answer[4], console = caller.console and
                     caller.console:gsub("[^/]+/$", ngx.var.lucid_request_id .. "/") or nil }
   request.refusal = error
+  request.cache, request.lookup = nil, nil
   return answers.send(error)
 end
 
@@ -112,9 +114,10 @@ local function decide(request, caller, facts)
   if not caller.allowed[route.permission] or not cluster or facts.off[""] or facts.off[route.path] then
     return "gateway"
   end
-  if not instances.accepts(route.cluster, cluster, facts.at) then return "gateway" end
+  local is_stored = route.cache and request.method == "GET" and cache.look_up(request, caller)
+  if not is_stored and not instances.accepts(route.cluster, cluster, facts.at) then return "gateway" end
   request.instance = instances.choose(route.cluster, cluster, request.tried)
-  if not request.instance then return "gateway" end
+  if not is_stored and not request.instance then return "gateway" end
   local tier = caller.tiers[route.tier]
   local answer = not redis.is_paused() and redis.with(decide_on, tier)
   if not answer or answer[1] > OVER_QUOTA then return "gateway" end
@@ -125,9 +128,13 @@ local function decide(request, caller, facts)
   show_limits(tier, answer)
   if caller.staff then ngx.var.lucid_plane = "edge" end
   if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
-  instances.enter(route.cluster)
-  request.entered = true
+  request.admitted = true
+  if not is_stored then
+    instances.enter(route.cluster)
+    request.entered = true
+  end
   forwarding.prepare(request)
+  if request.lookup then return ngx.exec("@cached") end
 end
 
 local function joined(value) return type(value) == "table" and table.concat(value, ", ") or value end

@@ -73,6 +73,9 @@ local function classified()
   return found, dropped
 end
 
+-- Returns whether the edge forwards a client's field with this lower-case name unchanged.
+function fields.is_forwarded(name) return kind_of(name) == FORWARD end
+
 -- Returns the fields of the request by lower-case name and the list of those to drop, or nil if the gateway has to
 -- read them: too many, several where the gateway joins or refuses them, options in Connection, or unknown framing.
 function fields.of_request()

@@ -2,6 +2,7 @@
 
 local balancer = require "ngx.balancer"
 local answers = require "lucid.answers"
+local cache = require "lucid.cache"
 local fields = require "lucid.fields"
 local instances = require "lucid.instances"
 local requests = require "lucid.requests"
@@ -10,7 +11,7 @@ local sha256 = require "lucid.sha256"
 
 local forwarding = {}
 
-local SWITCHING = 101
+local SWITCHING, NOT_MODIFIED = 101, 304
 local PAUSE_SECONDS = 0.05 -- shorter ones are not worth a look
 local MARGIN_SECONDS = 10 -- a tunnel that lasts as long as it may is ended by `lucid.tunnel`
 local DEFAULT = { connect = 2, read = 30 } -- those in the configuration of nginx
@@ -23,8 +24,12 @@ function forwarding.prepare(request)
   fields.drop(request.dropped)
   local trace, is_clients = fields.trace(found)
   request.trace = trace
-  var.lucid_target, var.lucid_authority = request.target, request.instance.authority
-  if request.instance.tls_name then var.lucid_upstream = "https://lucid_tls_" .. request.route.cluster end
+  var.lucid_target = request.target
+  local instance = request.instance -- none, if a stored answer needs none
+  if instance then
+    var.lucid_authority = instance.authority
+    if instance.tls_name then var.lucid_upstream = "https://lucid_tls_" .. request.route.cluster end
+  end
   var.lucid_user, var.lucid_role, var.lucid_permissions = caller.user_id, caller.role, caller.permissions
   var.lucid_trace = trace
   if found["content-length"] == "0" and not forwarding.NEEDS_LENGTH[request.method] then
@@ -88,6 +93,7 @@ end
 function forwarding.balance()
   local request = requests.current()
   local facts, timeouts = request.instance, request.route.timeouts
+  if not facts then return ngx.exit(502) end -- nginx no longer had the stored answer
   if #request.attempts > 0 then
     local _, code = balancer.get_last_failure()
     facts = next_instance(request, code)
@@ -110,9 +116,10 @@ end
 -- Cleans the cluster's answer; that of the edge itself has no attempts.
 function forwarding.filter()
   local request = requests.current()
-  if not request or request.refusal or #request.attempts == 0 then return end
+  if not request or request.refusal or (#request.attempts == 0 and not cache.is_stored(request)) then return end
   answers.hide_server()
   forwarding.finish(request, "answered")
+  if request.cache then cache.mark(request) end
   local upgrade = request.is_handshake and ngx.status == SWITCHING and ngx.header["Upgrade"]
   fields.clean_answer()
   if upgrade then
@@ -120,6 +127,8 @@ function forwarding.filter()
     ngx.header["Upgrade"] = upgrade
     request.ended = true
   end
+  -- nginx passes no end of a body where there is none.
+  if request.method == "HEAD" or ngx.status == NOT_MODIFIED then request.ended = true end
   local now, kind = ngx.now(), ngx.header["Content-Type"]
   request.waited, request.last_at, request.passed = now - ngx.req.start_time(), now, 0
   request.is_stream = kind ~= nil and kind:lower():find("text/event-stream", 1, true) ~= nil
@@ -141,7 +150,10 @@ end
 function forwarding.pass()
   local request = requests.current()
   if not request or not request.waited then return end
-  if ngx.arg[2] then request.ended = true end
+  if ngx.arg[2] then
+    request.ended = true
+    if request.lookup then cache.finish(request) end
+  end
   note_pause(request)
   if request.waited > request.route.timeouts.total and not request.is_stream then return ngx.ERROR end
 end
@@ -154,7 +166,9 @@ function forwarding.fail()
   local request = requests.current()
   -- `balance` has ended the attempt, unless nginx tries no other one, as after an invalid answer.
   forwarding.finish(request, outcome_of(was_connected(), ngx.status == 504))
-  local outcome = request.attempts[#request.attempts].outcome
+  -- Without any, nginx no longer had the stored answer, and no instance is usable.
+  local attempt = request.attempts[#request.attempts]
+  local outcome = attempt and attempt.outcome or "instance_unreachable"
   local name = ({ instance_unreachable = "UpstreamUnreachable", instance_connect_timeout = "UpstreamTimeout",
                   instance_timeout = "UpstreamTimeout", instance_no_answer = "BadUpstreamAnswer" })[outcome]
   request.refusal = answers.error(name, { reason = outcome })

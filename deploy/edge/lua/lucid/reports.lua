@@ -2,6 +2,7 @@
 -- its metrics, its figures and its breakers.
 
 local answers = require "lucid.answers"
+local cache = require "lucid.cache"
 local cjson = require "cjson.safe"
 local client = require "lucid.client"
 local forwarding = require "lucid.forwarding"
@@ -22,7 +23,7 @@ local KEPT_A_SECOND, KEPT_OF_ONE = 200, 20
 
 local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status":%d,"duration_ms":%d,'
   .. '"response_bytes":%d,"outcome":"%s","client":"%s","user_id":"%s","trace_id":%s,"cluster":%s,"instance":%s,'
-  .. '"attempts":%s,"cache":null,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
+  .. '"attempts":%s,"cache":%s,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
   .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
 
 local last_of = forwarding.last_of
@@ -66,11 +67,13 @@ local function row_of(request, status, outcome)
   local key = request.route.name .. request.method .. status .. outcome
   for index = 1, #attempts do key = key .. attempts[index].outcome .. attempts[index].facts.url end
   if refusal then key = key .. refusal.reason end
+  if request.cache then key = key .. request.cache end
   local row = rows[key]
   if not row then
     row = { route = request.route.name, method = request.method, status = status, outcome = outcome,
             cluster = #attempts > 0 and request.route.cluster or nil, reason = refusal and refusal.reason,
-            code = refusal and refusal.code, times = {}, attempts = #attempts > 0 and attempts_of(request) or nil }
+            code = refusal and refusal.code, cache = request.cache, times = {},
+            attempts = #attempts > 0 and attempts_of(request) or nil }
     if refusal then with_limit(request, row) end
     rows[key] = row
   end
@@ -110,7 +113,8 @@ local function keep(request, status, outcome, ms, size)
     request_id = var.lucid_request_id, method = request.method, path = request.path,
     route = request.route and request.route.name, client = var.remote_addr, user_agent = var.http_user_agent,
     user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key,
-    cluster = #attempts > 0 and request.route.cluster or nil, status = status, size = size, ms = ms, outcome = outcome,
+    cluster = request.admitted and request.route.cluster or nil, cache = request.cache, status = status, size = size,
+    ms = ms, outcome = outcome,
     reason = refusal.reason, code = refusal.code, attempts = #attempts > 0 and attempts_of(request, true) or nil,
     ended_at = ngx.now(), trace = request.trace, network = request.rule,
   }
@@ -140,14 +144,14 @@ local function write_line(request, status, outcome, ms, size)
   local steps = "null"
   if refusal then
     steps = string.format('["path","route","identity","lock","revocation","epoch",%s"%s:%s"]',
-                          request.entered and '"permission","rate_limit","maintenance","bulkhead",' or '"permission",',
-                          request.entered and "attempt" or refusal.step, refusal.reason)
+                          request.admitted and '"permission","rate_limit","maintenance","bulkhead",' or '"permission",',
+                          request.admitted and "attempt" or refusal.step, refusal.reason)
   end
   var.lucid_line = string.format(
     LINE, var.lucid_request_id, request.method, request.path, request.route.name, status, ms, size, outcome,
     var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)),
-    quoted(request.entered and request.route.cluster), quoted(instance and instance.facts.url),
-    request.entered and #request.attempts or "null", last_of(var.upstream_status) or "null",
+    quoted(request.admitted and request.route.cluster), quoted(instance and instance.facts.url),
+    request.admitted and #request.attempts or "null", quoted(request.cache), last_of(var.upstream_status) or "null",
     header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason or request.cut_by), steps,
     answers.timestamp("000") -- the gateway's lines have microseconds
   )
@@ -160,6 +164,13 @@ local function note_times(request)
   local connect, header = last_of(ngx.var.upstream_connect_time), last_of(ngx.var.upstream_header_time)
   last.connect_ms = connect and tonumber(connect) * 1000
   last.first_byte_ms = header and tonumber(header) * 1000
+end
+
+-- Returns the bytes of the answer's body.
+local function size_of(request)
+  if request.method == "HEAD" then return 0 end
+  if request.lookup then return tonumber(ngx.var.body_bytes_sent) end -- that of the cluster may have been stored only
+  return tonumber(last_of(ngx.var.upstream_response_length)) or 0
 end
 
 -- Counts a connection that was closed because its address has too many.
@@ -178,14 +189,15 @@ function reports.finish()
   note_times(request)
   local last = request.attempts[#request.attempts]
   local status, outcome = ngx.status, outcome_of(request)
+  if request.lookup then cache.finish(request) end
   local ms = math.floor((ngx.now() - ngx.req.start_time()) * 1000 + 0.5)
-  local size = request.method == "HEAD" and 0 or tonumber(last_of(ngx.var.upstream_response_length)) or 0
+  local size = size_of(request)
   local first_byte_ms = last and last.first_byte_ms
   -- How long a tunnel lasted does not say how fast the gateway is.
   local counted_ms = status == SWITCHING and first_byte_ms or ms
   -- A text: cjson would make an array of whole numbers.
   add(row_of(request, status, outcome).times, first_byte_ms and counted_ms .. " " .. first_byte_ms or counted_ms .. "")
-  if request.refusal and request.answer and not request.entered then
+  if request.refusal and request.answer and not request.admitted then
     local caller, client = request.caller, ngx.var.remote_addr
     name(limited, caller.credential .. client, { reason = request.refusal.reason, client = client, status = status,
          user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key })

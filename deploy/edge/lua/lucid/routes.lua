@@ -2,6 +2,7 @@
 --
 -- Only paths that need no interpretation get one: what the gateway would decode, refuse or redirect, it gets as it is.
 
+local cjson = require "cjson.safe"
 local settings = require "lucid.settings"
 
 local routes = {}
@@ -12,6 +13,13 @@ local PLAIN = [[^(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()*+,=:@]+)+$]]
 
 -- Path -> method -> route, for paths of the table and for everything below them.
 local exact, below = {}, {}
+
+-- Returns the cache rule of a row, nil if its answers are not cached.
+local function cache_rule(row)
+  local rule = settings.has_cache and row.cache
+  if not rule or rule == cjson.null then return nil end
+  return { shared = rule.shared, seconds = rule.seconds ~= cjson.null and rule.seconds or nil }
+end
 
 local function add(row)
   local prefix = row.path:match("^(.*)/{rest%*}$")
@@ -29,6 +37,7 @@ local function add(row)
     timeouts = row.timeouts,
     attempts = row.attempts,
     websocket = row.websocket,
+    cache = cache_rule(row),
   }
   local place = prefix and below or exact
   place[path] = place[path] or {}

@@ -113,7 +113,7 @@ function tunnel.open()
   request.refusal = choose(request, lesson.gateway)
   if request.refusal then return answers.send(request.refusal) end
   instances.enter(route.cluster)
-  request.entered = true
+  request.entered, request.admitted = true, true
   forwarding.prepare(request)
   ngx.var.lucid_connection, ngx.var.lucid_upgrade = "upgrade", "websocket"
   watch(request, lesson)

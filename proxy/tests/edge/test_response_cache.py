@@ -1,37 +1,29 @@
-"""The response cache, in a real gateway and in this process: what it stores, for whom, and how requests coalesce."""
+"""The response cache of a real edge: what it stores, for whom, and how requests coalesce."""
 
 import itertools
+import json
+import signal
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
-import gevent
 import pytest
-from django.http import HttpRequest
-from django.test import RequestFactory
 from django.utils.http import http_date
-from pytest_django.fixtures import Settings
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.record import record_of
-from lucid_gateway.policy.roles import Role
-from lucid_gateway.policy.routes import ROUTES, CacheRule, Route, by_path
-from proxy.clusters import Cluster
-from proxy.connection.pool import pool_for
-from proxy.forwarding.forwarder import forward
-from proxy.forwarding.response_cache import Answered, answer_through_cache, flights, stored
-from proxy.forwarding.stored_answers import MAX_ENTRY
-from proxy.tests.conftest import Stage
+from lucid_gateway.policy.routes import ROUTES, by_path
+from proxy.tests.edge.conftest import Stage, printed, shell
+from proxy.tests.edge.test_faults import children
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import Ask, RawClient
 from testing.http.cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
 from testing.http.messages import Cut, Message
 from testing.waiting import wait_until
 
+MAX_LENGTH = 256 * 1024  # of a stored body, as in deploy/edge/lua/lucid/cache.lua
 numbers = itertools.count()
 
 
@@ -43,7 +35,7 @@ def ok(*fields: str, body: bytes = b"block") -> bytes:
 KEPT = ok("Cache-Control: max-age=600")
 
 
-# In a gateway with one worker.
+# At an edge with one worker.
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +46,9 @@ def blocks_cluster() -> Iterator[RawCluster]:
 
 @pytest.fixture(scope="module")
 def caching_gateway(blocks_cluster: RawCluster) -> Iterator[Gateway]:
-    settings = {"RESPONSE_CACHE_ENABLED": "true", "WEB_CONCURRENCY": "1", "RATE_LIMIT_ENABLED": "false"}
-    with running_gateway(BLOCKCHAIN_CORE_URL=blocks_cluster.url, **settings) as gateway:
+    settings = {"BLOCKCHAIN_CORE_URL": blocks_cluster.url, "WEB_CONCURRENCY": "1", "RATE_LIMIT_ENABLED": "false"}
+    settings["EXPLORER_SAMPLE_PERCENT"] = "100"
+    with running_gateway(edge=True, cache_size="8m", **settings) as gateway:
         yield gateway
 
 
@@ -65,8 +58,12 @@ def token(caching_gateway: Gateway) -> str:
 
 
 @pytest.fixture
-def blocks(blocks_cluster: RawCluster) -> RawCluster:
-    """The cluster behind /chain, which allows its answers to be stored; it has no requests from earlier tests."""
+def blocks(blocks_cluster: RawCluster, caching_gateway: Gateway, token: str) -> RawCluster:
+    """The cluster behind /chain, which allows its answers to be stored; it has no requests from earlier tests. The edge
+    knows the user.
+    """
+    blocks_cluster.behaviour = saying(ok())
+    caching_gateway.warm(token, "/chain/height")
     blocks_cluster.forget()
     blocks_cluster.behaviour = saying(KEPT)
     return blocks_cluster
@@ -131,11 +128,11 @@ def test_a_stored_answer_has_the_fields_of_the_new_request(get: Ask, blocks: Raw
     assert (second.all("x-a"), second.all("etag")) == (["1", "2"], ['"1"'])
 
 
-def test_the_cache_is_off_by_default(ask: Ask, stage: Stage, path: str) -> None:
-    stage.clusters["chain"].behaviour = saying(KEPT)
-    answers = [ask("GET", path) for _ in range(4)]
+def test_the_cache_is_off_by_default(stage: Stage, path: str) -> None:
+    stage.chain.behaviour = saying(KEPT)
+    answers = [stage.ask(path) for _ in range(4)]
     assert [answer.all("cache-status") for answer in answers] == [[]] * 4
-    assert len(stage.clusters["chain"].requests) == 4
+    assert len(stage.chain.requests) == 4
 
 
 def test_routes_without_a_rule_store_nothing(get: Ask, blocks: RawCluster) -> None:
@@ -175,33 +172,31 @@ def test_an_answer_without_framing_is_not_stored(get: Ask, blocks: RawCluster) -
     assert len(blocks.requests) == 2
 
 
-def test_a_chunked_answer_is_stored_whole(get: Ask, blocks: RawCluster) -> None:
+def test_an_answer_without_a_length_is_not_stored(get: Ask, blocks: RawCluster) -> None:
     head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n"
     blocks.behaviour = saying(head, b"3\r\nblo\r\n", b"2\r\nck\r\n0\r\n\r\n")
-    first, second = get(), get()
-    assert first.body == second.body == b"block"
-    assert second.framing() == [("content-length", "5")]
+    assert [(cache_status(answer), answer.body) for answer in (get(), get())] == [("fwd=miss", b"block")] * 2
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_too_large_answer_is_streamed(get: Ask, blocks: RawCluster, chunked: bool) -> None:
-    body = b"0123456789abcdef" * (MAX_ENTRY // 8)
-    head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n"
-    in_chunks = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-    blocks.behaviour = saying(in_chunks if chunked else ok("Cache-Control: max-age=600", body=body))
+@pytest.mark.parametrize(("length", "requests"), [(MAX_LENGTH, 1), (MAX_LENGTH + 1, 2)])
+def test_a_too_large_answer_is_not_stored(get: Ask, blocks: RawCluster, length: int, requests: int) -> None:
+    body = bytes(length)
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", body=body))
     assert [get().body == body for _ in range(2)] == [True, True]
-    assert len(blocks.requests) == 2
+    assert len(blocks.requests) == requests
 
 
-def test_a_slow_answer_is_streamed(caching_gateway: Gateway, token: str, blocks: RawCluster, path: str) -> None:
+def test_a_client_that_wants_events_gets_them_as_they_come(
+    caching_gateway: Gateway, token: str, blocks: RawCluster, path: str
+) -> None:
     go_on = threading.Event()
     blocks.behaviour = drip(go_on)
     with RawClient(caching_gateway.port, token) as client:
-        client.send(client.head("GET", path))
+        client.send(client.head("GET", path, "Accept: text/event-stream"))
         assert client.read_head().status == 200
-        assert not go_on.is_set()
+        client.read_until(b"x\r\n")
         go_on.set()
-        assert client.read_until(b"0\r\n\r\n").endswith(b"\r\n")
+        client.read_until(b"0\r\n\r\n")
 
 
 def drip(stop: threading.Event) -> Behaviour:
@@ -223,9 +218,10 @@ def test_other_paths_and_queries_have_separate_answers(get: Ask, blocks: RawClus
 
 
 def test_other_hosts_have_separate_answers(get: Ask, path: str) -> None:
-    assert [cache_status(get(f"Host: {host}")) for host in ("localhost", "127.0.0.1", "localhost")][1:] == [
-        "fwd=miss; stored", "hit",
-    ]  # fmt: skip
+    for host in ("localhost", "127.0.0.1"):  # so that the edge knows both
+        wait_until(lambda host=host: get(f"Host: {host}", "Cache-Control: no-store").all("cache-status"))
+    statuses = [cache_status(get(f"Host: {host}")) for host in ("localhost", "127.0.0.1", "localhost")]
+    assert statuses == ["fwd=miss; stored", "fwd=miss; stored", "hit"]
 
 
 def test_answers_vary_by_the_fields_in_vary(get: Ask, blocks: RawCluster) -> None:
@@ -280,14 +276,21 @@ def test_only_if_cached_never_reaches_the_cluster(get: Ask, blocks: RawCluster) 
 
 
 @pytest.mark.parametrize(
-    "field", ["Range: bytes=0-1", 'If-Match: "1"', "Connection: accept-language", "Transfer-Encoding: chunked"]
+    "field", ["Range: bytes=0-1", 'If-Match: "1"', f"If-Unmodified-Since: {http_date(1_000)}", "If-Range: x"]
 )
 def test_unusual_requests_bypass_the_cache(get: Ask, blocks: RawCluster, field: str) -> None:
     get()
-    body = b"0\r\n\r\n" if field.startswith("Transfer") else None
-    assert cache_status(get(field, body=body)) == "fwd=bypass"
+    assert cache_status(get(field)) == "fwd=bypass"
     assert cache_status(get("Content-Length: 1", body=b"x")) == "fwd=bypass"
     assert len(blocks.requests) == 3
+    assert blocks.requests[1].all(field.partition(":")[0]) == [field.partition(": ")[2]]
+
+
+@pytest.mark.parametrize("field", ["Connection: accept-language", "Transfer-Encoding: chunked"])
+def test_what_the_gateway_has_to_read_is_not_answered_from_the_cache(get: Ask, blocks: RawCluster, field: str) -> None:
+    get()
+    answer = get(field, body=b"0\r\n\r\n" if field.startswith("Transfer") else None)
+    assert (answer.status, answer.all("cache-status"), len(blocks.requests)) == (200, [], 2)
 
 
 def test_a_head_request_bypasses_the_cache(get: Ask, blocks: RawCluster) -> None:
@@ -318,10 +321,15 @@ def test_a_condition_is_answered_from_the_cache(get: Ask, blocks: RawCluster, fi
     assert len(blocks.requests) == 1
 
 
-def test_a_condition_is_forwarded_if_nothing_is_stored(get: Ask, blocks: RawCluster) -> None:
-    blocks.behaviour = saying(b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nCache-Control: max-age=600\r\n\r\n')
-    assert [cache_status(get('If-None-Match: "1"')) for _ in range(2)] == ["fwd=miss"] * 2
-    assert [request.all("if-none-match") for request in blocks.requests] == [['"1"']] * 2
+@pytest.mark.parametrize(("tag", "status"), [('"1"', 304), ('"2"', 200)])
+def test_a_condition_that_finds_nothing_brings_the_whole_answer_into_the_cache(
+    get: Ask, blocks: RawCluster, tag: str, status: int
+) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", 'ETag: "1"'))
+    answer = get(f"If-None-Match: {tag}")
+    assert (answer.status, cache_status(answer)) == (status, "fwd=miss; stored")
+    assert blocks.requests[0].all("if-none-match") == []
+    assert (cache_status(get()), get().body) == ("hit", b"block")
 
 
 def test_a_fresh_answer_is_served_while_the_cluster_is_down(get: Ask, blocks: RawCluster) -> None:
@@ -338,12 +346,110 @@ def test_stored_answers_require_the_permission_too(get: Ask, caching_gateway: Ga
         assert signed_out.ask("GET", path).status == 401
 
 
+def test_a_fresh_answer_is_served_in_maintenance(get: Ask, blocks: RawCluster, caching_gateway: Gateway) -> None:
+    get()
+    code = "from proxy.operators import closing; closing.{}(cluster='blockchain_core', by='operator', {})"
+    shell(caching_gateway, code.format("close_cluster", "kind='maintenance', reason='moving'"))
+    try:
+        wait_until(lambda: get(path="/chain/height").status == 503)
+        assert cache_status(get()) == "hit"
+    finally:
+        shell(caching_gateway, code.format("open_cluster", ""))
+        wait_until(lambda: get(path="/chain/height").status == 200)
+
+
+def test_an_answer_that_nginx_has_lost_comes_from_the_cluster_again(
+    get: Ask, blocks: RawCluster, caching_gateway: Gateway
+) -> None:
+    get()
+    lose_stored_answers(caching_gateway)
+    assert [cache_status(get()) for _ in range(2)] == ["fwd=miss; stored", "hit"]
+
+    lose_stored_answers(caching_gateway)
+    blocks.behaviour = saying(ok("Cache-Control: no-store"))
+    assert [cache_status(get()) for _ in range(2)] == ["fwd=miss"] * 2
+
+
+def lose_stored_answers(gateway: Gateway) -> None:
+    assert gateway.edge_log is not None
+    for file in (gateway.edge_log.parent / "cache").glob("*/*/*"):
+        file.unlink()
+
+
+def test_a_client_can_demand_a_younger_answer(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 100"))
+    get()
+    terms = ("max-age=500", "min-fresh=100", "max-age=50", "min-fresh=550")
+    statuses = [cache_status(get(f"Cache-Control: {term}")) for term in terms]
+    assert statuses == ["hit"] * 2 + ["fwd=miss; stored"] * 2
+
+
+def test_the_status_of_other_caches_stays(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Cache-Status: inner; hit"))
+    assert [get().all("cache-status")[0] for _ in range(2)] == ["inner; hit"] * 2
+    assert [len(get().all("cache-status")) for _ in range(2)] == [2, 2]
+
+
+def test_the_fields_of_a_stored_answer_are_cleaned(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(
+        ok("Cache-Control: max-age=600", "Server: leaky", "Connection: x-private", "X-Private: 1")
+    )
+    get()
+    answer = get()
+    assert cache_status(answer) == "hit"
+    assert answer.all("server") + answer.all("x-private") == []
+
+
+def test_the_metrics_count_lookups(get: Ask, caching_gateway: Gateway) -> None:
+    operator = caching_gateway.issue_token("operator@lucid.test")
+
+    def counted() -> Counter[str]:
+        with RawClient(caching_gateway.port, operator) as client:
+            text = client.ask("GET", "/meta/metrics?format=prometheus").body.decode()
+        samples = [sample for family in parse_text(text) for sample in family.samples]
+        found = [one for one in samples if one.name == "lucid_response_cache_total"]
+        return Counter({one.labels["outcome"]: int(one.value) for one in found if "rest" in one.labels["route"]})
+
+    for field in ("X-A: 1", "X-A: 1", "Cache-Control: no-cache", "Range: bytes=0-1"):
+        get(field)
+
+    wait_until(lambda: set(counted()) >= {"miss", "hit", "request", "bypass"})
+
+
 def test_the_access_log_has_the_source_of_the_answer(get: Ask, caching_gateway: Gateway, path: str) -> None:
     get()
     get()
     wait_until(lambda: len(lines_about(caching_gateway, path)) >= 2)
     lines = lines_about(caching_gateway, path)
     assert [(line["cache"], line["attempts"]) for line in lines] == [("miss", 1), ("hit", 0)]
+    assert {(line["cluster"], line["response_bytes"], line["outcome"]) for line in lines} == {
+        ("blockchain_core", 5, "complete")
+    }
+
+
+def test_the_explorer_has_the_source_of_the_answer(get: Ask, caching_gateway: Gateway, path: str) -> None:
+    get()
+    get()
+    code = f"""
+import json
+from lucid_gateway.explorer.models import KeptRequest
+rows = KeptRequest.objects.filter(path__endswith={path!r}).order_by("started_at").values("cache", "cluster", "details")
+print(json.dumps(list(rows)))
+"""
+    wait_until(lambda: len(printed(caching_gateway, code)) == 2, every=0.5)
+    rows = printed(caching_gateway, code)
+    assert [(row["cache"], row["cluster"]) for row in rows] == [(how, "blockchain_core") for how in ("miss", "hit")]
+    assert [step["step"] for step in rows[1]["details"]["steps"]][-3:] == ["permission", "rate_limit", "answer"]
+
+
+def test_the_log_calls_an_answer_without_a_body_complete(get: Ask, caching_gateway: Gateway, path: str) -> None:
+    for field in ("If-None-Match: *", "If-None-Match: *", "X-A: 1"):
+        get(field, method="HEAD" if field == "X-A: 1" else "GET")
+    wait_until(lambda: len(lines_about(caching_gateway, path)) >= 3)
+    lines = lines_about(caching_gateway, path)
+    assert [(line["method"], line["outcome"], line["response_bytes"]) for line in lines] == [
+        ("GET", "complete", 0), ("GET", "complete", 0), ("HEAD", "complete", 0),
+    ]  # fmt: skip
 
 
 def lines_about(gateway: Gateway, path: str) -> list[dict[str, Any]]:
@@ -389,16 +495,16 @@ def test_requests_do_not_wait_if_the_last_answer_was_not_stored(get: Ask, blocks
     assert {future.result().status for future in asking} == {200}
 
 
-def test_no_request_waits_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster) -> None:
+def test_requests_wait_for_the_answer_to_a_condition(get: Ask, blocks: RawCluster) -> None:
     go_on = threading.Event()
     blocks.behaviour = answering_after(KEPT, go_on)
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(5) as threads:
         asking = [threads.submit(get, 'If-None-Match: "1"')]
         wait_until(lambda: len(blocks.requests) == 1)
-        asking.append(threads.submit(get))
-        wait_until(lambda: len(blocks.requests) == 2)
-        go_on.set()
-    assert {future.result().status for future in asking} == {200}
+        asking += [threads.submit(get) for _ in range(4)]
+        threading.Timer(0.3, go_on.set).start()
+    assert {future.result().body for future in asking} == {b"block"}
+    assert len(blocks.requests) == 1
 
 
 def test_concurrent_requests_with_different_encodings_are_not_coalesced(get: Ask, blocks: RawCluster) -> None:
@@ -445,86 +551,55 @@ def test_a_leader_with_a_truncated_answer_fails_alone(
             leader.read_answer()
 
 
-# In this process, without a gateway.
-
-MINE = Route("/x", ("GET",), "some_cluster", "/x", "user:read", cache=CacheRule(seconds=60))
-OURS = Route("/x", ("GET",), "some_cluster", "/x", "user:read", cache=CacheRule(seconds=60, shared=True))
-ALICE, BOB = (Caller(name, Role.USER, "j", "f", 0) for name in ("alice", "bob"))
+# Callers. All routes of the policy that have a rule share their answers, so this edge gets another policy.
 
 
-@pytest.fixture
-def ask_as(raw_cluster: RawCluster, settings: Settings) -> Iterator[Callable[..., Answered]]:
-    """Requests /x on a route as a caller, through the cache, from a cluster of this test."""
-    settings.ENV = settings.ENV.model_copy(update={"RESPONSE_CACHE_ENABLED": True})
-    stored.clear()
-    cluster = Cluster("some_cluster", "some-service", "SOME_URL", instances=(raw_cluster.instance,))
-
-    def ask(caller: Caller, route: Route) -> Answered:
-        request = a_request()
-
-        send = partial(forward, request, route, cluster, caller=caller, target="/x")
-        answered = answer_through_cache(request, route, caller=caller, target="/x", send=send)
-        assert b"".join(answered.body) == b"ok"
-        return answered
-
-    yield ask
-    stored.clear()
-    for connection in pool_for(raw_cluster.instance).idle:
-        connection.close()
+@pytest.fixture(scope="module")
+def private_gateway(blocks_cluster: RawCluster) -> Iterator[Gateway]:
+    """A gateway whose edge stores the answers below /chain/blocks for one caller each."""
+    settings = {"BLOCKCHAIN_CORE_URL": blocks_cluster.url, "RATE_LIMIT_ENABLED": "false"}
+    with running_gateway(edge=True, cache_size="8m", **settings) as gateway:
+        assert gateway.edge_log is not None
+        assert gateway.nginx is not None
+        file = gateway.edge_log.parent / "policy.json"
+        policy = json.loads(file.read_text())
+        for route in policy["routes"]:
+            if route["path"].startswith("chain/blocks"):
+                route["cache"]["shared"] = False
+        file.write_text(json.dumps(policy))
+        before = children(gateway.nginx.pid)
+        gateway.nginx.send_signal(signal.SIGHUP)
+        wait_until(lambda: not set(before) & set(children(gateway.nginx.pid)))
+        yield gateway
 
 
-def a_request() -> HttpRequest:
-    request = RequestFactory().get("/", headers={"Host": "gateway.test"})
-    record = record_of(request)
-    record.request_id, record.client_address = "request-1", "192.0.2.1"
-    return request
+def test_callers_share_no_private_answers(private_gateway: Gateway, blocks_cluster: RawCluster, path: str) -> None:
+    gateway = private_gateway
+    key = gateway.manage("create_api_key", "--email", "demo@lucid.test", "--name", "reader").split()[0]
+    callers = [f"Authorization: Bearer {gateway.issue_token(f'{name}@lucid.test')}" for name in ("demo", "operator")]
+    callers.append(f"X-API-Key: {key}")
+
+    def ask(caller: str, path: str = path) -> Message:
+        with RawClient(gateway.port) as client:
+            return client.ask("GET", path, caller)
+
+    for caller in callers:
+        wait_until(lambda caller=caller: ask(caller, f"{path}/warm").all("cache-status"))
+    blocks_cluster.forget()
+    blocks_cluster.behaviour = lambda visit: visit.send(
+        ok("Cache-Control: max-age=600", "Vary: Authorization", body=visit.request.all("x-user-id")[0].encode())
+    )
+    first, second = ([ask(caller) for caller in callers] for _ in range(2))
+
+    assert [cache_status(answer) for answer in (*first, *second)] == ["fwd=miss; stored"] * 3 + ["hit"] * 3
+    assert [answer.body for answer in first] == [answer.body for answer in second]
+    assert len({answer.body for answer in first}) == 2
+    assert len(blocks_cluster.requests) == 3
 
 
-def test_callers_share_the_answers_of_shared_routes(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
-    ask_as(ALICE, OURS)
-    ask_as(BOB, OURS)
-    assert len(raw_cluster.requests) == 1
-
-
-def test_callers_share_no_other_answers(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
-    for caller in (ALICE, BOB, ALICE, BOB):
-        ask_as(caller, MINE)
-    assert [request.all("x-user-id") for request in raw_cluster.requests] == [["alice"], ["bob"]]
-
-
-def test_another_role_or_key_is_a_different_caller(ask_as: Callable[..., Answered], raw_cluster: RawCluster) -> None:
-    ask_as(ALICE, MINE)
-    ask_as(Caller("alice", Role.ADMIN, "j", "f", 0), MINE)
-    ask_as(Caller("alice", Role.USER, "j", "", 0, key_permissions=frozenset()), MINE)
-    assert len(raw_cluster.requests) == 3
-
-
-def test_an_overtaken_leader_finds_the_answer_of_the_other(
-    ask_as: Callable[..., Answered], raw_cluster: RawCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lead_or_wait = flights.lead_or_wait
-
-    def overtaken(key: Hashable, *, seconds: float) -> AbstractContextManager[bool]:
-        monkeypatch.setattr(flights, "lead_or_wait", lead_or_wait)
-        ask_as(BOB, OURS)
-        return lead_or_wait(key, seconds=seconds)
-
-    monkeypatch.setattr(flights, "lead_or_wait", overtaken)
-    ask_as(ALICE, OURS)
-    assert len(raw_cluster.requests) == 1
-
-
-def test_a_killed_leader_leaves_no_request_waiting() -> None:
-    def lead() -> None:
-        with flights.lead_or_wait("key", seconds=5) as leads:
-            assert leads
-            raise gevent.GreenletExit
-
-    with pytest.raises(gevent.GreenletExit):
-        lead()
-    assert not flights.is_under_way("key")
-
-
-def test_no_request_waits_longer_than_the_limit() -> None:
-    with flights.lead_or_wait("key", seconds=5), flights.lead_or_wait("key", seconds=0.05) as leads:
-        assert not leads
+def test_callers_share_the_answers_of_shared_routes(get: Ask, caching_gateway: Gateway, path: str) -> None:
+    get()
+    operator = caching_gateway.issue_token("operator@lucid.test")
+    caching_gateway.warm(operator, "/chain/height")
+    with RawClient(caching_gateway.port, operator) as client:
+        assert cache_status(client.ask("GET", path)) == "hit"
