@@ -128,7 +128,6 @@ class FixedEnvironment(BaseSettings):
     CLUSTER_BREAKER_ENABLED: bool = True
     CLUSTER_HEALTH_CHECKS_ENABLED: bool = True
     IDENTITY_SIGNING_SECRET: str = ""
-    RESPONSE_CACHE_ENABLED: bool = False
 
     EDGE_SECRET: str = ""
     GATEWAY_SOCKET: str = ""

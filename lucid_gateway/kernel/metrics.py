@@ -82,7 +82,7 @@ UPSTREAM_IN_FLIGHT = gauge("lucid_upstream_in_flight", "Requests to a cluster in
 BREAKER_OPEN = gauge(
     "lucid_breaker_open", "1 while a worker's breaker is open", "cluster", "instance", over_workers="livemax"
 )
-# The access log counts this, from the request's record.
+# The edge reports this.
 RESPONSE_CACHE = counter("lucid_response_cache_total", "Lookups in the response cache", "route", "outcome")
 
 EDGE_SNAPSHOT_AGE = gauge(

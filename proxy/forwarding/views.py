@@ -16,7 +16,6 @@ from proxy.connection.headers import response_headers
 from proxy.forwarding.forwarder import forward
 from proxy.forwarding.handshakes import accept_handshake
 from proxy.forwarding.idempotency import AnswerHead, answer_once, idempotency_key
-from proxy.forwarding.response_cache import answer_through_cache
 from proxy.forwarding.schema import ForwardSchema
 
 
@@ -65,7 +64,7 @@ class ForwardView(APIView):
         return route.permission if route else None
 
     def forward(self, request: Request, **parameters: str) -> Any:
-        """Forward the request by the route of its method, through the idempotency records or the response cache."""
+        """Forward the request by the route of its method; with an Idempotency-Key, through its records."""
         http_request = request._request
         route = self.routes.get(http_request.method or "")
         if route is None:
@@ -79,7 +78,7 @@ class ForwardView(APIView):
         send = partial(forward, http_request, route, cluster, caller=caller, target=target, watch_client=key is None)
         if key is not None:
             return ForwardedResponse(*answer_once(http_request, route, caller, key=key, target=target, send=send))
-        found = answer_through_cache(http_request, route, caller=caller, target=target, send=send)
+        found = send()
         return ForwardedResponse(found.answer, found.body)
 
     get = head = post = put = patch = delete = forward

@@ -353,6 +353,8 @@ def test_a_fresh_answer_is_served_in_maintenance(get: Ask, blocks: RawCluster, c
     try:
         wait_until(lambda: get(path="/chain/height").status == 503)
         assert cache_status(get()) == "hit"
+        lose_stored_answers(caching_gateway)
+        assert [get().code for _ in range(2)] == ["5005"] * 2
     finally:
         shell(caching_gateway, code.format("open_cluster", ""))
         wait_until(lambda: get(path="/chain/height").status == 200)
