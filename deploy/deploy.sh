@@ -4,10 +4,10 @@ set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE
-readonly CONTAINERS=(lucid-api-gateway lucid-api-nginx)
+readonly CONTAINERS=(lucid-api-gateway lucid-api-edge)
 readonly NETWORK=lucid-network
 readonly SECRETS=(
-    secret_key jwt_secret_key identity_signing_secret
+    secret_key jwt_secret_key identity_signing_secret edge_secret
     mongodb_root_password mongodb_uri redis_password redis_url email_host_password
 )
 
@@ -15,7 +15,7 @@ usage() {
     cat <<'TEXT'
 Usage: deploy/deploy.sh [--init] [--self-signed NAMES] [--recreate] [--timeout SECONDS]
 
-Checks the secrets, starts the services of deploy/docker-compose.yml and waits until nginx and the gateway are healthy.
+Checks the secrets, starts the services of deploy/docker-compose.yml and waits until the edge and the gateway are healthy.
 Settings come from deploy/.env (see deploy/.env.example). Build the image first with deploy/build.sh.
 
   --init               first create each missing secret with a random value
@@ -27,6 +27,7 @@ Settings come from deploy/.env (see deploy/.env.example). Build the image first 
 Secrets are files in $SECRETS_DIR [deploy/secrets]:
   secret_key, jwt_secret_key           at least 32 characters
   identity_signing_secret              at least 32 characters; the clusters verify with it
+  edge_secret                          at least 32 characters; the edge shows it to the gateway
   mongodb_root_password                used at the first start only; later changes have no effect
   mongodb_uri                          with the gateway's own user and password
   redis_password, redis_url            the URL must contain the same password
@@ -84,6 +85,7 @@ create_secrets() {
     create secret_key "$(random)"
     create jwt_secret_key "$(random)"
     create identity_signing_secret "$(random)"
+    create edge_secret "$(random)"
     create mongodb_root_password "$(random)"
     create mongodb_uri "mongodb://lucid_gateway:$(random)@api-mongodb:27017/lucid_gateway?replicaSet=rs0"
     create redis_password "$(random)"
@@ -151,6 +153,7 @@ check_secrets() {
     check_long secret_key
     check_long jwt_secret_key
     check_long identity_signing_secret
+    check_long edge_secret
     check_not_empty mongodb_root_password
     check_not_empty redis_password
     check_password_in_url
@@ -204,8 +207,10 @@ main() {
     docker network inspect "$NETWORK" > /dev/null 2>&1 || docker network create "$NETWORK" > /dev/null
     compose up --detach --remove-orphans "${recreate[@]}" || give_up "the services did not start"
     wait_for_health || give_up "not healthy within $timeout s"
+    # The configuration in the volume may be new, although the container of the edge is not.
+    compose exec -T api-edge openresty -p /tmp -c /etc/lucid-edge/nginx.conf -e stderr -s reload
     compose exec -T api-gateway /usr/bin/python3 deploy/health_check.py
-    echo "The gateway is up: $(compose port api-nginx 8081) (TLS), $(compose port api-nginx 8080) (this host only)"
+    echo "The gateway is up: $(compose port api-edge 8081) (TLS), $(compose port api-edge 8080) (this host only)"
 }
 
 main "$@"

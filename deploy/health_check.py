@@ -6,6 +6,7 @@ The image's HEALTHCHECK. It uses the standard library only, because it must work
 import http.client
 import json
 import os
+import socket
 import sys
 
 PATH = "/api/v1/meta/health"
@@ -22,7 +23,12 @@ def ask() -> tuple[int, str]:
     """Return the status code and the body of the gateway's answer."""
     port = int(os.environ.get("HTTP_PORT") or 8080)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    path = os.environ.get("GATEWAY_SOCKET")
     try:
+        if path:
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(TIMEOUT_SECONDS)
+            connection.sock.connect(path)
         connection.request("GET", PATH, headers={"Host": host_header(), "Connection": "close"})
         response = connection.getresponse()
         return response.status, response.read().decode("utf-8", "replace")

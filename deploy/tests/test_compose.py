@@ -1,5 +1,6 @@
 """docker-compose.yml: its parts fit each other and the gateway's settings, and its inline scripts work."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,14 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.edge import nginx_command
 from deploy.tests.conftest import DEPLOY, run, tool
 from lucid_gateway.kernel.env import Environment, load
+from testing.edge import skip_without_nginx
+from testing.manage import manage
 from testing.servers import child, free_port, redis_binary, wait_for_port
 
 FILE = DEPLOY / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-GATEWAY = SERVICES["api-gateway"]
+GATEWAY, EDGE, CONFIGURATION = (SERVICES[f"api-{name}"] for name in ("gateway", "edge", "edge-configuration"))
 OWN_IMAGE = "lucid-api-gateway:"
 
 every_service = pytest.mark.parametrize("name", SERVICES)
@@ -62,7 +66,10 @@ def test_secrets_networks_and_volumes_are_defined(name: str) -> None:
 
 @every_service
 def test_a_service_gets_only_the_secrets_that_it_reads(name: str) -> None:
-    read = set(re.findall(r"/run/secrets/(\w+)", yaml.safe_dump(SERVICES[name])))
+    text = yaml.safe_dump(SERVICES[name])
+    if name == "api-edge":  # the configuration that it gets names them
+        text += " ".join(CONFIGURATION["environment"][path] for path in ("SSL_CERT_PATH", "SSL_KEY_PATH"))
+    read = set(re.findall(r"/run/secrets/(\w+)", text))
     assert read == set(SERVICES[name].get("secrets", []))
 
 
@@ -91,34 +98,70 @@ def test_resources_are_limited(name: str) -> None:
     assert set(SERVICES[name]["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
 
 
-def test_only_nginx_can_be_reached_from_outside_and_only_with_tls() -> None:
+def test_only_the_edge_can_be_reached_from_outside_and_only_with_tls() -> None:
     published = {name: [default_of(port) for port in service.get("ports", [])] for name, service in SERVICES.items()}
-    assert published.pop("api-nginx") == ["0.0.0.0:8081:8081", "127.0.0.1:8080:8080"]
+    assert published.pop("api-edge") == ["0.0.0.0:8081:8081", "127.0.0.1:8080:8080"]
     assert not any(published.values())
 
 
 def test_databases_have_no_route_to_the_outside() -> None:
     assert COMPOSE["networks"]["data"]["internal"] is True
-    assert SERVICES["api-mongodb"]["networks"] == SERVICES["api-redis"]["networks"] == ["data"]
+    assert COMPOSE["networks"]["counters"]["internal"] is True
+    assert SERVICES["api-mongodb"]["networks"] == ["data"]
+    assert SERVICES["api-redis"]["networks"] == ["counters"]
 
 
-# nginx and the gateway fit each other
+# The edge and the gateway fit each other
 
 
-def test_the_gateway_trusts_the_network_of_nginx_and_nothing_else() -> None:
-    assert SERVICES["api-nginx"]["networks"] == ["edge"]
-    subnet = COMPOSE["networks"]["edge"]["ipam"]["config"][0]["subnet"]
-    assert GATEWAY["environment"]["TRUSTED_PROXIES"] == subnet
+def mounts(service: dict[str, Any]) -> dict[str, str]:
+    """Return the service's volumes and where they are."""
+    return {volume.split(":")[0]: volume.split(":")[1] for volume in service["volumes"]}
 
 
-def test_nginx_gets_every_value_of_its_template() -> None:
-    wanted = set(re.findall(r"\$\{([A-Z_]+)\}", (DEPLOY / "nginx" / "nginx.conf.template").read_text()))
-    assert wanted - {"UPPER_CASE"} <= set(SERVICES["api-nginx"]["environment"])
+def test_the_edge_reaches_redis_and_the_clusters_but_not_mongodb() -> None:
+    assert EDGE["networks"] == ["edge", "counters", "clusters"]
+    assert "edge" not in GATEWAY["networks"]
 
 
-def test_nginx_finds_the_gateway_at_its_port() -> None:
-    port = GATEWAY["environment"]["HTTP_PORT"]
-    assert SERVICES["api-nginx"]["environment"]["GATEWAY_SERVER"].split() == [f"api-gateway:{port}", "resolve"]
+def test_no_address_is_trusted_as_a_proxy() -> None:
+    assert GATEWAY["environment"]["TRUSTED_PROXIES"] == ""
+
+
+def test_the_edge_finds_the_gateway_at_its_socket() -> None:
+    socket = Path(GATEWAY["environment"]["GATEWAY_SOCKET"])
+    assert mounts(GATEWAY)["gateway_socket"] == mounts(EDGE)["gateway_socket"] == str(socket.parent)
+
+
+def test_the_edge_runs_as_the_owner_of_its_secrets_with_what_was_configured() -> None:
+    folder = mounts(CONFIGURATION)["edge_configuration"]
+    assert CONFIGURATION["command"][:3] == ["manage.py", "configure_edge", folder]
+    assert f"edge_configuration:{folder}:ro" in EDGE["volumes"]
+    assert f"{folder}/nginx.conf" in EDGE["command"]
+    assert EDGE["depends_on"]["api-edge-configuration"] == {"condition": "service_completed_successfully"}
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert f"USER {EDGE['user']}" in dockerfile
+    for path in (folder, mounts(GATEWAY)["gateway_socket"]):
+        assert f"COPY --from=builder --chown={EDGE['user']} /empty {path}" in dockerfile
+
+
+def test_nginx_accepts_the_configuration(tmp_path: Path, certificate: Path) -> None:
+    skip_without_nginx()
+    write_secrets(tmp_path)
+    values = {name: default_of(value) for name, value in CONFIGURATION["environment"].items()}
+    env = os.environ | {name: value.replace("/run/secrets", str(tmp_path)) for name, value in values.items()}
+    env |= {"SSL_CERT_PATH": str(certificate), "SSL_KEY_PATH": str(certificate.with_suffix(".key"))}
+    for name in ("secret_key", "jwt_secret_key", "redis_url"):  # the tests have values of their own
+        env.pop(name.upper(), None)
+    folder = tmp_path / "edge"
+    manage(env, "configure_edge", str(folder), *CONFIGURATION["command"][3:], "--debian")
+    checked = run(*nginx_command(folder), "-t")
+    assert checked.returncode == 0, checked.stderr
+    text = (folder / "nginx.conf").read_text()
+    assert "listen 8080 " in text
+    assert "listen 8081 ssl http2 " in text
+    assert "resolver 127.0.0.11;" in text
+    assert json.loads((folder / "edge.json").read_text())["redis"]["host"] == "api-redis"
 
 
 # The gateway's settings
@@ -150,6 +193,7 @@ def write_secrets(folder: Path) -> None:
         "secret_key": "0123456789abcdef" * 2,
         "jwt_secret_key": "fedcba9876543210" * 2,
         "identity_signing_secret": "fedcba9876543210" * 2,
+        "edge_secret": "a1b2c3d4e5f60718" * 2,
         "mongodb_uri": "mongodb://u:p@api-mongodb:27017/lucid_gateway?replicaSet=rs0",
         "redis_url": "redis://:p@api-redis:6379/0",
         "email_host_password": "",

@@ -1,8 +1,11 @@
 """health_check.py (inside the image) and health_check.sh (from outside), against a real server."""
 
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +57,21 @@ def test_a_gateway_that_can_serve_passes_and_its_answer_is_printed(check: Check,
 def test_any_other_answer_fails(check: Check, health: tuple[int, bytes], backend: Backend) -> None:
     backend.health = health
     assert check(backend.port).returncode == 1
+
+
+def test_a_gateway_behind_an_edge_is_asked_at_its_socket(tmp_path: Path, backend: Backend) -> None:
+    path = tmp_path / "gateway.socket"
+    with socket.create_server(str(path), family=socket.AF_UNIX) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"status": "healthy"}')
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert run_inside(free_port(), GATEWAY_SOCKET=str(path)).returncode == 0
+    assert run_inside(free_port(), GATEWAY_SOCKET=str(path)).returncode == 1
 
 
 @both

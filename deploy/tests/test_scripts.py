@@ -11,9 +11,8 @@ import pytest
 from deploy.tests.conftest import DEPLOY, run, tool
 
 SCRIPTS = sorted(path.name for path in DEPLOY.glob("*.sh"))
-SECRETS = {"secret_key", "jwt_secret_key", "identity_signing_secret", "mongodb_root_password", "mongodb_uri",
-           "redis_password", "redis_url",
-           "email_host_password"}  # fmt: skip
+SECRETS = {"secret_key", "jwt_secret_key", "identity_signing_secret", "edge_secret", "mongodb_root_password",
+           "mongodb_uri", "redis_password", "redis_url", "email_host_password"}  # fmt: skip
 
 STAND_IN = """#!/bin/sh
 echo "$*" >> "$LOG"
@@ -164,7 +163,7 @@ def test_a_missing_secret_is_named_before_anything_starts(name: str, ready: Host
     assert ready.asked == []
 
 
-@pytest.mark.parametrize("name", ["secret_key", "jwt_secret_key"])
+@pytest.mark.parametrize("name", ["secret_key", "jwt_secret_key", "edge_secret"])
 def test_a_short_secret_is_refused_without_showing_it(name: str, ready: Host) -> None:
     rewrite(ready.secrets / name, "x" * 31 + "\n")
     result = ready.run("deploy.sh")
@@ -196,6 +195,11 @@ def test_a_deployment_starts_the_services_and_ends_when_they_are_healthy(ready: 
 def test_the_network_of_the_clusters_is_created_if_it_is_missing(ready: Host) -> None:
     assert ready.run("deploy.sh", FAILS_AT="network inspect").returncode == 0
     assert "network create lucid-network" in ready.asked
+
+
+def test_a_deployment_lets_the_edge_read_its_configuration_again(ready: Host) -> None:
+    assert ready.run("deploy.sh").returncode == 0
+    assert any("exec -T api-edge openresty" in line and line.endswith("-s reload") for line in ready.asked)
 
 
 def test_recreate_replaces_the_containers(ready: Host) -> None:
