@@ -20,6 +20,11 @@ from proxy.edge.redis_settings import authorities, name_servers, redis_settings
 from proxy.edge.snapshot import security_fields
 from ratelimit.engine import limiter
 
+# Mozilla's "intermediate" set, as in deploy/nginx.
+CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
 SOURCE = BASE_DIR / "deploy" / "edge"
 CACHE = "lucid_cache"
 
@@ -182,6 +187,7 @@ def listen(options: EdgeOptions) -> list[str]:
         found += [
             f"listen {options.https_listen} ssl http2 backlog=4096;", f"ssl_certificate {env.SSL_CERT_PATH};",
             f"ssl_certificate_key {env.SSL_KEY_PATH};", "ssl_protocols TLSv1.2 TLSv1.3;",
+            f"ssl_ciphers {CIPHERS};", "ssl_prefer_server_ciphers off;",
             "ssl_session_cache shared:tls:10m;", "ssl_session_timeout 1d;", "ssl_session_tickets off;",
         ]  # fmt: skip
     return found

@@ -178,7 +178,8 @@ end
 -- Handles a request.
 function admission.run()
   if ngx.req.is_internal() then return tunnel.open() end
-  if ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
+  -- HTTP/2 has no lines, and nginx refuses line ends in its fields.
+  if ngx.req.http_version() < 2 and ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
   end
   -- nginx takes more spaces, and later versions for 1.1 (RFC 9112, section 3).
