@@ -233,6 +233,23 @@ def test_answers_vary_by_the_fields_in_vary(get: Ask, blocks: RawCluster) -> Non
     assert cache_status(get()) == "fwd=miss; stored"
 
 
+def test_equal_values_of_different_fields_are_different_answers(get: Ask, blocks: RawCluster) -> None:
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Vary: Accept-Language"))
+    get("Accept-Language: x")
+    blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Vary: Accept", body=b"other"))
+    get("Accept: x")
+    assert [cache_status(get(field)) for field in ("Accept: x", "Accept-Language: x")] == ["hit", "fwd=miss; stored"]
+
+
+def test_no_permission_of_the_cluster_makes_a_stale_answer_do(get: Ask, blocks: RawCluster) -> None:
+    extensions = "stale-while-revalidate=600, stale-if-error=600"
+    blocks.behaviour = saying(ok(f"Cache-Control: max-age=600, {extensions}", "Age: 599"))
+    get()
+    blocks.behaviour = saying_and_closing()
+    blocks.hang_up()
+    wait_until(lambda: get("Cache-Control: max-stale=600").status == 502)
+
+
 def test_a_stale_answer_is_requested_again(get: Ask, blocks: RawCluster) -> None:
     blocks.behaviour = saying(ok("Cache-Control: max-age=600", "Age: 599"))
     get()
@@ -465,7 +482,7 @@ def answering_after(answer: bytes, go_on: threading.Event) -> Behaviour:
     """Return the behaviour of a server that answers when `go_on` is set."""
 
     def behave(visit: Visit) -> None:
-        go_on.wait(10)
+        go_on.wait(60)
         visit.send(answer)
 
     return behave
@@ -492,8 +509,10 @@ def test_requests_do_not_wait_if_the_last_answer_was_not_stored(get: Ask, blocks
     blocks.behaviour = answering_after(unstored, go_on)
     with ThreadPoolExecutor(5) as threads:
         asking = [threads.submit(get) for _ in range(5)]
-        wait_until(lambda: len(blocks.requests) == 6)
-        go_on.set()
+        try:
+            wait_until(lambda: len(blocks.requests) == 6, 20)
+        finally:
+            go_on.set()
     assert {future.result().status for future in asking} == {200}
 
 
