@@ -9,7 +9,7 @@ import pytest
 
 from proxy.tests.edge.conftest import Stage
 from proxy.tests.edge.test_faults import children
-from testing.gateway import running_gateway
+from testing.gateway import Gateway, running_gateway
 from testing.http.cluster import RawCluster, Visit, saying, saying_and_closing
 from testing.http.messages import Message
 from testing.waiting import wait_until
@@ -25,24 +25,30 @@ def running_stage(*others: str) -> Iterator[Stage]:
         urls = {"TRON_PAYMENT_URL": ",".join([wallets.url, *others])}
         with running_gateway(edge=True, WEB_CONCURRENCY="1", RATE_LIMIT_ENABLED="false", **urls) as gateway:
             stage = Stage(gateway, wallets, wallets, gateway.issue_token("demo@lucid.test"))
-            shorten_timeouts(stage)
+            shorten_timeouts(gateway)
             gateway.warm(stage.token, "/wallets")
             wallets.forget()
             yield stage
 
 
-def shorten_timeouts(stage: Stage) -> None:
+def shorten_timeouts(gateway: Gateway) -> None:
     """Give the instances READ_SECONDS for an answer, at the edge."""
-    assert stage.gateway.edge_log is not None
-    assert stage.gateway.nginx is not None
-    path, pid = stage.gateway.edge_log.parent / "policy.json", stage.gateway.nginx.pid
+    assert gateway.edge_log is not None
+    path = gateway.edge_log.parent / "policy.json"
     policy = json.loads(path.read_text())
     for route in policy["routes"]:
         route["timeouts"] |= {"read": READ_SECONDS}
     path.write_text(json.dumps(policy))
-    before = children(pid)
-    stage.gateway.nginx.send_signal(signal.SIGHUP)
-    wait_until(lambda: children(pid) and not set(before) & set(children(pid)))
+    reload_edge(gateway)
+
+
+def reload_edge(gateway: Gateway) -> None:
+    """Let nginx read its files again; return when only workers that have done so are left."""
+    assert gateway.nginx is not None
+    pid = gateway.nginx.pid
+    before = set(children(pid))
+    gateway.nginx.send_signal(signal.SIGHUP)
+    wait_until(lambda: children(pid) and not before & set(children(pid)))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from lucid_gateway.kernel.env import ConfigurationError
 from lucid_gateway.policy import keys
 from proxy.edge import redis_settings as settings
 from proxy.tests.edge.conftest import Stage
-from proxy.tests.edge.test_faults import Fire, children
+from proxy.tests.edge.test_failing_instances import reload_edge
+from proxy.tests.edge.test_faults import Fire
 from testing.edge import configure
 from testing.gateway import running_gateway
 from testing.http.cluster import RawCluster
@@ -160,13 +161,10 @@ def test_a_redis_is_found_by_its_name() -> None:
     asked: list[bytes] = []
     with running_redis() as redis, stage_on(redis.url) as stage, name_server(asked) as port:
         gateway = stage.gateway
-        assert gateway.nginx is not None
         assert gateway.edge_log is not None
-        (worker,) = children(gateway.nginx.pid)
         env = {**gateway.env, "REDIS_URL": f"redis://redis.test:{redis.port}/0"}
         configure(gateway.edge_log.parent, gateway.port, env, f"--resolver=127.0.0.1:{port}")
-        gateway.nginx.send_signal(signal.SIGHUP)
-        wait_until(lambda: worker not in children(gateway.nginx.pid))
+        reload_edge(gateway)
 
         gateway.warm(stage.token, "/wallets")
         assert b"\5redis\4test\0\0\1\0\1" in asked

@@ -1,6 +1,5 @@
 """The edge's own TLS, for clients."""
 
-import signal
 import socket
 import ssl
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 
 from deploy.tests.conftest import run, tool
 from proxy.tests.edge.conftest import Stage
-from proxy.tests.edge.test_faults import children
+from proxy.tests.edge.test_failing_instances import reload_edge
 from testing.edge import configure
 from testing.gateway import running_gateway
 from testing.http.client import RawClient
@@ -19,7 +18,6 @@ from testing.http.cluster import RawCluster
 from testing.http.websocket import WebSocket, echoing
 from testing.servers import free_port
 from testing.tls import make_certificate
-from testing.waiting import wait_until
 
 ISSUED = "X-User-Id: somebody-else"
 
@@ -64,12 +62,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         with running_gateway(edge=True, **settings) as gateway:
             port = free_port()
             env = {**gateway.env, "SSL_CERT_PATH": str(certificate), "SSL_KEY_PATH": str(certificate)}
-            assert gateway.nginx is not None
             assert gateway.edge_log is not None
-            before = children(gateway.nginx.pid)
             configure(gateway.edge_log.parent, gateway.port, env, f"--listen-tls=127.0.0.1:{port}")
-            gateway.nginx.send_signal(signal.SIGHUP)
-            wait_until(lambda: not set(before) & set(children(gateway.nginx.pid)))
+            reload_edge(gateway)
             yield Scene(gateway, wallets, wallets, gateway.issue_token("demo@lucid.test"), port, certificate)
 
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.tests.edge.conftest import printed, shell
+from proxy.tests.edge.test_failing_instances import reload_edge, shorten_timeouts
+from proxy.tests.edge.test_faults import children
 from proxy.tests.edge.test_switch import PUT_BACK, TAKE_OFF
 from testing.edge import SECRET
 from testing.gateway import Gateway, running_gateway
@@ -614,6 +615,44 @@ def test_a_tunnel_outlives_a_short_outage_of_redis() -> None:
         assert ends(client)
 
 
+def test_a_tunnel_ends_when_redis_has_been_silent_for_too_long() -> None:
+    with (
+        running_redis() as redis,
+        running_stage(REDIS_URL=redis.url, REDIS_TIMEOUT_SECONDS="0.3") as stage,
+    ):
+        assert stage.gateway.edge_log is not None
+        assert stage.gateway.nginx is not None
+        path = stage.gateway.edge_log.parent / "lua" / "lucid" / "tunnel.lua"
+        assert "UNCHECKED_SECONDS = 60\n" in path.read_text()
+        path.write_text(path.read_text().replace("UNCHECKED_SECONDS = 60\n", "UNCHECKED_SECONDS = 6\n"))
+        reload_edge(stage.gateway)
+        with WebSocket(stage.gateway.port, stage.tokens[0]) as client:
+            assert client.open(PATH).status == 101
+            redis.process.send_signal(signal.SIGSTOP)
+            try:
+                assert client.echo(b"still here") == b"still here"
+                assert ends(client)
+            finally:
+                redis.process.send_signal(signal.SIGCONT)
+
+        wait_until(lambda: '"reason":"redis_unavailable"' in stage.logs())
+
+
+def test_an_instance_that_does_not_answer_the_handshake_in_time_is_504() -> None:
+    with running_stage() as stage:
+        shorten_timeouts(stage.gateway)
+        stage.cluster.on_head = lambda visit: None
+        with WebSocket(stage.gateway.port, stage.tokens[0]) as client:
+            answer = client.open(PATH)
+
+        assert (answer.status, answer.code) == (504, "5006")
+        (line,) = wait_until(
+            lambda: [one for one in stage.lines(answer.header("X-Request-ID")) if one["plane"] == "edge"]
+        )
+        assert (line["status"], line["reason"], line["attempts"]) == (504, "instance_timeout", 1)
+        assert len(stage.cluster.requests) == 1
+
+
 def test_a_reload_of_the_edge_keeps_the_tunnel_and_its_end(stage: Stage, connect: Connect, login: str) -> None:
     assert stage.gateway.nginx is not None
     client, master = tunnel(connect, login), stage.gateway.nginx.pid
@@ -626,8 +665,3 @@ def test_a_reload_of_the_edge_keeps_the_tunnel_and_its_end(stage: Stage, connect
 
     assert ends(client)
     wait_until(lambda: not workers.intersection(children(master)))
-
-
-def children(pid: int) -> list[int]:
-    """Return the process ids of the children."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -76,7 +76,7 @@ local function outcome_of(connected, timed_out)
 end
 
 local function next_instance(request, code)
-  local timed_out, connected = code == 504, was_connected()
+  local timed_out, connected = code == 504 or request.is_late, was_connected()
   forwarding.finish(request, outcome_of(connected, timed_out))
   local route = request.route
   if #request.attempts >= route.attempts

@@ -91,7 +91,7 @@ local function watch(request, lesson)
   local now = ngx.now()
   local head, tail = callers.gates(lesson, request.route.tier)
   local one = {
-    request = request, connection = client.connection(), head = head, tail = tail, checked_at = now,
+    request = request, of_nginx = client.request(), head = head, tail = tail, checked_at = now,
     answer_until = now + request.route.timeouts.read, ends = lesson.ends ~= cjson.null and lesson.ends or math.huge,
     max_until = now + settings.tunnel_max_seconds,
   }
@@ -144,8 +144,16 @@ local function is_due(one)
   local now = ngx.now()
   if now >= one.ends then return true, one.request.caller.api_key and "api_key_expired" or "token_expired" end
   if now >= one.max_until then return true end
-  if now >= one.answer_until and not one.request.waited then return true, "instance_timeout" end
   return is_refused(one)
+end
+
+-- Ends the attempt at an instance that has not answered the handshake in time. nginx cannot: it has one timeout for the
+-- answer and for the silence of a tunnel.
+local function end_late_attempt(one)
+  if ngx.now() >= one.answer_until and not one.request.waited then
+    one.request.is_late = true
+    client.end_attempt(one.of_nginx)
+  end
 end
 
 -- Ends the tunnels that are due, and drops those that are over.
@@ -154,13 +162,16 @@ local function check()
   for one in pairs(tunnels) do all[#all + 1] = one end
   for _, one in ipairs(all) do
     local due, reason = false, nil
-    if not one.request.is_over then due, reason = is_due(one) end
+    if not one.request.is_over then
+      end_late_attempt(one)
+      due, reason = is_due(one)
+    end
     -- Again, as asking Redis took time: the connection may be another client's by now.
     if one.request.is_over then
       tunnels[one] = nil
     elseif due then
       one.request.cut_by = reason
-      client.end_connection(one.connection)
+      client.end_connection(one.of_nginx)
     end
   end
 end
