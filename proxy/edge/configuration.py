@@ -89,6 +89,9 @@ def edge_settings(options: EdgeOptions) -> dict[str, Any]:
         "checked_module": bool(options.modules),
         "tunnel_max_seconds": env.EDGE_TUNNEL_MAX_SECONDS,
         "has_cache": options.cache_size != "0",
+        "security_fields": {"http": security_fields(secure=False), "https": security_fields(secure=True)},
+        "cors_origins": list(env.CORS_ORIGINS),
+        "cors_exposed": ", ".join(settings.CORS_EXPOSE_HEADERS).lower(),
     }
 
 
@@ -107,10 +110,6 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
         "PROXY_NETWORKS": lines((f"{network} proxy;" for network in networks), indent=8),
         "REAL_IP": lines(real_ip(networks), indent=4),
         "CONNECTION_LIMIT": lines(connection_limit(), indent=4),
-        "SECURITY_FIELDS": lines(security_maps(), indent=4),
-        "ADD_SECURITY_FIELDS": lines(added_security_fields()),
-        "CORS_ORIGINS": lines((f'"{origin}" $http_origin;' for origin in env.CORS_ORIGINS), indent=8),
-        "CORS_EXPOSED": ", ".join(settings.CORS_EXPOSE_HEADERS).lower(),
         "ACCESS_LOG": options.access_log,
         "ACCESS_LOG_BUFFER": options.access_log_buffer and f" buffer={options.access_log_buffer} flush=1s",
         "CLIENT_TIMEOUT": str(env.CLIENT_TIMEOUT_SECONDS),
@@ -191,29 +190,3 @@ def listen(options: EdgeOptions) -> list[str]:
             "ssl_session_cache shared:tls:10m;", "ssl_session_timeout 1d;", "ssl_session_tickets off;",
         ]  # fmt: skip
     return found
-
-
-def variable_of(field: str) -> str:
-    """Return the name of the variable with the value of a security field."""
-    return "lucid_" + field.lower().replace("-", "_")
-
-
-def security_maps() -> list[str]:
-    """Return a map for each security field: its value, unless the cluster's answer has the field already."""
-    secure, plain = security_fields(secure=True), security_fields(secure=False)
-    found = []
-    for field in secure:
-        upstream = "$upstream_http_" + field.lower().replace("-", "_")
-        found += [
-            f'map "$lucid_scheme{upstream}" ${variable_of(field)} {{',
-            f'    http "{plain.get(field, "")}";',
-            f'    https "{secure[field]}";',
-            '    default "";',
-            "}",
-        ]
-    return found
-
-
-def added_security_fields() -> list[str]:
-    """Return the directives that add the security fields to an answer."""
-    return [f"add_header {field} ${variable_of(field)} always;" for field in security_fields(secure=True)]

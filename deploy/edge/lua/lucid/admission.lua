@@ -6,14 +6,13 @@
 local answers = require "lucid.answers"
 local cache = require "lucid.cache"
 local callers = require "lucid.callers"
+local decisions = require "lucid.decisions"
 local fields = require "lucid.fields"
 local forwarding = require "lucid.forwarding"
 local instances = require "lucid.instances"
 local lessons = require "lucid.lessons"
-local redis = require "lucid.redis"
 local requests = require "lucid.requests"
 local routes = require "lucid.routes"
-local settings = require "lucid.settings"
 local snapshot = require "lucid.snapshot"
 local tunnel = require "lucid.tunnel"
 
@@ -23,16 +22,12 @@ local OVER_LIMIT, ADMITTED, OVER_QUOTA = 0, 1, 2
 local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" }
 -- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2), where another server may see none, and
 -- lets control characters pass, which no field may have (RFC 9110, section 5.5).
-local MALFORMED = [=[(?:^|[^\r])\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]]=]
--- Visible characters without "#", which a request line must not contain.
-local LINE = "^(%u+) (/[\33\34\36-\126]*) HTTP/1%.1$"
+local WELL_FORMED = [=[^(?:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)++\z]=]
+local SLASH = 47
 
 -- Returns the facts about a plain request, nil for any other.
-local function read_request()
-  local method, target = ngx.var.request:match(LINE)
-  if not method then return nil end
-  local path, query = target:match("^([^?]*)(.*)$")
-  local route, upstream = routes.find(method, path)
+local function read_request(method, target)
+  local route, path, upstream = routes.find(method, target)
   if not route then return nil end
   local found, dropped = fields.of_request()
   if not found then return nil end
@@ -47,43 +42,9 @@ local function read_request()
   credential = credential or (api_key and "key " .. api_key)
   if not credential then return nil end
   return {
-    method = method, path = path, route = route, target = query == "?" and upstream or upstream .. query,
-    found = found, dropped = dropped, has_body = length ~= nil and length ~= "0", credential = credential, tried = {},
-    attempts = {},
+    method = method, path = path, route = route, target = upstream, found = found, dropped = dropped,
+    has_body = length ~= nil and length ~= "0", credential = credential, tried = {}, attempts = {},
   }
-end
-
--- Returns the decision script's command for the server with this run id.
-local function command_for(tier, run_id)
-  if tier.run_id ~= run_id then
-    tier.command = tier.head .. "$" .. #run_id .. "\r\n" .. run_id .. "\r\n" .. tier.tail
-    tier.run_id = run_id
-  end
-  return tier.command
-end
-
-local function run_script(sock, run_id, tier)
-  local sent, err = sock:send(command_for(tier, run_id))
-  if not sent then return nil, err end
-  return redis.read_numbers(sock)
-end
-
--- Runs the script on a connection; a server that does not know it gets it first.
-local function decide_on(sock, run_id, tier)
-  local answer, err, refused = run_script(sock, run_id, tier)
-  if refused and err:sub(1, 8) == "NOSCRIPT" then
-    answer, err, refused = redis.call(sock, "SCRIPT", "LOAD", settings.script)
-    if answer then return run_script(sock, run_id, tier) end
-  end
-  return answer, err, refused
-end
-
-local function show_limits(tier, answer)
-  if tier.limit == 0 then return end
-  local var = ngx.var
-  var.lucid_limit, var.lucid_remaining, var.lucid_reset = tier.limit, answer[2], answer[4] + answer[5]
-  var.lucid_policy = tier.policy
-  var.lucid_state = tier.before .. answer[2] .. ";t=" .. answer[4] .. tier.between .. answer[3] .. tier.after
 end
 
 local function refuse_by_limit(request, caller, tier, answer)
@@ -119,14 +80,12 @@ local function decide(request, caller, facts)
   request.instance = instances.choose(route.cluster, cluster, request.tried)
   if not is_stored and not request.instance then return "gateway" end
   local tier = caller.tiers[route.tier]
-  local answer = not redis.is_paused() and redis.with(decide_on, tier)
+  local answer = decisions.ask(tier)
   if not answer or answer[1] > OVER_QUOTA then return "gateway" end
   if answer[1] < 0 then return "lesson" end
   request.caller, request.tier, request.cluster = caller, tier, cluster
   requests.keep(request)
   request.answer = answer
-  show_limits(tier, answer)
-  if caller.staff then ngx.var.lucid_plane = "edge" end
   if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
   request.admitted = true
   if not is_stored then
@@ -164,6 +123,11 @@ local function refuse_as_malformed(message, status)
   return ngx.exec("@malformed")
 end
 
+-- Whether the request line is a method, a path and the version, which is what almost all are.
+local function has_plain_line(method, target)
+  return string.byte(target) == SLASH and ngx.var.request == method .. " " .. target .. " HTTP/1.1"
+end
+
 -- Whether the target has no authority or that of the Host field (RFC 9112, section 3.2). nginx passes on the path alone.
 local function is_target_of_host()
   local request = ngx.var.request
@@ -179,18 +143,20 @@ end
 function admission.run()
   if ngx.req.is_internal() then return tunnel.open() end
   -- HTTP/2 has no lines, and nginx refuses line ends in its fields.
-  if ngx.req.http_version() < 2 and ngx.re.find(ngx.req.raw_header(), MALFORMED, "jo") then
+  if ngx.req.http_version() < 2 and not ngx.re.find(ngx.req.raw_header(), WELL_FORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")
   end
+  local method, target = ngx.req.get_method(), ngx.var.request_uri
+  local is_plain = has_plain_line(method, target)
   -- nginx takes more spaces, and later versions for 1.1 (RFC 9112, section 3).
-  if not ngx.var.request:find("^%S+ %S+ HTTP/[12]%.[01]$") then
+  if not is_plain and not ngx.var.request:find("^%S+ %S+ HTTP/[12]%.[01]$") then
     return refuse_as_malformed("Malformed HTTP request", 505)
   end
   local expectation = ngx.var.http_expect
   if expectation and expectation:lower() ~= "100-continue" then -- RFC 9110, section 10.1.1
     return refuse_as_malformed("Malformed HTTP request", 417)
   end
-  if not is_target_of_host() then
+  if not is_plain and not is_target_of_host() then
     return refuse_as_malformed("Bad request: the target and the Host field differ")
   end
   local facts = snapshot.current()
@@ -203,7 +169,7 @@ function admission.run()
     end
   end
   if ngx.var.http_upgrade and tunnel.is_handshake() then return tunnel.ask() end
-  local request = read_request()
+  local request = is_plain and read_request(method, target)
   if not request then return leave_to_gateway() end
   local caller = callers.find(request.credential)
   if not caller and lessons.wait(request.credential) then caller = callers.find(request.credential) end

@@ -1,19 +1,59 @@
 -- Answers that the edge gives itself: the error envelope of the gateway, and the fields that each answer has.
 
+local add = require("ngx.resp").add_header
 local cjson = require "cjson.safe"
 local settings = require "lucid.settings"
 
 local answers = {}
 
 local errors, steps = {}, {}
+local origins, security = {}, {}
 
 function answers.load()
   for _, row in ipairs(settings.policy.errors) do errors[row.name] = row end
   for _, row in ipairs(settings.policy.reasons) do steps[row.name] = row.step end
+  for _, origin in ipairs(settings.cors_origins) do origins[origin] = true end
+  for scheme, list in pairs(settings.security_fields) do
+    security[scheme] = {}
+    for name, value in pairs(list) do
+      table.insert(security[scheme], { name = name, key = name:lower(), value = value })
+    end
+  end
 end
 
 -- Removes the name of the server, which tells attackers what to try.
 function answers.hide_server() ngx.header["Server"] = nil end
+
+local function add_limits(tier, answer)
+  if tier.limit == 0 then return end
+  add("X-RateLimit-Limit", tier.limit)
+  add("X-RateLimit-Remaining", answer[2])
+  add("X-RateLimit-Reset", answer[4] + answer[5])
+  add("RateLimit-Policy", tier.policy)
+  add("RateLimit", tier.before .. answer[2] .. ";t=" .. answer[4] .. tier.between .. answer[3] .. tier.after)
+end
+
+-- Adds the fields that the gateway adds to each answer: who was asked and what is left, origins, and the security fields
+-- that the answer lacks; `has` are its own fields by lower-case name.
+function answers.add_fields(request, has)
+  local var = ngx.var
+  add("X-Request-ID", var.lucid_request_id)
+  if request.answer then add_limits(request.tier, request.answer) end
+  for name, value in pairs(request.shown or {}) do add(name, value) end
+  if request.caller and request.caller.staff then add("X-Lucid-Plane", "edge") end
+  local origin = var.http_origin
+  if origin and origins[origin] then
+    add("Access-Control-Allow-Origin", origin)
+    add("Access-Control-Allow-Credentials", "true")
+    add("Access-Control-Expose-Headers", settings.cors_exposed)
+  end
+  add("Vary", "origin")
+  local list = security[var.lucid_scheme]
+  for index = 1, #list do
+    local field = list[index]
+    if not has[field.key] then add(field.name, field.value) end
+  end
+end
 
 local second, second_text
 

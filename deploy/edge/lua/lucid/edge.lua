@@ -13,6 +13,7 @@ end
 
 -- In each worker.
 function edge.start()
+  collectgarbage("setpause", 400)
   math.randomseed(ngx.worker.pid() * 1000003 + ngx.now() * 1000 % 1000003)
   require("lucid.redis").start()
   require("lucid.sentinel").start()

@@ -60,6 +60,7 @@ end
 local function classified()
   local found, err = ngx.req.get_headers(MAX_FIELDS)
   if err then return nil end
+  setmetatable(found, nil) -- it tries other spellings of names that are missing
   local dropped
   for name, value in pairs(found) do
     local kind = kind_of(name)
@@ -147,17 +148,20 @@ local function allowed_cookies(value)
   return kept
 end
 
--- Removes fields of a cluster's answer that no client may get.
+-- Removes fields of a cluster's answer that no client may get; returns what it had, by lower-case name.
 function fields.clean_answer()
-  local header = ngx.header
-  for name, value in pairs(ngx.resp.get_headers(0)) do
+  local header, found = ngx.header, setmetatable(ngx.resp.get_headers(0), nil)
+  for name, value in pairs(found) do
     if not is_returned(name) then header[name] = nil
     elseif name == "set-cookie" then header[name] = allowed_cookies(value) end
   end
   local named = ngx.var.upstream_http_connection
   if named and named ~= "keep-alive" and named ~= "close" then
-    for name in named:gmatch("[^%s,]+") do header[name] = nil end
+    for name in named:gmatch("[^%s,]+") do
+      header[name], found[name:lower()] = nil, nil
+    end
   end
+  return found
 end
 
 return fields

@@ -63,8 +63,8 @@ end
 -- Returns the last of nginx's values for several attempts, nil for one that it does not have ("-"). An attempt that
 -- has not come as far as an address has none, and ends the list with a colon.
 function forwarding.last_of(values)
-  local last = values and values:match("([^,:%s]+)[:%s]*$")
-  return last ~= "-" and last or nil
+  if values and values:find("[,:]") then values = values:match("([^,:%s]+)[:%s]*$") end
+  return values ~= "-" and values or nil
 end
 
 -- Returns whether nginx had a connection in the attempt that has just failed.
@@ -113,15 +113,19 @@ function forwarding.balance()
   balancer.set_more_tries(1)
 end
 
--- Cleans the cluster's answer; that of the edge itself has no attempts.
+-- Cleans the cluster's answer, and adds the fields of the gateway to any.
 function forwarding.filter()
   local request = requests.current()
-  if not request or request.refusal or (#request.attempts == 0 and not cache.is_stored(request)) then return end
+  if not request then return end
+  if request.refusal or (#request.attempts == 0 and not cache.is_stored(request)) then
+    return answers.add_fields(request, {})
+  end
   answers.hide_server()
   forwarding.finish(request, "answered")
   if request.cache then cache.mark(request) end
   local upgrade = request.is_handshake and ngx.status == SWITCHING and ngx.header["Upgrade"]
-  fields.clean_answer()
+  local found = fields.clean_answer()
+  answers.add_fields(request, found)
   if upgrade then
     -- What follows is no answer, which could be cut, but the tunnel.
     ngx.header["Upgrade"] = upgrade
@@ -129,7 +133,7 @@ function forwarding.filter()
   end
   -- nginx passes no end of a body where there is none.
   if request.method == "HEAD" or ngx.status == NOT_MODIFIED then request.ended = true end
-  local now, kind = ngx.now(), ngx.header["Content-Type"]
+  local now, kind = ngx.now(), found["content-type"]
   request.waited, request.last_at, request.passed = now - ngx.req.start_time(), now, 0
   request.is_stream = kind ~= nil and kind:lower():find("text/event-stream", 1, true) ~= nil
 end

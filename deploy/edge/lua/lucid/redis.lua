@@ -13,9 +13,7 @@ local POOL_SIZE, WAITING, IDLE_MS = 64, 1024, 60000
 local PAUSE_SECONDS = 0.5
 
 local run_id, pause_until = "", 0
-local tcp, byte, sub, match = ngx.socket.tcp, string.byte, string.sub, string.match
-local SIX_NUMBERS = "^%*6\r\n" .. string.rep(":(%-?%d+)\r\n", 6) .. "$"
-local MAX_NUMBERS = 1024
+local tcp, byte, sub = ngx.socket.tcp, string.byte, string.sub
 
 -- Returns a command as bytes to send.
 function redis.encode(...)
@@ -51,27 +49,6 @@ function redis.read(sock)
   end
   if refusal then return nil, refusal, true end
   return answers
-end
-
--- Reads an answer of numbers, as the decision script gives it, in one step if it comes in one piece. Returns the same
--- as `read`.
-function redis.read_numbers(sock)
-  local data, err = "", nil
-  repeat
-    local more
-    more, err = sock:receiveany(1024)
-    if not more then return nil, err end
-    data = data .. more
-    local one, two, three, four, five, six = match(data, SIX_NUMBERS)
-    if one then
-      return { tonumber(one), tonumber(two), tonumber(three), tonumber(four), tonumber(five), tonumber(six) }
-    end
-    one = match(data, "^%*1\r\n:(-?%d+)\r\n$")
-    if one then return { tonumber(one) } end
-    one = match(data, "^%-([^\r]*)\r\n$")
-    if one then return nil, one, true end
-  until #data > MAX_NUMBERS
-  return nil, "unexpected answer"
 end
 
 -- Sends a command and reads its answer.
@@ -162,10 +139,20 @@ local function connect(fresh)
   return sock, found, found == pool and not fresh
 end
 
-local function attempt(fresh, work, argument)
+-- Returns a connection for one use and the run id of its server, or nil and the error.
+function redis.open() return connect(true) end
+
+-- Notes that Redis did not answer: see `is_paused`.
+function redis.note_failure(err)
+  ngx.log(ngx.WARN, "Redis: ", err)
+  ngx.update_time()
+  pause_until = ngx.now() + PAUSE_SECONDS
+end
+
+local function attempt(fresh, work)
   local sock, of_server, keep = connect(fresh)
   if not sock then return nil, of_server end
-  local result, err, refused = work(sock, of_server, argument)
+  local result, err, refused = work(sock)
   if result == nil and not refused then
     local reused = sock:getreusedtimes() > 0
     sock:close()
@@ -176,17 +163,13 @@ local function attempt(fresh, work, argument)
   return result, err
 end
 
--- Runs `work(sock, run_id, argument)`, which returns nil and an error (and true if the server has refused) when it
+-- Runs `work(sock)`, which returns nil and an error (and true if the server has refused) when it
 -- fails. It runs once more if an idle connection had been closed. Returns its result, or nil and the error. After an
 -- error, requests do not wait for Redis for a moment: see `is_paused`.
-function redis.with(work, argument)
-  local result, err, again = attempt(false, work, argument)
-  if again then result, err = attempt(true, work, argument) end
-  if result == nil then
-    ngx.log(ngx.WARN, "Redis: ", err)
-    ngx.update_time()
-    pause_until = ngx.now() + PAUSE_SECONDS
-  end
+function redis.with(work)
+  local result, err, again = attempt(false, work)
+  if again then result, err = attempt(true, work) end
+  if result == nil then redis.note_failure(err) end
   return result, err
 end
 

@@ -8,8 +8,11 @@ local settings = require "lucid.settings"
 local routes = {}
 
 local BASE = "/api/v1/"
--- Segments of unreserved and harmless characters (RFC 3986, section 3.3), none of which is a dot segment.
-local PLAIN = [[^(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()*+,=:@]+)+$]]
+-- Segments of unreserved and harmless characters (RFC 3986, section 3.3), none of which is a dot segment. The query may
+-- have any visible character but "#", which a request line must not contain.
+local PLAIN = [=[^(?:/(?!\.{1,2}(?:[/?]|\z))[A-Za-z0-9\-._~!$&'()*+,=:@]++)++(?:\?[!"$-~]*+)?\z]=]
+local SLASH = 47
+local byte, find, sub = string.byte, string.find, string.sub
 
 -- Path -> method -> route, for paths of the table and for everything below them.
 local exact, below = {}, {}
@@ -51,23 +54,27 @@ function routes.load()
   for _, path in ipairs(settings.policy.own_paths) do exact[BASE .. path] = {} end
 end
 
--- Returns the route for a path without its query, and the path at the cluster; nil if the gateway has to decide.
-function routes.find(method, path)
-  if not ngx.re.find(path, PLAIN, "jo") then return nil end
-  local methods = exact[path]
-  if methods then
-    local route = methods[method]
-    return route, route and route.upstream
-  end
-  local prefix = path:match("^(.*)/")
-  while prefix and prefix ~= "" do
-    if below[prefix] then
-      local route = below[prefix][method]
-      return route, route and route.upstream .. path:sub(route.cut + 1)
+-- Returns the routes of the longest prefix of a path, by method.
+local function find_below(path)
+  for at = #path, #BASE, -1 do
+    if byte(path, at) == SLASH then
+      local methods = below[sub(path, 1, at - 1)]
+      if methods then return methods end
     end
-    prefix = prefix:match("^(.*)/")
   end
-  return nil
+end
+
+-- Returns the route of a request, its path, and the target at the cluster; nil if the gateway has to decide.
+function routes.find(method, target)
+  if not ngx.re.find(target, PLAIN, "jo") then return nil end
+  local mark = find(target, "?", 1, true)
+  local path = mark and sub(target, 1, mark - 1) or target
+  local methods = exact[path] or find_below(path)
+  local route = methods and methods[method]
+  if not route then return nil end
+  local upstream = route.cut and route.upstream .. sub(path, route.cut + 1) or route.upstream
+  if mark and mark < #target then upstream = upstream .. sub(target, mark) end
+  return route, path, upstream
 end
 
 return routes

@@ -6,10 +6,10 @@ local answers = require "lucid.answers"
 local callers = require "lucid.callers"
 local cjson = require "cjson.safe"
 local client = require "lucid.client"
+local decisions = require "lucid.decisions"
 local fields = require "lucid.fields"
 local forwarding = require "lucid.forwarding"
 local instances = require "lucid.instances"
-local redis = require "lucid.redis"
 local requests = require "lucid.requests"
 local routes = require "lucid.routes"
 local sentinel = require "lucid.sentinel"
@@ -52,12 +52,15 @@ function tunnel.ask()
   return ngx.exec("@handshake")
 end
 
--- Passes on the limits of the gateway's answer.
-local function show_limits()
+-- Returns the limits in the gateway's answer.
+local function limits_of_answer()
   local var = ngx.var
-  var.lucid_limit, var.lucid_remaining = var.upstream_http_x_ratelimit_limit, var.upstream_http_x_ratelimit_remaining
-  var.lucid_reset = var.upstream_http_x_ratelimit_reset
-  var.lucid_policy, var.lucid_state = var.upstream_http_ratelimit_policy, var.upstream_http_ratelimit
+  return {
+    ["X-RateLimit-Limit"] = var.upstream_http_x_ratelimit_limit, ["RateLimit"] = var.upstream_http_ratelimit,
+    ["X-RateLimit-Remaining"] = var.upstream_http_x_ratelimit_remaining,
+    ["X-RateLimit-Reset"] = var.upstream_http_x_ratelimit_reset,
+    ["RateLimit-Policy"] = var.upstream_http_ratelimit_policy,
+  }
 end
 
 -- Returns the snapshot. Waits for it if there is none, as when this edge has just met its gateway: nobody else could
@@ -105,11 +108,10 @@ function tunnel.open()
   local found, dropped = fields.of_handshake()
   local request = {
     method = "GET", path = path, route = route, target = lesson.target, found = found, dropped = dropped, tried = {},
-    attempts = {}, caller = lesson, tier = { name = route.tier }, is_handshake = true,
+    attempts = {}, caller = lesson, tier = { name = route.tier }, shown = limits_of_answer(),
+    is_handshake = true,
   }
   requests.keep(request)
-  if lesson.staff then ngx.var.lucid_plane = "edge" end
-  show_limits()
   request.refusal = choose(request, lesson.gateway)
   if request.refusal then return answers.send(request.refusal) end
   instances.enter(route.cluster)
@@ -119,21 +121,10 @@ function tunnel.open()
   watch(request, lesson)
 end
 
--- Asks the script, on a connection, about the gates.
-local function look(sock, run_id, one)
-  local sent, err = sock:send(one.head .. "$" .. #run_id .. "\r\n" .. run_id .. "\r\n" .. one.tail)
-  if not sent then return nil, err end
-  local answer, refused
-  answer, err, refused = redis.read(sock)
-  -- A server that does not know the script answers the next look.
-  if refused and err:sub(1, 8) == "NOSCRIPT" then return redis.call(sock, "SCRIPT", "LOAD", settings.script) end
-  return answer, err, refused
-end
-
 -- Returns whether the tunnel has to end because of the caller, and the reason if there is one in the policy.
 local function is_refused(one)
-  local answer = not redis.is_paused() and redis.with(look, one)
-  local verdict = type(answer) == "table" and answer[1] or -INCOMPLETE
+  local answer = decisions.ask(one)
+  local verdict = answer and answer[1] or -INCOMPLETE
   if verdict < -INCOMPLETE then return true, REASONS[-verdict] end
   if verdict ~= -INCOMPLETE then one.checked_at = ngx.now() end
   return ngx.now() - one.checked_at > UNCHECKED_SECONDS, "redis_unavailable"
