@@ -89,6 +89,7 @@ def edge_settings(options: EdgeOptions) -> dict[str, Any]:
         "checked_module": bool(options.modules),
         "tunnel_max_seconds": env.EDGE_TUNNEL_MAX_SECONDS,
         "has_cache": options.cache_size != "0",
+        "has_proxies": bool(env.TRUSTED_PROXIES),
         "security_fields": {"http": security_fields(secure=False), "https": security_fields(secure=True)},
         "cors_origins": list(env.CORS_ORIGINS),
         "cors_exposed": ", ".join(settings.CORS_EXPOSE_HEADERS).lower(),

@@ -104,8 +104,13 @@ if limit > 0 then
     if not rate_observes and refuse(0, resets_in, refused) then return refusal end
   end
   if not look then
-    redis.call('HSET', KEYS[1], 'w', start, 'n', count, 'b', used, 't', used_at, 'r', refused)
-    redis.call('EXPIRE', KEYS[1], used > 0 and BURST_RENEWS_AFTER or resets_in + 1)
+    if same_window and used == of_burst and verdict == 1 then
+      -- The rest, and when the bucket expires, is as the last request has left it.
+      redis.call('HSET', KEYS[1], 'n', count)
+    else
+      redis.call('HSET', KEYS[1], 'w', start, 'n', count, 'b', used, 't', used_at, 'r', refused)
+      redis.call('EXPIRE', KEYS[1], used > 0 and BURST_RENEWS_AFTER or resets_in + 1)
+    end
   end
 end
 

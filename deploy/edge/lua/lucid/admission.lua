@@ -50,7 +50,7 @@ end
 local function refuse_by_limit(request, caller, tier, answer)
   local error = answers.error(REFUSALS[answer[1]], { retry_after = answer[4] })
   error.details = { tier = tier.name, retry_after = answer[4], console = caller.console and
-                    caller.console:gsub("[^/]+/$", ngx.var.lucid_request_id .. "/") or nil }
+                    caller.console:gsub("[^/]+/$", requests.id() .. "/") or nil }
   request.refusal = error
   request.cache, request.lookup = nil, nil
   return answers.send(error)
@@ -142,6 +142,7 @@ end
 -- Handles a request.
 function admission.run()
   if ngx.req.is_internal() then return tunnel.open() end
+  requests.id()
   -- HTTP/2 has no lines, and nginx refuses line ends in its fields.
   if ngx.req.http_version() < 2 and not ngx.re.find(ngx.req.raw_header(), WELL_FORMED, "jo") then
     return refuse_as_malformed("Malformed HTTP request")

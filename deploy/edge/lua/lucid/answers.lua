@@ -2,6 +2,7 @@
 
 local add = require("ngx.resp").add_header
 local cjson = require "cjson.safe"
+local requests = require "lucid.requests"
 local settings = require "lucid.settings"
 
 local answers = {}
@@ -37,7 +38,7 @@ end
 -- that the answer lacks; `has` are its own fields by lower-case name.
 function answers.add_fields(request, has)
   local var = ngx.var
-  add("X-Request-ID", var.lucid_request_id)
+  add("X-Request-ID", requests.id())
   if request.answer then add_limits(request.tier, request.answer) end
   for name, value in pairs(request.shown or {}) do add(name, value) end
   if request.caller and request.caller.staff then add("X-Lucid-Plane", "edge") end
@@ -117,7 +118,7 @@ function answers.send(error)
   local body = string.format(
     '{"error":{"code":%s,"message":%s,"details":%s,"request_id":%s,"timestamp":"%s","service":%s,"version":%s}}\n',
     cjson.encode(error.code), cjson.encode(error.message), cjson.encode(error.details),
-    cjson.encode(ngx.var.lucid_request_id), answers.timestamp(), cjson.encode(settings.service_name),
+    cjson.encode(requests.id()), answers.timestamp(), cjson.encode(settings.service_name),
     cjson.encode(settings.api_version)
   )
   local header = ngx.header

@@ -11,10 +11,18 @@ function edge.load(folder)
   require("lucid.callers").load()
 end
 
+-- Returns 52 random bits, as many as a number of Lua holds, in hexadecimal digits.
+local function read_seed()
+  local file = assert(io.open("/dev/urandom", "rb"))
+  local bytes = file:read(7)
+  file:close()
+  return (bytes:gsub(".", function(one) return string.format("%02x", one:byte()) end):sub(1, 13))
+end
+
 -- In each worker.
 function edge.start()
   collectgarbage("setpause", 400)
-  math.randomseed(ngx.worker.pid() * 1000003 + ngx.now() * 1000 % 1000003)
+  math.randomseed(tonumber(read_seed(), 16))
   require("lucid.redis").start()
   require("lucid.sentinel").start()
   require("lucid.snapshot").start()

@@ -5,6 +5,8 @@ local settings = require "lucid.settings"
 local fields = {}
 
 local MAX_FIELDS, MAX_NAMES = 100, 2000
+local WORD = 0xffffffff
+local random = math.random
 -- What happens with a field of a request.
 local FORWARD, DROP, REPLACED, ASK = 1, 2, 3, 4
 -- The configuration of nginx sets or drops these for a cluster.
@@ -116,8 +118,8 @@ end
 function fields.trace(found)
   local sent = found.traceparent
   if sent and is_traceparent(sent) then return sent, true end
-  local id = ngx.var.request_id
-  return "00-" .. id .. "-" .. string.format("%08x%08x", math.random(0, 0xffffffff), math.random(1, 0xffffffff)) .. "-00"
+  return string.format("00-%08x%08x%08x%08x-%08x%08x-00", random(0, WORD), random(0, WORD), random(0, WORD),
+                       random(1, WORD), random(0, WORD), random(1, WORD))
 end
 
 local function is_returned(name)

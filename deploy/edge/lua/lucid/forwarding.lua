@@ -26,10 +26,9 @@ function forwarding.prepare(request)
   request.trace = trace
   var.lucid_target = request.target
   local instance = request.instance -- none, if a stored answer needs none
-  if instance then
-    var.lucid_authority = instance.authority
-    if instance.tls_name then var.lucid_upstream = "https://lucid_tls_" .. request.route.cluster end
-  end
+  if instance then var.lucid_authority = instance.authority end
+  var.lucid_upstream = instance and instance.tls_name and "https://lucid_tls_" .. request.route.cluster
+    or "http://lucid_cluster"
   var.lucid_user, var.lucid_role, var.lucid_permissions = caller.user_id, caller.role, caller.permissions
   var.lucid_trace = trace
   if found["content-length"] == "0" and not forwarding.NEEDS_LENGTH[request.method] then
@@ -39,7 +38,7 @@ function forwarding.prepare(request)
   if settings.identity_signing_secret ~= "" then
     local at = ngx.time()
     local message = table.concat({ at, request.method, request.target, caller.user_id, caller.role, caller.permissions,
-                                   var.lucid_request_id }, "\n")
+                                   requests.id() }, "\n")
     var.lucid_signature = "t=" .. at .. ",v1=" .. sha256.hmac(settings.identity_signing_secret, message)
   end
 end

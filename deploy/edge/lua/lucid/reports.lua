@@ -110,7 +110,7 @@ end
 local function keep(request, status, outcome, ms, size)
   local var, caller, refusal, attempts = ngx.var, request.caller or {}, request.refusal or {}, request.attempts or {}
   local found = {
-    request_id = var.lucid_request_id, method = request.method, path = request.path,
+    request_id = requests.id(), method = request.method, path = request.path,
     route = request.route and request.route.name, client = var.remote_addr, user_agent = var.http_user_agent,
     user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key,
     cluster = request.admitted and request.route.cluster or nil, cache = request.cache, status = status, size = size,
@@ -148,7 +148,7 @@ local function write_line(request, status, outcome, ms, size)
                           request.admitted and "attempt" or refusal.step, refusal.reason)
   end
   var.lucid_line = string.format(
-    LINE, var.lucid_request_id, request.method, request.path, request.route.name, status, ms, size, outcome,
+    LINE, requests.id(), request.method, request.path, request.route.name, status, ms, size, outcome,
     var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)),
     quoted(request.admitted and request.route.cluster), quoted(instance and instance.facts.url),
     request.admitted and #request.attempts or "null", quoted(request.cache), last_of(var.upstream_status) or "null",

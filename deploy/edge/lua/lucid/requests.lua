@@ -1,10 +1,30 @@
--- The facts about each request in progress in this worker.
+-- The name of each request, and the facts about those in progress in this worker.
 --
 -- `ngx.ctx` is lost when nginx answers with an error page; a variable of nginx that holds a number is not.
 
+local settings = require "lucid.settings"
+
 local requests = {}
 
+local WORD, HALF = 0xffffffff, 0xffff
+local UUID = "%08x-%04x-4%03x-%04x-%04x%08x"
+local random = math.random
+
 local in_progress, free, last = {}, {}, 0
+
+-- Returns the name of the current request: that of a trusted proxy, or a new UUID (RFC 9562, version 4).
+function requests.id()
+  local var = ngx.var
+  local id = var.lucid_request_id
+  if id ~= "" then return id end
+  id = settings.has_proxies and var.id_of_proxy or ""
+  if id == "" then
+    id = string.format(UUID, random(0, WORD), random(0, HALF), random(0, 0xfff), random(0x8000, 0xbfff), random(0, HALF),
+                       random(0, WORD))
+  end
+  var.lucid_request_id = id
+  return id
+end
 
 -- Keeps the facts until `finish`.
 function requests.keep(request)
