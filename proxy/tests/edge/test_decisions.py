@@ -216,8 +216,9 @@ def test_a_request_that_waits_for_a_lesson_is_counted_once(limited: Stage) -> No
 
 def counted(stage: Stage) -> int:
     """Return how many requests of the tier Redis has counted in this minute, over all users."""
-    redis = stage.gateway.redis()
-    return sum(int(redis.hget(key, "n") or 0) for key in redis.scan_iter("*:rate:authenticated"))
+    redis, minute = stage.gateway.redis(), time.time() // 60 * 60
+    buckets = [redis.hmget(key, "w", "n") for key in redis.scan_iter("*:rate:authenticated")]
+    return sum(int(count) for start, count in buckets if int(start) == minute)
 
 
 def test_over_the_limit_the_edge_answers_as_the_gateway_does(limited: Stage) -> None:

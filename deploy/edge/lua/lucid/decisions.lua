@@ -10,7 +10,7 @@ local settings = require "lucid.settings"
 
 local decisions = {}
 
--- How long an unused connection may take to notice that the worker ends.
+-- How long an unused connection may take to notice that it is of no more use.
 local IDLE_SECONDS = 1
 local READ_BYTES = 65536
 local MAX_SPARE = 1000
@@ -129,7 +129,10 @@ local function send_questions(of)
   if not sent and not of.is_broken then fail(of, err) end
 end
 
--- Connects, and sends and receives until the connection fails, or nobody uses it and the worker ends.
+-- Whether no more questions will come: another stream is in use, or the worker ends.
+local function is_retired(of) return of ~= stream or ngx.worker.exiting() end
+
+-- Connects, and sends and receives until the connection fails or is of no more use.
 local function serve(of)
   local err
   of.sock, err = redis.open()
@@ -138,7 +141,7 @@ local function serve(of)
   local reader = ngx.thread.spawn(read_answers, of)
   repeat
     send_questions(of)
-    if not of.work:wait(IDLE_SECONDS) and ngx.worker.exiting() and of.first > of.last then fail(of, "ended") end
+    if not of.work:wait(IDLE_SECONDS) and is_retired(of) and of.first > of.last then fail(of, "ended") end
   until of.is_broken
   ngx.thread.kill(reader)
   of.sock:close()
@@ -152,13 +155,13 @@ local function serve_until_it_fails(_, of)
 end
 
 local function open_stream()
-  stream = { queue = {}, asked = {}, first = 1, last = 0, work = semaphore.new(0) }
+  stream = { queue = {}, asked = {}, first = 1, last = 0, work = semaphore.new(0), moves = redis.moves() }
   local ok, err = ngx.timer.at(0, serve_until_it_fails, stream)
   if not ok then fail(stream, err) end
 end
 
 local function ask_once(gates)
-  if not stream then open_stream() end
+  if not stream or stream.moves ~= redis.moves() then open_stream() end
   local of = stream
   if not of then return nil, "no timer" end
   local question = table.remove(spare) or { done = semaphore.new(0) }

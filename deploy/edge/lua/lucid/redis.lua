@@ -12,7 +12,7 @@ local redis = {}
 local POOL_SIZE, WAITING, IDLE_MS = 64, 1024, 60000
 local PAUSE_SECONDS = 0.5
 
-local run_id, pause_until = "", 0
+local run_id, pause_until, moves = "", 0, 0
 local tcp, byte, sub = ngx.socket.tcp, string.byte, string.sub
 
 -- Returns a command as bytes to send.
@@ -72,7 +72,13 @@ function redis.start()
 end
 
 -- Leads all new connections to this server, and uses those to the one before no more.
-function redis.lead_to(new_host, new_port) host, port, run_id = new_host, new_port, "" end
+function redis.lead_to(new_host, new_port)
+  host, port, run_id = new_host, new_port, ""
+  moves = moves + 1
+end
+
+-- Returns how often the server has changed.
+function redis.moves() return moves end
 
 -- Begins TLS on a new connection. The certificate must be for the name in REDIS_URL.
 local function secure(sock)
@@ -163,9 +169,9 @@ local function attempt(fresh, work)
   return result, err
 end
 
--- Runs `work(sock)`, which returns nil and an error (and true if the server has refused) when it
--- fails. It runs once more if an idle connection had been closed. Returns its result, or nil and the error. After an
--- error, requests do not wait for Redis for a moment: see `is_paused`.
+-- Runs `work(sock)`, which returns nil and an error (and true if the server has refused) when it fails. It runs once
+-- more if an idle connection had been closed. Returns its result, or nil and the error. After an error, requests do not
+-- wait for Redis for a moment: see `is_paused`.
 function redis.with(work)
   local result, err, again = attempt(false, work)
   if again then result, err = attempt(true, work) end
