@@ -155,7 +155,7 @@ class Fire:
 
 
 def test_a_reload_of_nginx_loses_no_request_and_no_lesson(redis: RedisServer) -> None:
-    with running_stage(redis) as stage:
+    with running_stage(redis, RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE="100000") as stage:
         assert stage.gateway.nginx is not None
         (worker,) = children(stage.gateway.nginx.pid)
         # Of a connection that is used again, nginx may close its end just before the next request.

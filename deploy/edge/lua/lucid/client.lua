@@ -15,12 +15,14 @@ typedef struct {
 } lucid_request_head;
 ssize_t recv(int fd, void *buffer, size_t length, int flags);
 int shutdown(int fd, int how);
+int ioctl(int fd, unsigned long request, int *value);
 ]]
 
 local PEEK_WITHOUT_WAITING = 0x42
 local EAGAIN = 11
 local BOTH_WAYS = 2
-local buffer = ffi.new("char[1]")
+local SIOCOUTQ = 0x5411
+local buffer, count = ffi.new("char[1]"), ffi.new("int[1]")
 
 local client = {}
 
@@ -31,6 +33,11 @@ function client.request() return ffi.cast("lucid_request_head *", base.get_reque
 function client.has_left()
   local fd = client.request().connection.fd
   return not (ffi.C.recv(fd, buffer, 1, PEEK_WITHOUT_WAITING) < 0 and ffi.errno() == EAGAIN)
+end
+
+-- Returns whether the client has received all that was sent to it.
+function client.has_taken_all(request)
+  return ffi.C.ioctl(request.connection.fd, SIOCOUTQ, count) ~= 0 or count[0] == 0
 end
 
 -- Ends the connection of any request that is not over: nginx finds out as if the client had closed it.

@@ -11,7 +11,7 @@ local settings = require "lucid.settings"
 local decisions = {}
 
 -- How long an unused connection may take to notice that it is of no more use.
-local IDLE_SECONDS = 1
+local IDLE_SECONDS = 0.25
 local READ_BYTES = 65536
 local MAX_SPARE = 1000
 local ASTERISK, COLON, HYPHEN, RETURN, ZERO = 42, 58, 45, 13, 48

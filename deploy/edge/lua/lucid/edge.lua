@@ -27,6 +27,7 @@ function edge.start()
   require("lucid.sentinel").start()
   require("lucid.snapshot").start()
   require("lucid.reports").start()
+  require("lucid.deadlines").start()
   require("lucid.tunnel").start()
 end
 

@@ -3,6 +3,7 @@
 local balancer = require "ngx.balancer"
 local answers = require "lucid.answers"
 local cache = require "lucid.cache"
+local deadlines = require "lucid.deadlines"
 local fields = require "lucid.fields"
 local instances = require "lucid.instances"
 local requests = require "lucid.requests"
@@ -12,7 +13,6 @@ local sha256 = require "lucid.sha256"
 local forwarding = {}
 
 local SWITCHING, NOT_MODIFIED = 101, 304
-local PAUSE_SECONDS = 0.05 -- shorter ones are not worth a look
 local MARGIN_SECONDS = 10 -- a tunnel that lasts as long as it may is ended by `lucid.tunnel`
 local DEFAULT = { connect = 2, read = 30 } -- those in the configuration of nginx
 -- The gateway sends a length with these methods, even if it is 0 (RFC 9110, section 8.6).
@@ -132,33 +132,17 @@ function forwarding.filter()
   end
   -- nginx passes no end of a body where there is none.
   if request.method == "HEAD" or ngx.status == NOT_MODIFIED then request.ended = true end
-  local now, kind = ngx.now(), found["content-type"]
-  request.waited, request.last_at, request.passed = now - ngx.req.start_time(), now, 0
-  request.is_stream = kind ~= nil and kind:lower():find("text/event-stream", 1, true) ~= nil
+  local kind = found["content-type"]
+  deadlines.begin(request, upgrade or (kind and kind:lower():find("text/event-stream", 1, true)))
 end
 
--- Adds the time since the last piece of the answer to the time spent waiting for the cluster, unless the client, who had
--- not yet taken all before, was waited for.
-local function note_pause(request)
-  local now, var = ngx.now(), ngx.var
-  if now - request.last_at >= PAUSE_SECONDS then
-    if tonumber(var.body_bytes_sent) >= request.passed then request.waited = request.waited + now - request.last_at end
-    request.passed = tonumber(var.upstream_response_length) or 0
-  end
-  request.last_at = now
-end
-
--- Passes a piece of the answer. Notes the end, and cuts an answer that the cluster takes longer for than the route
--- allows; an event stream may last.
+-- Passes a piece of the answer, and notes the end.
 function forwarding.pass()
+  if not ngx.arg[2] then return end
   local request = requests.current()
   if not request or not request.waited then return end
-  if ngx.arg[2] then
-    request.ended = true
-    if request.lookup then cache.finish(request) end
-  end
-  note_pause(request)
-  if request.waited > request.route.timeouts.total and not request.is_stream then return ngx.ERROR end
+  request.ended = true
+  if request.lookup then cache.finish(request) end
 end
 
 -- Sends the answer to a request that was refused before it was read.

@@ -133,6 +133,7 @@ end
 -- Returns how the request ended: complete, or who cut the answer.
 local function outcome_of(request)
   if ngx.status == 499 then return "client_left" end
+  if request.is_cut then return "upstream_cut" end
   if request.refusal or request.ended then return "complete" end
   return client.has_left() and "client_left" or "upstream_cut"
 end

@@ -43,6 +43,9 @@ function requests.current()
   return slot and in_progress[slot]
 end
 
+-- Returns the facts about all requests in progress in this worker.
+function requests.all() return in_progress end
+
 -- Returns the facts for the last time, and notes in them that the request is over.
 function requests.finish()
   local slot = tonumber(ngx.var.lucid_slot)
