@@ -44,14 +44,16 @@ class Edge(Gateway):
         raise DidNotStart(f"the edge leaves {target.url} to the gateway")
 
 
-def start_edge(kit: GatewayKit, upstreams: Upstreams, *, settings: Mapping[str, str] | None = None) -> Edge:
-    """Start an edge with one worker on the server's core, and its gateway on the load's core: once it has taught the
-    edge who the callers are, it has almost nothing to do. Wait until both are healthy.
+def start_edge(
+    kit: GatewayKit, upstreams: Upstreams, *, settings: Mapping[str, str] | None = None, core: int = SERVER_CORE
+) -> Edge:
+    """Start an edge with one worker on the core, and its gateway on the load's core: once it has taught the edge who
+    the callers are, it has almost nothing to do. Wait until both are healthy.
     """
     folder = new_folder(kit)
     shared = edge_settings(folder) | dict(settings or {})
     behind, _ = kit.launch(upstreams, cores=(LOAD_CORE,), settings=shared | {"WEB_CONCURRENCY": "1"})
-    process, base, seconds = start_edge_nginx(kit, folder, shared)
+    process, base, seconds = start_edge_nginx(kit, folder, shared, core)
     return Edge(process, base, kit.token, seconds, kit.stage.log(behind))
 
 
@@ -60,9 +62,11 @@ def new_folder(kit: GatewayKit) -> Path:
     return Path(tempfile.mkdtemp(prefix="edge-", dir=kit.stage.directory))
 
 
-def start_edge_nginx(kit: GatewayKit, folder: Path, settings: Mapping[str, str]) -> tuple[Process, str, float]:
-    """Configure the edge in its folder, with its access log there, and start it. Return the process, the base URL and
-    the seconds until it was healthy.
+def start_edge_nginx(
+    kit: GatewayKit, folder: Path, settings: Mapping[str, str], core: int = SERVER_CORE
+) -> tuple[Process, str, float]:
+    """Configure the edge in its folder, with its access log there, and start it on the core. Return the
+    process, the base URL and the seconds until it was healthy.
     """
     port = free_port()
     if nginx_binary() is None:
@@ -70,7 +74,7 @@ def start_edge_nginx(kit: GatewayKit, folder: Path, settings: Mapping[str, str])
     options = [f"--listen=127.0.0.1:{port}", "--workers=1", "--debian"]
     options += [f"--access-log={folder}/access.log", "--error-log-level=error"]
     kit.manage("configure_edge", str(folder), *options, settings=settings)
-    process = kit.stage.start(folder.name, nginx_command(folder), cores=(SERVER_CORE,), env=os.environ | {"TZ": "UTC"})
+    process = kit.stage.start(folder.name, nginx_command(folder), cores=(core,), env=os.environ | {"TZ": "UTC"})
     base = f"http://127.0.0.1:{port}"
     return process, base, kit.stage.wait(folder.name, process, base + HEALTH)
 

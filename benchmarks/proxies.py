@@ -62,21 +62,24 @@ http:
 """
 
 
-def envoy(stage: Stage, backend: str, path: str, token: str) -> Server:
-    """Start Envoy with token and local limit."""
+def envoy(stage: Stage, backend: str, path: str, token: str, *, remembered_tokens: int = 0) -> Server:
+    """Start Envoy with token and local limit. By default it verifies the token of each request, as it does unless told
+    otherwise.
+    """
     port, binary = free_port(), prepare_environment() / "envoy"
-    configuration = stage.directory / "envoy.json"
-    configuration.write_text(json.dumps(envoy_configuration(port, backend)))
+    name = f"envoy-{remembered_tokens}"
+    configuration = stage.directory / f"{name}.json"
+    configuration.write_text(json.dumps(envoy_configuration(port, backend, remembered_tokens)))
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    return _serve(stage, "envoy", [binary, "-c", configuration, *options], _target(port, path, token))
+    return _serve(stage, name, [binary, "-c", configuration, *options], _target(port, path, token))
 
 
-def envoy_configuration(port: int, backend: str) -> dict[str, Any]:
+def envoy_configuration(port: int, backend: str, remembered_tokens: int) -> dict[str, Any]:
     """One listener that answers /health itself and forwards everything else to the backend."""
     manager = {
         "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "clients",
-        "http_filters": list(envoy_filters()),
+        "http_filters": list(envoy_filters(remembered_tokens)),
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
             {"match": {"path": "/health"}, "direct_response": {"status": 200}},
             {"match": {"prefix": "/"}, "route": {"cluster": "cluster"}},
@@ -96,14 +99,16 @@ def envoy_address(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def envoy_filters() -> Iterator[dict[str, Any]]:
-    """Yield the token's check, which remembers verified tokens, then the limit and the router."""
+def envoy_filters(remembered_tokens: int) -> Iterator[dict[str, Any]]:
+    """Yield the token's check, then the limit and the router."""
     key = base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()
     issuer = {
-        "issuer": ISSUER, "audiences": [AUDIENCE], "jwt_cache_config": {"jwt_cache_size": 1000},
+        "issuer": ISSUER, "audiences": [AUDIENCE],
         "local_jwks": {"inline_string": json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "k": key}]})},
         "claim_to_headers": [{"header_name": "x-user-id", "claim_name": "user_id"}],
     }  # fmt: skip
+    if remembered_tokens:
+        issuer["jwt_cache_config"] = {"jwt_cache_size": remembered_tokens}
     rules = [{"match": {"path": "/health"}}, {"match": {"prefix": "/"}, "requires": {"provider_name": "gateway"}}]
     all_requests = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     bucket = {"max_tokens": PLENTY, "tokens_per_fill": PLENTY, "fill_interval": "60s"}

@@ -50,8 +50,8 @@ def medians(measurement: str, runs: Runs) -> Iterator[Figure]:
         yield Figure(measurement, f"{name}: processor time", _median(of_server, lambda run: run.cost) * 1e6, "us")
 
 
-def compared(measurement: str, runs: Runs, one: str, other: str, aim: Aim) -> Iterator[Figure]:
-    """Yield how many times as many requests `one` answers as `other`: in a second, to which the target applies, and in
+def compared(measurement: str, runs: Runs, one: str, other: str, aim: Aim | None) -> Iterator[Figure]:
+    """Yield how many times as many requests `one` answers as `other`: in a second, to which a target applies, and in
     a second of its processor time, on which other work of the machine has less effect. Both are medians of the rounds'
     ratios.
     """
