@@ -22,6 +22,9 @@ CLUSTERS = {
 }
 
 
+LONG_TOKENS = {"JWT_ACCESS_TOKEN_EXPIRE_MINUTES": "1440"}  # a run of all tests takes longer than 15 minutes
+
+
 @dataclass(frozen=True)
 class Stage:
     """The gateway, the clusters behind it, and a plain user's token."""
@@ -39,7 +42,7 @@ class Stage:
 def whole_stage() -> Iterator[Stage]:
     clusters = {name: RawCluster().__enter__() for name in CLUSTERS}
     urls = {CLUSTERS[name]: cluster.url for name, cluster in clusters.items()}
-    with running_gateway(RATE_LIMIT_ENABLED="false", **urls) as gateway:
+    with running_gateway(RATE_LIMIT_ENABLED="false", **LONG_TOKENS, **urls) as gateway:
         yield Stage(gateway, clusters, gateway.issue_token("demo@lucid.test"))
     for cluster in clusters.values():
         cluster.__exit__()
@@ -124,6 +127,7 @@ def whole_second_stage() -> Iterator[SecondStage]:
             TRON_PAYMENT_URL=f"http://127.0.0.1:{port}",
             RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE="1",
             RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE="0",
+            **LONG_TOKENS,
         ) as gateway:
             tokens = [gateway.issue_token(f"{name}@lucid.test") for name in ("demo", "operator")]
             yield SecondStage(gateway, (first, second), port, *tokens)

@@ -8,6 +8,7 @@ from urllib.error import HTTPError
 
 import pytest
 
+from proxy.tests.conftest import LONG_TOKENS
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import RawClient
 from testing.http.cluster import RawCluster
@@ -55,7 +56,7 @@ class Stage:
 def whole_edge_stage() -> Iterator[Stage]:
     with RawCluster() as wallets, RawCluster() as chain:
         urls = {"TRON_PAYMENT_URL": wallets.url, "BLOCKCHAIN_CORE_URL": chain.url}
-        with running_gateway(edge=True, RATE_LIMIT_ENABLED="false", **urls) as gateway:
+        with running_gateway(edge=True, RATE_LIMIT_ENABLED="false", **LONG_TOKENS, **urls) as gateway:
             yield Stage(gateway, wallets, chain, gateway.issue_token("demo@lucid.test"))
 
 
