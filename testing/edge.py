@@ -41,6 +41,6 @@ def configure(folder: Path, port: int, env: Mapping[str, str], *options: str, wo
     """Write the edge's files with the management command."""
     manage(
         env, "configure_edge", str(folder), f"--listen=127.0.0.1:{port}", f"--workers={workers}", "--debian",
-        f"--access-log={folder}/access.log", "--access-log-buffer=", "--error-log-level=warn",
+        f"--access-log={folder}/access.log", "--access-log-buffer=", "--error-log-level=warn", "--skip-checks",
         *options,
     )  # fmt: skip

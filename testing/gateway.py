@@ -51,7 +51,7 @@ class Gateway:
 
     def issue_token(self, email: str) -> str:
         """Return an access token for the user."""
-        token: str = json.loads(self.manage("issue_token", "--email", email, "--json"))["access_token"]
+        token: str = json.loads(self.manage("issue_token", "--skip-checks", "--email", email, "--json"))["access_token"]
         return token
 
     def warm(self, token: str, path: str) -> None:
