@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Iterator
 
+from testing.async_server import AsyncServer
 from testing.http.cluster import OK
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -16,13 +15,12 @@ def event(text: str) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-class Feed:
+class Feed(AsyncServer):
     """Answers each request; one whose target contains `stream` begins with an event and gets those of `say`."""
 
     def __init__(self) -> None:
-        self.port = 0
+        super().__init__()
         self.streams: set[asyncio.StreamWriter] = set()
-        self.ready = threading.Event()
 
     @property
     def url(self) -> str:
@@ -39,14 +37,6 @@ class Feed:
                 await reader.read()
                 self.streams.discard(writer)
 
-    async def run(self) -> None:
-        self.loop, self.ended = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
-        self.ready.set()
-        await self.ended.wait()
-        server.close()
-
     def say(self, text: str) -> None:
         """Send an event to all streams."""
 
@@ -55,20 +45,3 @@ class Feed:
                 writer.write(event(text))
 
         self.loop.call_soon_threadsafe(send)
-
-    def end(self) -> None:
-        self.loop.call_soon_threadsafe(self.ended.set)
-
-
-@contextlib.contextmanager
-def running_feed() -> Iterator[Feed]:
-    """Run the server in a thread."""
-    feed = Feed()
-    thread = threading.Thread(target=lambda: asyncio.run(feed.run()), daemon=True)
-    thread.start()
-    feed.ready.wait()
-    try:
-        yield feed
-    finally:
-        feed.end()
-        thread.join()

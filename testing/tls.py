@@ -5,11 +5,11 @@ import contextlib
 import shutil
 import ssl
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from testing.async_server import AsyncServer
 
 
 def skip_without_openssl() -> None:
@@ -31,22 +31,22 @@ def make_certificate(path: Path, *names: str) -> Path:
     return path
 
 
-class TlsServer:
+class TlsServer(AsyncServer):
     """TLS in front of a local port, on a free port of its own; `names` are those that clients have asked for.
 
     With `clients`, a file of certificates, it serves only clients that show one of these.
     """
 
     def __init__(self, behind: int, certificate: Path, clients: Path | None = None) -> None:
-        self.behind, self.port = behind, 0
-        self.ready = threading.Event()
-        self.names: list[str] = []
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate)
-        self.context.sni_callback = self.note_name
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        context.sni_callback = self.note_name
         if clients is not None:
-            self.context.load_verify_locations(clients)
-            self.context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients)
+            context.verify_mode = ssl.CERT_REQUIRED
+        super().__init__(context)
+        self.behind = behind
+        self.names: list[str] = []
 
     def note_name(self, _: object, name: str | None, __: object) -> None:
         self.names.append(name or "")
@@ -54,18 +54,6 @@ class TlsServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self.behind)
         await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
-
-    async def run(self) -> None:
-        """Serve until `end`."""
-        self.loop, self.ended = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.context)
-        self.port = server.sockets[0].getsockname()[1]
-        self.ready.set()
-        await self.ended.wait()
-        server.close()
-
-    def end(self) -> None:
-        self.loop.call_soon_threadsafe(self.ended.set)
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,17 +63,3 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
             await writer.drain()
     writer.close()
-
-
-@contextlib.contextmanager
-def tls_in_front(behind: int, certificate: Path, clients: Path | None = None) -> Iterator[TlsServer]:
-    """Run a TlsServer in a thread."""
-    server = TlsServer(behind, certificate, clients)
-    thread = threading.Thread(target=lambda: asyncio.run(server.run()), daemon=True)
-    thread.start()
-    server.ready.wait()
-    try:
-        yield server
-    finally:
-        server.end()
-        thread.join()

@@ -1,14 +1,13 @@
 """How long the answer of a cluster may take behind the edge."""
 
-import json
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from proxy.tests.edge.conftest import Stage
-from proxy.tests.edge.test_failing_instances import reload_edge
-from testing.gateway import Gateway, running_gateway
+from proxy.tests.edge.test_failing_instances import shorten_timeouts
+from testing.gateway import running_gateway
 from testing.http.client import RawClient
 from testing.http.cluster import RawCluster, Visit
 from testing.http.messages import Cut
@@ -28,7 +27,7 @@ def whole_stage() -> Iterator[Stage]:
             edge=True, WEB_CONCURRENCY="1", RATE_LIMIT_ENABLED="false", TRON_PAYMENT_URL=wallets.url
         ) as gateway,
     ):
-        limit_answers(gateway)
+        shorten_timeouts(gateway, total=TOTAL_SECONDS)
         yield Stage(gateway, wallets, wallets, gateway.issue_token("demo@lucid.test"))
 
 
@@ -38,16 +37,6 @@ def stage(whole_stage: Stage) -> Stage:
     whole_stage.wallets.forget()
     whole_stage.gateway.warm(whole_stage.token, "/wallets")
     return whole_stage
-
-
-def limit_answers(gateway: Gateway) -> None:
-    assert gateway.edge_log is not None
-    path = gateway.edge_log.parent / "policy.json"
-    policy = json.loads(path.read_text())
-    for route in policy["routes"]:
-        route["timeouts"] |= {"total": TOTAL_SECONDS}
-    path.write_text(json.dumps(policy))
-    reload_edge(gateway)
 
 
 def drip(visit: Visit, head: bytes, piece: bytes, seconds: float) -> None:

@@ -25,19 +25,19 @@ def running_stage(*others: str) -> Iterator[Stage]:
         urls = {"TRON_PAYMENT_URL": ",".join([wallets.url, *others])}
         with running_gateway(edge=True, WEB_CONCURRENCY="1", RATE_LIMIT_ENABLED="false", **urls) as gateway:
             stage = Stage(gateway, wallets, wallets, gateway.issue_token("demo@lucid.test"))
-            shorten_timeouts(gateway)
+            shorten_timeouts(gateway, read=READ_SECONDS)
             gateway.warm(stage.token, "/wallets")
             wallets.forget()
             yield stage
 
 
-def shorten_timeouts(gateway: Gateway) -> None:
-    """Give the instances READ_SECONDS for an answer, at the edge."""
+def shorten_timeouts(gateway: Gateway, **seconds: float) -> None:
+    """Give the instances these time limits at the edge, such as `read` or `total`, on all routes."""
     assert gateway.edge_log is not None
     path = gateway.edge_log.parent / "policy.json"
     policy = json.loads(path.read_text())
     for route in policy["routes"]:
-        route["timeouts"] |= {"read": READ_SECONDS}
+        route["timeouts"] |= seconds
     path.write_text(json.dumps(policy))
     reload_edge(gateway)
 

@@ -17,7 +17,7 @@ import pytest
 from lucid_gateway.policy import keys
 from proxy.tests.edge.conftest import Stage
 from proxy.tests.edge.test_faults import Fire, children, kill_gateway, running_stage
-from testing.feed import Feed, running_feed
+from testing.feed import Feed
 from testing.gateway import running_gateway
 from testing.http.client import RawClient
 from testing.http.cluster import RawCluster
@@ -36,7 +36,7 @@ MANY = {
 
 @pytest.fixture(scope="module")
 def feed() -> Iterator[Feed]:
-    with running_feed() as feed:
+    with Feed().running() as feed:
         yield feed
 
 

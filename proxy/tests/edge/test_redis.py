@@ -23,7 +23,7 @@ from testing.gateway import running_gateway
 from testing.http.cluster import RawCluster
 from testing.sentinel import SentinelGroup, running_sentinel_group
 from testing.servers import RedisServer, running_redis
-from testing.tls import make_certificate, tls_in_front
+from testing.tls import TlsServer, make_certificate
 from testing.waiting import wait_until
 
 NAME = "localhost"
@@ -58,7 +58,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_edge_decides_with_a_redis_behind_tls(certificate: Path) -> None:
     with (
         running_redis() as redis,
-        tls_in_front(redis.port, certificate) as front,
+        TlsServer(redis.port, certificate).running() as front,
         stage_on(f"rediss://{NAME}:{front.port}/3?ssl_ca_certs={certificate}") as stage,
     ):
         stage.gateway.warm(stage.token, "/wallets")
@@ -74,7 +74,7 @@ def test_a_redis_that_asks_for_a_certificate_gets_that_in_its_url(certificate: P
     shown = f"ssl_ca_certs={certificate}&ssl_certfile={client}&ssl_keyfile={client}"
     with (
         running_redis() as redis,
-        tls_in_front(redis.port, certificate, clients=client) as front,
+        TlsServer(redis.port, certificate, clients=client).running() as front,
         stage_on(f"rediss://{NAME}:{front.port}/0?{shown}") as stage,
     ):
         stage.gateway.warm(stage.token, "/wallets")
@@ -86,7 +86,7 @@ def test_the_edge_trusts_no_redis_with_a_certificate(names: list[str], certifica
     trusted = wrong if names != [NAME] else certificate
     with (
         running_redis() as redis,
-        tls_in_front(redis.port, wrong) as front,
+        TlsServer(redis.port, wrong).running() as front,
         stage_on(f"rediss://{NAME}:{front.port}/0?ssl_ca_certs={trusted}") as stage,
     ):
         answers = [stage.ask() for _ in range(3)]

@@ -15,7 +15,7 @@ from testing.http.cluster import RawCluster, Visit, saying, saying_and_closing
 from testing.http.messages import Message
 from testing.http.websocket import WebSocket, echoing
 from testing.servers import free_port
-from testing.tls import TlsServer, make_certificate, tls_in_front
+from testing.tls import TlsServer, make_certificate
 from testing.waiting import wait_until
 
 NAME = "localhost"
@@ -40,7 +40,7 @@ def running_scene(
     certificate: Path, *, trusted: Path | None = None, url: str = "https://localhost:{}"
 ) -> Iterator[Scene]:
     """Run a gateway and its edge, which trust this certificate, or the other one, in front of TLS."""
-    with RawCluster() as wallets, tls_in_front(wallets.port, certificate) as front:
+    with RawCluster() as wallets, TlsServer(wallets.port, certificate).running() as front:
         urls = {name: url.format(front.port) for name in ("TRON_PAYMENT_URL", "RDP_SERVICES_URL")}
         settings = {"SSL_CERT_FILE": str(trusted or certificate), "RATE_LIMIT_ENABLED": "false"}
         with running_gateway(edge=True, WEB_CONCURRENCY="1", **urls, **settings) as gateway:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from proxy.tests.edge.conftest import printed, shell
-from proxy.tests.edge.test_failing_instances import reload_edge, shorten_timeouts
+from proxy.tests.edge.test_failing_instances import READ_SECONDS, reload_edge, shorten_timeouts
 from proxy.tests.edge.test_faults import children
 from proxy.tests.edge.test_switch import PUT_BACK, TAKE_OFF
 from testing.edge import SECRET
@@ -640,7 +640,7 @@ def test_a_tunnel_ends_when_redis_has_been_silent_for_too_long() -> None:
 
 def test_an_instance_that_does_not_answer_the_handshake_in_time_is_504() -> None:
     with running_stage() as stage:
-        shorten_timeouts(stage.gateway)
+        shorten_timeouts(stage.gateway, read=READ_SECONDS)
         stage.cluster.on_head = lambda visit: None
         with WebSocket(stage.gateway.port, stage.tokens[0]) as client:
             answer = client.open(PATH)
