@@ -31,10 +31,10 @@ setup: .venv/.installed-test ## install everything into .venv
 run: .venv/.installed-local ## start the gateway and its servers on http://127.0.0.1:8080, until Ctrl-C
 	@exec $(BIN)/python -m demo
 
-# Let the four runs share the compiled tests.
 edge: .venv/.installed-local ## start the same with the edge, nginx with Lua, in front of the gateway
 	@exec $(BIN)/python -m demo --edge
 
+# Let the five runs share the compiled tests.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
 	$(BIN)/pytest $(SIDE_BY_SIDE)

@@ -64,8 +64,9 @@ def write_configuration(folder: Path, options: EdgeOptions) -> None:
     (folder / "authorities.pem").write_text(authorities())
     if env.REDIS_URL.startswith("rediss://"):
         (folder / "redis-authorities.pem").write_text(authorities(env.REDIS_URL))
+    filled_in = values(folder, options)
     for template in SOURCE.glob("*.conf.template"):
-        text = Template(template.read_text(encoding="utf-8")).safe_substitute(values(folder, options))
+        text = Template(template.read_text(encoding="utf-8")).safe_substitute(filled_in)
         (folder / template.stem).write_text(text)
 
 
@@ -119,8 +120,6 @@ def values(folder: Path, options: EdgeOptions) -> Mapping[str, str]:
         "TLS_CLUSTERS": lines(tls_clusters(), indent=4),
         "REDIS": lines(redis_directives(folder, options), indent=4),
         "VIA": VIA,
-        "SERVICE_NAME": env.SERVICE_NAME,
-        "API_VERSION": env.API_VERSION,
     }
 
 

@@ -96,16 +96,14 @@ local function decide(request, caller, facts)
   if request.lookup then return ngx.exec("@cached") end
 end
 
-local function joined(value) return type(value) == "table" and table.concat(value, ", ") or value end
-
 -- The gateway reads which fields the client names as hop-by-hop, and refuses WebSockets; the connection to it stays open.
 local function pass_connection_options()
   local found = ngx.req.get_headers(0)
-  local options = joined(found.connection)
+  local options = fields.joined(found.connection)
   if options and options ~= "keep-alive" and options ~= "close" then
     ngx.var.lucid_connection = options:gsub("[Cc][Ll][Oo][Ss][Ee]", "keep-alive")
   end
-  if found.upgrade then ngx.var.lucid_upgrade = joined(found.upgrade):match("^%s*(.-)%s*$") end
+  if found.upgrade then ngx.var.lucid_upgrade = fields.joined(found.upgrade):match("^%s*(.-)%s*$") end
 end
 
 local function leave_to_gateway(request, known)

@@ -5,6 +5,7 @@
 
 local answers = require "lucid.answers"
 local cache_control = require "lucid.cache_control"
+local fields = require "lucid.fields"
 local instances = require "lucid.instances"
 local requests = require "lucid.requests"
 local semaphore = require "ngx.semaphore"
@@ -22,15 +23,13 @@ local BYPASS = { "range", "if-range", "if-match", "if-unmodified-since" }
 local index = ngx.shared.lucid_answers
 local flights = {} -- of this worker: those that others wait for, by variant
 
-local function joined(value) return type(value) == "table" and table.concat(value, ", ") or value end
-
 -- nginx would hold an event stream back until a buffer is full.
 local function bypasses(request)
   local found = request.found
   for _, name in ipairs(BYPASS) do
     if found[name] then return true end
   end
-  local accept = found.accept and joined(found.accept):lower()
+  local accept = found.accept and fields.joined(found.accept):lower()
   return request.has_body or (accept and accept:find("text/event-stream", 1, true)) ~= nil
 end
 
@@ -48,7 +47,7 @@ local function variant_of(key, found)
   local names = index:get("vary " .. key)
   if not names then return "answer " .. key end
   local parts = { "answer " .. key, names }
-  for name in names:gmatch("[^,]+") do parts[#parts + 1] = joined(found[name]) or "\1" end
+  for name in names:gmatch("[^,]+") do parts[#parts + 1] = fields.joined(found[name]) or "\1" end
   return table.concat(parts, "\0")
 end
 

@@ -35,7 +35,8 @@ local function read_number(data, at)
   return negative and -value or value, at + 2
 end
 
--- Reads an answer of the script, which consists of whole numbers, at a place in the data (RESP2). Returns the answer, or
+-- Reads an answer of the script, which consists of whole numbers, at a place in the data (RESP2): many come at once, and
+-- `redis.read` would ask the socket for each line. Returns the answer, or
 -- nil and the server's error, and the place after it: nil if it is not all there, 0 if it is something else.
 local function read_answer(data, at)
   local kind = byte(data, at)

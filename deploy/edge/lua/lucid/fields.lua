@@ -76,6 +76,9 @@ local function classified()
   return found, dropped
 end
 
+-- Returns the value of a field; of one that is there several times, its values as a list (RFC 9110, section 5.3).
+function fields.joined(value) return type(value) == "table" and table.concat(value, ", ") or value end
+
 -- Returns whether the edge forwards a client's field with this lower-case name unchanged.
 function fields.is_forwarded(name) return kind_of(name) == FORWARD end
 

@@ -228,7 +228,8 @@ function reports.send()
   if not key then return end
   local report = cjson.encode({
     worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(),
-    rows = list(rows), early = list(early), limited = list(limited), crowds = list(crowds), kept = list(kept), left_out = left_out,
+    rows = list(rows), early = list(early), limited = list(limited), crowds = list(crowds), kept = list(kept),
+    left_out = left_out,
   })
   begin()
   local in_flight = cjson.encode({ at = ngx.now(), clusters = instances.in_flight() })

@@ -108,8 +108,7 @@ function tunnel.open()
   local found, dropped = fields.of_handshake()
   local request = {
     method = "GET", path = path, route = route, target = lesson.target, found = found, dropped = dropped, tried = {},
-    attempts = {}, caller = lesson, tier = { name = route.tier }, shown = limits_of_answer(),
-    is_handshake = true,
+    attempts = {}, caller = lesson, tier = { name = route.tier }, shown = limits_of_answer(), is_handshake = true,
   }
   requests.keep(request)
   request.refusal = choose(request, lesson.gateway)
