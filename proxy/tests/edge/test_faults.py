@@ -19,6 +19,8 @@ from testing.http.messages import Cut, Ended
 from testing.servers import RedisServer, running_redis
 from testing.waiting import wait_until
 
+MORE_THAN_ARE_TAUGHT_AT_A_TIME = 80
+
 
 @contextlib.contextmanager
 def running_stage(redis: RedisServer, **settings: str) -> Iterator[Stage]:
@@ -121,6 +123,20 @@ def test_a_revocation_holds_although_the_gateway_is_gone(redis: RedisServer) -> 
         kill_gateway(stage)
 
         assert stage.ask().status == 503  # no gateway could say that it is 401
+
+
+def test_callers_whom_the_gateway_missed_are_taught_when_it_is_back(redis: RedisServer) -> None:
+    with running_stage(redis) as stage:
+        socket = Path(stage.gateway.env["GATEWAY_SOCKET"])
+        away, other = socket.with_suffix(".away"), stage.gateway.issue_token("operator@lucid.test")
+        socket.rename(away)
+        # Open connections to the gateway last until they were idle for four seconds.
+        wait_until(lambda: stage.ask(token="unknown").status == 503, every=5)
+        missed = [stage.ask(token=token).status for token in (other, *map(str, range(MORE_THAN_ARE_TAUGHT_AT_A_TIME)))]
+        away.rename(socket)
+
+        assert set(missed) == {503}
+        wait_until(lambda: stage.plane(stage.ask(token=other)) == "edge")
 
 
 class Fire:

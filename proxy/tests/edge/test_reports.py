@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from lucid_gateway.policy.keys import edge_in_flight
 from proxy.tests.edge.conftest import Stage, printed
 from testing.gateway import running_gateway
+from testing.http.client import RawClient
 from testing.http.cluster import Behaviour, RawCluster, saying, saying_and_closing, saying_and_resetting
 from testing.http.messages import Cut, Message
 from testing.servers import free_port
@@ -22,6 +24,7 @@ def whole_scene() -> Iterator[Stage]:
     settings = {
         "WEB_CONCURRENCY": "1", "EXPLORER_SAMPLE_PERCENT": "0", "CLUSTER_BREAKER_ENABLED": "true",
         "RATE_LIMIT_BLOCKCHAIN_QUERY_REQUESTS_PER_MINUTE": "1", "RATE_LIMIT_BLOCKCHAIN_QUERY_BURST_SIZE": "0",
+        "CLIENT_TIMEOUT_SECONDS": "3",
     }  # fmt: skip
     with RawCluster() as wallets, RawCluster() as chain:
         urls = {
@@ -58,6 +61,14 @@ rows = KeptRequest.objects.filter(request_id={request_id!r}).values{wanted!r}
 print(json.dumps(list(rows)))
 """
     return wait_until(lambda: printed(scene.gateway, code), every=0.5)[0]
+
+
+def in_flight(scene: Stage) -> int:
+    """Return how many requests to the wallets' cluster are in progress at the edge."""
+    redis = scene.gateway.redis()
+    (name,) = redis.keys(edge_in_flight("*"))
+    workers: list[bytes] = redis.hvals(name.decode())
+    return sum(json.loads(worker)["clusters"].get("tron_payment", 0) for worker in workers)
 
 
 def test_requests_at_the_edge_are_in_the_metrics(scene: Stage) -> None:
@@ -106,6 +117,16 @@ def test_a_refusal_by_a_limit_reaches_metrics_and_explorer(scene: Stage) -> None
     assert row["details"]["limits"]["tier"] == "blockchain_query"
     assert row["details"]["steps"][-1]["reason"] == "tier_exhausted"
     assert (row["credential_kind"], row["address"]) == ("token", "127.0.0.1")
+
+
+def test_a_body_that_stops_ends_the_connection_and_gives_its_place_back(scene: Stage) -> None:
+    with RawClient(scene.gateway.port, scene.token) as client:
+        client.send(client.head("POST", "/wallets/stopped", "Content-Length: 100") + b"half")
+        assert client.is_closed()
+
+    paths = wait_until(lambda: [line for line in scene.gateway.access_lines() if line["path"].endswith("/stopped")])
+    assert [(line["plane"], line["status"], line["outcome"]) for line in paths] == [("edge", 408, "client_left")]
+    wait_until(lambda: in_flight(scene) == 0)
 
 
 @pytest.mark.parametrize("behaviour", [saying_and_closing(), saying_and_resetting()], ids=["closes", "resets"])

@@ -11,6 +11,7 @@ local fields = require "lucid.fields"
 local forwarding = require "lucid.forwarding"
 local instances = require "lucid.instances"
 local lessons = require "lucid.lessons"
+local new_table = require "table.new"
 local requests = require "lucid.requests"
 local routes = require "lucid.routes"
 local snapshot = require "lucid.snapshot"
@@ -18,6 +19,8 @@ local tunnel = require "lucid.tunnel"
 
 local admission = {}
 
+-- How many facts about a request there may be: with room for all, the table never grows.
+local FACTS = 30
 local OVER_LIMIT, ADMITTED, OVER_QUOTA = 0, 1, 2
 local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" }
 -- nginx takes a bare line feed for the end of a line (RFC 9112, section 2.2), where another server may see none, and
@@ -25,12 +28,12 @@ local REFUSALS = { [OVER_LIMIT] = "RateLimited", [OVER_QUOTA] = "QuotaExceeded" 
 local WELL_FORMED = [=[^(?:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)++\z]=]
 local SLASH = 47
 
--- Returns the facts about a plain request, nil for any other.
-local function read_request(method, target)
+-- Returns the facts about a plain request with these fields, nil for any other.
+local function read_request(method, target, found)
   local route, path, upstream = routes.find(method, target)
   if not route then return nil end
-  local found, dropped = fields.of_request()
-  if not found then return nil end
+  local plain, dropped = fields.of_request(found)
+  if not plain then return nil end
   local length = found["content-length"]
   if length then
     if #length > 12 or not length:find("^%d+$") or tonumber(length) > route.body_limit then return nil end
@@ -41,10 +44,11 @@ local function read_request(method, target)
   if credential and api_key then return nil end
   credential = credential or (api_key and "key " .. api_key)
   if not credential then return nil end
-  return {
-    method = method, path = path, route = route, target = upstream, found = found, dropped = dropped,
-    has_body = length ~= nil and length ~= "0", credential = credential, tried = {}, attempts = {},
-  }
+  local request = new_table(0, FACTS)
+  request.method, request.path, request.route, request.target = method, path, route, upstream
+  request.found, request.dropped, request.credential = found, dropped, credential
+  request.has_body, request.attempts = length ~= nil and length ~= "0", {}
+  return request
 end
 
 local function refuse_by_limit(request, caller, tier, answer)
@@ -56,14 +60,14 @@ local function refuse_by_limit(request, caller, tier, answer)
   return answers.send(error)
 end
 
-local function refuse_address(verdict)
+local function refuse_address(verdict, found)
   local left = verdict.until_ and math.max(1, math.ceil(verdict.until_ - ngx.now()))
   local details = {}
   for name, value in pairs(verdict.details) do details[name] = value end
   details.retry_after = left
   local error = { status = verdict.status, code = verdict.code, message = verdict.message, reason = verdict.reason,
                   details = details, retry_after = left }
-  requests.keep({ refusal = error, rule = verdict.network })
+  requests.keep({ refusal = error, rule = verdict.network, found = found })
   return answers.send(error)
 end
 
@@ -77,9 +81,9 @@ local function decide(request, caller, facts)
   end
   local is_stored = route.cache and request.method == "GET" and cache.look_up(request, caller)
   if not is_stored and not instances.accepts(route.cluster, cluster, facts.at) then return "gateway" end
-  request.instance = instances.choose(route.cluster, cluster, request.tried)
+  request.instance = instances.choose(route.cluster, cluster, request.attempts)
   if not is_stored and not request.instance then return "gateway" end
-  local tier = caller.tiers[route.tier]
+  local tier = callers.tier(caller, route.tier)
   local answer = decisions.ask(tier)
   if not answer or answer[1] > OVER_QUOTA then return "gateway" end
   if answer[1] < 0 then return "lesson" end
@@ -109,6 +113,7 @@ end
 local function leave_to_gateway(request, known)
   pass_connection_options()
   if request and known ~= nil then
+    request.is_left = true
     requests.keep(request)
     lessons.begin(request, known)
   end
@@ -121,9 +126,10 @@ local function refuse_as_malformed(message, status)
   return ngx.exec("@malformed")
 end
 
--- Whether the request line is a method, a path and the version, which is what almost all are.
-local function has_plain_line(method, target)
-  return string.byte(target) == SLASH and ngx.var.request == method .. " " .. target .. " HTTP/1.1"
+-- Whether the head begins with a method, a path and the version, as almost all do.
+local function has_plain_line(head, method, target)
+  local line = method .. " " .. target .. " HTTP/1.1\r\n"
+  return string.byte(target) == SLASH and head:sub(1, #line) == line
 end
 
 -- Whether the target has no authority or that of the Host field (RFC 9112, section 3.2). nginx passes on the path alone.
@@ -140,18 +146,17 @@ end
 -- Handles a request.
 function admission.run()
   if ngx.req.is_internal() then return tunnel.open() end
-  requests.id()
+  local id = requests.id()
   -- HTTP/2 has no lines, and nginx refuses line ends in its fields.
-  if ngx.req.http_version() < 2 and not ngx.re.find(ngx.req.raw_header(), WELL_FORMED, "jo") then
-    return refuse_as_malformed("Malformed HTTP request")
-  end
-  local method, target = ngx.req.get_method(), ngx.var.request_uri
-  local is_plain = has_plain_line(method, target)
+  local head = ngx.req.http_version() < 2 and ngx.req.raw_header()
+  if head and not ngx.re.find(head, WELL_FORMED, "jo") then return refuse_as_malformed("Malformed HTTP request") end
+  local method, target, found = ngx.req.get_method(), ngx.var.request_uri, fields.read()
+  local is_plain = head and has_plain_line(head, method, target)
   -- nginx takes more spaces, and later versions for 1.1 (RFC 9112, section 3).
   if not is_plain and not ngx.var.request:find("^%S+ %S+ HTTP/[12]%.[01]$") then
     return refuse_as_malformed("Malformed HTTP request", 505)
   end
-  local expectation = ngx.var.http_expect
+  local expectation = fields.joined(found.expect)
   if expectation and expectation:lower() ~= "100-continue" then -- RFC 9110, section 10.1.1
     return refuse_as_malformed("Malformed HTTP request", 417)
   end
@@ -164,12 +169,13 @@ function admission.run()
     if verdict then
       local over = verdict.until_ and verdict.until_ <= ngx.now()
       if verdict.ask or over then return leave_to_gateway() end
-      return refuse_address(verdict)
+      return refuse_address(verdict, found)
     end
   end
-  if ngx.var.http_upgrade and tunnel.is_handshake() then return tunnel.ask() end
-  local request = is_plain and read_request(method, target)
+  if found.upgrade and tunnel.is_handshake() then return tunnel.ask() end
+  local request = is_plain and read_request(method, target, found)
   if not request then return leave_to_gateway() end
+  request.id = id
   local caller = callers.find(request.credential)
   if not caller and lessons.wait(request.credential) then caller = callers.find(request.credential) end
   if not caller or not lessons.knows_host(request.found.host) then return leave_to_gateway(request, false) end

@@ -38,11 +38,13 @@ end
 -- that the answer lacks; `has` are its own fields by lower-case name.
 function answers.add_fields(request, has)
   local var = ngx.var
-  add("X-Request-ID", requests.id())
+  add("X-Request-ID", request.id)
   if request.answer then add_limits(request.tier, request.answer) end
-  for name, value in pairs(request.shown or {}) do add(name, value) end
+  if request.shown then
+    for name, value in pairs(request.shown) do add(name, value) end
+  end
   if request.caller and request.caller.staff then add("X-Lucid-Plane", "edge") end
-  local origin = var.http_origin
+  local origin = request.found and request.found.origin
   if origin and origins[origin] then
     add("Access-Control-Allow-Origin", origin)
     add("Access-Control-Allow-Credentials", "true")
@@ -110,6 +112,8 @@ function answers.send_own_error()
   local error = answers.error(name, { message = message })
   error.status = status or error.status
   if error.status == 503 then error.retry_after = UNAVAILABLE_SECONDS end
+  local request = requests.current()
+  if request then request.refusal = error end
   return answers.send(error)
 end
 

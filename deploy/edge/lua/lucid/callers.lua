@@ -12,10 +12,11 @@ local sha256 = require "lucid.sha256"
 local callers = {}
 
 local LEASE_MS = 15000 -- unused: callers with a limit on concurrent requests are not taught
-local RECENT = 5000
+local RECENT, MAX_SETS = 5000, 1000
 local lessons = ngx.shared.lucid_callers
 local recent = assert(lrucache.new(RECENT))
 local of_roles = {} -- the permissions of each role
+local sets, set_count = {}, 0 -- permissions as a set, by their list
 local sha
 
 -- Returns the name of a key, given its name in the policy and the values of its parameters.
@@ -43,32 +44,43 @@ local function question(lesson, tier, limits, quota, look)
   return head, (redis.encode(unpack(after)):gsub("^%*%d+\r\n", ""))
 end
 
-local function tier_of(lesson, tier)
-  local limits = lesson.tiers[tier]
-  local head, tail = question(lesson, tier, limits, lesson.quota, 0)
+-- Returns what the edge needs to know of a tier for a caller. Most use one or two of their tiers.
+function callers.tier(caller, tier)
+  local known = caller.known_tiers[tier]
+  if known then return known end
+  local limits = caller.tiers[tier]
+  local head, tail = question(caller, tier, limits, caller.quota, 0)
   local windows = settings.policy.windows
-  return {
-    name = tier, limit = limits[1], burst = limits[2], quota = lesson.quota, head = head, tail = tail,
+  known = {
+    name = tier, limit = limits[1], burst = limits[2], quota = caller.quota, head = head, tail = tail,
     -- draft-ietf-httpapi-ratelimit-headers, as `Decision.headers` of the gateway.
     policy = string.format('"%s";q=%d;w=%d, "%s-burst";q=%d;w=%d', tier, limits[1], windows.seconds, tier, limits[2],
                            windows.burst_renews_after_seconds),
     before = string.format('"%s";r=', tier), between = string.format(', "%s-burst";r=', tier),
     after = ";t=" .. windows.burst_renews_after_seconds,
   }
+  caller.known_tiers[tier] = known
+  return known
 end
 
--- Returns the lesson as the edge uses it.
+-- Returns a list of permissions as a set, which callers of a role share.
+local function set_of(permissions)
+  local found = sets[permissions]
+  if not found then
+    if set_count >= MAX_SETS then sets, set_count = {}, 0 end
+    found = {}
+    for permission in permissions:gmatch("[^,]+") do found[permission] = true end
+    sets[permissions], set_count = found, set_count + 1
+  end
+  return found
+end
+
+-- Returns the caller that a lesson describes.
 local function parse(text)
-  local lesson = cjson.decode(text)
-  local tiers, allowed = {}, {}
-  lesson.permissions = lesson.permissions or of_roles[lesson.role]
-  for tier in pairs(lesson.tiers) do tiers[tier] = tier_of(lesson, tier) end
-  for permission in lesson.permissions:gmatch("[^,]+") do allowed[permission] = true end
-  return {
-    until_ = lesson["until"], user_id = lesson.user_id, role = lesson.role, permissions = lesson.permissions,
-    allowed = allowed, credential = lesson.credential, api_key = lesson.api_key, console = lesson.console,
-    tiers = tiers, staff = lesson.staff,
-  }
+  local caller = cjson.decode(text)
+  caller.permissions = caller.permissions or of_roles[caller.role]
+  caller.allowed, caller.known_tiers = set_of(caller.permissions), {}
+  return caller
 end
 
 -- Returns the command, in two such parts, that asks only whether the gates of the caller are open.
@@ -88,7 +100,7 @@ function callers.find(credential)
     caller = parse(text)
     recent:set(credential, caller)
   end
-  if caller.until_ <= ngx.time() then return nil end
+  if caller["until"] <= ngx.time() then return nil end
   return caller
 end
 

@@ -16,8 +16,9 @@ local REPLACED_NAMES = {
   ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true, ["x-forwarded-host"] = true, ["traceparent"] = true,
   ["tracestate"] = true, ["origin"] = false,
 }
+local TRUNCATED = "" -- no field has this name
 -- Only the gateway knows what these mean.
-local ASK_NAMES = { ["transfer-encoding"] = true, ["idempotency-key"] = true }
+local ASK_NAMES = { ["transfer-encoding"] = true, ["idempotency-key"] = true, [TRUNCATED] = true }
 local TRACEPARENT = [[^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}]]
 local TRACEPARENT_LENGTH = 55
 -- The options in Connection with which a client opens a WebSocket.
@@ -59,21 +60,27 @@ local function kind_of(name)
   return kind
 end
 
-local function classified()
+-- Returns the fields of the request by lower-case name; of several with one name, their values as a list. Of too many
+-- fields some are missing: `TRUNCATED` is then among them.
+function fields.read()
   local found, err = ngx.req.get_headers(MAX_FIELDS)
-  if err then return nil end
   setmetatable(found, nil) -- it tries other spellings of names that are missing
+  if err then found[TRUNCATED] = true end
+  return found
+end
+
+-- Returns whether the edge can judge the fields, and the list of those that no cluster may get, nil if there are none.
+local function classified(found)
   local dropped
   for name, value in pairs(found) do
     local kind = kind_of(name)
-    if kind == ASK or (type(value) == "table" and (kind == REPLACED or name == "cookie")) then return nil end
+    if kind == ASK or (type(value) == "table" and (kind == REPLACED or name == "cookie")) then return false end
     if kind == DROP then
       dropped = dropped or {}
       dropped[#dropped + 1] = name
     end
   end
-  if not found.host then return nil end
-  return found, dropped
+  return found.host ~= nil, dropped
 end
 
 -- Returns the value of a field; of one that is there several times, its values as a list (RFC 9110, section 5.3).
@@ -82,22 +89,23 @@ function fields.joined(value) return type(value) == "table" and table.concat(val
 -- Returns whether the edge forwards a client's field with this lower-case name unchanged.
 function fields.is_forwarded(name) return kind_of(name) == FORWARD end
 
--- Returns the fields of the request by lower-case name and the list of those to drop, or nil if the gateway has to
+-- Returns whether the edge can judge these fields of a request, and the list of those to drop. If not, the gateway has to
 -- read them: too many, several where the gateway joins or refuses them, options in Connection, or unknown framing.
-function fields.of_request()
-  local found, dropped = classified()
-  if not found or found.upgrade then return nil end
+function fields.of_request(found)
+  local judged, dropped = classified(found)
   local connection = found.connection
   if connection and not (connection == "keep-alive" or connection == "close" or connection == "Keep-Alive") then
-    return nil
+    return false
   end
-  return found, dropped
+  return judged and not found.upgrade, dropped
 end
 
--- Returns the same of a WebSocket handshake without a body (RFC 6455, section 4.2.1), or nil if it is not one.
+-- Returns the fields and the list of those to drop, of a WebSocket handshake without a body (RFC 6455, section 4.2.1);
+-- nil if it is not one.
 function fields.of_handshake()
-  local found, dropped = classified()
-  if not found or not found.upgrade or found.upgrade:lower() ~= "websocket" or found["content-length"] then return nil end
+  local found = fields.read()
+  local judged, dropped = classified(found)
+  if not judged or not found.upgrade or found.upgrade:lower() ~= "websocket" or found["content-length"] then return nil end
   local connection, key = found.connection, found["sec-websocket-key"]
   if not connection or not UPGRADES[connection:lower():gsub("%s", "")] then return nil end
   if type(key) ~= "string" or #key ~= KEY_LENGTH or not key:find("^[%w+/]+==$") then return nil end

@@ -38,15 +38,14 @@ function forwarding.prepare(request)
   if settings.identity_signing_secret ~= "" then
     local at = ngx.time()
     local message = table.concat({ at, request.method, request.target, caller.user_id, caller.role, caller.permissions,
-                                   requests.id() }, "\n")
+                                   request.id }, "\n")
     var.lucid_signature = "t=" .. at .. ",v1=" .. sha256.hmac(settings.identity_signing_secret, message)
   end
 end
 
 local function begin(request, facts)
   instances.begin(request.route.cluster, facts)
-  request.attempts[#request.attempts + 1] = { facts = facts }
-  request.tried[facts.url] = true
+  request.attempts[#request.attempts + 1] = { facts = facts, began_at = ngx.now(), outcome = false, first_byte_ms = false }
 end
 
 -- Ends the last attempt, unless it is over. `outcome` is as in the gateway's records: `answered`, or a reason of the
@@ -83,7 +82,7 @@ local function next_instance(request, code)
     return nil
   end
   -- The only instance may be a load balancer, or may have closed an idle connection just before its use.
-  local found = instances.choose(route.cluster, request.cluster, request.tried)
+  local found = instances.choose(route.cluster, request.cluster, request.attempts)
   if not found and connected and #request.attempts == 1 then found = request.instance end
   return found
 end
@@ -120,6 +119,8 @@ function forwarding.filter()
     return answers.add_fields(request, {})
   end
   answers.hide_server()
+  local attempt = request.attempts[#request.attempts]
+  if attempt then attempt.first_byte_ms = math.floor((ngx.now() - attempt.began_at) * 1000 + 0.5) end
   forwarding.finish(request, "answered")
   if request.cache then cache.mark(request) end
   local upgrade = request.is_handshake and ngx.status == SWITCHING and ngx.header["Upgrade"]

@@ -33,10 +33,18 @@ local function passes_slow_start(facts, among)
   return facts.share >= 1 or math.random() < facts.share / among
 end
 
-local function best(cluster, candidates, tried, all)
+local function was_tried(facts, attempts)
+  for index = 1, #attempts do
+    if attempts[index].facts.url == facts.url then return true end
+  end
+  return false
+end
+
+local function best(cluster, candidates, attempts, all)
   local found, found_state
-  for _, facts in ipairs(candidates) do
-    if not tried[facts.url] and (all or passes_slow_start(facts, #candidates)) then
+  for index = 1, #candidates do
+    local facts = candidates[index]
+    if not was_tried(facts, attempts) and (all or passes_slow_start(facts, #candidates)) then
       local state = instance_state(cluster, facts)
       if not found or state.in_flight < found_state.in_flight
         or (state.in_flight == found_state.in_flight and state.last_turn < found_state.last_turn) then
@@ -47,10 +55,10 @@ local function best(cluster, candidates, tried, all)
   return found
 end
 
--- Returns an instance that was not tried yet, or nil.
-function instances.choose(name, facts, tried)
+-- Returns an instance that none of the attempts was at, or nil.
+function instances.choose(name, facts, attempts)
   local cluster = cluster_state(name)
-  return best(cluster, facts.instances, tried, false) or best(cluster, facts.instances, tried, true)
+  return best(cluster, facts.instances, attempts, false) or best(cluster, facts.instances, attempts, true)
 end
 
 -- Returns whether the edge may forward a request to the cluster now: not if the gateway waits for one to try an

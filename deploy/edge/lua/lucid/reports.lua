@@ -21,19 +21,20 @@ local MAX_REPORTS = 600
 -- As in the gateway (server/kept_requests.py): requests to keep for the explorer in a second, and of one caller.
 local KEPT_A_SECOND, KEPT_OF_ONE = 200, 20
 
-local LINE = '{"request_id":"%s","method":"%s","path":"%s","route":"%s","status":%d,"duration_ms":%d,'
-  .. '"response_bytes":%d,"outcome":"%s","client":"%s","user_id":"%s","trace_id":%s,"cluster":%s,"instance":%s,'
-  .. '"attempts":%s,"cache":%s,"upstream_status":%s,"upstream_ms":%s,"error_code":%s,"reason":%s,"steps":%s,'
-  .. '"plane":"edge","event":"request","level":"info","timestamp":"%s"}'
+local LINE = '{"request_id":"%s","path":"%s","duration_ms":%d,"response_bytes":%d,"client":"%s","user_id":"%s",'
+  .. '"trace_id":%s,"upstream_status":%s,"upstream_ms":%s,"reason":%s,"steps":%s,%s,"timestamp":"%s"}'
+-- What the lines of requests with one row have in common.
+local COMMON = '"method":"%s","route":"%s","status":%d,"outcome":"%s","cluster":%s,"instance":%s,"attempts":%s,'
+  .. '"cache":%s,"error_code":%s,"plane":"edge","event":"request","level":"info"'
 
 local last_of = forwarding.last_of
 local SWITCHING = 101
 local IN_FLIGHT_SECONDS = 10
 local MAX_NAMED = 250 -- clients named in a report
-local rows, early, limited, crowds, kept, kept_by, left_out
+local rows, commons, early, limited, crowds, kept, kept_by, left_out
 
 local function begin()
-  rows, early, limited, crowds, kept, kept_by, left_out = {}, {}, {}, {}, {}, {}, 0
+  rows, commons, early, limited, crowds, kept, kept_by, left_out = {}, {}, {}, {}, {}, {}, {}, 0
   early.count, limited.count, crowds.count = 0, 0, 0
 end
 
@@ -43,13 +44,15 @@ local function quoted(text) return text and '"' .. text .. '"' or "null" end
 
 local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
 
+-- Returns the attempts as the gateway's records have them; with their times, which are part of no row.
 local function attempts_of(request, with_times)
   local found = {}
   for _, attempt in ipairs(request.attempts) do
     found[#found + 1] = { instance = attempt.facts.url, outcome = attempt.outcome,
-                          first_byte_ms = with_times and attempt.first_byte_ms or nil,
-                          connect_ms = with_times and attempt.connect_ms or nil }
+                          first_byte_ms = with_times and attempt.first_byte_ms or nil }
   end
+  local connect = with_times and #found > 0 and last_of(ngx.var.upstream_connect_time)
+  if connect then found[#found].connect_ms = tonumber(connect) * 1000 end
   return found
 end
 
@@ -61,13 +64,23 @@ local function with_limit(request, found)
   return found
 end
 
--- Returns the row that counts requests like this one.
+local function common_of(request, status, outcome)
+  local attempts, refusal = request.attempts, request.refusal
+  return string.format(
+    COMMON, request.method, request.route.name, status, outcome, quoted(request.admitted and request.route.cluster),
+    quoted(#attempts > 0 and attempts[#attempts].facts.url), request.admitted and #attempts or "null",
+    quoted(request.cache), quoted(refusal and refusal.code)
+  )
+end
+
+-- Returns the row that counts requests like this one, and the part of their lines in the log that is the same.
 local function row_of(request, status, outcome)
   local refusal, attempts = request.refusal, request.attempts
   local key = request.route.name .. request.method .. status .. outcome
   for index = 1, #attempts do key = key .. attempts[index].outcome .. attempts[index].facts.url end
   if refusal then key = key .. refusal.reason end
   if request.cache then key = key .. request.cache end
+  if request.admitted then key = key .. "+" end
   local row = rows[key]
   if not row then
     row = { route = request.route.name, method = request.method, status = status, outcome = outcome,
@@ -75,9 +88,9 @@ local function row_of(request, status, outcome)
             code = refusal and refusal.code, cache = request.cache, times = {},
             attempts = #attempts > 0 and attempts_of(request) or nil }
     if refusal then with_limit(request, row) end
-    rows[key] = row
+    rows[key], commons[key] = row, common_of(request, status, outcome)
   end
-  return row
+  return row, commons[key]
 end
 
 -- Counts a refusal under a name; of too many names the rest are not told apart.
@@ -110,7 +123,7 @@ end
 local function keep(request, status, outcome, ms, size)
   local var, caller, refusal, attempts = ngx.var, request.caller or {}, request.refusal or {}, request.attempts or {}
   local found = {
-    request_id = requests.id(), method = request.method, path = request.path,
+    request_id = request.id, method = request.method, path = request.path,
     route = request.route and request.route.name, client = var.remote_addr, user_agent = var.http_user_agent,
     user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key,
     cluster = request.admitted and request.route.cluster or nil, cache = request.cache, status = status, size = size,
@@ -132,16 +145,15 @@ end
 
 -- Returns how the request ended: complete, or who cut the answer.
 local function outcome_of(request)
-  if ngx.status == 499 then return "client_left" end
+  -- nginx sets 408 for a body that does not go on; it sends nothing, and ends the connection.
+  if ngx.status == 499 or (ngx.status == 408 and not request.waited) then return "client_left" end
   if request.is_cut then return "upstream_cut" end
   if request.refusal or request.ended then return "complete" end
   return client.has_left() and "client_left" or "upstream_cut"
 end
 
-local function write_line(request, status, outcome, ms, size)
+local function write_line(request, common, ms, size, first_byte_ms)
   local var, refusal = ngx.var, request.refusal
-  local instance = request.attempts[#request.attempts]
-  local header_time = instance and instance.first_byte_ms
   local steps = "null"
   if refusal then
     steps = string.format('["path","route","identity","lock","revocation","epoch",%s"%s:%s"]',
@@ -149,22 +161,11 @@ local function write_line(request, status, outcome, ms, size)
                           request.admitted and "attempt" or refusal.step, refusal.reason)
   end
   var.lucid_line = string.format(
-    LINE, requests.id(), request.method, request.path, request.route.name, status, ms, size, outcome,
-    var.remote_addr, request.caller.user_id, quoted(request.trace and request.trace:sub(4, 35)),
-    quoted(request.admitted and request.route.cluster), quoted(instance and instance.facts.url),
-    request.admitted and #request.attempts or "null", quoted(request.cache), last_of(var.upstream_status) or "null",
-    header_time or "null", quoted(refusal and refusal.code), quoted(refusal and refusal.reason or request.cut_by), steps,
+    LINE, request.id, request.path, ms, size, var.remote_addr, request.caller.user_id,
+    quoted(request.trace and request.trace:sub(4, 35)), last_of(var.upstream_status) or "null", first_byte_ms or "null",
+    quoted(refusal and refusal.reason or request.cut_by), steps, common,
     answers.timestamp("000") -- the gateway's lines have microseconds
   )
-end
-
--- Notes the times of the last attempt, in milliseconds.
-local function note_times(request)
-  local last = request.attempts[#request.attempts]
-  if not last then return end
-  local connect, header = last_of(ngx.var.upstream_connect_time), last_of(ngx.var.upstream_header_time)
-  last.connect_ms = connect and tonumber(connect) * 1000
-  last.first_byte_ms = header and tonumber(header) * 1000
 end
 
 -- Returns the bytes of the answer's body.
@@ -180,14 +181,14 @@ local function note_crowd()
   if var.limit_conn_status == "REJECTED" then name(crowds, var.remote_addr, { client = var.remote_addr }) end
 end
 
--- Ends a request that the edge decided, or nginx refused.
+-- Ends a request.
 function reports.finish()
   local request = requests.finish()
   if not request then return note_crowd() end
+  if request.is_left then return lessons.finish(request) end -- the gateway reports it
   if not request.route then return finish_early(request) end
   if request.entered then instances.leave(request.route.cluster) end
   forwarding.finish(request, "client_left")
-  note_times(request)
   local last = request.attempts[#request.attempts]
   local status, outcome = ngx.status, outcome_of(request)
   if request.lookup then cache.finish(request) end
@@ -197,20 +198,15 @@ function reports.finish()
   -- How long a tunnel lasted does not say how fast the gateway is.
   local counted_ms = status == SWITCHING and first_byte_ms or ms
   -- A text: cjson would make an array of whole numbers.
-  add(row_of(request, status, outcome).times, first_byte_ms and counted_ms .. " " .. first_byte_ms or counted_ms .. "")
+  local row, common = row_of(request, status, outcome)
+  add(row.times, first_byte_ms and counted_ms .. " " .. first_byte_ms or counted_ms .. "")
   if request.refusal and request.answer and not request.admitted then
     local caller, client = request.caller, ngx.var.remote_addr
     name(limited, caller.credential .. client, { reason = request.refusal.reason, client = client, status = status,
          user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key })
   end
-  write_line(request, status, outcome, ms, size)
+  write_line(request, common, ms, size, first_byte_ms)
   if is_kept(request, status, outcome) then keep(request, status, outcome, ms, size) end
-end
-
--- Ends a request that the gateway decided.
-function reports.finish_at_gateway()
-  local request = requests.finish()
-  if request then lessons.finish(request) end
 end
 
 -- Returns the entries as a list, nil if there are none.

@@ -79,7 +79,7 @@ end
 local function choose(request, gateway)
   local facts, name = facts_of(gateway), request.route.cluster
   request.cluster = facts and facts.clusters[name]
-  request.instance = request.cluster and instances.choose(name, request.cluster, request.tried)
+  request.instance = request.cluster and instances.choose(name, request.cluster, request.attempts)
   if not request.instance then return answers.error("ServiceUnavailable", { retry_after = RETRY_SECONDS }) end
   if not instances.has_place(name, request.cluster) then
     return answers.error("ServiceUnavailable", {
@@ -107,7 +107,7 @@ function tunnel.open()
   local route, path = route_of_request()
   local found, dropped = fields.of_handshake()
   local request = {
-    method = "GET", path = path, route = route, target = lesson.target, found = found, dropped = dropped, tried = {},
+    method = "GET", path = path, route = route, target = lesson.target, found = found, dropped = dropped,
     attempts = {}, caller = lesson, tier = { name = route.tier }, shown = limits_of_answer(), is_handshake = true,
   }
   requests.keep(request)
