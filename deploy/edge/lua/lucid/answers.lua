@@ -8,6 +8,12 @@ local settings = require "lucid.settings"
 local answers = {}
 
 local errors, steps = {}, {}
+local as_json = setmetatable({}, {
+  __index = function(known, text)
+    known[text] = cjson.encode(text)
+    return known[text]
+  end,
+}) -- the few texts that errors have
 local origins, security = {}, {}
 
 function answers.load()
@@ -121,9 +127,8 @@ end
 function answers.send(error)
   local body = string.format(
     '{"error":{"code":%s,"message":%s,"details":%s,"request_id":%s,"timestamp":"%s","service":%s,"version":%s}}\n',
-    cjson.encode(error.code), cjson.encode(error.message), cjson.encode(error.details),
-    cjson.encode(requests.id()), answers.timestamp(), cjson.encode(settings.service_name),
-    cjson.encode(settings.api_version)
+    as_json[error.code], as_json[error.message], cjson.encode(error.details), cjson.encode(requests.id()),
+    answers.timestamp(), as_json[settings.service_name], as_json[settings.api_version]
   )
   local header = ngx.header
   ngx.status = error.status

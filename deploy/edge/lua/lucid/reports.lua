@@ -93,15 +93,18 @@ local function row_of(request, status, outcome)
   return row, commons[key]
 end
 
--- Counts a refusal under a name; of too many names the rest are not told apart.
-local function name(list, key, entry)
-  if not list[key] then
+-- Counts a refusal under a name. `describe` returns the facts that the name stands for. Of too many names the rest are not
+-- told apart.
+local function count(list, key, describe, ...)
+  local entry = list[key]
+  if not entry then
     if list.count >= MAX_NAMED then return end
     list.count = list.count + 1
+    entry = describe(...)
     entry.count = 0
     list[key] = entry
   end
-  list[key].count = list[key].count + 1
+  entry.count = entry.count + 1
 end
 
 -- Whether the explorer keeps the request: refused and failed ones, and a share of the others.
@@ -134,11 +137,14 @@ local function keep(request, status, outcome, ms, size)
   kept[#kept + 1] = request.tier and with_limit(request, found) or found
 end
 
+local function early_refusal(refusal, rule, client)
+  return { reason = refusal.reason, code = refusal.code, status = refusal.status, network = rule, client = client }
+end
+
 -- Ends a request that was refused before it was read: by an address rule, or as malformed.
 local function finish_early(request)
   local refusal, client = request.refusal, ngx.var.remote_addr
-  name(early, refusal.reason .. (request.rule or "") .. client,
-       { reason = refusal.reason, code = refusal.code, status = refusal.status, network = request.rule, client = client })
+  count(early, refusal.reason .. (request.rule or "") .. client, early_refusal, refusal, request.rule, client)
   request.method, request.path = (ngx.var.request or ""):match("^(%u+) ([^ ?]*)")
   if is_kept(request, refusal.status, "complete") then keep(request, refusal.status, "complete", 0, 0) end
 end
@@ -175,10 +181,17 @@ local function size_of(request)
   return tonumber(last_of(ngx.var.upstream_response_length)) or 0
 end
 
+local function crowd(client) return { client = client } end
+
 -- Counts a connection that was closed because its address has too many.
 local function note_crowd()
   local var = ngx.var
-  if var.limit_conn_status == "REJECTED" then name(crowds, var.remote_addr, { client = var.remote_addr }) end
+  if var.limit_conn_status == "REJECTED" then count(crowds, var.remote_addr, crowd, var.remote_addr) end
+end
+
+local function limited_caller(caller, client, reason, status)
+  return { reason = reason, client = client, status = status, user_id = caller.user_id, role = caller.role,
+           credential = caller.credential, api_key = caller.api_key }
 end
 
 -- Ends a request.
@@ -202,8 +215,7 @@ function reports.finish()
   add(row.times, first_byte_ms and counted_ms .. " " .. first_byte_ms or counted_ms .. "")
   if request.refusal and request.answer and not request.admitted then
     local caller, client = request.caller, ngx.var.remote_addr
-    name(limited, caller.credential .. client, { reason = request.refusal.reason, client = client, status = status,
-         user_id = caller.user_id, role = caller.role, credential = caller.credential, api_key = caller.api_key })
+    count(limited, caller.credential .. client, limited_caller, caller, client, request.refusal.reason, status)
   end
   write_line(request, common, ms, size, first_byte_ms)
   if is_kept(request, status, outcome) then keep(request, status, outcome, ms, size) end
