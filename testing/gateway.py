@@ -18,7 +18,7 @@ from redis import Redis
 
 from testing.edge import SECRET, running_edge
 from testing.manage import manage
-from testing.servers import BIN, START_SECONDS, child, folder, free_port, wait_for_port
+from testing.servers import BIN, START_SECONDS, child, folder, free_port, wait_for_port, whole_lines
 from testing.waiting import wait_until
 
 OF_KEYS = frozenset({"SECRET_KEY", "JWT_SECRET_KEY", "JWT_ALGORITHM"})  # a database has keys that they made
@@ -72,9 +72,9 @@ class Gateway:
         return Redis.from_url(self.env["REDIS_URL"])
 
     def logged(self) -> str:
-        """Return the log so far, of the gateway and then of its edge."""
+        """Return the log so far, of the gateway and then of its edge, without a line that is still being written."""
         logs = [self.log, *([self.edge_log] if self.edge_log else [])]
-        return "".join(log.read_text() for log in logs if log.exists())
+        return "".join(whole_lines(log) for log in logs if log.exists())
 
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the access log's lines so far."""

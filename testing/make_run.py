@@ -15,7 +15,7 @@ from typing import Any
 
 from testing.gateway import PLANE
 from testing.mail import Mailbox, running_smtp_server
-from testing.servers import ROOT, START_SECONDS, die_with_parent, free_port
+from testing.servers import ROOT, START_SECONDS, die_with_parent, free_port, whole_lines
 from testing.waiting import wait_until
 
 STOP_SECONDS = 40
@@ -43,7 +43,7 @@ class Run:
 
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the access log's lines so far; LOG_FORMAT must be json."""
-        lines = [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith('{"')]
+        lines = [json.loads(line) for line in whole_lines(self.output).splitlines() if line.startswith('{"')]
         return [line for line in lines if line.get("event") == "request"]
 
     def one_time_password(self) -> str:

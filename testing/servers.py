@@ -49,6 +49,12 @@ def child(command: list[str], log: Path, env: Mapping[str, str] | None = None) -
                 process.wait()
 
 
+def whole_lines(log: Path) -> str:
+    """Return the lines of the file that are complete: without the one that is being written."""
+    lines, end, _ = log.read_bytes().rpartition(b"\n")
+    return (lines + end).decode()
+
+
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """Yield a temporary folder."""

@@ -108,9 +108,9 @@ def test_an_admitted_request_is_logged_without_steps(gateway: Gateway) -> None:
 def test_a_malformed_request_is_logged_with_its_id_and_reason(gateway: Gateway) -> None:
     answer = ask(gateway.port, b"GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n")
     request_id = answer.header("X-Request-ID")
-    wait_until(lambda: request_id in gateway.log.read_text())
+    wait_until(lambda: request_id in gateway.logged())
 
-    [line] = [json.loads(line) for line in gateway.log.read_text().splitlines() if request_id in line]
+    [line] = [json.loads(line) for line in gateway.logged().splitlines() if request_id in line]
 
     assert (line["event"], line["reason"], line["client"]) == ("malformed request", "malformed_request", "127.0.0.1")
 

@@ -10,7 +10,7 @@ from testing.waiting import wait_until
 
 def audit_lines(gateway: Gateway, request_id: str) -> list[dict[str, Any]]:
     """Return the audit lines of a request so far."""
-    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in gateway.logged().splitlines() if line.startswith("{")]
     return [line for line in lines if line.get("event") == "audit" and line["request_id"] == request_id]
 
 

@@ -79,7 +79,7 @@ def test_an_address_has_a_maximum_of_connections_and_others_are_served(capped: G
 def test_refusals_are_counted_and_each_worker_logs_an_address_once(capped: Gateway) -> None:
     with crowd(capped.port, "127.0.0.4", LIMIT + OVER) as crowded:
         assert served(crowded) <= LIMIT + 1
-    lines = [json.loads(line) for line in capped.log.read_text().splitlines() if "127.0.0.4" in line]
+    lines = [json.loads(line) for line in capped.logged().splitlines() if "127.0.0.4" in line]
     named = [line for line in lines if line["event"] == "too many connections of an address"]
     assert 1 <= len(named) <= 2  # by each worker
     assert f"MAX_CONNECTIONS_PER_ADDRESS is {LIMIT}" in named[0]["advice"]

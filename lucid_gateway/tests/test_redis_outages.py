@@ -104,7 +104,7 @@ class Stage:
 
     def lines(self) -> list[str]:
         """Return the log's lines about Redis, and all other warnings, in order."""
-        found = [json.loads(line) for line in self.gateway.log.read_text().splitlines() if line.startswith("{")]
+        found = [json.loads(line) for line in self.gateway.logged().splitlines() if line.startswith("{")]
         return [line.get("advice", line["event"]) for line in found if line["level"] in ("warning", "error")]
 
     def counted(self, skipped: int) -> Counter[str]:

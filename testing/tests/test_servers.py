@@ -5,10 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from testing.servers import ROOT
+from testing.servers import ROOT, whole_lines
 from testing.waiting import wait_until
 
 SLEEPER = """
@@ -40,3 +41,11 @@ def test_redis_and_mongod_end_with_the_run_that_started_them(end: signal.Signals
         run.wait(20)
 
     wait_until(lambda: not any(is_taken(port) for port in ports))
+
+
+def test_the_line_that_a_server_is_writing_is_not_yet_in_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b'{"a":1}\n{"b":"\xc3')
+    assert whole_lines(log) == '{"a":1}\n'
+    log.write_bytes(b'{"a":')
+    assert whole_lines(log) == ""
