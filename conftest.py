@@ -32,6 +32,7 @@ from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
 from demo.launch import running_clusters
+from lucid_gateway import urls  # noqa: F401  # with which the pages of the admin are loaded
 from lucid_gateway.console import health_strip
 from lucid_gateway.console.alarms import finding as alarms
 from lucid_gateway.figures import reading

@@ -6,7 +6,7 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        """Register what Django and drf-spectacular find by import."""
-        from accounts import audit_names, schema  # noqa: F401, PLC0415  # the registry needs loaded apps
+        """Let the audit log show names of accounts."""
+        from accounts import audit_names  # noqa: PLC0415  # models load only now
 
         audit_names.register()

@@ -1,5 +1,6 @@
 from django.urls import path
 
+from accounts import schema  # noqa: F401  # drf-spectacular finds it once it is imported
 from accounts.views import factors, login, pages, passwords, staff, users
 from accounts.views import jwks as keys
 from ratelimit import views as limits

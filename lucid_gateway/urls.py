@@ -9,6 +9,8 @@ from lucid_gateway.console.preview.api import PreviewView
 from lucid_gateway.meta.api_documents import OpenAPIDocument, RedocPage, SwaggerPage
 from lucid_gateway.meta.views import RootView
 
+admin.autodiscover()
+
 handler400 = "lucid_gateway.kernel.error_responses.bad_request"
 handler403 = "lucid_gateway.kernel.error_responses.permission_denied"
 handler404 = "lucid_gateway.kernel.error_responses.page_not_found"

@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lucid_gateway.settings")
 use_bound_methods()
 django_application = get_wsgi_application()
 
+from lucid_gateway import urls  # noqa: E402, F401  # else the first request would wait for them
 from ratelimit.addresses.front_gate import AddressGate  # noqa: E402  # its models can be loaded only now
 
 # Requests from blocked addresses do not reach Django.

@@ -4,7 +4,6 @@ import uuid
 from typing import Any
 
 import pytest
-import yaml
 
 from accounts.api_keys import create_api_key
 from accounts.models import User
@@ -12,7 +11,7 @@ from accounts.tokens.issuing import issue_tokens
 from conftest import ApiClient, error_code, make_user
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 from lucid_gateway.policy.routes import OWN_PATHS
-from testing.servers import ROOT
+from testing.openapi import openapi_document
 
 # A column for each caller: + is admitted, . is 401, x is 403. Both keys belong to a super admin: one has all
 # permissions, the other has blockchain:read.
@@ -218,7 +217,7 @@ def test_a_key_without_permissions_is_admitted_only_where_anyone_is(api: ApiClie
 
 
 def test_the_table_lists_exactly_the_operations_of_the_document() -> None:
-    paths = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())["paths"]
+    paths = openapi_document()["paths"]
     documented = [(method.upper(), path) for path, operations in paths.items() for method in METHODS & set(operations)]
 
     assert sorted(ROWS) == sorted(documented)

@@ -1,14 +1,14 @@
 """The examples of the OpenAPI document: each matches its schema, and each operation on recordings has one."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
-DOCUMENT: dict[str, Any] = yaml.safe_load(Path("docs/openapi.yaml").read_text())
+from testing.openapi import openapi_document
+
+DOCUMENT = openapi_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 RECORDINGS = ("/api/v1/sessions", "/api/v1/manifests", "/api/v1/trust")
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework import serializers
@@ -14,9 +13,9 @@ from lucid_gateway.api.json_types import IN_A_BODY, is_integer, typed
 from testing.gateway import Gateway
 from testing.http.client import ask, request_bytes
 from testing.http.messages import Message
-from testing.servers import ROOT
+from testing.openapi import openapi_document
 
-DOCUMENT = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
+DOCUMENT = openapi_document()
 METHODS = ("get", "post", "put", "patch", "delete")
 OPERATIONS = {
     (method.upper(), path): path_item[method]

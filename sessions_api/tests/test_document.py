@@ -1,11 +1,10 @@
 """The OpenAPI document describes entity tags of sessions, manifests and policies."""
 
 import pytest
-import yaml
 
-from testing.servers import ROOT
+from testing.openapi import openapi_document
 
-PATHS = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["paths"]
+PATHS = openapi_document()["paths"]
 ONE = ("sessions/{session_id}", "sessions/{session_id}/chunks/{chunk_id}", "manifests/{manifest_id}",
        "trust/policies/{policy_id}")  # fmt: skip
 TAGGED = [("post", "sessions"), ("post", "manifests"), ("post", "manifests/{manifest_id}/anchor"),
