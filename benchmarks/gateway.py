@@ -3,15 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.environments import gateway_environment
 from benchmarks.load import Target
 from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage, workers_of
 from demo.children import free_port
 
-PYTHON = sys.executable
 SECRET = "a-benchmark-key-that-guards-nothing-0123456789"
 PLENTY = "1000000000"
 HEALTH = "/api/v1/meta/health"
@@ -84,19 +83,23 @@ class GatewayKit:
         """Start a gateway without waiting for it; return its name on the stage and its process."""
         self._started += 1
         name = f"gateway-{self._started}"
-        command = [PYTHON, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *options, "lucid_gateway.wsgi"]
+        command = [_python(), "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *options, "lucid_gateway.wsgi"]
         env = environment(self.stage, self._redis_url, upstreams) | dict(settings)
         return name, self.stage.start(name, command, cores=cores, env=env)
 
     def manage(self, *arguments: str, settings: Mapping[str, str] | None = None) -> bytes:
         """Run a management command and return what it printed; raise `RuntimeError` if it fails."""
         env = environment(self.stage, self._redis_url) | dict(settings or {})
-        command = [PYTHON, "manage.py", *arguments]
+        command = [_python(), "manage.py", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
         if done.returncode:
             end = done.stderr.decode(errors="replace").splitlines()[-4:]
             raise RuntimeError("\n".join([f"{arguments[0]} failed:", *end]))
         return done.stdout
+
+
+def _python() -> str:
+    return str(gateway_environment() / "python")
 
 
 def environment(stage: Stage, redis_url: str, upstreams: Upstreams = Upstreams(NO_CLUSTER)) -> dict[str, str]:

@@ -1,9 +1,6 @@
 """The peers that the gateway is compared with: nginx, the guide's own design, django-revproxy."""
 
-import hashlib
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -12,27 +9,12 @@ from pathlib import Path
 import jwt
 
 from benchmarks.backends import start_nginx
+from benchmarks.environments import peers_environment
 from benchmarks.gateway import SECRET
 from benchmarks.load import Target
 from benchmarks.processes import ROOT, SERVER_CORE, Process, Stage
 from benchmarks.stores import start_mongod
 from demo.children import free_port
-
-HERE = Path(__file__).parent
-VENV = ROOT / "var" / "bench-venv"
-REQUIREMENTS = HERE / "requirements.txt"
-
-
-def prepare_environment() -> Path:
-    """The `bin` folder of the peers' own virtual environment, which is rebuilt when their requirements change."""
-    stamp, wanted = VENV / "requirements.sha256", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        print("Setting up var/bench-venv for the peers ...", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-        install = ["install", "-qq", "--require-hashes", "--requirement", str(REQUIREMENTS)]
-        subprocess.run([VENV / "bin" / "pip", *install], check=True)
-        stamp.write_text(wanted)
-    return VENV / "bin"
 
 
 def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> tuple[Process, str]:
@@ -58,7 +40,7 @@ def nginx_proxy(stage: Stage, backend: str, storage: str | None = None) -> tuple
 
 def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Target:
     """Start the guide's design under uvicorn; return a target with a valid token."""
-    bin_folder, user_id = prepare_environment(), str(uuid.uuid4())
+    bin_folder, user_id = peers_environment(), str(uuid.uuid4())
     env = {
         "JWT_SECRET_KEY": SECRET,
         "REDIS_URL": redis_url,
@@ -76,7 +58,7 @@ def guide_design(stage: Stage, backend: str, redis_url: str, path: str) -> Targe
 
 def revproxy(stage: Stage, backend: str, path: str) -> Target:
     """Start django-revproxy under gunicorn with gevent workers; return a target."""
-    bin_folder, port = prepare_environment(), free_port()
+    bin_folder, port = peers_environment(), free_port()
     command = [f"{bin_folder}/gunicorn", "-k", "gevent", "--keep-alive", "75", "--no-control-socket"]
     command += ["-b", f"127.0.0.1:{port}", "benchmarks.revproxy_project"]
     return Target(_serve(stage, command, {"BLOCKCHAIN_CORE_URL": backend}, port, health="/health") + path)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from benchmarks.environments import peers_environment
 from benchmarks.gateway import SECRET
 from benchmarks.load import Target
-from benchmarks.peers import prepare_environment
 from benchmarks.processes import SERVER_CORE, Stage
 from benchmarks.rounds import Server
 from demo.children import free_port
@@ -66,7 +66,7 @@ def envoy(stage: Stage, backend: str, path: str, token: str, *, remembered_token
     """Start Envoy with token and local limit. By default it verifies the token of each request, as it does unless told
     otherwise.
     """
-    port, binary = free_port(), prepare_environment() / "envoy"
+    port, binary = free_port(), peers_environment() / "envoy"
     name = f"envoy-{remembered_tokens}"
     configuration = stage.directory / f"{name}.json"
     configuration.write_text(json.dumps(envoy_configuration(port, backend, remembered_tokens)))
@@ -127,7 +127,7 @@ def envoy_filter(kind: str, **settings: Any) -> dict[str, Any]:
 
 def traefik(stage: Stage, backend: str, path: str) -> Server:
     """Start Traefik with a local limit; it cannot check tokens."""
-    port, binary = free_port(), prepare_environment() / "traefik"
+    port, binary = free_port(), peers_environment() / "traefik"
     routes, configuration = stage.directory / "traefik-routes.yml", stage.directory / "traefik.yml"
     routes.write_text(TRAEFIK_ROUTES.format(plenty=PLENTY, backend=backend))
     configuration.write_text(TRAEFIK.format(port=port, routes=routes))

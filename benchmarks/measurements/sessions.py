@@ -11,7 +11,7 @@ from typing import IO
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Aim, Figure
-from benchmarks.gateway import PYTHON, environment
+from benchmarks.gateway import environment
 from benchmarks.processes import ROOT
 from benchmarks.stores import start_mongod
 
@@ -62,7 +62,7 @@ class Rows:
 
     def __init__(self, env: Mapping[str, str], name: str, users: int) -> None:
         names = {"SQLITE_PATH": env["SQLITE_PATH"].replace("gateway", name), "MONGODB_DATABASE": name}
-        command = [PYTHON, "-m", "benchmarks.session_rows", str(users)]
+        command = [sys.executable, "-m", "benchmarks.session_rows", str(users)]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=dict(env) | names, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
