@@ -40,11 +40,10 @@ local function add_limits(tier, answer)
   add("RateLimit", tier.before .. answer[2] .. ";t=" .. answer[4] .. tier.between .. answer[3] .. tier.after)
 end
 
--- Adds the fields that the gateway adds to each answer: who was asked and what is left, origins, and the security fields
--- that the answer lacks; `has` are its own fields by lower-case name.
+-- Adds the fields that the gateway adds to an answer: what is left, origins, and the security fields that the answer
+-- lacks; `has` are its own fields by lower-case name. nginx adds those that are always the same, and the request's name.
 function answers.add_fields(request, has)
   local var = ngx.var
-  add("X-Request-ID", request.id)
   if request.answer then add_limits(request.tier, request.answer) end
   if request.shown then
     for name, value in pairs(request.shown) do add(name, value) end
@@ -56,7 +55,6 @@ function answers.add_fields(request, has)
     add("Access-Control-Allow-Credentials", "true")
     add("Access-Control-Expose-Headers", settings.cors_exposed)
   end
-  add("Vary", "origin")
   local list = security[var.lucid_scheme]
   for index = 1, #list do
     local field = list[index]
@@ -126,8 +124,8 @@ end
 -- Sends the error as the answer to this request, and ends it. `details` may be any table of JSON.
 function answers.send(error)
   local body = string.format(
-    '{"error":{"code":%s,"message":%s,"details":%s,"request_id":%s,"timestamp":"%s","service":%s,"version":%s}}\n',
-    as_json[error.code], as_json[error.message], cjson.encode(error.details), cjson.encode(requests.id()),
+    '{"error":{"code":%s,"message":%s,"details":%s,"request_id":"%s","timestamp":"%s","service":%s,"version":%s}}\n',
+    as_json[error.code], as_json[error.message], cjson.encode(error.details), requests.id(),
     answers.timestamp(), as_json[settings.service_name], as_json[settings.api_version]
   )
   local header = ngx.header

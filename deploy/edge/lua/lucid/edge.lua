@@ -2,6 +2,14 @@
 
 local edge = {}
 
+-- The modules by name, each loaded when it is first used.
+edge.modules = setmetatable({}, {
+  __index = function(known, name)
+    known[name] = require("lucid." .. name)
+    return known[name]
+  end,
+})
+
 -- In the master process, whose memory the workers share. Modules with sockets or timers are loaded by the workers.
 function edge.load(folder)
   require("lucid.settings").load(folder)

@@ -115,7 +115,7 @@ end
 
 -- Removes fields of the request that no cluster may get.
 function fields.drop(names)
-  for _, name in ipairs(names or {}) do ngx.req.clear_header(name) end
+  for _, name in ipairs(names) do ngx.req.clear_header(name) end
 end
 
 -- Versions after 00 may append more fields.

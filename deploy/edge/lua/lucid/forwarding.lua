@@ -21,7 +21,7 @@ forwarding.NEEDS_LENGTH = { POST = true, PUT = true, PATCH = true }
 -- Sets what the configuration of nginx sends to the cluster, for an admitted request with its instance.
 function forwarding.prepare(request)
   local var, found, caller = ngx.var, request.found, request.caller
-  fields.drop(request.dropped)
+  if request.dropped then fields.drop(request.dropped) end
   local trace, is_clients = fields.trace(found)
   request.trace = trace
   var.lucid_target = request.target
@@ -123,8 +123,14 @@ function forwarding.filter()
   if attempt then attempt.first_byte_ms = math.floor((ngx.now() - attempt.began_at) * 1000 + 0.5) end
   forwarding.finish(request, "answered")
   if request.cache then cache.mark(request) end
-  local upgrade = request.is_handshake and ngx.status == SWITCHING and ngx.header["Upgrade"]
+  local status = ngx.status
+  local upgrade = request.is_handshake and status == SWITCHING and ngx.header["Upgrade"]
   local found = fields.clean_answer()
+  if not request.lookup then
+    -- For the log, without asking nginx again. The cluster's answer to a lookup may be about the stored one.
+    request.upstream_status = status
+    request.length = status ~= NOT_MODIFIED and tonumber(found["content-length"]) or nil
+  end
   answers.add_fields(request, found)
   if upgrade then
     -- What follows is no answer, which could be cut, but the tunnel.
@@ -132,14 +138,13 @@ function forwarding.filter()
     request.ended = true
   end
   -- nginx passes no end of a body where there is none.
-  if request.method == "HEAD" or ngx.status == NOT_MODIFIED then request.ended = true end
+  if request.method == "HEAD" or status == NOT_MODIFIED then request.ended = true end
   local kind = found["content-type"]
   deadlines.begin(request, upgrade or (kind and kind:lower():find("text/event-stream", 1, true)))
 end
 
--- Passes a piece of the answer, and notes the end.
-function forwarding.pass()
-  if not ngx.arg[2] then return end
+-- Notes that the last piece of the answer has been passed on.
+function forwarding.end_answer()
   local request = requests.current()
   if not request or not request.waited then return end
   request.ended = true

@@ -28,6 +28,8 @@ local COMMON = '"method":"%s","route":"%s","status":%d,"outcome":"%s","cluster":
   .. '"cache":%s,"error_code":%s,"plane":"edge","event":"request","level":"info"'
 
 local last_of = forwarding.last_of
+-- Requests of a row are counted by their times, in one number: `ms * SPAN + first_byte_ms`.
+local SPAN, NO_FIRST_BYTE = 2 ^ 24, 2 ^ 24 - 1
 local SWITCHING = 101
 local IN_FLIGHT_SECONDS = 10
 local MAX_NAMED = 250 -- clients named in a report
@@ -76,11 +78,9 @@ end
 -- Returns the row that counts requests like this one, and the part of their lines in the log that is the same.
 local function row_of(request, status, outcome)
   local refusal, attempts = request.refusal, request.attempts
-  local key = request.route.name .. request.method .. status .. outcome
+  local key = request.route.name .. request.method .. status .. outcome .. (request.admitted and "+" or "-")
+    .. (refusal and refusal.reason or "") .. (request.cache or "")
   for index = 1, #attempts do key = key .. attempts[index].outcome .. attempts[index].facts.url end
-  if refusal then key = key .. refusal.reason end
-  if request.cache then key = key .. request.cache end
-  if request.admitted then key = key .. "+" end
   local row = rows[key]
   if not row then
     row = { route = request.route.name, method = request.method, status = status, outcome = outcome,
@@ -158,6 +158,11 @@ local function outcome_of(request)
   return client.has_left() and "client_left" or "upstream_cut"
 end
 
+-- Returns the status that the last attempt brought, nil if none.
+local function status_of(request)
+  return request.upstream_status or last_of(ngx.var.upstream_status)
+end
+
 local function write_line(request, common, ms, size, first_byte_ms)
   local var, refusal = ngx.var, request.refusal
   local steps = "null"
@@ -168,7 +173,7 @@ local function write_line(request, common, ms, size, first_byte_ms)
   end
   var.lucid_line = string.format(
     LINE, request.id, request.path, ms, size, var.remote_addr, request.caller.user_id,
-    quoted(request.trace and request.trace:sub(4, 35)), last_of(var.upstream_status) or "null", first_byte_ms or "null",
+    quoted(request.trace and request.trace:sub(4, 35)), status_of(request) or "null", first_byte_ms or "null",
     quoted(refusal and refusal.reason or request.cut_by), steps, common,
     answers.timestamp("000") -- the gateway's lines have microseconds
   )
@@ -178,7 +183,7 @@ end
 local function size_of(request)
   if request.method == "HEAD" then return 0 end
   if request.lookup then return tonumber(ngx.var.body_bytes_sent) end -- that of the cluster may have been stored only
-  return tonumber(last_of(ngx.var.upstream_response_length)) or 0
+  return request.ended and request.length or tonumber(last_of(ngx.var.upstream_response_length)) or 0
 end
 
 local function crowd(client) return { client = client } end
@@ -210,9 +215,8 @@ function reports.finish()
   local first_byte_ms = last and last.first_byte_ms
   -- How long a tunnel lasted does not say how fast the gateway is.
   local counted_ms = status == SWITCHING and first_byte_ms or ms
-  -- A text: cjson would make an array of whole numbers.
   local row, common = row_of(request, status, outcome)
-  add(row.times, first_byte_ms and counted_ms .. " " .. first_byte_ms or counted_ms .. "")
+  add(row.times, counted_ms * SPAN + (first_byte_ms or NO_FIRST_BYTE))
   if request.refusal and request.answer and not request.admitted then
     local caller, client = request.caller, ngx.var.remote_addr
     count(limited, caller.credential .. client, limited_caller, caller, client, request.refusal.reason, status)
@@ -230,10 +234,21 @@ local function list(map)
   return #found > 0 and found or nil
 end
 
+-- Replaces the numbers that stand for times by texts, of which cjson makes no array: "12 3", or "12" without a first byte.
+local function spell_times(row)
+  local spelt = {}
+  for number, n in pairs(row.times) do
+    local first = number % SPAN
+    spelt[(number - first) / SPAN .. (first ~= NO_FIRST_BYTE and " " .. first or "")] = n
+  end
+  row.times = spelt
+end
+
 -- Sends what has happened since the last report; what Redis does not take is lost.
 function reports.send()
   local key = snapshot.key("edge_reports")
   if not key then return end
+  for _, row in pairs(rows) do spell_times(row) end
   local report = cjson.encode({
     worker = ngx.worker.pid(), at = ngx.now(), age = snapshot.age(),
     rows = list(rows), early = list(early), limited = list(limited), crowds = list(crowds), kept = list(kept),
