@@ -123,19 +123,19 @@ end
 
 -- Sends the error as the answer to this request, and ends it. `details` may be any table of JSON.
 function answers.send(error)
-  local body = string.format(
-    '{"error":{"code":%s,"message":%s,"details":%s,"request_id":"%s","timestamp":"%s","service":%s,"version":%s}}\n',
-    as_json[error.code], as_json[error.message], cjson.encode(error.details), requests.id(),
-    answers.timestamp(), as_json[settings.service_name], as_json[settings.api_version]
-  )
+  local before = string.format('{"error":{"code":%s,"message":%s,"details":%s,"request_id":"', as_json[error.code],
+                               as_json[error.message], cjson.encode(error.details))
+  -- In two parts, because the second begins with what differs: see the lines of the log in `lucid.reports`.
+  local after = string.format('%s","timestamp":"%s","service":%s,"version":%s}}\n', requests.id(), answers.timestamp(),
+                              as_json[settings.service_name], as_json[settings.api_version])
   local header = ngx.header
   ngx.status = error.status
   answers.hide_server()
   header["Content-Type"] = "application/json"
-  header["Content-Length"] = #body
+  header["Content-Length"] = #before + #after
   header["Cache-Control"] = "no-store"
   if error.retry_after then header["Retry-After"] = error.retry_after end
-  if ngx.req.get_method() ~= "HEAD" then ngx.print(body) else ngx.send_headers() end
+  if ngx.req.get_method() ~= "HEAD" then ngx.print(before, after) else ngx.send_headers() end
   return ngx.exit(ngx.HTTP_OK)
 end
 

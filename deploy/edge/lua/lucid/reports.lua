@@ -21,7 +21,9 @@ local MAX_REPORTS = 600
 -- As in the gateway (server/kept_requests.py): requests to keep for the explorer in a second, and of one caller.
 local KEPT_A_SECOND, KEPT_OF_ONE = 200, 20
 
-local LINE = '{"request_id":"%s","path":"%s","duration_ms":%d,"response_bytes":%d,"client":"%s","user_id":"%s",'
+-- A line after `{"request_id":"`: it begins with what differs, because LuaJIT finds equal strings by a few of their bytes,
+-- the first four among them, and compares those whose bytes there are equal.
+local LINE = '%s","path":"%s","duration_ms":%d,"response_bytes":%d,"client":"%s","user_id":"%s",'
   .. '"trace_id":%s,"upstream_status":%s,"upstream_ms":%s,"reason":%s,"steps":%s,%s,"timestamp":"%s"}'
 -- What the lines of requests with one row have in common.
 local COMMON = '"method":"%s","route":"%s","status":%d,"outcome":"%s","cluster":%s,"instance":%s,"attempts":%s,'
