@@ -6,6 +6,7 @@ Loaded with `-p`, so that the environment is there before pytest-django reads th
 import contextlib
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 def pytest_unconfigure() -> None:
     """Stop the servers, after an interrupt, too."""
     servers.close()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip files without the mark that all tests of this run have, as reading all files takes ten seconds and more."""
+    marks = {"quiet": config.option.markexpr == "quiet", "planes": config.getoption("--plane") == "edge"}
+    if not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text()
+    return True if any(on and f"mark.{mark}" not in text for mark, on in marks.items()) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

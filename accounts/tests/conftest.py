@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,14 +16,12 @@ from accounts import mail
 from accounts.factors import hardware_wallet, totp
 from accounts.factors.tron_message import digest
 from accounts.lockouts import LockoutSubject
-from accounts.login.passwords import placeholder_hash
 from accounts.models import User
 from accounts.tests.operators import signed_in
 from accounts.tokens.issuing import TokenPair, issue_tokens
-from conftest import PASSWORD, ApiClient
+from conftest import ApiClient
 from lucid_gateway.kernel.redis.access import redis_client
 from testing.mail import Mailbox, running_smtp_server
-from testing.quick_hashes import QuickArgon2
 from testing.waiting import wait_until
 
 # The subjects of the mails.
@@ -44,22 +41,6 @@ def smtp_server() -> Iterator[tuple[Mailbox, int]]:
 def wait_for_senders() -> None:
     """Wait until every mail was sent."""
     wait_until(lambda: mail.waiting._value == mail.waiting._initial_value)  # type: ignore[attr-defined]
-
-
-@cache
-def quick_hash() -> str:
-    """The cast's password, hashed by Argon2 with small parameters."""
-    return QuickArgon2().encode(PASSWORD, QuickArgon2().salt())
-
-
-@pytest.fixture
-def quick_hashes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Argon2 takes two milliseconds instead of hundreds, for known and unknown users."""
-    settings.PASSWORD_HASHERS = ["testing.quick_hashes.QuickArgon2"]
-    monkeypatch.setattr("conftest.password_hash", quick_hash)
-    placeholder_hash.cache_clear()
-    yield
-    placeholder_hash.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

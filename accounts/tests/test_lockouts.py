@@ -32,7 +32,6 @@ from lucid_gateway.policy.errors import TooManyAttempts
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 EMAIL, NOBODY = "owner@example.org", "nobody@example.org"
 OWNER = account(EMAIL)
 FREE = RULES["account"].free_failures

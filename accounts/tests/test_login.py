@@ -18,7 +18,6 @@ from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 NOBODY = "nobody@example.org"
 
 

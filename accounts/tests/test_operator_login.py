@@ -296,10 +296,8 @@ def test_an_undecryptable_totp_secret_is_reported_and_a_recovery_code_works(admi
 
 
 @pytest.mark.parametrize("email", ["nobody@example.org", "admin@example.org"])
-def test_a_refusal_takes_whole_ticks_so_that_its_time_does_not_reveal_the_account(
-    quick_hashes: None, admin: User, email: str
-) -> None:
-    """Without the wait, a refusal takes a fifth of a tick with these hashes."""
+def test_a_refusal_takes_whole_ticks_so_that_its_time_does_not_reveal_the_account(admin: User, email: str) -> None:
+    """Without the wait, a refusal takes a fifth of a tick with the hashes of these tests."""
     credentials = Credentials(email, password="Wrong-Horse-7")
     for _ in range(3):
         started = time.monotonic()

@@ -12,7 +12,6 @@ from accounts.tests.conftest import RESET, link_in, post, token_in
 from conftest import ApiClient, error_code
 from testing.mail import Mailbox
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 PAGES = ["/login", "/reset-password", "/confirm-email"]
 ENDPOINTS = {
     "/login": "/api/v1/auth/verify",

@@ -13,7 +13,6 @@ from conftest import PASSWORD, ApiClient, error_code
 from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 NEW = "Another-Horse-8"
 
 

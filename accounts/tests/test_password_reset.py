@@ -30,7 +30,6 @@ from lucid_gateway.policy import keys
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 NEW = "Another-Horse-8"
 NOBODY = "nobody@example.org"
 

@@ -16,8 +16,6 @@ from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
-
 
 def log_in(api: ApiClient, recovery_code: str) -> Any:
     return post(api, "verify", email="owner@example.org", password=PASSWORD, recovery_code=recovery_code)

@@ -25,7 +25,6 @@ from lucid_gateway.audit.models import AuditEvent
 from testing.mail import Mailbox
 from testing.parallel import in_parallel
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 # RFC 6238, appendix B: SHA-1; the last six of the eight digits (RFC 4226, section 5.3).
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
 RFC_CODES = {

@@ -10,7 +10,6 @@ from accounts.tests.conftest import Phone, Wallet, post, wrong
 from accounts.users.locks import lock_user
 from conftest import PASSWORD, ApiClient, error_code
 
-pytestmark = pytest.mark.usefixtures("quick_hashes")
 EMAIL = "owner@example.org"
 
 
