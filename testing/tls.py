@@ -47,13 +47,19 @@ class TlsServer(AsyncServer):
         super().__init__(context)
         self.behind = behind
         self.names: list[str] = []
+        self.open = 0  # connections that the server behind has not ended
 
     def note_name(self, _: object, name: str | None, __: object) -> None:
         self.names.append(name or "")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self.behind)
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+        self.open += 1
+        await asyncio.gather(pump(reader, inner_writer), self.answer(inner_reader, writer))
+
+    async def answer(self, inner_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await pump(inner_reader, writer)
+        self.open -= 1
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

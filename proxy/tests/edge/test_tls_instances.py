@@ -55,10 +55,11 @@ def whole_scene(certificate: Path) -> Iterator[Scene]:
 
 @pytest.fixture
 def scene(whole_scene: Scene) -> Scene:
-    """The scene; the edge knows the user, and the cluster has seen nothing."""
+    """The scene; the edge knows the user, the cluster has seen nothing, and no connection to it is open."""
     whole_scene.wallets.forget()
     whole_scene.gateway.warm(whole_scene.token, "/wallets")
     whole_scene.wallets.forget()
+    wait_until(lambda: whole_scene.front.open == 0)
     whole_scene.front.names.clear()
     return whole_scene
 

@@ -160,11 +160,6 @@ local function outcome_of(request)
   return client.has_left() and "client_left" or "upstream_cut"
 end
 
--- Returns the status that the last attempt brought, nil if none.
-local function status_of(request)
-  return request.upstream_status or last_of(ngx.var.upstream_status)
-end
-
 local function write_line(request, common, ms, size, first_byte_ms)
   local var, refusal = ngx.var, request.refusal
   local steps = "null"
@@ -175,7 +170,8 @@ local function write_line(request, common, ms, size, first_byte_ms)
   end
   var.lucid_line = string.format(
     LINE, request.id, request.path, ms, size, var.remote_addr, request.caller.user_id,
-    quoted(request.trace and request.trace:sub(4, 35)), status_of(request) or "null", first_byte_ms or "null",
+    quoted(request.trace and request.trace:sub(4, 35)),
+    request.upstream_status or last_of(var.upstream_status) or "null", first_byte_ms or "null",
     quoted(refusal and refusal.reason or request.cut_by), steps, common,
     answers.timestamp("000") -- the gateway's lines have microseconds
   )
