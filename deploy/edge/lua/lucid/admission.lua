@@ -81,11 +81,15 @@ local function decide(request, caller, facts)
     return "gateway"
   end
   local is_stored = route.cache and request.method == "GET" and cache.look_up(request, caller)
-  if not is_stored and not instances.accepts(route.cluster, cluster, facts.at) then return "gateway" end
-  request.instance = instances.choose(route.cluster, cluster, request.attempts)
-  if not is_stored and not request.instance then return "gateway" end
+  -- The place is taken before the decision, which other requests do not wait for.
+  request.entered = not is_stored and instances.accept(route.cluster, cluster, facts.at)
+  if not is_stored and not request.entered then return "gateway" end
   local tier = callers.tier(caller, route.tier)
   local answer = decisions.ask(tier)
+  if request.entered and not (answer and answer[1] == ADMITTED) then
+    instances.leave(route.cluster)
+    request.entered = false
+  end
   if not answer or answer[1] > OVER_QUOTA then return "gateway" end
   if answer[1] < 0 then return "lesson" end
   request.caller, request.tier, request.cluster = caller, tier, cluster
@@ -93,10 +97,7 @@ local function decide(request, caller, facts)
   request.answer = answer
   if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
   request.admitted = true
-  if not is_stored then
-    instances.enter(route.cluster)
-    request.entered = true
-  end
+  request.instance = instances.choose(route.cluster, cluster, request.attempts)
   forwarding.prepare(request)
   if request.lookup then return ngx.exec("@cached") end
 end

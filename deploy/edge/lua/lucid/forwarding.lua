@@ -44,7 +44,7 @@ function forwarding.prepare(request)
 end
 
 local function begin(request, facts)
-  instances.begin(request.route.cluster, facts)
+  instances.begin(request.route.cluster, facts, #request.attempts == 0)
   request.attempts[#request.attempts + 1] = { facts = facts, began_at = ngx.now(), outcome = false, first_byte_ms = false }
 end
 

@@ -61,15 +61,18 @@ function instances.choose(name, facts, attempts)
   return best(cluster, facts.instances, attempts, false) or best(cluster, facts.instances, attempts, true)
 end
 
--- Returns whether the edge may forward a request to the cluster now: not if the gateway waits for one to try an
--- instance again (one in each second goes there), and not if this worker's places in the bulkhead are taken.
-function instances.accepts(name, facts, at)
+-- Takes a place in the bulkhead of the cluster; returns whether the edge may forward a request there: not if no instance
+-- can be used, the gateway waits for a request to try one again (one in each second goes there), or all places of this
+-- worker are taken.
+function instances.accept(name, facts, at)
   local cluster = cluster_state(name)
   if facts.probe and cluster.probed ~= at then
     cluster.probed = at
     return false
   end
-  return instances.has_place(name, facts)
+  if not (facts.instances[1] and instances.has_place(name, facts)) then return false end
+  instances.enter(name)
+  return true
 end
 
 -- Returns whether this worker has a free place in the bulkhead of the cluster.
@@ -77,11 +80,10 @@ function instances.has_place(name, facts)
   return cluster_state(name).in_flight < facts.places / ngx.worker.count()
 end
 
--- Notes that a request to the cluster begins or ends.
+-- Takes a place in the bulkhead, or gives it back.
 function instances.enter(name)
   local cluster = cluster_state(name)
   cluster.in_flight = cluster.in_flight + 1
-  cluster.retries_left = math.min(RESERVE, cluster.retries_left + SHARE)
 end
 
 function instances.leave(name)
@@ -89,9 +91,11 @@ function instances.leave(name)
   cluster.in_flight = cluster.in_flight - 1
 end
 
--- Notes that an attempt at an instance begins or ends.
-function instances.begin(name, facts)
-  local state = instance_state(cluster_state(name), facts)
+-- Notes that an attempt at an instance begins or ends. The first of a request adds to the budget for retries.
+function instances.begin(name, facts, is_first)
+  local cluster = cluster_state(name)
+  local state = instance_state(cluster, facts)
+  if is_first then cluster.retries_left = math.min(RESERVE, cluster.retries_left + SHARE) end
   turns = turns + 1
   state.in_flight, state.last_turn = state.in_flight + 1, turns
 end
