@@ -17,6 +17,7 @@ from testing.http.client import RawClient, request_bytes
 from testing.parallel import in_parallel
 from testing.waiting import wait_until
 
+pytestmark = pytest.mark.planes
 INFO, SLOW = "/chain/info", "/chain/consensus/demo/slow?seconds=1"
 EVENTS = "/api/v1/chain/consensus/demo/events?count=10000&interval=0.05"
 # Changed rules are read within two seconds; the rest is for a busy machine.
