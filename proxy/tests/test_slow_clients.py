@@ -160,6 +160,7 @@ def test_a_dripping_body_gets_408(client: RawClient) -> None:
     dripping.join()
 
 
+@pytest.mark.planes
 def test_a_client_that_does_not_read_is_disconnected(client: RawClient, cluster: RawCluster) -> None:
     cluster.behaviour = saying(BIG_ANSWER)
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -170,12 +171,14 @@ def test_a_client_that_does_not_read_is_disconnected(client: RawClient, cluster:
         client.read_answer()
 
 
+@pytest.mark.planes
 def test_a_request_with_several_connection_options_ends_its_connection(client: RawClient) -> None:
     answer = client.ask("GET", "/wallets", "TE: trailers", "Connection: TE, close")
     assert (answer.body, answer.all("connection")) == (b"ok", ["close"])
     assert client.is_closed()
 
 
+@pytest.mark.planes
 def test_a_later_version_than_1_1_is_answered_in_1_1(client: RawClient) -> None:
     for _ in range(2):
         assert client.ask("GET", "/wallets", version="1.9").start == "HTTP/1.1 200 OK"
@@ -201,6 +204,7 @@ def answer_by_target(visit: Visit) -> None:
     visit.send(BIG_ANSWER if visit.request.target.endswith("/big") else OK)
 
 
+@pytest.mark.planes
 @pytest.mark.quiet
 @pytest.mark.parametrize("slowness", [half_a_head, half_a_body, no_reading])
 def test_two_hundred_slow_clients_do_not_keep_others_from_their_answers(

@@ -151,12 +151,12 @@ function admission.run()
   if ngx.req.is_internal() then return tunnel.open() end
   local id = requests.id()
   -- HTTP/2 has no lines, and nginx refuses line ends in its fields.
-  local head = ngx.req.http_version() < 2 and ngx.req.raw_header()
+  local head = ngx.req.http_version() ~= 2 and ngx.req.raw_header()
   if head and not ngx.re.find(head, WELL_FORMED, "jo") then return refuse_as_malformed("Malformed HTTP request") end
   local method, target, found = ngx.req.get_method(), ngx.var.request_uri, fields.read()
   local is_plain = head and has_plain_line(head, method, target)
-  -- nginx takes more spaces, and later versions for 1.1 (RFC 9112, section 3).
-  if not is_plain and not ngx.var.request:find("^%S+ %S+ HTTP/[12]%.[01]$") then
+  -- nginx takes more spaces (RFC 9112, section 3). A later minor version counts as 1.1 (RFC 9110, section 2.5).
+  if not is_plain and not ngx.var.request:find("^%S+ %S+ HTTP/[12]%.%d$") then
     return refuse_as_malformed("Malformed HTTP request", 505)
   end
   local expectation = fields.joined(found.expect)
