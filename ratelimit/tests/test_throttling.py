@@ -10,6 +10,7 @@ from lucid_gateway.kernel.redis.access import Outage, breaker
 from ratelimit.engine.limits import default_limit
 from testing.gateway import Gateway
 from testing.http.client import RawClient, request_bytes
+from testing.minutes import early_in_the_minute
 
 INFO = "/meta/info"
 
@@ -135,7 +136,9 @@ def test_without_redis_limits_still_apply(api: ApiClient) -> None:
     assert statuses == [200] * 4 + [429]
 
 
+@pytest.mark.planes
 def test_a_real_gateway_counts_for_all_its_workers(gateway: Gateway) -> None:
+    early_in_the_minute(20)
     statuses = []
     for number in range(310):
         with RawClient(gateway.port) as connection:
