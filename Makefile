@@ -34,12 +34,13 @@ run: .venv/.installed-local ## start the gateway and its servers on http://127.0
 edge: .venv/.installed-local ## start the same with the edge, nginx with Lua, in front of the gateway
 	@exec $(BIN)/python -m demo --edge
 
-# Let the five runs share the compiled tests.
+# Let the six runs share the compiled tests.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## run the whole suite on SQLite, then its data tests on MongoDB
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 	$(BIN)/pytest -m quiet
 	$(BIN)/pytest $(SIDE_BY_SIDE) --plane edge
+	$(BIN)/pytest -m quiet --plane edge
 	$(BIN)/pytest $(SIDE_BY_SIDE) --database mongodb
 	$(BIN)/pytest -m quiet --database mongodb
 

@@ -54,13 +54,16 @@ class Gateway:
         token: str = json.loads(self.manage("issue_token", "--skip-checks", "--email", email, "--json"))["access_token"]
         return token
 
-    def warm(self, token: str, path: str) -> None:
-        """Return when the edge, if there is one, decides this caller's requests for the path itself."""
+    def warm(self, credential: str, path: str) -> None:
+        """Return when the edge, if there is one, decides this caller's requests for the path itself; the credential is
+        a token or an API key.
+        """
+        is_key = credential.startswith("lk_")
+        headers = {"X-API-Key": credential} if is_key else {"Authorization": f"Bearer {credential}"}
 
         def decides() -> bool:
             assert self.edge_log is not None
             before = self.edge_log.stat().st_size
-            headers = {"Authorization": f"Bearer {token}"}
             with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", headers=headers)):
                 return self.edge_log.stat().st_size > before
 
@@ -75,6 +78,10 @@ class Gateway:
         """Return the log so far, of the gateway and then of its edge, without a line that is still being written."""
         logs = [self.log, *([self.edge_log] if self.edge_log else [])]
         return "".join(whole_lines(log) for log in logs if log.exists())
+
+    def edge_errors(self) -> str:
+        """Return the error log of the edge so far, or nothing without one."""
+        return "" if self.edge_log is None else whole_lines(self.edge_log.with_name("error.log"))
 
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the access log's lines so far."""
@@ -95,6 +102,11 @@ def prepared_database() -> Path:
     return path
 
 
+def at_edge() -> bool:
+    """Return whether this run puts an edge in front of each gateway."""
+    return os.environ.get(PLANE) == "edge"
+
+
 @contextlib.contextmanager
 def running_gateway(
     *within: str, edge: bool | None = None, cache_size: str = "0", **settings: str
@@ -108,10 +120,9 @@ def running_gateway(
 
     With `edge`, by default with `--plane edge`, an edge is in front of it, with a response cache of `cache_size`.
     """
-    port = free_port()
     with folder() as path:
         env = os.environ | {
-            "HTTP_PORT": str(port), "WEB_CONCURRENCY": "2", "LOG_LEVEL": "INFO",
+            "WEB_CONCURRENCY": "2", "LOG_LEVEL": "INFO",
             "SQLITE_PATH": str(path / "db.sqlite3"),
             "REDIS_URL": f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}",
         } | settings  # fmt: skip
@@ -119,17 +130,35 @@ def running_gateway(
             prepare_database(env)
         else:
             shutil.copyfile(prepared_database(), env["SQLITE_PATH"])
-        at_edge = os.environ.get(PLANE) == "edge" if edge is None else edge
-        if at_edge:
-            env |= {"GATEWAY_SOCKET": str(path / "gateway.socket"), "EDGE_SECRET": SECRET}
-        command = [*within, str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-        with child(command, path / "log", env) as process, contextlib.ExitStack() as stack:
-            nginx = None
-            if at_edge:
-                nginx = stack.enter_context(running_edge(path / "edge", port, env, f"--cache-size={cache_size}"))
-                wait_until((path / "gateway.socket").exists, START_SECONDS)
-            wait_for_port(port, process)
-            edge_log = path / "edge" / "access.log" if at_edge else None
-            gateway = Gateway(port, env, path / "log", process, edge_log, nginx)
-            with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=START_SECONDS):
-                yield gateway
+        edge = at_edge() if edge is None else edge
+        with started(path, env, *within, edge=edge, cache_size=cache_size) as gateway:
+            yield gateway
+
+
+@contextlib.contextmanager
+def another(gateway: Gateway, **settings: str) -> Iterator[Gateway]:
+    """Run a second gateway with the settings of the first, or those given, on its Redis and its database. It has an
+    edge of its own if the first has one.
+    """
+    with folder() as path, started(path, {**gateway.env, **settings}, edge=gateway.nginx is not None) as second:
+        yield second
+
+
+@contextlib.contextmanager
+def started(path: Path, env: Mapping[str, str], *within: str, edge: bool, cache_size: str = "0") -> Iterator[Gateway]:
+    """Run a gateway on a free port, with its logs in the folder; its database is migrated already."""
+    port = free_port()
+    env = {**env, "HTTP_PORT": str(port)}
+    if edge:
+        env = {**env, "GATEWAY_SOCKET": str(path / "gateway.socket"), "EDGE_SECRET": SECRET}
+    command = [*within, str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+    with child(command, path / "log", env) as process, contextlib.ExitStack() as stack:
+        nginx = None
+        if edge:
+            nginx = stack.enter_context(running_edge(path / "edge", port, env, f"--cache-size={cache_size}"))
+            wait_until((path / "gateway.socket").exists, START_SECONDS)
+        wait_for_port(port, process)
+        edge_log = path / "edge" / "access.log" if edge else None
+        gateway = Gateway(port, env, path / "log", process, edge_log, nginx)
+        with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=START_SECONDS):
+            yield gateway

@@ -51,8 +51,17 @@ def outcomes(answers: Iterable[Message]) -> Counter[str]:
 
 def workers(gateway: Gateway) -> list[int]:
     """Return the process ids of the gateway's workers."""
-    master = gateway.process.pid
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+    return children(gateway.process.pid)
+
+
+def front_workers(gateway: Gateway) -> list[int]:
+    """Return the process ids of the workers that clients are connected to: those of the edge, if there is one."""
+    return children((gateway.nginx or gateway.process).pid)
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def sockets(pid: int) -> set[str]:
@@ -65,7 +74,7 @@ def sockets(pid: int) -> set[str]:
 
 
 def inodes(gateway: Gateway) -> dict[int, str]:
-    """Return the inodes of the gateway's ends of its connections, by the port at the other end (proc_net_tcp)."""
+    """Return the inodes of this end of the clients' connections, by the port at the other end (proc_net_tcp)."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ours = [row for row in rows if int(row[1].rpartition(":")[2], 16) == gateway.port]
     return {int(row[2].rpartition(":")[2], 16): row[9] for row in ours}
@@ -74,7 +83,7 @@ def inodes(gateway: Gateway) -> dict[int, str]:
 @contextlib.contextmanager
 def connections(gateway: Gateway, count: int) -> Iterator[list[tuple[int, RawClient]]]:
     """Yield (worker, connection) for `count` connections, the workers taking turns."""
-    pids = workers(gateway)
+    pids = front_workers(gateway)
     turns = [pids[index % len(pids)] for index in range(count)]
     kept: dict[int, list[RawClient]] = {pid: [] for pid in pids}
     deadline = time.monotonic() + WAIT_SECONDS
@@ -139,7 +148,7 @@ def hammering(
     """Send the (name, request)s over and over, until the block ends; each client sends all of them in turn, and waits
     for `pause` seconds after each.
     """
-    hammer = Hammer([name for name, _ in requests], workers(gateway))
+    hammer = Hammer([name for name, _ in requests], front_workers(gateway))
 
     def fire(worker: int, connection: RawClient, first: int) -> None:
         try:

@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from testing.gateway import PLANE
+from testing.gateway import at_edge
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import ROOT, START_SECONDS, die_with_parent, free_port, whole_lines
 from testing.waiting import wait_until
@@ -62,8 +62,8 @@ class Run:
 
 def command(folder: Path) -> list[str]:
     """Return the command that `make run` runs, for data below the folder; with `--plane edge` that of `make edge`."""
-    at_edge = ["--edge"] if os.environ.get(PLANE) == "edge" else []
-    return [sys.executable, "-m", "demo", *at_edge, "--folder", str(folder / "var")]
+    edge = ["--edge"] if at_edge() else []
+    return [sys.executable, "-m", "demo", *edge, "--folder", str(folder / "var")]
 
 
 def environment(**settings: str) -> dict[str, str]:

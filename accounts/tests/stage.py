@@ -18,6 +18,7 @@ from conftest import password_hash
 from testing.gateway import Gateway, running_gateway
 from testing.hammer import api, outcome, volley
 from testing.http.client import ask
+from testing.http.cluster import RawCluster
 from testing.http.messages import Message
 from testing.mail import Mailbox, running_smtp_server
 from testing.servers import free_port, running_redis
@@ -89,6 +90,17 @@ class Stage:
         """Send the requests in parallel to both workers."""
         return volley(self.gateway, requests)
 
+    def on_both_planes(self, name: str, **credential: str) -> list[tuple[str, bytes]]:
+        """Return two requests with the credential, for the gateway and for a cluster, as a hammer takes them. The edge,
+        if there is one, forwards the second, `name, forwarded`, itself.
+        """
+        (text,) = credential.values()
+        self.gateway.warm(text, "/chain/info")
+        return [
+            (name, api("GET", "/users/me", **credential)),
+            (f"{name}, forwarded", api("GET", "/chain/info", **credential)),
+        ]
+
     def outcome_with(self, token: str) -> str:
         """Return `200` or the code of the refusal for the access token."""
         return outcome(self.ask("GET", "/users/me", token=token))
@@ -96,7 +108,8 @@ class Stage:
 
 @contextlib.contextmanager
 def running_stage(database: str, *, prepare: str = "", **settings: str) -> Iterator[Stage]:
-    """Run a gateway with its own database (of that name on MongoDB) and high limits, except for logins.
+    """Run a gateway with its own database (of that name on MongoDB), a cluster behind /chain, and high limits, except
+    for logins.
 
     The Python code in `prepare` runs first, in a shell of the gateway.
     """
@@ -105,9 +118,10 @@ def running_stage(database: str, *, prepare: str = "", **settings: str) -> Itera
         stack.callback(redis.stop)
         redis.start()
         mailbox, smtp_port = stack.enter_context(running_smtp_server())
+        chain = stack.enter_context(RawCluster())
         servers = {
             "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0", "MONGODB_DATABASE": database, "EMAIL_HOST": "127.0.0.1",
-            "EMAIL_PORT": str(smtp_port), "TRUSTED_PROXIES": "127.0.0.1",
+            "EMAIL_PORT": str(smtp_port), "TRUSTED_PROXIES": "127.0.0.1", "BLOCKCHAIN_CORE_URL": chain.url,
             "RATE_LIMIT_LOGIN_ATTEMPT_REQUESTS_PER_MINUTE": str(LOGINS_PER_MINUTE),
         }  # fmt: skip
         gateway = stack.enter_context(running_gateway(**(HIGH_LIMITS | servers | settings)))

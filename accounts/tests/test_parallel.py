@@ -182,36 +182,37 @@ def lock_by_request(person: Person) -> None:
     person.stage.get("POST", f"/admin/users/{person.user_id}/lock", {"reason": "test"}, token=person.stage.root)
 
 
+@pytest.mark.planes
 @pytest.mark.parametrize("lock", [lock_by_command, lock_by_request])
 def test_a_staff_lock_stops_everything_at_once(stage: Stage, person: Person, lock: Callable[[Person], None]) -> None:
     person.takes_role("admin")
     token = person.log_in()["access_token"]
-    asked = [
-        ("token", api("GET", "/users/me", token=token)),
-        ("key", api("GET", "/users/me", key=person.api_key(token, "user:read"))),
-        ("page", request_bytes("GET", "/admin/password_change/", admin_session(stage, person))),
-    ]
+    asked = stage.on_both_planes("token", token=token)
+    asked += stage.on_both_planes("key", key=person.api_key(token, "user:read", "blockchain:read"))
+    asked += [("page", request_bytes("GET", "/admin/password_change/", admin_session(stage, person)))]
     with hammering(stage.gateway, asked, pause=0.1) as hammer:
         hammer.go_on(3)
         before = [set(hammer.seen(name)) for name, _ in asked]
         lock(person)
         locked = hammer.go_on(3)
 
-    assert before == [{"200"}] * 3
-    assert [set(hammer.seen(name, after=locked)) for name, _ in asked] == [{"2005"}, {"2005"}, {"302"}]
+    assert before == [{"200"}] * 5
+    assert [set(hammer.seen(name, after=locked)) for name, _ in asked] == [{"2005"}] * 4 + [{"302"}]
 
 
+@pytest.mark.planes
 def test_no_request_that_starts_after_a_key_was_revoked_is_admitted(stage: Stage, person: Person) -> None:
     token = person.log_in()["access_token"]
-    key = person.api_key(token, "user:read")
-    with hammering(stage.gateway, [("key", api("GET", "/users/me", key=key))]) as hammer:
+    key = person.api_key(token, "user:read", "blockchain:read")
+    asked = stage.on_both_planes("key", key=key)
+    with hammering(stage.gateway, asked) as hammer:
         hammer.go_on(20)
-        before = set(hammer.seen("key"))
+        before = [set(hammer.seen(name)) for name, _ in asked]
         stage.get("DELETE", f"/users/me/api-keys/{key.split('_')[1]}", token=token)
         revoked = hammer.go_on(20)
 
-    assert before == {"200"}
-    assert set(hammer.seen("key", after=revoked)) == {"2003"}
+    assert before == [{"200"}] * 2
+    assert [set(hammer.seen(name, after=revoked)) for name, _ in asked] == [{"2003"}] * 2
 
 
 def change_password(person: Person, token: str) -> str:
@@ -224,42 +225,51 @@ def log_out_everywhere(person: Person, token: str) -> str:
     return person.log_in()["access_token"]
 
 
+@pytest.mark.planes
 @pytest.mark.parametrize("end_all", [change_password, log_out_everywhere])
 def test_all_tokens_end_on_all_workers_and_keys_keep_working(
     stage: Stage, person: Person, end_all: Callable[[Person, str], str]
 ) -> None:
     token, other = (person.log_in()["access_token"] for _ in range(2))
-    asked = [("token", api("GET", "/users/me", token=text)) for text in (token, other)]
-    asked += [("key", api("GET", "/users/me", key=person.api_key(token, "user:read")))]
-    with hammering(stage.gateway, asked) as hammer:
+    tokens = stage.on_both_planes("token", token=token) + stage.on_both_planes("other", token=other)
+    keys = stage.on_both_planes("key", key=person.api_key(token, "user:read", "blockchain:read"))
+    with hammering(stage.gateway, tokens + keys) as hammer:
         hammer.go_on(5)
-        before = set(hammer.seen("token"))
+        before = [set(hammer.seen(name)) for name, _ in tokens]
         new = end_all(person, token)
         ended = hammer.go_on(5)
 
-    assert before == {"200"}
-    assert set(hammer.seen("token", after=ended)) == {"2003"}
-    assert set(hammer.seen("key")) == {"200"}
+    assert before == [{"200"}] * 4
+    assert [set(hammer.seen(name, after=ended)) for name, _ in tokens] == [{"2003"}] * 4
+    assert [set(hammer.seen(name)) for name, _ in keys] == [{"200"}] * 2
     assert outcomes(stage.send_all([api("GET", "/users/me", token=new)] * 4)) == {"200": 4}
 
 
+@pytest.mark.planes
 def test_a_new_role_ends_tokens_and_applies_to_keys_on_all_workers(stage: Stage, person: Person) -> None:
     person.takes_role("admin")
     token = person.log_in()["access_token"]
-    key = person.api_key(token, "user:read", "admin:read")
-    asked = [("token", api("GET", "/admin/users", token=token)), ("key", api("GET", "/admin/users", key=key))]
+    key = person.api_key(token, "admin:read", "blockchain:read", "blockchain:write")
+    for credential in (token, key):
+        stage.gateway.warm(credential, "/chain/info")
+    asked = [
+        ("token", api("GET", "/admin/users", token=token)),
+        ("token, forwarded", api("POST", "/chain/transactions", {}, token=token)),
+        ("key", api("GET", "/admin/users", key=key)),
+        ("key, forwarded", api("POST", "/chain/transactions", {}, key=key)),
+    ]
     with hammering(stage.gateway, asked) as hammer:
         hammer.go_on(5)
-        before = set(hammer.seen("token") + hammer.seen("key"))
+        before = [set(hammer.seen(name)) for name, _ in asked]
         person.takes_role("user")
         demoted = hammer.go_on(5)
         as_user = [set(hammer.seen(name, after=demoted)) for name, _ in asked]
         person.takes_role("admin")
         promoted = hammer.go_on(5)
 
-    assert before == {"200"}
-    assert as_user == [{"2003"}, {"2004"}]
-    assert [set(hammer.seen(name, after=promoted)) for name, _ in asked] == [{"2003"}, {"200"}]
+    assert before == [{"200"}] * 4
+    assert as_user == [{"2003"}] * 2 + [{"2004"}] * 2
+    assert [set(hammer.seen(name, after=promoted)) for name, _ in asked] == [{"2003"}] * 2 + [{"200"}] * 2
 
 
 def test_of_parallel_requests_for_api_keys_exactly_fifty_get_one(stage: Stage, person: Person) -> None:
@@ -296,6 +306,7 @@ def rebuilds(redis: Redis) -> Iterator[list[str]]:
             watcher.join()
 
 
+@pytest.mark.planes
 def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_load(
     stage: Stage, person: Person
 ) -> None:
@@ -305,8 +316,8 @@ def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_lo
         tokens = stage.get("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
         revoked.append(tokens["access_token"])
     stage.get("POST", "/auth/logout", token=revoked[0])
-    asked = [("live", api("GET", "/auth/status", token=live))]
-    asked += [("revoked", api("GET", "/auth/status", token=token)) for token in revoked]
+    asked = stage.on_both_planes("live", token=live)
+    asked += [("revoked", api("GET", path, token=text)) for text in revoked for path in ("/users/me", "/chain/info")]
 
     with hammering(stage.gateway, asked, pause=0) as hammer:
         hammer.go_on(5)
@@ -326,7 +337,7 @@ def test_no_revoked_token_works_again_when_redis_is_flushed_or_replaced_under_lo
         after_outage = int(stage.redis.client.get(keys.REBUILDS_BEGUN) or 0)
 
     assert set(hammer.seen("revoked")) == {"2003"}
-    assert set(hammer.seen("live")) == {"200"}
+    assert [set(hammer.seen(name)) for name in ("live", "live, forwarded")] == [{"200"}] * 2
     # One for each flush; a worker that misses Redis for a moment, as on a busy machine, rebuilds once more.
     assert 5 <= len(after_flush) <= 8
     assert 1 <= after_outage <= 4

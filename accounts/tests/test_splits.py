@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings
 from redis import Redis
 
 from lucid_gateway.policy import keys
 from testing.clocks import clock_ahead, needs_faketime
-from testing.gateway import Gateway, manage, running_gateway
+from testing.gateway import Gateway, another, manage, running_gateway
 from testing.hammer import api, outcome
 from testing.http.client import ask
+from testing.http.cluster import RawCluster
 from testing.servers import RedisServer, free_port, running_redis
 from testing.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.planes]
+PATH = "/chain/info"
 USER = "demo@lucid.test"
 # Two seconds are promised; a busy machine gets threefold room.
 SECONDS = 6.0
@@ -31,37 +32,29 @@ lock_user(User.objects.get(email="operator@lucid.test"), reason="", by="")
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The settings of a separate database."""
-    if settings.ON_MONGODB:
-        return {"MONGODB_DATABASE": "splits"}
-    return {"SQLITE_PATH": str(tmp_path_factory.mktemp("splits") / "gateway.sqlite3")}
-
-
-@pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
     with running_redis() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def here(database: dict[str, str], redis_server: RedisServer) -> Iterator[Gateway]:
+def here(redis_server: RedisServer) -> Iterator[Gateway]:
     """A gateway of one worker that reaches Redis."""
-    with running_gateway(REDIS_URL=redis_server.url, WEB_CONCURRENCY="1", **database) as gateway:
+    settings = {"REDIS_URL": redis_server.url, "WEB_CONCURRENCY": "1", "MONGODB_DATABASE": "splits"}
+    with RawCluster() as chain, running_gateway(BLOCKCHAIN_CORE_URL=chain.url, **settings) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
-def cut_off(here: Gateway, database: dict[str, str]) -> Iterator[Gateway]:
+def cut_off(here: Gateway) -> Iterator[Gateway]:
     """A gateway with the same database that reaches no Redis."""
-    nobody = f"redis://127.0.0.1:{free_port()}/0"
-    with running_gateway(REDIS_URL=nobody, WEB_CONCURRENCY="1", **database) as gateway:
+    with another(here, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as gateway:
         yield gateway
 
 
 def asked(gateway: Gateway, **credential: str) -> str:
     """Return `200`, or the code of the refusal."""
-    return outcome(ask(gateway.port, api("GET", "/users/me", **credential)))
+    return outcome(ask(gateway.port, api("GET", PATH, **credential)))
 
 
 def send(gateway: Gateway, method: str, path: str, data: object = None, **credential: str) -> str:
@@ -92,6 +85,7 @@ def test_a_logout_at_a_gateway_without_redis_takes_effect_at_the_others(
 ) -> None:
     token = here.issue_token(USER)
     assert asked(here, token=token) == asked(cut_off, token=token) == "200"
+    here.warm(token, PATH)
 
     assert send(cut_off, "POST", "/auth/logout", {}, token=token) == "200"
 
@@ -103,9 +97,11 @@ def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_take_effect
     here: Gateway, cut_off: Gateway
 ) -> None:
     token = here.issue_token(USER)
-    made = here.manage("create_api_key", "--email", USER, "--name", "split", "--permission", "user:read").split()
+    made = here.manage("create_api_key", "--email", USER, "--name", "split", "--permission", "blockchain:read").split()
     key = next(word for word in made if word.startswith("lk_"))
     assert asked(here, token=token) == asked(here, key=key) == "200"
+    here.warm(token, PATH)
+    here.warm(key, PATH)
 
     key_id = key.split("_")[1]
     assert send(cut_off, "DELETE", f"/users/me/api-keys/{key_id}", token=token) == "204"
@@ -117,6 +113,7 @@ def test_an_ended_epoch_and_a_revoked_key_at_a_gateway_without_redis_take_effect
 def test_a_lock_by_a_command_without_redis_takes_effect_at_the_gateways(here: Gateway, cut_off: Gateway) -> None:
     token = here.issue_token("operator@lucid.test")
     assert asked(here, token=token) == "200"
+    here.warm(token, PATH)
 
     cut_off.manage("shell", "--command", LOCK)
     refused_within(here, "2005", token=token)
@@ -129,6 +126,7 @@ def test_a_revocation_by_a_process_with_a_wrong_clock_takes_effect_everywhere(
 ) -> None:
     token = here.issue_token(USER)
     assert asked(here, token=token) == "200"
+    here.warm(token, PATH)
 
     manage({**here.env, **clock_ahead(ahead)}, "revoke_tokens", "--jti", claims_of(token)["jti"])
 
@@ -136,6 +134,7 @@ def test_a_revocation_by_a_process_with_a_wrong_clock_takes_effect_everywhere(
     assert life_of_entry(redis_server, token) > claims_of(token)["exp"] - time.time()
 
 
+@pytest.mark.django_plane
 @needs_faketime
 def test_a_clock_that_differs_from_that_of_redis_is_named_in_health_and_once_in_the_log() -> None:
     with (

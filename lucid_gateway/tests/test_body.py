@@ -8,6 +8,7 @@ from lucid_gateway.server.body import MAX_SMALL_BODY
 from testing.gateway import Gateway
 from testing.http.client import RawClient, ask, request_bytes
 
+pytestmark = pytest.mark.planes
 LOGIN = "/api/v1/auth/login"
 JSON = "Content-Type: application/json"
 CHUNKED = "Transfer-Encoding: chunked"

@@ -8,6 +8,7 @@ from testing.gateway import Gateway, running_gateway
 from testing.http.client import ask, request_bytes
 from testing.http.messages import Message
 
+pytestmark = pytest.mark.planes
 INFO = "/api/v1/meta/info"
 
 

@@ -19,15 +19,16 @@ import requests
 from demo.launch import running_clusters
 from ratelimit.tests.crowd import access_token, bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
-from testing.gateway import Gateway, running_gateway
-from testing.hammer import connections
+from testing.gateway import Gateway, another, running_gateway
+from testing.hammer import connections, front_workers
 from testing.http.client import RawClient, request_bytes
 from testing.http.messages import Message
 from testing.minutes import early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
-from testing.servers import BIN, child, folder, free_port, running_redis, wait_for_port
+from testing.servers import running_redis
 from testing.waiting import wait_until
 
+pytestmark = pytest.mark.planes
 LIMITS = {
     "public": (40, 20), "authenticated": (50, 25), "admin": (60, 30), "blockchain_query": (45, 15),
     "login_attempt": (24, 8),
@@ -79,7 +80,7 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet() -> Iterator[Fleet]:
     """Two gateways that trust the proxy at 127.0.0.1, with small limits and the demo clusters behind them."""
     numbers = {"CHUNK_UPLOAD_BYTES_PER_SECOND": UPLOAD_RATE, "CHUNK_UPLOAD_BURST_BYTES": UPLOAD_BURST}
     for tier, (limit, burst) in LIMITS.items():
@@ -90,7 +91,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         uploads = stack.enter_context(running_relay(int(clusters.session_management.rpartition(":")[2])))
         environment = {
             "REDIS_URL": stack.enter_context(running_redis()).url,
-            "SQLITE_PATH": str(tmp_path_factory.mktemp("fleet") / "fleet.sqlite3"),
             "MONGODB_DATABASE": f"fleet_{uuid.uuid4().hex}",
             "TRUSTED_PROXIES": "127.0.0.1",
             "BLOCKCHAIN_CORE_URL": clusters.blockchain_core,
@@ -118,19 +118,6 @@ def wait_for_revocations(gateway: Gateway) -> None:
     with connections(gateway, 2) as opened:
         for _, connection in opened:
             wait_until(lambda connection=connection: lets_it_in(connection), every=0.5)  # type: ignore[misc]
-
-
-@contextlib.contextmanager
-def another(gateway: Gateway) -> Iterator[Gateway]:
-    """Run a second gateway with the settings of the first, on its Redis and its database."""
-    port = free_port()
-    env = {**gateway.env, "HTTP_PORT": str(port)}
-    command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-    with folder() as path, child(command, path / "log", env) as process:
-        wait_for_port(port, process)
-        second = Gateway(port, env, path / "log", process)
-        requests.get(f"{second.url}/meta/health/live", timeout=20).close()
-        yield second
 
 
 def client(address: str) -> str:
@@ -397,6 +384,7 @@ def test_a_refusal_keeps_the_connection_open(fleet: Fleet, denied: str) -> None:
     assert third.status == 200
 
 
+@pytest.mark.django_plane  # nginx reads and drops what is left of a request
 def test_a_refused_body_is_not_read_and_the_connection_is_closed(fleet: Fleet, denied: str) -> None:
     with RawClient(fleet.ports[0]) as connection:
         connection.send(request_bytes("POST", "/api/v1/auth/login", client(denied), body=b"{}") + get(VERSION))
@@ -406,9 +394,9 @@ def test_a_refused_body_is_not_read_and_the_connection_is_closed(fleet: Fleet, d
 
 
 def cpu_seconds(gateway: Gateway) -> float:
-    """Return the processor time of the gateway's workers so far (proc(5): utime and stime)."""
-    workers = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
-    fields = [Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split() for worker in workers]
+    """Return the processor time so far of the workers that serve clients (proc(5): utime and stime)."""
+    files = [Path(f"/proc/{worker}/stat") for worker in front_workers(gateway)]
+    fields = [file.read_text().rpartition(")")[2].split() for file in files]
     return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
 
 
@@ -419,6 +407,7 @@ def cost(gateway: Gateway, requests: list[bytes], status: int) -> float:
     return (cpu_seconds(gateway) - before) / len(requests)
 
 
+@pytest.mark.django_plane  # `make bench` measures it at the edge
 def test_a_refused_request_costs_a_fraction_of_a_served_one(fleet: Fleet, denied: str) -> None:
     early_in_the_minute(10)
     served = [get("/chain/info", bearer(access_token())) for _ in range(20) for _ in range(30)]

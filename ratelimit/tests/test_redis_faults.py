@@ -20,13 +20,13 @@ from demo.launch import running_clusters
 from lucid_gateway.policy import keys
 from ratelimit.tests.crowd import bearer, converse, crowd, get
 from ratelimit.tests.relay import Relay, running_relay
-from testing.gateway import Gateway, running_gateway
+from testing.gateway import Gateway, at_edge, running_gateway
 from testing.http.client import RawClient, request_bytes
 from testing.minutes import TRIES, early_in_the_minute, in_one_minute
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
 
-pytestmark = pytest.mark.quiet
+pytestmark = [pytest.mark.quiet, pytest.mark.planes]
 
 T = TypeVar("T")
 LIMIT, BURST, WORKERS = 30, 15, 2
@@ -130,13 +130,16 @@ class Stage:
             raise Disturbed
 
     def outages(self) -> int:
-        """Return how many outages of Redis the workers have noticed so far."""
-        return self.gateway.log.read_text().count("Redis is unavailable")
+        """Return how many outages of Redis the workers, and those of the edge, have noticed so far."""
+        return self.gateway.logged().count("Redis is unavailable") + self.gateway.edge_errors().count(" Redis: ")
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """The gateway, with small limits, and with quota and concurrency, so that it writes every kind of key."""
+    """The gateway, with small limits, and with quota and concurrency, so that it writes every kind of key. In front of
+    an edge it has no limit on concurrency, with which the edge would leave every request to it.
+    """
+    concurrency = {} if at_edge() else {"RATE_LIMIT_CONCURRENT_REQUESTS": "100"}
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(contextlib.ExitStack())
         clusters, server = stack.enter_context(running_clusters()), running.enter_context(running_redis())
@@ -151,8 +154,8 @@ def stage() -> Iterator[Stage]:
                 RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE=str(LIMIT),
                 RATE_LIMIT_AUTHENTICATED_BURST_SIZE=str(BURST),
                 RATE_LIMIT_REQUESTS_PER_MINUTE="100000",
-                RATE_LIMIT_CONCURRENT_REQUESTS="100",
                 RATE_LIMIT_DAILY_QUOTA="100000",
+                **concurrency,
             )
         )
         tokens = json.loads(gateway.manage("shell", "-c", MAKE_TOKENS % 60).splitlines()[-1])
@@ -267,7 +270,10 @@ def test_requests_are_answered_in_time_during_a_fault_of_redis_and_counted_exact
     stage: Stage, fault: Callable[[Stage], AbstractContextManager[None]]
 ) -> None:
     early_in_the_minute(15)
-    live, revoked = [get(INFO, bearer(stage.fresh_token())) for _ in range(4)], get(INFO, bearer(stage.revoked))
+    tokens = [stage.fresh_token() for _ in range(4)]
+    for token in tokens:
+        stage.gateway.warm(token, INFO)
+    live, revoked = [get(INFO, bearer(token)) for token in tokens], get(INFO, bearer(stage.revoked))
     with fault(stage):
         answers = stage.timed([[request, request, revoked] * 8 for request in live], pause=0.05)
         assert Counter((one.status, one.code) for one in answers) == {(200, ""): 64, (401, "2003"): 32}
@@ -283,6 +289,7 @@ def test_requests_are_answered_in_time_during_a_fault_of_redis_and_counted_exact
     assert {one.code for one in stage.timed([[revoked] * 2] * 4)} == {"2003"}
 
 
+@pytest.mark.django_plane  # as above
 def test_every_key_has_an_expiry_except_the_marker_of_complete_revocations_and_revisions(stage: Stage) -> None:
     def ask_for_all_kinds() -> list[int]:
         stage.redis.flushall()  # so that no wrong code has been counted

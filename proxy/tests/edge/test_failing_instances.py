@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.tests.edge.conftest import Stage
-from proxy.tests.edge.test_faults import children
 from testing.gateway import Gateway, running_gateway
+from testing.hammer import front_workers
 from testing.http.cluster import RawCluster, Visit, saying, saying_and_closing
 from testing.http.messages import Message
 from testing.waiting import wait_until
@@ -45,10 +45,9 @@ def shorten_timeouts(gateway: Gateway, **seconds: float) -> None:
 def reload_edge(gateway: Gateway) -> None:
     """Let nginx read its files again; return when only workers that have done so are left."""
     assert gateway.nginx is not None
-    pid = gateway.nginx.pid
-    before = set(children(pid))
+    before = set(front_workers(gateway))
     gateway.nginx.send_signal(signal.SIGHUP)
-    wait_until(lambda: children(pid) and not before & set(children(pid)))
+    wait_until(lambda: (now := front_workers(gateway)) and not before.intersection(now))
 
 
 @pytest.fixture(scope="module")

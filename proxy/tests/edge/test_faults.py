@@ -13,6 +13,7 @@ import pytest
 
 from proxy.tests.edge.conftest import Stage
 from testing.gateway import running_gateway
+from testing.hammer import front_workers, workers
 from testing.http.client import RawClient
 from testing.http.cluster import OK, RawCluster, Visit
 from testing.http.messages import Cut, Ended
@@ -40,17 +41,13 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def kill_gateway(stage: Stage) -> None:
     """Kill the gateway and its workers at once."""
-    workers = children(stage.gateway.process.pid)
-    for pid in (stage.gateway.process.pid, *workers):
+    served = workers(stage.gateway)
+    for pid in (stage.gateway.process.pid, *served):
         os.kill(pid, signal.SIGKILL)
     stage.gateway.process.wait()
-    wait_until(lambda: not any(is_running(pid) for pid in workers))
+    wait_until(lambda: not any(is_running(pid) for pid in served))
 
 
 def is_running(pid: int) -> bool:
@@ -173,11 +170,11 @@ class Fire:
 def test_a_reload_of_nginx_loses_no_request_and_no_lesson(redis: RedisServer) -> None:
     with running_stage(redis, RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE="100000") as stage:
         assert stage.gateway.nginx is not None
-        (worker,) = children(stage.gateway.nginx.pid)
+        (worker,) = front_workers(stage.gateway)
         # Of a connection that is used again, nginx may close its end just before the next request.
         with Fire(stage, each=1) as fire:
             stage.gateway.nginx.send_signal(signal.SIGHUP)
-            wait_until(lambda: worker not in children(stage.gateway.nginx.pid))
+            wait_until(lambda: worker not in front_workers(stage.gateway))
             before = fire.found["200"]
             wait_until(lambda: fire.found["200"] > before + 50)
 
@@ -189,9 +186,9 @@ def test_a_killed_worker_of_nginx_loses_only_its_connections(redis: RedisServer)
     with running_stage(redis) as stage:
         assert stage.gateway.nginx is not None
         with Fire(stage, each=5) as fire:
-            (worker,) = children(stage.gateway.nginx.pid)
+            (worker,) = front_workers(stage.gateway)
             os.kill(worker, signal.SIGKILL)
-            wait_until(lambda: [pid for pid in children(stage.gateway.nginx.pid) if pid != worker])
+            wait_until(lambda: [pid for pid in front_workers(stage.gateway) if pid != worker])
             before = fire.found["200"]
             wait_until(lambda: fire.found["200"] > before + 50)
 

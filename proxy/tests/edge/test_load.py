@@ -16,9 +16,10 @@ import pytest
 
 from lucid_gateway.policy import keys
 from proxy.tests.edge.conftest import Stage
-from proxy.tests.edge.test_faults import Fire, children, kill_gateway, running_stage
+from proxy.tests.edge.test_faults import Fire, kill_gateway, running_stage
 from testing.feed import Feed
 from testing.gateway import running_gateway
+from testing.hammer import front_workers
 from testing.http.client import RawClient
 from testing.http.cluster import RawCluster
 from testing.servers import RedisServer, running_redis
@@ -80,7 +81,7 @@ def memory_kib(stage: Stage) -> int:
     """Return the memory of the workers of nginx that is not shared."""
     assert stage.gateway.nginx is not None
     found = 0
-    for pid in children(stage.gateway.nginx.pid):
+    for pid in front_workers(stage.gateway):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         found += sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
     return found

@@ -16,10 +16,10 @@ import pytest
 
 from proxy.tests.edge.conftest import printed, shell
 from proxy.tests.edge.test_failing_instances import READ_SECONDS, reload_edge, shorten_timeouts
-from proxy.tests.edge.test_faults import children
 from proxy.tests.edge.test_switch import PUT_BACK, TAKE_OFF
 from testing.edge import SECRET
 from testing.gateway import Gateway, running_gateway
+from testing.hammer import front_workers
 from testing.http.client import RawClient
 from testing.http.cluster import RawCluster, saying
 from testing.http.messages import Message
@@ -660,13 +660,12 @@ def test_an_instance_that_does_not_answer_the_handshake_in_time_is_504() -> None
 
 def test_a_reload_of_the_edge_keeps_the_tunnel_and_its_end(stage: Stage, connect: Connect, login: str) -> None:
     assert stage.gateway.nginx is not None
-    client, master = tunnel(connect, login), stage.gateway.nginx.pid
-    workers = set(children(master))
-    os.kill(master, signal.SIGHUP)
-    wait_until(lambda: set(children(master)) - workers)
+    client, workers = tunnel(connect, login), set(front_workers(stage.gateway))
+    stage.gateway.nginx.send_signal(signal.SIGHUP)
+    wait_until(lambda: set(front_workers(stage.gateway)) - workers)
     assert client.echo(b"still here") == b"still here"
 
     stage.ask("POST", "/auth/logout", login)
 
     assert ends(client)
-    wait_until(lambda: not workers.intersection(children(master)))
+    wait_until(lambda: not workers.intersection(front_workers(stage.gateway)))
