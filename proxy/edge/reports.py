@@ -33,11 +33,13 @@ logger = logging.getLogger(__name__)
 crowd_log = CrowdLog(environment().MAX_CONNECTIONS_PER_ADDRESS)
 take_script = RedisScript(Path(__file__).parent / "take_reports.lua")
 AT_A_TIME = 50
+BUSY = "cluster_busy"
 Report = Mapping[str, Any]
-# Steps that a request has passed before its cluster was asked, those before a stored answer, and before its limit.
+# Steps that a request has passed before its limit, a stored answer, the bulkhead, and before its cluster was asked.
 BEFORE_LIMIT = (Step.PATH, Step.ROUTE, Step.IDENTITY, Step.LOCK, Step.REVOCATION, Step.EPOCH, Step.PERMISSION)
 BEFORE_CACHE = (*BEFORE_LIMIT, Step.RATE_LIMIT)
-BEFORE_ATTEMPT = (*BEFORE_CACHE, Step.MAINTENANCE, Step.BULKHEAD)
+BEFORE_BULKHEAD = (*BEFORE_CACHE, Step.MAINTENANCE)
+BEFORE_ATTEMPT = (*BEFORE_BULKHEAD, Step.BULKHEAD)
 # Outcome of an attempt at the edge -> why, in words for operators.
 WORDS = {
     "instance_unreachable": "no connection from the edge",
@@ -125,6 +127,8 @@ def count_row(row: Report) -> None:
             record.attempts[-1].first_byte_ms = first_byte_ms
         request_metrics.count(record, row["status"], seconds, row["outcome"], n)
         samples.count_request(record, row["status"], seconds, cut=row["outcome"] == UPSTREAM_CUT, n=n)
+        if record.reason == BUSY:  # as the bulkhead of a worker counts
+            metrics.CLUSTER_REFUSED.labels(record.cluster, "bulkhead").inc(n)
 
 
 def count_early(row: Report) -> None:
@@ -142,7 +146,7 @@ def finished(kept: Report) -> FinishedRequest:
     if network := kept.get("network"):
         record.note(network=network)
     if record.route:
-        record.passed(*(BEFORE_ATTEMPT if record.attempts else BEFORE_CACHE if record.cache else BEFORE_LIMIT))
+        record.passed(*steps_before_the_end(record))
     record.upstream_ms = record.attempts[-1].first_byte_ms if record.attempts else None
     for attempt in record.attempts:
         if attempt.outcome in REASONS:
@@ -156,6 +160,15 @@ def finished(kept: Report) -> FinishedRequest:
     elif record.reason not in WORDS or not record.attempts:
         record.ended(record.reason)
     return FinishedRequest(record, kept["status"], kept["size"], seconds, kept["ended_at"], cut)
+
+
+def steps_before_the_end(record: RequestRecord) -> tuple[Step, ...]:
+    """Return the steps that the request has passed for certain."""
+    if record.attempts:
+        return BEFORE_ATTEMPT
+    if record.reason == BUSY:
+        return BEFORE_BULKHEAD
+    return BEFORE_CACHE if record.cache else BEFORE_LIMIT
 
 
 @dataclass

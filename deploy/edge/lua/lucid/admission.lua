@@ -52,10 +52,10 @@ local function read_request(method, target, found)
   return request
 end
 
-local function refuse_by_limit(request, caller, tier, answer)
-  local error = answers.error(REFUSALS[answer[1]], { retry_after = answer[4] })
-  error.details = { tier = tier.name, retry_after = answer[4], console = caller.console and
-                    caller.console:gsub("[^/]+/$", requests.id() .. "/") or nil }
+-- Answers the request with the error, in which staff find where it is explained.
+local function refuse(request, error)
+  local console = request.caller.console
+  error.details.console = console and console:gsub("[^/]+/$", requests.id() .. "/") or nil
   request.refusal = error
   request.cache, request.lookup = nil, nil
   return answers.send(error)
@@ -81,9 +81,9 @@ local function decide(request, caller, facts)
     return "gateway"
   end
   local is_stored = route.cache and request.method == "GET" and cache.look_up(request, caller)
-  -- The place is taken before the decision, which other requests do not wait for.
-  request.entered = not is_stored and instances.accept(route.cluster, cluster, facts.at)
-  if not is_stored and not request.entered then return "gateway" end
+  if not is_stored and not instances.are_usable(route.cluster, cluster, facts.at) then return "gateway" end
+  -- Before the decision, during which others come.
+  request.entered = not is_stored and instances.enter(route.cluster, cluster)
   local tier = callers.tier(caller, route.tier)
   local answer = decisions.ask(tier)
   if request.entered and not (answer and answer[1] == ADMITTED) then
@@ -95,8 +95,12 @@ local function decide(request, caller, facts)
   request.caller, request.tier, request.cluster = caller, tier, cluster
   requests.keep(request)
   request.answer = answer
-  if answer[1] ~= ADMITTED then return refuse_by_limit(request, caller, tier, answer) end
+  if answer[1] ~= ADMITTED then
+    local details = { tier = tier.name, retry_after = answer[4] }
+    return refuse(request, answers.error(REFUSALS[answer[1]], { retry_after = answer[4], details = details }))
+  end
   request.admitted = true
+  if not is_stored and not request.entered then return refuse(request, answers.busy(route.cluster)) end
   request.instance = instances.choose(route.cluster, cluster, request.attempts)
   forwarding.prepare(request)
   if request.lookup then return ngx.exec("@cached") end

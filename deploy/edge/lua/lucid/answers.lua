@@ -83,6 +83,14 @@ function answers.error(name, changes)
   return found
 end
 
+-- Returns the error for a request that finds no place in the bulkhead of the cluster.
+function answers.busy(cluster)
+  return answers.error("ServiceUnavailable", {
+    message = "Cluster is busy", reason = "cluster_busy", step = "bulkhead", retry_after = 1,
+    details = { cluster = cluster, reason = "too many requests in progress" },
+  })
+end
+
 -- What nginx itself refuses, by its status: the error of the policy, and a message where the error's own says less.
 -- 494 and 497 are nginx's own numbers.
 local OF_NGINX = {

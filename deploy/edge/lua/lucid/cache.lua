@@ -122,9 +122,11 @@ function cache.answer()
                                     { message = "No answer is stored, and the request has only-if-cached" })
     return answers.send(request.refusal)
   end
-  if not request.entered then -- its answer was fresh before the decision
-    instances.enter(request.route.cluster)
-    request.entered = true
+  -- Without a place, its answer was fresh before the decision.
+  request.entered = request.entered or instances.enter(request.route.cluster, request.cluster)
+  if not request.entered then
+    request.cache, request.refusal = nil, answers.busy(request.route.cluster)
+    return answers.send(request.refusal)
   end
   lookup.file = ngx.var.request_id
   ngx.var.lucid_file = lookup.file

@@ -61,31 +61,26 @@ function instances.choose(name, facts, attempts)
   return best(cluster, facts.instances, attempts, false) or best(cluster, facts.instances, attempts, true)
 end
 
--- Takes a place in the bulkhead of the cluster; returns whether the edge may forward a request there: not if no instance
--- can be used, the gateway waits for a request to try one again (one in each second goes there), or all places of this
--- worker are taken.
-function instances.accept(name, facts, at)
+-- Returns whether requests to the cluster are for the edge now: not if no instance can be used, or if the gateway waits
+-- for one to try an instance again (one in each second goes there).
+function instances.are_usable(name, facts, at)
   local cluster = cluster_state(name)
   if facts.probe and cluster.probed ~= at then
     cluster.probed = at
     return false
   end
-  if not (facts.instances[1] and instances.has_place(name, facts)) then return false end
-  instances.enter(name)
+  return facts.instances[1] ~= nil
+end
+
+-- Takes a place in this worker's share of the bulkhead; returns false if all are taken.
+function instances.enter(name, facts)
+  local cluster = cluster_state(name)
+  if cluster.in_flight >= facts.places / ngx.worker.count() then return false end
+  cluster.in_flight = cluster.in_flight + 1
   return true
 end
 
--- Returns whether this worker has a free place in the bulkhead of the cluster.
-function instances.has_place(name, facts)
-  return cluster_state(name).in_flight < facts.places / ngx.worker.count()
-end
-
--- Takes a place in the bulkhead, or gives it back.
-function instances.enter(name)
-  local cluster = cluster_state(name)
-  cluster.in_flight = cluster.in_flight + 1
-end
-
+-- Gives a place back.
 function instances.leave(name)
   local cluster = cluster_state(name)
   cluster.in_flight = cluster.in_flight - 1

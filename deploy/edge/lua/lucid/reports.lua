@@ -29,6 +29,10 @@ local LINE = '%s","path":"%s","duration_ms":%d,"response_bytes":%d,"client":"%s"
 local COMMON = '"method":"%s","route":"%s","status":%d,"outcome":"%s","cluster":%s,"instance":%s,"attempts":%s,'
   .. '"cache":%s,"error_code":%s,"plane":"edge","event":"request","level":"info"'
 
+-- Steps of an admitted request.
+local BEFORE_BULKHEAD = '"rate_limit","maintenance",'
+local BEFORE_ATTEMPT = BEFORE_BULKHEAD .. '"bulkhead",'
+
 local last_of = forwarding.last_of
 -- Requests of a row are counted by their times, in one number: `ms * SPAN + first_byte_ms`.
 local SPAN, NO_FIRST_BYTE = 2 ^ 24, 2 ^ 24 - 1
@@ -43,6 +47,8 @@ local function begin()
 end
 
 begin()
+
+local function is_busy(refusal) return refusal and refusal.step == "bulkhead" end
 
 local function quoted(text) return text and '"' .. text .. '"' or "null" end
 
@@ -86,7 +92,8 @@ local function row_of(request, status, outcome)
   local row = rows[key]
   if not row then
     row = { route = request.route.name, method = request.method, status = status, outcome = outcome,
-            cluster = #attempts > 0 and request.route.cluster or nil, reason = refusal and refusal.reason,
+            cluster = (#attempts > 0 or is_busy(refusal)) and request.route.cluster or nil,
+            reason = refusal and refusal.reason,
             code = refusal and refusal.code, cache = request.cache, times = {},
             attempts = #attempts > 0 and attempts_of(request) or nil }
     if refusal then with_limit(request, row) end
@@ -164,9 +171,14 @@ local function write_line(request, common, ms, size, first_byte_ms)
   local var, refusal = ngx.var, request.refusal
   local steps = "null"
   if refusal then
-    steps = string.format('["path","route","identity","lock","revocation","epoch",%s"%s:%s"]',
-                          request.admitted and '"permission","rate_limit","maintenance","bulkhead",' or '"permission",',
-                          request.admitted and "attempt" or refusal.step, refusal.reason)
+    local step, before = refusal.step, ""
+    if is_busy(refusal) then
+      before = BEFORE_BULKHEAD
+    elseif request.admitted then
+      step, before = "attempt", BEFORE_ATTEMPT
+    end
+    steps = string.format('["path","route","identity","lock","revocation","epoch","permission",%s"%s:%s"]', before, step,
+                          refusal.reason)
   end
   var.lucid_line = string.format(
     LINE, request.id, request.path, ms, size, var.remote_addr, request.caller.user_id,

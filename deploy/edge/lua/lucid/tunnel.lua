@@ -81,12 +81,8 @@ local function choose(request, gateway)
   request.cluster = facts and facts.clusters[name]
   request.instance = request.cluster and instances.choose(name, request.cluster, request.attempts)
   if not request.instance then return answers.error("ServiceUnavailable", { retry_after = RETRY_SECONDS }) end
-  if not instances.has_place(name, request.cluster) then
-    return answers.error("ServiceUnavailable", {
-      message = "Cluster is busy", reason = "cluster_busy", step = "bulkhead", retry_after = RETRY_SECONDS,
-      details = { cluster = name, reason = "too many requests in progress" },
-    })
-  end
+  request.entered = instances.enter(name, request.cluster)
+  if not request.entered then return answers.busy(name) end
 end
 
 -- Watches over the tunnel of a request, which may end at `ends` (epoch seconds) by itself.
@@ -113,8 +109,7 @@ function tunnel.open()
   requests.keep(request)
   request.refusal = choose(request, lesson.gateway)
   if request.refusal then return answers.send(request.refusal) end
-  instances.enter(route.cluster)
-  request.entered, request.admitted = true, true
+  request.admitted = true
   forwarding.prepare(request)
   ngx.var.lucid_connection, ngx.var.lucid_upgrade = "upgrade", "websocket"
   watch(request, lesson)
