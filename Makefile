@@ -8,8 +8,8 @@ COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes
 CHECK := ENVIRONMENT=test JWT_SECRET_KEY=only-for-checks-that-contact-nothing REDIS_URL=redis://redis \
 	SQLITE_PATH=var/check.sqlite3 RDP_SERVICES_URL=http://rdp NODE_MANAGEMENT_URL=http://nodes \
 	STORAGE_DATABASE_URL=http://storage
-# Three files at a time: on two cores, as tests often wait. Those that measure time run alone, on a quiet machine.
-SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder -m "not quiet"
+# Four files at a time: on two cores, as tests often wait. Those that measure time run alone, on a quiet machine.
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder -m "not quiet"
 SCALE = $(BIN)/python -m lucid_gateway.console.tests.scale --rows $(or $(ROWS),1000000) --data $(or $(DATA),var/scale)
 POLICY := $(CHECK) $(BIN)/python manage.py export_policy
 SPECTACULAR := $(CHECK) $(BIN)/python manage.py spectacular --validate --fail-on-warn

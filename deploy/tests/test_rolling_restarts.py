@@ -129,7 +129,7 @@ def two_gateways(cluster: RawCluster, folder: Path) -> Iterator[list[Restartable
         "RATE_LIMIT_ENABLED": "false", "TRON_PAYMENT_URL": cluster.url,
         "JWT_ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
     }  # fmt: skip
-    shutil.copyfile(prepared_database(), env["SQLITE_PATH"])
+    shutil.copyfile(prepared_database()[0], env["SQLITE_PATH"])
     gateways = [Restartable(env | {"HTTP_PORT": str(free_port())}, folder / f"log{number}") for number in (1, 2)]
     with contextlib.ExitStack() as stack:
         for gateway in gateways:

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,17 @@ def gateway(database: Database) -> Iterator[Gateway]:
         rule = api("POST", "/admin/blocked-addresses", {"network": DENIED, "reason": "scanner"}, token=admin)
         assert ask(gateway.port, rule).status == 201
         wait_until(lambda: {status(gateway, DENIED) for _ in range(10)} == {403})
+        applied_at = time.monotonic()
+        wait_until(lambda: handed_over_at(gateway) > applied_at)
         yield gateway
+
+
+def handed_over_at(gateway: Gateway) -> float:
+    """Return when the workers read what they last left for those that start without the database (monotonic)."""
+    files = Path(f"/proc/{gateway.process.pid}/fd").iterdir()
+    memory = next(file for file in files if "lucid-handover" in str(file.readlink()))
+    with memory.open("rb") as opened:
+        return Handover(opened.fileno()).header()[0]
 
 
 def get(port: int, path: str, address: str = OTHER, token: str = "") -> Message:
