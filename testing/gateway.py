@@ -79,7 +79,7 @@ class Gateway:
                 return self.edge_log.stat().st_size > before
 
         if self.edge_log is not None:
-            wait_until(decides)
+            wait_until(decides, every=0.1)  # seldom enough for callers with low limits
 
     def redis(self) -> Redis:
         """Return a client of the gateway's Redis."""
@@ -137,18 +137,20 @@ def at_edge() -> bool:
 def running_gateway(
     *within: str, edge: bool | None = None, cache_size: str = "0", **settings: str
 ) -> Iterator[Gateway]:
-    """Run a migrated gateway with two workers; the keywords are its settings, over those of the test run, and `within`
-    is a command that becomes the one given to it.
+    """Run a migrated gateway; the keywords are its settings, over those of the test run, and `within` is a command that
+    becomes the one given to it.
 
     It has its own database file, unless MONGODB_URI is given; demo users are there (seed_demo). Of the run's Redis it
     has a database of its own: what it does in the background, for as long as it runs, disturbs no test that looks into
     another one. Each test empties all of them.
 
     With `edge`, by default with `--plane edge`, an edge is in front of it, with a response cache of `cache_size`.
+
+    It has two workers, or one if the test asks for the edge: each takes a second to start.
     """
     with folder() as path:
         env = os.environ | {
-            "WEB_CONCURRENCY": "2", "LOG_LEVEL": "INFO",
+            "WEB_CONCURRENCY": "1" if edge else "2", "LOG_LEVEL": "INFO",
             "SQLITE_PATH": str(path / "db.sqlite3"),
             "REDIS_URL": f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}",
         } | settings  # fmt: skip

@@ -72,7 +72,8 @@ def stalled(server: RedisServer) -> Iterator[None]:
 def test_redis_stalls_stops_and_returns_and_then_the_database_stops_too(tmp_path: Path) -> None:
     with database_that_can_stop(tmp_path) as (database, stop_database), contextlib.ExitStack() as redis:
         server = redis.enter_context(running_redis())
-        with running_gateway(REDIS_URL=server.url, REDIS_TIMEOUT_SECONDS="0.3", **database) as gateway:
+        lives = {"JWT_ACCESS_TOKEN_EXPIRE_MINUTES": "15"}
+        with running_gateway(REDIS_URL=server.url, REDIS_TIMEOUT_SECONDS="0.3", **lives, **database) as gateway:
             live, revoked, later = (gateway.issue_token(USER) for _ in range(3))
             call(gateway, "POST", "/auth/logout", revoked)
             assert (me(gateway, live), me(gateway, revoked)) == ("in", "2003")

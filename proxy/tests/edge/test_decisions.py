@@ -167,10 +167,12 @@ set_limit_rule(tier="{tier}", subject=f"user:{{user.pk}}", by="test", {numbers})
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Stage]:
-    """A gateway with low limits behind an edge."""
+    """A gateway with low limits behind an edge that knows it."""
     limits = {"RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": "40", "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": "10"}
     with RawCluster() as wallets, running_gateway(edge=True, TRON_PAYMENT_URL=wallets.url, **limits) as gateway:
-        yield Stage(gateway, wallets, wallets, "")
+        stage = Stage(gateway, wallets, wallets, "")
+        stage.taught("admin@lucid.test")
+        yield stage
 
 
 def test_exactly_limit_and_burst_pass_over_both_planes(limited: Stage) -> None:
