@@ -213,6 +213,16 @@ def test_no_cookie_is_kept_for_the_next_request(ask: Ask, wallets: RawCluster) -
     assert [request.all("cookie") for request in wallets.requests] == [[]] * 4
 
 
+@pytest.mark.parametrize("lengths", [[60_000], [100] * 500])
+def test_a_long_head_of_an_answer_is_relayed(ask: Ask, wallets: RawCluster, lengths: list[int]) -> None:
+    fields = [f"X-Long: {number}-{'x' * length}" for number, length in enumerate(lengths)]
+    wallets.behaviour = saying(answer_with(*fields))
+
+    answer = ask("GET", "/wallets")
+
+    assert [f"X-Long: {value}" for value in answer.all("X-Long")] == fields
+
+
 def test_repeated_fields_keep_their_order(ask: Ask, wallets: RawCluster) -> None:
     wallets.behaviour = saying(answer_with("Link: <a>", "WWW-Authenticate: A", "link: <b>", "Link: <c>"))
     answer = ask("GET", "/wallets")
