@@ -53,15 +53,17 @@ class TeachingMiddleware:
         record = record_of(request)
         if is_edge and HANDSHAKE_FIELD in request.META and request.method == "GET":
             record.is_handshake = True
+        # Before the token is verified: the keys may be others when the answer comes, and the lesson rests on these.
+        keyring = worker_revisions.keyring() if is_edge else ""
         response = self.get_response(request)
         if record.caller is not None and record.caller.is_staff:
             response.headers[PLANE_FIELD] = "gateway"
         if not is_edge:
             return response
         if not record.is_handshake:
-            teach(response, lesson_of(record))
+            teach(response, lesson_of(record, keyring))
         elif TARGET_FIELD in response.headers:
-            teach(response, tunnel_of(record, response.headers[TARGET_FIELD]))
+            teach(response, tunnel_of(record, keyring, response.headers[TARGET_FIELD]))
             del response.headers[TARGET_FIELD]
             response.headers["X-Accel-Redirect"] = "/"  # to where the edge forwards
         return response
@@ -73,9 +75,9 @@ def teach(response: HttpResponseBase, lesson: dict[str, Any] | None) -> None:
         response.headers[LESSON_FIELD] = json.dumps(lesson, separators=(",", ":"))
 
 
-def lesson_of(record: RequestRecord) -> dict[str, Any] | None:
+def lesson_of(record: RequestRecord, keyring: str) -> dict[str, Any] | None:
     """Return what the edge may know of the caller: identity, limits, until when (epoch seconds), and the revisions on
-    which this rests.
+    which this rests; `keyring` is that of the keys with which the request was authenticated, or an earlier one.
 
     None for a request without an admitted caller, and for a caller whose limits only this process can apply: those on
     concurrent requests, which need a lease, and those in shadow mode.
@@ -86,30 +88,34 @@ def lesson_of(record: RequestRecord) -> dict[str, Any] | None:
     limits = [limit_for(tier, caller.bucket) for tier in TIERS]
     if settings.ENV.RATE_LIMIT_ENABLED and any(map(needs_the_gateway, limits)):
         return None
-    lesson = facts_of(caller) | {"until": valid_until(caller), "quota": 0, "tiers": dict.fromkeys(TIERS, (0, 0))}
+    lesson = facts_of(caller, keyring) | {
+        "until": valid_until(caller),
+        "quota": 0,
+        "tiers": dict.fromkeys(TIERS, (0, 0)),
+    }
     if settings.ENV.RATE_LIMIT_ENABLED:
         lesson["tiers"] = {limit.name: (limit.requests_per_minute, limit.burst_size) for limit in limits}
         lesson["quota"] = limits[0].daily_quota
     return lesson | links_for_staff(record)
 
 
-def facts_of(caller: Caller) -> dict[str, Any]:
+def facts_of(caller: Caller, keyring: str) -> dict[str, Any]:
     """Return who the caller is, and what can end that in Redis."""
     return {
         "gateway": gateway_name(), "user_id": caller.user_id, "role": caller.role,
         "permissions": ",".join(sorted(caller.permissions)), "credential": caller.jti, "api_key": caller.by_api_key,
-        "epoch": caller.epoch, "keyring": worker_revisions.keyring(), "limits": worker_revisions.limits_of(caller),
+        "epoch": caller.epoch, "keyring": keyring, "limits": worker_revisions.limits_of(caller),
         "shard": shard_of(caller.bucket), "staff": caller.is_staff,
     }  # fmt: skip
 
 
-def tunnel_of(record: RequestRecord, target: str) -> dict[str, Any]:
+def tunnel_of(record: RequestRecord, keyring: str, target: str) -> dict[str, Any]:
     """Return what the edge has to know of an admitted handshake: the caller, until when the credential is valid at most
     (epoch seconds, None for a key without an end), and the target at the cluster.
     """
     caller = record.caller
     assert caller is not None
-    return facts_of(caller) | {"ends": caller.expires_at or None, "target": target}
+    return facts_of(caller, keyring) | {"ends": caller.expires_at or None, "target": target}
 
 
 def needs_the_gateway(limit: RequestLimit) -> bool:

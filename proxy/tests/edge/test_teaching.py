@@ -2,15 +2,18 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from accounts.api_keys import create_api_key
 from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
+from accounts.tokens.keyring import keyring_cache
 from conftest import ApiClient
 from lucid_gateway.policy.roles import PERMISSIONS, Role
 from proxy.edge.revisions import worker_revisions
@@ -108,6 +111,27 @@ def test_without_rate_limits_a_lesson_has_no_numbers(api: ApiClient, tokens: Tok
     default_limit.cache_clear()
 
     assert found["tiers"] == {"authenticated": [0, 0], "blockchain_query": [0, 0]}
+
+
+class KeysChangeMeanwhile:
+    """A middleware: the keys are others when the answer comes."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        keyring_cache.rows = [("another", "active")]
+        return response
+
+
+def test_a_lesson_rests_on_the_keys_that_verified_the_token(api: ApiClient, tokens: TokenPair, settings: Any) -> None:
+    settings.MIDDLEWARE.insert(1, f"{__name__}.{KeysChangeMeanwhile.__name__}")
+    before = worker_revisions.keyring()
+
+    found = lesson(api, token=tokens.access)
+
+    assert found["keyring"] == before != worker_revisions.keyring()
 
 
 def test_a_lesson_names_the_revisions_on_which_it_rests(api: ApiClient, owner: User, tokens: TokenPair) -> None:
