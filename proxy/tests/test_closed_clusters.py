@@ -23,7 +23,7 @@ from testing.hammer import api, front_workers, outcomes, volley, workers
 from testing.http.cluster import OK, RawCluster, Visit
 from testing.waiting import wait_until
 
-pytestmark = [pytest.mark.quiet, pytest.mark.planes]
+pytestmark = pytest.mark.quiet
 
 SETTINGS = {
     "/wallets": "TRON_PAYMENT_URL", "/rdp": "RDP_SERVICES_URL", "/nodes": "NODE_MANAGEMENT_URL",
