@@ -16,7 +16,7 @@ from redis import Redis
 from lucid_gateway.policy.routes import ROUTES
 from proxy.forwarding.forwarder import READ_SIZE
 from proxy.tests.conftest import Stage
-from testing.gateway import Gateway, running_gateway
+from testing.gateway import Gateway, another
 from testing.hammer import volley, workers
 from testing.http.client import Ask, Connect, RawClient, request_bytes
 from testing.http.cluster import (
@@ -220,11 +220,7 @@ def test_one_of_32_concurrent_requests_is_executed(stage: Stage, wallets: RawClu
 @pytest.fixture(scope="module")
 def second_gateway(whole_stage: Stage) -> Iterator[Gateway]:
     """Another gateway with the same Redis, users and wallets; its /chain has no listener."""
-    path, url = whole_stage.gateway.env["SQLITE_PATH"], whole_stage.clusters["wallets"].url
-    with running_gateway(
-        SQLITE_PATH=path, TRON_PAYMENT_URL=url, RATE_LIMIT_ENABLED="false",
-        BLOCKCHAIN_CORE_URL=f"http://127.0.0.1:{free_port()}", REDIS_URL=whole_stage.gateway.env["REDIS_URL"],
-    ) as gateway:  # fmt: skip
+    with another(whole_stage.gateway, BLOCKCHAIN_CORE_URL=f"http://127.0.0.1:{free_port()}") as gateway:
         yield gateway
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import signal
 import threading
 import time
 from collections import Counter
@@ -16,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from lucid_gateway.policy.routes import ROUTES, by_path
 from proxy.tests.edge.conftest import Stage, printed, shell
+from proxy.tests.edge.test_failing_instances import reload_edge
 from testing.gateway import Gateway, running_gateway
-from testing.hammer import front_workers
 from testing.http.client import Ask, RawClient
 from testing.http.cluster import Behaviour, RawCluster, Visit, saying, saying_and_closing
 from testing.http.messages import Cut, Message
@@ -588,9 +587,7 @@ def private_gateway(blocks_cluster: RawCluster) -> Iterator[Gateway]:
             if route["path"].startswith("chain/blocks"):
                 route["cache"]["shared"] = False
         file.write_text(json.dumps(policy))
-        before = front_workers(gateway)
-        gateway.nginx.send_signal(signal.SIGHUP)
-        wait_until(lambda: not set(before) & set(front_workers(gateway)))
+        reload_edge(gateway)
         yield gateway
 
 
