@@ -1,34 +1,36 @@
--- Charges one attempt to each of several subjects in one atomic step, before the attempt is checked.
+-- Charges an attempt to one subject in one atomic step, before the attempt is checked.
 --
--- KEYS[1]     the subjects that are locked out now: a sorted set by the end of the lockout
--- KEYS[2..]   a hash for each subject: failures (n), locked out until (u)
--- ARGV[1]     seconds after the last failure until the failures of a subject expire
--- ARGV[2..]   for each subject: its name, failures that are free, first lockout (s), longest lockout (s)
+-- KEYS[1]  the failures of the subject: a hash of their number (`n`), the end of its last lockout (`u`), and for each
+--          charge that may still be refunded `c:<id>` (the end of the lockout that the charge began, else 0)
+-- ARGV     id of the charge, seconds after the last failure until the failures expire, failures that are free, first
+--          lockout (s), longest lockout (s)
 --
--- Returns {seconds to wait, indexes of the subjects whose lockout this attempt began...}. If there are seconds to wait,
--- nothing was charged. After the free failures, each one locks out for twice as long as the last.
+-- Returns {seconds to wait, end of the lockout that the charge began, else 0}. If there are seconds to wait, nothing was
+-- charged. A charge that is sent twice counts once. After the free failures, each one locks out for twice as long as the
+-- last.
+
+local charge = 'c:' .. ARGV[1]
+local free, first, longest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local known = redis.call('HGET', KEYS[1], charge)
+if known then return {0, tonumber(known)} end
 
 local now = tonumber(redis.call('TIME')[1])
-local wait = 0
-for i = 2, #KEYS do
-  local ends = tonumber(redis.call('HGET', KEYS[i], 'u')) or 0
-  if ends - now > wait then wait = ends - now end
-end
-if wait > 0 then return {wait} end
-
-local answer = {0}
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-for i = 2, #KEYS do
-  local at = 2 + (i - 2) * 4
-  local name, free, first, longest = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local failures = redis.call('HINCRBY', KEYS[i], 'n', 1)
-  if failures >= free then
-    local seconds = math.min(longest, first * 2 ^ math.min(failures - free, 30))
-    redis.call('HSET', KEYS[i], 'u', now + seconds)
-    redis.call('ZADD', KEYS[1], now + seconds, name)
-    redis.call('EXPIRE', KEYS[1], ARGV[1])
-    table.insert(answer, i - 2)
+local ends = tonumber(redis.call('HGET', KEYS[1], 'u')) or 0
+if ends > now then return {ends - now, 0} end
+if ends > 0 then
+  -- A lockout has passed, and the attempts from before it with it: without this, guesses that never stop would add ids
+  -- for as long as they keep the hash from expiring.
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if field ~= 'n' then redis.call('HDEL', KEYS[1], field) end
   end
-  redis.call('EXPIRE', KEYS[i], ARGV[1])
 end
-return answer
+
+local failures = redis.call('HINCRBY', KEYS[1], 'n', 1)
+local begun = 0
+if failures >= free then
+  begun = now + math.min(longest, first * 2 ^ math.min(failures - free, 30))
+  redis.call('HSET', KEYS[1], 'u', begun)
+end
+redis.call('HSET', KEYS[1], charge, begun)
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return {0, begun}

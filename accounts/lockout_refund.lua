@@ -1,16 +1,16 @@
--- Refunds a charged attempt to each of several subjects in one atomic step: it was right, or nothing was guessed.
+-- Refunds a charge to one subject in one atomic step, and ends the lockout that the charge began: the attempt was right,
+-- or nothing was guessed.
 --
--- KEYS     as for lockout_charge.lua
--- ARGV     for each subject: its name, 1 to delete all of its failures, else 0
+-- KEYS[1]  the failures of the subject (see lockout_charge.lua)
+-- ARGV[1]  id of the charge
 --
--- An active lockout was started by this attempt, because no other attempt is charged during a lockout.
+-- Returns 1, or 0 if the charge is unknown: it was never applied, or was already refunded or forgotten.
 
-for i = 2, #KEYS do
-  local at = (i - 2) * 2
-  if redis.call('EXISTS', KEYS[i]) == 1 then
-    local left = redis.call('HINCRBY', KEYS[i], 'n', -1)
-    if left <= 0 or ARGV[at + 2] == '1' then redis.call('DEL', KEYS[i]) else redis.call('HDEL', KEYS[i], 'u') end
-    redis.call('ZREM', KEYS[1], ARGV[at + 1])
-  end
-end
+local charge = 'c:' .. ARGV[1]
+local begun = redis.call('HGET', KEYS[1], charge)
+if not begun then return 0 end
+redis.call('HDEL', KEYS[1], charge)
+if redis.call('HGET', KEYS[1], 'u') == begun then redis.call('HDEL', KEYS[1], 'u') end
+local left = redis.call('HINCRBY', KEYS[1], 'n', -1)
+if left <= 0 and redis.call('HEXISTS', KEYS[1], 'u') == 0 then redis.call('DEL', KEYS[1]) end
 return 1

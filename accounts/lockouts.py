@@ -3,8 +3,9 @@
 Mailed links and issued tokens keep working, so that no one can lock an owner out by guessing.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,11 +68,12 @@ class LockoutSubject:
 
 @dataclass(frozen=True)
 class Lockout:
-    """An active lockout."""
+    """An active lockout; `seconds_left` is from when it was read."""
 
     subject: LockoutSubject
     failures: int
     until: datetime
+    seconds_left: int
 
 
 def subject_of(text: str) -> LockoutSubject:
@@ -124,16 +126,36 @@ class GuessAttempt:
     """
 
     def __init__(self, *subjects: LockoutSubject) -> None:
-        """Charge the subjects; raise TooManyAttempts, and charge none, while one of them is locked out."""
+        """Charge the subjects; raise TooManyAttempts, and charge none, while one of them is locked out.
+
+        Each subject has calls of its own, because the nodes of a Redis Cluster share no script. A charge checks the
+        lockout again in the same step, so parallel attempts do not exceed a rule.
+        """
         self.subjects = subjects
-        arguments: list[object] = [FAILURES_EXPIRE_SECONDS]
-        for subject in subjects:
-            rule = RULES[subject.kind]
-            arguments += [subject.text, rule.free_failures, rule.first_seconds, rule.longest_seconds]
-        wait, *begun = charge_script(keys_of(subjects), arguments) if subjects else [0]
+        self.charge_id = secrets.token_hex(8)
+        self.begun: dict[LockoutSubject, int] = {}
+        if active := active_lockouts_of(subjects):
+            raise TooManyAttempts(retry_after=max(lockout.seconds_left for lockout in active))
+        try:
+            for subject in subjects:
+                self.charge(subject)
+            for subject, ends in self.begun.items():
+                add_to_index(subject, ends)
+        except BaseException:
+            # Also what was charged by a call that raised RedisUnavailable.
+            with suppress(RedisUnavailable):
+                self.refund()
+            raise
+
+    def charge(self, subject: LockoutSubject) -> None:
+        """Charge one subject; raise TooManyAttempts if it is locked out."""
+        rule = RULES[subject.kind]
+        limits = (rule.free_failures, rule.first_seconds, rule.longest_seconds)
+        wait, ends = charge_script([subject.key], [self.charge_id, FAILURES_EXPIRE_SECONDS, *limits])
         if wait:
             raise TooManyAttempts(retry_after=wait)
-        self.begun = [subjects[index] for index in begun]
+        if ends:
+            self.begun[subject] = ends
 
     def fail(self) -> None:
         """Record the lockouts that this attempt began."""
@@ -145,10 +167,22 @@ class GuessAttempt:
         self.refund(reset=("account", "second-factor", "signed-in"))
 
     def refund(self, *, reset: Sequence[str] = ()) -> None:
-        """Subtract the attempt from its subjects, and delete all failures of the kinds in `reset`."""
-        if self.subjects:
-            arguments = [part for subject in self.subjects for part in (subject.text, int(subject.kind in reset))]
-            refund_script(keys_of(self.subjects), arguments)
+        """Subtract the attempt from its subjects, and delete all failures of the kinds in `reset`.
+
+        Raises RedisUnavailable, but only after every subject was tried. A second refund changes nothing.
+        """
+        with ExitStack() as stack:
+            for subject in reversed(self.subjects):
+                stack.callback(self.refund_one, subject, reset=subject.kind in reset)
+
+    def refund_one(self, subject: LockoutSubject, *, reset: bool) -> None:
+        """Subtract the attempt from one subject, or delete all failures of the subject."""
+        if self.begun.pop(subject, None):
+            remove_from_index(subject)
+        if reset:
+            delete_failures(subject)
+        else:
+            refund_script([subject.key], [self.charge_id])
 
 
 @contextmanager
@@ -174,47 +208,36 @@ def charged(*subjects: LockoutSubject, forgive: bool = True) -> Iterator[None]:
         attempt.refund()
 
 
-def keys_of(subjects: Sequence[LockoutSubject]) -> list[str]:
-    """Return the keys that the scripts expect."""
-    return [keys.LOCKOUTS, *(subject.key for subject in subjects)]
-
-
 def active_lockouts() -> list[Lockout]:
-    """Return the active lockouts, longest first; raise RedisUnavailable."""
+    """Return the active lockouts of the index, longest first; raise RedisUnavailable."""
 
-    def read(redis: Redis) -> list[Lockout]:
-        now = redis.time()[0]
+    def read(redis: Redis) -> Any:
         # Any: the type that redis-py gives is too wide.
-        found: Any = redis.zrange(keys.LOCKOUTS, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
-        return with_failures(redis, [(subject_of(name.decode()), ends) for name, ends in found])
+        return redis.zrange(keys.LOCKOUTS, "+inf", f"({redis.time()[0]}", desc=True, byscore=True)
 
-    return redis_call(read)
+    found = active_lockouts_of([subject_of(name.decode()) for name in redis_call(read)])
+    return sorted(found, key=lambda lockout: lockout.until, reverse=True)
 
 
-def active_lockouts_of(subjects: Sequence[LockoutSubject]) -> list[Lockout]:
+def active_lockouts_of(subjects: Iterable[LockoutSubject]) -> list[Lockout]:
     """Return the active lockouts of these subjects; raise RedisUnavailable."""
+    return [lockout for subject in subjects if (lockout := active_lockout_of(subject))]
 
-    def read(redis: Redis) -> list[Lockout]:
-        now = redis.time()[0]
+
+def active_lockout_of(subject: LockoutSubject) -> Lockout | None:
+    """Return the subject's lockout if it is active; raise RedisUnavailable."""
+
+    def read(redis: Redis) -> Any:
         pipeline = redis.pipeline(transaction=False)
-        for subject in subjects:
-            pipeline.zscore(keys.LOCKOUTS, subject.text)
-        ends = pipeline.execute()
-        found = [(subject, end) for subject, end in zip(subjects, ends, strict=True) if end and end > now]
-        return with_failures(redis, found)
+        pipeline.time()
+        pipeline.hmget(subject.key, "n", "u")
+        return pipeline.execute()
 
-    return redis_call(read)
-
-
-def with_failures(redis: Redis, ends: Sequence[tuple[LockoutSubject, float]]) -> list[Lockout]:
-    """Return the lockouts of subjects, given with the times when they end, with their numbers of failures."""
-    pipeline = redis.pipeline(transaction=False)
-    for subject, _ in ends:
-        pipeline.hget(subject.key, "n")
-    return [
-        Lockout(subject, int(count or 0), datetime.fromtimestamp(end, tz=UTC))
-        for (subject, end), count in zip(ends, pipeline.execute(), strict=True)
-    ]
+    (now, _), (failures, until) = redis_call(read)
+    ends = int(until or 0)
+    if ends <= now:
+        return None
+    return Lockout(subject, int(failures or 0), datetime.fromtimestamp(ends, tz=UTC), seconds_left=ends - now)
 
 
 def subjects_of_user(user_id: object, email: str) -> tuple[LockoutSubject, ...]:
@@ -231,9 +254,35 @@ def lift_account(email: str) -> None:
 
 def lift(subject: LockoutSubject) -> None:
     """End a lockout and delete its failures; raise RedisUnavailable."""
+    remove_from_index(subject)
+    delete_failures(subject)
 
-    def remove(redis: Redis) -> None:
-        redis.delete(subject.key)
-        redis.zrem(keys.LOCKOUTS, subject.text)
 
-    redis_call(remove)
+def delete_failures(subject: LockoutSubject) -> None:
+    """Delete the failures of a subject, and with them its lockout; raise RedisUnavailable."""
+    redis_call(lambda redis: redis.delete(subject.key))
+
+
+# The index only tells which lockouts to list; a lockout holds without it. An entry is written after its lockout began
+# and removed before it ends, so that nobody removes the entry of a later lockout.
+
+
+def add_to_index(subject: LockoutSubject, ends: int) -> None:
+    """List the lockout until it ends, if Redis is available."""
+
+    def write(redis: Redis) -> None:
+        now = redis.time()[0]
+        pipeline = redis.pipeline()
+        pipeline.zremrangebyscore(keys.LOCKOUTS, "-inf", now)
+        pipeline.zadd(keys.LOCKOUTS, {subject.text: ends})
+        pipeline.expire(keys.LOCKOUTS, FAILURES_EXPIRE_SECONDS)
+        pipeline.execute()
+
+    with suppress(RedisUnavailable):
+        redis_call(write)
+
+
+def remove_from_index(subject: LockoutSubject) -> None:
+    """Stop listing the lockout, if Redis is available."""
+    with suppress(RedisUnavailable):
+        redis_call(lambda redis: redis.zrem(keys.LOCKOUTS, subject.text))
