@@ -27,7 +27,7 @@ from accounts.models import User
 from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, KeyringEntry, keyring_cache
-from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.cache import cache_on
 from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
@@ -37,7 +37,7 @@ from lucid_gateway.console import health_strip
 from lucid_gateway.console.alarms import finding as alarms
 from lucid_gateway.figures import reading
 from lucid_gateway.kernel.record import RequestRecord, current
-from lucid_gateway.kernel.redis.access import breaker, redis_client
+from lucid_gateway.kernel.redis.access import breaker, redis_client, single_server
 from lucid_gateway.policy.roles import Role
 from proxy.choosing import closures as maintenance
 from proxy.edge.exclusions import excluded_cache
@@ -114,8 +114,8 @@ def empty_redis() -> Redis:
     end_background_work()
     redis = redis_client()
     redis.flushall()
-    revocation_cache.trusted_generation = revocation_cache.suspected_generation
-    revocation_cache.next_rebuild_at = 0.0
+    cache = cache_on(single_server)
+    cache.trusted_generation, cache.next_rebuild_at = cache.suspected_generation, 0.0
     late_revocations.entries = {}
     limiter.fallback.clear()
     alarms.remembered.forget()

@@ -16,7 +16,7 @@ from redis import Redis
 from accounts.models import User
 from lucid_gateway.audit.events import BLOCKED, record
 from lucid_gateway.kernel.record import current_record
-from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable, by_server, redis_call
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.secrets.digests import keyed_hash
 from lucid_gateway.policy import keys
@@ -215,29 +215,30 @@ def active_lockouts() -> list[Lockout]:
         # Any: the type that redis-py gives is too wide.
         return redis.zrange(keys.LOCKOUTS, "+inf", f"({redis.time()[0]}", desc=True, byscore=True)
 
-    found = active_lockouts_of([subject_of(name.decode()) for name in redis_call(read)])
+    found = active_lockouts_of([subject_of(name.decode()) for name in redis_call(keys.LOCKOUTS, read)])
     return sorted(found, key=lambda lockout: lockout.until, reverse=True)
 
 
 def active_lockouts_of(subjects: Iterable[LockoutSubject]) -> list[Lockout]:
     """Return the active lockouts of these subjects; raise RedisUnavailable."""
-    return [lockout for subject in subjects if (lockout := active_lockout_of(subject))]
+    found: list[Lockout] = []
+    for server, chosen in by_server(subjects, lambda subject: subject.key).items():
+        (now, _), *hashes = server.call(lambda redis, chosen=chosen: read_hashes(redis, chosen))  # type: ignore[misc]
+        for subject, (failures, until) in zip(chosen, hashes, strict=True):
+            ends = int(until or 0)
+            if ends > now:
+                at = datetime.fromtimestamp(ends, tz=UTC)
+                found.append(Lockout(subject, int(failures or 0), at, seconds_left=ends - now))
+    return found
 
 
-def active_lockout_of(subject: LockoutSubject) -> Lockout | None:
-    """Return the subject's lockout if it is active; raise RedisUnavailable."""
-
-    def read(redis: Redis) -> Any:
-        pipeline = redis.pipeline(transaction=False)
-        pipeline.time()
+def read_hashes(redis: Redis, subjects: Sequence[LockoutSubject]) -> list[Any]:
+    """Return the server's time, and the failures and the end of the lockout of each subject."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.time()
+    for subject in subjects:
         pipeline.hmget(subject.key, "n", "u")
-        return pipeline.execute()
-
-    (now, _), (failures, until) = redis_call(read)
-    ends = int(until or 0)
-    if ends <= now:
-        return None
-    return Lockout(subject, int(failures or 0), datetime.fromtimestamp(ends, tz=UTC), seconds_left=ends - now)
+    return pipeline.execute()
 
 
 def subjects_of_user(user_id: object, email: str) -> tuple[LockoutSubject, ...]:
@@ -260,7 +261,7 @@ def lift(subject: LockoutSubject) -> None:
 
 def delete_failures(subject: LockoutSubject) -> None:
     """Delete the failures of a subject, and with them its lockout; raise RedisUnavailable."""
-    redis_call(lambda redis: redis.delete(subject.key))
+    redis_call(subject.key, lambda redis: redis.delete(subject.key))
 
 
 # The index only tells which lockouts to list; a lockout holds without it. An entry is written after its lockout began
@@ -279,10 +280,10 @@ def add_to_index(subject: LockoutSubject, ends: int) -> None:
         pipeline.execute()
 
     with suppress(RedisUnavailable):
-        redis_call(write)
+        redis_call(keys.LOCKOUTS, write)
 
 
 def remove_from_index(subject: LockoutSubject) -> None:
     """Stop listing the lockout, if Redis is available."""
     with suppress(RedisUnavailable):
-        redis_call(lambda redis: redis.zrem(keys.LOCKOUTS, subject.text))
+        redis_call(keys.LOCKOUTS, lambda redis: redis.zrem(keys.LOCKOUTS, subject.text))

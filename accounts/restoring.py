@@ -18,7 +18,7 @@ from accounts.tokens.revocation.cache import number_at
 from accounts.tokens.revocation.publishing import API_KEY_REMEMBERED, Entry, try_to_publish
 from accounts.tokens.signing_keys import rotate
 from lucid_gateway.audit.events import record
-from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.kernel.redis.access import redis_call, servers
 from lucid_gateway.policy import keys
 
 BATCH = 1000
@@ -84,8 +84,7 @@ def settle_with_redis() -> int:
     for key in keys_like(keys.EVERY_EPOCH):
         keep_epoch(keys.user_id_of(key), number_at(key))
     mailed = [key for pattern in keys.EVERYTHING_MAILED for key in keys_like(pattern)]
-    for start in range(0, len(mailed), BATCH):
-        delete_keys(mailed[start : start + BATCH])
+    delete_keys(mailed)
     return len(mailed)
 
 
@@ -97,7 +96,8 @@ def keep_epoch(user_id: str, epoch: int) -> None:
 
 def delete_keys(names: list[str]) -> None:
     """Delete the Redis keys; raise RedisUnavailable."""
-    redis_call(lambda redis: redis.delete(*names))
+    for name in names:
+        redis_call(name, lambda redis, name=name: redis.delete(name))  # type: ignore[misc]
 
 
 def keys_like(pattern: str) -> list[str]:
@@ -106,4 +106,4 @@ def keys_like(pattern: str) -> list[str]:
     def scan(redis: Redis) -> list[str]:
         return [key.decode() for key in redis.scan_iter(pattern, count=BATCH)]
 
-    return redis_call(scan)
+    return [key for server in servers() for key in server.call(scan)]

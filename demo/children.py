@@ -61,14 +61,21 @@ def free_port() -> int:
     and the kernel does not use these ports for outgoing connections (ip_local_port_range).
     """
     for port in random.sample(PORTS, len(PORTS)):
-        reservation = socket.socket(socket.AF_UNIX)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            reservation.bind(f"\0lucid-port-{port}")
-            probe.bind(("127.0.0.1", port))
-            reservation.detach()  # stays open until the process ends
+        if reserve(port):
             return port
-        reservation.close()
     raise Failed("no port is free")
+
+
+def reserve(port: int) -> bool:
+    """Reserve the port for this process, as `free_port` does; return whether it was free."""
+    reservation = socket.socket(socket.AF_UNIX)
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        reservation.bind(f"\0lucid-port-{port}")
+        probe.bind(("127.0.0.1", port))
+        reservation.detach()  # stays open until the process ends
+        return True
+    reservation.close()
+    return False
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", name: str = "") -> None:

@@ -9,7 +9,7 @@ from lucid_gateway.kernel.env import disable_metrics, environment
 from lucid_gateway.kernel.handover import Handover, shared_memory
 from lucid_gateway.kernel.logs import logging_config
 from lucid_gateway.kernel.metrics_files.directory import make_directory, reserve
-from lucid_gateway.kernel.redis.at_start import refuse_cluster_node
+from lucid_gateway.kernel.redis.at_start import refuse_wrong_redis
 from lucid_gateway.server import kept_requests  # noqa: F401  # its memory is made before the fork
 from lucid_gateway.server.forks import let_children_end_at_sigterm
 from lucid_gateway.server.listener import ending
@@ -64,8 +64,8 @@ def when_ready(server: Any) -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Refuse a Redis Cluster node, with which every request would fail; let new workers end at SIGTERM immediately."""
-    refuse_cluster_node()
+    """Refuse a Redis that REDIS_URL does not describe; let new workers end at SIGTERM immediately."""
+    refuse_wrong_redis()
     let_children_end_at_sigterm()
 
 

@@ -5,9 +5,12 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from redis.connection import parse_url
+
 from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError, environment, stop
 from lucid_gateway.kernel.logs import configure_structlog, logging_config
 from lucid_gateway.kernel.redis.connections import NO_RETRY, Primary, PrimaryConnection, timeout_options
+from lucid_gateway.kernel.redis_urls import is_cluster, urls_of_nodes
 from lucid_gateway.policy.claims import AUDIENCE, ISSUER
 
 ENV = environment()
@@ -125,11 +128,15 @@ MIGRATION_MODULES = (
 )
 
 
-def redis_cache() -> dict[str, Any]:
-    """Return the cache with a blocking pool: a burst of requests waits for connections instead of failing."""
+def redis_pool() -> dict[str, Any]:
+    """Return the options of a blocking pool: a burst of requests waits for connections instead of failing."""
     timeouts = timeout_options(ENV.REDIS_TIMEOUT_SECONDS)
-    pool: dict[str, Any] = {"max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY, **timeouts}
-    location = ENV.REDIS_URL
+    return {"max_connections": 32, "timeout": 2, "protocol": 2, "retry": NO_RETRY, **timeouts}
+
+
+def redis_cache() -> dict[str, Any]:
+    """Return the cache on a single server or a Sentinel group."""
+    pool, location = redis_pool(), ENV.REDIS_URL
     if urlsplit(ENV.REDIS_URL).scheme == "sentinel":
         location, options = sentinel_group()
         pool |= options
@@ -155,7 +162,20 @@ def sentinel_group() -> tuple[str, dict[str, Any]]:
     return f"redis://sentinel/{database or 0}", options | ({"password": password} if password else {})
 
 
-CACHES = {"default": redis_cache()}
+def redis_cluster() -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """Return the addresses of some nodes, and the options of each node's pool, for a cluster's URL."""
+    nodes = [
+        parse_url(url)  # type: ignore[no-untyped-call]
+        for url in urls_of_nodes(ENV.REDIS_URL)
+    ]
+    options = {name: value for name, value in nodes[0].items() if name not in ("host", "port", "db")}
+    return [(node["host"], node["port"]) for node in nodes], options | redis_pool()
+
+
+# The arguments of lucid_gateway.kernel.redis.cluster.RedisCluster, which needs no cache of Django's.
+REDIS_CLUSTER = redis_cluster() if is_cluster(ENV.REDIS_URL) else None
+if REDIS_CLUSTER is None:
+    CACHES = {"default": redis_cache()}
 
 AUTH_USER_MODEL = "accounts.User"
 PASSWORD_HASHERS = [

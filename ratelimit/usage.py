@@ -90,7 +90,7 @@ def look_at_limits(caller: Caller) -> tuple[list[Look], BandwidthDecision]:
         bandwidth.add_look(pipeline, upload_limit, caller.subject)
         return pipeline.execute()
 
-    *answers, upload = redis_call(ask)
+    *answers, upload = redis_call(caller.subject, ask)
     looks = [limiter.read_look(limit, answer) for limit, answer in zip(limits, answers, strict=True)]
     return looks, bandwidth.read_decision(upload_limit, upload)
 

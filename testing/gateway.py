@@ -17,14 +17,17 @@ from typing import Any
 
 from redis import Redis
 
+from lucid_gateway.kernel.redis_urls import is_cluster, urls_of_nodes
 from testing.edge import SECRET, running_edge
 from testing.manage import manage
+from testing.redis_cluster import running_redis_cluster
 from testing.servers import BIN, START_SECONDS, child, folder, free_port, wait_for_port, whole_lines
 from testing.waiting import wait_until
 
 OF_KEYS = frozenset({"SECRET_KEY", "JWT_SECRET_KEY", "JWT_ALGORITHM"})  # a database has keys that they made
 
 PLANE = "LUCID_TEST_PLANE"  # a variable: `edge` puts an edge in front of each gateway
+REDIS = "LUCID_TEST_REDIS"  # a variable: `cluster` gives each gateway a Redis Cluster of one node
 databases = itertools.count(1)  # of the run's Redis
 made = contextlib.ExitStack()
 atexit.register(made.close)
@@ -82,8 +85,9 @@ class Gateway:
             wait_until(decides, every=0.1)  # seldom enough for callers with low limits
 
     def redis(self) -> Redis:
-        """Return a client of the gateway's Redis."""
-        return Redis.from_url(self.env["REDIS_URL"])
+        """Return a client of the gateway's Redis, or of the first node of its cluster."""
+        url = self.env["REDIS_URL"]
+        return Redis.from_url(urls_of_nodes(url)[0] if is_cluster(url) else url)
 
     def logged(self) -> str:
         """Return the log so far, of the gateway and then of its edge, without a line that is still being written."""
@@ -148,11 +152,10 @@ def running_gateway(
 
     It has two workers, or one if the test asks for the edge: each takes a second to start.
     """
-    with folder() as path:
+    with folder() as path, redis_of_its_own("REDIS_URL" in settings) as redis_url:
         env = os.environ | {
             "WEB_CONCURRENCY": "1" if edge else "2", "LOG_LEVEL": "INFO",
-            "SQLITE_PATH": str(path / "db.sqlite3"),
-            "REDIS_URL": f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}",
+            "SQLITE_PATH": str(path / "db.sqlite3"), "REDIS_URL": redis_url,
         } | settings  # fmt: skip
         tokens: dict[str, list[str]] = {}
         if "MONGODB_URI" in env or Path(env["SQLITE_PATH"]).exists() or OF_KEYS.intersection(settings):
@@ -166,6 +169,16 @@ def running_gateway(
         with started(path, env, *within, edge=edge, cache_size=cache_size) as gateway:
             gateway.spare_tokens.update(tokens)
             yield gateway
+
+
+@contextlib.contextmanager
+def redis_of_its_own(has_one: bool) -> Iterator[str]:
+    """Yield the URL of a database of the run's Redis or, with `--redis cluster`, of a cluster of one node."""
+    if os.environ.get(REDIS) == "cluster" and not has_one:
+        with running_redis_cluster(1) as cluster:
+            yield cluster.url
+    else:
+        yield f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}"
 
 
 @contextlib.contextmanager

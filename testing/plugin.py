@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testing.gateway import PLANE
+from testing.gateway import PLANE, REDIS
 from testing.servers import free_port, running_mongod, running_redis
 
 servers = contextlib.ExitStack()
@@ -25,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--plane", choices=["django", "edge"], default="django",
         help="what serves the clients of the gateways in tests; with edge only the tests of both planes run",
+    )  # fmt: skip
+    parser.addoption(
+        "--redis", choices=["single", "cluster"], default="single",
+        help="what each gateway gets that asks for no Redis of its own; a cluster refuses calls with keys of two slots",
     )  # fmt: skip
     parser.addoption("--restarts", type=int, default=1, help="rolling restarts in the test of those (make soak)")
     parser.addoption("--requests", type=int, default=0, help="requests that are sent meanwhile, at least")
@@ -64,6 +68,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         del os.environ[name]
     os.environ |= environment(servers.enter_context(running_redis()).url)
     os.environ[PLANE] = early_config.known_args_namespace.plane
+    os.environ[REDIS] = early_config.known_args_namespace.redis
     if early_config.known_args_namespace.database == "mongodb":
         os.environ["MONGODB_URI"] = servers.enter_context(running_mongod())
     return (yield)

@@ -47,7 +47,7 @@ def start_registration(user: User, address: str) -> str:
         pipeline.expire(keys.wallet_registration(user.pk), LIFETIME_SECONDS)
         pipeline.execute()
 
-    redis_call(store)
+    redis_call(keys.wallet_registration(user.pk), store)
     return challenge
 
 
@@ -64,7 +64,7 @@ def confirm_registration(user: User, signature: str) -> list[str]:
         found: dict[bytes, bytes] = pipeline.execute()[0]
         return found
 
-    waiting = redis_call(take)
+    waiting = redis_call(keys.wallet_registration(user.pk), take)
     if not waiting:
         raise CodeExpired("No wallet registration was started, or it has expired")
     address = waiting[b"address"].decode()

@@ -90,4 +90,4 @@ def take_wallet_challenge(email: str) -> str:
         pipeline.hdel(logins_key(email), "wallet")
         return pipeline.execute()[0] or b""
 
-    return redis_call(take).decode()
+    return redis_call(logins_key(email), take).decode()

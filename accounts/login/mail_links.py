@@ -44,18 +44,19 @@ def create(purpose: str, email: str, *, user: User | None, counted: str, lifetim
         pipeline.ttl(counter)
         return list(pipeline.execute())
 
-    _, started, wait = redis_call(count)
+    _, started, wait = redis_call(counter, count)
     if started > settings.ENV.LOGINS_PER_ACCOUNT:
         raise TooManyAttempts(retry_after=max(1, wait))
     stored = json.dumps(owner | {"email": email})
-    redis_call(lambda redis: redis.set(keys.mail_link(purpose, secret_hash(token)), stored, ex=lifetime))
+    key = keys.mail_link(purpose, secret_hash(token))
+    redis_call(key, lambda redis: redis.set(key, stored, ex=lifetime))
     return token
 
 
 def look_up(purpose: str, token: str) -> Link:
     """Return the link without using it up; raise CodeExpired if it has expired or was used."""
     key = keys.mail_link(purpose, secret_hash(token))
-    stored = json.loads(redis_call(lambda redis: redis.get(key)) or "{}")
+    stored = json.loads(redis_call(key, lambda redis: redis.get(key)) or "{}")
     user = User.objects.active_user(pk=stored["user_id"]) if "user_id" in stored else None
     if user is None or user.is_locked or user.token_epoch != stored["epoch"]:
         raise CodeExpired()
@@ -64,5 +65,5 @@ def look_up(purpose: str, token: str) -> Link:
 
 def use(link: Link) -> None:
     """Use the link up. Of parallel uses one succeeds; the others raise CodeExpired."""
-    if not redis_call(lambda redis: redis.delete(link.key)):
+    if not redis_call(link.key, lambda redis: redis.delete(link.key)):
         raise CodeExpired()

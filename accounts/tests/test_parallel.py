@@ -23,6 +23,7 @@ from accounts.tokens.revocation.publishing import Entry
 from accounts.tokens.revocation.revoking import revoke
 from conftest import PASSWORD
 from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.server import Server
 from lucid_gateway.policy import keys
 from testing.hammer import api, hammering, outcome, outcomes
 from testing.http.client import request_bytes
@@ -349,8 +350,8 @@ def test_a_cache_that_was_emptied_during_its_rebuild_is_not_complete(
 ) -> None:
     publish = rebuilding.publish
 
-    def publish_and_lose(entries: list[Entry], now: int) -> None:
-        publish(entries, now=now)
+    def publish_and_lose(server: Server, entries: list[Entry], now: int) -> None:
+        publish(server, entries, now=now)
         empty_redis.flushall()
 
     revoke(IssuedToken.objects.all())
@@ -367,8 +368,8 @@ def test_an_entry_added_while_the_publisher_writes_is_written_too(
     publish, publisher = publishing.publish, publishing.Publisher()
     first, second = (Entry(keys.revoked("user", name), timezone.now() + timedelta(minutes=1)) for name in "ab")
 
-    def publish_slowly(entries: list[Entry]) -> None:
-        publish(list(entries))
+    def publish_slowly(server: Server, entries: list[Entry]) -> None:
+        publish(server, list(entries))
         if second not in entries:
             publisher.add([second])
 

@@ -14,7 +14,7 @@ from redis import Redis
 from accounts.models import IssuedToken, User
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from accounts.tokens.revocation import rebuild as rebuilding
-from accounts.tokens.revocation.cache import RevocationCache, revocation_cache
+from accounts.tokens.revocation.cache import RevocationCache, cache_on
 from accounts.tokens.revocation.gates import LateRevocations
 from accounts.tokens.revocation.publishing import CHUNK, Entry
 from accounts.tokens.revocation.rebuild import rebuild
@@ -22,7 +22,8 @@ from accounts.tokens.revocation.revoking import revoke
 from accounts.users.locks import lock_user, unlock_user
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
-from lucid_gateway.kernel.redis.access import Outage, breaker
+from lucid_gateway.kernel.redis.access import Outage, breaker, single_server
+from lucid_gateway.kernel.redis.server import Server
 from lucid_gateway.policy import keys
 from testing.parallel import in_parallel
 from testing.redis_monitor import watched_redis
@@ -61,7 +62,7 @@ def outcome(api: ApiClient, access: str) -> str:
 
 def another_worker() -> None:
     """Behave like a worker that noticed neither an outage nor a revocation."""
-    revocation_cache.trusted_generation = revocation_cache.suspected_generation
+    cache_on(single_server).trusted_generation = cache_on(single_server).suspected_generation
 
 
 def redis_away() -> None:
@@ -158,26 +159,26 @@ def test_a_new_process_rebuilds_the_cache_before_it_trusts_it(
 ) -> None:
     api.send("post", "/auth/logout", {}, token=tokens.access)
     empty_redis.delete(revoked_key(IssuedToken.objects.get(kind="access")))
-    fresh = RevocationCache()
+    fresh = RevocationCache(single_server)
     assert fresh.is_suspected
 
-    revocation_cache.trusted_generation = fresh.trusted_generation
+    cache_on(single_server).trusted_generation = fresh.trusted_generation
     assert outcome(api, tokens.access) == "2003"
 
 
 def test_a_suspicion_during_a_rebuild_outlives_it(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     real = rebuilding.publish
 
-    def publish_meanwhile(entries: object, now: int) -> None:
-        revocation_cache.suspect()
-        real([], now=now)
+    def publish_meanwhile(server: Server, entries: object, now: int) -> None:
+        cache_on(single_server).suspect()
+        real(server, [], now=now)
 
-    revocation_cache.suspect()
+    cache_on(single_server).suspect()
     lock_user(owner, reason="", by="")
     monkeypatch.setattr(rebuilding, "publish", publish_meanwhile)
     rebuild()
 
-    assert revocation_cache.is_suspected
+    assert cache_on(single_server).is_suspected
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -212,9 +213,9 @@ def test_a_large_cache_is_rebuilt_in_the_background(
     may_publish = threading.Event()
     real = rebuilding.publish
 
-    def publish_when_allowed(entries: list[Entry], now: int) -> None:
+    def publish_when_allowed(server: Server, entries: list[Entry], now: int) -> None:
         assert may_publish.wait(60)
-        real(entries, now=now)
+        real(server, entries, now=now)
 
     api.send("post", "/auth/logout", {}, token=tokens.access)
     revoked_rows(User.objects.get(), 2 * CHUNK)
@@ -227,7 +228,7 @@ def test_a_large_cache_is_rebuilt_in_the_background(
     wait_until(lambda: bool(empty_redis.exists(keys.REVOCATIONS_COMPLETE)), 60)
     assert empty_redis.exists(revoked_key(IssuedToken.objects.get(jti="0" * 32)))
     assert outcome(api, tokens.access) == "2003"
-    with revocation_cache.rebuilding:  # the thread has ended
+    with cache_on(single_server).rebuilding:  # the thread has ended
         assert outcome(api, others.access) == "in"
 
 
@@ -253,16 +254,16 @@ def test_a_logout_that_was_applied_without_a_majority_takes_effect_at_once(api: 
 def test_the_cache_on_another_server_is_suspected(tokens: TokenPair, empty_redis: Redis) -> None:
     rebuild()
     late_revocations = LateRevocations()
-    late_revocations.watch_redis()
-    assert not revocation_cache.is_suspected
+    late_revocations.run_ids[single_server] = late_revocations.watch(single_server)
+    assert not cache_on(single_server).is_suspected
 
-    late_revocations.run_id = "of the server on the other side of a split"
-    revocation_cache.trusted_run_id = late_revocations.run_id.encode()
-    late_revocations.watch_redis()
-    assert revocation_cache.is_suspected
+    late_revocations.run_ids[single_server] = "of the server on the other side of a split"
+    cache_on(single_server).trusted_run_id = late_revocations.run_ids[single_server].encode()
+    late_revocations.run_ids[single_server] = late_revocations.watch(single_server)
+    assert cache_on(single_server).is_suspected
 
     late_revocations.read()  # rebuilds the cache while the database answers
-    assert not revocation_cache.is_suspected
+    assert not cache_on(single_server).is_suspected
 
 
 def test_without_redis_the_database_decides(
@@ -293,9 +294,9 @@ def test_without_redis_an_unrecorded_token_and_a_deactivated_user_are_refused(
 
 def test_without_redis_no_request_waits_for_a_rebuild(api: ApiClient, tokens: TokenPair) -> None:
     redis_away()
-    revocation_cache.suspect()
+    cache_on(single_server).suspect()
 
-    with revocation_cache.rebuilding:
+    with cache_on(single_server).rebuilding:
         assert outcome(api, tokens.access) == "in"
 
 

@@ -32,7 +32,7 @@ def create_ticket(caller: Caller) -> str:
     permissions = None if caller.key_permissions is None else sorted(caller.key_permissions)
     stored = json.dumps(dataclasses.asdict(caller) | {"key_permissions": permissions})
     key = keys.ticket(caller.user_id, secret_hash(ticket))
-    redis_call(lambda redis: redis.set(key, stored, ex=LIFETIME_SECONDS))
+    redis_call(key, lambda redis: redis.set(key, stored, ex=LIFETIME_SECONDS))
     return ticket
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lucid_gateway.kernel.redis_urls import is_cluster, is_valid_cluster
 from lucid_gateway.kernel.secrets.rsa_keys import UnusableKey, rsa_private_key
 from lucid_gateway.policy.claims import HMAC_KEY_BYTES, MIN_RSA_BITS
 from lucid_gateway.policy.clusters import CLUSTERS
@@ -262,12 +263,16 @@ class FixedEnvironment(BaseSettings):
     @field_validator("REDIS_URL")
     @classmethod
     def redis_url(cls, url: str) -> str:
-        """Accept one server, or a Sentinel group as sentinel://host:port,host:port/master-name[/database]."""
+        """Accept one server, a Sentinel group as sentinel://host:port,host:port/master-name[/database], or a cluster as
+        redis+cluster://host:port,host:port.
+        """
         scheme = url.partition("://")[0]
-        if scheme in ("redis+cluster", "rediss+cluster"):
-            raise ValueError("is a Redis Cluster, which is not supported yet; expected a single server or sentinel://")
+        if is_cluster(url):
+            if not is_valid_cluster(url):
+                raise ValueError(f"expected {scheme}://[user:password@]host:port,host:port, without a database")
+            return url
         if scheme not in ("redis", "rediss", "unix", "sentinel"):
-            raise ValueError("expected redis://, rediss://, unix:// or sentinel://")
+            raise ValueError("expected redis://, rediss://, unix://, sentinel:// or redis+cluster://")
         if scheme == "sentinel" and not SENTINEL_GROUP.fullmatch(url):
             raise ValueError("expected sentinel://host:port,host:port/master-name[/database]")
         if scheme in ("redis", "rediss") and not has_valid_port(url):

@@ -6,6 +6,14 @@ tokens and API keys), `ip:<address or /64 network>`, `login:<keyed hash of an em
 """
 
 
+def in_slot(name: str, tag: str) -> str:
+    """Return the key under which a slot of a cluster has a copy of `name`; `tag` is a text that belongs to the slot.
+
+    Outside a cluster, where the tag is empty, there is one key, `name` itself.
+    """
+    return f"{name}:{{{tag}}}" if tag else name
+
+
 # Subjects: whose requests are counted. Each begins with its owner.
 
 
@@ -61,6 +69,7 @@ def shadow_subjects(day: int, scope: str) -> str:
 
 
 # Revocation. Redis caches the revocations of the database; the cache is complete while the first of these keys exists.
+# In a cluster, each slot has the first key and each master the next three (`in_slot`).
 
 REVOCATIONS_COMPLETE = "revocations:complete"
 REBUILD_LEASE = "revocations:rebuild_lease"
@@ -181,6 +190,8 @@ def downtimes(gateway: str) -> str:
 # The edge. What it was taught about a caller holds while these two revisions stay the same.
 
 KEYRING_REVISION = "revisions:keyring"
+# In a cluster, each master has a hash of all revisions, whose fields are the names of the keys (`in_slot`).
+REVISIONS = "revisions"
 
 
 def limits_revision(shard: int) -> str:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lucid_gateway.kernel.env import ConfigurationError, Environment, load
+from lucid_gateway.kernel.redis_urls import urls_of_nodes
 from testing.servers import BIN, ROOT
 
 SECRET = "q7Rk2vXw9LmZt4Bn8Yc3Hd6Fj5Gs1PaEuTiOw0Vb7Nx2Mz4Qk9"
@@ -179,13 +180,28 @@ def test_an_unusable_rsa_key_is_refused_for_rs256(monkeypatch: pytest.MonkeyPatc
     assert load().JWT_ALGORITHM == "RS256"
 
 
-@pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
-def test_a_redis_cluster_is_refused_until_it_is_supported(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    line = problem(monkeypatch, MINIMUM | {"REDIS_URL": f"{scheme}://one:6379,two:6379"})
+CLUSTER_URLS = {
+    "redis+cluster://one:6379,two:6380": ["redis://one:6379", "redis://two:6380"],
+    "rediss+cluster://[::1]:6379/?ssl_ca_certs=/ca.pem": ["rediss://[::1]:6379?ssl_ca_certs=/ca.pem"],
+    "redis+cluster://user:p%40ss@one:6379,two:6379/": ["redis://user:p%40ss@one:6379", "redis://user:p%40ss@two:6379"],
+}
 
-    assert line == (
-        "REDIS_URL: is a Redis Cluster, which is not supported yet; expected a single server or sentinel://"
-    )
+
+@pytest.mark.parametrize("url", CLUSTER_URLS)
+def test_the_url_of_a_redis_cluster_names_nodes(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    set_variables(monkeypatch, MINIMUM | {"REDIS_URL": url})
+
+    assert urls_of_nodes(load().REDIS_URL) == CLUSTER_URLS[url]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", "one", "one:6379/1", "one:6379,", "one:0", "one:65536", "one:6379,two", "a@b@one:6379", "one:x", " one:1"],
+)
+def test_a_wrong_url_of_a_redis_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    line = problem(monkeypatch, MINIMUM | {"REDIS_URL": f"redis+cluster://{rest}"})
+
+    assert line == "REDIS_URL: expected redis+cluster://[user:password@]host:port,host:port, without a database"
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ from lucid_gateway.kernel.redis.access import (
     ping,
     redis_call,
     redis_client,
+    single_server,
 )
 from lucid_gateway.kernel.redis.breaker import FAST_PROBES_AFTER_SLOWNESS
 from lucid_gateway.kernel.redis.connections import timeout_options
-from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
+from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.kernel.redis.server import MAX_CONNECTIONS
 from testing.parallel import in_parallel
 from testing.servers import RedisServer, free_port, running_redis
 from testing.waiting import wait_until
@@ -106,10 +108,10 @@ def test_a_stalled_redis_costs_only_one_timeout(server: RedisServer) -> None:
 
 
 def test_an_error_of_a_full_redis_raises_redis_unavailable(server: RedisServer) -> None:
-    redis_call(lambda redis: redis.config_set("maxmemory", "1"))
+    redis_call("key", lambda redis: redis.config_set("maxmemory", "1"))
 
     with pytest.raises(RedisUnavailable) as caught:
-        redis_call(lambda redis: redis.set("key", "value"))
+        redis_call("key", lambda redis: redis.set("key", "value"))
 
     assert isinstance(caught.value.__cause__, ResponseError)
 
@@ -191,8 +193,8 @@ def test_a_server_that_refuses_writes_has_not_recovered(server: RedisServer, fau
     def configure(redis: Redis) -> None:
         redis.config_set("maxmemory", "1") if fault == "full" else redis.replicaof("127.0.0.1", str(free_port()))
 
-    redis_call(configure)
-    seconds(lambda: redis_call(lambda redis: redis.set("key", "value")))
+    redis_call("key", configure)
+    seconds(lambda: redis_call("key", lambda redis: redis.set("key", "value")))
 
     time.sleep(PROBE_EVERY_SECONDS * 2)
 
@@ -211,9 +213,9 @@ FAULTS = {
 def write(server: RedisServer, tmp_path: Path) -> Iterator[RedisScript]:
     """A script that increments a key, on connections to the server."""
     (tmp_path / "write.lua").write_text("return redis.call('INCR', KEYS[1])")
-    connections.cache_clear()
+    vars(single_server).pop("connections", None)
     yield RedisScript(tmp_path / "write.lua")
-    connections.cache_clear()
+    vars(single_server).pop("connections", None)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -228,16 +230,16 @@ def test_a_server_that_refuses_writes_opens_the_breaker(
         if "replica" in fault.split():
             redis.replicaof("127.0.0.1", str(free_port()))
 
-    seconds(lambda: write(["number"], []) if by_script else redis_call(lambda redis: redis.incr("number")))
+    seconds(lambda: write(["number"], []) if by_script else redis_call("key", lambda redis: redis.incr("number")))
 
     assert breaker.outage
     breaker.outage = None
 
 
 def test_a_command_that_redis_refuses_does_not_open_the_breaker(server: RedisServer, write: RedisScript) -> None:
-    redis_call(lambda redis: redis.lpush("a list", "value"))
+    redis_call("key", lambda redis: redis.lpush("a list", "value"))
 
-    for call in (lambda: write(["a list"], []), lambda: redis_call(lambda redis: redis.incr("a list"))):
+    for call in (lambda: write(["a list"], []), lambda: redis_call("key", lambda redis: redis.incr("a list"))):
         with pytest.raises(RedisCallFailed):
             call()
 
@@ -249,11 +251,11 @@ def test_a_failure_of_each_request_is_logged_once(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(breaker, "failure_logged_at", float("-inf"))
-    redis_call(lambda redis: redis.lpush("a list", "value"))
+    redis_call("key", lambda redis: redis.lpush("a list", "value"))
 
     for _ in range(3):
         with pytest.raises(RedisCallFailed):
-            redis_call(lambda redis: redis.incr("a list"))
+            redis_call("key", lambda redis: redis.incr("a list"))
 
     assert [record.getMessage() for record in caplog.records] == ["a call to Redis failed"]
 
@@ -264,7 +266,7 @@ def test_a_busy_process_does_not_open_the_breaker(
     monkeypatch.setattr("lucid_gateway.kernel.redis.script.WAIT_SECONDS", 0.05)
     monkeypatch.setattr(redis_client().connection_pool, "timeout", 0.05)
     for _ in range(MAX_CONNECTIONS):
-        connections().take()
+        single_server.connections.take()
         redis_client().connection_pool.get_connection()
 
     for call in (lambda: write(["number"], []), ping):
@@ -277,11 +279,11 @@ def test_a_busy_process_does_not_open_the_breaker(
 def test_a_call_that_waits_for_a_connection_fails_when_the_breaker_opens(
     server: RedisServer, write: RedisScript
 ) -> None:
-    taken = [connections().take() for _ in range(MAX_CONNECTIONS)]
+    taken = [single_server.connections.take() for _ in range(MAX_CONNECTIONS)]
     waiting = threading.Thread(target=lambda: seconds(lambda: write(["number"], [])))
     waiting.start()
     breaker.open("a test")
-    connections().give_back(taken[0])
+    single_server.connections.give_back(taken[0])
 
     waiting.join(1)
 

@@ -7,10 +7,11 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis import Redis
 
-from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, redis_call, single_server
 from lucid_gateway.kernel.redis.connections import Primary, PrimaryConnection, timeout_options
-from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS, RedisScript, connections
-from lucid_gateway.kernel.redis.watch import RedisWatch
+from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.kernel.redis.server import MAX_CONNECTIONS
+from lucid_gateway.kernel.redis.watch import ServerWatch
 from testing.sentinel import GROUP, SentinelGroup, running_sentinel_group
 from testing.waiting import wait_until
 
@@ -31,9 +32,9 @@ def group(settings: Settings) -> Iterator[SentinelGroup]:
         # Each location has its own pool; the host name is never resolved.
         location = f"redis://sentinel-{group.sentinel_port}/0"
         settings.CACHES = {"default": default | {"LOCATION": location, "OPTIONS": options}}
-        connections.cache_clear()
+        vars(single_server).pop("connections", None)
         yield group
-        connections.cache_clear()
+        vars(single_server).pop("connections", None)
         breaker.outage = None
 
 
@@ -44,7 +45,7 @@ def write(group: SentinelGroup, tmp_path: Path) -> RedisScript:
     script = RedisScript(tmp_path / "write.lua")
     for _ in range(MAX_CONNECTIONS):
         script(["number"], [])
-    assert redis_call(lambda redis: redis.ping())
+    assert redis_call("number", lambda redis: redis.ping())
     return script
 
 
@@ -57,7 +58,7 @@ def works(script: RedisScript) -> bool:
 
 def look(group: SentinelGroup) -> None:
     """Ask Sentinel as each worker does twice a second, while the old primary does not yet know that it was replaced."""
-    RedisWatch().follow_primary()
+    ServerWatch(single_server).follow_primary()
 
 
 def be_refused(group: SentinelGroup) -> None:

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -20,13 +19,15 @@ from redis import Redis
 from accounts.models import User
 from accounts.tests.operators import signed_in
 from lucid_gateway.kernel.advisories import advisories
-from lucid_gateway.kernel.redis.access import ClusterNode, OwnConnection, Probe, redis_client
-from lucid_gateway.kernel.redis.watch import SUBJECT, check_eviction_policy
+from lucid_gateway.kernel.redis.access import redis_client, single_server
+from lucid_gateway.kernel.redis.server import ClusterNode, OwnConnection, Probe
+from lucid_gateway.kernel.redis.watch import check_eviction_policy, eviction_of
 from ratelimit.tests.crowd import bearer, converse, get
 from ratelimit.tests.relay import Relay, running_relay
 from testing.gateway import Gateway, running_gateway
 from testing.http.client import request_bytes
-from testing.servers import BIN, ROOT, RedisServer, child, folder, free_port, redis_binary, running_redis, wait_for_port
+from testing.redis_cluster import free_pair, running_node
+from testing.servers import BIN, ROOT, RedisServer, free_port, running_redis
 from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
@@ -42,7 +43,8 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, json, os, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
-from lucid_gateway.kernel.redis.access import Probe
+from lucid_gateway.kernel.redis.access import single_server
+from lucid_gateway.kernel.redis.server import Probe
 
 def work_without_a_pause():
     while True:
@@ -51,7 +53,7 @@ def work_without_a_pause():
             pass
         gevent.sleep(0.001)
 
-probe = Probe("PING")
+probe = Probe(single_server, lambda: ("PING",))
 probe()
 gevent.spawn(work_without_a_pause)
 print(json.dumps([probe() for _ in range(3)]))
@@ -62,7 +64,7 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, json, os, pathlib, sys, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "lucid_gateway.settings"
-from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, drop_connections, ping
+from lucid_gateway.kernel.redis.access import RedisUnavailable, breaker, ping, single_server
 from lucid_gateway.kernel.redis.script import RedisScript
 
 script = RedisScript(pathlib.Path("ratelimit/engine/admit.lua"))
@@ -83,7 +85,7 @@ def call(command):
 def drop():
     while time.monotonic() < ends:
         gevent.sleep(0.02)
-        drop_connections()
+        single_server.drop_connections()
         breaker.outage = None
 
 numbers = [0, 0, "", 0, 0, "", 0, 0, 0, 0]
@@ -186,17 +188,17 @@ def test_the_warning_ends_with_the_policy(caplog: pytest.LogCaptureFixture) -> N
     try:
         for policy in ("allkeys-lru", "allkeys-lru", "noeviction"):
             redis_client().config_set("maxmemory-policy", policy)
-            check_eviction_policy()
+            check_eviction_policy(single_server)
             assert advisories.texts() == ([EVICTS] if policy == "allkeys-lru" else [])
     finally:
         redis_client().config_set("maxmemory-policy", "noeviction")
-        advisories.clear(SUBJECT)
+        advisories.clear(eviction_of(single_server))
 
     assert [record.__dict__["advice"] for record in caplog.records if record.levelname == "WARNING"] == [EVICTS]
 
 
 def test_operators_see_the_warnings_on_the_index_page(super_admin: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advisories, "_texts", {SUBJECT: EVICTS})
+    monkeypatch.setattr(advisories, "_texts", {eviction_of(single_server): EVICTS})
     browser = signed_in(super_admin)
 
     pages = [browser.get("/admin/").content.decode() for _ in range(2)]
@@ -208,7 +210,7 @@ def test_operators_see_the_warnings_on_the_index_page(super_admin: User, monkeyp
 def test_an_answer_is_slow_from_150_ms(settings: Settings, delay: float, is_fast: bool) -> None:
     with running_redis() as server, running_relay(server.port) as relay:
         settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": f"redis://127.0.0.1:{relay.port}/0"}}
-        probe = Probe("PING")
+        probe = Probe(single_server, lambda: ("PING",))
         probe()
         relay.delay = delay
 
@@ -218,7 +220,7 @@ def test_an_answer_is_slow_from_150_ms(settings: Settings, delay: float, is_fast
 def test_a_restart_of_redis_between_two_probes_is_not_an_outage(settings: Settings) -> None:
     with running_redis() as server:
         settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": server.url}}
-        probe = Probe("PING")
+        probe = Probe(single_server, lambda: ("PING",))
         probe()
         server.process.kill()
         server.process.wait()
@@ -240,36 +242,44 @@ def test_a_dropped_connection_always_raises_redis_unavailable() -> None:
     assert json.loads(done.stderr.splitlines()[-1]) == ["ok", "unavailable"]
 
 
-def can_be_bound(port: int) -> bool:
-    with suppress(OSError), socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
-
-
-@contextmanager
-def running_cluster_node() -> Iterator[str]:
-    """Run a node without a cluster; yield its address. Its second port is 10,000 above the first."""
-    # Below the ports that clients get, which are often taken.
-    port = next(port for port in iter(free_port, 0) if port < 22_000 and can_be_bound(port + 10_000))
-    with folder() as path:
-        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path)]
-        with child([*command, "--cluster-enabled", "yes"], path / "log") as process:
-            wait_for_port(port, process)
-            yield f"redis://127.0.0.1:{port}/0"
+def refusal(url: str) -> str:
+    """Start a gateway on this Redis, which must not start; return what it says."""
+    env = os.environ | {"REDIS_URL": url, "HTTP_PORT": str(free_port())}
+    gunicorn = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+    done = subprocess.run(gunicorn, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    return done.stderr
 
 
 def test_a_node_of_a_redis_cluster_is_refused_with_a_one_line_message(settings: Settings) -> None:
-    with running_cluster_node() as url:
-        env = os.environ | {"REDIS_URL": url, "HTTP_PORT": str(free_port())}
-        gunicorn = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-        done = subprocess.run(gunicorn, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": url}}
+    with running_node(free_pair()) as node:
+        line = refusal(node.url)
+        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": node.url}}
         with pytest.raises(ClusterNode):
-            OwnConnection().open()
+            OwnConnection(single_server).open()
 
-    assert done.returncode == 1
-    assert done.stderr == (
+    assert line == (
         "LUCID_ERR_5004 configuration error: REDIS_URL: leads to a node of a Redis Cluster; "
-        "expected a single server or a Sentinel group, until clusters are supported\n"
+        "expected redis+cluster://host:port,host:port\n"
+    )
+
+
+def test_a_single_server_is_refused_as_a_cluster_with_a_one_line_message() -> None:
+    with running_redis() as server:
+        line = refusal(f"redis+cluster://127.0.0.1:{server.port}")
+
+    assert line == (
+        "LUCID_ERR_5004 configuration error: REDIS_URL: leads to a single server; "
+        "expected a node of a Redis Cluster, or redis:// instead of redis+cluster://\n"
+    )
+
+
+def test_a_cluster_with_missing_slots_is_refused_with_a_one_line_message() -> None:
+    with running_node(free_pair()) as node, Redis(port=node.port) as redis:
+        redis.execute_command("CLUSTER", "ADDSLOTS", *range(100, 16_000))  # type: ignore[no-untyped-call]
+        line = refusal(f"redis+cluster://127.0.0.1:{node.port}")
+
+    assert line == (
+        "LUCID_ERR_5004 configuration error: REDIS_URL: leads to a Redis Cluster without a node for the slots 0-99, "
+        "16000-16383; expected one for each of the 16384 slots\n"
     )

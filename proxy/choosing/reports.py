@@ -5,7 +5,8 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+
+from redis import Redis
 
 from lucid_gateway.kernel.gateway_name import gateway_name
 from lucid_gateway.kernel.redis.access import redis_call
@@ -66,17 +67,23 @@ def report_of(state: InstanceState) -> InstanceReport:
     )
 
 
-def write_report(pipeline: Any, states: Iterable[InstanceState]) -> None:
-    """Add the command that stores this worker's report to the pipeline."""
+def write_report(states: Iterable[InstanceState]) -> None:
+    """Store this worker's report; raise RedisUnavailable."""
     report = {"at": time.time(), "instances": [asdict(report_of(state)) for state in states]}
-    pipeline.hset(WORKER_REPORTS, f"{gateway_name()}|{os.getpid()}", json.dumps(report))
-    pipeline.expire(WORKER_REPORTS, KEPT_SECONDS)
+
+    def send(redis: Redis) -> None:
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.hset(WORKER_REPORTS, f"{gateway_name()}|{os.getpid()}", json.dumps(report))
+        pipeline.expire(WORKER_REPORTS, KEPT_SECONDS)
+        pipeline.execute()
+
+    redis_call(WORKER_REPORTS, send)
 
 
 def read_reports() -> list[InstanceReport]:
     """Return the reports of the last five seconds, and delete expired ones; raise RedisUnavailable."""
     found = []
-    for field, text in redis_call(lambda redis: redis.hgetall(WORKER_REPORTS)).items():
+    for field, text in redis_call(WORKER_REPORTS, lambda redis: redis.hgetall(WORKER_REPORTS)).items():
         report = json.loads(text)
         age = time.time() - report["at"]
         if age <= CURRENT_SECONDS:
@@ -90,4 +97,4 @@ def read_reports() -> list[InstanceReport]:
 
 
 def delete_report(field: bytes | str) -> None:
-    redis_call(lambda redis: redis.hdel(WORKER_REPORTS, field))
+    redis_call(WORKER_REPORTS, lambda redis: redis.hdel(WORKER_REPORTS, field))

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -60,7 +61,14 @@ class Sharing:
         self.downtimes = Downtimes()
 
     def sync(self) -> None:
-        """Adopt the other workers' results and write this worker's; raise RedisUnavailable."""
+        """Adopt the other workers' results, write this worker's, and report to operators; raise RedisUnavailable."""
+        try:
+            self.exchange()
+        finally:  # in a cluster, another node may have the reports
+            with suppress(RedisUnavailable):
+                write_report(state for _, state in self.instances())
+
+    def exchange(self) -> None:
         instances = self.instances()
         if settings.ENV.EDGE_SECRET:
             share_places()
@@ -136,7 +144,7 @@ class Sharing:
                 .execute()
             )
 
-        breakers, health, downtimes = redis_call(query)
+        breakers, health, downtimes = redis_call(keys.open_breakers(gateway_name()), query)
         open_until = {name.decode(): json.loads(text) for name, text in breakers.items()}
         return open_until, {name.decode(): text == b"healthy" for name, text in health.items()}, downtimes
 
@@ -156,7 +164,7 @@ class Sharing:
         return now + breaker.open_until - state.clock() if breaker.open_until else None
 
     def write(self, states: list[InstanceState], changes: dict[str, float | None], verdicts: dict[str, bool]) -> None:
-        """Write open breakers, those this worker has closed, health check results, and the report for operators."""
+        """Write open breakers, those this worker has closed, and health check results."""
 
         def send(redis: Any) -> None:
             pipeline = redis.pipeline(transaction=False)
@@ -173,10 +181,9 @@ class Sharing:
             if verdicts:
                 pipeline.expire(keys.instance_health(gateway_name()), KEPT_SECONDS)
             self.downtimes.write(pipeline, states)
-            write_report(pipeline, states)
             pipeline.execute()
 
-        redis_call(send)
+        redis_call(keys.open_breakers(gateway_name()), send)
         self.known_open = {name for name, until in changes.items() if until is not None}
 
 
@@ -184,7 +191,8 @@ def share_places() -> None:
     """Leave places in the bulkheads for the requests that the edge has in progress; raise RedisUnavailable."""
     at_edge: Counter[str] = Counter()
     # Any: redis-py's type covers clients that decode, too.
-    found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(keys.edge_in_flight(gateway_name())))
+    key = keys.edge_in_flight(gateway_name())
+    found: dict[Any, Any] = redis_call(key, lambda redis: redis.hgetall(key))
     for text in found.values():
         entry = json.loads(text)
         if time.time() - entry["at"] <= EDGE_CURRENT_SECONDS:

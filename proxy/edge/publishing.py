@@ -72,16 +72,18 @@ class Publisher:
             version = self.addresses.write(rules_cache.current)
             in_flight, excluded = requests_in_flight(), excluded_cache.current
             text = json.dumps(snapshot(version, in_flight, excluded))
-            redis_call(lambda redis: redis.set(keys.edge_snapshot(gateway_name()), text, ex=KEPT_SECONDS))
+            key = keys.edge_snapshot(gateway_name())
+            redis_call(key, lambda redis: redis.set(key, text, ex=KEPT_SECONDS))
             self.excluded = excluded
 
 
 def requests_in_flight() -> Counter[str]:
-    """Return the number of requests to each cluster in progress in this gateway's workers; raise RedisUnavailable."""
+    """Return the number of requests to each cluster in progress in this gateway's workers; none without Redis."""
     found: Counter[str] = Counter()
-    for report in read_reports():
-        if report.gateway == gateway_name():
-            found[report.cluster] += report.in_flight
+    with suppress(RedisUnavailable):
+        for report in read_reports():
+            if report.gateway == gateway_name():
+                found[report.cluster] += report.in_flight
     return found
 
 
@@ -95,12 +97,12 @@ class PublishedAddresses:
     def write(self, rules: Rules) -> str:
         """Publish the rules and return their version; raise RedisUnavailable."""
         key = keys.edge_addresses(gateway_name())
-        if rules is self.rules and redis_call(lambda redis: redis.expire(key, KEPT_SECONDS)):
+        if rules is self.rules and redis_call(key, lambda redis: redis.expire(key, KEPT_SECONDS)):
             return self.version
         facts = address_facts(rules)
         self.version = version_of(facts)
         text = json.dumps({"version": self.version, "networks": facts})
-        redis_call(lambda redis: redis.set(key, text, ex=KEPT_SECONDS))
+        redis_call(key, lambda redis: redis.set(key, text, ex=KEPT_SECONDS))
         self.rules = rules
         return self.version
 

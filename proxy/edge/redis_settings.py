@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from lucid_gateway.kernel.env import ConfigurationError
+from lucid_gateway.kernel.redis_urls import is_cluster
 
 # Options of redis-py in the query of the URL that the edge knows, too. The files are PEM.
 AUTHORITIES, CERTIFICATE, KEY = "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
@@ -16,6 +17,9 @@ NAME_SERVERS = Path("/etc/resolv.conf")
 
 def redis_settings(url: str) -> dict[str, Any]:
     """Return where Redis is and how to log in; raise ConfigurationError for what the edge does not support."""
+    if is_cluster(url):
+        expected = "the edge expects a single server or a Sentinel group"
+        raise ConfigurationError(f"REDIS_URL: names a Redis Cluster; {expected}")
     if url.startswith("sentinel://"):
         return sentinel_settings(url)
     parts = urlsplit(url)

@@ -9,7 +9,8 @@ from django.conf import settings
 from accounts.tokens.keyring import keyring_cache
 from accounts.tokens.revocation.revisions import keyring_revision, limit_revisions, publish_revisions, shard_of
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.redis.access import RedisUnavailable
+from lucid_gateway.kernel.redis.access import RedisUnavailable, servers
+from lucid_gateway.kernel.redis.server import Server
 from ratelimit.models import is_past
 from ratelimit.rules import Rules, rules_cache
 
@@ -25,7 +26,7 @@ class WorkerRevisions:
         self.rules: Rules | None = None
         self.of_shards: list[str] = []
         self.current_until = 0.0  # epoch seconds
-        self.published: tuple[str, list[str]] | None = None
+        self.published: tuple[str, list[str], list[str]] | None = None
         self.repeat_at = 0.0
 
     def keyring(self) -> str:
@@ -48,12 +49,20 @@ class WorkerRevisions:
 
     def publish_changes(self) -> None:
         """Publish what has changed, if there is an edge; while Redis is unavailable, the next call tries again."""
-        current = self.keyring(), self.limits()
+        to = servers()
+        current = self.keyring(), self.limits(), [server.home for server in to]
         if not settings.ENV.EDGE_SECRET or (current == self.published and time.monotonic() < self.repeat_at):
             return
-        with suppress(RedisUnavailable):
-            publish_revisions(*current)
+        available = [self.publish(server) for server in to]
+        if all(available):
             self.published, self.repeat_at = current, time.monotonic() + REPEAT_SECONDS
+
+    def publish(self, server: Server) -> bool:
+        """Publish the revisions to a Redis server; return whether it is available."""
+        with suppress(RedisUnavailable):
+            publish_revisions(server, self.keyring(), self.limits())
+            return True
+        return False
 
 
 worker_revisions = WorkerRevisions()

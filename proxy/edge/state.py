@@ -66,7 +66,8 @@ class LatestReports:
         state = self.state()
         if state is not None and state != self.written:
             text = json.dumps(asdict(state))
-            redis_call(lambda redis: redis.set(keys.edge_state(gateway_name()), text, ex=KEPT_SECONDS))
+            key = keys.edge_state(gateway_name())
+            redis_call(key, lambda redis: redis.set(key, text, ex=KEPT_SECONDS))
             self.written = state
 
 
@@ -81,6 +82,6 @@ def read_edges(gateways: Iterable[str]) -> list[EdgeState]:
     names = [keys.edge_state(gateway) for gateway in gateways]
     if not names or not settings.ENV.EDGE_SECRET:
         return []
-    texts = redis_call(lambda redis: redis.mget(names))
+    texts = [redis_call(name, lambda redis, name=name: redis.get(name)) for name in names]  # type: ignore[misc]
     states = [EdgeState(**json.loads(text)) for text in texts if text]
     return [state for state in states if time.time() - state.at <= KEPT_SECONDS]

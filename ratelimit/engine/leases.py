@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from lucid_gateway.kernel.loops import Loop
-from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable, by_server, redis_call
 from lucid_gateway.policy import keys
 
 LEASE_MS = 15_000
@@ -40,12 +40,13 @@ class RequestLeases:
         """End the lease, so that another request may start; while Redis is unavailable it expires instead."""
         self.held.discard(lease)
         with suppress(RedisUnavailable):
-            redis_call(lambda redis: redis.zrem(keys.concurrent(lease.subject), lease.lease_id))
+            redis_call(lease.subject, lambda redis: redis.zrem(keys.concurrent(lease.subject), lease.lease_id))
 
     def renew(self) -> None:
         """Renew all leases; while Redis is unavailable they may expire."""
-        with suppress(RedisUnavailable):
-            redis_call(lambda redis: write(redis, list(self.held)))
+        for server, leases in by_server(list(self.held), lambda lease: lease.subject).items():
+            with suppress(RedisUnavailable):
+                server.call(lambda redis, leases=leases: write(redis, leases))  # type: ignore[misc]
 
 
 def write(redis: Redis, leases: list[Lease]) -> None:

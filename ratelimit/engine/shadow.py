@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from redis import Redis
-from redis.client import Pipeline
 
 from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
 from lucid_gateway.policy import keys
@@ -24,22 +23,24 @@ def note_shadow_refusal(tier_name: str, subject: str) -> None:
     """Count and log a request that a limit would have refused; while Redis is unavailable it is only logged."""
     logger.info("would have been refused", extra={"tier": tier_name, "subject": subject})
 
+    key = keys.shadow_refusals(today())
+
     def count(redis: Redis) -> None:
         pipeline = redis.pipeline(transaction=False)
-        key = keys.shadow_refusals(today())
         pipeline.hincrby(key, tier_name, 1)
         pipeline.expire(key, KEPT_SECONDS)
-        count_subjects(pipeline, tier_scope(tier_name), {name_of(subject): 1})
         pipeline.execute()
 
     with suppress(RedisUnavailable):
-        redis_call(count)
+        redis_call(key, count)
+        count_subjects(tier_scope(tier_name), {name_of(subject): 1})
 
 
 def shadow_refusals_today() -> dict[str, int]:
     """Return how many requests of each tier would have been refused today (UTC); raise RedisUnavailable."""
     # Any: redis-py's type covers clients that decode, too.
-    found: dict[Any, Any] = redis_call(lambda redis: redis.hgetall(keys.shadow_refusals(today())))
+    key = keys.shadow_refusals(today())
+    found: dict[Any, Any] = redis_call(key, lambda redis: redis.hgetall(key))
     return {name.decode(): int(count) for name, count in found.items()}
 
 
@@ -59,31 +60,36 @@ def shadow_subjects_today(scope: str, limit: int = 20) -> list[tuple[str, int]]:
     A subject is `user:<id>`, `key:<id>` or `ip:<address>`. A request of a caller counts for an address rule twice: for
     its address and for its user or key.
     """
-    found: list[Any] = redis_call(
-        lambda redis: redis.zrevrange(keys.shadow_subjects(today(), scope), 0, limit - 1, withscores=True)
-    )
+    key = keys.shadow_subjects(today(), scope)
+    found: list[Any] = redis_call(key, lambda redis: redis.zrevrange(key, 0, limit - 1, withscores=True))
     return [(name.decode(), int(count)) for name, count in found]
 
 
 def counts_today(subjects: Sequence[tuple[str, str]]) -> list[int]:
     """Return how many requests of each scope and subject would have been refused today; raise RedisUnavailable."""
-
-    def ask(redis: Redis) -> list[float | None]:
-        pipeline = redis.pipeline(transaction=False)
-        for scope, subject in subjects:
-            pipeline.zscore(keys.shadow_subjects(today(), scope), subject)
-        return pipeline.execute()
-
-    return [int(count or 0) for count in redis_call(ask)]
+    return [count_today(keys.shadow_subjects(today(), scope), subject) for scope, subject in subjects]
 
 
-def count_subjects(pipeline: Pipeline, scope: str, counts: Mapping[str, int]) -> None:
-    """Add to the counts of subjects, and drop those with the fewest refusals if there are too many."""
+def count_today(key: str, subject: str) -> int:
+    return int(redis_call(key, lambda redis: redis.zscore(key, subject)) or 0)
+
+
+def count_subjects(scope: str, counts: Mapping[str, int]) -> None:
+    """Add to the counts of subjects, and drop those with the fewest refusals if there are too many.
+
+    Raises RedisUnavailable.
+    """
     key = keys.shadow_subjects(today(), scope)
-    for name, count in counts.items():
-        pipeline.zincrby(key, count, name)
-    pipeline.zremrangebyrank(key, 0, -MAX_SUBJECTS - 1)
-    pipeline.expire(key, KEPT_SECONDS)
+
+    def send(redis: Redis) -> None:
+        pipeline = redis.pipeline(transaction=False)
+        for name, count in counts.items():
+            pipeline.zincrby(key, count, name)
+        pipeline.zremrangebyrank(key, 0, -MAX_SUBJECTS - 1)
+        pipeline.expire(key, KEPT_SECONDS)
+        pipeline.execute()
+
+    redis_call(key, send)
 
 
 def name_of(subject: str) -> str:
@@ -117,15 +123,9 @@ class ShadowSubjects:
         by_scope: dict[str, dict[str, int]] = {}
         for (scope, name), count in waiting.items():
             by_scope.setdefault(scope, {})[name] = count
-
-        def send(redis: Redis) -> None:
-            pipeline = redis.pipeline(transaction=False)
-            for scope, counts in by_scope.items():
-                count_subjects(pipeline, scope, counts)
-            pipeline.execute()
-
-        with suppress(RedisUnavailable):
-            redis_call(send)
+        for scope, counts in by_scope.items():
+            with suppress(RedisUnavailable):
+                count_subjects(scope, counts)
 
 
 shadow_subjects = ShadowSubjects()

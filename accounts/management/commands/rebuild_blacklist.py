@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.cache import suspect_all
 from accounts.tokens.revocation.rebuild import rebuild
 from lucid_gateway.kernel.redis.access import RedisUnavailable
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rebuild the revocations, and print the number of entries."""
-        revocation_cache.suspect()
+        suspect_all()
         try:
             entries = rebuild()
         except RedisUnavailable as error:

@@ -1,22 +1,30 @@
-"""Whether this process trusts the revocations in Redis, a cache of what the database says."""
+"""Whether this process trusts the revocations in Redis, a cache of what the database says.
+
+Each master of a Redis Cluster has a cache of its own, with the revocations of the users whose keys it has.
+"""
 
 import threading
 from typing import NamedTuple
 
-from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.kernel.redis.access import redis_call, servers
+from lucid_gateway.kernel.redis.server import Server
 from lucid_gateway.policy import keys
 
 
 class WantedRebuild(NamedTuple):
-    """The rebuild that makes a generation trusted: on the server with this run id, with a number above `after`."""
+    """The rebuild that makes a generation trusted: on the server with this run id, with a number above `after`.
+
+    `home` is the tag of the slot in which the numbers are.
+    """
 
     generation: int
     run_id: bytes
+    home: str
     after: int
 
 
 class RevocationCache:
-    """Whether this process trusts the revocations in Redis.
+    """Whether this process trusts the revocations in one Redis server.
 
     Whatever may have kept an entry from Redis begins a new `suspected_generation`: Redis or the database failed, or
     another Redis server answers. While `trusted_generation` is behind it, the database decides.
@@ -25,7 +33,8 @@ class RevocationCache:
     A new process begins suspicious: an earlier one may have ended before it published what it revoked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server) -> None:
+        self.server = server
         self.rebuilding = threading.Lock()
         self.suspected_generation = 1
         self.trusted_generation = 0
@@ -47,18 +56,23 @@ class RevocationCache:
 
         Raises RedisUnavailable.
         """
-        generation, run_id = self.suspected_generation, server_run_id()
-        if self.wanted is None or self.wanted[:2] != (generation, run_id):
-            self.wanted = WantedRebuild(generation, run_id, number_at(keys.REBUILDS_BEGUN))
+        generation, run_id, home = self.suspected_generation, self.run_id(), self.server.home
+        if self.wanted is None or self.wanted[:3] != (generation, run_id, home):
+            self.wanted = WantedRebuild(generation, run_id, home, number_at(keys.in_slot(keys.REBUILDS_BEGUN, home)))
         return self.wanted
 
-    def is_complete(self, wanted: WantedRebuild) -> bool:
-        """Return whether the cache is complete and, if it is suspected, rebuilt since; trust it if so.
+    def run_id(self) -> bytes:
+        """Return what names the run of the server that answers; raise RedisUnavailable."""
+        return str(self.server.call(lambda redis: redis.info("server")["run_id"])).encode()
+
+    def is_complete(self, wanted: WantedRebuild, tag: str) -> bool:
+        """Return whether the slot with the tag has all revocations, rebuilt since a suspicion; trust the cache if so.
 
         Raises RedisUnavailable.
         """
-        marked = redis_call(lambda redis: redis.get(keys.REVOCATIONS_COMPLETE)) == wanted.run_id
-        if marked and (not self.is_suspected or number_at(keys.REBUILDS_DONE) > wanted.after):
+        marker, done = keys.in_slot(keys.REVOCATIONS_COMPLETE, tag), keys.in_slot(keys.REBUILDS_DONE, wanted.home)
+        marked = redis_call(marker, lambda redis: redis.get(marker)) == wanted.run_id
+        if marked and (not self.is_suspected or number_at(done) > wanted.after):
             self.trust(wanted)
             return True
         return False
@@ -68,14 +82,26 @@ class RevocationCache:
         self.trusted_generation, self.trusted_run_id, self.wanted = rebuilt.generation, rebuilt.run_id, None
 
 
-revocation_cache = RevocationCache()
+caches: dict[Server, RevocationCache] = {}
 
 
-def server_run_id() -> bytes:
-    """Return what names the run of the Redis server that answers; raise RedisUnavailable."""
-    return str(redis_call(lambda redis: redis.info("server")["run_id"])).encode()
+def cache_on(server: Server) -> RevocationCache:
+    """Return the cache on a server."""
+    return caches.get(server) or caches.setdefault(server, RevocationCache(server))
+
+
+def suspect_all() -> None:
+    """Trust no cache any longer."""
+    for server in servers():
+        cache_on(server).suspect()
+
+
+def forget_lost_servers() -> None:
+    """Forget the caches on servers that are no longer masters of the cluster."""
+    for server in caches.keys() - set(servers()):
+        del caches[server]
 
 
 def number_at(key: str) -> int:
     """Return the number that the key holds, 0 if none; raise RedisUnavailable."""
-    return int(redis_call(lambda redis: redis.get(key)) or 0)
+    return int(redis_call(key, lambda redis: redis.get(key)) or 0)

@@ -15,12 +15,13 @@ from redis import Redis
 
 from accounts.models import ApiKey, IssuedToken, User
 from accounts.tokens.locked import account_locked
-from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.cache import RevocationCache, cache_on, forget_lost_servers
 from accounts.tokens.revocation.publishing import Entry, in_chunks, late_entries, try_to_publish
 from accounts.tokens.revocation.rebuild import try_to_rebuild
 from lucid_gateway.kernel.caller import Caller
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW, compare_clock, database_now
-from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable, server_of, servers, tag_of
+from lucid_gateway.kernel.redis.server import Server
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.errors import TokenInvalid
 from ratelimit.engine.limiter import Decision, GateClosed, KeyGate, Look, admit, admit_locally, look
@@ -40,7 +41,7 @@ class LateRevocations:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.read_at: datetime | None = None
-        self.run_id = ""
+        self.run_ids: dict[Server, str] = {}
         self.swept_at = time.monotonic()
 
     def check(self, gates: Sequence[KeyGate]) -> None:
@@ -68,11 +69,13 @@ class LateRevocations:
         self.read_at = now
         try_to_publish(new)
         self.sweep()
-        self.watch_redis()
-        if revocation_cache.is_suspected:
-            # Now, as the database answers: it may be down at the next request.
-            with suppress(RedisUnavailable):
-                try_to_rebuild()
+        forget_lost_servers()
+        self.run_ids = {server: run_id for server in servers() if (run_id := self.watch(server))}
+        for server in servers():
+            if cache_on(server).is_suspected:
+                # Now, as the database answers: it may be down at the next request.
+                with suppress(RedisUnavailable):
+                    try_to_rebuild(cache_on(server), server.home)
 
     def keep(self, entries: Iterable[Entry]) -> list[Entry]:
         """Keep the entries; return the new ones."""
@@ -92,23 +95,25 @@ class LateRevocations:
         self.entries = {key: entry for key, entry in list(self.entries.items()) if entry.ends > over}
         self.swept_at = time.monotonic()
 
-    def watch_redis(self) -> None:
-        """Compare the clock of Redis with ours, and suspect the cache if another server answers.
+    def watch(self, server: Server) -> str:
+        """Compare the clock of a Redis server with ours, and suspect the cache if another server answers; return the
+        run id of the one that answered last.
 
         It may have been on the other side of a split, where it did not receive what this side revoked.
         """
-        asked_at = time.time()
+        before, asked_at = self.run_ids.get(server, ""), time.time()
         try:
-            info, (seconds, microseconds) = redis_call(server_facts)
+            info, (seconds, microseconds) = server.call(facts)
         except RedisUnavailable:
-            return
-        compare_clock("Redis", seconds + microseconds / 1e6, asked_at=asked_at)
-        if self.run_id and info["run_id"] != self.run_id and info["run_id"].encode() != revocation_cache.trusted_run_id:
-            revocation_cache.suspect()
-        self.run_id = info["run_id"]
+            return before
+        compare_clock(str(server), seconds + microseconds / 1e6, asked_at=asked_at)
+        now = str(info["run_id"])
+        if before and now not in (before, cache_on(server).trusted_run_id.decode()):
+            cache_on(server).suspect()
+        return now
 
 
-def server_facts(redis: Redis) -> Any:
+def facts(redis: Redis) -> Any:
     """Return the server's INFO and its time (seconds, microseconds)."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.info("server")
@@ -134,7 +139,7 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
     revoked and of the current epoch. `unlocked` says that the database was asked about the lock.
     """
     return (
-        KeyGate(keys.REVOCATIONS_COMPLETE, None),
+        KeyGate(keys.in_slot(keys.REVOCATIONS_COMPLETE, tag_of(caller.subject)), None),
         KeyGate(keys.locked(caller.user_id), 1 if unlocked else 0),
         KeyGate(keys.revoked(caller.user_id, caller.jti), 0),
         KeyGate(keys.epoch(caller.user_id), caller.epoch),
@@ -146,23 +151,24 @@ def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
 
     Without Redis, and until the cache is complete, the database decides. Without Redis this process counts by itself.
     """
+    cache = cache_on(server_of(caller.subject))
     try:
-        if revocation_cache.is_suspected and not try_to_rebuild():
+        if cache.is_suspected and not try_to_rebuild(cache, tag_of(caller.subject)):
             return admit_by_database(caller, tier)
-        return admit_by_cache(caller, tier)
+        return admit_by_cache(caller, tier, cache)
     except RedisUnavailable as error:
         if not isinstance(error, RedisCallFailed):
-            revocation_cache.suspect()
+            cache.suspect()
         check_in_database(caller)
         return admit_locally(tier, caller.subject)
 
 
-def admit_by_cache(caller: Caller, tier: RequestLimit) -> Decision:
+def admit_by_cache(caller: Caller, tier: RequestLimit, cache: RevocationCache) -> Decision:
     """Pass the gates in Redis. The database decides if the cache is incomplete and cannot be rebuilt at once."""
     try:
         return pass_gates(caller, tier, admit)
     except CacheIncomplete:
-        if not try_to_rebuild():
+        if not try_to_rebuild(cache, tag_of(caller.subject)):
             return admit_by_database(caller, tier)
     try:
         return pass_gates(caller, tier, admit)
@@ -208,7 +214,7 @@ def look_at_caller(caller: Caller, tier: RequestLimit) -> Look | None:
     check = check_in_database if caller.jti else refuse_locked
     try:
         with suppress(CacheIncomplete):
-            if not revocation_cache.is_suspected:
+            if not cache_on(server_of(caller.subject)).is_suspected:
                 return pass_gates(caller, tier, look)
         check(caller)
         return look(tier, caller.subject)

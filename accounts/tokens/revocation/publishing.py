@@ -4,26 +4,29 @@ There is one key for each revoked token or API key, locked account and ended epo
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db.models import QuerySet
 from redis import Redis
+from redis.client import Pipeline
 
 from accounts.models import ApiKey, IssuedToken, IssuedTokenQuerySet, User
-from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.cache import cache_on
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
 from lucid_gateway.kernel.loops import Loop
-from lucid_gateway.kernel.redis.access import RedisUnavailable, redis_call
+from lucid_gateway.kernel.redis.access import RedisUnavailable, by_server, redis_call
+from lucid_gateway.kernel.redis.breaker import REDIRECTIONS
 from lucid_gateway.kernel.redis.script import RedisScript
+from lucid_gateway.kernel.redis.server import Server
 from lucid_gateway.policy import keys
 
 publish_epoch_script = RedisScript(Path(__file__).parent / "publish_epoch.lua")
 CHUNK = 1000
+Item = TypeVar("Item")
 RETRY_SECONDS = 0.5
 API_KEY_REMEMBERED = timedelta(seconds=60)  # for so long a worker trusts what it read of an API key
 
@@ -94,41 +97,56 @@ def late_entries(since: datetime) -> Iterator[Entry]:
     yield from locked((user_id, until) for user_id, _, _, until in users)
 
 
-def in_chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries in lists of at most CHUNK."""
-    left = iter(entries)
+def in_chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items in lists of at most CHUNK."""
+    left = iter(items)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
 
 
-def redis_now() -> int:
+def redis_now(server: Server) -> int:
     """Return the time of the Redis server in seconds since 1970; raise RedisUnavailable."""
-    seconds, _ = redis_call(lambda redis: redis.time())
+    seconds, _ = server.call(lambda redis: redis.time())
     return int(seconds)
 
 
-def publish(entries: Sequence[Entry], *, now: int | None = None) -> None:
-    """Write the entries to Redis; raise RedisUnavailable.
+def publish(server: Server, entries: Sequence[Entry], *, now: int | None = None) -> None:
+    """Write the entries, whose keys this server has; raise RedisUnavailable.
 
     Each expires an hour after it ends, for gateways whose clocks are behind. Expiries count from `now`, the time of the
     Redis server in seconds, which is read if it is not given.
     """
     if not entries:
         return
-    started = redis_now() if now is None else now
-
-    def write(redis: Redis, chunk: list[Entry]) -> None:
-        pipeline = redis.pipeline(transaction=False)
-        for key, ends, epoch in chunk:
-            life = max(0, int(ends.timestamp()) - started) + int(MAX_CLOCK_SKEW.total_seconds())
-            if epoch is None:
-                pipeline.set(key, 1, ex=life)
-            else:
-                publish_epoch_script.add_to(pipeline, [key], [epoch, life])
-        pipeline.execute()
-
+    started = redis_now(server) if now is None else now
     for chunk in in_chunks(entries):
-        redis_call(lambda redis, chunk=chunk: write(redis, chunk))  # type: ignore[misc]
+        for entry in server.call(lambda redis, chunk=chunk: write(redis, chunk, started)):  # type: ignore[misc]
+            redis_call(entry.key, lambda redis, entry=entry: write(redis, [entry], started))  # type: ignore[misc]
+
+
+def write(redis: Redis, entries: Sequence[Entry], started: int) -> list[Entry]:
+    """Write the entries; return those whose slots have moved to another server."""
+    pipeline = redis.pipeline(transaction=False)
+    for key, ends, epoch in entries:
+        life = max(0, int(ends.timestamp()) - started) + int(MAX_CLOCK_SKEW.total_seconds())
+        if epoch is None:
+            pipeline.set(key, 1, ex=life)
+        else:
+            publish_epoch_script.add_to(pipeline, [key], [epoch, life])
+    if len(entries) == 1:
+        pipeline.execute()
+        return []
+    answers = answers_of(pipeline)
+    return [entry for entry, answer in zip(entries, answers, strict=True) if isinstance(answer, Exception)]
+
+
+def answers_of(pipeline: Pipeline) -> list[Any]:
+    """Send the pipeline; return the answers, among them redirections (`REDIRECTIONS`); raise any other error."""
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and not isinstance(answer, REDIRECTIONS):
+            raise answer
+    return answers
 
 
 class Publisher:
@@ -150,11 +168,10 @@ class Publisher:
         return bool(self.waiting)
 
     def publish_waiting(self) -> None:
-        """Write the waiting entries; those added meanwhile are written in the next round."""
+        """Write the waiting entries whose servers are available; those added meanwhile wait for the next round."""
         waiting = self.waiting
-        with suppress(RedisUnavailable):
-            publish(waiting)
-            self.waiting = self.waiting[len(waiting) :]
+        left = publish_where_possible(waiting)
+        self.waiting = [*left, *self.waiting[len(waiting) :]]
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most so many seconds; return whether everything was written. A command waits before it ends."""
@@ -166,11 +183,17 @@ publisher = Publisher()
 
 def try_to_publish(entries: Iterable[Entry]) -> None:
     """Write the entries; without Redis, write them when it is back, and suspect the cache until it is rebuilt."""
-    ready = list(entries)
-    if not ready:
-        return
-    try:
-        publish(ready)
-    except RedisUnavailable:
-        revocation_cache.suspect()
-        publisher.add(ready)
+    if left := publish_where_possible(entries):
+        publisher.add(left)
+
+
+def publish_where_possible(entries: Iterable[Entry]) -> list[Entry]:
+    """Write the entries; suspect the caches on servers that are unavailable, and return the entries for these."""
+    left: list[Entry] = []
+    for server, chosen in by_server(entries, lambda entry: entry.key).items():
+        try:
+            publish(server, chosen)
+        except RedisUnavailable:
+            cache_on(server).suspect()
+            left += chosen
+    return left

@@ -8,9 +8,10 @@ import hashlib
 import zlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from accounts.models import SigningKey
-from lucid_gateway.kernel.redis.access import redis_call
+from lucid_gateway.kernel.redis.server import Server
 from lucid_gateway.policy import keys
 from ratelimit.models import LimitRule
 from ratelimit.rules import EVERYONE
@@ -49,13 +50,21 @@ def digest(*parts: Iterable[Hashable]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def publish_revisions(keyring: str, limits: Sequence[str]) -> None:
-    """Write the revisions to Redis; raise RedisUnavailable."""
-    values = {keys.limits_revision(shard): revision for shard, revision in enumerate(limits)}
-    redis_call(lambda redis: redis.mset({keys.KEYRING_REVISION: keyring, **values}))
+def publish_revisions(server: Server, keyring: str, limits: Sequence[str]) -> None:
+    """Write the revisions to a Redis server; raise RedisUnavailable.
+
+    A master of a cluster has them in one hash, as the callers of all of its slots need them.
+    """
+    values: dict[Any, Any] = {keys.limits_revision(shard): revision for shard, revision in enumerate(limits)}
+    values[keys.KEYRING_REVISION] = keyring
+    if server.is_cluster_node:
+        name = keys.in_slot(keys.REVISIONS, server.home)
+        server.call(lambda redis: redis.hset(name, mapping=values))
+    else:
+        server.call(lambda redis: redis.mset(values))
 
 
-def publish_from_database() -> None:
+def publish_from_database(server: Server) -> None:
     """Write the revisions of what the database has now; raise RedisUnavailable or django.db.Error."""
     keyring = keyring_revision(SigningKey.objects.usable().values_list("kid", "state"))
-    publish_revisions(keyring, limit_revisions(LimitRule.objects.in_force()))
+    publish_revisions(server, keyring, limit_revisions(LimitRule.objects.in_force()))

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedTokenQuerySet, User
-from accounts.tokens.revocation.cache import revocation_cache
+from accounts.tokens.revocation.cache import suspect_all
 from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import ended_epochs, locked, revoked_keys, revoked_tokens, try_to_publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
@@ -29,7 +29,7 @@ def suspecting_after_errors() -> Iterator[None]:
     try:
         yield
     except DatabaseError:
-        revocation_cache.suspect()
+        suspect_all()
         raise
 
 
@@ -80,7 +80,7 @@ def publish_unlock(user: User) -> None:
     """Remove the lock from Redis. One that stays there is harmless: a lock is always checked in the database."""
     late_revocations.forget(keys.locked(user.pk))
     with suppress(RedisUnavailable):
-        redis_call(lambda redis: redis.delete(keys.locked(user.pk)))
+        redis_call(keys.locked(user.pk), lambda redis: redis.delete(keys.locked(user.pk)))
     # The account may have been locked again meanwhile, and that lock may have been written before the delete.
     now = User.objects.filter(pk=user.pk).first()
     if now is not None and now.is_locked:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from lucid_gateway.console.alarms.alarm import BAD, WARN, Alarm, ago, links
-from lucid_gateway.console.store_outages import database_silent_seconds, redis_lost_seconds
+from lucid_gateway.console.store_outages import database_silent_seconds, lost_nodes, redis_lost_seconds
 from lucid_gateway.figures.gateways import GatewayState, read_gateways_and_workers
 from lucid_gateway.figures.reading import read_lately
 from lucid_gateway.figures.stores import FORGOTTEN_SECONDS
@@ -16,10 +16,13 @@ from lucid_gateway.operators.links import requests_page
 def lost_redis() -> Iterator[Alarm]:
     lost = redis_lost_seconds()
     if lost is not None:
+        nodes = ", ".join(lost_nodes())
+        title = f"A part of the Redis Cluster is unavailable: {nodes}" if nodes else "Redis is unavailable"
+        concerned = "For the users whose keys it has, each" if nodes else "Each"
         yield Alarm(
-            "redis", BAD, "Redis is unavailable",
-            "Each worker counts limits on its own, and logins fail. The gateway reads revoked tokens from the database."
-            " Check the Redis server and the network to it.",
+            "redis", BAD, title,
+            f"{concerned} worker counts limits on its own, and logins fail. The gateway reads revoked tokens from the"
+            " database. Check the Redis server and the network to it.",
             since=ago(lost),
             links=links(("Requests that failed", requests_page(reason="redis_unavailable", since="1h"))),
         )  # fmt: skip

@@ -93,9 +93,7 @@ def report(*, in_flight: int = 0) -> None:
     """Report this process's view of the cluster, as each worker does every second."""
     for state in states_of(cluster_named(CLUSTER)):
         state.in_flight += in_flight
-    pipeline = redis_client().pipeline()
-    write_report(pipeline, states_of(cluster_named(CLUSTER)))
-    pipeline.execute()
+    write_report(states_of(cluster_named(CLUSTER)))
     for state in states_of(cluster_named(CLUSTER)):
         state.in_flight -= in_flight
 

@@ -1,11 +1,13 @@
-"""Access to Redis: a bounded pool and a breaker for each process, and connections outside the pool."""
+"""Access to Redis: which server has a key, and short calls to it through that server's pool and breaker."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import TypeVar, cast
 
+from django.conf import settings
 from django_redis import get_redis_connection
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TryAgainError
 
 from lucid_gateway.kernel.redis.breaker import (
     PROBE_EVERY_SECONDS,
@@ -14,107 +16,81 @@ from lucid_gateway.kernel.redis.breaker import (
     RedisCallFailed,
     RedisUnavailable,
 )
-from lucid_gateway.kernel.redis.connections import Primary, RedisPool
-from lucid_gateway.policy.keys import REDIS_PROBE
+from lucid_gateway.kernel.redis.cluster import RedisCluster
+from lucid_gateway.kernel.redis.server import Server
+from lucid_gateway.kernel.redis.slots import slot_of, tags
 
 __all__ = [
-    "PROBE_EVERY_SECONDS", "Outage", "Probe", "RedisBreaker", "RedisCallFailed", "RedisUnavailable", "breaker", "ping",
-    "redis_call", "redis_client",
+    "PROBE_EVERY_SECONDS", "Outage", "RedisBreaker", "RedisCallFailed", "RedisUnavailable", "breaker", "by_server",
+    "cluster", "ping", "redis_call", "redis_client", "server_of", "servers", "single_server", "tag_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
-SLOW_SECONDS = 0.15  # a longer answer is slow
+Item = TypeVar("Item")
 
 
 def redis_client() -> Redis:
-    """Return the process's client; commands sent directly through it bypass the breaker."""
+    """Return the process's client of a single server; commands sent directly through it bypass the breaker."""
     return cast(Redis, get_redis_connection("default"))
 
 
-def primary() -> Primary | None:
-    """Return the `Primary` that knows the primary's address, or None without Sentinel."""
-    return cast(Primary | None, redis_client().connection_pool.connection_kwargs.get("primary"))
+# The only server, unless REDIS_URL names a cluster.
+single_server = Server(redis_client)
+breaker = single_server.breaker
 
 
-def drop_connections() -> None:
-    """Close all connections of this process, even those in use, and ask Sentinel before the next connection."""
-    if known := primary():
-        known.forget()
-    cast(RedisPool, redis_client().connection_pool).shut_down_all()
+@cache
+def cluster() -> RedisCluster | None:
+    """Return the cluster that REDIS_URL names, None if it names a single server or a Sentinel group."""
+    if settings.REDIS_CLUSTER is None:
+        return None
+    found = RedisCluster(*settings.REDIS_CLUSTER)
+    found.follow()
+    return found
 
 
-class ClusterNode(RedisConnectionError):
-    """REDIS_URL leads to a node of a Redis Cluster, which refuses commands on keys of several nodes."""
-
-    def __init__(self) -> None:
-        super().__init__("the server is a node of a Redis Cluster, which is not supported yet")
-
-
-class OwnConnection:
-    """A connection outside the pool, and the run id of its server."""
-
-    def __init__(self) -> None:
-        self.pool = redis_client().connection_pool
-        # Any: redis-py's connections are not typed.
-        self.redis: Any = self.pool.make_connection()
-        self.run_id = b""
-
-    def open(self) -> None:
-        """Connect, and read the server's run id, which cannot change while the connection lasts.
-
-        Raises ClusterNode, or another redis.exceptions.RedisError.
-        """
-        self.redis.connect()
-        self.redis.send_command("INFO", "server")
-        info = dict(line.split(b":", 1) for line in self.redis.read_response().splitlines() if b":" in line)
-        if info.get(b"redis_mode") == b"cluster":
-            raise ClusterNode
-        self.run_id = info[b"run_id"]
+def servers() -> Sequence[Server]:
+    """Return all servers that have keys."""
+    found = cluster()
+    return found.servers() if found else (single_server,)
 
 
-class Probe:
-    """Sends Redis a command on a persistent connection of its own."""
-
-    def __init__(self, *command: Any) -> None:
-        self.command = command
-        self.connection: OwnConnection | None = None
-
-    def __call__(self) -> bool:
-        """Return whether the answer came within SLOW_SECONDS; raise redis.exceptions.RedisError if there was none."""
-        if self.connection is None or self.connection.pool is not redis_client().connection_pool:
-            self.connection = OwnConnection()
-        was_open = self.connection.redis.is_connected
-        try:
-            return self.ask(self.connection)
-        except RedisConnectionError:
-            if not was_open:
-                raise
-            return self.ask(self.connection)  # an idle connection was closed: that is not an outage
-
-    def ask(self, connection: OwnConnection) -> bool:
-        redis = connection.redis
-        try:
-            if not redis.is_connected:
-                connection.open()
-            redis.send_command(*self.command)
-            # The kernel says whether the answer has arrived, so that a busy worker does not blame a slow Redis.
-            is_fast = redis.can_read(SLOW_SECONDS)
-            redis.read_response()
-        except BaseException:
-            redis.disconnect()
-            raise
-        return bool(is_fast)
+def server_of(key: str) -> Server:
+    """Return the server that has the key."""
+    found = cluster()
+    return found.server_of(key) if found else single_server
 
 
-# A write, because a server that is full, or a replica, still answers reads.
-breaker = RedisBreaker(Probe("SET", REDIS_PROBE, "", "PX", 1000), drop=drop_connections)
+def tag_of(key: str) -> str:
+    """Return the tag of the key's slot in a cluster (see `policy.keys.in_slot`), an empty text outside a cluster."""
+    return tags()[slot_of(key)] if cluster() else ""
 
 
-def redis_call(command: Callable[[Redis], T]) -> T:
-    """Run one short command or script on Redis and return its result; raise RedisUnavailable."""
-    return breaker.call(lambda: command(redis_client()))
+def by_server(items: Iterable[Item], key: Callable[[Item], str]) -> dict[Server, list[Item]]:
+    """Return the items by the server that has the key of each."""
+    found: dict[Server, list[Item]] = {}
+    for item in items:
+        found.setdefault(server_of(key(item)), []).append(item)
+    return found
 
 
-def ping() -> Any:
-    """Send PING; raise RedisUnavailable."""
-    return redis_call(lambda redis: redis.ping())
+def redis_call(key: str, command: Callable[[Redis], T]) -> T:
+    """Run one short command, script or pipeline on the server that has the key, and return its result.
+
+    All of its keys must be on that server. Raises RedisUnavailable.
+    """
+    found = cluster()
+    if found is None:
+        return single_server.call(command)
+
+    def run(server: Server, asking: bool) -> T:
+        if asking:
+            raise TryAgainError  # soon the server will have the slot: ASKING is for one command, this may be several
+        return command(server.client())
+
+    return found.call(key, run)
+
+
+def ping() -> bool:
+    """Send PING to all servers; raise RedisUnavailable if one does not answer."""
+    return all(server.call(lambda redis: redis.ping()) for server in servers())

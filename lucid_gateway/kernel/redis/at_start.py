@@ -1,14 +1,13 @@
-"""The check at startup that REDIS_URL does not lead to a node of a Redis Cluster."""
+"""The check at startup that REDIS_URL leads to what it says: a single server, a Sentinel group or a whole cluster."""
 
 import os
+import sys
 
-from lucid_gateway.kernel.env import ConfigurationError, stop
-
-CLUSTER_NODE = 86  # exit status of the child process
+REFUSED = 86  # exit status of the child process
 
 
-def refuse_cluster_node() -> None:
-    """End the process with a one-line message if the server is a node of a cluster; ignore a server that is down.
+def refuse_wrong_redis() -> None:
+    """End the process with a one-line message if REDIS_URL leads to something else; ignore servers that are down.
 
     gunicorn's master calls this. The check runs in a child process, because gevent must patch the workers before they
     import the Redis client.
@@ -17,26 +16,43 @@ def refuse_cluster_node() -> None:
     if child == 0:
         status = 1
         try:
-            status = CLUSTER_NODE if leads_to_cluster() else 0
+            if found := problem():
+                sys.stderr.write(f"LUCID_ERR_5004 configuration error: REDIS_URL: {found}\n")
+                sys.stderr.flush()
+            status = REFUSED if found else 0
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) == CLUSTER_NODE:
-        expected = "expected a single server or a Sentinel group, until clusters are supported"
-        stop(ConfigurationError(f"REDIS_URL: leads to a node of a Redis Cluster; {expected}"))
+    if os.waitstatus_to_exitcode(status) == REFUSED:
+        raise SystemExit(1)
 
 
-def leads_to_cluster() -> bool:
-    """Return whether the server is a node of a Redis Cluster; False if it does not answer."""
+def problem() -> str:
+    """Return what is wrong with REDIS_URL and what was expected; empty if nothing is, or if no server answers."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lucid_gateway.settings")
     from redis.exceptions import RedisError  # noqa: PLC0415  # in the child only
 
-    from lucid_gateway.kernel.redis.access import ClusterNode, OwnConnection  # noqa: PLC0415
+    from lucid_gateway.kernel.redis.access import cluster, single_server  # noqa: PLC0415
+    from lucid_gateway.kernel.redis.cluster import NoCluster, missing_slots  # noqa: PLC0415
+    from lucid_gateway.kernel.redis.server import ClusterNode, OwnConnection  # noqa: PLC0415
 
     try:
-        OwnConnection().open()
+        if found := cluster():
+            owners = found.ask()
+            return describe(missing_slots(owners)) if owners else ""
+        OwnConnection(single_server).open()
+    except NoCluster:
+        return "leads to a single server; expected a node of a Redis Cluster, or redis:// instead of redis+cluster://"
     except ClusterNode:
-        return True
+        return "leads to a node of a Redis Cluster; expected redis+cluster://host:port,host:port"
     except RedisError:
         pass
-    return False
+    return ""
+
+
+def describe(missing: list[tuple[int, int]]) -> str:
+    if not missing:
+        return ""
+    ranges = ", ".join(f"{first}-{last}" for first, last in missing[:3]) + (", ..." if len(missing) > 3 else "")
+    expected = "expected one for each of the 16384 slots"
+    return f"leads to a Redis Cluster without a node for the slots {ranges}; {expected}"

@@ -7,7 +7,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from redis.exceptions import ClusterDownError, DataError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    DataError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from lucid_gateway.kernel import metrics
 from lucid_gateway.kernel.loops import Loop
@@ -24,6 +33,8 @@ FAILURES_LOGGED_EVERY_SECONDS = 60.0
 
 # Errors of a server that can serve no client at present. Redis 6 quotes them inside the error of a script.
 OUTAGE_ERRORS = (OutOfMemoryError, ReadOnlyError, ClusterDownError)
+# Answers of a cluster's node about a slot that it does not serve, or that is being moved. MovedError is an AskError.
+REDIRECTIONS = (AskError, TryAgainError)
 OUTAGE_CODES = re.compile(r"(?:^|caused error: |: -)(?:OOM|READONLY|NOREPLICAS|MISCONF|BUSY|MASTERDOWN|CLUSTERDOWN) ")
 
 
@@ -74,13 +85,18 @@ class RedisBreaker:
         self.failure_logged_at = float("-inf")
 
     def call(self, command: Callable[[], T]) -> T:
-        """Return what the command returns; raise RedisUnavailable if it fails or the breaker is open."""
+        """Return what the command returns; raise RedisUnavailable if it fails or the breaker is open.
+
+        Redirections of a cluster's node pass: they are for the caller, who follows them.
+        """
         if self.outage:
             metrics.REDIS_UNAVAILABLE.inc()
             raise RedisUnavailable("breaker is open")
         outages = self.outages
         try:
             return command()
+        except REDIRECTIONS:
+            raise
         except RedisError as error:
             raise self.handle_failure(error, outages) from error
 

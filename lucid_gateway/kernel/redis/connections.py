@@ -139,3 +139,10 @@ class PrimaryConnection(Connection):
         self.send_command("INFO", "replication", check_health=False)  # type: ignore[no-untyped-call]
         if b"role:master" not in self.read_response().splitlines():
             raise RedisConnectionError("the server is a replica")
+
+
+class NoConnection(Connection):
+    """A connection that cannot be opened."""
+
+    def _connect(self) -> Any:
+        raise RedisConnectionError("no node of the cluster serves this slot")

@@ -12,7 +12,7 @@ end_script = RedisScript(FOLDER / "lease_end.lua")
 
 def take_lease(key: str, holder: str, *, milliseconds: int) -> bool:
     """Take the lease if it is free, and return whether it was; raise RedisUnavailable."""
-    return bool(redis_call(lambda redis: redis.set(key, holder, nx=True, px=milliseconds)))
+    return bool(redis_call(key, lambda redis: redis.set(key, holder, nx=True, px=milliseconds)))
 
 
 def extend_lease(key: str, holder: str, *, milliseconds: int) -> bool:

@@ -2,58 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
-from lucid_gateway.kernel.redis.access import OwnConnection, breaker
-from lucid_gateway.kernel.redis.connections import PoolBusy
+from lucid_gateway.kernel.redis.access import cluster, single_server
+from lucid_gateway.kernel.redis.server import OwnConnection, Server
 
-MAX_CONNECTIONS = 32
-WAIT_SECONDS = 2.0
 # An argument that `evaluate` replaces by the run id of the server on which the script runs.
 SERVER_RUN_ID: Final = object()
-
-
-class Connections:
-    """The connections of one process. A burst of requests waits for a connection instead of failing."""
-
-    def __init__(self) -> None:
-        self.idle: SimpleQueue[OwnConnection] = SimpleQueue()
-        for _ in range(MAX_CONNECTIONS):
-            self.idle.put(OwnConnection())
-
-    def take(self) -> OwnConnection:
-        """Return an idle connection, which may be closed; raise PoolBusy if all stay busy."""
-        try:
-            return self.idle.get_nowait()
-        except Empty:
-            return self.wait()
-
-    def wait(self) -> OwnConnection:
-        """Return the next connection that is given back; raise RedisError on a timeout or once the breaker is open."""
-        try:
-            connection = self.idle.get(timeout=WAIT_SECONDS)
-        except Empty:
-            raise PoolBusy("all connections are busy") from None
-        if breaker.outage:
-            self.give_back(connection)
-            raise RedisConnectionError("the breaker has opened")
-        return connection
-
-    def give_back(self, connection: OwnConnection) -> None:
-        self.idle.put(connection)
-
-
-@cache
-def connections() -> Connections:
-    """Return this process's connections, made on first use, after the worker was forked."""
-    return Connections()
 
 
 class RedisScript:
@@ -64,25 +24,28 @@ class RedisScript:
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Return the script's result; raise RedisUnavailable."""
-        return breaker.call(lambda: self.run(keys, arguments))
+        """Return the script's result; in a cluster, all keys must be in one slot. Raises RedisUnavailable."""
+        found = cluster()
+        if found is None:
+            return single_server.breaker.call(lambda: self.run(single_server, keys, arguments))
+        return found.call(keys[0], lambda server, asking: self.run(server, keys, arguments, asking=asking))
 
     def add_to(self, pipeline: Pipeline, keys: Sequence[str], arguments: Sequence[Any]) -> None:
         """Add the script to a pipeline, in full: a pipeline cannot resend it if the server does not know it."""
         pipeline.eval(self.source, len(keys), *keys, *arguments)
 
-    def run(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run the script; if the connection was closed while it was idle, reopen it once."""
-        connection = connections().take()
+    def run(self, server: Server, keys: Sequence[str], arguments: Sequence[Any], *, asking: bool = False) -> Any:
+        """Run the script on a server; if the connection was closed while it was idle, reopen it once."""
+        connection = server.connections.take()
         try:
             was_open = connection.redis.is_connected
             try:
-                return self.evaluate(connection, keys, arguments)
+                return self.evaluate(connection, keys, arguments, asking=asking)
             except RedisConnectionError:
-                if not was_open or breaker.outage:
+                if not was_open or server.breaker.outage:
                     raise
                 connection.redis.disconnect()
-                return self.evaluate(connection, keys, arguments)
+                return self.evaluate(connection, keys, arguments, asking=asking)
         except ResponseError:
             raise
         except BaseException:
@@ -90,16 +53,25 @@ class RedisScript:
             connection.redis.disconnect()
             raise
         finally:
-            connections().give_back(connection)
+            server.connections.give_back(connection)
 
-    def evaluate(self, connection: OwnConnection, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    def evaluate(
+        self, connection: OwnConnection, keys: Sequence[str], arguments: Sequence[Any], *, asking: bool
+    ) -> Any:
         redis = connection.redis
         if not redis.is_connected:
             connection.open()
         filled = [connection.run_id if argument is SERVER_RUN_ID else argument for argument in arguments]
-        redis.send_command("EVALSHA", self.sha, len(keys), *keys, *filled)
         try:
-            return redis.read_response()
+            return send(redis, "EVALSHA", self.sha, len(keys), *keys, *filled, asking=asking)
         except NoScriptError:
-            redis.send_command("EVAL", self.source, len(keys), *keys, *filled)
-            return redis.read_response()
+            return send(redis, "EVAL", self.source, len(keys), *keys, *filled, asking=asking)
+
+
+def send(redis: Any, *command: Any, asking: bool) -> Any:
+    """Send the command, after ASKING if its slot is being moved to the server; return the answer."""
+    if asking:
+        redis.send_command("ASKING")
+        redis.read_response()
+    redis.send_command(*command)
+    return redis.read_response()
