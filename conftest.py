@@ -45,7 +45,7 @@ from ratelimit import rules
 from ratelimit.addresses.floods import floods
 from ratelimit.engine import limiter
 from testing.browser import running_browser
-from testing.gateway import Gateway, running_gateway
+from testing.gateway import Gateway, clusters, running_gateway
 
 # Examples have no time limit, because a busy machine is not a failure. The suite tries the same examples each time, so
 # that only a change of the code can make it fail; `make fuzz` tries new ones.
@@ -114,6 +114,8 @@ def empty_redis() -> Redis:
     end_background_work()
     redis = redis_client()
     redis.flushall()
+    for cluster in clusters:
+        cluster.empty()
     cache = cache_on(single_server)
     cache.trusted_generation, cache.next_rebuild_at = cache.suspected_generation, 0.0
     late_revocations.entries = {}

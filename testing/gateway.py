@@ -20,7 +20,7 @@ from redis import Redis
 from lucid_gateway.kernel.redis_urls import is_cluster, urls_of_nodes
 from testing.edge import SECRET, running_edge
 from testing.manage import manage
-from testing.redis_cluster import running_redis_cluster
+from testing.redis_cluster import ClusterOfServers, running_redis_cluster
 from testing.servers import BIN, START_SECONDS, child, folder, free_port, wait_for_port, whole_lines
 from testing.waiting import wait_until
 
@@ -29,6 +29,7 @@ OF_KEYS = frozenset({"SECRET_KEY", "JWT_SECRET_KEY", "JWT_ALGORITHM"})  # a data
 PLANE = "LUCID_TEST_PLANE"  # a variable: `edge` puts an edge in front of each gateway
 REDIS = "LUCID_TEST_REDIS"  # a variable: `cluster` gives each gateway a Redis Cluster of one node
 databases = itertools.count(1)  # of the run's Redis
+clusters: list[ClusterOfServers] = []  # those of the running gateways
 made = contextlib.ExitStack()
 atexit.register(made.close)
 
@@ -176,7 +177,9 @@ def redis_of_its_own(has_one: bool) -> Iterator[str]:
     """Yield the URL of a database of the run's Redis or, with `--redis cluster`, of a cluster of one node."""
     if os.environ.get(REDIS) == "cluster" and not has_one:
         with running_redis_cluster(1) as cluster:
+            clusters.append(cluster)
             yield cluster.url
+            clusters.remove(cluster)
     else:
         yield f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}"
 

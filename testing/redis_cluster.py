@@ -36,6 +36,12 @@ class ClusterOfServers:
         port = owner_of(slot_of(key), self.all_servers())
         return next(server for server in self.all_servers() if server.port == port)
 
+    def empty(self) -> None:
+        """Delete all keys."""
+        for master in self.masters:
+            with client(master) as redis:
+                redis.flushall()
+
     def all_servers(self) -> list[RedisServer]:
         return [*self.masters, *self.replicas]
 

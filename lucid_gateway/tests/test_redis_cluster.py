@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
+from redis import Redis
 
+import lucid_gateway.settings
 from accounts.tokens.revocation.gates import gates
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.caller import Caller
@@ -21,6 +23,7 @@ from lucid_gateway.kernel.redis.slots import SLOTS, slot_of, tags
 from lucid_gateway.kernel.redis.watch import COVERAGE, WHOLE_OR_NOTHING, RedisWatch
 from lucid_gateway.policy import keys
 from lucid_gateway.policy.roles import Role
+from lucid_gateway.settings import redis_cluster
 from ratelimit.engine.limiter import question
 from ratelimit.engine.limits import RequestLimit
 from testing.redis_cluster import ClusterOfServers, client, node_id, running_redis_cluster
@@ -43,9 +46,7 @@ def routed(nodes: ClusterOfServers, settings: Settings) -> Iterator[RedisCluster
     pool = {"max_connections": 4, "timeout": 2, "protocol": 2, "socket_timeout": 0.7, "socket_connect_timeout": 0.7}
     settings.REDIS_CLUSTER = ([("127.0.0.1", nodes.masters[0].port)], pool)
     cluster.cache_clear()
-    for master in nodes.masters:
-        with client(master) as redis:
-            redis.flushall()
+    nodes.empty()
     found = cluster()
     assert found is not None
     yield found
@@ -221,6 +222,28 @@ def identity(server: RedisServer) -> str:
 def follows(routed: RedisCluster) -> bool:
     RedisWatch().check()
     return routed.nowhere not in servers()
+
+
+def test_the_password_of_the_url_is_that_of_each_node(
+    nodes: ClusterOfServers, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = nodes.url.replace("://", "://:s%40cret@")
+    monkeypatch.setattr(lucid_gateway.settings, "ENV", settings.ENV.model_copy(update={"REDIS_URL": url}))
+    found = RedisCluster(*redis_cluster())
+    for master in nodes.masters:
+        with client(master) as redis:
+            redis.config_set("requirepass", "s@cret")
+    try:
+        found.follow()
+        names = [f"key {number}" for number in range(30)]
+        answers = {found.server_of(name): found.server_of(name).client().set(name, 1) for name in names}
+        assert [*answers.values()] == [True] * 3
+    finally:
+        for master in nodes.masters:
+            with Redis(port=master.port, password="s@cret") as redis:
+                redis.config_set("requirepass", "")
+        for server in found.known.values():
+            server.retire()
 
 
 def test_missing_slots_are_named_in_ranges() -> None:

@@ -16,7 +16,7 @@ from lucid_gateway.kernel.env import BASE_DIR, ConfigurationError
 from lucid_gateway.policy.clusters import CLUSTERS
 from lucid_gateway.policy.document import policy_document
 from lucid_gateway.policy.headers import VIA
-from proxy.edge.redis_settings import authorities, name_servers, redis_settings
+from proxy.edge.redis_settings import WITH_TLS, authorities, name_servers, redis_settings
 from proxy.edge.snapshot import security_fields
 from ratelimit.engine import limiter
 
@@ -62,7 +62,7 @@ def write_configuration(folder: Path, options: EdgeOptions) -> None:
     (folder / "policy.json").write_text(json.dumps(policy_document()))
     write_secret(folder / "edge.json", json.dumps(edge_settings(options)))
     (folder / "authorities.pem").write_text(authorities())
-    if env.REDIS_URL.startswith("rediss://"):
+    if env.REDIS_URL.startswith(WITH_TLS):
         (folder / "redis-authorities.pem").write_text(authorities(env.REDIS_URL))
     filled_in = values(folder, options)
     for template in SOURCE.glob("*.conf.template"):
@@ -170,7 +170,7 @@ def redis_directives(folder: Path, options: EdgeOptions) -> list[str]:
     """Return the directives for finding Redis by its name, and for trusting its certificate."""
     servers = options.resolver or name_servers()
     found = [f"resolver {servers};"] if servers else []
-    if settings.ENV.REDIS_URL.startswith("rediss://"):
+    if settings.ENV.REDIS_URL.startswith(WITH_TLS):
         found += [
             f"lua_ssl_trusted_certificate {folder.absolute()}/redis-authorities.pem;", "lua_ssl_verify_depth 10;",
             "lua_ssl_protocols TLSv1.2 TLSv1.3;",

@@ -6,11 +6,12 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from lucid_gateway.kernel.env import ConfigurationError
-from lucid_gateway.kernel.redis_urls import is_cluster
+from lucid_gateway.kernel.redis_urls import is_cluster, urls_of_nodes
 
 # Options of redis-py in the query of the URL that the edge knows, too. The files are PEM.
 AUTHORITIES, CERTIFICATE, KEY = "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
 OPTIONS = frozenset({"db", AUTHORITIES, CERTIFICATE, KEY})
+WITH_TLS = ("rediss://", "rediss+cluster://")
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 NAME_SERVERS = Path("/etc/resolv.conf")
 
@@ -18,8 +19,8 @@ NAME_SERVERS = Path("/etc/resolv.conf")
 def redis_settings(url: str) -> dict[str, Any]:
     """Return where Redis is and how to log in; raise ConfigurationError for what the edge does not support."""
     if is_cluster(url):
-        expected = "the edge expects a single server or a Sentinel group"
-        raise ConfigurationError(f"REDIS_URL: names a Redis Cluster; {expected}")
+        nodes = [redis_settings(node) for node in urls_of_nodes(url)]
+        return nodes[0] | {"nodes": [{"host": node["host"], "port": node["port"]} for node in nodes]}
     if url.startswith("sentinel://"):
         return sentinel_settings(url)
     parts = urlsplit(url)
@@ -32,7 +33,8 @@ def redis_settings(url: str) -> dict[str, Any]:
     return {
         "host": host, "port": parts.port or 6379, "socket": parts.path if on_socket else "",
         "database": int(database or 0), "username": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""), "sentinels": [], "group": "", "tls": is_tls,
+        "password": unquote(parts.password or ""), "sentinels": [], "group": "", "nodes": [],
+        "tls": is_tls,
         "certificate": contents(options.get(CERTIFICATE)), "key": contents(options.get(KEY)),
     }  # fmt: skip
 
@@ -46,6 +48,7 @@ def sentinel_settings(url: str) -> dict[str, Any]:
     return {
         "host": "", "port": 0, "socket": "", "database": int(database or 0), "username": "",
         "password": credentials.rpartition(":")[2], "group": group, "tls": False, "certificate": "", "key": "",
+        "nodes": [],
         "sentinels": [{"host": host.strip("[]"), "port": int(port)} for host, _, port in sentinels],
     }  # fmt: skip
 
@@ -80,7 +83,7 @@ def authorities(redis_url: str = "") -> str:
     """Return the certificates of the authorities that may vouch for Redis, if its URL names a file, or for any server:
     those that Python's `ssl` trusts, as the gateway does.
     """
-    named = options_of(urlsplit(redis_url)).get(AUTHORITIES) if redis_url.startswith("rediss://") else None
+    named = options_of(urlsplit(redis_url)).get(AUTHORITIES) if redis_url.startswith(WITH_TLS) else None
     return read(Path(named or ssl.get_default_verify_paths().cafile or SYSTEM_AUTHORITIES))
 
 

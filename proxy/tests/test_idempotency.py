@@ -433,18 +433,19 @@ def customer(ask: Ask, wallets: RawCluster, redis: Redis) -> Iterator[Customer]:
 
 
 @contextlib.contextmanager
-def stalled(seconds: float) -> Iterator[None]:
+def stalled(redis: Redis, seconds: float) -> Iterator[None]:
     """Stop Redis for some seconds; the block ends when it is back."""
-    with Redis.from_url(settings.ENV.REDIS_URL, single_connection_client=True) as redis:
-        connection = redis.connection
+    port = redis.get_connection_kwargs()["port"]
+    with Redis(port=port, single_connection_client=True) as alone:
+        connection = alone.connection
         assert connection is not None
         connection.send_command("DEBUG", "SLEEP", str(seconds))
         yield
         connection.read_response()
 
 
-def test_while_redis_is_stalled_nothing_is_sent(customer: Customer, wallets: RawCluster) -> None:
-    with stalled(settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5):
+def test_while_redis_is_stalled_nothing_is_sent(customer: Customer, wallets: RawCluster, redis: Redis) -> None:
+    with stalled(redis, settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5):
         refused = customer.post()
     assert (refused.status, refused.code, refused.all("Retry-After")) == (503, "5008", ["5"])
     assert wallets.requests == []

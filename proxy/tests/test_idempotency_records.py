@@ -107,7 +107,7 @@ def test_a_request_is_not_repeated_if_its_answer_cannot_be_decrypted(settings: S
 def test_a_claim_that_may_have_reached_redis_is_released(settings: Settings, empty_redis: Redis) -> None:
     record().claim(60)
     empty_redis.flushall()
-    with stalled(settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5), pytest.raises(errors.ServiceUnavailable):
+    with stalled(empty_redis, settings.ENV.REDIS_TIMEOUT_SECONDS * 1.5), pytest.raises(errors.ServiceUnavailable):
         record().claim(60)
 
     wait_until(lambda: not any(thread.name == "idempotency-release" for thread in threading.enumerate()))

@@ -4,6 +4,7 @@
 -- does no harm: the script compares the revisions and the epoch that it rests on with those in Redis, in each request.
 
 local cjson = require "cjson.safe"
+local cluster = require "lucid.cluster"
 local lrucache = require "resty.lrucache"
 local redis = require "lucid.redis"
 local settings = require "lucid.settings"
@@ -24,24 +25,33 @@ local function key(name, values)
   return (settings.policy.keys[name]:gsub("<([a-z_]+)>", values))
 end
 
--- Returns the decision script's command for a tier, in two parts: the run id of the server belongs between them. With
--- `look` 1 it counts nothing.
+-- Returns the question whether a caller may pass in a tier, as `decisions.ask` expects it: with the decision script's
+-- command in two parts, as the run id of the server belongs between them. With `look` 1 it counts nothing.
 local function question(lesson, tier, limits, quota, look)
   local values = {
     user_id = lesson.user_id, key_id = lesson.credential, credential_id = lesson.credential, tier = tier,
     shard = lesson.shard,
   }
   values.subject = key(lesson.api_key and "api_key" or "user", values)
-  local before = {
-    "EVALSHA", sha, 9,
+  local slot = cluster.slot_of(values.subject)
+  local names = {
     key("rate", values), key("quota", values), key("concurrent", values),
-    key("revocations_complete", values), key("locked", values), key("revoked", values), key("epoch", values),
-    key("keyring_revision", values), key("limits_revision", values),
-    limits[1], limits[2], "", quota, 0, "", LEASE_MS, 0, 0, look,
+    cluster.in_slot(key("revocations_complete", values), slot), key("locked", values), key("revoked", values),
+    key("epoch", values),
   }
-  local after = { 0, 0, lesson.epoch, lesson.keyring, lesson.limits }
+  local after = { 0, 0, lesson.epoch }
+  if not slot then -- in a cluster, `decisions` compares the revisions
+    names[8], names[9] = key("keyring_revision", values), key("limits_revision", values)
+    after[4], after[5] = lesson.keyring, lesson.limits
+  end
+  local before = { "EVALSHA", sha, #names }
+  for _, name in ipairs(names) do before[#before + 1] = name end
+  for _, value in ipairs({ limits[1], limits[2], "", quota, 0, "", LEASE_MS, 0, 0, look }) do
+    before[#before + 1] = value
+  end
   local head = redis.encode(unpack(before)):gsub("^%*%d+", "*" .. #before + 1 + #after)
-  return head, (redis.encode(unpack(after)):gsub("^%*%d+\r\n", ""))
+  return { head = head, tail = redis.encode(unpack(after)):gsub("^%*%d+\r\n", ""), slot = slot, keyring = lesson.keyring,
+           limits = lesson.limits, shard = lesson.shard }
 end
 
 -- Returns what the edge needs to know of a tier for a caller. Most use one or two of their tiers.
@@ -49,16 +59,14 @@ function callers.tier(caller, tier)
   local known = caller.known_tiers[tier]
   if known then return known end
   local limits = caller.tiers[tier]
-  local head, tail = question(caller, tier, limits, caller.quota, 0)
   local windows = settings.policy.windows
-  known = {
-    name = tier, limit = limits[1], burst = limits[2], quota = caller.quota, head = head, tail = tail,
-    -- draft-ietf-httpapi-ratelimit-headers, as `Decision.headers` of the gateway.
-    policy = string.format('"%s";q=%d;w=%d, "%s-burst";q=%d;w=%d', tier, limits[1], windows.seconds, tier, limits[2],
-                           windows.burst_renews_after_seconds),
-    before = string.format('"%s";r=', tier), between = string.format(', "%s-burst";r=', tier),
-    after = ";t=" .. windows.burst_renews_after_seconds,
-  }
+  known = question(caller, tier, limits, caller.quota, 0)
+  known.name, known.limit, known.burst, known.quota = tier, limits[1], limits[2], caller.quota
+  -- draft-ietf-httpapi-ratelimit-headers, as `Decision.headers` of the gateway.
+  known.policy = string.format('"%s";q=%d;w=%d, "%s-burst";q=%d;w=%d', tier, limits[1], windows.seconds, tier, limits[2],
+                               windows.burst_renews_after_seconds)
+  known.before, known.between = string.format('"%s";r=', tier), string.format(', "%s-burst";r=', tier)
+  known.after = ";t=" .. windows.burst_renews_after_seconds
   caller.known_tiers[tier] = known
   return known
 end
@@ -83,7 +91,7 @@ local function parse(text)
   return caller
 end
 
--- Returns the command, in two such parts, that asks only whether the gates of the caller are open.
+-- Returns the question that asks only whether the gates of the caller are open.
 function callers.gates(lesson, tier) return question(lesson, tier, { 0, 0 }, 0, 1) end
 
 function callers.load()

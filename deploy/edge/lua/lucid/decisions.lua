@@ -1,9 +1,10 @@
--- The decisions of all requests of this worker, over one connection to Redis.
+-- The decisions of all requests of this worker, over one connection to each Redis server.
 --
 -- A request puts its question into a queue and waits. All that came in with the same turn of nginx's event loop are sent
 -- together, without waiting for earlier answers, which Redis gives in the order of the questions. So the more requests
 -- there are, the fewer system calls one costs, here and in Redis.
 
+local cluster = require "lucid.cluster"
 local redis = require "lucid.redis"
 local semaphore = require "ngx.semaphore"
 local settings = require "lucid.settings"
@@ -14,10 +15,10 @@ local decisions = {}
 local IDLE_SECONDS = 0.25
 local READ_BYTES = 65536
 local MAX_SPARE = 1000
-local ASTERISK, COLON, HYPHEN, RETURN, ZERO = 42, 58, 45, 13, 48
+local ASTERISK, COLON, DOLLAR, HYPHEN, RETURN, ZERO = 42, 58, 36, 45, 13, 48
+local KEYRING_CLOSED = { -5 } -- the answer of the script to other revisions
 local byte, find, sub = string.byte, string.find, string.sub
 
-local stream -- the connection in use
 local spare = {} -- questions that are over, to be used again
 
 -- Reads a whole number that ends with CR LF at a place in the data; returns it and the place after it, nil if it is not
@@ -36,8 +37,8 @@ local function read_number(data, at)
 end
 
 -- Reads an answer of the script, which consists of whole numbers, at a place in the data (RESP2): many come at once, and
--- `redis.read` would ask the socket for each line. Returns the answer, or
--- nil and the server's error, and the place after it: nil if it is not all there, 0 if it is something else.
+-- `redis.read` would ask the socket for each line. Returns the answer, or nil and the server's error, and the place after
+-- it: nil if it is not all there, 0 if it is something else.
 local function read_answer(data, at)
   local kind = byte(data, at)
   if kind == HYPHEN then
@@ -57,6 +58,25 @@ local function read_answer(data, at)
   return answer, nil, at
 end
 
+-- Reads an answer that is a list of texts in the same way.
+local function read_texts(data, at)
+  if byte(data, at) ~= ASTERISK then return read_answer(data, at) end
+  local size, length
+  size, at = read_number(data, at + 1)
+  local answer = {}
+  for index = 1, size or 0 do
+    local kind = byte(data, at)
+    if kind and kind ~= DOLLAR then return nil, nil, 0 end
+    length, at = read_number(data, at + 1)
+    if not at then return nil, nil, nil end
+    if length >= 0 then
+      if #data < at + length + 1 then return nil, nil, nil end
+      answer[index], at = sub(data, at, at + length - 1), at + length + 2
+    end
+  end
+  return answer, nil, at
+end
+
 local function finish(question, answer, err, refused)
   question.answer, question.err, question.refused = answer, err, refused
   if not question.is_abandoned then question.done:post(1) end
@@ -65,24 +85,39 @@ end
 -- Ends the stream: whoever waits for an answer gets the error.
 local function fail(of, err)
   of.is_broken = true
-  if stream == of then stream = nil end
-  for index = of.first, of.last do finish(of.asked[index], nil, err) end
+  if of.server.stream == of then of.server.stream = nil end
+  for index = of.first, of.last do
+    if of.asked[index].done then finish(of.asked[index], nil, err) end
+  end
   for _, question in ipairs(of.queue) do finish(question, nil, err) end
   of.first, of.last, of.queue = 1, 0, {}
   of.work:post(1)
+end
+
+-- Whether what was taught about the caller rests on the revisions that this stream has read just before.
+local function is_current(of, gates)
+  local revisions = of.revisions
+  return revisions[1] == gates.keyring and revisions[of.shards[gates.shard]] == gates.limits
 end
 
 -- Hands out the answers that are complete; returns the rest of the data, nil if it makes no sense.
 local function hand_out(of, data)
   local at = 1
   while at <= #data do
-    local answer, refusal, after = read_answer(data, at)
-    if not after then break end
-    if after == 0 or of.first > of.last then return nil end
     local question = of.asked[of.first]
+    if not question then return nil end
+    local read = question.shards and read_texts or read_answer
+    local answer, refusal, after = read(data, at)
+    if not after then break end
+    if after == 0 then return nil end
     of.asked[of.first] = nil
     of.first, at = of.first + 1, after
-    finish(question, answer, refusal, answer == nil)
+    if question.shards then
+      of.revisions, of.shards = answer or {}, question.shards
+    else
+      if answer and of.revisions and not is_current(of, question.gates) then answer = KEYRING_CLOSED end
+      finish(question, answer, refusal, answer == nil)
+    end
   end
   return sub(data, at)
 end
@@ -114,10 +149,28 @@ local function command_for(gates, run_id)
   return gates.command
 end
 
+-- Asks a master of a cluster for the revisions that concern the callers of these questions. The answer comes before
+-- those to the questions. On a single server, the script itself compares them.
+local function ask_for_revisions(of, questions, now)
+  local names, keys = { settings.policy.keys.keyring_revision }, settings.policy.keys
+  local shards = {}
+  for _, question in ipairs(questions) do
+    local shard = question.gates.shard
+    if not shards[shard] then
+      names[#names + 1] = keys.limits_revision:gsub("<shard>", shard)
+      shards[shard] = #names
+    end
+  end
+  of.last = of.last + 1
+  of.asked[of.last] = { shards = shards, sent_at = now }
+  return redis.encode("HMGET", cluster.in_slot(keys.revisions, of.server.home), unpack(names))
+end
+
 -- Sends the questions that have come in.
 local function send_questions(of)
   local questions, commands, now = of.queue, {}, ngx.now()
   of.queue, of.is_awake = {}, false
+  if of.server.home and #questions > 0 then commands[1] = ask_for_revisions(of, questions, now) end
   for _, question in ipairs(questions) do
     if not question.is_abandoned then
       of.last, question.sent_at = of.last + 1, now
@@ -130,13 +183,13 @@ local function send_questions(of)
   if not sent and not of.is_broken then fail(of, err) end
 end
 
--- Whether no more questions will come: another stream is in use, or the worker ends.
-local function is_retired(of) return of ~= stream or ngx.worker.exiting() end
+-- Whether no more questions will come: another stream or server is in use, or the worker ends.
+local function is_retired(of) return of ~= of.server.stream or of.server.is_lost or ngx.worker.exiting() end
 
 -- Connects, and sends and receives until the connection fails or is of no more use.
 local function serve(of)
   local err
-  of.sock, err = redis.open()
+  of.sock, err = redis.open(of.server)
   if not of.sock then return fail(of, err) end
   of.run_id = err
   local reader = ngx.thread.spawn(read_answers, of)
@@ -155,15 +208,16 @@ local function serve_until_it_fails(_, of)
   fail(of, "failed")
 end
 
-local function open_stream()
-  stream = { queue = {}, asked = {}, first = 1, last = 0, work = semaphore.new(0), moves = redis.moves() }
+local function open_stream(server)
+  local stream = { server = server, queue = {}, asked = {}, first = 1, last = 0, work = semaphore.new(0) }
+  server.stream = stream
   local ok, err = ngx.timer.at(0, serve_until_it_fails, stream)
   if not ok then fail(stream, err) end
 end
 
-local function ask_once(gates)
-  if not stream or stream.moves ~= redis.moves() then open_stream() end
-  local of = stream
+local function ask_once(server, gates)
+  if not server.stream then open_stream(server) end
+  local of = server.stream
   if not of then return nil, "no timer" end
   local question = table.remove(spare) or { done = semaphore.new(0) }
   question.gates, question.answer, question.err, question.refused = gates, nil, nil, nil
@@ -182,16 +236,31 @@ end
 
 local function load_script(sock) return redis.call(sock, "SCRIPT", "LOAD", settings.script) end
 
--- Runs the decision script; `gates` has its command in two parts, `head` and `tail`, with the run id of the server
--- between them. Returns the list of numbers that the script returns, nil if it did not answer.
-function decisions.ask(gates)
-  if redis.is_paused() then return nil end
-  local answer, err, refused = ask_once(gates)
+-- Asks a server once, which may not know the script yet.
+local function ask_server(server, gates)
+  local answer, err, refused = ask_once(server, gates)
   if refused and sub(err, 1, 8) == "NOSCRIPT" then
-    answer, err = redis.with(load_script)
-    if answer then answer, err = ask_once(gates) end
+    answer, err = redis.with_server(server, load_script)
+    if answer then answer, err = ask_once(server, gates) end
   end
-  if not answer then redis.note_failure(err) end
+  return answer, err
+end
+
+-- Runs the decision script; `gates` has its command in two parts, `head` and `tail`, with the run id of the server
+-- between them, in a cluster also the `slot` of its keys, and what the caller's lesson rests on: `keyring`, `limits` and
+-- `shard`. Returns the list of numbers that the script returns, nil if it did not answer.
+function decisions.ask(gates)
+  local server = redis.server_at(gates.slot)
+  if not server or redis.is_paused(server) then return nil end
+  local answer, err = ask_server(server, gates)
+  if not answer and gates.slot then
+    local other = cluster.follow(err, server)
+    if other then
+      server = other
+      answer, err = ask_server(server, gates)
+    end
+  end
+  if not answer and not redis.is_redirection(err) then redis.note_failure(server, err) end
   return answer
 end
 

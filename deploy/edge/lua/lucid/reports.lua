@@ -266,7 +266,7 @@ function reports.send()
   })
   begin()
   local in_flight = cjson.encode({ at = ngx.now(), clusters = instances.in_flight() })
-  redis.with(function(sock)
+  redis.with(key, function(sock)
     local done, err = redis.call(sock, "XADD", key, "MAXLEN", "~", MAX_REPORTS, "*", "report", report)
     if done then
       done, err = redis.call(sock, "HSET", snapshot.key("edge_in_flight"), ngx.worker.pid(), in_flight)

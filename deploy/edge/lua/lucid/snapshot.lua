@@ -51,7 +51,7 @@ local function use(text, addresses)
 end
 
 local function read()
-  return redis.with(function(sock)
+  return redis.with(snapshot.key("edge_snapshot"), function(sock)
     local text, err, refused = redis.call(sock, "GET", snapshot.key("edge_snapshot"))
     if not text then return text, err, refused end
     local found = { text = text }

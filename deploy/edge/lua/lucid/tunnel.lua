@@ -6,6 +6,7 @@ local answers = require "lucid.answers"
 local callers = require "lucid.callers"
 local cjson = require "cjson.safe"
 local client = require "lucid.client"
+local cluster = require "lucid.cluster"
 local decisions = require "lucid.decisions"
 local fields = require "lucid.fields"
 local forwarding = require "lucid.forwarding"
@@ -88,12 +89,11 @@ end
 -- Watches over the tunnel of a request, which may end at `ends` (epoch seconds) by itself.
 local function watch(request, lesson)
   local now = ngx.now()
-  local head, tail = callers.gates(lesson, request.route.tier)
-  local one = {
-    request = request, of_nginx = client.request(), head = head, tail = tail, checked_at = now,
-    answer_until = now + request.route.timeouts.read, ends = lesson.ends ~= cjson.null and lesson.ends or math.huge,
-    max_until = now + settings.tunnel_max_seconds,
-  }
+  local one = callers.gates(lesson, request.route.tier)
+  one.request, one.of_nginx, one.checked_at = request, client.request(), now
+  one.answer_until = now + request.route.timeouts.read
+  one.ends = lesson.ends ~= cjson.null and lesson.ends or math.huge
+  one.max_until = now + settings.tunnel_max_seconds
   tunnels[one] = true
 end
 
@@ -177,6 +177,7 @@ function tunnel.start()
     while is_ending and next(tunnels) do
       ngx.sleep(EVERY_SECONDS)
       sentinel.ask()
+      cluster.ask()
       check_once()
     end
   end)
