@@ -19,7 +19,7 @@ from accounts.tokens.issuing import TokenPair
 from accounts.tokens.revocation.rebuild import rebuild
 from conftest import ApiClient, error_code
 from lucid_gateway.kernel.record import RequestRecord
-from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
+from lucid_gateway.kernel.redis.server import MAX_CONNECTIONS
 from proxy.clusters import cluster_named, configured
 from proxy.connection.pool import pool_for
 from proxy.connection.upstream import Answer

@@ -15,7 +15,7 @@ from accounts.tokens.issuing import TokenPair
 from accounts.tokens.revocation.rebuild import rebuild
 from conftest import ApiClient
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.redis.script import MAX_CONNECTIONS
+from lucid_gateway.kernel.redis.server import MAX_CONNECTIONS
 from lucid_gateway.policy import errors, keys
 from lucid_gateway.policy.roles import Role
 from lucid_gateway.policy.routes import Route, Timeouts
