@@ -4,6 +4,7 @@ Loaded with `-p`, so that the environment is there before pytest-django reads th
 """
 
 import contextlib
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -72,6 +73,18 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if early_config.known_args_namespace.database == "mongodb":
         os.environ["MONGODB_URI"] = servers.enter_context(running_mongod())
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exclude what is loaded before the first test from garbage collection, which would walk it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure() -> None:
