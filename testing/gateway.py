@@ -110,7 +110,7 @@ def prepare_database(env: Mapping[str, str]) -> None:
     manage(env, "seed_demo", "--migrate")
 
 
-# Tokens as those of `manage.py issue_token`, which takes almost a second for each.
+# Tokens as those of `manage.py issue_token`, all with one command.
 ISSUE_TOKENS = """
 import json
 from accounts.models import User
