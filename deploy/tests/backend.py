@@ -63,6 +63,7 @@ class Backend(RawCluster):
             "/steered": steer,
             "/silent": stay_silent,
             "/api/v1/meta/health": lambda visit: answer(visit, *self.health),
+            "/api/v1/meta/health/live": lambda visit: answer(visit, 200, b'{"status": "alive"}'),
             "/refused": refuse_early,
         }
         otherwise = self.receive_upload if visit.request.method == "POST" else echo

@@ -19,9 +19,9 @@ Result = subprocess.CompletedProcess[str]
 Check = Callable[[int], Result]
 
 
-def run_inside(port: int, **environment: str) -> Result:
+def run_inside(port: int, *arguments: str, **environment: str) -> Result:
     """Run health_check.py as the image does."""
-    return run(sys.executable, str(DEPLOY / "health_check.py"), **({"HTTP_PORT": str(port)} | environment))
+    return run(sys.executable, str(DEPLOY / "health_check.py"), *arguments, **({"HTTP_PORT": str(port)} | environment))
 
 
 def run_outside(port: int) -> Result:
@@ -57,6 +57,18 @@ def test_a_gateway_that_can_serve_passes_and_its_answer_is_printed(check: Check,
 def test_any_other_answer_fails(check: Check, health: tuple[int, bytes], backend: Backend) -> None:
     backend.health = health
     assert check(backend.port).returncode == 1
+
+
+def test_the_probe_of_liveness_passes_although_the_gateway_is_unhealthy(backend: Backend) -> None:
+    backend.health = (503, b'{"status": "unhealthy"}')
+    assert run_inside(backend.port, "live").returncode == 0
+    assert backend.requests[-1].target == "/api/v1/meta/health/live"
+
+
+def test_an_unknown_argument_is_refused() -> None:
+    refused = run_inside(free_port(), "lively")
+    assert refused.returncode == 1
+    assert refused.stderr == "unknown argument: lively; expected live or none\n"
 
 
 def test_a_gateway_behind_an_edge_is_asked_at_its_socket(tmp_path: Path, backend: Backend) -> None:
