@@ -4,7 +4,7 @@ set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE
-readonly CONTAINERS=(lucid-api-gateway lucid-api-edge)
+readonly MORE_EDGES=(api-edge-2 api-edge-3)
 readonly NETWORK=lucid-network
 readonly SECRETS=(
     secret_key jwt_secret_key identity_signing_secret edge_secret
@@ -13,13 +13,15 @@ readonly SECRETS=(
 
 usage() {
     cat <<'TEXT'
-Usage: deploy/deploy.sh [--init] [--self-signed NAMES] [--recreate] [--timeout SECONDS]
+Usage: deploy/deploy.sh [--init] [--self-signed NAMES] [--scale] [--recreate] [--timeout SECONDS]
 
 Checks the secrets, starts the services of deploy/docker-compose.yml and waits until the edge and the gateway are healthy.
 Settings come from deploy/.env (see deploy/.env.example). Build the image first with deploy/build.sh.
 
   --init               first create each missing secret with a random value
   --self-signed NAMES  first create a certificate for these names and addresses (separated by commas) if none exists
+  --scale              run three gateways with an edge each, Redis with a replica and Sentinels, and three MongoDBs, as
+                       deploy/docker-compose.scale.yml says; needs empty volumes, and secrets of its own (SECRETS_DIR)
   --recreate           replace all containers, so that changed secrets and certificates take effect
   --timeout SECONDS    how long to wait for the services to become healthy   [120]
   --help               print this text
@@ -31,6 +33,7 @@ Secrets are files in $SECRETS_DIR [deploy/secrets]:
   mongodb_root_password                used at the first start only; later changes have no effect
   mongodb_uri                          with the gateway's own user and password
   redis_password, redis_url            the URL must contain the same password
+  mongodb_replica_set_key              with --scale only: the key that the members of the replica set share
   email_host_password                  empty if the mail server needs no password
   api-gateway.crt, api-gateway.key     the certificate with its chain, and its key
 
@@ -44,11 +47,12 @@ fail() {
 }
 
 parse_arguments() {
-    init=false names="" recreate=() timeout=120
+    init=false names="" scale=false recreate=() timeout=120
     while (($#)); do
         case $1 in
             --init) init=true; shift ;;
             --self-signed) names=${2:?deploy.sh: --self-signed needs names}; shift 2 ;;
+            --scale) scale=true; shift ;;
             --recreate) recreate=(--force-recreate); shift ;;
             --timeout) timeout=${2:?deploy.sh: --timeout needs seconds}; shift 2 ;;
             --help | -h) usage; exit 0 ;;
@@ -56,6 +60,17 @@ parse_arguments() {
         esac
     done
     [[ $timeout =~ ^[1-9][0-9]*$ ]] || fail "--timeout: expected a number of seconds"
+    files=(--file "$HERE/docker-compose.yml") edges=(api-edge) containers=(lucid-api-gateway lucid-api-edge)
+    mongodb=api-mongodb:27017 redis=redis://%s@api-redis:6379/0
+    if $scale; then use_scale; fi
+}
+
+use_scale() {
+    files+=(--file "$HERE/docker-compose.scale.yml")
+    edges+=("${MORE_EDGES[@]}")
+    containers+=(lucid-api-gateway-2 lucid-api-gateway-3 "${MORE_EDGES[@]/#/lucid-}")
+    mongodb+=,api-mongodb-2:27017,api-mongodb-3:27017
+    redis=sentinel://%s@api-sentinel-1:26379,api-sentinel-2:26379,api-sentinel-3:26379/lucid/0
 }
 
 # ---- secrets
@@ -87,9 +102,11 @@ create_secrets() {
     create identity_signing_secret "$(random)"
     create edge_secret "$(random)"
     create mongodb_root_password "$(random)"
-    create mongodb_uri "mongodb://lucid_gateway:$(random)@api-mongodb:27017/lucid_gateway?replicaSet=rs0"
+    create mongodb_uri "mongodb://lucid_gateway:$(random)@$mongodb/lucid_gateway?replicaSet=rs0"
+    if $scale; then create mongodb_replica_set_key "$(random)"; fi
     create redis_password "$(random)"
-    create redis_url "redis://:$(< "$SECRETS_DIR/redis_password")@api-redis:6379/0"
+    # shellcheck disable=SC2059  # the format is one of the two above
+    create redis_url "$(printf "$redis" ":$(< "$SECRETS_DIR/redis_password")")"
     create email_host_password ""
 }
 
@@ -147,6 +164,7 @@ check_secrets() {
     for name in "${SECRETS[@]}"; do
         check_exists "$name" "--init creates it"
     done
+    if $scale; then check_exists mongodb_replica_set_key "--init creates it"; fi
     for name in api-gateway.crt api-gateway.key; do
         check_exists "$name" "put the certificate there, or try --self-signed"
     done
@@ -168,7 +186,7 @@ check_docker() {
 # ---- start
 
 compose() {
-    docker compose --project-directory "$HERE" --file "$HERE/docker-compose.yml" "$@"
+    docker compose --project-directory "$HERE" "${files[@]}" "$@"
 }
 
 health_of() {
@@ -177,7 +195,7 @@ health_of() {
 
 all_healthy() {
     local container
-    for container in "${CONTAINERS[@]}"; do
+    for container in "${containers[@]}"; do
         [[ $(health_of "$container") == healthy ]] || return 1
     done
 }
@@ -197,6 +215,7 @@ give_up() {
 }
 
 main() {
+    local edge
     parse_arguments "$@"
     SECRETS_DIR=$(realpath --canonicalize-missing "${SECRETS_DIR:-$HERE/secrets}")
     export SECRETS_DIR
@@ -207,8 +226,10 @@ main() {
     docker network inspect "$NETWORK" > /dev/null 2>&1 || docker network create "$NETWORK" > /dev/null
     compose up --detach --remove-orphans "${recreate[@]}" || give_up "the services did not start"
     wait_for_health || give_up "not healthy within $timeout s"
-    # The configuration in the volume may be new, although the container of the edge is not.
-    compose exec -T api-edge openresty -p /tmp -c /etc/lucid-edge/nginx.conf -e stderr -s reload
+    # The configuration in the volume may be new, although the containers of the edges are not.
+    for edge in "${edges[@]}"; do
+        compose exec -T "$edge" openresty -p /tmp -c /etc/lucid-edge/nginx.conf -e stderr -s reload
+    done
     compose exec -T api-gateway /usr/bin/python3 deploy/health_check.py
     echo "The gateway is up: $(compose port api-edge 8081) (TLS), $(compose port api-edge 8080) (this host only)"
 }

@@ -1,4 +1,4 @@
-"""Prepare MongoDB for the gateway: initiate the one-node replica set and create the user that MONGODB_URI names.
+"""Prepare MongoDB for the gateway: initiate the replica set that MONGODB_URI names, and create its user.
 
 `api-mongodb-init` runs it before every start. It is safe to repeat; a changed password in MONGODB_URI takes effect.
 """
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 ROOT_USER = "root"
 WAIT_SECONDS = 90
 ALREADY_INITIALIZED = 23
+NODE_NOT_FOUND = 74
 USER_ALREADY_EXISTS = 51003
 
 
@@ -28,41 +29,35 @@ def setting(name: str) -> str:
     return value
 
 
-def connect(host: str, port: int, password: str) -> MongoClient[dict[str, Any]]:
-    """Return a client that connects to this node alone, whether or not it is in a replica set yet."""
+def connect(address: str | list[str], password: str, **options: Any) -> MongoClient[dict[str, Any]]:
+    """Return a client that signs in as root: to one node (`directConnection`) or to a replica set (`replicaSet`)."""
     return MongoClient(
-        host,
-        port,
+        address,
         username=ROOT_USER,
         password=password,
         authSource="admin",
-        directConnection=True,
         serverSelectionTimeoutMS=WAIT_SECONDS * 1000,
         connectTimeoutMS=5000,
         socketTimeoutMS=20000,
+        **options,
     )
 
 
-def make_replica_set(client: MongoClient[dict[str, Any]], name: str, member: str) -> None:
-    """Initiate the replica set with this single member, unless that was done before."""
-    try:
-        client.admin.command("replSetInitiate", {"_id": name, "members": [{"_id": 0, "host": member}]})
-    except OperationFailure as error:
-        if error.code != ALREADY_INITIALIZED:
-            raise
-
-
-def wait_for_primary(client: MongoClient[dict[str, Any]]) -> None:
-    """Return when the node accepts writes; raise SystemExit if it does not within WAIT_SECONDS."""
+def make_replica_set(client: MongoClient[dict[str, Any]], name: str, addresses: list[str]) -> None:
+    """Initiate the replica set with these members, unless that was done before. Wait for members that start later."""
+    members = [{"_id": number, "host": address} for number, address in enumerate(addresses)]
     give_up_at = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < give_up_at:
+    while True:
         try:
-            if client.admin.command("hello")["isWritablePrimary"]:
+            client.admin.command("replSetInitiate", {"_id": name, "members": members})
+        except OperationFailure as error:
+            if error.code == ALREADY_INITIALIZED:
                 return
-        except AutoReconnect:
-            pass  # the election closes connections
-        time.sleep(0.2)
-    raise SystemExit(f"MongoDB did not become primary within {WAIT_SECONDS} s")
+            if error.code != NODE_NOT_FOUND or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def make_user(client: MongoClient[dict[str, Any]], uri: dict[str, Any], database: str) -> None:
@@ -78,16 +73,17 @@ def make_user(client: MongoClient[dict[str, Any]], uri: dict[str, Any], database
 
 
 def main() -> None:
-    """Run all three steps. On failure, exit with one line that contains no secret."""
+    """Run both steps. On failure, exit with one line that contains no secret."""
     uri = parse_uri(setting("MONGODB_URI"))
     if not (uri["username"] and uri["password"] and uri["options"].get("replicaSet")):
         raise SystemExit("MONGODB_URI: expected mongodb://user:password@host/database?replicaSet=name")
-    host, port = uri["nodelist"][0]
-    with connect(host, port, setting("MONGODB_ROOT_PASSWORD")) as client:
-        make_replica_set(client, uri["options"]["replicaSet"], f"{host}:{port}")
-        wait_for_primary(client)
-        make_user(client, uri, os.environ.get("MONGODB_DATABASE") or "lucid_gateway")
-    print(f"MongoDB at {host}:{port} is ready")
+    addresses = [f"{host}:{port}" for host, port in uri["nodelist"]]
+    name, password = uri["options"]["replicaSet"], setting("MONGODB_ROOT_PASSWORD")
+    with connect(addresses[0], password, directConnection=True) as first:
+        make_replica_set(first, name, addresses)
+    with connect(addresses, password, replicaSet=name) as primary:
+        make_user(primary, uri, os.environ.get("MONGODB_DATABASE") or "lucid_gateway")
+    print(f"MongoDB at {', '.join(addresses)} is ready")
 
 
 if __name__ == "__main__":

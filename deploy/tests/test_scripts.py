@@ -219,3 +219,39 @@ def test_a_missing_engine_is_reported(fails_at: str, message: str, ready: Host) 
     result = ready.run("deploy.sh", FAILS_AT=fails_at)
     assert result.returncode == 1
     assert message in result.stderr
+
+
+# Three gateways
+
+
+@pytest.fixture
+def scaled(host: Host) -> Host:
+    """A host with all secrets for three gateways, on which nothing runs yet."""
+    tool("openssl")
+    host.run("deploy.sh", "--scale", "--init", "--self-signed", "api.example.org", FAILS_AT="compose version")
+    host.log.write_text("")
+    return host
+
+
+def test_the_secrets_of_a_scaled_deployment_name_all_servers(scaled: Host) -> None:
+    read = {path.name: path.read_text() for path in scaled.secrets.iterdir()}
+    assert set(read) == SECRETS | {"mongodb_replica_set_key", "api-gateway.crt", "api-gateway.key"}
+    hosts = "api-mongodb:27017,api-mongodb-2:27017,api-mongodb-3:27017"
+    assert read["mongodb_uri"].endswith(f"@{hosts}/lucid_gateway?replicaSet=rs0")
+    sentinels = "api-sentinel-1:26379,api-sentinel-2:26379,api-sentinel-3:26379"
+    assert read["redis_url"] == f"sentinel://:{read['redis_password']}@{sentinels}/lucid/0"
+
+
+def test_a_scaled_deployment_waits_for_all_gateways_and_reloads_all_edges(scaled: Host) -> None:
+    result = scaled.run("deploy.sh", "--scale")
+    assert result.returncode == 0, result.stderr
+    assert any(re.search(r"--file \S+yml --file \S+scale.yml up --detach", line) for line in scaled.asked)
+    inspected = {line.split()[-1] for line in scaled.asked if line.startswith("inspect")}
+    assert inspected == {f"lucid-api-{kind}{number}" for kind in ("gateway", "edge") for number in ("", "-2", "-3")}
+    reloaded = [line for line in scaled.asked if line.endswith("-s reload")]
+    assert [re.search(r"-T (\S+)", line)[1] for line in reloaded] == ["api-edge", "api-edge-2", "api-edge-3"]
+
+
+def test_a_scaled_deployment_needs_the_key_of_the_replica_set(ready: Host) -> None:
+    assert "mongodb_replica_set_key is missing" in ready.run("deploy.sh", "--scale").stderr
+    assert ready.asked == []
