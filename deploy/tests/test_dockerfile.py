@@ -64,8 +64,8 @@ def test_no_test_enters_the_image() -> None:
 
 def test_both_stages_are_pinned_to_the_same_python_and_debian() -> None:
     builder, final = (values(stage, "FROM")[0].split()[0] for stage in (BUILDER, FINAL))
-    assert builder == "python:3.11-slim-bookworm"
-    assert final == "gcr.io/distroless/python3-debian12:nonroot"
+    assert builder == "python:3.13-slim-trixie"
+    assert final == "gcr.io/distroless/python3-debian13:nonroot"
 
 
 def test_requirements_are_checked_against_their_hashes() -> None:

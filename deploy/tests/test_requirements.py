@@ -1,4 +1,4 @@
-"""The packages in requirements/production.txt suffice for the gateway, also with the Python of Debian 12."""
+"""The packages in requirements/production.txt suffice for the gateway, with the Pythons of Debian 12 and 13."""
 
 import re
 import sys
@@ -13,8 +13,8 @@ from deploy.tests.conftest import run
 from testing.servers import ROOT
 
 LOCKED = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements" / "production.txt").read_text(), re.MULTILINE)
-# The version in Debian 12 and its distroless image; the lock file is usually compiled with a newer one.
-DEBIAN_12 = {"python_version": "3.11", "python_full_version": "3.11.2", "extra": ""}
+# The image has the Python of Debian 13. The lock file is usually compiled with another one.
+PYTHONS = {"Debian 12": "3.11.2", "Debian 13": "3.13.5"}
 
 # Loads the worker, the application and, through the checks, its URLs, which gunicorn and Django load lazily.
 LOAD_EVERYTHING = """
@@ -47,7 +47,9 @@ def test_the_gateway_loads_with_the_locked_packages_alone(only_locked_packages: 
     assert loaded.returncode == 0, loaded.stderr
 
 
-def test_all_requirements_of_the_locked_packages_on_debian_12_are_locked() -> None:
+@pytest.mark.parametrize("version", PYTHONS.values(), ids=PYTHONS)
+def test_all_requirements_of_the_locked_packages_are_locked(version: str) -> None:
+    python = {"python_version": version.rpartition(".")[0], "python_full_version": version, "extra": ""}
     required = [Requirement(line) for name in LOCKED for line in distribution(name).requires or []]
-    needed = {canonicalize_name(it.name) for it in required if it.marker is None or it.marker.evaluate(DEBIAN_12)}
+    needed = {canonicalize_name(it.name) for it in required if it.marker is None or it.marker.evaluate(python)}
     assert needed - {canonicalize_name(name) for name in LOCKED} == set()

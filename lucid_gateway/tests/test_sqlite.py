@@ -66,7 +66,8 @@ def test_a_write_waits_until_the_lock_is_free(database: Any) -> None:
         writing = thread.submit(insert, database, 1)
         time.sleep(0.2)
         assert not writing.done()
-        assert numbers(connection_to(database.settings_dict["NAME"])) == []  # readers do not wait
+        with contextlib.closing(connection_to(database.settings_dict["NAME"])) as reader:
+            assert numbers(reader) == []  # readers do not wait
 
     assert numbers(database) == [1]
 
