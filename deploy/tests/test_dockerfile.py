@@ -66,6 +66,7 @@ def test_both_stages_are_pinned_to_the_same_python_and_debian() -> None:
     builder, final = (values(stage, "FROM")[0].split()[0] for stage in (BUILDER, FINAL))
     assert builder == "python:3.13-slim-trixie"
     assert final == "gcr.io/distroless/python3-debian13:nonroot"
+    assert f'image.base.name="{final}"' in values(FINAL, "LABEL")[0]
 
 
 def test_requirements_are_checked_against_their_hashes() -> None:
@@ -104,7 +105,7 @@ def test_build_arguments_are_declared_and_used_as_labels() -> None:
     passed = set(re.findall(r'--build-arg "(\w+)=', (DEPLOY / "build.sh").read_text()))
     declared = {argument.split("=")[0] for argument in values(FINAL, "ARG")}
     labelled = set(re.findall(r"\$\{(\w+)\}", values(FINAL, "LABEL")[0]))
-    assert passed == declared == labelled == {"VERSION", "BUILD_DATE"}
+    assert passed == declared == labelled == {"VERSION", "REVISION", "BUILD_DATE"}
 
 
 def test_hadolint_finds_no_problem() -> None:

@@ -102,8 +102,22 @@ def test_the_build_passes_version_and_date_and_checks_the_image(host: Host) -> N
     build, run = host.asked
     assert "--build-arg VERSION=2.3.4" in build
     assert "--tag lucid-api-gateway:2.3.4" in build
+    assert re.search(r"--build-arg REVISION=([0-9a-f]{40}|unknown) ", build)
     assert re.search(r"--build-arg BUILD_DATE=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", build)
     assert run.startswith("run --rm lucid-api-gateway:2.3.4 -c ")
+
+
+def test_the_bill_of_materials_is_made_in_the_image(host: Host, tmp_path: Path) -> None:
+    result = host.run("build.sh", "--version", "2.3.4", "--sbom", str(tmp_path / "sbom.json"))
+    assert result.returncode == 0, result.stderr
+    assert host.asked[-1] == "run --rm --interactive lucid-api-gateway:2.3.4 - lucid-api-gateway 2.3.4"
+    assert (tmp_path / "sbom.json").exists()
+
+
+def test_a_bill_of_materials_that_cannot_be_written_is_an_error(host: Host, tmp_path: Path) -> None:
+    result = host.run("build.sh", "--sbom", str(tmp_path / "missing" / "sbom.json"))
+    assert result.returncode == 1
+    assert "sbom.json could not be written" in result.stderr
 
 
 @pytest.mark.parametrize(("step", "message"), [("build --file", "build failed"), ("run --rm", "cannot be imported")])
