@@ -55,6 +55,7 @@ lint: setup ## check style, types, imports, migrations and the generated documen
 	$(BIN)/ruff format --check .
 	$(CHECK) $(BIN)/mypy
 	$(CHECK) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(CHECK) $(BIN)/python manage.py check --deploy --tag compatibility
 	$(BIN)/lint-imports
 	$(SPECTACULAR) | diff -u docs/openapi.yaml - || { echo "docs/openapi.yaml is outdated: run make documents"; exit 1; }
 	$(POLICY) | diff -u docs/policy.json - || { echo "docs/policy.json is outdated: run make documents"; exit 1; }
