@@ -15,7 +15,7 @@ from lucid_gateway.console.alarms.edges import edges_of
 from lucid_gateway.console.alarms.systems import lost_redis, silent_database, unsent_mail
 from lucid_gateway.console.health_details import OK, Item, cluster_details, edge_details, gateway_detail
 from lucid_gateway.console.remembered import Remembered
-from lucid_gateway.console.store_outages import database_silent_seconds, redis_lost_seconds
+from lucid_gateway.console.store_outages import database_silent_seconds, lost_nodes, redis_lost_seconds
 from lucid_gateway.figures.gateways import GatewayState, read_gateways_and_workers
 from lucid_gateway.figures.reading import read_lately
 from lucid_gateway.kernel.redis.access import RedisUnavailable
@@ -64,8 +64,10 @@ def outages() -> list[Alarm]:
 
 
 def redis() -> Item:
-    lost = redis_lost_seconds()
-    return Item("Redis") if lost is None else Item("Redis", BAD, "unavailable", page("alarms"))
+    if redis_lost_seconds() is None:
+        return Item("Redis")
+    lost = len(lost_nodes())
+    return Item("Redis", BAD, f"{counted(lost, 'node')} unavailable" if lost else "unavailable", page("alarms"))
 
 
 def database() -> Item:

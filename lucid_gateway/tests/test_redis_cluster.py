@@ -14,9 +14,19 @@ from redis import Redis
 
 import lucid_gateway.settings
 from accounts.tokens.revocation.gates import gates
+from lucid_gateway.console import health_strip
+from lucid_gateway.console.alarms.systems import lost_redis
 from lucid_gateway.kernel.advisories import advisories
 from lucid_gateway.kernel.caller import Caller
-from lucid_gateway.kernel.redis.access import RedisCallFailed, RedisUnavailable, cluster, redis_call, server_of, servers
+from lucid_gateway.kernel.redis.access import (
+    Outage,
+    RedisCallFailed,
+    RedisUnavailable,
+    cluster,
+    redis_call,
+    server_of,
+    servers,
+)
 from lucid_gateway.kernel.redis.cluster import RedisCluster, missing_slots
 from lucid_gateway.kernel.redis.script import RedisScript
 from lucid_gateway.kernel.redis.slots import SLOTS, slot_of, tags
@@ -244,6 +254,18 @@ def test_the_password_of_the_url_is_that_of_each_node(
                 redis.config_set("requirepass", "")
         for server in found.known.values():
             server.retire()
+
+
+def test_operators_see_which_part_of_the_cluster_is_lost(routed: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lost, *others), outage = servers(), Outage()
+    monkeypatch.setattr(lost.breaker, "outage", outage)
+    assert [alarm.title for alarm in lost_redis()] == [f"A part of the Redis Cluster is unavailable: {lost}"]
+    assert health_strip.redis().words == "1 node unavailable"
+
+    for other in others:
+        monkeypatch.setattr(other.breaker, "outage", outage)
+    assert [alarm.title for alarm in lost_redis()] == ["Redis is unavailable"]
+    assert health_strip.redis().words == "unavailable"
 
 
 def test_missing_slots_are_named_in_ranges() -> None:

@@ -18,11 +18,14 @@ def lost_redis() -> Iterator[Alarm]:
     if lost is not None:
         nodes = ", ".join(lost_nodes())
         title = f"A part of the Redis Cluster is unavailable: {nodes}" if nodes else "Redis is unavailable"
-        concerned = "For the users whose keys it has, each" if nodes else "Each"
+        what = (
+            "Each worker counts the limits of the users whose keys are there on its own, and their logins fail."
+            if nodes
+            else "Each worker counts limits on its own, and logins fail."
+        )
         yield Alarm(
             "redis", BAD, title,
-            f"{concerned} worker counts limits on its own, and logins fail. The gateway reads revoked tokens from the"
-            " database. Check the Redis server and the network to it.",
+            f"{what} The gateway reads revoked tokens from the database. Check the Redis server and the network to it.",
             since=ago(lost),
             links=links(("Requests that failed", requests_page(reason="redis_unavailable", since="1h"))),
         )  # fmt: skip
