@@ -28,8 +28,7 @@ def database_now() -> datetime:
     if not settings.ON_MONGODB:
         return datetime.now(UTC)
     connection.ensure_connection()
-    with connection.wrap_database_errors:
-        local_time: datetime = connection.database.command("hello")["localTime"]  # type: ignore[attr-defined]
+    local_time: datetime = connection.server_time()  # type: ignore[attr-defined]
     return local_time.replace(tzinfo=UTC)
 
 

@@ -54,7 +54,7 @@ def database_answers() -> bool:
     try:
         connection.ensure_connection()
         if connection.vendor == "mongodb":
-            connection.database.command("ping")  # type: ignore[attr-defined]
+            connection.server_time()  # type: ignore[attr-defined]
         else:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")

@@ -5,6 +5,7 @@ no majority has acknowledged), nor errors while the rest of a result is read (a 
 """
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +19,9 @@ from lucid_gateway.mongodb.compiler import Operations
 DUPLICATE_KEY = 11000
 # The backend's methods for data. Its schema changes are already translated, and it relies on some errors of the driver
 # to find out what a server supports.
-TRANSLATED = frozenset({"aggregate", "insert_many", "update_many", "delete_many", "next"})
+TRANSLATED = frozenset({
+    "aggregate", "estimated_document_count", "insert_many", "update_many", "delete_many", "next",
+})  # fmt: skip
 
 
 class TranslatedErrors:
@@ -91,3 +94,9 @@ class DatabaseWrapper(MongoDatabaseWrapper):  # type: ignore[misc]  # the backen
 
     def get_collection(self, name: str, **kwargs: Any) -> Translated:
         return Translated(super().get_collection(name, **kwargs))
+
+    def server_time(self) -> datetime:
+        """Return the time of the primary, in UTC without a zone; raise DatabaseError."""
+        with translated_errors:
+            local_time: datetime = self.database.command("hello")["localTime"]
+        return local_time

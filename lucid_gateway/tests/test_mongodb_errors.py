@@ -102,6 +102,19 @@ def test_a_read_that_fails_halfway_is_a_database_error(
         read_on(cursor)
 
 
+@faults(FAULTS)
+def test_a_failure_to_tell_the_time_is_a_database_error(uri: str, database: Any, how: dict[str, Any]) -> None:
+    database.ensure_connection()
+    with failing(uri, "hello", **how), pytest.raises(DatabaseError):
+        database.server_time()
+
+
+@faults(FAULTS)
+def test_a_count_that_fails_is_a_database_error(uri: str, rows: Any, how: dict[str, Any]) -> None:
+    with failing(uri, "count", **how), pytest.raises(DatabaseError):
+        rows.estimated_document_count()
+
+
 def test_a_read_that_does_not_fail_gives_all_rows(rows: Any) -> None:
     assert [row["_id"] for row in rows.aggregate([{"$sort": {"_id": 1}}])] == list(range(ROWS))
     with pytest.raises(StopIteration):
