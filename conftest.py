@@ -28,6 +28,7 @@ from accounts.tokens.issuing import TokenPair, issue_tokens
 from accounts.tokens.key_material import key_material
 from accounts.tokens.keyring import Keyring, KeyringEntry, keyring_cache
 from accounts.tokens.revocation.cache import cache_on
+from accounts.tokens.revocation.doubts import doubts
 from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import publisher
 from accounts.tokens.signing_keys import bootstrap_kid
@@ -118,7 +119,7 @@ def empty_redis() -> Redis:
         cluster.empty()
     cache = cache_on(single_server)
     cache.trusted_generation, cache.next_rebuild_at = cache.suspected_generation, 0.0
-    late_revocations.entries = {}
+    late_revocations.entries, doubts.since = {}, {}
     limiter.fallback.clear()
     alarms.remembered.forget()
     health_strip.health.forget()

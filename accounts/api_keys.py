@@ -114,7 +114,7 @@ def revoke_api_key(user_id: uuid.UUID | str, key_id: str, *, by: User | str | No
     """Revoke a key of the user, from its next request on. Raises NotFound for a key of someone else."""
     keys = ApiKey.objects.owned_by(user_id).filter(key_id=key_id)
     key = keys.first()
-    if key is None or not revoke_api_keys(keys):
+    if key is None or not revoke_api_keys(keys, whose=key_id):
         raise NotFound()
     record(
         "api_key.revoked", subject=str(user_id), actor=by, changes={"state": [state_of(key), "revoked"]}, key_id=key_id

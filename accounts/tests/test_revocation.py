@@ -12,6 +12,7 @@ from django.utils import timezone
 from redis import Redis
 
 from accounts.models import IssuedToken, User
+from accounts.tests.test_refresh_faults import failing as failing_writes
 from accounts.tokens.issuing import TokenPair, end_all, issue_tokens
 from accounts.tokens.revocation import rebuild as rebuilding
 from accounts.tokens.revocation.cache import RevocationCache, cache_on
@@ -249,6 +250,24 @@ def test_a_logout_that_was_applied_without_a_majority_takes_effect_at_once(api: 
         assert api.send("post", "/auth/logout", {}, token=tokens.access).status_code == 503
 
     assert outcome(api, tokens.access) == "2003"
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_after_a_logout_that_failed_the_database_decides_on_its_caller_alone(
+    api: ApiClient, tokens: TokenPair, others: TokenPair
+) -> None:
+    assert outcome(api, tokens.access) == outcome(api, others.access) == "in"
+    with failing_writes("update", "refused"):
+        assert api.send("post", "/auth/logout", {}, token=tokens.access).status_code == 503
+
+    def queries(token: str) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert outcome(api, token) == "in"
+        return len(captured)
+
+    assert (queries(others.access), queries(tokens.access)) == (0, 1)
+    LateRevocations().read()
+    assert (queries(others.access), queries(tokens.access)) == (0, 0)
 
 
 def test_the_cache_on_another_server_is_suspected(tokens: TokenPair, empty_redis: Redis) -> None:

@@ -159,7 +159,7 @@ def withdraw(token: IssuedToken) -> None:
     """Revoke the pair that an earlier try left behind, and make room for a new one."""
     if left_behind := list(IssuedToken.objects.given_for(token.jti)):
         rows = by_id(left_behind)
-        revoke(rows)
+        revoke(rows, whose=token.family)
         rows.update(predecessor=None)
 
 
@@ -176,7 +176,7 @@ def replace_lost(used: IssuedToken, user: User) -> TokenPair:
     if lost is None or lost.used_at or lost.revoked_at or not PARALLEL <= since <= GRACE or not is_same_client(lost):
         raise AlreadyUsed()
     pair = trade(lost, user)
-    revoke(by_id(given))
+    revoke(by_id(given), whose=used.family)
     return pair
 
 
@@ -228,10 +228,10 @@ def read_refresh_token(text: str) -> dict[str, Any]:
 
 def end_family(family: str | uuid.UUID) -> int:
     """Revoke all tokens of a login; return how many were live."""
-    return revoke(IssuedToken.objects.filter(family=family))
+    return revoke(IssuedToken.objects.filter(family=family), whose=family)
 
 
 def end_all(user: User) -> int:
     """End all tokens of a user, even those that are being written now; return how many were live."""
     end_epoch(user)
-    return revoke(IssuedToken.objects.filter(user=user))
+    return revoke(IssuedToken.objects.filter(user=user), whose=user.pk)

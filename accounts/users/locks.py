@@ -24,7 +24,7 @@ def lock_user(user: User, *, reason: str, by: User | str, until: datetime = FORE
         raise OwnAccount()
     before = lock_of(user)
     lock(user, until=until, lock_reason=reason, locked_by=str(by), updated_at=timezone.now())
-    revoke(IssuedToken.objects.filter(user=user))
+    revoke(IssuedToken.objects.filter(user=user), whose=user.pk)
     ends = None if until == FOREVER else until.isoformat()
     record(
         "user.locked", subject=user, actor=by, changes=lock_changes(before, lock_of(user)), reason=reason, until=ends
@@ -61,7 +61,7 @@ def restore_lock(user: User, *, before: dict[str, Any], after: dict[str, Any], b
         record("user.unlocked", subject=user, actor=by, changes=lock_changes(after, before), undone=True)
         return True
     lock(user, until=then["locked_until"])
-    revoke(IssuedToken.objects.filter(user=user))
+    revoke(IssuedToken.objects.filter(user=user), whose=user.pk)
     ends = None if user.locked_until == FOREVER else before["locked_until"]
     record(
         "user.locked", subject=user, actor=by, changes=lock_changes(after, before), reason=user.lock_reason, until=ends,

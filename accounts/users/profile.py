@@ -97,7 +97,7 @@ def delete_account(user: User, *, by: User | str | None = None) -> None:
     }  # fmt: skip
     User.objects.filter(pk=user.pk).update(**blank)
     end_all(user)
-    revoke_api_keys(ApiKey.objects.owned_by(user.pk))
+    revoke_api_keys(ApiKey.objects.owned_by(user.pk), whose=user.pk)
     user.api_keys.update(name="")
     user.recovery_codes.all().delete()
     user.idempotent_requests.all().delete()

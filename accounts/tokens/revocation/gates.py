@@ -16,6 +16,7 @@ from redis import Redis
 from accounts.models import ApiKey, IssuedToken, User
 from accounts.tokens.locked import account_locked
 from accounts.tokens.revocation.cache import RevocationCache, cache_on, forget_lost_servers
+from accounts.tokens.revocation.doubts import doubts
 from accounts.tokens.revocation.publishing import Entry, in_chunks, late_entries, try_to_publish
 from accounts.tokens.revocation.rebuild import try_to_rebuild
 from lucid_gateway.kernel.caller import Caller
@@ -57,7 +58,7 @@ class LateRevocations:
         """Read new revocations, keep them, and write them to the Redis server that this process reaches: other data
         planes ask Redis alone. Raises django.db.Error.
         """
-        asked_at = time.time()
+        asked_at, begun = time.time(), time.monotonic()
         now = database_now()
         compare_clock("the database", now.timestamp(), asked_at=asked_at)
         # The clock of a new primary may be behind.
@@ -67,6 +68,7 @@ class LateRevocations:
             new += self.keep(chunk)
             time.sleep(0)  # lets other greenlets run
         self.read_at = now
+        doubts.end(before=begun)
         try_to_publish(new)
         self.sweep()
         forget_lost_servers()
@@ -149,10 +151,13 @@ def gates(caller: Caller, *, unlocked: bool = False) -> tuple[KeyGate, ...]:
 def admit_caller(caller: Caller, tier: RequestLimit) -> Decision:
     """Check the credential and count the request in one round trip; raise TokenInvalid, AccountLocked or EpochOver.
 
-    Without Redis, and until the cache is complete, the database decides. Without Redis this process counts by itself.
+    Without Redis, until the cache is complete, and while the caller is in doubt, the database decides. Without Redis
+    this process counts by itself.
     """
     cache = cache_on(server_of(caller.subject))
     try:
+        if doubts.concern(caller):
+            return admit_by_database(caller, tier)
         if cache.is_suspected and not try_to_rebuild(cache, tag_of(caller.subject)):
             return admit_by_database(caller, tier)
         return admit_by_cache(caller, tier, cache)
@@ -214,7 +219,7 @@ def look_at_caller(caller: Caller, tier: RequestLimit) -> Look | None:
     check = check_in_database if caller.jti else refuse_locked
     try:
         with suppress(CacheIncomplete):
-            if not cache_on(server_of(caller.subject)).is_suspected:
+            if not doubts.concern(caller) and not cache_on(server_of(caller.subject)).is_suspected:
                 return pass_gates(caller, tier, look)
         check(caller)
         return look(tier, caller.subject)

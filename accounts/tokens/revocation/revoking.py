@@ -1,13 +1,15 @@
 """Revoking: in the database first, by the database's clock, then in Redis.
 
 A write may have been applied although it raised (MongoDB without a majority, a time-out). So each call publishes
-everything that it finds revoked, not only what it revoked itself, and a database error makes the cache suspected.
+everything that it finds revoked, not only what it revoked itself. After a database error the database decides on those
+whom it concerns, or on everybody if the call does not say whom.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db.models import F, QuerySet
@@ -16,6 +18,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, IssuedTokenQuerySet, User
 from accounts.tokens.revocation.cache import suspect_all
+from accounts.tokens.revocation.doubts import doubts
 from accounts.tokens.revocation.gates import late_revocations
 from accounts.tokens.revocation.publishing import ended_epochs, locked, revoked_keys, revoked_tokens, try_to_publish
 from lucid_gateway.kernel.clock import MAX_CLOCK_SKEW
@@ -24,32 +27,35 @@ from lucid_gateway.policy import keys
 
 
 @contextmanager
-def suspecting_after_errors() -> Iterator[None]:
-    """Suspect the cache after a database error: the write may have been applied."""
+def doubting_after_errors(whose: str | UUID | None) -> Iterator[None]:
+    """After a database error, let the database decide: the write may have been applied."""
     try:
         yield
     except DatabaseError:
-        suspect_all()
+        if whose is None:
+            suspect_all()
+        else:
+            doubts.add(str(whose))
         raise
 
 
-def revoke(tokens: IssuedTokenQuerySet) -> int:
-    """Revoke the tokens; return how many were live.
+def revoke(tokens: IssuedTokenQuerySet, *, whose: str | UUID | None = None) -> int:
+    """Revoke the tokens; return how many were live. `whose` is the id of their family or user, if they have one.
 
     One update decides: a token that is written meanwhile is either revoked with the others, or its writer sees that
     they are revoked. Tokens that have expired by this gateway's clock are revoked, too, as another clock may be behind.
     """
     past = timezone.now() - MAX_CLOCK_SKEW
-    with suspecting_after_errors():
+    with doubting_after_errors(whose):
         ended = tokens.live().update(revoked_at=Now())
         tokens.live(past).update(revoked_at=Now())
         try_to_publish(revoked_tokens(tokens.to_blacklist(past)))
     return ended
 
 
-def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
-    """Revoke the API keys; return how many were not revoked before."""
-    with suspecting_after_errors():
+def revoke_api_keys(api_keys: QuerySet[ApiKey], *, whose: str | UUID) -> int:
+    """Revoke the API keys; return how many were not revoked before. `whose` is the id of the key or its user."""
+    with doubting_after_errors(whose):
         ids = list(api_keys.values_list("key_id", flat=True))
         chosen = ApiKey.objects.filter(key_id__in=ids)
         ended = chosen.filter(revoked_at=None).update(revoked_at=Now())
@@ -59,7 +65,7 @@ def revoke_api_keys(api_keys: QuerySet[ApiKey]) -> int:
 
 def end_epoch(user: User, **changes: Any) -> None:
     """End every token that was issued to the user until now, recorded or not, and change the row, in one update."""
-    with suspecting_after_errors():
+    with doubting_after_errors(user.pk):
         User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1, token_epoch_at=Now(), **changes)
         user.refresh_from_db(fields=["token_epoch", "token_epoch_at", *changes])
         try_to_publish(ended_epochs([(user.pk, user.token_epoch, user.token_epoch_at)]))
