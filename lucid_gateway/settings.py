@@ -107,8 +107,12 @@ def sqlite() -> dict[str, Any]:
 def mongodb() -> dict[str, Any]:
     """Return the MongoDB database. Timeouts limit each wait to seconds, instead of the driver's half minute. A write is
     acknowledged when a majority has it in the journal, so that no failover can undo it.
+
+    A member that answers no heartbeat for `heartbeatFrequencyMS` and `connectTimeoutMS` together is given up, and what
+    waits for it is tried again at the new primary.
     """
     waits = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTimeoutMS": 10000}
+    waits |= {"heartbeatFrequencyMS": 1000}
     pool = {"maxPoolSize": 50, "waitQueueTimeoutMS": 2000}
     writes = {"w": "majority", "journal": True, "wTimeoutMS": 5000, "retryWrites": True}
     return {
