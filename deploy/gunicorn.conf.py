@@ -9,11 +9,11 @@ from lucid_gateway.kernel.env import disable_metrics, environment
 from lucid_gateway.kernel.handover import Handover, shared_memory
 from lucid_gateway.kernel.logs import logging_config
 from lucid_gateway.kernel.metrics_files.directory import make_directory, reserve
-from lucid_gateway.kernel.redis.at_start import refuse_wrong_redis
 from lucid_gateway.server import kept_requests  # noqa: F401  # its memory is made before the fork
 from lucid_gateway.server.forks import let_children_end_at_sigterm
 from lucid_gateway.server.listener import ending
 from lucid_gateway.server.open_connections import empty, free_row
+from lucid_gateway.server.start_checks import refuse_wrong_servers
 
 env = environment()
 
@@ -57,15 +57,17 @@ memory = shared_memory()  # allocated before the fork, so that the workers inher
 
 
 def when_ready(server: Any) -> None:
-    """Log that there is no space for metrics, now that logging is set up. Let the workers know of the end."""
+    """Log what an operator should know, now that logging is set up. Let the workers know of the end."""
+    if not env.MONGODB_URI:
+        logging.getLogger(__name__).info("the database is SQLite, which is for one host: for more, set MONGODB_URI")
     if env.METRICS_ENABLED and metrics_directory is None:
         logging.getLogger(__name__).warning("no space for metrics in /dev/shm: metrics are off (METRICS_ENABLED)")
     announce_shutdown(server)
 
 
 def on_starting(server: Any) -> None:
-    """Refuse a Redis that REDIS_URL does not describe; let new workers end at SIGTERM immediately."""
-    refuse_wrong_redis()
+    """Refuse servers that the settings do not describe; let new workers end at SIGTERM immediately."""
+    refuse_wrong_servers()
     let_children_end_at_sigterm()
 
 

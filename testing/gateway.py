@@ -21,7 +21,7 @@ from lucid_gateway.kernel.redis_urls import is_cluster, urls_of_nodes
 from testing.edge import SECRET, running_edge
 from testing.manage import manage
 from testing.redis_cluster import ClusterOfServers, running_redis_cluster
-from testing.servers import BIN, START_SECONDS, child, folder, free_port, wait_for_port, whole_lines
+from testing.servers import BIN, ROOT, START_SECONDS, child, folder, free_port, wait_for_port, whole_lines
 from testing.waiting import wait_until
 
 OF_KEYS = frozenset({"SECRET_KEY", "JWT_SECRET_KEY", "JWT_ALGORITHM"})  # a database has keys that they made
@@ -182,6 +182,15 @@ def redis_of_its_own(has_one: bool) -> Iterator[str]:
             clusters.remove(cluster)
     else:
         yield f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{next(databases)}"
+
+
+def refusal(**settings: str) -> str:
+    """Start a gateway with these settings, which must not start; return what it says."""
+    env = os.environ | settings | {"HTTP_PORT": str(free_port())}
+    gunicorn = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
+    done = subprocess.run(gunicorn, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    return done.stderr
 
 
 @contextlib.contextmanager

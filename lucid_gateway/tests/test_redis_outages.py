@@ -24,10 +24,10 @@ from lucid_gateway.kernel.redis.server import ClusterNode, OwnConnection, Probe
 from lucid_gateway.kernel.redis.watch import check_eviction_policy, eviction_of
 from ratelimit.tests.crowd import bearer, converse, get
 from ratelimit.tests.relay import Relay, running_relay
-from testing.gateway import Gateway, running_gateway
+from testing.gateway import Gateway, refusal, running_gateway
 from testing.http.client import request_bytes
 from testing.redis_cluster import free_pair, running_node
-from testing.servers import BIN, ROOT, RedisServer, free_port, running_redis
+from testing.servers import ROOT, RedisServer, running_redis
 from testing.waiting import wait_until
 
 pytestmark = pytest.mark.quiet
@@ -242,18 +242,9 @@ def test_a_dropped_connection_always_raises_redis_unavailable() -> None:
     assert json.loads(done.stderr.splitlines()[-1]) == ["ok", "unavailable"]
 
 
-def refusal(url: str) -> str:
-    """Start a gateway on this Redis, which must not start; return what it says."""
-    env = os.environ | {"REDIS_URL": url, "HTTP_PORT": str(free_port())}
-    gunicorn = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-    done = subprocess.run(gunicorn, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    return done.stderr
-
-
 def test_a_node_of_a_redis_cluster_is_refused_with_a_one_line_message(settings: Settings) -> None:
     with running_node(free_pair()) as node:
-        line = refusal(node.url)
+        line = refusal(REDIS_URL=node.url)
         settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": node.url}}
         with pytest.raises(ClusterNode):
             OwnConnection(single_server).open()
@@ -266,7 +257,7 @@ def test_a_node_of_a_redis_cluster_is_refused_with_a_one_line_message(settings: 
 
 def test_a_single_server_is_refused_as_a_cluster_with_a_one_line_message() -> None:
     with running_redis() as server:
-        line = refusal(f"redis+cluster://127.0.0.1:{server.port}")
+        line = refusal(REDIS_URL=f"redis+cluster://127.0.0.1:{server.port}")
 
     assert line == (
         "LUCID_ERR_5004 configuration error: REDIS_URL: leads to a single server; "
@@ -277,7 +268,7 @@ def test_a_single_server_is_refused_as_a_cluster_with_a_one_line_message() -> No
 def test_a_cluster_with_missing_slots_is_refused_with_a_one_line_message() -> None:
     with running_node(free_pair()) as node, Redis(port=node.port) as redis:
         redis.execute_command("CLUSTER", "ADDSLOTS", *range(100, 16_000))  # type: ignore[no-untyped-call]
-        line = refusal(f"redis+cluster://127.0.0.1:{node.port}")
+        line = refusal(REDIS_URL=f"redis+cluster://127.0.0.1:{node.port}")
 
     assert line == (
         "LUCID_ERR_5004 configuration error: REDIS_URL: leads to a Redis Cluster without a node for the slots 0-99, "
