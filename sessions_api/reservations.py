@@ -18,14 +18,14 @@ ACTIVE = Session.Status.ACTIVE
 MAX_RECOUNTS = 20
 
 
-def reserve(session_id: uuid.UUID, *, size: int, minimum: int, own_chunk_id: uuid.UUID) -> int:
-    """Reserve `size` bytes for the existing chunk row `own_chunk_id`, or all that are left if these are at least
-    `minimum`. Return the number of reserved bytes.
+def reserve(session_id: uuid.UUID, *, owner: uuid.UUID | str, size: int, minimum: int, own_chunk_id: uuid.UUID) -> int:
+    """Reserve `size` bytes for the existing chunk row `own_chunk_id` of the owner's session, or all that are left if
+    these are at least `minimum`. Return the number of reserved bytes.
 
     Raises SessionTooLarge with the space left, WrongSessionState or NotFound.
     """
     for _ in range(MAX_RECOUNTS):
-        if try_reserve(session_id, size):
+        if try_reserve(session_id, owner, size):
             return size
         version, limit = version_and_limit(session_id)
         # The version was read before the count: the update fails if a reservation was made that the count misses.
@@ -39,9 +39,9 @@ def reserve(session_id: uuid.UUID, *, size: int, minimum: int, own_chunk_id: uui
     raise ServiceUnavailable("Too many concurrent uploads")
 
 
-def try_reserve(session_id: uuid.UUID, size: int) -> bool:
+def try_reserve(session_id: uuid.UUID, owner: uuid.UUID | str, size: int) -> bool:
     """Reserve the bytes if the counter leaves enough space; return whether it did."""
-    active = Session.objects.undeleted().filter(pk=session_id, status=ACTIVE)
+    active = Session.objects.owned_by(owner).filter(pk=session_id, status=ACTIVE)
     rows = active.filter(reserved_bytes__lte=F("max_size_bytes") - size)
     return bool(rows.update(reserved_bytes=F("reserved_bytes") + size, version=F("version") + 1))
 

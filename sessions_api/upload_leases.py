@@ -56,7 +56,8 @@ class Upload:
 
     def row(self) -> QuerySet[Chunk]:
         """Return the upload's row if the upload still holds it."""
-        return Chunk.objects.filter(pk=self.chunk_id, upload=self.token, state=Chunk.State.UPLOADING)
+        rows = Chunk.objects.filter(session_id=self.session_id, pk=self.chunk_id)
+        return rows.filter(upload=self.token, state=Chunk.State.UPLOADING)
 
     def note_progress(self, seconds: float = SILENCE_SECONDS) -> None:
         """Keep the lease alive for `seconds` from now, without further progress."""

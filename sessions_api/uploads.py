@@ -72,7 +72,9 @@ def upload_chunk(
     if isinstance(upload, Chunk):
         return accept_repeat(upload, body)
     with holding_lease(upload):
-        upload.reserved = reserve(session_id, size=size, minimum=body.length or 1, own_chunk_id=upload.chunk_id)
+        upload.reserved = reserve(
+            session_id, owner=caller.user_id, size=size, minimum=body.length or 1, own_chunk_id=upload.chunk_id
+        )
         if upload.reserved < size:
             upload.row().update(size=upload.reserved)
             body.limit = upload.reserved
@@ -128,7 +130,8 @@ def require_session(session_id: uuid.UUID) -> None:
 def take_over(found: Chunk, upload: Upload, size: int) -> Upload:
     """Give the row of an abandoned upload to this one; raise ChunkInProgress if the other lease is still valid."""
     now = timezone.now()
-    dead = Chunk.objects.filter(pk=found.pk, upload=found.upload, state=UPLOADING, lease_until__lte=now)
+    held = Chunk.objects.filter(session_id=found.session_id, pk=found.pk, upload=found.upload)
+    dead = held.filter(state=UPLOADING, lease_until__lte=now)
     if not dead.update(upload=upload.token, lease_until=lease_end(), size=size):
         left = (found.lease_until - now).total_seconds() if found.lease_until else 1.0
         raise chunk_in_progress(found.index, left)

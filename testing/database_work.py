@@ -1,17 +1,16 @@
 """How much the database reads for something: a measure that does not depend on how busy the machine is."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pymongo
 from django.conf import settings
 from django.db import connection
 
+from testing.profiler import profiled
+
 STEPS = 100  # of SQLite's virtual machine, between two calls of the counter
-EVERYTHING = 2
 
 
 @dataclass
@@ -54,15 +53,8 @@ def sqlite_work(work: Work) -> Iterator[Work]:
 
 def mongodb_work(work: Work) -> Iterator[Work]:
     """Read what the profiler says about all queries to the database."""
-    with pymongo.MongoClient[dict[str, Any]](settings.ENV.MONGODB_URI) as client:
-        database = client[str(connection.settings_dict["NAME"])]
-        try:
-            database.command("profile", EVERYTHING)
-            yield work
-        finally:
-            database.command("profile", 0)
-            entries = list(database["system.profile"].find({"ns": {"$not": re.compile(r"\.system\.")}}))
-            database.drop_collection("system.profile")
+    with profiled() as entries:
+        yield work
     note(work, entries)
 
 

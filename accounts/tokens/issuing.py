@@ -123,7 +123,7 @@ def refresh_tokens(text: str) -> tuple[User, TokenPair]:
         raise account_locked(user)
     if claims["epoch"] != user.token_epoch:
         raise RefreshTokenInvalid()
-    token = IssuedToken.objects.filter(jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()
+    token = IssuedToken.objects.filter(user=user, jti=claims["jti"], kind=IssuedToken.Kind.REFRESH).first()
     try:
         if token is None or token.revoked_at is not None:
             raise AlreadyUsed()
@@ -145,7 +145,7 @@ def trade(token: IssuedToken, user: User) -> TokenPair:
         pair = issue_tokens(user, family=token.family, signed_in_at=token.signed_in_at, predecessor=token.jti)
     except IntegrityError as error:
         raise AlreadyUsed() from error
-    row = IssuedToken.objects.filter(jti=token.jti)
+    row = IssuedToken.objects.filter(user_id=token.user_id, jti=token.jti)
     if not row.filter(revoked_at=None).exists():
         # A reuse or a logout ended the family before the new pair was written, so the pair ends, too. The client gets
         # it even so, unless another use was the first.

@@ -45,8 +45,9 @@ class SessionsView(CallerView):
         """List the caller's sessions. Staff may list another user's with `user_id`."""
         query = parse_query(shapes.SessionsQuery, request)
         filters = {lookup: query[name] for name, lookup in LOOKUPS.items() if name in query}
-        sessions = Session.objects.owned_by(readable_user_id(caller(request), query.get("user_id"))).filter(**filters)
-        return Response(page_of(sessions, query, name="sessions", show=sessions_page))
+        owner = readable_user_id(caller(request), query.get("user_id"))
+        sessions = Session.objects.owned_by(owner).filter(**filters)
+        return Response(page_of(sessions, query, name="sessions", show=lambda page: sessions_page(page, owner)))
 
     @idempotent()
     @extend_schema(
@@ -134,12 +135,12 @@ def get_by_id(rows: Any, session_id: str) -> Session:
     return session
 
 
-def sessions_page(page: Any) -> Any:
-    """Return a page's sessions as JSON data. The keys are read first, from an index that holds them in order; then only
-    the rows of this page are read.
+def sessions_page(page: Any, owner: uuid.UUID | str) -> Any:
+    """Return a page of the owner's sessions as JSON data. The keys are read first, from an index that holds them in
+    order; then only the rows of this page are read.
     """
     keys = list(page.values_list("pk", flat=True))
-    found = Session.objects.undeleted().in_bulk(keys)
+    found = Session.objects.owned_by(owner).in_bulk(keys)
     sessions = [found[key] for key in keys if key in found]
     settle_all(sessions)
     return shapes.SessionSerializer(sessions, many=True).data

@@ -243,7 +243,7 @@ def check_in_database(caller: Caller) -> None:
     if caller.by_api_key:
         credential = ApiKey.objects.filter(key_id=caller.jti).select_related("user").first()
     else:
-        credential = IssuedToken.objects.filter(jti=caller.jti).select_related("user").first()
+        credential = IssuedToken.objects.filter(user_id=caller.user_id, jti=caller.jti).select_related("user").first()
     if credential is None:
         raise TokenInvalid(reason="token_revoked")
     if not credential.user.is_active:

@@ -30,7 +30,7 @@ def row(session: Session, size: int, *, index: int = 0, seconds: float = 60) -> 
 def held(session: Session, size: int, *, index: int = 0) -> Chunk:
     """Return the row of an upload that has reserved its bytes."""
     made = row(session, size, index=index)
-    assert reserve(session.pk, size=size, minimum=size, own_chunk_id=made.pk) == size
+    assert reserve(session.pk, owner=session.user_id, size=size, minimum=size, own_chunk_id=made.pk) == size
     return made
 
 
@@ -55,7 +55,10 @@ def test_nothing_is_reserved_over_the_limit(session: Session) -> None:
 
 def test_the_remaining_space_is_reserved_if_it_is_enough(session: Session) -> None:
     held(session, MIB - 9)
-    assert reserve(session.pk, size=1000, minimum=1, own_chunk_id=row(session, 1000, index=1).pk) == 9
+    assert (
+        reserve(session.pk, owner=session.user_id, size=1000, minimum=1, own_chunk_id=row(session, 1000, index=1).pk)
+        == 9
+    )
     assert reserved(session) == MIB
 
 
