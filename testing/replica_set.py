@@ -1,4 +1,6 @@
-"""A real MongoDB replica set of three members on loopback, which can be killed, hung and stepped down."""
+"""A real MongoDB replica set of three members on loopback, which can be killed, hung, stepped down
+and cut off.
+"""
 
 import contextlib
 import signal
@@ -11,6 +13,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
+from testing.bridge import Bridge, running_bridge
 from testing.servers import child, folder, free_port, mongod_binary, wait_for_port
 from testing.waiting import wait_until
 
@@ -28,10 +31,12 @@ class Member:
     port: int
     path: Path
     process: "subprocess.Popen[bytes]"
+    bridge: Bridge
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        """The address by which the other members and the clients know it."""
+        return f"127.0.0.1:{self.bridge.port}"
 
     def state(self) -> int:
         """Return its state, of MongoDB's numbers, or 0 if it does not answer."""
@@ -90,6 +95,19 @@ class ReplicaSet:
             mongod.admin.command("replSetStepDown", 20, secondaryCatchUpPeriodSecs=10)
 
     @contextlib.contextmanager
+    def cut_off(self, member: Member) -> Iterator[None]:
+        """Cut all connections between this member and the others in this context; clients reach all of them."""
+        others = [other for other in self.members if other is not member]
+        member.bridge.refuse(*(other.port for other in others))
+        for other in others:
+            other.bridge.refuse(member.port)
+        try:
+            yield
+        finally:
+            for one in self.members:
+                one.bridge.refuse()
+
+    @contextlib.contextmanager
     def hung(self, *members: Member) -> Iterator[None]:
         """Freeze these members in this context: connections stay open, and nothing answers."""
         for member in members:
@@ -104,7 +122,7 @@ class ReplicaSet:
 def client(member: Member) -> "pymongo.MongoClient[dict[str, Any]]":
     """Return a client of one member, whatever its role."""
     return pymongo.MongoClient(
-        f"mongodb://{member.host}/?directConnection=true",
+        f"mongodb://127.0.0.1:{member.port}/?directConnection=true",
         serverSelectionTimeoutMS=500, connectTimeoutMS=500, socketTimeoutMS=30_000,
     )  # fmt: skip
 
@@ -113,7 +131,8 @@ def client(member: Member) -> "pymongo.MongoClient[dict[str, Any]]":
 def running_member(port: int, path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     command = [mongod_binary(), "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", str(path), "--replSet", NAME,
                "--nounixsocket", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25",
-               "--setParameter", "diagnosticDataCollectionEnabled=false"]  # fmt: skip
+               "--setParameter", "diagnosticDataCollectionEnabled=false",
+               "--setParameter", "enableTestCommands=1"]  # fmt: skip
     with child(command, path / "log") as process:
         wait_for_port(port, process)
         yield process
@@ -126,7 +145,8 @@ def running_replica_set(election_timeout_ms: int = ELECTION_TIMEOUT_MS) -> Itera
         members = []
         for _ in range(SIZE):
             port, path = free_port(), stack.enter_context(folder())
-            members.append(Member(port, path, stack.enter_context(running_member(port, path))))
+            process = stack.enter_context(running_member(port, path))
+            members.append(Member(port, path, process, stack.enter_context(running_bridge(free_port(), port))))
         initiate(members, election_timeout_ms)
         found = ReplicaSet(members, stack)
         found.wait_until_whole()
