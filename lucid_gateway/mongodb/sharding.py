@@ -38,7 +38,7 @@ UNSHARDED = {
     "auth_group": "empty",
     "auth_group_permissions": "empty",
     "auth_permission": "Django's, a few rows",
-    "django_admin_log": "Django's, empty",
+    "django_admin_log": "Django's log of changes in /admin, which prune shortens",
     "django_content_type": "Django's, a few rows",
     "django_migrations": "Django's, a few rows",
     "django_session": "a row for each operator who is signed in",
