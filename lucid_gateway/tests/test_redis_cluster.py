@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
-from redis import Redis
+from redis import Redis, SSLConnection
 
 import lucid_gateway.settings
 from accounts.tokens.revocation.gates import gates
@@ -37,7 +37,7 @@ from lucid_gateway.settings import redis_cluster
 from ratelimit.engine.limiter import question
 from ratelimit.engine.limits import RequestLimit
 from testing.redis_cluster import ClusterOfServers, client, node_id, running_redis_cluster
-from testing.servers import RedisServer
+from testing.servers import RedisServer, free_port
 from testing.waiting import wait_until
 
 INCREMENT = "return redis.call('INCR', KEYS[1])"
@@ -254,6 +254,16 @@ def test_the_password_of_the_url_is_that_of_each_node(
                 redis.config_set("requirepass", "")
         for server in found.known.values():
             server.retire()
+
+
+def test_a_cluster_of_which_no_node_answers_is_unavailable() -> None:
+    tls = {"connection_class": SSLConnection, "ssl_ca_certs": "/nowhere.pem", "socket_connect_timeout": 0.1}
+    found = RedisCluster([("127.0.0.1", free_port())], tls)
+    found.follow()
+
+    with pytest.raises(RedisUnavailable):
+        found.call("key", lambda server, _: server.client().get("key"))
+    found.nowhere.retire()
 
 
 def test_operators_see_which_part_of_the_cluster_is_lost(routed: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -43,7 +44,7 @@ class RedisCluster:
     def __init__(self, addresses: Sequence[Address], options: Mapping[str, Any]) -> None:
         """`addresses` are those of some nodes, `options` those of each node's pool of connections."""
         self.addresses, self.options = tuple(addresses), dict(options)
-        nowhere = Redis(connection_pool=RedisPool(connection_class=NoConnection, **without_tls(options)))
+        nowhere = Redis(connection_pool=RedisPool(connection_class=NoConnection))
         self.nowhere = Server(lambda: nowhere, address=("no node", 0))
         self.known: dict[Address, Server] = {}
         self.table: list[Server] = [self.nowhere] * SLOTS
@@ -66,7 +67,7 @@ class RedisCluster:
         server, asking = self.table[slot], False
         for _ in range(ATTEMPTS):
             try:
-                return self.run(server, asking, run)
+                return server.breaker.call(partial(run, server, asking))
             except MovedError as error:
                 if error.slot_id != slot:
                     raise RedisCallFailed("a call with keys of several slots") from error
@@ -77,10 +78,6 @@ class RedisCluster:
                 time.sleep(PAUSE_SECONDS)
                 server, asking = self.table[slot], False
         raise RedisCallFailed("the slot is being moved")
-
-    @staticmethod
-    def run(server: Server, asking: bool, run: Callable[[Server, bool], T]) -> T:
-        return server.breaker.call(lambda: run(server, asking))
 
     def server_at(self, address: Address) -> Server:
         """Return the server with this address."""
@@ -157,11 +154,6 @@ class RedisCluster:
             if not of_servers[server] and address not in self.addresses:
                 del self.known[address]
                 server.retire()
-
-
-def without_tls(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a pool without its kind of connections."""
-    return {name: value for name, value in options.items() if name != "connection_class"}
 
 
 def address_in(error: AskError, server: Server) -> Address:
