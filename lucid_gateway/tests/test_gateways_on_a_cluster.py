@@ -27,6 +27,7 @@ PATH = "/chain/info"
 LOAD = "/chain/blocks"  # has another limit
 # A second is promised; a busy machine gets threefold room.
 SECONDS = 3.0
+TIMEOUT = 1.0  # seconds; shorter ones would look like a busy machine
 # The second token of each user was revoked before the workers remember: they know it from Redis alone.
 MAKE_USERS = """
 import json
@@ -69,7 +70,7 @@ def stage() -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         nodes = stack.enter_context(running_redis_cluster(3, replicas=True))
         settings = {
-            "REDIS_URL": nodes.url, "REDIS_TIMEOUT_SECONDS": "0.3", "WEB_CONCURRENCY": "1",
+            "REDIS_URL": nodes.url, "REDIS_TIMEOUT_SECONDS": str(TIMEOUT), "WEB_CONCURRENCY": "1",
             "BLOCKCHAIN_CORE_URL": stack.enter_context(RawCluster()).url,
             "RATE_LIMIT_AUTHENTICATED_REQUESTS_PER_MINUTE": str(LIMIT),
             "RATE_LIMIT_AUTHENTICATED_BURST_SIZE": str(BURST),
@@ -145,7 +146,7 @@ def test_a_fault_of_one_master_lets_nothing_in_and_concerns_its_users_alone(
         assert {name: set(hammer.seen(name)) for name, _ in requests} == {
             "ended": {"2003"}, "concerned": {"200"}, "other": {"200"}
         }  # fmt: skip
-    assert slowest(hammers, "other", began) < 0.25
+    assert slowest(hammers, "other", began) < TIMEOUT * 0.75  # none has waited for the lost master
     assert in_one_minute(lambda: admitted(stage, [user_in(slot) for _ in range(20)])) == {LIMIT + BURST}
 
 

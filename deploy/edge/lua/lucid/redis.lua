@@ -4,8 +4,8 @@
 -- lack revocations. A connection keeps its server for life. So each new connection asks for the run id, and the pools
 -- are named after it: all connections of a pool lead to the run that its name says.
 --
--- A server is a table: `host` and `port`, the `run_id` that answered last, and `pause_until` (see `is_paused`). There is
--- one, unless REDIS_URL names a cluster: then cluster.lua knows which has a key.
+-- A server is a table: `host`, its `address` and `port`, the `run_id` that answered last, and `pause_until` (see
+-- `is_paused`). There is one, unless REDIS_URL names a cluster: then cluster.lua knows which has a key.
 
 local ssl = require "ngx.ssl"
 local settings = require "lucid.settings"
@@ -65,14 +65,16 @@ local single
 local by_slot, slot_of -- of a cluster: its servers, and the slot of a key
 local certificate, key -- of this client, if the server asks for one
 
--- Returns a new server.
-function redis.new_server(host, port) return { host = host, port = port, run_id = "", pause_until = 0 } end
+-- Returns a new server. nginx asks a name server for names, which may not know this host's own.
+function redis.new_server(host, port)
+  local address = host == "localhost" and "127.0.0.1" or host
+  return { host = host, address = address, port = port, run_id = "", pause_until = 0 }
+end
 
 -- Reads the settings, in each worker.
 function redis.start()
   local at = settings.redis
-  if at.group == "" then single = redis.new_server(at.host == "localhost" and "127.0.0.1" or at.host, at.port)
-  else single = redis.new_server() end
+  if at.group == "" then single = redis.new_server(at.host, at.port) else single = redis.new_server() end
   if at.certificate ~= "" then
     certificate, key = assert(ssl.parse_pem_cert(at.certificate)), assert(ssl.parse_pem_priv_key(at.key))
   end
@@ -146,7 +148,7 @@ local function connect(server, fresh)
   options.pool = fresh and "fresh" or pool
   local ok, err
   if at.socket ~= "" then ok, err = sock:connect("unix:" .. at.socket, options)
-  elseif server.host then ok, err = sock:connect(server.host, server.port, options)
+  elseif server.address then ok, err = sock:connect(server.address, server.port, options)
   else return nil, "no server is known" end
   if not ok then return nil, err end
   if sock:getreusedtimes() > 0 then return sock, pool, true end
