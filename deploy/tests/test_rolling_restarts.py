@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,10 +20,8 @@ import pytest
 from deploy.tests.conftest import StartNginx
 from testing.gateway import manage, prepared_database
 from testing.http.cluster import RawCluster
-from testing.servers import BIN, child, free_port, wait_for_port
-from testing.waiting import wait_until
-
-START_SECONDS = 30
+from testing.restartable import Restartable
+from testing.servers import free_port
 
 
 @dataclass
@@ -77,48 +74,6 @@ class Client:
             with contextlib.suppress(ConnectionRefusedError):
                 return self.connection.connect()
         raise ConnectionRefusedError
-
-
-@dataclass
-class Restartable:
-    """A gateway on its own port that can be stopped, started and reloaded."""
-
-    env: dict[str, str]
-    log: Path
-
-    def __post_init__(self) -> None:
-        self.port = int(self.env["HTTP_PORT"])
-        self.running = contextlib.ExitStack()
-
-    def start(self) -> None:
-        """Start the gateway and return when it answers."""
-        command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "lucid_gateway.wsgi"]
-        self.process = self.running.enter_context(child(command, self.log, self.env))
-        wait_for_port(self.port, self.process)
-        self.wait_until_alive()
-
-    def wait_until_alive(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
-        connection.request("GET", "/api/v1/meta/health/live")
-        assert connection.getresponse().status == 200
-        connection.close()
-
-    def stop(self) -> None:
-        """Send SIGTERM, as an orchestrator does, and wait until the gateway has ended."""
-        self.process.terminate()
-        assert self.process.wait(40) == 0
-        self.running.close()
-
-    def reload(self) -> None:
-        """Make the gateway replace its workers, and return when the new ones serve."""
-        old = self.workers()
-        self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not old & self.workers())
-
-    def workers(self) -> set[int]:
-        """Return the process ids of the workers."""
-        pid = self.process.pid
-        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 @contextlib.contextmanager
