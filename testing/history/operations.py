@@ -69,7 +69,8 @@ class Operation:
 class Fault:
     """Something that the nemesis did, or an outage that a gateway has logged; healed at `ended`.
 
-    `redis`: whether Redis was out of reach of a gateway; `data_lost`: whether Redis may have lost data.
+    `redis`: whether Redis was out of reach of a gateway; `data_lost`: whether Redis may have lost data; `new_workers`:
+    how many processes began anew.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Fault:
     ended: float = math.inf
     redis: bool = False
     data_lost: bool = False
+    new_workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ class History:
             )
 
     @contextmanager
-    def fault(self, kind: str, target: str, *, redis: bool = False, data_lost: bool = False) -> Iterator[None]:
-        """Note a fault that lasts as long as the block."""
-        begun = Fault(kind, target, self.now(), redis=redis, data_lost=data_lost)
+    def fault(self, kind: str, target: str, **effects: Any) -> Iterator[None]:
+        """Note a fault that lasts as long as the block; `effects` are fields of `Fault`."""
+        begun = Fault(kind, target, self.now(), **effects)
         self.write(begun)
         try:
             yield

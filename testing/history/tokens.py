@@ -48,16 +48,31 @@ def first_ends(operations: list[Operation]) -> dict[str, Operation]:
     return ends
 
 
+class Causes:
+    """What may have ended each login, acknowledged or not: logouts, locks, and second uses of a refresh token."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        ends = [one for one in operations if one.kind in (Kind.LOGOUT, Kind.LOCK)]
+        refreshes = sorted((one for one in operations if one.kind == Kind.REFRESH), key=lambda one: one.started)
+        shown = grouped(refreshes, lambda one: one.subject)
+        second = [one for attempts in shown.values() for one in attempts[1:]]
+        self.ends = grouped(ends, lambda one: one.subject)
+        self.reuses = grouped(second, family_of)
+
+    def of(self, one: Operation) -> list[Operation]:
+        """Return what may have ended the login whose token the operation shows."""
+        family, user = family_of(one), one.facts["user"]
+        return [*self.ends.get(family, []), *self.ends.get(user, []), *self.reuses.get(family, [])]
+
+
 def check_rotations(operations: list[Operation]) -> list[Verdict]:
     """Judge the attempts with each refresh token: never two winners, not none without a reason, and a client that asks
     again after a lost answer wins.
     """
     attempts = grouped((one for one in operations if one.kind == Kind.REFRESH), lambda one: one.subject)
-    ends = [one for one in operations if one.kind in (Kind.LOGOUT, Kind.LOCK)]
-    by_subject = grouped(ends, lambda one: one.subject)
-    broken = []
+    ends, broken = Causes(operations), []
     for subject, some in attempts.items():
-        causes = [*by_subject.get(family_of(some[0]), []), *by_subject.get(some[0].facts["user"], [])]
+        causes = [one for one in ends.of(some[0]) if one.subject != subject]
         for text in judge(some, causes):
             broken.append(Verdict(ROTATION, False, f"refresh token {subject}: {text}", (*causes, *some)))
     judged = [one for some in attempts.values() for one in some]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from testing.history.operations import Kind, Operation, Outcome
+from testing.history.tokens import Causes
 from testing.history.verdicts import Verdict, grouped, verdicts
 
 RULE = "no acknowledged write is lost"
@@ -40,19 +41,9 @@ def replaced(write: Operation, acknowledged: list[Operation]) -> bool:
 
 def lost_logins(operations: list[Operation], uses: list[Operation]) -> Iterator[Verdict]:
     """Yield a verdict for each login that has ended although nobody asked for it."""
-    ends = [one for one in operations if one.kind in (Kind.LOGOUT, Kind.LOCK)]
-    by_subject = grouped(ends, lambda one: one.subject)
-    refreshes = grouped((one for one in operations if one.kind == Kind.REFRESH), lambda one: one.facts["family"])
+    causes = Causes(operations)
     for use in uses:
         if not use.refused or use.facts.get("code") != REVOKED:
             continue
-        causes = [*by_subject.get(use.subject, []), *by_subject.get(use.facts["user"], [])]
-        causes += second_uses(refreshes.get(use.subject, []))
-        if not any(cause.started < use.ended for cause in causes):
+        if not any(cause.started < use.ended for cause in causes.of(use)):
             yield Verdict(RULE, False, f"login {use.subject} ended, and nobody had asked for that", (use,))
-
-
-def second_uses(refreshes: list[Operation]) -> list[Operation]:
-    """Return the refreshes with a token that was shown before, which end its family."""
-    shown = grouped(sorted(refreshes, key=lambda one: one.started), lambda one: one.subject)
-    return [one for attempts in shown.values() for one in attempts[1:]]

@@ -144,6 +144,14 @@ def test_a_rotation_needs_no_winner_if_its_login_may_have_ended() -> None:
     assert rules_broken([op(Kind.LOGOUT, "f", 0.5, 0.7, UNKNOWN), *refused]) == []
 
 
+def test_the_next_rotation_needs_no_winner_after_a_second_use() -> None:
+    race = [op(Kind.REFRESH, "r", 0, 1), op(Kind.REFRESH, "r", 0, 1, UNKNOWN, client="bob")]
+    later = op(Kind.REFRESH, "s", 2, 3, REFUSED)
+
+    assert rules_broken([*race, later]) == []
+    assert rules_broken([race[0], later]) == [tokens.ROTATION]
+
+
 @pytest.mark.parametrize(("again", "expected"), [(0.9, []), (1.5, [tokens.ROTATION]), (31, [])])
 def test_a_client_that_lost_the_answer_is_not_signed_out_when_it_asks_again(again: float, expected: list[str]) -> None:
     lost = op(Kind.REFRESH, "r", 0, math.inf, UNKNOWN)
@@ -221,16 +229,33 @@ def test_requests_that_the_turn_of_the_minute_meets_or_without_an_answer_are_not
     assert rules_broken([*limited(7), turning, *limited(2, outcome=UNKNOWN)]) == []
 
 
-@pytest.mark.parametrize("fault", [{"redis": True}, {"data_lost": True}])
-def test_more_may_be_admitted_while_redis_is_unreachable_or_forgets(fault: dict[str, bool]) -> None:
-    kept = Fault("worker killed", "one", 10, 11)
+def test_requests_during_an_outage_or_a_loss_do_not_count_as_those_of_redis() -> None:
+    operations = [*limited(7, at=1), *limited(7, at=11)]
 
-    assert rules_broken(limited(8), Fault("pause", "redis", 10, 12, **fault)) == []
-    assert rules_broken(limited(8), kept) == [limits.WITH_REDIS]
+    assert rules_broken(operations) == [limits.WITH_REDIS]
+    assert rules_broken(operations, Fault("worker killed", "one", 10, 12)) == [limits.WITH_REDIS]
+    assert rules_broken(operations, Fault("pause", "redis", 10, 12, redis=True)) == []
 
 
-def test_without_redis_all_counters_together_admit_a_multiple_of_the_limit_at_most() -> None:
-    outage = Fault("pause", "redis", 10, 12, redis=True)
+def test_after_a_loss_redis_may_admit_the_limit_and_the_burst_again() -> None:
+    loss = Fault("flush", "redis", 5, 5, data_lost=True)
 
-    assert rules_broken(limited(21), outage) == []
-    assert rules_broken(limited(22), outage) == [limits.WITHOUT_REDIS]
+    assert rules_broken([*limited(7, at=1), *limited(7, at=11)], loss) == []
+    assert rules_broken([*limited(7, at=1), *limited(8, at=11)], loss) == [limits.WITH_REDIS]
+
+
+def test_before_and_after_an_outage_the_same_counter_counts() -> None:
+    outage = Fault("pause", "redis", 5, 6, redis=True)
+
+    assert rules_broken([*limited(4, at=1), *limited(4, at=11)], outage) == [limits.WITH_REDIS]
+
+
+@pytest.mark.parametrize(
+    ("count", "new_workers", "expected"), [(21, 0, []), (22, 0, [limits.WITHOUT_REDIS]), (22, 1, [])]
+)
+def test_without_redis_all_counters_together_admit_a_multiple_of_the_limit_at_most(
+    count: int, new_workers: int, expected: list[str]
+) -> None:
+    outage = Fault("pause", "redis", 0, 12, redis=True, new_workers=new_workers)
+
+    assert rules_broken(limited(count), outage) == expected
