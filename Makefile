@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run edge test test-stress fuzz lint format bench soak soak-edge console-scale documents requirements
+.PHONY: help setup run edge test test-stress fuzz history lint format bench soak soak-edge console-scale documents requirements
 
 BIN := .venv/bin
 COMPILE := $(CURDIR)/$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
@@ -49,6 +49,10 @@ test-stress: setup ## run the suite RUNS times (5) while all cores are busy, to 
 
 fuzz: setup ## run the property-based tests with 50 times as many examples, new ones each time (ten minutes)
 	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile fuzz --timeout 3600 -m hypothesis
+
+# The history, the verdicts and the logs stay in var/history. REDIS is single, sentinel or cluster.
+history: setup ## run MINUTES (10) of faults on REDIS (single) with SEED (1), and judge what the clients saw
+	@$(BIN)/python -m testing.history --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) --redis $(or $(REDIS),single)
 
 lint: setup ## check style, types, imports, migrations and the generated documents
 	$(BIN)/ruff check .
