@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from redis import Redis
 
@@ -98,3 +99,13 @@ def read_reports() -> list[InstanceReport]:
 
 def delete_report(field: bytes | str) -> None:
     redis_call(WORKER_REPORTS, lambda redis: redis.hdel(WORKER_REPORTS, field))
+
+
+def reporting_gateways() -> set[str]:
+    """Return the names of the gateways that have reported in the last five seconds; raise RedisUnavailable."""
+    found: Any = redis_call(WORKER_REPORTS, lambda redis: redis.hgetall(WORKER_REPORTS))
+    return {
+        field.decode().rpartition("|")[0]
+        for field, text in found.items()
+        if time.time() - json.loads(text)["at"] <= CURRENT_SECONDS
+    }
