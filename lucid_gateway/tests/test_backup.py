@@ -5,8 +5,6 @@ import resource
 import signal
 import sqlite3
 import stat
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +43,6 @@ def rows(path: Path, *tables: str) -> list[int]:
         return [connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables]
 
 
-@contextlib.contextmanager
-def writing(write: Callable[[], object], pause: float = 0) -> Iterator[list[object]]:
-    """Repeat the write in a thread meanwhile, with pauses; yield the list of what it returned or raised."""
-    over, results = threading.Event(), []
-
-    def write_on() -> None:
-        while not over.wait(pause):
-            try:
-                results.append(write())
-            except (OSError, sqlite3.Error) as error:
-                results.append(error)
-
-    thread = threading.Thread(target=write_on)
-    thread.start()
-    try:
-        yield results
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_backup_is_one_file_that_only_its_owner_can_read(database: Path, folder: Path) -> None:
     call_command("backup", str(folder))
 
@@ -74,26 +51,31 @@ def test_a_backup_is_one_file_that_only_its_owner_can_read(database: Path, folde
     assert rows(backup, "first", "second") == [150, 150]
 
 
-def test_a_backup_has_one_state_although_others_write_between_its_steps(
+def test_writes_between_the_steps_of_a_backup_neither_wait_nor_change_it_nor_start_it_again(
     database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "PAGES", 1)
+    writes = []
 
-    with contextlib.closing(sqlite3.connect(database, timeout=0, check_same_thread=False)) as writer:
+    def write(*_: int) -> None:
+        writes.append(1)
+        assert len(writes) < 1000, "the backup started again"
+        with writer:  # it fails if it would have to wait
+            for table in ("first", "second"):
+                writer.execute(INSERT.format(table))
 
-        def write() -> None:
-            with writer:
-                for table in ("first", "second"):
-                    writer.execute(INSERT.format(table))
+    class Written(sqlite3.Connection):
+        """A connection with a write by another one after each step of its backups."""
 
-        with writing(write) as written:
-            for number in range(5):
-                sqlite.back_up(database, folder / f"{number}")
-    assert written
-    assert set(written) == {None}, "a writer had to wait"
-    for backup in folder.iterdir():
-        first, second = rows(backup, "first", "second")
-        assert first == second
+        def backup(self, target: sqlite3.Connection, **_: Any) -> None:
+            super().backup(target, pages=1, progress=write)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite.sqlite3, "connect", lambda *args, **kwargs: connect(*args, **kwargs, factory=Written))
+    with contextlib.closing(connect(database, timeout=0)) as writer:
+        sqlite.back_up(database, folder / "new")
+    monkeypatch.undo()
+    assert len(writes) > 100
+    assert rows(folder / "new", "first", "second") == [150, 150]
 
 
 def test_an_interrupted_backup_leaves_nothing(database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
