@@ -4,10 +4,12 @@ import gzip
 import os
 import stat
 import subprocess
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import bson
+import pymongo
 import pytest
 
 from lucid_gateway.backups import mongodb
@@ -189,3 +191,17 @@ def test_a_backup_of_another_kind_is_refused(tmp_path: Path) -> None:
 )
 def test_the_tools_get_the_uri_of_the_deployment_and_not_of_a_database(uri: str, expected: str) -> None:
     assert uri_of_deployment(uri) == expected
+
+
+@pytest.mark.mongodb
+@pytest.mark.django_db
+def test_a_restored_database_is_migrated_and_its_credentials_end(tools: Path) -> None:
+    env = os.environ | {"MONGODB_DATABASE": f"restored_{uuid.uuid4().hex[:8]}"}
+    (tools / "archive").write_bytes(archive_of(env["MONGODB_DATABASE"]))
+
+    said = manage(env, "restore", str(tools / "archive"), "--yes")
+    assert f"{tools / 'archive'} is restored." in said
+    assert "signs now; " in said  # after_restore
+    with pymongo.MongoClient[dict[str, object]](os.environ["MONGODB_URI"]) as client:
+        assert client[env["MONGODB_DATABASE"]]["accounts_signingkey"].count_documents({"state": "active"}) == 1
+        client.drop_database(env["MONGODB_DATABASE"])
