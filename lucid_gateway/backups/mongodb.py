@@ -28,7 +28,10 @@ def back_up(uri: str, database: str, target: Path) -> None:
 
 def restore(backup: Path, uri: str) -> None:
     """Replace the collections that the archive has; raise BackupError."""
-    run("mongorestore", "--drop", "--oplogReplay", "--gzip", f"--archive={backup}", uri=uri)
+    try:
+        run("mongorestore", "--drop", "--oplogReplay", "--gzip", f"--archive={backup}", uri=uri)
+    except BackupError as error:
+        raise BackupError(f"{error}; do not start a gateway before a restore has succeeded") from error
 
 
 def run(tool: str, *arguments: str, uri: str) -> None:

@@ -131,6 +131,13 @@ def test_a_failed_dump_leaves_nothing_and_its_error_lacks_the_password(tools: Pa
     assert list(folder.iterdir()) == []
 
 
+def test_a_failed_restore_warns_of_what_it_has_left(tools: Path) -> None:
+    install(tools, "mongorestore", "echo 'Failed: connection closed' >&2; exit 1")
+
+    with pytest.raises(BackupError, match="failed: Failed: connection closed; do not start a gateway before"):
+        mongodb.restore(tools / "archive", "mongodb://127.0.0.1")
+
+
 def test_a_backup_that_is_killed_leaves_a_partial_file_that_cannot_be_restored(
     tools: Path, env: Mapping[str, str], folder: Path
 ) -> None:
