@@ -107,13 +107,21 @@ def main() -> int:
     parser.add_argument("--redis", choices=["single", "sentinel", "cluster"], default="single")
     parser.add_argument("--database", choices=["sqlite", "mongodb"], default="sqlite")
     parser.add_argument("--out", type=Path, default=Path("var/history"))
+    parser.add_argument("--judge", type=Path, metavar="FILE", help="judge this history again, and run nothing")
     options = parser.parse_args()
+    if options.judge:
+        return print_verdicts(load(options.judge), options.judge.parent)
     folder = options.out.absolute() / f"{options.redis}-{options.database}-seed-{options.seed}"
     with running_redis() as own:  # for the commands that prepare the database
         os.environ |= environment(own.url)
         history = record_run(
             folder, seconds=options.minutes * 60, seed=options.seed, redis=options.redis, database=options.database
         )
+    return print_verdicts(history, folder)
+
+
+def print_verdicts(history: Recorded, folder: Path) -> int:
+    """Judge the history, keep the verdicts in the folder and print them; return the exit status."""
     verdicts = check(history)
     save(folder, verdicts)
     sys.stdout.write(report(history, verdicts))
