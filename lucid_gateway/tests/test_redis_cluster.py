@@ -190,6 +190,22 @@ def test_a_hung_master_costs_the_callers_of_its_keys_one_timeout_and_nobody_else
     assert increment(["hung"], []) >= 1
 
 
+def test_the_outage_of_a_master_ends_when_others_have_its_slots(
+    routed: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, other, _ = servers()
+    lost.breaker.open("for a test")
+    routed.use([other if server is lost else server for server in routed.table])
+    try:
+        assert [record.message.split(" after ")[0] for record in caplog.records] == [
+            "Redis is unavailable", "Redis is available again"
+        ]  # fmt: skip
+        assert lost.breaker.outage is None
+    finally:
+        routed.owners = {}
+        routed.follow()
+
+
 def test_keys_of_two_slots_in_one_call_are_a_failure_of_the_call(
     routed: RedisCluster, increment: RedisScript, tmp_path: Path
 ) -> None:

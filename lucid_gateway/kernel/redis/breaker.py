@@ -144,8 +144,13 @@ class RedisBreaker:
             return
         outage.fast_so_far = outage.fast_so_far + 1 if is_fast else 0
         if outage.fast_so_far >= outage.fast_probes and self.outage is outage:
+            self.close()
+
+    def close(self) -> None:
+        """Let calls pass again, if there is an outage."""
+        outage, self.outage = self.outage, None
+        if outage is not None:
             logger.warning("Redis is available again after %.1f seconds", time.monotonic() - outage.started)
-            self.outage = None
 
 
 def describe(error: RedisError) -> str:

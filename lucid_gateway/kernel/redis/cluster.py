@@ -151,9 +151,10 @@ class RedisCluster:
             self.nowhere.retire()
         self.table = table
         for address, server in list(self.known.items()):
-            if not of_servers[server] and address not in self.addresses:
-                del self.known[address]
+            if not of_servers[server]:
                 server.retire()
+                if address not in self.addresses:  # these are asked again
+                    del self.known[address]
 
 
 def address_in(error: AskError, server: Server) -> Address:

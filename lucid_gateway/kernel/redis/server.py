@@ -84,9 +84,9 @@ class Server:
         self.pool.shut_down_all()
 
     def retire(self) -> None:
-        """Close all connections and end the probing: the cluster no longer has this server as a master."""
+        """Close all connections and end the probing: other masters of the cluster have the slots of this one."""
         self.drop_connections()
-        self.breaker.outage = None
+        self.breaker.close()
 
 
 class OwnConnection:
