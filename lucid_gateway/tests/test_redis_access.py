@@ -263,7 +263,7 @@ def test_a_failure_of_each_request_is_logged_once(
 def test_a_busy_process_does_not_open_the_breaker(
     server: RedisServer, write: RedisScript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lucid_gateway.kernel.redis.script.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("lucid_gateway.kernel.redis.server.WAIT_SECONDS", 0.05)
     monkeypatch.setattr(redis_client().connection_pool, "timeout", 0.05)
     for _ in range(MAX_CONNECTIONS):
         single_server.connections.take()
