@@ -120,6 +120,11 @@ def under_load(stage: Stage, tokens: list[str]) -> Iterator[None]:
     assert met.total() >= 10
 
 
+def signed_with(key_id: str, tokens: list[str]) -> list[str]:
+    """Return the tokens if all of them were signed with this key, else an empty list: one worker may be behind."""
+    return tokens if {key_of(token) for token in tokens} == {key_id} else []
+
+
 @pytest.mark.planes
 @pytest.mark.parametrize("algorithm", ROTATED_TO)
 def test_no_request_fails_while_the_keys_are_rotated(stage: Stage, earlier: list[str], algorithm: str) -> None:
@@ -127,9 +132,8 @@ def test_no_request_fails_while_the_keys_are_rotated(stage: Stage, earlier: list
     with under_load(stage, earlier):
         active = rotate_keys(stage, "--algorithm", algorithm)
         public_keys = [answer.body for answer in stage.send_all([JWKS] * 2)]
-        wait_until(lambda: {key_of(token) for token in new_tokens(stage, people)} == {active}, FOLLOWED_WITHIN_SECONDS)
+        new, _ = wait_until(lambda: signed_with(active, new_tokens(stage, people)), FOLLOWED_WITHIN_SECONDS)
 
-    new, _ = new_tokens(stage, people)
     assert {user_of(new, keys) for keys in public_keys} == {people[0].user_id}
     earlier.append(new)
 
