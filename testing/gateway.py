@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -218,5 +219,14 @@ def started(path: Path, env: Mapping[str, str], *within: str, edge: bool, cache_
         wait_for_port(port, process)
         edge_log = path / "edge" / "access.log" if edge else None
         gateway = Gateway(port, env, path / "log", process, edge_log, nginx)
+        wait_until(lambda: is_live(gateway), START_SECONDS)
+        yield gateway
+
+
+def is_live(gateway: Gateway) -> bool:
+    """Return whether the gateway answers; its edge says 503 while the socket between them exists without listening."""
+    try:
         with urllib.request.urlopen(f"{gateway.url}/meta/health/live", timeout=START_SECONDS):
-            yield gateway
+            return True
+    except urllib.error.HTTPError:
+        return False
