@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from testing.hammer import children
 from testing.servers import BIN, child, wait_for_port
 from testing.waiting import wait_until
 
@@ -61,8 +62,7 @@ class Restartable:
 
     def workers(self) -> set[int]:
         """Return the process ids of the workers."""
-        pid = self.process.pid
-        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        return set(children(self.process.pid))
 
 
 def is_running(pid: int) -> bool:

@@ -15,7 +15,7 @@ from redis import Redis
 from lucid_gateway.kernel.redis.slots import slot_of
 from lucid_gateway.policy import keys
 from testing.history.operations import Fault, History
-from testing.redis_cluster import ClusterOfServers, is_linked, running_redis_cluster
+from testing.redis_cluster import ClusterOfServers, client, is_linked, running_redis_cluster
 from testing.sentinel import GROUP, SentinelGroup, may_be_promoted, running_sentinel_group
 from testing.servers import RedisServer, child, free_port, running_redis, wait_for_port
 from testing.waiting import wait_until
@@ -48,7 +48,7 @@ class Store:
 
     def flush(self, server: RedisServer) -> None:
         """Delete all keys of the server."""
-        with self.history.fault("FLUSHALL", str(server.port), data_lost=True), client_of(server) as redis:
+        with self.history.fault("FLUSHALL", str(server.port), data_lost=True), client(server) as redis:
             redis.flushall()
 
     def start_again(self, port: int, command: Sequence[str]) -> RedisServer:
@@ -72,11 +72,6 @@ def kill(server: RedisServer) -> None:
     """Kill the server and return when it has ended."""
     server.process.kill()
     server.process.wait()
-
-
-def client_of(server: RedisServer) -> Any:
-    """Return a client of one server. Any: redis-py's type of `execute_command` is missing."""
-    return Redis(port=server.port, protocol=2)
 
 
 @dataclass
@@ -185,7 +180,7 @@ class SentinelStore(Store):
     def make_replica(self, old: RedisServer) -> None:
         """Make the old primary a replica as soon as there is a new one. The Sentinel would take ten seconds."""
         if self.is_replaced(old):
-            with client_of(old) as redis:
+            with client(old) as redis:
                 redis.replicaof("127.0.0.1", self.primary().port)
 
     def is_replaced(self, old: RedisServer) -> bool:
@@ -230,17 +225,17 @@ class ClusterStore(Store):
     def is_whole(self, pair: int) -> bool:
         """Return whether the replica of the pair follows its master; if they have swapped their roles, note it."""
         masters, replicas = self.cluster.masters, self.cluster.replicas
-        with client_of(masters[pair]) as redis:
+        with client(masters[pair]) as redis:
             if redis.info("replication")["role"] != "master":
                 masters[pair], replicas[pair] = replicas[pair], masters[pair]
-        with client_of(replicas[pair]) as redis:
+        with client(replicas[pair]) as redis:
             return is_linked(redis)
 
     def fail_over(self) -> None:
         """Let a replica take over although its master is well, which loses nothing."""
         pair = self.any_pair()
         master, replica = self.cluster.masters[pair], self.cluster.replicas[pair]
-        with self.history.fault("CLUSTER FAILOVER", str(master.port), redis=True), client_of(replica) as redis:
+        with self.history.fault("CLUSTER FAILOVER", str(master.port), redis=True), client(replica) as redis:
             redis.execute_command("CLUSTER", "FAILOVER")
             self.cluster.wait_for_promotion(replica)
 
