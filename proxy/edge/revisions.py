@@ -50,19 +50,21 @@ class WorkerRevisions:
     def publish_changes(self) -> None:
         """Publish what has changed, if there is an edge; while Redis is unavailable, the next call tries again."""
         to = servers()
-        current = self.keyring(), self.limits(), [server.home for server in to]
+        keyring, limits = self.keyring(), self.limits()
+        current = keyring, limits, [server.home for server in to]
         if not settings.ENV.EDGE_SECRET or (current == self.published and time.monotonic() < self.repeat_at):
             return
-        available = [self.publish(server) for server in to]
+        available = [try_to_publish(server, keyring, limits) for server in to]
         if all(available):
             self.published, self.repeat_at = current, time.monotonic() + REPEAT_SECONDS
 
-    def publish(self, server: Server) -> bool:
-        """Publish the revisions to a Redis server; return whether it is available."""
-        with suppress(RedisUnavailable):
-            publish_revisions(server, self.keyring(), self.limits())
-            return True
-        return False
+
+def try_to_publish(server: Server, keyring: str, limits: list[str]) -> bool:
+    """Publish the revisions to a Redis server; return whether it is available."""
+    with suppress(RedisUnavailable):
+        publish_revisions(server, keyring, limits)
+        return True
+    return False
 
 
 worker_revisions = WorkerRevisions()
