@@ -73,6 +73,15 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Stop the process in this context: its connections stay open, and nothing answers."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
 
 def redis_binary() -> str:
     """Return the machine's own server, or the one that came with the test requirements."""

@@ -1,7 +1,6 @@
 """The Redis of a run: a single server, a Sentinel group or a cluster, and how each can be broken and healed."""
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -43,7 +42,7 @@ class Store:
     def pause(self, server: RedisServer, seconds: tuple[float, float] = PAUSE, *, data_lost: bool = False) -> None:
         """Let the server hang for a while; with a failover meanwhile its last writes are lost."""
         noted = self.history.fault("Redis paused", str(server.port), redis=True, data_lost=data_lost)
-        with noted, stopped(server):
+        with noted, server.hung():
             time.sleep(self.rng.uniform(*seconds))
 
     def flush(self, server: RedisServer) -> None:
@@ -56,16 +55,6 @@ class Store:
         process = self.running.enter_context(child(list(command), self.folder / f"redis-{port}.log"))
         wait_for_port(port, process)
         return RedisServer(port, process)
-
-
-@contextlib.contextmanager
-def stopped(server: RedisServer) -> Iterator[None]:
-    """Stop the process until the block ends."""
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 def kill(server: RedisServer) -> None:

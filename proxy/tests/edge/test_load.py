@@ -3,9 +3,7 @@ full size and prints what it measures.
 """
 
 import asyncio
-import contextlib
 import resource
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,19 +151,10 @@ def counted(stage: Stage) -> int:
     return int(stage.gateway.redis().hget(keys.quota(keys.user(user)), "n") or 0)
 
 
-@contextlib.contextmanager
-def stopped(redis: RedisServer) -> Iterator[None]:
-    redis.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        redis.process.send_signal(signal.SIGCONT)
-
-
 def test_a_request_while_redis_hangs_is_counted_by_each_plane_at_most_once(redis: RedisServer) -> None:
     with running_stage(redis, **MANY) as stage:
         before = counted(stage)
-        with stopped(redis):
+        with redis.hung():
             assert stage.ask().status == 200
         # Redis runs commands that it had received, also of a connection that has ended meanwhile.
         assert counted(stage) - before <= 2
@@ -175,7 +164,7 @@ def test_a_request_while_redis_hangs_is_counted_by_each_plane_at_most_once(redis
 def test_no_answer_waits_for_a_redis_that_hangs_under_load(redis: RedisServer) -> None:
     with running_stage(redis, **MANY) as stage:
         before = counted(stage)
-        with Fire(stage, each=20) as fire, stopped(redis):
+        with Fire(stage, each=20) as fire, redis.hung():
             time.sleep(2)
 
         assert fire.found.keys() == {"200"}

@@ -1,7 +1,5 @@
 """The edge with a Redis Cluster: it decides with the master of each caller, whatever happens to that one or another."""
 
-import os
-import signal
 from collections.abc import Iterator
 
 import jwt
@@ -109,11 +107,8 @@ def test_a_slot_that_was_moved_is_followed_and_its_counts_go_with_it(nodes: Clus
 
 def test_a_hung_master_concerns_its_own_callers_alone(nodes: ClusterOfServers, stage: Stage) -> None:
     hung = next(master for master in nodes.masters if not is_of_anybody(master, nodes, stage))
-    os.kill(hung.process.pid, signal.SIGSTOP)
-    try:
+    with hung.hung():
         assert planes(stage, 40) == {"edge"}
-    finally:
-        os.kill(hung.process.pid, signal.SIGCONT)
 
 
 def is_of_anybody(master: RedisServer, nodes: ClusterOfServers, stage: Stage) -> bool:
